@@ -1,0 +1,1 @@
+"""hiri_search."""
