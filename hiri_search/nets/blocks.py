@@ -1,0 +1,155 @@
+"""The three kinds of block: HR, CFFN and Transformer (sections 4.2 and 4.3, Eq. 3)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from timm.layers import DropPath, LayerNorm2d
+from torch import Tensor, nn
+
+from hiri_search.language.net import Cffn, Hr, Stage, Transformer
+
+
+def norm_layer(kind: str, width: int) -> nn.Module:
+    """Normalisation of a (B, C, H, W) map: `ln` over C at each position, else BatchNorm."""
+    return LayerNorm2d(width) if kind == "ln" else nn.BatchNorm2d(width)  # type: ignore[no-any-return]
+
+
+def depthwise(width: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A 3x3 depthwise convolution."""
+    return nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=bias)
+
+
+class HighResolutionBlock(nn.Module):
+    """x + DW(x) + Up(FC(act(FC(BN(DW_s(x)))))): two branches, the wide one at 1/`reduction` of the grid.
+
+    The paper repeats pixels to come back up (section 4.2); where the norm stands is inferred.
+    """
+
+    def __init__(self, width: int, expansion: int, *, reduction: int = 2, drop_path: float = 0.0) -> None:
+        super().__init__()
+        hidden = expansion * width
+        self.high = depthwise(width)
+        self.reduce = depthwise(width, stride=reduction, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.fc1 = nn.Conv2d(width, hidden, 1)
+        self.act = nn.GELU()
+        self.fc2 = nn.Conv2d(hidden, width, 1)
+        self.drop_path = DropPath(drop_path)
+        self.reduction = reduction
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        low = self.norm(self.reduce(x))  # (B, C, H/r, W/r)
+        low = self.fc2(self.act(self.fc1(low)))
+        if self.reduction > 1:
+            low = F.interpolate(low, scale_factor=float(self.reduction), mode="nearest")
+        return x + self.drop_path(self.high(x) + low)  # type: ignore[no-any-return]
+
+
+class ConvFeedForward(nn.Module):
+    """CFFN (Eq. 3): z = act(BN(FC1(x))); FC2(DW(z) + z). The inner BN is inferred."""
+
+    def __init__(self, width: int, expansion: int, *, inner_norm: bool = True) -> None:
+        super().__init__()
+        hidden = expansion * width
+        self.fc1 = nn.Conv2d(width, hidden, 1)
+        self.norm = nn.BatchNorm2d(hidden) if inner_norm else nn.Identity()
+        self.act = nn.GELU()
+        self.conv = depthwise(hidden)
+        self.fc2 = nn.Conv2d(hidden, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        z = self.act(self.norm(self.fc1(x)))  # (B, E*C, H, W)
+        return self.fc2(self.conv(z) + z)  # type: ignore[no-any-return]
+
+
+class PlainFeedForward(nn.Module):
+    """FC2(act(FC1(x))) (Table 7, row 1)."""
+
+    def __init__(self, width: int, expansion: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, expansion * width, 1)
+        self.act = nn.GELU()
+        self.fc2 = nn.Conv2d(expansion * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return self.fc2(self.act(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class CffnBlock(nn.Module):
+    """x + CFFN(norm(x)) (section 4.3)."""
+
+    def __init__(self, width: int, expansion: int, *, norm: str = "bn", drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm = norm_layer(norm, width)
+        self.ffn = ConvFeedForward(width, expansion, inner_norm=norm != "ln")
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x + self.drop_path(self.ffn(self.norm(x)))  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all positions, without a position embedding (section 3).
+
+    With `reduction` > 1 (the M-ViT rows of Table 7) keys and values are seen through a strided convolution.
+    """
+
+    def __init__(self, width: int, head_size: int, *, reduction: int = 1) -> None:
+        super().__init__()
+        self.head_size = head_size
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.reduce: nn.Module = nn.Identity()
+        if reduction > 1:
+            self.reduce = nn.Sequential(nn.Conv2d(width, width, reduction, reduction), LayerNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        size = x.shape[2:]
+        keys = self.reduce(x).flatten(2).transpose(1, 2)  # (B, M, C), M = N / reduction^2
+        x = x.flatten(2).transpose(1, 2)  # (B, N, C), N = H * W: no copy in channels-last
+        q = self.q(x).unflatten(2, (-1, self.head_size)).transpose(1, 2)  # (B, heads, N, d)
+        k, v = self.kv(keys).unflatten(2, (2, -1, self.head_size)).permute(2, 0, 3, 1, 4)  # 2 x (B, heads, M, d)
+        x = F.scaled_dot_product_attention(q, k, v)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, C)
+        return x.transpose(1, 2).unflatten(2, size)
+
+
+class TransformerBlock(nn.Module):
+    """x + MHA(norm(x)), then x + FFN(norm(x)): LN before the one, BN before the other in the paper (`mix`)."""
+
+    def __init__(self, stage: Transformer, *, drop_path: float = 0.0) -> None:
+        super().__init__()
+        width, before, behind = stage.width, *_norms(stage.norm)
+        self.norm1 = norm_layer(before, width)
+        self.attention = Attention(width, stage.head_size, reduction=stage.spatial_reduction)
+        self.norm2 = norm_layer(behind, width)
+        self.ffn: nn.Module = (
+            PlainFeedForward(width, stage.expansion)
+            if stage.ffn == "plain"
+            else ConvFeedForward(width, stage.expansion, inner_norm=behind != "ln")
+        )
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.ffn(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+def _norms(norm: str) -> tuple[str, str]:
+    """The norms before attention and before the feed-forward layer."""
+    return ("ln", "bn") if norm == "mix" else (norm, norm)
+
+
+def block(stage: Stage, *, drop_path: float = 0.0) -> nn.Module:
+    """One block of a stage."""
+    match stage:
+        case Hr():
+            return HighResolutionBlock(
+                stage.width, stage.expansion, reduction=stage.reduction, drop_path=drop_path
+            )
+        case Cffn():
+            return CffnBlock(stage.width, stage.expansion, norm=stage.norm, drop_path=drop_path)
+        case Transformer():
+            return TransformerBlock(stage, drop_path=drop_path)
+    raise AssertionError(f"no block for {stage.kind}")

@@ -1,0 +1,64 @@
+"""What stands between two stages: inverted residual downsampling (IRDS, section 4.3) and plain DS."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hiri_search.nets.blocks import depthwise, norm_layer
+from hiri_search.nets.stems import conv_bn_act
+
+IRDS_RATIO = 4  # width inside over width in front; inferred from the costs of Tables 2 and 7
+
+
+class Shortcut(nn.Module):
+    """A 2x2 convolution without bias (inferred); at stride 1 padded at the right and the bottom."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, width_out, 2, stride, bias=False)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, Ci, H, W) -> (B, Co, H/s, W/s)
+        return self.conv(x if self.stride == 2 else F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+
+
+class InvertedResidualDownsampling(nn.Module):
+    """main(x) + shortcut(x), without a norm after the sum (section 4.3)."""
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.main, self.shortcut = main, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, Ci, H, W) -> (B, Co, H/s, W/s)
+        return self.main(x) + self.shortcut(x)  # type: ignore[no-any-return]
+
+
+def _irds_a(width_in: int, width_out: int, stride: int) -> nn.Module:
+    """The dense 3x3 convolution widens and comes down at once: for high resolutions."""
+    inner = IRDS_RATIO * width_in
+    return nn.Sequential(conv_bn_act(width_in, inner, stride=stride), nn.Conv2d(inner, width_out, 1))
+
+
+def _irds_b(width_in: int, width_out: int, stride: int) -> nn.Module:
+    """A pointwise convolution widens, a depthwise one comes down: for low resolutions."""
+    inner = IRDS_RATIO * width_in
+    return nn.Sequential(
+        conv_bn_act(width_in, inner, kernel=1),
+        depthwise(inner, stride=stride),
+        nn.Conv2d(inner, width_out, 1),
+    )
+
+
+def downsampling(kind: str, width_in: int, width_out: int, *, stride: int, norm: str) -> nn.Module:
+    """(B, Ci, H, W) -> (B, Co, H/s, W/s) by `a`, `b` (IRDS), `conv` (DS, then `norm`) or `none`."""
+    match kind:
+        case "a" | "b":
+            main = (_irds_a if kind == "a" else _irds_b)(width_in, width_out, stride)
+            return InvertedResidualDownsampling(main, Shortcut(width_in, width_out, stride))
+        case "conv":
+            conv = nn.Conv2d(width_in, width_out, 3, stride, 1)
+            return nn.Sequential(conv, norm_layer("ln" if norm == "ln" else "bn", width_out))
+        case "none":
+            return nn.Identity()
+    raise AssertionError(f"no downsampling {kind}")

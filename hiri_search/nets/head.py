@@ -1,0 +1,43 @@
+"""The classifier behind the last stage."""
+
+from __future__ import annotations
+
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+HEAD_RATIO = 5  # hidden width over C5; inferred from the costs of Tables 2, 4 and 6
+
+
+class Head(nn.Module):
+    """LN, average pool, FC to 5*C, BN, act, FC to the classes (inferred: the paper prints no head).
+
+    With `pool` off the same layers are applied at each position, which gives the teacher's map of Eq. 5.
+    """
+
+    def __init__(self, width: int, classes: int, *, pool: bool = True, drop: float = 0.0) -> None:
+        super().__init__()
+        self.pool, self.hidden = pool, HEAD_RATIO * width
+        self.norm = LayerNorm2d(width)
+        self.fc1 = nn.Linear(width, self.hidden)
+        self.bn = nn.BatchNorm1d(self.hidden)
+        self.act = nn.GELU()
+        self.drop = nn.Dropout(drop)
+        self.fc = classifier(self.hidden, classes)
+
+    def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """(B, C, H, W) -> (B, classes), or (B, H, W, classes) without the pool."""
+        x = self.norm(x)
+        if self.pool:
+            return self._classify(x.mean((2, 3)), pre_logits)
+        batch, _, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (B*H*W, C)
+        return self._classify(x, pre_logits).unflatten(0, (batch, height, width))
+
+    def _classify(self, x: Tensor, pre_logits: bool) -> Tensor:  # (N, C) -> (N, classes)
+        x = self.drop(self.act(self.bn(self.fc1(x))))
+        return x if pre_logits else self.fc(x)
+
+
+def classifier(hidden: int, classes: int) -> nn.Module:
+    """The last layer; none at all for 0 classes, as timm has it."""
+    return nn.Linear(hidden, classes) if classes else nn.Identity()

@@ -1,0 +1,107 @@
+"""A network cut into pieces that can be built, and counted, each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from hiri_search.language.net import STEM_STRIDE, Net, Part, Stage
+from hiri_search.nets.blocks import block
+from hiri_search.nets.downsample import downsampling
+from hiri_search.nets.head import Head
+from hiri_search.nets.stems import stem
+
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class StemPiece:
+    """The stem in front of a first stage of this width."""
+
+    part: Part
+    width: int
+    channels: int = IMAGE_CHANNELS
+
+    def build(self) -> nn.Module:
+        return stem(self.part, self.width, channels=self.channels)
+
+
+@dataclass(frozen=True)
+class DownPiece:
+    """The downsampling between two widths; `norm` is that of the stage behind it."""
+
+    kind: str
+    channels: int
+    width: int
+    stride: int
+    norm: str
+
+    def build(self) -> nn.Module:
+        return downsampling(self.kind, self.channels, self.width, stride=self.stride, norm=self.norm)
+
+
+@dataclass(frozen=True)
+class BlockPiece:
+    """One block of a stage; stages that differ only in depth or downsampling share it."""
+
+    stage: Stage
+
+    @staticmethod
+    def of(stage: Stage) -> BlockPiece:
+        return BlockPiece(replace(stage, depth=1, down=None, stride=None))
+
+    @property
+    def channels(self) -> int:
+        return self.stage.width
+
+    def build(self, *, drop_path: float = 0.0) -> nn.Module:
+        return block(self.stage, drop_path=drop_path)
+
+
+@dataclass(frozen=True)
+class HeadPiece:
+    """The head behind a last stage of this width."""
+
+    channels: int
+    classes: int
+
+    def build(self) -> nn.Module:
+        return Head(self.channels, self.classes)
+
+
+Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A piece in a network: its name there, the side of the square map it sees, how often it stands there."""
+
+    name: str
+    piece: Piece
+    side: int
+    times: int = 1
+
+
+def down_piece(before: Stage, stage: Stage) -> DownPiece:
+    """The downsampling in front of `stage`."""
+    assert stage.down is not None
+    assert stage.stride is not None
+    norm = "ln" if stage.norm == "ln" else "bn"
+    # Only DS has a norm, so two stages with one IRDS share the piece whatever theirs is.
+    norm = norm if stage.down == "conv" else "bn"
+    return DownPiece(stage.down, before.width, stage.width, stage.stride, norm)
+
+
+def place(net: Net, side: int, *, classes: int = 1000) -> Iterator[Placed]:
+    """The pieces of a network for a square input of `side` pixels, from the stem to the head."""
+    grids = net.grids(side)
+    yield Placed("stem", StemPiece(net.stem, net.stages[0].width), side)
+    above = side // STEM_STRIDE
+    for index, (stage, grid) in enumerate(zip(net.stages, grids, strict=True)):
+        if stage.down != "none":
+            yield Placed(f"down{index + 1}", down_piece(net.stages[index - 1], stage), above)
+        yield Placed(f"stage{index + 1}", BlockPiece.of(stage), grid, stage.depth)
+        above = grid
+    yield Placed("head", HeadPiece(net.stages[-1].width, classes), above)

@@ -1,0 +1,56 @@
+"""The three stems, all of stride 4 (section 4.2; Table 7)."""
+
+from __future__ import annotations
+
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+from hiri_search.language.net import STEM_STRIDE, ConvStem, HrStem, Part, VitStem
+from hiri_search.nets.blocks import depthwise
+
+
+def conv_bn_act(width_in: int, width_out: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias, BatchNorm, GELU."""
+    conv = nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width_out), nn.GELU())
+
+
+class HighResolutionStem(nn.Module):
+    """Two branches from half resolution to a quarter: a thin high one and a deeper low one (section 4.2)."""
+
+    def __init__(self, channels: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.entry = conv_bn_act(channels, hidden, stride=2)
+        self.high = nn.Sequential(depthwise(hidden, bias=False), nn.Conv2d(hidden, width, 3, 2, 1))
+        self.low = nn.Sequential(
+            conv_bn_act(hidden, hidden, stride=2), conv_bn_act(hidden, hidden), nn.Conv2d(hidden, width, 1)
+        )
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C1, H/4, W/4)
+        x = self.entry(x)  # (B, hs, H/2, W/2)
+        return self.norm(self.high(x) + self.low(x))  # type: ignore[no-any-return]
+
+
+def _conv_stem(channels: int, hidden: int, width: int) -> nn.Sequential:
+    """Four 3x3 convolutions, the first and the last of stride 2 (Table 7, rows 5 to 8; width 32 inferred)."""
+    return nn.Sequential(
+        conv_bn_act(channels, hidden, stride=2),
+        conv_bn_act(hidden, hidden),
+        conv_bn_act(hidden, hidden),
+        nn.Conv2d(hidden, width, 3, 2, 1),
+        nn.BatchNorm2d(width),
+    )
+
+
+def stem(part: Part, width: int, *, channels: int = 3) -> nn.Module:
+    """The stem that brings (B, channels, H, W) to (B, width, H/4, W/4)."""
+    match part:
+        case HrStem():
+            return HighResolutionStem(channels, part.hidden, width)
+        case ConvStem():
+            return _conv_stem(channels, part.hidden, width)
+        case VitStem():
+            patch = nn.Conv2d(channels, width, 7, STEM_STRIDE, 3)
+            return nn.Sequential(patch, LayerNorm2d(width))
+    raise AssertionError(f"no stem for {part.kind}")
