@@ -1,0 +1,154 @@
+"""A network as a value: its text, its key, the sides it fits."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from specs import nets
+
+from hiri_search.language import Hr, HrStem, Net, SpecError, VitStem, parse, parse_net
+from hiri_search.language.kinds import KINDS, ORDER
+
+S = "hr(32 e=4)*2 -> hr(64 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9 -> t(512 e=5)*4"
+GOLDEN = list(csv.DictReader((Path(__file__).parent / "golden_keys.csv").read_text().splitlines()))
+
+
+@settings(max_examples=60)
+@given(nets())
+def test_a_network_is_what_its_text_says(net: Net) -> None:
+    assert parse_net(str(net)) == net
+    assert str(parse(str(net))) == str(net)
+
+
+@settings(max_examples=60)
+@given(nets())
+def test_defaults_written_out_change_nothing(net: Net) -> None:
+    assert parse_net(net.full) == net
+    assert parse_net(net.full).key == net.key
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
+def test_keys_stay_as_they_were(row: dict[str, str]) -> None:
+    assert parse_net(row["spec"]).key == row["key"]
+
+
+def test_keys_do_not_depend_on_the_process() -> None:
+    code = "from hiri_search.language import parse_net; import sys; print(parse_net(sys.argv[1]).key)"
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, S],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == parse_net(S).key
+
+
+SAME = [
+    ("hr(32 e=4)", "hr(32 e=4 r=2 s=1 down=none)"),
+    ("hr(32 e=4)", "hrstem -> hr(32 e=4)"),
+    ("hr(32 e=4)", "hrstem(hs=32) -> (hr(e=4))(w=32)*1"),
+    ("hr(32 e=4) -> t(64 e=4)", "(hr(32) -> t(64 d=64 down=b s=2))(e=4)"),
+    (
+        "hr(8 e=4) -> hr(16 e=4) -> hr(32 e=4) -> hr(64 e=4)",
+        "hr(8 e=4) -> (hr(16 down=a) -> hr(32) -> hr(64))(e=4)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_equal_networks_have_equal_keys(one: str, other: str) -> None:
+    assert parse_net(one) == parse_net(other)
+    assert parse_net(one).key == parse_net(other).key
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullHr(Hr):
+    """Hr blocks as they would be if r=1 were the default."""
+
+    reduction: int = field(default=1, metadata=Hr.__dataclass_fields__["reduction"].metadata)
+
+
+def test_a_changed_default_changes_the_key() -> None:
+    now, then = Net.of([Hr(width=32, expansion=4)]), Net.of([FullHr(width=32, expansion=4)])
+    assert now.key != then.key
+
+
+def test_the_full_text_names_every_argument() -> None:
+    assert parse_net("hr(32 e=4) -> t(64 e=4)").full == (
+        "hrstem(hs=32) -> hr(32 e=4 r=2 norm=bn down=none s=1)*1"
+        " -> t(64 e=4 d=64 sr=1 ffn=conv norm=mix down=b s=2)*1"
+    )
+
+
+@pytest.mark.parametrize(("stages", "downs"), [(1, ""), (2, "b"), (3, "bb"), (4, "abb"), (6, "aaabb")])
+def test_the_last_two_stages_come_down_by_b_and_those_before_by_a(stages: int, downs: str) -> None:
+    net = parse_net(" -> ".join(["hr(32 e=4)"] * stages))
+    assert [stage.down for stage in net.stages] == ["none", *downs]
+
+
+SIDES = [
+    (S, 64),
+    ("hr(16 e=4) -> " + S, 128),
+    ("hr(32 e=4)", 8),
+    ("hr(32 e=4 r=1)", 4),
+    (" -> ".join(["hr(32 e=4)"] * 5), 128),
+    (" -> ".join(["hr(32 e=4)"] * 4 + ["hr(32 e=4 r=1)"]), 64),
+    ("t(64 e=4 sr=8) -> t(128 e=4 sr=4)", 32),
+    ("t(64 e=4 sr=3)", 12),
+    ("cffn(32 e=4) -> cffn(64 e=4 s=1)", 4),
+    ("cffn(32 e=4) -> cffn(32 e=4 down=none)", 4),
+]
+
+
+@pytest.mark.parametrize(("text", "unit"), SIDES)
+def test_legal_sides_are_the_multiples_of_a_unit(text: str, unit: int) -> None:
+    net = parse_net(text)
+    assert net.side_unit == unit
+    assert net.grids(unit * 7)[0] == unit * 7 // 4
+    for side in (-unit, 0, unit // 2, unit + 1, unit * 7 - 2):
+        with pytest.raises(SpecError, match=f"multiple of {unit}"):
+            net.grids(side)
+
+
+@pytest.mark.parametrize(("side", "near"), [(450, "448 or 512"), (63, "64"), (0, "64"), (-500, "64")])
+def test_a_wrong_side_is_refused_with_the_nearest_legal_ones(side: int, near: str) -> None:
+    with pytest.raises(SpecError, match=f"the nearest is {near}$"):
+        parse_net(S).grids(side)
+
+
+def test_grids_of_the_paper() -> None:
+    assert parse_net(S).grids(448) == (112, 56, 28, 14, 7)
+
+
+def test_a_shrunk_network_keeps_its_heads() -> None:
+    small = parse_net(S).shrunk(width=4, depth=2)
+    assert str(small) == (
+        "hrstem(hs=8) -> hr(8 e=4) -> hr(16 e=4) -> cffn(32 e=6) -> t(80 e=5 d=16)*5 -> t(128 e=5 d=16)*2"
+    )
+    assert [stage.heads for stage in small.stages[3:]] == [5, 8]  # type: ignore[attr-defined]
+    with pytest.raises(SpecError, match="w=80 cannot be divided by 32"):
+        parse_net("vitstem -> t(80 e=5 d=16)").shrunk(width=32)
+
+
+def test_a_network_has_a_stage() -> None:
+    for parts in ([], [VitStem()], [HrStem()]):
+        with pytest.raises(SpecError, match="at least one stage"):
+            Net.of(parts)
+
+
+def test_every_argument_has_its_place_in_the_order() -> None:
+    for kind in KINDS.values():
+        assert {f.metadata["argument"].letter for f in fields(kind)} <= set(ORDER)
+
+
+def test_no_kind_is_called_like_an_argument() -> None:
+    assert not {*KINDS} & {*ORDER, "which"}  # or two decisions could have one name

@@ -1,0 +1,183 @@
+"""A space: what it says, how many networks it has, how one of them is decided."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import assume, given, settings
+from specs import Written, small_spaces, spaces
+
+from hiri_search.language import Chooser, Net, Space, SpecError, parse, parse_net, sample
+
+CONDITIONAL = "hr(32 e=4)*1|hr(32|64 e=6) -> (hr | cffn(norm=bn|ln) | t(d=16|32|64) -> t)(64 e=4|6)"
+
+
+def keeping(choose: Chooser, asked: list[tuple[str, tuple[object, ...], int]]) -> Chooser:
+    """The chooser, with everything it is asked and answers kept in a list."""
+
+    def kept(name: str, options: tuple[object, ...], sizes: tuple[int, ...]) -> int:
+        assert len(options) == len(sizes) > 1
+        index = choose(name, options, sizes)  # type: ignore[arg-type]
+        asked.append((name, options, index))
+        return index
+
+    return kept
+
+
+def at_random(rng: Random) -> Chooser:
+    return lambda name, options, sizes: rng.randrange(len(options))
+
+
+def names_asked(space: Space) -> list[str]:
+    """The decisions of a walk that takes the last option everywhere."""
+    asked: list[tuple[str, tuple[object, ...], int]] = []
+    space.decide(keeping(lambda name, options, sizes: len(options) - 1, asked))
+    return [name for name, _, _ in asked]
+
+
+@settings(max_examples=60)
+@given(spaces())
+def test_a_space_is_what_its_text_says(written: Written) -> None:
+    space = parse(written.text, let=written.let)
+    assert parse(str(space)) == space
+    assert str(parse(str(space))) == str(space)
+
+
+@settings(max_examples=50)
+@given(small_spaces())
+def test_the_size_is_the_length_of_the_list_and_all_networks_differ(written: Written) -> None:
+    space = parse(written.text, let=written.let)
+    assume(space.size < 2_000)
+    listed = list(space)
+    assert len(listed) == space.size
+    assert len({net.key for net in listed}) == len(set(listed)) == space.size
+    assert all(parse_net(str(net)) == net for net in listed[:3])
+
+
+@settings(max_examples=40)
+@given(spaces())
+def test_a_decision_has_one_name_and_one_set_of_options_and_can_be_replayed(written: Written) -> None:
+    space, rng = parse(written.text, let=written.let), Random(0)
+    known: dict[str, tuple[object, ...]] = {}
+    for _ in range(10):
+        asked: list[tuple[str, tuple[object, ...], int]] = []
+        net, decisions = space.recorded(keeping(at_random(rng), asked))
+        assert decisions == {name: index for name, _, index in asked}
+        assert len(decisions) == len(asked)
+        assert all(known.setdefault(name, options) == options for name, options, _ in asked)
+        assert space.replay(decisions) == net
+
+
+def test_a_listing_comes_with_its_decisions() -> None:
+    space = parse(CONDITIONAL)
+    assert all(space.replay(decisions) == net for net, decisions in space.walks())
+    assert [net for net, _ in space.walks()] == list(space)
+
+
+@pytest.mark.parametrize("index", [None, -1, 2])
+def test_a_replay_needs_every_decision(index: int | None) -> None:
+    decisions = {"1.w": 0} if index is None else {"1.w": 0, "1.e": index}
+    with pytest.raises(SpecError, match=r"1\.e is .*below 2"):
+        parse("hr(32|64 e=4|6)").replay(decisions)
+
+
+SIZES = [
+    ("hr(32 e=4)", 1),
+    ("hr(32|48 e=4)*1..3", 6),
+    ("hr(32|48 e=4) -> t(64 e=4..6)", 6),
+    ("hr(32|48 e=4) | t(64 e=4..6)", 5),
+    ("(hr(32) -> hr(64))(e=4|6)", 2),
+    ("hr(32 e=4|6) -> hr(64 e=4|6)", 4),
+    ("(hr | cffn | t(d=32|64))(128 e=4)", 4),
+    ("((hr | t)(64|128) -> t(64))(e=1..10)*1..2", 80),
+    ("(hrstem(hs=16|48) | vitstem) -> hr(32|64 e=4)", 6),
+    (CONDITIONAL, 25),
+    (" -> ".join(["hr(1..1000 e=1..64)"] * 60), 64_000**60),
+]
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES)
+def test_sizes_are_sums_and_products(text: str, size: int) -> None:
+    assert parse(text).size == size
+
+
+def test_what_is_written_once_is_decided_once() -> None:
+    tied = list(parse("(hr(32) -> hr(64))(e=4|6)"))
+    assert [str(net) for net in tied] == ["hr(32 e=4) -> hr(64 e=4)", "hr(32 e=6) -> hr(64 e=6)"]
+
+
+def test_each_use_of_a_let_is_decided_by_itself() -> None:
+    space = parse("block -> block(n=2)", let={"block": "hr(32 e=4|6)"})
+    assert space.size == 4
+    assert str(space) == "hr(32 e=4|6) -> hr(32 e=4|6)*2"
+
+
+def test_the_list_turns_the_last_decision_fastest() -> None:
+    listed = [str(net) for net in parse("hr(32|48 e=4)*1..2 | cffn(norm=ln|bn 16 e=4)")]
+    assert listed == [
+        *("hr(32 e=4)", "hr(32 e=4)*2", "hr(48 e=4)", "hr(48 e=4)*2"),
+        *("cffn(16 e=4 norm=ln)", "cffn(16 e=4)"),
+    ]
+
+
+def test_the_list_is_lazy() -> None:
+    assert isinstance(next(iter(parse(" -> ".join(["hr(1..1000 e=1..64)"] * 60)))), Net)
+
+
+NAMES = [
+    ("hr(32 e=4)", []),
+    ("hr(32|64 e=4|6)*1..2", ["1.w", "1.e", "1.n"]),
+    ("hr(32 e=4) -> cffn(32 e=4|6)", ["2.e"]),
+    ("hr(32 e=4|6) | t(64 e=4 d=32|64)", ["which", "t.d"]),
+    ("hr(32 e=4) -> (hr | cffn | t(d=32|64))(128|64 e=4)", ["2.w", "2.which", "2.t.d"]),
+    ("(hr(32) -> hr(64|128))(e=4|6)*1..2 -> hr(32 e=4)", ["1.e", "1.n", "1.2.w"]),
+    ("hr(8 e=4) -> (t(64) | t(64) -> t(64|128 sr=2|4))(e=4|6)", ["2.e", "2.which", "2.2.2.w", "2.2.2.sr"]),
+    ("(hr(8) | hr(16) | t(d=32|64 64))(e=4)", ["1.which", "1.t.d"]),
+    ("(hr(8|9) | (hr(16) | hr(17|18))(n=2|3))(e=4)", ["1.which", "1.2.n", "1.2.which", "1.2.2.w"]),
+    ("(hr(8) | (cffn(16) | t(64|128)))(e=4)", ["1.which", "1.t.w"]),
+    ("(hrstem(hs=16|64) | convstem(hs=8|16)) -> hr(8 e=4|5)", ["1.which", "1.convstem.hs", "2.e"]),
+]
+
+
+@pytest.mark.parametrize(("text", "names"), NAMES)
+def test_a_decision_is_named_after_its_place(text: str, names: list[str]) -> None:
+    assert names_asked(parse(text)) == names
+
+
+def test_a_choice_of_paths_is_asked_with_their_labels_and_sizes() -> None:
+    asked = []
+    parse("hr(8|9|10 e=4) | hr(16 e=4) | t(64 e=4 d=32|64)").decide(
+        lambda *question: asked.append(question) or 1
+    )
+    assert asked == [("which", ("1", "2", "t"), (3, 1, 2))]
+
+
+def test_samples_are_uniform_over_networks() -> None:
+    space, rng, draws = parse(CONDITIONAL), Random(20240321), 25_000
+    seen = Counter(sample(space, rng) for _ in range(draws))
+    expected = draws / space.size
+    assert seen.keys() == set(space)
+    chi_square = sum((count - expected) ** 2 / expected for count in seen.values())
+    assert chi_square < 51.18  # the 99.9th percentile at 24 degrees of freedom
+
+
+class Highest(Random):
+    """Draws the last number of every range, and keeps how long the ranges were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[int] = []
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        assert stop is None
+        self.ranges.append(start)
+        return start - 1
+
+
+def test_samples_weigh_in_whole_numbers_where_floats_would_round() -> None:
+    vast = " -> ".join(["hr(1..1000 e=1..64)"] * 10)
+    rng = Highest()
+    assert str(sample(parse(f"{vast} | t(64 e=4)"), rng)) == "t(64 e=4)"
+    assert rng.ranges == [64_000**10 + 1]
