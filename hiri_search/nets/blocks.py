@@ -6,17 +6,13 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d
 from torch import Tensor, nn
 
-from hiri_search.language.net import Cffn, Hr, Stage, Transformer
+from hiri_search.language.kinds import Cffn, Hr, Stage, Transformer
+from hiri_search.nets.depthwise import DepthwiseConv2d
 
 
 def norm_layer(kind: str, width: int) -> nn.Module:
     """Normalisation of a (B, C, H, W) map: `ln` over C at each position, else BatchNorm."""
     return LayerNorm2d(width) if kind == "ln" else nn.BatchNorm2d(width)  # type: ignore[no-any-return]
-
-
-def depthwise(width: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    """A 3x3 depthwise convolution."""
-    return nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=bias)
 
 
 class HighResolutionBlock(nn.Module):
@@ -28,8 +24,8 @@ class HighResolutionBlock(nn.Module):
     def __init__(self, width: int, expansion: int, *, reduction: int = 2, drop_path: float = 0.0) -> None:
         super().__init__()
         hidden = expansion * width
-        self.high = depthwise(width)
-        self.reduce = depthwise(width, stride=reduction, bias=False)
+        self.high = DepthwiseConv2d(width)
+        self.reduce = DepthwiseConv2d(width, stride=reduction, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.fc1 = nn.Conv2d(width, hidden, 1)
         self.act = nn.GELU()
@@ -54,7 +50,7 @@ class ConvFeedForward(nn.Module):
         self.fc1 = nn.Conv2d(width, hidden, 1)
         self.norm = nn.BatchNorm2d(hidden) if inner_norm else nn.Identity()
         self.act = nn.GELU()
-        self.conv = depthwise(hidden)
+        self.conv = DepthwiseConv2d(hidden)
         self.fc2 = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hiri_search.nets.blocks import depthwise, norm_layer
+from hiri_search.nets.blocks import norm_layer
+from hiri_search.nets.depthwise import DepthwiseConv2d
 from hiri_search.nets.stems import conv_bn_act
 
 IRDS_RATIO = 4  # width inside over width in front; inferred from the costs of Tables 2 and 7
@@ -45,7 +46,7 @@ def _irds_b(width_in: int, width_out: int, stride: int) -> nn.Module:
     inner = IRDS_RATIO * width_in
     return nn.Sequential(
         conv_bn_act(width_in, inner, kernel=1),
-        depthwise(inner, stride=stride),
+        DepthwiseConv2d(inner, stride=stride),
         nn.Conv2d(inner, width_out, 1),
     )
 

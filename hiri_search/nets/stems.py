@@ -6,7 +6,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from hiri_search.language.net import STEM_STRIDE, ConvStem, HrStem, Part, VitStem
-from hiri_search.nets.blocks import depthwise
+from hiri_search.nets.depthwise import DepthwiseConv2d
 
 
 def conv_bn_act(width_in: int, width_out: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -21,7 +21,7 @@ class HighResolutionStem(nn.Module):
     def __init__(self, channels: int, hidden: int, width: int) -> None:
         super().__init__()
         self.entry = conv_bn_act(channels, hidden, stride=2)
-        self.high = nn.Sequential(depthwise(hidden, bias=False), nn.Conv2d(hidden, width, 3, 2, 1))
+        self.high = nn.Sequential(DepthwiseConv2d(hidden, bias=False), nn.Conv2d(hidden, width, 3, 2, 1))
         self.low = nn.Sequential(
             conv_bn_act(hidden, hidden, stride=2), conv_bn_act(hidden, hidden), nn.Conv2d(hidden, width, 1)
         )
