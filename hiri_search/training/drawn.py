@@ -164,7 +164,7 @@ def _weave(rows: tuple[str, ...]) -> Plane:
 
 def _texture(weave: Plane, patch: Patch, bits: np.random.PCG64) -> Plane:
     """The motif in bricks over the patch, (h, w), turned with it; some bricks are stronger than others."""
-    pitch = CELL * _between(bits, 0.66, 0.96)  # native pixels from motif to motif
+    pitch = CELL * _between(bits, 1.2, 1.7)  # native pixels from motif to motif
     down = patch.down / pitch + _between(bits, 20, 21)  # 20 bricks from the middle lie beyond any patch
     row = down.astype(np.int32)
     across = patch.across / pitch + _between(bits, 20, 21) + np.float32(0.5) * (row & 1)

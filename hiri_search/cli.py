@@ -1,0 +1,178 @@
+"""The commands. Heavy imports happen where they are used, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hiri_search.report.tables import Results
+    from hiri_search.study.run import Executor
+
+MISTAKE, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a mistake of the user's gives its message and exit code 2."""
+    try:
+        app(arguments)
+    except ValueError as error:
+        if not _is_mistake(error):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(MISTAKE)
+
+
+def _is_mistake(error: ValueError) -> bool:
+    """One of ours, made for the user; whatever else is a fault of the program and keeps its traceback."""
+    return any(kind.__module__.startswith("hiri_search.") for kind in type(error).__mro__)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file, such as studies/block_mix.yaml.")],
+    profile: Annotated[str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")] = "auto",
+    sets: Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the study.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results folder; results/NAME of the study.")] = None,
+    slots: Annotated[int, typer.Option(help="Trials side by side; 0: as many as the hardware carries.", min=0)] = 0,
+    serial: Annotated[bool, typer.Option("--serial", help="In this process, without Ray.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; an old folder is moved aside.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
+) -> None:
+    """Run a study, or go on with it: train what its ledger lacks, then write tables and figures."""
+    from hiri_search.console import Console
+    from hiri_search.study.config import read_study
+    from hiri_search.study.run import move_aside
+    from hiri_search.study.run import run as run_study
+
+    console = Console()
+    name = _profile(study, profile)
+    read = read_study(study, profile=name, sets=sets or [])
+    folder = results or Path("results") / study.stem
+    console.say(f"profile {name}; results in {folder}")
+    if fresh and (aside := move_aside(folder)):
+        console.say(f"the old results are now in {aside}")
+    with console:
+        execute = _executor(folder, serial=serial, slots=slots)
+        run_study(read, folder, execute, console, profile=name, retry_failed=retry_failed)
+    left = _write_report(folder, console.say)
+    if left:
+        console.say(f"{left} trials are unfinished; the same command goes on with them")
+        sys.exit(INTERRUPTED)
+
+
+@app.command()
+def count(
+    spec: Annotated[str, typer.Argument(help='A network, such as "hr(32 e=4)*2 -> t(64 e=4)".')],
+    side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
+    classes: Annotated[int, typer.Option(help="Classes of the head.", min=1)] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: params, macs, core_macs, parts.")] = False,
+) -> None:
+    """Params and multiply-adds of a network, in all and by part."""
+    from hiri_search.console import print_cost
+    from hiri_search.language import parse_net
+
+    net = parse_net(spec)
+    net.grids(side)  # a side that does not fit is said before the slow imports
+    from hiri_search.cost.counts import count_parts
+
+    print_cost(net, side, count_parts(net, side, classes=classes), as_json=as_json)
+
+
+@app.command()
+def report(results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")]) -> None:
+    """Write the tables and figures of a results folder again, from its ledger."""
+    _write_report(results, typer.echo)
+
+
+@app.command("list")
+def list_space(
+    space: Annotated[Path, typer.Argument(help="A file of spaces/.")],
+    limit: Annotated[int, typer.Option(help="Networks to show; 0: all of them.", min=0)] = 20,
+) -> None:
+    """The networks of a space, one on a line, and how many there are."""
+    from itertools import islice
+
+    from hiri_search.study.config import read_space
+
+    read = read_space(space)
+    for net in islice(read, limit or None):
+        typer.echo(f"{net.key}  {net}")
+    typer.echo(f"{read.size:,} networks", err=True)
+
+
+@app.command()
+def dashboard(results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")]) -> None:
+    """Export a results folder for the Optuna dashboard."""
+    from hiri_search.study.config import Study
+    from hiri_search.study.ledger import read_events, trials
+    from hiri_search.study.search import export
+
+    events = read_events(results)
+    study = Study.model_validate(_about(events, results)["file"])
+    path = results / "optuna.journal"
+    export(study, trials(events), path, name=results.name)
+    typer.echo(f"wrote {path}; look at it with: pip install optuna-dashboard, then optuna-dashboard {path}")
+
+
+def _profile(study: Path, wanted: str) -> str:
+    """The profile that was asked for, or the one that fits the hardware, where the study has it."""
+    from hiri_search.study.config import NO_PROFILE, profiles_of
+
+    if wanted != "auto":
+        return wanted
+    from hiri_search.training.device import gpus
+
+    fitting = "gpu" if gpus() else "laptop"
+    return fitting if fitting in profiles_of(study) else NO_PROFILE
+
+
+def _executor(folder: Path, *, serial: bool, slots: int) -> Executor:
+    from functools import partial
+
+    from hiri_search.study import dispatch
+    from hiri_search.training.device import cores, gpus
+
+    if serial:
+        return dispatch.serial
+    count = slots or gpus() or cores()
+    share = min(1.0, gpus() / count)
+    return partial(dispatch.ray_tune, slots=dispatch.Slots(count, share), log=folder / "ray.log")
+
+
+def _about(events: list[dict[str, object]], folder: Path) -> dict[str, object]:
+    from hiri_search.study.errors import StudyError
+
+    about = next((event for event in reversed(events) if event["event"] == "study"), None)
+    if about is None:
+        raise StudyError(f"the ledger of {folder} is empty: its study never began")
+    return about
+
+
+def _results(folder: Path) -> Results:
+    from hiri_search.report.tables import Results
+    from hiri_search.study.ledger import read_events, trials
+
+    events = read_events(folder)
+    timed = {event["key"]: event for event in events if event["event"] == "timed"}
+    return Results(_about(events, folder), [trial.row() for trial in trials(events)], timed)
+
+
+def _write_report(folder: Path, say: object) -> int:
+    """Write the report; how many trials are unfinished."""
+    from hiri_search.report.write import write
+
+    results = _results(folder)
+    paths = write(results, folder / "report")
+    for path in paths:
+        say(f"wrote {path}")  # type: ignore[operator]
+    return sum(trial["state"] == "unfinished" for trial in results.trials)

@@ -1,0 +1,7 @@
+"""The one error of the study room."""
+
+from __future__ import annotations
+
+
+class StudyError(ValueError):
+    """A study, space or command line that cannot be run: where, what was found, what to write instead."""

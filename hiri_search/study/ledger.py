@@ -1,0 +1,154 @@
+"""The one truth of a study: an append-only file of what happened, written by one process, safe against any kill."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hiri_search.study.errors import StudyError
+
+LEDGER, LOCK = "ledger.jsonl", "ledger.lock"
+VERSION = 1
+
+Event = dict[str, Any]  # one line: {"event": "asked" | "epoch" | "finished" | ..., ...}
+
+
+@dataclass
+class Trial:
+    """One network x seed x recipe, as its events tell it."""
+
+    number: int
+    asked: Event  # name, key, spec, params, macs, core_macs, seed, ...: what it is
+    state: str = "unfinished"  # | finished | failed
+    reason: str = ""  # of failing
+    curve: list[dict[str, Any]] = field(default_factory=list)  # by epoch
+
+    def apply(self, event: Event) -> None:
+        """Move on by one event."""
+        facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
+        match event["event"]:
+            case "epoch":
+                # A trial gone on with tells its last epoch again where the ledger never heard of it.
+                self.curve = [*self.curve[: event["epoch"] - 1], facts]
+            case "finished":
+                self.state, self.curve = "finished", event["curve"]
+            case "failed":
+                self.state, self.reason = "failed", event["reason"]
+            case "retried":
+                self.state, self.reason = "unfinished", ""
+
+    def row(self) -> dict[str, Any]:
+        """Flat, for tables."""
+        last = self.curve[-1] if self.curve else {}
+        scores = {name: last.get(name) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")}
+        facts = {name: value for name, value in self.asked.items() if name not in ("event", "trial", "decisions")}
+        seconds = sum(epoch["seconds"] for epoch in self.curve)
+        speed = last.get("images_per_second")
+        return {
+            "trial": self.number,
+            **facts,
+            "state": self.state,
+            "reason": self.reason,
+            "epochs": len(self.curve),
+            **scores,
+            "seconds": seconds,
+            "images_per_second": speed,
+            "curve": [epoch["top1"] for epoch in self.curve],
+        }
+
+
+def read_events(folder: Path) -> list[Event]:
+    """All events of a results folder, oldest first; a torn last line is passed over.
+
+    StudyError where there is no ledger, or where a line that is not the last cannot be read.
+    """
+    path = folder / LEDGER
+    if not path.is_file():
+        raise StudyError(f"{folder} holds no {LEDGER}; give the folder of a study, such as results/block_mix")
+    return _parse(path, path.read_bytes())[0]
+
+
+def _parse(path: Path, content: bytes) -> tuple[list[Event], int]:
+    """The events, and the length of the whole lines that hold them."""
+    lines = content.split(b"\n")
+    events: list[Event] = []
+    length = 0
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines) - 1 and not lines[-1]:
+                break  # a last line that was never whole on disk
+            raise StudyError(f"{path}:{number}: this line cannot be read; restore the file from a copy") from error
+        length += len(line) + 1
+    return events, length
+
+
+def trials(events: Iterable[Event]) -> list[Trial]:
+    """The trials by number, each in the state that its last events left it in."""
+    found: dict[int, Trial] = {}
+    for event in events:
+        if event["event"] == "asked":
+            found[event["trial"]] = Trial(event["trial"], event)
+        elif "trial" in event:
+            found[event["trial"]].apply(event)
+    return [found[number] for number in sorted(found)]
+
+
+class Ledger:
+    """The open ledger of the one process that writes it; made by `open_ledger`."""
+
+    def __init__(self, path: Path) -> None:
+        self.events: list[Event] = []
+        if path.exists():
+            self.events, length = _parse(path, path.read_bytes())
+            os.truncate(path, length)  # cut a torn last line, or the next one would be joined to it
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, event: str, **facts: Any) -> Event:
+        """One more line, on disk before this returns."""
+        line: Event = {"event": event, **facts}
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        os.fsync(self._file.fileno())
+        self.events.append(line)
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def open_ledger(folder: Path) -> Iterator[Ledger]:
+    """The ledger of a results folder, for this process alone.
+
+    StudyError, naming the process, where another one has it.
+    """
+    with locked(folder):
+        ledger = Ledger(folder / LEDGER)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a results folder; the system lets go of it when this process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise StudyError(f"{folder} is in use by process {holder}; wait for it, or stop it") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,136 @@
+"""Which network next: ask and tell, on an Optuna study that is rebuilt from the ledger at every start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from hiri_search.language import Net, Space, uniform
+from hiri_search.study.config import Study, networks_of, space_of
+from hiri_search.study.ledger import Trial
+
+GIVE_UP_AFTER = 1000  # draws in a row that gave no network but old ones: the space is all but used up
+OBJECTIVES = ["top1", "gmacs"]
+DIRECTIONS = ["maximize", "minimize"]
+STATES = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL, "unfinished": TrialState.RUNNING}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to train, and the decisions that led to it (for a search: names and indices)."""
+
+    name: str
+    net: Net
+    decisions: dict[str, int]
+
+
+def candidates(study: Study) -> Iterator[Candidate]:
+    """The networks of a study in the order they are trained; the same at every start.
+
+    An ablation's rows; a grid, the first networks of the space's listing; random, networks each as likely as
+    any other, none twice.
+    """
+    if study.space is None:
+        names = networks_of(study)
+        yield from (Candidate(name, net, {"net": i}) for i, (name, net) in enumerate(names.items()))
+        return
+    walk = {"grid": _listed, "random": _drawn}[study.search.sampler]
+    yield from islice(walk(space_of(study), study.search.seed), study.search.networks)
+
+
+def _listed(space: Space, seed: int) -> Iterator[Candidate]:
+    return (Candidate(str(net), net, decisions) for net, decisions in space.walks())
+
+
+def _drawn(space: Space, seed: int) -> Iterator[Candidate]:
+    seen: set[str] = set()
+    misses = 0
+    rng = Random(seed)
+    while misses < GIVE_UP_AFTER and len(seen) < space.size:
+        net, decisions = space.recorded(uniform(rng))
+        misses = misses + 1 if net.key in seen else 0
+        if net.key not in seen:
+            seen.add(net.key)
+            yield Candidate(str(net), net, decisions)
+
+
+class Search:
+    """The asking side of a study. Trials are numbered here as in the ledger."""
+
+    def __init__(self, study: Study, past: Sequence[Trial]) -> None:
+        self.space = None if study.space is None else space_of(study)
+        self.names = tuple(study.nets or ())
+        self.optuna = optuna.create_study(directions=DIRECTIONS)
+        self.optuna.set_metric_names(OBJECTIVES)
+        self.optuna.add_trials([self._frozen(trial) for trial in past])
+        asked = {(trial.asked["key"], trial.asked["seed"]) for trial in past}
+        self._left = (
+            (candidate, seed)
+            for candidate in candidates(study)
+            for seed in study.seeds
+            if (candidate.net.key, seed) not in asked
+        )
+
+    def ask(self) -> tuple[int, Candidate, int] | None:
+        """The number of a new trial, its network and its seed; None when there is no more to ask."""
+        candidate, seed = next(self._left, (None, 0))
+        if candidate is None:
+            return None
+        distributions, params = self._choices(candidate.decisions)
+        self.optuna.enqueue_trial(params)
+        return self.optuna.ask(distributions).number, candidate, seed
+
+    def tell(self, trial: Trial) -> None:
+        """What a trial has come to."""
+        if self.optuna.trials[trial.number].state == TrialState.RUNNING:
+            self.optuna.tell(trial.number, _values(trial), state=STATES[trial.state])
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        distributions, params = self._choices(trial.asked["decisions"])
+        return optuna.create_trial(
+            state=STATES[trial.state],
+            params=params,
+            distributions=distributions,
+            values=_values(trial),
+            intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
+            user_attrs={name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")},
+        )
+
+    def _choices(self, decisions: Mapping[str, int]) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
+        """Optuna's distributions of the decisions made, and what was chosen: numbers by rank, words by name."""
+        if self.space is None:
+            return {"net": CategoricalDistribution(self.names)}, {"net": self.names[decisions["net"]]}
+        distributions: dict[str, BaseDistribution] = {}
+        params: dict[str, Any] = {}
+
+        def choose(name: str, options: tuple[int | str, ...], sizes: tuple[int, ...]) -> int:
+            index = decisions[name]
+            words = isinstance(options[0], str)
+            distributions[name] = CategoricalDistribution(options) if words else IntDistribution(0, len(options) - 1)
+            params[name] = options[index] if words else index
+            return index
+
+        self.space.decide(choose)
+        return distributions, params
+
+
+def _values(trial: Trial) -> list[float] | None:
+    """By `OBJECTIVES`."""
+    return [trial.curve[-1]["top1"], trial.asked["macs"] / 1e9] if trial.state == "finished" else None
+
+
+def export(study: Study, past: Sequence[Trial], path: Path, *, name: str) -> None:
+    """The study as an Optuna journal, made anew: what `optuna-dashboard PATH` opens."""
+    path.unlink(missing_ok=True)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    made = optuna.create_study(study_name=name, storage=storage, directions=DIRECTIONS)
+    made.set_metric_names(OBJECTIVES)
+    made.add_trials(Search(study, past).optuna.trials)

@@ -1,0 +1,72 @@
+"""What is trained, on what, and what comes of it: values that travel between processes and into the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from hiri_search.training.recipe import Recipe
+
+KINDS = ("drawn", "folder", "timm")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One word and a path, and how much of it is used."""
+
+    # Unknown keys are refused where a study is read; this floor does not know pydantic.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    source: str = "drawn"  # drawn | folder:PATH | timm:NAME, or timm:NAME@ROOT where timm needs a folder
+    train: int | None = None  # pictures; None: all there are (1,600 for drawn)
+    val: int | None = None  # pictures; None: all there are (400 for drawn)
+    seed: int = 0  # of drawn pictures, and of the choice where not all are taken
+    skip_corrupt: bool = False  # leave unreadable pictures out, counted and said, where they would end the study
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or (self.kind == "drawn") == bool(self.path):
+            raise ValueError(f"data source {self.source!r} is not known; write drawn, folder:PATH or timm:NAME")
+        for name in ("train", "val"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} is not possible; it is at least 1, or left out for all")
+
+    @property
+    def kind(self) -> str:
+        return self.source.partition(":")[0]
+
+    @property
+    def path(self) -> str:
+        return self.source.partition(":")[2]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: everything that decides its outcome, and nothing else."""
+
+    spec: str  # the network that is trained, written out in full
+    side: int  # pixels
+    classes: int | None  # the first so many of the data; None: all of them
+    seed: int
+    recipe: Recipe
+    data: DataSource
+
+    @property
+    def digest(self) -> str:
+        """The same for the same job on every machine: names its checkpoint."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; accuracies are in percent of the whole validation split."""
+
+    epoch: int  # counted from 1
+    loss: float  # mean training loss
+    lr: float  # at the last step
+    top1: float
+    top5: float
+    ema_top1: float | None
+    ema_top5: float | None
+    seconds: float  # training and validation
+    images_per_second: float  # in training
