@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hiri_search.study.task import Feed, Task, work
+from hiri_search.study.task import Event, Feed, Task, work
 
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
@@ -37,6 +37,24 @@ class Slots:
 
     count: int
     gpus: float = 0.0  # of each
+
+
+class _Here:
+    """A feed that stays in this process: Tune pickles all that it is given, and never reads it again."""
+
+    def __init__(self, feed: Feed | None = None) -> None:
+        self.feed = feed
+
+    def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
+        return _Here, ()
+
+    def next(self) -> Task | None:
+        assert self.feed
+        return self.feed.next()
+
+    def heard(self, event: Event) -> None:
+        assert self.feed
+        self.feed.heard(event)
 
 
 def serial(feed: Feed) -> None:
@@ -70,7 +88,8 @@ def ray_tune(feed: Feed, slots: Slots, log: Path) -> None:
 def _tune(feed: Feed, slots: Slots, home: str) -> None:
     from ray import tune
 
-    searcher = _searcher(feed)
+    here = _Here(feed)
+    searcher = _searcher(here)
     trainable = tune.with_resources(_trainable, {"cpu": 1, "gpu": slots.gpus})
     tuner = tune.Tuner(
         trainable,
@@ -81,7 +100,7 @@ def _tune(feed: Feed, slots: Slots, home: str) -> None:
             name="study",
             storage_path=home,
             verbose=0,
-            callbacks=[_listener(feed)],
+            callbacks=[_listener(here)],
             failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
         ),
     )
@@ -94,13 +113,13 @@ def _trainable(config: dict[str, Any]) -> None:
     work(config["task"], lambda event: tune.report({"heard": event}))
 
 
-def _searcher(feed: Feed) -> Searcher:
+def _searcher(here: _Here) -> Searcher:
     """Ray Tune's way to ask for the next trial, onto ours."""
     from ray.tune.search import Searcher
 
     class FeedSearcher(Searcher):  # type: ignore[misc]
         def suggest(self, trial_id: str) -> Any:
-            task = feed.next()
+            task = here.next()
             return Searcher.FINISHED if task is None else {"task": task}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
@@ -115,19 +134,19 @@ def _searcher(feed: Feed) -> Searcher:
     return FeedSearcher()
 
 
-def _listener(feed: Feed) -> Any:
+def _listener(here: _Here) -> Any:
     """Ray Tune's way to tell what happened, onto ours."""
     from ray.tune import Callback
 
     class Listener(Callback):  # type: ignore[misc]
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
             if "heard" in result:
-                feed.heard(result["heard"])
+                here.heard(result["heard"])
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             task: Task = trial.config["task"]
             reason = f"its process died {WORKER_DEATHS + 1} times (killed, or out of memory)"
-            feed.heard({"event": "failed", "trial": task.trial, "reason": reason})
+            here.heard({"event": "failed", "trial": task.trial, "reason": reason})
 
     return Listener()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from hiri_search.language import Net, Space, uniform
@@ -62,14 +64,23 @@ def _drawn(space: Space, seed: int) -> Iterator[Candidate]:
             yield Candidate(str(net), net, decisions)
 
 
+def _new_study(**where: Any) -> optuna.Study:
+    """An empty Optuna study; it says nothing of itself."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made = optuna.create_study(directions=DIRECTIONS, **where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        made.set_metric_names(OBJECTIVES)
+    return made
+
+
 class Search:
     """The asking side of a study. Trials are numbered here as in the ledger."""
 
     def __init__(self, study: Study, past: Sequence[Trial]) -> None:
         self.space = None if study.space is None else space_of(study)
         self.names = tuple(study.nets or ())
-        self.optuna = optuna.create_study(directions=DIRECTIONS)
-        self.optuna.set_metric_names(OBJECTIVES)
+        self.optuna = _new_study()
         self.optuna.add_trials([self._frozen(trial) for trial in past])
         asked = {(trial.asked["key"], trial.asked["seed"]) for trial in past}
         self._left = (
@@ -131,6 +142,5 @@ def export(study: Study, past: Sequence[Trial], path: Path, *, name: str) -> Non
     """The study as an Optuna journal, made anew: what `optuna-dashboard PATH` opens."""
     path.unlink(missing_ok=True)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    made = optuna.create_study(study_name=name, storage=storage, directions=DIRECTIONS)
-    made.set_metric_names(OBJECTIVES)
+    made = _new_study(study_name=name, storage=storage)
     made.add_trials(Search(study, past).optuna.trials)

@@ -25,9 +25,9 @@ from hiri_search.training.recipe import Recipe
 
 SPLITS = ("train", "val")
 VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, as timm has it
-TRAIN_MARGIN = 1.25  # decoded training pictures are larger than the net's side, so that crops keep their detail
+MARGIN = 1.25  # decoded pictures are larger than the net's side, so that crops keep their detail
 DRAWN_CLASSES = 8
-DRAWN_COUNTS = {"train": 1600, "val": 400}
+DRAWN_COUNTS = {"train": 1500, "val": 400}
 ABOUT = "about.json"
 
 
@@ -106,8 +106,8 @@ def _fill(supply: Supply, side: int, folder: Path) -> None:
     (folder / ABOUT).write_text(json.dumps(about))
 
 
-def _stored_side(side: int, split: str) -> int:
-    return round(side * TRAIN_MARGIN) if split == "train" else side
+def _stored_side(side: int) -> int:
+    return round(side * MARGIN)
 
 
 class Drawn:
@@ -122,12 +122,8 @@ class Drawn:
         # Each split has a seed of its own, so that changing the size of one leaves the other's pictures alone.
         seed = len(SPLITS) * self.data.seed + SPLITS.index(split)
         count = getattr(self.data, split) or DRAWN_COUNTS[split]
-        stored = _stored_side(side, split)
-        # As with photos, validation looks at the middle: what it shows is as large as it is in training.
-        drawn = stored if split == "train" else round(side / VAL_CROP)
-        images, labels = draw(count, classes=len(self.classes), side=drawn, seed=seed)
-        edge = (drawn - stored) // 2
-        return images[:, edge : edge + stored, edge : edge + stored], labels, []
+        images, labels = draw(count, classes=len(self.classes), side=_stored_side(side), seed=seed)
+        return images, labels, []
 
 
 class Photos:
@@ -140,10 +136,9 @@ class Photos:
 
     def split(self, split: str, side: int) -> Decoded:
         entries = self.shelf.pick(split, getattr(self.data, split), seed=self.data.seed)
-        stored = _stored_side(side, split)
+        stored = _stored_side(side)
         _demand_room(len(entries) * stored * stored * 3)
-        shape = partial(squared, side=stored, crop=VAL_CROP if split == "val" else 1.0)
-        return decode(self.shelf, entries, shape, skip_corrupt=self.data.skip_corrupt)
+        return decode(self.shelf, entries, partial(squared, side=stored), skip_corrupt=self.data.skip_corrupt)
 
 
 def _demand_room(needed: int) -> None:
@@ -189,7 +184,7 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
 
 def open_split(data: DataSource, prepared: Prepared, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
     """The pictures of a split as (3, side, side) float tensors with their labels, augmented for training."""
-    transform = _train_transform(side, recipe) if split == "train" else _val_transform(side, data)
+    transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
     if data.kind != "timm":
         return Pictures(prepared.folder, split, transform)
     dataset = _open_timm(data, split)
@@ -213,6 +208,5 @@ def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch
     )
 
 
-def _val_transform(side: int, data: DataSource) -> Callable[[Image.Image], torch.Tensor]:
-    crop = VAL_CROP if data.kind == "timm" else 1.0  # pictures decoded by us are cropped already
-    return create_transform(side, is_training=False, crop_pct=crop, interpolation="bilinear")  # type: ignore[no-any-return]
+def _val_transform(side: int) -> Callable[[Image.Image], torch.Tensor]:
+    return create_transform(side, is_training=False, crop_pct=VAL_CROP, interpolation="bilinear")  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 A picture is a cluttered scene with two objects covered by a fine motif. The motif is the class; all else
 (colours, shapes, places, light, noise) is drawn without looking at it. Every motif has the same mean and the
-same energy, so that little tells them apart once the strokes, about one native pixel wide, are gone.
+same energy, so that little tells them apart once the strokes, one to two native pixels wide, are gone.
 
 The same seed gives the same bytes on every machine: random bits come from PCG64 itself, whose stream numpy
 fixes; floats meet only elementwise + - * / and sqrt, which IEEE 754 fixes; matrix products are of whole
@@ -173,7 +173,7 @@ def _texture(weave: Plane, patch: Patch, bits: np.random.PCG64) -> Plane:
         ((place - brick) * len(weave)).astype(np.int32) for place, brick in ((down, row), (across, column))
     )
     strength = _uniform(bits, 48, 48) + np.float32(0.5)
-    contrast = _between(bits, 0.15, 0.3) * (1 if _between(bits, 0, 1) < 0.5 else -1)
+    contrast = _between(bits, 0.3, 0.5) * (1 if _between(bits, 0, 1) < 0.5 else -1)
     texture: Plane = contrast * strength[row, column] * weave[fine_row, fine_column]
     return texture
 

@@ -18,7 +18,7 @@ class DataSource:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     source: str = "drawn"  # drawn | folder:PATH | timm:NAME, or timm:NAME@ROOT where timm needs a folder
-    train: int | None = None  # pictures; None: all there are (1,600 for drawn)
+    train: int | None = None  # pictures; None: all there are (1,500 for drawn)
     val: int | None = None  # pictures; None: all there are (400 for drawn)
     seed: int = 0  # of drawn pictures, and of the choice where not all are taken
     skip_corrupt: bool = False  # leave unreadable pictures out, counted and said, where they would end the study

@@ -167,13 +167,12 @@ def _complain(name: str, reason: str, skip_corrupt: bool) -> None:
         )
 
 
-def squared(image: Image.Image, *, side: int, crop: float) -> Image.Image:
-    """The centre square of `side` pixels, once the shorter side is brought to side / crop."""
-    shorter = round(side / crop)
-    image.draft("RGB", (2 * shorter, 2 * shorter))  # JPEG: decode no more pixels than are needed
+def squared(image: Image.Image, *, side: int) -> Image.Image:
+    """The centre square, `side` pixels wide."""
+    image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode no more pixels than are needed
     image = image.convert("RGB")
-    scale = shorter / min(image.size)
-    width, height = (max(shorter, round(n * scale)) for n in image.size)
+    scale = side / min(image.size)
+    width, height = (max(side, round(n * scale)) for n in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - side) // 2, (height - side) // 2
     return image.crop((left, top, left + side, top + side))

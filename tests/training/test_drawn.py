@@ -22,7 +22,7 @@ Features = NDArray[np.float64]
 def test_the_bytes_are_the_same_on_every_machine():
     pictures = np.concatenate([draw(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
     assert hashlib.sha256(pictures.tobytes()).hexdigest() == (
-        "02b642803b358cb1381c30542d37b5565ae1c1894e6fee1eb89430a5bf4e24cc"
+        "0d6aa76959a5efec80290d760083ab0c4e146835ab4743f6e67d4a37c0113c78"
     )
 
 
@@ -83,14 +83,14 @@ def test_coarse_colours_tell_nothing():
 
 
 def test_accuracy_rises_with_the_side():
-    scores = {side: _score(_energies, side) for side in (128, 64, 32)}
-    assert scores[128] > 0.75
-    assert scores[128] > scores[64] + 0.1
+    scores = {side: _score(_energies, side) for side in (64, 32, 16)}
+    assert scores[64] > 0.7
     assert scores[64] > scores[32] + 0.1
+    assert scores[32] > scores[16] + 0.1
 
 
 def test_accuracy_falls_to_chance_when_detail_is_blurred_away():
-    assert _score(lambda pictures: _energies(_blurred(pictures, 3)), 128) < CHANCE + 0.08
+    assert _score(lambda pictures: _energies(_blurred(pictures, 5)), 128) < CHANCE + 0.08
 
 
 def _score(features, side: int) -> float:
