@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +18,15 @@ MISTAKE, INTERRUPTED = 2, 130
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help is there in half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake of the user's gives its message and exit code 2."""
+    # Of torch's making, by way of fvcore and timm, and nothing that a user can do about.
+    warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     try:
         app(arguments)
     except ValueError as error:
@@ -40,10 +44,14 @@ def _is_mistake(error: ValueError) -> bool:
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="A study file, such as studies/block_mix.yaml.")],
-    profile: Annotated[str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")] = "auto",
+    profile: Annotated[
+        str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")
+    ] = "auto",
     sets: Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the study.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder; results/NAME of the study.")] = None,
-    slots: Annotated[int, typer.Option(help="Trials side by side; 0: as many as the hardware carries.", min=0)] = 0,
+    slots: Annotated[
+        int, typer.Option(help="Trials side by side; 0: as many as the hardware carries.", min=0)
+    ] = 0,
     serial: Annotated[bool, typer.Option("--serial", help="In this process, without Ray.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; an old folder is moved aside.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
@@ -89,7 +97,9 @@ def count(
 
 
 @app.command()
-def report(results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")]) -> None:
+def report(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+) -> None:
     """Write the tables and figures of a results folder again, from its ledger."""
     _write_report(results, typer.echo)
 
@@ -111,7 +121,9 @@ def list_space(
 
 
 @app.command()
-def dashboard(results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")]) -> None:
+def dashboard(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+) -> None:
     """Export a results folder for the Optuna dashboard."""
     from hiri_search.study.config import Study
     from hiri_search.study.ledger import read_events, trials

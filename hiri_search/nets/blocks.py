@@ -105,14 +105,15 @@ class Attention(nn.Module):
         keys = self.reduce(x).flatten(2).transpose(1, 2)  # (B, M, C), M = N / reduction^2
         x = x.flatten(2).transpose(1, 2)  # (B, N, C), N = H * W: no copy in channels-last
         q = self.q(x).unflatten(2, (-1, self.head_size)).transpose(1, 2)  # (B, heads, N, d)
-        k, v = self.kv(keys).unflatten(2, (2, -1, self.head_size)).permute(2, 0, 3, 1, 4)  # 2 x (B, heads, M, d)
+        kv = self.kv(keys).unflatten(2, (2, -1, self.head_size))  # (B, M, 2, heads, d)
+        k, v = kv.permute(2, 0, 3, 1, 4)  # (B, heads, M, d) each
         x = F.scaled_dot_product_attention(q, k, v)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, C)
         return x.transpose(1, 2).unflatten(2, size)
 
 
 class TransformerBlock(nn.Module):
-    """x + MHA(norm(x)), then x + FFN(norm(x)): LN before the one, BN before the other in the paper (`mix`)."""
+    """x + MHA(norm(x)), then x + FFN(norm(x)); `mix`, the paper's, is LN before the one, BN before the other."""
 
     def __init__(self, stage: Transformer, *, drop_path: float = 0.0) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ TINY = 2  # largest grid where the CPU library's own gradient is 10 to 100 times
 class DepthwiseConv2d(nn.Conv2d):
     """A 3x3 depthwise convolution of stride 1 or 2: an `nn.Conv2d` in all but its gradient on tiny grids.
 
-    Short trainings of small stand-ins end in grids of 2x2 and 1x1, where they would spend half their time there.
+    Short trainings of small stand-ins end in grids of 2x2 and 1x1, and would spend half their time there.
     """
 
     def __init__(self, width: int, *, stride: int = 1, bias: bool = True) -> None:

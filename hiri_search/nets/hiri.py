@@ -53,7 +53,7 @@ class HiriVit(nn.Module):
         self.net, self.num_classes = net, num_classes
         self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
         depths = [stage.depth for stage in net.stages]
-        rates = [r.tolist() for r in linspace(0, drop_path_rate, sum(depths)).split(depths)]
+        rates = [r.tolist() for r in linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)]
         befores = (None, *net.stages)
         self.stages = nn.Sequential(*map(HiriStage, befores, net.stages, rates))
         self.num_features = net.stages[-1].width
@@ -98,8 +98,8 @@ class HiriVit(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Parameter groups for timm's layer-wise learning rate decay."""
-        blocks = r"^stages\.(\d+)" if coarse else [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
-        return {"stem": r"^stem", "blocks": blocks}
+        fine = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
 
 def build(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
@@ -109,7 +109,7 @@ def build(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
 
 def _pooled(global_pool: str) -> bool:
     if global_pool not in ("avg", ""):
-        raise ValueError(f"global_pool={global_pool!r} is not possible; it is 'avg', or '' to keep the positions")
+        raise ValueError(f"global_pool={global_pool!r} is not possible; write 'avg', or '' for all positions")
     return global_pool == "avg"
 
 
@@ -119,6 +119,7 @@ def _initialise(module: nn.Module, name: str = "") -> None:
         trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
-        nn.init.normal_(module.weight, 0.0, sqrt(2.0 * module.groups / (height * width * module.out_channels)))
+        fan_out = height * width * module.out_channels // module.groups
+        nn.init.normal_(module.weight, 0.0, sqrt(2.0 / fan_out))
     if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
         nn.init.zeros_(module.bias)

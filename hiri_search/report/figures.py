@@ -7,6 +7,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,7 +49,10 @@ def curves() -> pd.DataFrame:
         family=[name.rpartition("-")[0] for name in table["network"]], ms=1000 / table["throughput_img_s"]
     )
     ours = table["family"] == "HIRI-ViT"
-    labels = [f"HIRI-ViT @ {side}" if own else family for own, family, side in zip(ours, table["family"], table["resolution"], strict=True)]
+    labels = [
+        f"HIRI-ViT @ {side}" if own else family
+        for own, family, side in zip(ours, table["family"], table["resolution"], strict=True)
+    ]
     chosen = table.assign(curve=labels)[ours | table["family"].isin(FAMILIES)]
     return chosen[["curve", "network", *COSTS, "top1"]]
 
@@ -57,7 +61,7 @@ def figure6(results: Results) -> Figure:
     """Three panels of the paper's published curves, and under them three of this study: two scales, never mixed."""
     networks = network_table(results)
     figure = _figure(11, 7.4)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
+    upper, lower = np.ravel(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
     for axes, other, cost in zip(top, bottom, COSTS, strict=True):
         _draw_curves(axes, curves(), cost)
@@ -96,7 +100,15 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str) -> None:
 def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
     known = networks.dropna(subset=[cost, "top1"])
     best = front(known, cost, "top1")
-    axes.plot(best[cost], best["top1"], color="#999999", linewidth=1.2, zorder=1, label="front", drawstyle="steps-post")
+    axes.plot(
+        best[cost],
+        best["top1"],
+        color="#999999",
+        linewidth=1.2,
+        zorder=1,
+        label="front",
+        drawstyle="steps-post",
+    )
     if len(networks) > NAMED:
         axes.plot(known[cost], known["top1"], "o", color=COLOURS[5], markersize=4, label="networks")
     else:
@@ -112,13 +124,23 @@ def _draw_named(axes: Axes, known: pd.DataFrame, cost: str, styles: Mapping[str,
         colour, marker = styles[row["name"]]
         spread = 0.0 if pd.isna(row["spread"]) else row["spread"]
         axes.errorbar(
-            row[cost], row["top1"], yerr=spread, fmt=marker, color=colour, capsize=3, label=row["name"], **STYLE
+            row[cost],
+            row["top1"],
+            yerr=spread,
+            fmt=marker,
+            color=colour,
+            capsize=3,
+            label=row["name"],
+            **STYLE,
         )
 
 
 def _styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each name, the same in every panel."""
-    return {name: style for name, style in zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False)}
+    return {
+        name: style
+        for name, style in zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False)
+    }
 
 
 def _finish(axes: Axes, cost: str) -> None:
@@ -134,4 +156,6 @@ def _legend(figure: Any, panels: Iterable[Axes]) -> None:
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries = dict(zip(labels, handles, strict=True)) | entries
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False
+    )

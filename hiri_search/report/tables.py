@@ -39,7 +39,9 @@ def network_table(results: Results) -> pd.DataFrame:
     """
     trials = pd.DataFrame(list(results.trials))
     if trials.empty:
-        return pd.DataFrame(columns=["name", "key", "params_m", "gflops", "top1", "spread", "seeds", "failed", "ms"])
+        return pd.DataFrame(
+            columns=["name", "key", "params_m", "gflops", "top1", "spread", "seeds", "failed", "ms"]
+        )
     done = trials[trials["state"] == "finished"].astype({"top1": float})
     first = trials.groupby("key", sort=False).first()
     scores = done.groupby("key")["top1"].agg(["mean", "std", "count"]).reindex(first.index)
@@ -53,7 +55,10 @@ def network_table(results: Results) -> pd.DataFrame:
             "top1": scores["mean"],
             "spread": scores["std"],
             "seeds": scores["count"].fillna(0).astype(int),
-            "failed": trials[trials["state"] == "failed"].groupby("key").size().reindex(first.index, fill_value=0),
+            "failed": trials[trials["state"] == "failed"]
+            .groupby("key")
+            .size()
+            .reindex(first.index, fill_value=0),
             "ms": ms,
         }
     )
@@ -93,7 +98,7 @@ def paper_table(results: Results) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _rank(scores: pd.Series) -> pd.Series:  # type: ignore[type-arg]
+def _rank(scores: pd.Series) -> pd.Series:
     return scores.rank(ascending=False, method="min").astype("Int64")
 
 
@@ -108,7 +113,11 @@ def caption(results: Results) -> str:
     about = results.about
     file, pictures = about["file"], about["pictures"]
     counted, proxy, recipe = file["counted"], file["proxy"], file["recipe"]
-    shrunk = [f"{name} divided by {proxy[key]}" for name, key in (("widths", "width"), ("depths", "depth")) if proxy[key] > 1]
+    shrunk = [
+        f"{name} divided by {proxy[key]}"
+        for name, key in (("widths", "width"), ("depths", "depth"))
+        if proxy[key] > 1
+    ]
     stand_in = f"stand-ins ({', '.join(shrunk)})" if shrunk else "the networks themselves"
     chance = 100 / pictures["classes"]
     error = 100 * np.sqrt(0.25 / pictures["val"])
@@ -118,7 +127,8 @@ def caption(results: Results) -> str:
         f" trained {recipe['epochs']} epochs on {pictures['train']} pictures of {file['data']['source']}"
         f" ({pictures['classes']} classes, chance {chance:.1f} %), on all {pictures['val']} validation pictures:"
         f" mean and standard deviation over {len(file['seeds'])} seed(s). One standard error from the number of"
-        f" validation pictures alone is up to {error:.1f} points. Device: {about['device']}; profile {about['profile']}."
+        f" validation pictures alone is up to {error:.1f} points."
+        f" Device: {about['device']}; profile {about['profile']}."
     )
     if skipped := pictures["skipped"]:
         text += f" {len(skipped)} unreadable pictures were left out."

@@ -40,7 +40,13 @@ Executor = Callable[[Feed], None]
 
 
 def run(
-    study: Study, folder: Path, execute: Executor, watcher: Watcher, *, profile: str, retry_failed: bool = False
+    study: Study,
+    folder: Path,
+    execute: Executor,
+    watcher: Watcher,
+    *,
+    profile: str,
+    retry_failed: bool = False,
 ) -> None:
     """Train what the ledger of `folder` lacks; everything finished is kept.
 
@@ -192,4 +198,6 @@ class StudyFeed:
     def _job(self, trial: Trial) -> Job:
         proxy = self.study.proxy
         net = stand_in(parse_net(trial.asked["spec"]), proxy)
-        return Job(net.full, proxy.side, proxy.classes, trial.asked["seed"], self.study.recipe, self.study.data)
+        return Job(
+            net.full, proxy.side, proxy.classes, trial.asked["seed"], self.study.recipe, self.study.data
+        )

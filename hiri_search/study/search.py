@@ -13,6 +13,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hiri_search.language import Net, Space, uniform
@@ -21,7 +23,7 @@ from hiri_search.study.ledger import Trial
 
 GIVE_UP_AFTER = 1000  # draws in a row that gave no network but old ones: the space is all but used up
 OBJECTIVES = ["top1", "gmacs"]
-DIRECTIONS = ["maximize", "minimize"]
+DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 STATES = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL, "unfinished": TrialState.RUNNING}
 
 
@@ -112,7 +114,9 @@ class Search:
             distributions=distributions,
             values=_values(trial),
             intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
-            user_attrs={name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")},
+            user_attrs={
+                name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")
+            },
         )
 
     def _choices(self, decisions: Mapping[str, int]) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
@@ -125,7 +129,9 @@ class Search:
         def choose(name: str, options: tuple[int | str, ...], sizes: tuple[int, ...]) -> int:
             index = decisions[name]
             words = isinstance(options[0], str)
-            distributions[name] = CategoricalDistribution(options) if words else IntDistribution(0, len(options) - 1)
+            distributions[name] = (
+                CategoricalDistribution(options) if words else IntDistribution(0, len(options) - 1)
+            )
             params[name] = options[index] if words else index
             return index
 
@@ -141,6 +147,6 @@ def _values(trial: Trial) -> list[float] | None:
 def export(study: Study, past: Sequence[Trial], path: Path, *, name: str) -> None:
     """The study as an Optuna journal, made anew: what `optuna-dashboard PATH` opens."""
     path.unlink(missing_ok=True)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     made = _new_study(study_name=name, storage=storage)
     made.add_trials(Search(study, past).optuna.trials)

@@ -7,7 +7,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hiri_search.language import parse_net
 from hiri_search.nets.hiri import build
-from hiri_search.training.data import Prepared, open_split
+from hiri_search.training.data import SPLITS, Prepared, open_split
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.mixing import mixer
 from hiri_search.training.recipe import Recipe
@@ -80,8 +80,10 @@ def train(
     """
     device = _device()
     _seed(job.seed, "weights")
-    splits = [open_split(job.data, prepared, s, side=job.side, recipe=job.recipe) for s in ("train", "val")]
-    per_epoch = len(splits[0]) // job.recipe.batch
+    train_split, val_split = (
+        open_split(job.data, prepared, name, side=job.side, recipe=job.recipe) for name in SPLITS
+    )
+    per_epoch = len(train_split) // job.recipe.batch  # type: ignore[arg-type]
     state = _begin(job, len(prepared.classes), per_epoch, device)
     if checkpoint.exists():
         state.load(checkpoint, device)
@@ -89,7 +91,7 @@ def train(
     for epoch in range(len(state.curve) + 1, job.recipe.epochs + 1):
         # Each epoch has randomness of its own, so that one gone on with draws what the unbroken one would have.
         generator = _seed(job.seed, f"epoch {epoch}")
-        state.curve.append(_epoch(epoch, state, step, _loaders(*splits, job.recipe, generator)))
+        state.curve.append(_epoch(epoch, state, step, _loaders(train_split, val_split, job.recipe, generator)))
         state.save(checkpoint)
         report(state.curve[-1])
     return state.curve
@@ -114,7 +116,9 @@ def _seed(seed: int, purpose: str) -> torch.Generator:
 def _begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> _State:
     model = build(parse_net(job.spec), classes=classes, drop_path=job.recipe.drop_path)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = create_optimizer_v2(model, "adamw", lr=job.recipe.lr, weight_decay=job.recipe.weight_decay, fused=True)
+    optimizer = create_optimizer_v2(
+        model, "adamw", lr=job.recipe.lr, weight_decay=job.recipe.weight_decay, fused=True
+    )
     ema = ModelEmaV3(model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
     return _State(model, optimizer, _schedule(optimizer, job.recipe, per_epoch), ema)
 
@@ -134,7 +138,9 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, per_epoch: int) 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
 
-def _loaders(train: Dataset[Any], val: Dataset[Any], recipe: Recipe, order: torch.Generator) -> tuple[Batches, Batches]:
+def _loaders(
+    train: Dataset[Any], val: Dataset[Any], recipe: Recipe, order: torch.Generator
+) -> tuple[Batches, Batches]:
     stream = isinstance(train, IterableDataset)
     loader = partial(DataLoader, num_workers=recipe.workers, pin_memory=torch.cuda.is_available())
     return (

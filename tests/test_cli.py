@@ -1,0 +1,60 @@
+"""The commands, as they are typed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hiri_search.cli import main
+
+ROOT = Path(__file__).parents[1]
+SMALL = "hr(32 e=4)*2 -> hr(64 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9 -> t(512 e=5)*4"
+
+
+def test_count_as_json_is_stable(capsys: pytest.CaptureFixture[str]):
+    _run("count", SMALL, "--side", "448", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["params"], told["macs"], told["core_macs"]) == (34_761_640, 4_985_712_896, 4_961_535_488)
+    assert list(told["parts"]) == [
+        "stem", "stage1", "down2", "stage2", "down3", "stage3", "down4", "stage4", "down5", "stage5", "head",
+    ]  # fmt: skip
+    assert sum(part["macs"] for part in told["parts"].values()) == told["macs"]
+
+
+def test_count_as_a_table_shows_the_sum(capsys: pytest.CaptureFixture[str]):
+    _run("count", SMALL)
+    assert "34,761,640" in capsys.readouterr().out
+
+
+def test_list_shows_networks_and_how_many(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    space = tmp_path / "space.yaml"
+    space.write_text("space: hr(32 e=4|6) -> t(64 e=4)*1..3\n")
+    _run("list", str(space), "--limit", "4")
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 4
+    assert "6 networks" in told.err
+
+
+def test_help_and_the_language_need_no_heavy_import():
+    code = (
+        "import sys; import hiri_search.language; import hiri_search.cli;"
+        "print(sorted({'torch', 'timm', 'ray', 'optuna', 'pandas', 'fvcore', 'pydantic'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["run", "--help"], ["count", "--help"], ["report", "--help"]]
+)
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]):
+    _run(*command)
+    assert "Usage" in capsys.readouterr().out
+
+
+def _run(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    assert end.value.code == 0
