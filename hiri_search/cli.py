@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,14 +47,10 @@ def _is_mistake(error: ValueError) -> bool:
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="A study file, such as studies/block_mix.yaml.")],
-    profile: Annotated[
-        str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")
-    ] = "auto",
+    profile: Annotated[str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")] = "auto",
     sets: Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the study.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder; results/NAME of the study.")] = None,
-    slots: Annotated[
-        int, typer.Option(help="Trials side by side; 0: as many as the hardware carries.", min=0)
-    ] = 0,
+    slots: Annotated[int, typer.Option(help="Trials side by side; 0: as many as the hardware carries.", min=0)] = 0,
     serial: Annotated[bool, typer.Option("--serial", help="In this process, without Ray.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; an old folder is moved aside.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
@@ -69,13 +68,10 @@ def run(
     console.say(f"profile {name}; results in {folder}")
     if fresh and (aside := move_aside(folder)):
         console.say(f"the old results are now in {aside}")
-    with console:
+    with console, suppress(KeyboardInterrupt):  # what is done by then is in the ledger, and is reported
         execute = _executor(folder, serial=serial, slots=slots)
         run_study(read, folder, execute, console, profile=name, retry_failed=retry_failed)
-    left = _write_report(folder, console.say)
-    if left:
-        console.say(f"{left} trials are unfinished; the same command goes on with them")
-        sys.exit(INTERRUPTED)
+    sys.exit(_summary(_write_report(folder, console.say), console.say))
 
 
 @app.command()
@@ -179,12 +175,21 @@ def _results(folder: Path) -> Results:
     return Results(_about(events, folder), [trial.row() for trial in trials(events)], timed)
 
 
-def _write_report(folder: Path, say: object) -> int:
-    """Write the report; how many trials are unfinished."""
+def _write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:
+    """Write the report; how many trials are in which state."""
     from hiri_search.report.write import write
 
     results = _results(folder)
-    paths = write(results, folder / "report")
-    for path in paths:
-        say(f"wrote {path}")  # type: ignore[operator]
-    return sum(trial["state"] == "unfinished" for trial in results.trials)
+    for path in write(results, folder / "report"):
+        say(f"wrote {path}")
+    return Counter(str(trial["state"]) for trial in results.trials)
+
+
+def _summary(states: Counter[str], say: Callable[[str], None]) -> int:
+    """Say what a run has left undone; the exit code."""
+    if states["failed"]:
+        say(f"{states['failed']} trials failed, for reasons in trials.csv; --retry-failed trains them again")
+    if states["unfinished"]:
+        say(f"{states['unfinished']} trials are unfinished; the same command goes on with them")
+        return INTERRUPTED
+    return 1 if states["failed"] else 0

@@ -25,9 +25,7 @@ class Latency:
     device: str
 
 
-def measure(
-    nets: Mapping[str, Net], side: int, *, batch: int = 1, repeats: int = 5
-) -> Iterator[tuple[str, Latency]]:
+def measure(nets: Mapping[str, Net], side: int, *, batch: int = 1, repeats: int = 5) -> Iterator[tuple[str, Latency]]:
     """Time networks against each other, fp32, eval mode, channels-last, one after the other in each round.
 
     All take turns in every round, so that a machine that grows busier slows all of them alike.

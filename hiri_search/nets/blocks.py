@@ -142,9 +142,7 @@ def block(stage: Stage, *, drop_path: float = 0.0) -> nn.Module:
     """One block of a stage."""
     match stage:
         case Hr():
-            return HighResolutionBlock(
-                stage.width, stage.expansion, reduction=stage.reduction, drop_path=drop_path
-            )
+            return HighResolutionBlock(stage.width, stage.expansion, reduction=stage.reduction, drop_path=drop_path)
         case Cffn():
             return CffnBlock(stage.width, stage.expansion, norm=stage.norm, drop_path=drop_path)
         case Transformer():
