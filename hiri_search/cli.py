@@ -57,13 +57,14 @@ def run(
 ) -> None:
     """Run a study, or go on with it: train what its ledger lacks, then write tables and figures."""
     from hiri_search.console import Console
-    from hiri_search.study.config import read_study
-    from hiri_search.study.run import move_aside
+    from hiri_search.study.reading import read_study
+
+    name = _profile(study, profile)
+    read = read_study(study, profile=name, sets=sets or [])
+    from hiri_search.study.run import move_aside  # slow, and only when the study is in order
     from hiri_search.study.run import run as run_study
 
     console = Console()
-    name = _profile(study, profile)
-    read = read_study(study, profile=name, sets=sets or [])
     folder = results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
     if fresh and (aside := move_aside(folder)):
@@ -108,7 +109,7 @@ def list_space(
     """The networks of a space, one on a line, and how many there are."""
     from itertools import islice
 
-    from hiri_search.study.config import read_space
+    from hiri_search.study.reading import read_space
 
     read = read_space(space)
     for net in islice(read, limit or None):
@@ -134,14 +135,15 @@ def dashboard(
 
 def _profile(study: Path, wanted: str) -> str:
     """The profile that was asked for, or the one that fits the hardware, where the study has it."""
-    from hiri_search.study.config import NO_PROFILE, profiles_of
+    from hiri_search.study.reading import NO_PROFILE, profiles_of
 
     if wanted != "auto":
         return wanted
+    known = profiles_of(study)  # a file that cannot be read is said before the slow import
     from hiri_search.training.device import gpus
 
     fitting = "gpu" if gpus() else "laptop"
-    return fitting if fitting in profiles_of(study) else NO_PROFILE
+    return fitting if fitting in known else NO_PROFILE
 
 
 def _executor(folder: Path, *, serial: bool, slots: int) -> Executor:

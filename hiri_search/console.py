@@ -28,10 +28,14 @@ class Console:
 
     def __init__(self) -> None:
         # A copy of standard output, which stays where it is while the original is turned into a log.
-        self.rich = RichConsole(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1), soft_wrap=True)
+        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+        self.rich = RichConsole(file=self._file, soft_wrap=True)
         self.trials: dict[int, Trial] = {}
         self.started = time.monotonic()
         self.live: Live | None = None
+
+    def __del__(self) -> None:
+        self._file.close()
 
     def __enter__(self) -> Console:
         if self.rich.is_terminal:

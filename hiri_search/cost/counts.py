@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,14 @@ from math import prod
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from hiri_search.language.net import Net
 from hiri_search.nets.pieces import Piece, place
+
+with warnings.catch_warnings():  # fvcore compiles a loss when imported, by what torch now deprecates
+    warnings.simplefilter("ignore", FutureWarning)
+    from fvcore.nn import FlopCountAnalysis
 
 CORE = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "einsum", "attention"})
 

@@ -12,7 +12,7 @@ from hiri_search.nets.depthwise import DepthwiseConv2d
 
 def norm_layer(kind: str, width: int) -> nn.Module:
     """Normalisation of a (B, C, H, W) map: `ln` over C at each position, else BatchNorm."""
-    return LayerNorm2d(width) if kind == "ln" else nn.BatchNorm2d(width)  # type: ignore[no-any-return]
+    return LayerNorm2d(width) if kind == "ln" else nn.BatchNorm2d(width)
 
 
 class HighResolutionBlock(nn.Module):
@@ -101,7 +101,7 @@ class Attention(nn.Module):
             self.reduce = nn.Sequential(nn.Conv2d(width, width, reduction, reduction), LayerNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        size = x.shape[2:]
+        shape = x.shape
         keys = self.reduce(x).flatten(2).transpose(1, 2)  # (B, M, C), M = N / reduction^2
         x = x.flatten(2).transpose(1, 2)  # (B, N, C), N = H * W: no copy in channels-last
         q = self.q(x).unflatten(2, (-1, self.head_size)).transpose(1, 2)  # (B, heads, N, d)
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         k, v = kv.permute(2, 0, 3, 1, 4)  # (B, heads, M, d) each
         x = F.scaled_dot_product_attention(q, k, v)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, C)
-        return x.transpose(1, 2).unflatten(2, size)
+        return x.transpose(1, 2).reshape(shape)
 
 
 class TransformerBlock(nn.Module):

@@ -31,7 +31,7 @@ class Head(nn.Module):
             return self._classify(x.mean((2, 3)), pre_logits)
         batch, _, height, width = x.shape
         x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (B*H*W, C)
-        return self._classify(x, pre_logits).unflatten(0, (batch, height, width))
+        return self._classify(x, pre_logits).reshape(batch, height, width, -1)
 
     def _classify(self, x: Tensor, pre_logits: bool) -> Tensor:  # (N, C) -> (N, classes)
         x = self.drop(self.act(self.bn(self.fc1(x))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from math import sqrt
 from typing import Any
 
@@ -53,9 +54,10 @@ class HiriVit(nn.Module):
         self.net, self.num_classes = net, num_classes
         self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
         depths = [stage.depth for stage in net.stages]
-        rates = [r.tolist() for r in linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)]
+        rates = iter(linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         befores = (None, *net.stages)
-        self.stages = nn.Sequential(*map(HiriStage, befores, net.stages, rates))
+        drop_paths = [list(islice(rates, depth)) for depth in depths]
+        self.stages = nn.Sequential(*map(HiriStage, befores, net.stages, drop_paths))
         self.num_features = net.stages[-1].width
         self.head = Head(self.num_features, num_classes, pool=_pooled(global_pool), drop=drop_rate)
         self.head_hidden_size = self.head.hidden
@@ -90,6 +92,7 @@ class HiriVit(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass: less memory, more time."""
         for stage in self.stages:
+            assert isinstance(stage, HiriStage)
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:

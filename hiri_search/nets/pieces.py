@@ -88,9 +88,8 @@ def down_piece(before: Stage, stage: Stage) -> DownPiece:
     """The downsampling in front of `stage`."""
     assert stage.down is not None
     assert stage.stride is not None
-    norm = "ln" if stage.norm == "ln" else "bn"
     # Only DS has a norm, so two stages with one IRDS share the piece whatever theirs is.
-    norm = norm if stage.down == "conv" else "bn"
+    norm = "ln" if stage.down == "conv" and getattr(stage, "norm", "bn") == "ln" else "bn"
     return DownPiece(stage.down, before.width, stage.width, stage.stride, norm)
 
 

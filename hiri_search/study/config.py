@@ -1,28 +1,21 @@
-"""A study as its file says it, checked to the last key before anything is spent."""
+"""A study as a value: what it holds, and what it means."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from random import Random
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hiri_search.language import Net, Space, SpecError, parse, parse_net, sample
-from hiri_search.study.errors import StudyError
-from hiri_search.study.yaml_file import Key, Tree, parse_value, read_yaml
+from hiri_search.language import Net, Space, parse, parse_net
 from hiri_search.training.job import DataSource
-from hiri_search.training.recipe import Recipe
+from hiri_search.training.recipe import Recipe, SettingError
 
-
-Model = TypeVar("Model", bound=BaseModel)
-Value = TypeVar("Value")
+MOST_SEEDS = 100  # more are meant as one seed: `seeds: 2024`
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)  # table: 8 is table: "8"
 
 
 def _as_mapping(word: str) -> Any:
@@ -32,7 +25,11 @@ def _as_mapping(word: str) -> Any:
 
 def _as_seeds(value: Any) -> Any:
     """`seeds: 3` stands for `seeds: [0, 1, 2]`."""
-    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 1 <= value <= MOST_SEEDS:
+        raise ValueError(f"{value} is no number of seeds; write one from 1 to {MOST_SEEDS}, or a list: [{value}]")
+    return tuple(range(value))
 
 
 class Row(_Strict):
@@ -79,7 +76,7 @@ class Study(_Strict):
 
     title: str = ""
     table: str = ""  # the table of the paper that the rows belong to: "8"
-    let: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    let: dict[str, str] = {}
     nets: dict[str, Annotated[Row, BeforeValidator(_as_mapping("spec"))]] | None = None
     space: str | None = None
     search: Search = Search()
@@ -93,11 +90,14 @@ class Study(_Strict):
     @model_validator(mode="after")
     def _whole(self) -> Study:
         if (self.nets is None) == (self.space is None):
-            raise ValueError("a study has either nets: (an ablation) or space: (a search)")
+            raise SettingError("space", "a study has either nets: (an ablation) or space: (a search), and not both")
         if self.nets is not None and not self.nets:
-            raise ValueError("nets: holds no network; write `name: spec` lines under it")
+            raise SettingError("nets", "nets: holds no network; write `name: spec` lines under it")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: is a number of at least 1 or a list without repeats")
+            raise SettingError("seeds", "seeds: one stands there twice, or none; write a number of them, or a list without repeats")
+        if (self.data.train or self.recipe.batch) < self.recipe.batch:
+            found = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
+            raise SettingError("recipe.batch", f"{found}; make the batch smaller or take more pictures")
         return self
 
 
@@ -105,44 +105,8 @@ class SpaceFile(_Strict):
     """A file of `spaces/`."""
 
     title: str = ""
-    let: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    let: dict[str, str] = {}
     space: str
-
-
-NO_PROFILE = "none"
-SAMPLED_CHECKS = 500  # networks of a large space that are tried for size before the study starts
-
-
-def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
-    """The study of a file with a profile laid over it, and `key=value` settings over both.
-
-    StudyError with the file and line for whatever cannot be run, every network's spec and side included.
-    """
-    tree = read_yaml(path)
-    content = dict(tree.content)
-    profiles = content.pop("profiles", None) or {}
-    place = _Places(tree, profile)
-    content = _laid_over(_with_space(content, path, place), _profile(profiles, profile, place))
-    for text in sets:
-        key, value = _parse_set(text)
-        place.sets[key] = f"--set {text}"
-        content = _laid_over(content, _nested(key, value))
-    study = _validated(Study, content, place)
-    _check_networks(study, place)
-    return study
-
-
-def profiles_of(path: Path) -> tuple[str, ...]:
-    """The names of a study's profiles."""
-    return tuple(read_yaml(path).content.get("profiles") or ())
-
-
-def read_space(path: Path) -> Space:
-    """The space of a file of `spaces/`."""
-    tree = read_yaml(path)
-    place = _Places(tree, NO_PROFILE)
-    file = _validated(SpaceFile, tree.content, place)
-    return _parsed(parse, file.space, file.let, ("space",), place)
 
 
 def space_of(study: Study) -> Space:
@@ -187,128 +151,3 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {name: value}
     return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}
-
-
-class _Places:
-    """Says where a value came from: a line of the file, of its profile, or the command line."""
-
-    def __init__(self, tree: Tree, profile: str) -> None:
-        self.tree, self.profile = tree, profile
-        self.sets: dict[Key, str] = {}
-
-    def __call__(self, key: Key) -> str:
-        for set_key, text in reversed(self.sets.items()):
-            if key[: len(set_key)] == set_key:
-                return text
-        in_profile = ("profiles", self.profile, *key)
-        return self.tree.place(in_profile if in_profile in self.tree.lines else key)
-
-    def error(self, key: Key, message: str) -> StudyError:
-        return StudyError(f"{self(key)}: {message}")
-
-
-def _with_space(content: dict[str, Any], path: Path, place: _Places) -> dict[str, Any]:
-    """`space: FILE.yaml` stands for the space and the names of that file, looked for beside the study."""
-    name = content.get("space")
-    if not isinstance(name, str) or not name.endswith(".yaml"):
-        return content
-    if content.get("let"):
-        raise place.error(("let",), f"the names of {name} are used; let: has no meaning beside it")
-    tree = read_yaml(path.parent / name)
-    file = _validated(SpaceFile, tree.content, _Places(tree, NO_PROFILE))
-    return content | {"space": file.space, "let": file.let}
-
-
-def _profile(profiles: Any, name: str, place: _Places) -> dict[str, Any]:
-    if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
-        raise place.error(("profiles",), "profiles: wants `name:` with the keys to change under it")
-    if name == NO_PROFILE:
-        return {}
-    if name not in profiles:
-        known = ", ".join([*profiles, NO_PROFILE])
-        raise place.error(("profiles",), f"there is no profile {name!r}; choose one of {known}")
-    return dict(profiles[name])
-
-
-def _parse_set(text: str) -> tuple[Key, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise StudyError(f"--set {text}: write key=value, such as --set recipe.epochs=20")
-    return tuple(name.strip().split(".")), parse_value(value)
-
-
-def _nested(key: Key, value: Any) -> dict[str, Any]:
-    return {str(key[0]): value if len(key) == 1 else _nested(key[1:], value)}
-
-
-def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged key by key; anything else is replaced."""
-    merged = dict(base)
-    for name, value in over.items():
-        old = merged.get(name)
-        if name == "data" and isinstance(old, str):
-            old = {"source": old}
-        merged[name] = _laid_over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _validated(model: type[Model], content: dict[str, Any], place: _Places) -> Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as errors:
-        first, *others = errors.errors()
-        key: Key = first["loc"]
-        more = f" (and {len(others)} more)" if others else ""
-        raise place.error(key, _explained(model, key, first["type"], first["msg"]) + more) from errors
-
-
-def _explained(model: type[BaseModel], key: Key, kind: str, message: str) -> str:
-    name = ".".join(map(str, key))
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _keys_of(model, key[:-1])
-        near = difflib.get_close_matches(str(key[-1]), known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
-        return f"{name} is not known; {hint}"
-    return f"{name}: {message.removeprefix('Value error, ')}".removeprefix(": ")
-
-
-def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
-    """The keys that may stand under `key`."""
-    if not key:
-        return [*model.model_fields, "profiles"]
-    known: Any = Row if key[0] == "nets" else type(model.model_fields[str(key[0])].default)
-    known = Latency if known is type(None) else known
-    return list(getattr(known, "model_fields", None) or known.__dataclass_fields__)
-
-
-def _parsed(read: Callable[..., Value], text: str, let: dict[str, str], key: Key, place: _Places) -> Value:
-    try:
-        return read(text, let=let)
-    except SpecError as error:
-        raise place.error(key, f"{'.'.join(map(str, key))}: {error}") from error
-
-
-def _check_networks(study: Study, place: _Places) -> None:
-    """Every network parses, and fits the side it is counted at and the one it is trained at."""
-    for name, row in (study.nets or {}).items():
-        net = _parsed(parse_net, row.spec, study.let, ("nets", name), place)
-        _check_sides(study, net, ("nets", name), place)
-    if study.space is not None:
-        space: Space = _parsed(parse, study.space, study.let, ("space",), place)
-        for net in _some(space):
-            _check_sides(study, net, ("space",), place)
-
-
-def _some(space: Space) -> Iterable[Net]:
-    if space.size <= SAMPLED_CHECKS:
-        return space
-    rng = Random(0)
-    return (sample(space, rng) for _ in range(SAMPLED_CHECKS))
-
-
-def _check_sides(study: Study, net: Net, key: Key, place: _Places) -> None:
-    for part, check in (("counted", lambda: net.grids(study.counted.side)), ("proxy", lambda: stand_in(net, study.proxy))):
-        try:
-            check()
-        except SpecError as error:
-            raise place.error((part,), f"{part} of {'.'.join(map(str, key))}: {error}") from error

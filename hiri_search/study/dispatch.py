@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +43,14 @@ class Slots:
 class _Here:
     """A feed that stays in this process: Tune pickles all that it is given, and never reads it again."""
 
-    def __init__(self, feed: Feed | None = None) -> None:
-        self.feed = feed
+    def __init__(self, feed: Feed | None = None, tasks: Iterator[Task] = iter(())) -> None:  # noqa: B008
+        self.feed, self.tasks = feed, tasks
 
     def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
         return _Here, ()
 
-    def next(self) -> Task | None:
-        assert self.feed
-        return self.feed.next()
-
     def heard(self, event: Event) -> None:
-        assert self.feed
+        assert self.feed is not None
         self.feed.heard(event)
 
 
@@ -66,6 +63,11 @@ def serial(feed: Feed) -> None:
 def ray_tune(feed: Feed, slots: Slots, log: Path) -> None:
     """Trials side by side on this machine through Ray Tune; what Ray prints goes to `log`."""
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
+    tasks = iter(feed.next, None)
+    first = next(tasks, None)
+    if first is None:
+        return  # all is done: no need to start Ray
+    here = _Here(feed, chain([first], tasks))
     home = tempfile.mkdtemp(prefix="hiri_search_")
     with noise_to(log):
         import ray
@@ -79,16 +81,15 @@ def ray_tune(feed: Feed, slots: Slots, log: Path) -> None:
                 logging_level=logging.ERROR,
                 object_store_memory=128 << 20,
             )
-            _tune(feed, slots, home)
+            _tune(here, slots, home)
         finally:
             ray.shutdown()
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _tune(feed: Feed, slots: Slots, home: str) -> None:
+def _tune(here: _Here, slots: Slots, home: str) -> None:
     from ray import tune
 
-    here = _Here(feed)
     searcher = _searcher(here)
     trainable = tune.with_resources(_trainable, {"cpu": 1, "gpu": slots.gpus})
     tuner = tune.Tuner(
@@ -119,7 +120,7 @@ def _searcher(here: _Here) -> Searcher:
 
     class FeedSearcher(Searcher):  # type: ignore[misc]
         def suggest(self, trial_id: str) -> Any:
-            task = here.next()
+            task = next(here.tasks, None)
             return Searcher.FINISHED if task is None else {"task": task}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hiri_search.study.errors import StudyError
 
@@ -80,23 +80,35 @@ def _parse(path: Path, content: bytes) -> tuple[list[Event], int]:
     events: list[Event] = []
     length = 0
     for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
-        try:
-            events.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines) - 1 and not lines[-1]:
-                break  # a last line that was never whole on disk
-            raise StudyError(f"{path}:{number}: this line cannot be read; restore the file from a copy") from error
+        event = _event(line)
+        if event is None and number == len(lines) - 1 and not lines[-1]:
+            break  # a last line that was never whole on disk
+        if event is None:
+            raise StudyError(f"{path}:{number}: this line cannot be read; restore the file from a copy")
+        events.append(event)
         length += len(line) + 1
     return events, length
+
+
+def _event(line: bytes) -> Event | None:
+    """None where the line is not one."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 def trials(events: Iterable[Event]) -> list[Trial]:
     """The trials by number, each in the state that its last events left it in."""
     found: dict[int, Trial] = {}
-    for event in events:
+    for number, event in enumerate(events, 1):
         if event["event"] == "asked":
             found[event["trial"]] = Trial(event["trial"], event)
         elif "trial" in event:
+            if event["trial"] not in found:
+                lost = f"trial {event['trial']} was never asked for; lines are missing before it"
+                raise StudyError(f"{LEDGER}:{number}: {lost}: restore the file from a copy")
             found[event["trial"]].apply(event)
     return [found[number] for number in sorted(found)]
 
@@ -109,12 +121,13 @@ class Ledger:
         if path.exists():
             self.events, length = _parse(path, path.read_bytes())
             os.truncate(path, length)  # cut a torn last line, or the next one would be joined to it
-        self._file = path.open("ab", buffering=0)
+        self._file = path.open("ab")
 
     def append(self, event: str, **facts: Any) -> Event:
         """One more line, on disk before this returns."""
         line: Event = {"event": event, **facts}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._file.flush()  # all of it: on a full disk a bare write may write less, and say nothing
         os.fsync(self._file.fileno())
         self.events.append(line)
         return line
@@ -140,8 +153,7 @@ def open_ledger(folder: Path) -> Iterator[Ledger]:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a results folder; the system lets go of it when this process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as lock:
+    with _lock_file(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -152,3 +164,12 @@ def locked(folder: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOCK).open("a+")
+    except OSError as error:
+        reason = f"{folder} cannot hold results ({error.strerror})"
+        raise StudyError(f"{reason}; give a folder that can be written with --results") from error

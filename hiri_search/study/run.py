@@ -18,7 +18,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import LEDGER, Ledger, Trial, locked, open_ledger, trials
 from hiri_search.study.search import Candidate, Search
 from hiri_search.study.task import Event, Feed, Task
-from hiri_search.training.data import Prepared, prepare
+from hiri_search.training.data import Prepared, check_augmentation, prepare
 from hiri_search.training.device import found
 from hiri_search.training.job import Job
 
@@ -55,10 +55,15 @@ def run(
     """
     with open_ledger(folder) as ledger:
         _check_same(study, ledger, folder)
+        check_augmentation(study.recipe, study.proxy.side)
         prepared = prepare(
-            study.data, study.proxy.side, folder / PICTURES, classes=study.proxy.classes, say=watcher.say
+            study.data,
+            study.proxy.side,
+            folder / PICTURES,
+            classes=study.proxy.classes,
+            batch=study.recipe.batch,
+            say=watcher.say,
         )
-        _check_enough(study, prepared)
         _write_start(study, ledger, prepared, profile)
         _time_networks(study, ledger, watcher)
         execute(StudyFeed(study, ledger, prepared, folder / CHECKPOINTS, watcher, retry_failed=retry_failed))
@@ -83,13 +88,6 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
             + "\n  ".join(changed)
             + "\nput it back, give this one another folder with --results, or begin anew with --fresh"
             " (the old folder is kept under another name)"
-        )
-
-
-def _check_enough(study: Study, prepared: Prepared) -> None:
-    if prepared.train < study.recipe.batch:
-        raise StudyError(
-            f"recipe.batch={study.recipe.batch} is more than the {prepared.train} training pictures; make it smaller"
         )
 
 
@@ -198,6 +196,4 @@ class StudyFeed:
     def _job(self, trial: Trial) -> Job:
         proxy = self.study.proxy
         net = stand_in(parse_net(trial.asked["spec"]), proxy)
-        return Job(
-            net.full, proxy.side, proxy.classes, trial.asked["seed"], self.study.recipe, self.study.data
-        )
+        return Job(net.full, proxy.side, proxy.classes, trial.asked["seed"], self.study.recipe, self.study.data)

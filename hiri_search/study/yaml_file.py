@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from hiri_search.study.errors import StudyError
 Key = tuple[str | int, ...]  # where a value stands: ("recipe", "epochs")
 
 MOST_NODES = 20_000
+DEEPEST = 50  # mappings and lists inside each other
+TOO_DEEP = f"more than {DEEPEST} mappings or lists inside each other (does an alias contain itself?)"
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,23 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of words: `no` and `on` are words, `1e-3` is a number."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag.rsplit(":")[-1] not in ("bool", "float", "timestamp", "int")]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+TAG = "tag:yaml.org,2002:"
+SCALARS: dict[str, Callable[[str], Any]] = {
+    "null": lambda word: None,
+    "bool": lambda word: word.lower() == "true",
+    "int": int,
+    "float": float,
+    "str": str,
 }
 _NUMBER_FIRST = list("-+.0123456789")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false|True|False)$"), list("tfTF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), _NUMBER_FIRST)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"), _NUMBER_FIRST
-)
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern, _first in (
+    ("null", r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(true|false|True|False|TRUE|FALSE)$", list("tfTF")),
+    ("int", r"^[-+]?(0|[1-9][0-9]*)$", _NUMBER_FIRST),
+    ("float", r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$", _NUMBER_FIRST),
+):
+    _Loader.add_implicit_resolver(TAG + _name, re.compile(_pattern), _first)
 
 
 def read_yaml(path: Path) -> Tree:
@@ -59,59 +69,78 @@ def read_yaml(path: Path) -> Tree:
 
 def parse_yaml(text: str, path: Path) -> Tree:
     """As `read_yaml`, of a text."""
-    loader = _Loader(text)
+    lines: dict[Key, int] = {}
+    content = _read(text, str(path), lines)
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} holds no mapping; write `key: value` lines")
+    return Tree(path, content, lines)
+
+
+def parse_value(text: str, origin: str) -> Any:
+    """One value as a YAML file would hold it; `origin` is named where it is none."""
+    return _read(text, origin, None)
+
+
+def _read(text: str, origin: str, lines: dict[Key, int] | None) -> Any:
+    """What a text says; the lines of its keys are noted, and where there are None no line is named."""
+
+    def error(mark: yaml.Mark | None, message: str) -> StudyError:
+        line = f":{mark.line + 1}" if lines is not None and mark else ""
+        return StudyError(f"{origin}{line}: {message}")
+
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise StudyError(f"{path} holds no mapping; write `key: value` lines")
-        reader = _Reader(loader, path)
-        return Tree(path, reader.read(node, ()), reader.lines)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise StudyError(f"{path}:{line}: this is not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: this is not YAML: {error}") from error
-    finally:
-        loader.dispose()
-
-
-def parse_value(text: str) -> Any:
-    """One value as a YAML file would hold it, for the command line."""
-    return parse_yaml(f"value: {text}", Path("--set")).content["value"]
+    except yaml.MarkedYAMLError as failed:
+        said = filter(None, (failed.context, failed.problem))
+        raise error(failed.problem_mark, f"this is not YAML: {', '.join(said)}") from failed
+    except yaml.reader.ReaderError as failed:
+        raise error(None, f"this is not YAML: {failed.reason} ({text[failed.position]!r})") from failed
+    except RecursionError as failed:
+        raise error(None, TOO_DEEP) from failed
+    return None if node is None else _Reader(error, {} if lines is None else lines).read(node, ())
 
 
 class _Reader:
     """Walks YAML nodes to plain values, noting lines and refusing what would be lost in silence."""
 
-    def __init__(self, loader: _Loader, path: Path) -> None:
-        self.loader, self.path = loader, path
-        self.lines: dict[Key, int] = {}
+    def __init__(self, error: Callable[[yaml.Mark | None, str], StudyError], lines: dict[Key, int]) -> None:
+        self.error, self.lines = error, lines
         self.nodes = 0
 
     def read(self, node: yaml.Node, key: Key) -> Any:
         self.nodes += 1
-        if self.nodes > MOST_NODES:  # also ends an alias that contains itself
-            raise StudyError(f"{self.path}: more than {MOST_NODES} values, counting each use of an alias")
+        if self.nodes > MOST_NODES:
+            raise self.error(node.start_mark, f"more than {MOST_NODES:,} values, counting each use of an alias")
+        if len(key) > DEEPEST:  # also ends an alias that contains itself
+            raise self.error(node.start_mark, TOO_DEEP)
         self.lines.setdefault(key, node.start_mark.line + 1)
-        match node:
-            case yaml.MappingNode():
+        match node, node.tag.removeprefix(TAG):
+            case yaml.MappingNode(), "map":
                 return self._mapping(node, key)
-            case yaml.SequenceNode():
+            case yaml.SequenceNode(), "seq":
                 return [self.read(item, (*key, index)) for index, item in enumerate(node.value)]
-        return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            case yaml.ScalarNode(), kind if kind in SCALARS:
+                return self._scalar(node, kind)
+        raise self.error(node.start_mark, f"the tag {node.tag} has no meaning here; take it away")
+
+    def _scalar(self, node: yaml.ScalarNode, kind: str) -> Any:
+        try:
+            return SCALARS[kind](node.value)
+        except ValueError as failed:  # only where the kind is written: `!!int many`
+            message = f"{node.value[:40]!r} cannot be read as {kind}; take the tag away"
+            raise self.error(node.start_mark, message) from failed
 
     def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name_node, value in node.value:
-            line = name_node.start_mark.line + 1
             if not isinstance(name_node, yaml.ScalarNode):
-                raise StudyError(f"{self.path}:{line}: a key must be a word")
+                raise self.error(name_node.start_mark, "a key must be a word; quote it if it begins with [ or {")
             name = name_node.value
             if name in found:
-                raise StudyError(
-                    f"{self.path}:{line}: {name!r} is there twice, first in line {self.lines[(*key, name)]};"
-                    " the first would be lost"
-                )
-            self.lines[(*key, name)] = line
+                first = self.lines[(*key, name)]
+                message = f"{name!r} is there twice, first in line {first}; leave one out, or the first would be lost"
+                raise self.error(name_node.start_mark, message)
+            self.lines[(*key, name)] = name_node.start_mark.line + 1
             found[name] = self.read(value, (*key, name))
         return found

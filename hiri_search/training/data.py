@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_dataset, create_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from torch.utils.data import Dataset
 
-from hiri_search.training.drawn import draw
+from hiri_search.training import timm_sets
+from hiri_search.training.drawn import MOTIFS, draw
 from hiri_search.training.job import DataSource
 from hiri_search.training.pictures import DataError, decode, open_shelf, squared
 from hiri_search.training.recipe import Recipe
@@ -46,6 +47,7 @@ class Supply(Protocol):
     """Pictures that can be made or decoded before the training."""
 
     classes: tuple[str, ...]
+    counts: dict[str, int]  # pictures of each split, those that turn out unreadable among them
     fingerprint: str  # changes when the pictures do
 
     def split(self, split: str, side: int) -> Decoded:
@@ -62,22 +64,34 @@ def prepare(
     home: Path,
     *,
     classes: int | None = None,
+    batch: int = 1,
     say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """Decode everything once, before anything is trained, and leave it under `home` for all trials.
 
     `classes` takes the first so many of the data's, None all of them.
-    Raises DataError, naming the file or folder, for whatever would stop a training later.
+    Raises DataError, naming the file or folder, for whatever would stop a training later: fewer training pictures
+    than `batch`, for one.
     """
     if data.kind == "timm":
-        return _check_timm(data, home, classes)
+        names, counts = timm_sets.look(data, classes)
+        _demand_batch(counts["train"], batch)
+        return Prepared(home, names, counts["train"], counts["val"])
     supply: Supply = Photos(data, classes) if data.kind == "folder" else Drawn(data, classes)
+    _demand_batch(supply.counts["train"], batch)  # before the decoding, which may take minutes
     folder = home / _key(data, side, supply)
     if not (folder / ABOUT).exists():
         say(f"preparing the pictures of {data.source} for side {side}")
+        _demand_room(sum(supply.counts.values()) * _stored_side(side) ** 2 * 3, home)
         _write_whole(folder, partial(_fill, supply, side))
     about = json.loads((folder / ABOUT).read_text())
+    _demand_batch(about["train"], batch)
     return Prepared(folder, supply.classes, about["train"], about["val"], tuple(about["skipped"]))
+
+
+def _demand_batch(train: int, batch: int) -> None:
+    if train < batch:
+        raise DataError(f"recipe.batch={batch} is more than the {train} training pictures; make it smaller")
 
 
 def _key(data: DataSource, side: int, supply: Supply) -> str:
@@ -114,15 +128,17 @@ class Drawn:
     """Pictures made from a seed: the default, without a download."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
+        if (classes or 0) > len(MOTIFS):
+            raise DataError(f"proxy.classes={classes}: drawn pictures have at most {len(MOTIFS)} classes; write fewer")
         self.data = data
         self.classes = tuple(f"class {index}" for index in range(classes or DRAWN_CLASSES))
+        self.counts = {split: getattr(data, split) or DRAWN_COUNTS[split] for split in SPLITS}
         self.fingerprint = ""
 
     def split(self, split: str, side: int) -> Decoded:
         # Each split has a seed of its own, so that changing the size of one leaves the other's pictures alone.
         seed = len(SPLITS) * self.data.seed + SPLITS.index(split)
-        count = getattr(self.data, split) or DRAWN_COUNTS[split]
-        images, labels = draw(count, classes=len(self.classes), side=_stored_side(side), seed=seed)
+        images, labels = draw(self.counts[split], classes=len(self.classes), side=_stored_side(side), seed=seed)
         return images, labels, []
 
 
@@ -130,41 +146,25 @@ class Photos:
     """Pictures of the user's, in a folder or an archive."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
-        self.data = data
         self.shelf = open_shelf(Path(data.path).expanduser(), classes=classes)
+        self.picked = {split: self.shelf.pick(split, getattr(data, split), seed=data.seed) for split in SPLITS}
+        self.skip_corrupt = data.skip_corrupt
         self.classes, self.fingerprint = self.shelf.classes, self.shelf.fingerprint
+        self.counts = {split: len(entries) for split, entries in self.picked.items()}
 
     def split(self, split: str, side: int) -> Decoded:
-        entries = self.shelf.pick(split, getattr(self.data, split), seed=self.data.seed)
-        stored = _stored_side(side)
-        _demand_room(len(entries) * stored * stored * 3)
-        return decode(self.shelf, entries, partial(squared, side=stored), skip_corrupt=self.data.skip_corrupt)
+        shape = partial(squared, side=_stored_side(side))
+        return decode(self.shelf, self.picked[split], shape, skip_corrupt=self.skip_corrupt)
 
 
-def _demand_room(needed: int) -> None:
-    free = shutil.disk_usage(".").free
+def _demand_room(needed: int, home: Path) -> None:
+    there = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
     if needed > free // 2:
         raise DataError(
             f"the decoded pictures need {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free;"
-            " take fewer with data.train and data.val, or use timm:NAME, which decodes as it goes"
+            " take fewer with data.train and data.val, or use timm:PATH, which decodes as it goes"
         )
-
-
-def _check_timm(data: DataSource, home: Path, classes: int | None) -> Prepared:
-    sizes = {split: len(_open_timm(data, split)) for split in SPLITS}
-    if classes is None:
-        raise DataError(f"{data.source} does not say how many classes it has; write proxy.classes")
-    return Prepared(home, tuple(f"class {i}" for i in range(classes)), sizes["train"], sizes["val"])
-
-
-def _open_timm(data: DataSource, split: str) -> Any:
-    name, _, root = data.path.partition("@")
-    folder, reader = (name, "") if Path(name).is_dir() else (root or None, name)
-    wanted = "train" if split == "train" else "validation"
-    try:
-        return create_dataset(reader, folder, split=wanted, is_training=split == "train")
-    except Exception as error:  # timm's readers raise whatever their libraries raise
-        raise DataError(f"timm cannot open {data.path!r} ({type(error).__name__}: {error})") from error
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):
@@ -185,11 +185,18 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
 def open_split(data: DataSource, prepared: Prepared, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
     """The pictures of a split as (3, side, side) float tensors with their labels, augmented for training."""
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
-    if data.kind != "timm":
-        return Pictures(prepared.folder, split, transform)
-    dataset = _open_timm(data, split)
-    dataset.transform = transform
-    return dataset  # type: ignore[no-any-return]
+    if data.kind == "timm":
+        return timm_sets.open_timm(data, split, prepared.classes, transform)
+    return Pictures(prepared.folder, split, transform)
+
+
+def check_augmentation(recipe: Recipe, side: int) -> None:
+    """DataError where timm does not know the policy."""
+    try:
+        _train_transform(side, recipe)
+    except (AssertionError, ValueError, KeyError) as error:
+        found = f"recipe.auto_augment: timm knows no policy {recipe.auto_augment!r}"
+        raise DataError(f"{found}; write one such as rand-m9-mstd0.5-inc1, or leave it out") from error
 
 
 def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch.Tensor]:

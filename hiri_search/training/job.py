@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from hiri_search.training.recipe import Recipe
+from hiri_search.training.recipe import Recipe, SettingError
 
 KINDS = ("drawn", "folder", "timm")
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """One word and a path, and how much of it is used."""
+    """One word and a path, and how much of it is used.
+
+    - `drawn`: pictures made from a seed, without a download.
+    - `folder:PATH`: a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg, decoded once before the study.
+    - `timm:PATH`: a folder of the same layout that is read while training, for pictures too many to be decoded first.
+    - `timm:NAME` or `timm:NAME@ROOT`: what timm calls by that name, such as torch/cifar10@~/data, hfds/USER/SET or
+      tfds/NAME, downloaded before; `proxy.classes` says how many classes it has. An unreadable picture is
+      replaced by its neighbour, as timm does.
+    """
 
     # Unknown keys are refused where a study is read; this floor does not know pydantic.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
-    source: str = "drawn"  # drawn | folder:PATH | timm:NAME, or timm:NAME@ROOT where timm needs a folder
+    source: str = "drawn"
     train: int | None = None  # pictures; None: all there are (1,500 for drawn)
     val: int | None = None  # pictures; None: all there are (400 for drawn)
     seed: int = 0  # of drawn pictures, and of the choice where not all are taken
@@ -25,11 +33,17 @@ class DataSource:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or (self.kind == "drawn") == bool(self.path):
-            raise ValueError(f"data source {self.source!r} is not known; write drawn, folder:PATH or timm:NAME")
+            known = "write drawn, folder:PATH, timm:PATH or timm:NAME@ROOT"
+            raise SettingError("source", f"source={self.source!r} is not known; {known}")
         for name in ("train", "val"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name}={value} is not possible; it is at least 1, or left out for all")
+                found = f"{name}={value} is not possible"
+                raise SettingError(name, f"{found}; it must be at least 1, or left out for all")
+        if self.seed < 0:
+            raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more")
+        if self.skip_corrupt and self.kind == "timm":
+            raise SettingError("skip_corrupt", "skip_corrupt has no meaning for timm, which replaces such pictures by itself; leave it out")
 
     @property
     def kind(self) -> str:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+
+
+class SettingError(ValueError):
+    """A setting that cannot be; `name` is its key below that of the section, and the message begins with it."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -38,19 +48,26 @@ class Recipe:
     workers: int = 0  # processes that load pictures for one trial; 0: the trial itself
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr"):
-            _demand(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
-        for name in ("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix", "jitter", "workers"):
-            _demand(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("drop_path", "label_smoothing", "ema"):
-            _demand(0 <= getattr(self, name) < 1, name, getattr(self, name), "from 0 to under 1")
-        for name in ("mix_share", "erasing", "flip"):
-            _demand(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        _demand(0 < self.crop <= 1, "crop", self.crop, "more than 0 and at most 1")
-        _demand(self.batch % 2 == 0, "batch", self.batch, "even: CutMix and Mixup pair pictures")
-        _demand(self.warmup_epochs < self.epochs, "warmup_epochs", self.warmup_epochs, f"under epochs={self.epochs}")
+        for name, (holds, wanted) in BOUNDS.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and holds(value)):
+                raise SettingError(name, f"{name}={value} is not possible; it must be {wanted}")
+        if self.warmup_epochs >= self.epochs:
+            found = f"warmup_epochs={self.warmup_epochs} is not possible"
+            raise SettingError("warmup_epochs", f"{found}; it must be under epochs={self.epochs}")
 
 
-def _demand(holds: bool, name: str, value: float, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}={value} is not possible; it must be {wanted}")
+Bound = tuple[Callable[[float], bool], str]
+POSITIVE: Bound = (lambda value: value > 0, "more than 0")
+NOT_NEGATIVE: Bound = (lambda value: value >= 0, "0 or more")
+UNDER_ONE: Bound = (lambda value: 0 <= value < 1, "from 0 to under 1")
+SHARE: Bound = (lambda value: 0 <= value <= 1, "from 0 to 1")
+BOUNDS: dict[str, Bound] = {
+    **dict.fromkeys(("epochs", "lr"), POSITIVE),
+    **dict.fromkeys(("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix"), NOT_NEGATIVE),
+    **dict.fromkeys(("jitter", "workers"), NOT_NEGATIVE),
+    **dict.fromkeys(("drop_path", "label_smoothing", "ema"), UNDER_ONE),
+    **dict.fromkeys(("mix_share", "erasing", "flip"), SHARE),
+    "crop": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    "batch": (lambda value: value > 0 and value % 2 == 0, "even and more than 0: CutMix and Mixup pair pictures"),
+}

@@ -1,0 +1,260 @@
+"""From files to studies and spaces: layers laid over each other, and every mistake with its place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hiri_search.language import Net, Space, SpecError, parse, parse_net, sample
+from hiri_search.study.config import Latency, Row, SpaceFile, Study, stand_in
+from hiri_search.study.errors import StudyError
+from hiri_search.study.yaml_file import Key, Tree, parse_value, read_yaml
+from hiri_search.training.recipe import SettingError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
+Value = TypeVar("Value")
+
+NO_PROFILE = "none"
+SAMPLED_CHECKS = 500  # networks of a large space that are tried for size before the study starts
+SHORT_FORMS = {"data": "source"}  # `data: drawn` is `data: {source: drawn}`, also under keys laid over it
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+WANTED = {  # by the first word of pydantic's kinds of errors
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "dict": "`key: value` lines under it",
+    "model": "`key: value` lines under it",
+    "dataclass": "`key: value` lines under it",
+    "greater": "{ge} or more",
+    "less": "{le} or less",
+    "literal": "{expected}",
+}
+
+
+class Places:
+    """Says where a value came from: a line of a file, of its profile, or the command line."""
+
+    def __init__(self, tree: Tree, profile: str = NO_PROFILE) -> None:
+        self.tree, self.profile = tree, profile
+        self.sets: dict[Key, str] = {}
+        self.space: Tree | None = None  # the file that `space:` names
+
+    def __call__(self, key: Key) -> str:
+        return self.find(key) or str(self.tree.path)
+
+    def find(self, key: Key) -> str | None:
+        """The place of the key, or of the nearest one around it; None where nothing of it is written."""
+        if self.space and key[:1] in (("space",), ("let",)):
+            return self.space.place(key)
+        for length in range(len(key), 0, -1):
+            if place := self._exactly(key[:length]):
+                return place
+        return None
+
+    def _exactly(self, key: Key) -> str | None:
+        for set_key, text in reversed(self.sets.items()):
+            if key[: len(set_key)] == set_key:
+                return text
+        for written in (("profiles", self.profile, *key), key):
+            if written in self.tree.lines:
+                return self.tree.place(written)
+        return next((text for set_key, text in self.sets.items() if set_key[: len(key)] == key), None)
+
+    def error(self, key: Key, message: str) -> StudyError:
+        """The mistake at this place."""
+        return StudyError(f"{self(key)}: {message}")
+
+
+def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
+    """The study of a file with a profile laid over it, and `key=value` settings over both.
+
+    StudyError with the file and line for whatever cannot be run, every network's spec and side included.
+    """
+    tree = read_yaml(path)
+    places = Places(tree, profile)
+    content = _laid_over(tree.content, _profile(_profiles(tree), profile, tree))
+    content.pop("profiles", None)
+    for text in sets:
+        key, value = _parse_set(text)
+        places.sets[key] = f"--set {text}"
+        content = _laid_over(content, _nested(key, value))
+    study = _validated(Study, _with_space(content, path, places), places)
+    _check_networks(study, places)
+    return study
+
+
+def profiles_of(path: Path) -> tuple[str, ...]:
+    """The names of a study's profiles."""
+    return tuple(_profiles(read_yaml(path)))
+
+
+def read_space(path: Path) -> Space:
+    """The space of a file of `spaces/`."""
+    tree = read_yaml(path)
+    file = _validated(SpaceFile, tree.content, Places(tree))
+    return _parsed(parse, file.space, file.let, ("space",), Places(tree))
+
+
+# ---- layers
+
+
+def _profiles(tree: Tree) -> dict[str, dict[str, Any]]:
+    found = tree.content.get("profiles") or {}
+    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
+        raise Places(tree).error(("profiles",), "profiles: wants `name:` lines with the keys to change under each")
+    return found
+
+
+def _profile(profiles: dict[str, dict[str, Any]], name: str, tree: Tree) -> dict[str, Any]:
+    if name == NO_PROFILE:
+        return {}
+    if name not in profiles:
+        known = ", ".join([*profiles, NO_PROFILE])
+        raise Places(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {known}")
+    return profiles[name]
+
+
+def _parse_set(text: str) -> tuple[Key, Any]:
+    name, equals, value = text.partition("=")
+    key = tuple(name.strip().split("."))
+    if not equals or not all(key):
+        raise StudyError(f"--set {text}: write key=value, such as --set recipe.epochs=20")
+    if key[0] == "profiles":
+        raise StudyError(f"--set {text}: profiles cannot be set; choose one with --profile, and set the key itself")
+    return key, parse_value(value, f"--set {text}")
+
+
+def _nested(key: Key, value: Any) -> dict[str, Any]:
+    return {str(key[0]): value if len(key) == 1 else _nested(key[1:], value)}
+
+
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are merged key by key; anything else is replaced."""
+    merged = dict(base)
+    for name, value in over.items():
+        old = merged.get(name)
+        if name in SHORT_FORMS and isinstance(old, str):
+            old = {SHORT_FORMS[name]: old}
+        merged[name] = _laid_over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _with_space(content: dict[str, Any], path: Path, places: Places) -> dict[str, Any]:
+    """`space: FILE.yaml` stands for the space and the names of that file, looked for beside the study."""
+    name = content.get("space")
+    if not isinstance(name, str) or not name.endswith(".yaml"):
+        return content
+    if content.get("let"):
+        raise places.error(("let",), f"let: has no meaning beside space: {name}, whose own names are used; remove it")
+    places.space = read_yaml(path.parent / name)
+    file = _validated(SpaceFile, places.space.content, Places(places.space))
+    return content | {"space": file.space, "let": file.let}
+
+
+# ---- mistakes explained
+
+
+def _validated(model: type[Model], content: dict[str, Any], places: Places) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as errors:
+        # A misspelt key first: it explains the missing one.
+        first, *others = sorted(errors.errors(), key=lambda error: error["type"] not in UNKNOWN)
+        key, message = _explained(model, first)
+        raise places.error(key, message + (f" (and {len(others)} more)" if others else "")) from errors
+
+
+def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
+    """Where a mistake stands, and what it is."""
+    key, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    if kind in UNKNOWN:
+        return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
+    if kind == "missing":
+        return key, f"{dotted(key)} is missing; write it"
+    if isinstance(cause := context.get("error"), SettingError):
+        return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
+    wanted = WANTED.get(kind.split("_")[0])
+    if wanted is None:
+        return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
+    return key, f"{dotted(key)}: found {_shown(error['input'])}; write {wanted.format(**context)}"
+
+
+def dotted(key: Key) -> str:
+    """`recipe.epochs`, as `--set` takes it."""
+    return ".".join(map(str, key))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+
+
+def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
+    """The keys that may stand under `key`."""
+    if not key:
+        return [*model.model_fields, *(["profiles"] if model is Study else [])]
+    sections = {"nets": Row, "latency": Latency}
+    known: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
+    return list(getattr(known, "model_fields", None) or known.__dataclass_fields__)
+
+
+# ---- networks
+
+
+def _parsed(read: Callable[..., Value], text: str, let: dict[str, str], key: Key, places: Places) -> Value:
+    try:
+        return read(text, let=let)
+    except SpecError as error:
+        raise places.error(key, f"{dotted(key)}: {error}") from error
+
+
+def _check_networks(study: Study, places: Places) -> None:
+    """Every network parses, and fits the side it is counted at and the one it is trained at."""
+    for name, row in (study.nets or {}).items():
+        net = _parsed(parse_net, row.spec, study.let, ("nets", name), places)
+        _check_sides(study, net, ("nets", name), places)
+    if study.space is not None:
+        for net in _some(_parsed(parse, study.space, study.let, ("space",), places), study):
+            _check_sides(study, net, ("space",), places)
+
+
+def _some(space: Space, study: Study) -> Iterable[Net]:
+    """All networks of a small space; of a large one those that the study takes first."""
+    if space.size <= SAMPLED_CHECKS or study.search.sampler == "grid":
+        return islice(space, SAMPLED_CHECKS)
+    rng = Random(study.search.seed)
+    return (sample(space, rng) for _ in range(SAMPLED_CHECKS))
+
+
+def _check_sides(study: Study, net: Net, key: Key, places: Places) -> None:
+    counted, proxy = study.counted, study.proxy
+    checks: dict[Key, Callable[[], object]] = {
+        ("counted", "side"): lambda: net.grids(counted.side),
+        ("proxy", "width"): lambda: net.shrunk(width=proxy.width, depth=proxy.depth),
+        ("proxy", "side"): lambda: stand_in(net, proxy),
+    }
+    for setting, check in checks.items():
+        try:
+            check()
+        except SpecError as error:
+            place = places.find(setting) or places(key)
+            raise StudyError(f"{place}: {dotted(setting)} for {dotted(key)}: {error}") from error

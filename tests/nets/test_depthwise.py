@@ -1,0 +1,34 @@
+"""The depthwise convolution's own gradient on tiny grids."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hiri_search.nets.depthwise import TINY, DepthwiseConv2d
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 2), (2, 1), (TINY + 1, TINY + 1)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_are_those_of_a_plain_convolution(size: tuple[int, int], bias: bool, stride: int) -> None:
+    ours = DepthwiseConv2d(6, stride=stride, bias=bias).double()
+    plain = nn.Conv2d(6, 6, 3, stride, 1, groups=6, bias=bias).double()
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 6, *size, dtype=torch.float64)
+    results = []
+    for layer in (ours, plain):
+        image = x.clone().requires_grad_()
+        out = layer(image)
+        (out.sin().sum()).backward()
+        results.append([out, image.grad, *(p.grad for p in layer.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_gradient_is_the_slope() -> None:
+    layer = DepthwiseConv2d(2).double()
+    x = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert "TinyGrid" in type(layer(x).grad_fn).__name__
+    assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))

@@ -1,0 +1,119 @@
+"""The life of a study, in one process: what is asked, what is kept, what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from hiri_search.study.dispatch import serial
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger import Trial, read_events, trials
+from hiri_search.study.reading import read_study
+from hiri_search.study.run import move_aside, run
+
+STUDY = """
+title: A title
+nets:
+  small: hr(32 e=4) -> hr(64 e=4)
+  other: hr(32 e=4) -> cffn(64 e=4)
+counted: {side: 64, classes: 10}
+proxy: {width: 4, side: 32, classes: 4}
+data: {source: drawn, train: 32, val: 16}
+recipe: {epochs: 2, batch: 16, ema: 0.0}
+seeds: 2
+latency: {batch: 1, repeats: 1}
+"""
+SPACE = STUDY.replace("nets:\n", "search: {networks: 3}\nspace: hr(32 e=4|6) -> (hr | cffn)(64 e=4)\n#").replace(
+    "\n  other", "\n# other"
+)
+
+
+class Quiet:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.moves: list[tuple[int, str]] = []
+
+    def say(self, text: str) -> None:
+        pass
+
+    def moved(self, trial: Trial) -> None:
+        self.moves.append((trial.number, trial.state))
+
+
+def _run(tmp_path: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), retry_failed: bool = False) -> list[Trial]:
+    (tmp_path / "study.yaml").write_text(text)
+    study = read_study(tmp_path / "study.yaml", sets=sets)
+    run(study, tmp_path / "results", serial, Quiet(), profile="none", retry_failed=retry_failed)
+    return trials(read_events(tmp_path / "results"))
+
+
+def test_a_trial_for_each_network_and_seed_with_all_that_is_known_of_it(tmp_path: Path):
+    done = _run(tmp_path)
+    assert [(t.asked["name"], t.asked["seed"], t.state) for t in done] == [
+        ("small", 0, "finished"),
+        ("small", 1, "finished"),
+        ("other", 0, "finished"),
+        ("other", 1, "finished"),
+    ]
+    row = done[0].row()
+    assert row["params"] > row["trained_params"] > 0
+    assert row["macs"] > row["core_macs"] > 0
+    assert len(row["curve"]) == 2
+    assert row["top1"] == row["curve"][-1]
+    timed = [event for event in read_events(tmp_path / "results") if event["event"] == "timed"]
+    assert {event["key"] for event in timed} == {t.asked["key"] for t in done}
+
+
+def test_a_finished_study_is_not_trained_again(tmp_path: Path):
+    first = _run(tmp_path)
+    assert [t.row() for t in _run(tmp_path)] == [t.row() for t in first]
+
+
+def test_a_failed_trial_has_a_reason_and_is_left_alone_until_asked_for(tmp_path: Path):
+    exploding = ("recipe.lr=1e30", "recipe.clip=0", "recipe.warmup_epochs=0")
+    failed = _run(tmp_path, sets=exploding)
+    assert {t.state for t in failed} == {"failed"}
+    assert "not finite" in failed[0].reason
+    events = len(read_events(tmp_path / "results"))
+    assert [t.state for t in _run(tmp_path, sets=exploding)] == ["failed"] * 4
+    assert len(read_events(tmp_path / "results")) == events + 1, "only the new start is written down"
+    _run(tmp_path, sets=exploding, retry_failed=True)
+    retried = [event for event in read_events(tmp_path / "results") if event["event"] == "retried"]
+    assert [event["trial"] for event in retried] == [0, 1, 2, 3]
+
+
+def test_another_meaning_is_refused_with_the_difference(tmp_path: Path):
+    _run(tmp_path)
+    before = (tmp_path / "results" / "ledger.jsonl").read_bytes()
+    with pytest.raises(StudyError, match=r"recipe\.epochs: 2 -> 3") as refused:
+        _run(tmp_path, sets=("recipe.epochs=3",))
+    assert "--fresh" in str(refused.value)
+    assert (tmp_path / "results" / "ledger.jsonl").read_bytes() == before
+
+
+def test_another_wording_is_not_another_meaning(tmp_path: Path):
+    _run(tmp_path)
+    reworded = STUDY.replace("A title", "Better").replace("hr(64 e=4)", "hr( 64  e=4 r=2 )")
+    assert len(_run(tmp_path, reworded)) == 4
+
+
+def test_fresh_moves_the_old_results_aside(tmp_path: Path):
+    _run(tmp_path)
+    aside = move_aside(tmp_path / "results")
+    assert aside is not None
+    assert len(trials(read_events(aside))) == 4
+    assert move_aside(tmp_path / "results") is None
+    assert len(_run(tmp_path, sets=("recipe.epochs=3",))) == 4
+
+
+def test_a_search_trains_so_many_networks_none_twice(tmp_path: Path):
+    done = _run(tmp_path, SPACE)
+    assert len(done) == 6
+    assert len({t.asked["key"] for t in done}) == 3
+    assert len({(t.asked["key"], t.asked["seed"]) for t in done}) == 6
+    assert [t.row() for t in _run(tmp_path, SPACE)] == [t.row() for t in done]
+
+
+def test_too_few_pictures_for_a_batch_is_said_before_training(tmp_path: Path):
+    with pytest.raises(StudyError, match="batch=64 is more than"):
+        _run(tmp_path, sets=("recipe.batch=64",))
