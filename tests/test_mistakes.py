@@ -289,7 +289,6 @@ def _mistake(capfd: pytest.CaptureFixture[str], *command: str) -> str:
     with pytest.raises(SystemExit) as end:
         main(list(command))
     told = capfd.readouterr().err
-    open("/tmp/messages.txt", "a").write(told + "\n")
     assert end.value.code == 2
     assert 0 < len(told.splitlines()) <= MOST_LINES
     assert "Traceback" not in told

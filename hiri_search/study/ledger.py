@@ -34,7 +34,7 @@ class Trial:
         facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
         match event["event"]:
             case "epoch":
-                # A trial gone on with tells its last epoch again where the ledger never heard of it.
+                # An epoch that is told again takes the place of the first telling.
                 self.curve = [*self.curve[: event["epoch"] - 1], facts]
             case "finished":
                 self.state, self.curve = "finished", event["curve"]

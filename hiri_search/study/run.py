@@ -155,6 +155,8 @@ class StudyFeed:
 
     def heard(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
+        if event["event"] == "epoch" and event["epoch"] <= len(trial.curve):
+            return  # told again by a trial that goes on
         facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
         self._write(trial, event["event"], **facts)
         if trial.state != "unfinished":

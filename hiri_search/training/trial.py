@@ -75,6 +75,8 @@ def train(
 ) -> list[Epoch]:
     """Train to the end, from the checkpoint if there is one; `report` hears of each epoch once it is safe.
 
+    Gone on with, it tells of the epochs before again, and trains only the others.
+
     The same job gives the same digits on the same machine, broken or unbroken. TrialFailed where the loss is
     not finite.
     """
@@ -87,11 +89,13 @@ def train(
     state = _begin(job, len(prepared.classes), per_epoch, device)
     if checkpoint.exists():
         state.load(checkpoint, device)
+        for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
+            report(epoch)
     step = _Step(job.recipe, len(prepared.classes), device, per_epoch)
-    for epoch in range(len(state.curve) + 1, job.recipe.epochs + 1):
+    for number in range(len(state.curve) + 1, job.recipe.epochs + 1):
         # Each epoch has randomness of its own, so that one gone on with draws what the unbroken one would have.
-        generator = _seed(job.seed, f"epoch {epoch}")
-        state.curve.append(_epoch(epoch, state, step, _loaders(train_split, val_split, job.recipe, generator)))
+        generator = _seed(job.seed, f"epoch {number}")
+        state.curve.append(_epoch(number, state, step, _loaders(train_split, val_split, job.recipe, generator)))
         state.save(checkpoint)
         report(state.curve[-1])
     return state.curve

@@ -68,14 +68,18 @@ def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: Prepared, tm
     with pytest.raises(KeyboardInterrupt):
         train(JOB, prepared, tmp_path / "broken.pt", report=stop)
     told: list[int] = []
+    before = (tmp_path / "broken.pt").stat().st_mtime_ns
     curve = train(JOB, prepared, tmp_path / "broken.pt", report=lambda epoch: told.append(epoch.epoch))
-    assert told == list(range(last + 1, 4))
+    assert (tmp_path / "broken.pt").stat().st_mtime_ns > before
+    assert told == [1, 2, 3], "those before are told again"
     assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "whole.pt"))
 
 
 def test_a_finished_training_is_not_trained_again(prepared: Prepared, tmp_path: Path):
     curve = train(JOB, prepared, tmp_path / "last.pt")
-    assert train(JOB, prepared, tmp_path / "last.pt", report=pytest.fail) == curve
+    written = (tmp_path / "last.pt").stat().st_mtime_ns
+    assert train(JOB, prepared, tmp_path / "last.pt") == curve
+    assert (tmp_path / "last.pt").stat().st_mtime_ns == written
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
