@@ -67,9 +67,7 @@ class Console:
     def _table(self) -> Table:
         states = Counter(trial.state for trial in self.trials.values())
         title = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        table = Table(
-            box=box.SIMPLE, title=f"{self._elapsed().strip()}: {title or 'starting'}", title_justify="left"
-        )
+        table = Table(box=box.SIMPLE, title=f"{self._elapsed().strip()}: {title or 'starting'}", title_justify="left")
         for name in ("trial", "network", "seed", "GFLOPs", "M params", "epoch", "loss", "top-1", "state"):
             table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
         ordered = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
@@ -113,9 +111,7 @@ def print_cost(net: Net, side: int, parts: dict[str, Cost], *, as_json: bool) ->
     total = _numbers(parts.values())
     if as_json:
         by_part = {name: _numbers([cost]) for name, cost in parts.items()}
-        print(
-            json.dumps({**total, "parts": by_part, "spec": str(net), "key": net.key, "side": side}, indent=2)
-        )
+        print(json.dumps({**total, "parts": by_part, "spec": str(net), "key": net.key, "side": side}, indent=2))
         return
     table = Table(box=box.SIMPLE, title=f"{net} @ {side}", title_justify="left")
     for name in ("part", "params", "macs", "core macs"):

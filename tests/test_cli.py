@@ -46,9 +46,7 @@ def test_help_and_the_language_need_no_heavy_import():
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command", [["--help"], ["run", "--help"], ["count", "--help"], ["report", "--help"]]
-)
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["count", "--help"], ["report", "--help"]])
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]):
     _run(*command)
     assert "Usage" in capsys.readouterr().out

@@ -49,9 +49,7 @@ def test_imports_go_down_only(path: Path):
         if imported.startswith("hiri_search."):
             other = imported.split(".")[1]
             assert other in FLOORS, f"{imported} stands on no floor"
-            assert other == room or FLOORS[other] < FLOORS[room] or room == "cli", (
-                f"{room} imports {imported}"
-            )
+            assert other == room or FLOORS[other] < FLOORS[room] or room == "cli", f"{room} imports {imported}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
@@ -60,9 +58,7 @@ def test_outside_packages_stay_in_their_rooms(path: Path):
     for imported in _imports(path):
         rooms = ROOMS.get(imported.split(".")[0])
         if rooms and not imported.startswith("hiri_search"):
-            assert any(name == room or name.startswith(room + ".") for room in rooms), (
-                f"{name} imports {imported}"
-            )
+            assert any(name == room or name.startswith(room + ".") for room in rooms), f"{name} imports {imported}"
 
 
 def test_the_language_knows_the_standard_library_alone():

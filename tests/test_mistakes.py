@@ -98,10 +98,25 @@ def test_a_space_that_cannot_be(text: str | bytes, wanted: str, capfd: pytest.Ca
 STUDIES = {
     "not YAML": ("proxy: {", "proxy: [", 7, "this is not YAML: while parsing a flow sequence, expected ',' or ']'"),
     "a tab": ("  one:", "\tone:", 4, "this is not YAML: while scanning for the next token, found character"),
-    "a control character": ("A study", "A \x00 study", None, "this is not YAML: special characters are not allowed ('\\x00')"),
-    "two documents": ("proxy:", "---\nproxy:", 7, "this is not YAML: expected a single document in the stream, but found"),
+    "a control character": (
+        "A study",
+        "A \x00 study",
+        None,
+        "this is not YAML: special characters are not allowed ('\\x00')",
+    ),
+    "two documents": (
+        "proxy:",
+        "---\nproxy:",
+        7,
+        "this is not YAML: expected a single document in the stream, but found",
+    ),
     "a tag": ("batch: 16", "batch: !!int many", 9, "'many' cannot be read as int; take the tag away"),
-    "another tag": ("batch: 16", "batch: !!python/object:os.system {}", 9, "the tag tag:yaml.org,2002:python/object:os.system has no meaning here"),
+    "another tag": (
+        "batch: 16",
+        "batch: !!python/object:os.system {}",
+        9,
+        "the tag tag:yaml.org,2002:python/object:os.system has no meaning here",
+    ),
     "repeated key": ("profiles:", "proxy: {side: 64}\nprofiles:", 10, "'proxy' is there twice, first in line 7"),
     "repeated net": ("  two:", "  one:", 5, "'one' is there twice, first in line 4"),
     "too deep": ("A study", "[" * 3000 + "]" * 3000, None, "more than 50 mappings or lists inside each other"),
@@ -201,10 +216,22 @@ PICTURES = {
     "no val": (lambda root: _remove(root / "val"), "has no val/ with a folder for each class"),
     "empty class": (lambda root: _remove(root / "train/cat", keep=True), "class 'cat' has no picture in train/"),
     "class not in val": (lambda root: _remove(root / "val/cat"), "class 'cat' has no picture in val/; add some or"),
-    "one class": (lambda root: (_remove(root / "val/cat"), _remove(root / "train/cat")), "of 1 class(es) in train/ (dog); proxy.classes=2"),
-    "corrupt": (lambda root: (root / "train/cat/1.png").write_bytes(b"x"), "pictures: train/cat/1.png cannot be read as a picture"),
-    "empty": (lambda root: (root / "val/dog/1.png").write_bytes(b""), "val/dog/1.png cannot be read as a picture (the file is empty)"),
-    "no archive": (lambda root: (_remove(root), root.write_text("text")), "pictures is no folder, and no archive that can be opened"),
+    "one class": (
+        lambda root: (_remove(root / "val/cat"), _remove(root / "train/cat")),
+        "of 1 class(es) in train/ (dog); proxy.classes=2",
+    ),
+    "corrupt": (
+        lambda root: (root / "train/cat/1.png").write_bytes(b"x"),
+        "pictures: train/cat/1.png cannot be read as a picture",
+    ),
+    "empty": (
+        lambda root: (root / "val/dog/1.png").write_bytes(b""),
+        "val/dog/1.png cannot be read as a picture (the file is empty)",
+    ),
+    "no archive": (
+        lambda root: (_remove(root), root.write_text("text")),
+        "pictures is no folder, and no archive that can be opened",
+    ),
     "two sets": (lambda root: _pictures(root / "more"), "more than one set of pictures (train and more/train)"),
 }
 
@@ -230,9 +257,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(("text", "wanted"), WHOLE.values(), ids=WHOLE)
-def test_settings_that_the_pictures_forbid(
-    text: str, wanted: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
-):
+def test_settings_that_the_pictures_forbid(text: str, wanted: str, capfd: pytest.CaptureFixture[str], tmp_path: Path):
     _pictures(tmp_path / "pictures")
     file = _written(tmp_path, _with_folder(tmp_path / "pictures"))
     classes = ("--set", "proxy.classes=40") if "drawn" in text else ()

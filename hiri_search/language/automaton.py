@@ -66,9 +66,7 @@ class Automaton:
             if place.is_stem and behind >> at & 1:
                 raise place.mark.error(f"{place.leaf.kind} stands behind another part; a stem comes first")
             if place.is_stem and self.last >> at & 1:
-                raise place.mark.error(
-                    f"no stage stands behind this {place.leaf.kind}; write one, as in -> hr(64 e=4)"
-                )
+                raise place.mark.error(f"no stage stands behind this {place.leaf.kind}; write one, as in -> hr(64 e=4)")
 
     def _check_first(self) -> None:
         for at in members(self.first):

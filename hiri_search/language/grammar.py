@@ -60,9 +60,7 @@ def parse_net(text: str, *, let: Mapping[str, str] | None = None) -> Net:
     space = parse(text, let=let)
     if space.size != 1:
         found = f"this writes {space.size:,}"
-        raise SpecError(
-            f"one network must stand here, but {found}; a study searches them under `space:`", text
-        )
+        raise SpecError(f"one network must stand here, but {found}; a study searches them under `space:`", text)
     return space.replay({})
 
 
@@ -77,9 +75,7 @@ def _check_length(space: Space, text: str) -> None:
     """Raise SpecError where the space could not be read again from its own text."""
     length = len(str(space))
     if length > LONGEST:
-        raise SpecError(
-            f"written out, with lets pasted, this has {length:,} characters; {LONGEST:,} is the most", text
-        )
+        raise SpecError(f"written out, with lets pasted, this has {length:,} characters; {LONGEST:,} is the most", text)
 
 
 class _Lets:
@@ -166,9 +162,7 @@ class _Reader:
         with self._inside(token.mark):
             term = grouped(self._named(token) if token.sort == "name" else self._parenthesised(), token.mark)
         if term.leaves > MOST_LEAVES:
-            raise token.mark.error(
-                f"with lets pasted this has more than {LONGEST:,} characters, the most there may be"
-            )
+            raise token.mark.error(f"with lets pasted this has more than {LONGEST:,} characters, the most there may be")
         return term
 
     @contextmanager
@@ -283,6 +277,4 @@ def _unknown(name: str, known: list[str]) -> str:
     from difflib import get_close_matches  # only here, where time does not matter
 
     near = get_close_matches(name.lower(), known, 1, 0.5)
-    return f"no kind is called {name}; " + (
-        f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
-    )
+    return f"no kind is called {name}; " + (f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}")

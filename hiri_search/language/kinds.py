@@ -22,14 +22,10 @@ class Argument:
     def check(self, value: int | str) -> None:
         """Raise SpecError where the value is not one this argument can take."""
         if self.words and value not in self.words:
-            raise SpecError(
-                f"{self.letter}={value} is not possible; {self.letter} is one of {', '.join(self.words)}"
-            )
+            raise SpecError(f"{self.letter}={value} is not possible; {self.letter} is one of {', '.join(self.words)}")
         if not self.words and not (isinstance(value, int) and self.low <= value <= self.high):
             bounds = f"from {self.low} to {self.high}"
-            raise SpecError(
-                f"{self.letter}={value} is not possible; {self.letter} is a whole number {bounds}"
-            )
+            raise SpecError(f"{self.letter}={value} is not possible; {self.letter} is a whole number {bounds}")
 
 
 @dataclass(frozen=True)
@@ -120,9 +116,7 @@ class VitStem(Part):
 
 def _check_stride(down: str | None, stride: int | None) -> None:
     if down == "none" and stride == 2:
-        raise SpecError(
-            "s=2 with down=none is not possible: without a downsampling the grid stays; leave s out"
-        )
+        raise SpecError("s=2 with down=none is not possible: without a downsampling the grid stays; leave s out")
 
 
 @dataclass(frozen=True, kw_only=True)

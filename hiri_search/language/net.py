@@ -126,9 +126,7 @@ class Net:
         if side < unit or side % unit:
             below, above = side // unit * unit, (side // unit + 1) * unit
             near = f"{below} or {above}" if below > 0 else f"{max(above, unit)}"
-            raise SpecError(
-                f"side {side} does not fit {self}: it must be a multiple of {unit}; the nearest is {near}"
-            )
+            raise SpecError(f"side {side} does not fit {self}: it must be a multiple of {unit}; the nearest is {near}")
         return tuple(side // stride for stride in self.strides)
 
     def shrunk(self, *, width: int = 1, depth: int = 1) -> Net:

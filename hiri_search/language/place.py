@@ -72,9 +72,7 @@ class Place:
         kind = self.leaf.kind
         known = arguments(self.kind)
         if letter not in known:
-            raise given.mark.error(
-                f"{kind} takes no {letter}; there is {', '.join(known) or 'nothing it takes'}"
-            )
+            raise given.mark.error(f"{kind} takes no {letter}; there is {', '.join(known) or 'nothing it takes'}")
         # Numbers are in order, so the two ends speak for all of them.
         tried = given.options if known[letter].words else (given.options[0], given.options[-1])
         for value in tried:

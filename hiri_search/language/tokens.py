@@ -38,9 +38,7 @@ class Token:
 def tokens(text: str, let: str = "") -> list[Token]:
     """All tokens of a spec, the last one its end; SpecError for a character without meaning."""
     if len(text) > LONGEST:
-        raise Mark(text, LONGEST, let).error(
-            f"{len(text):,} characters are too many; {LONGEST:,} is the most"
-        )
+        raise Mark(text, LONGEST, let).error(f"{len(text):,} characters are too many; {LONGEST:,} is the most")
     found = []
     for match in _TOKEN.finditer(text):
         name, number, sign, other = match.groups()

@@ -52,9 +52,7 @@ def _looks(spec: Automaton) -> list[Look]:
 
 
 def _look(place: Place, downs: frozenset[str]) -> Look:
-    own = tuple(
-        frozenset(place.choices(letter)) for letter in names(place.kind) if letter not in ("down", "s")
-    )
+    own = tuple(frozenset(place.choices(letter)) for letter in names(place.kind) if letter not in ("down", "s"))
     return own if place.is_stem else (*own, frozenset(_steps(place, downs)))
 
 
@@ -89,9 +87,7 @@ def _stages_behind(spec: Automaton) -> list[int]:
 
 def _twice(place: Place, twin: Place, *, implied: bool) -> SpecError:
     if implied:
-        return twin.mark.error(
-            "this default stem is the one that stands where none is written; leave it out here"
-        )
+        return twin.mark.error("this default stem is the one that stands where none is written; leave it out here")
     let = f" of the let {place.mark.let}" if place.mark.let else ""
     where = f"here and at column {place.mark.column + 1}{let}"
     return twin.mark.error(f"{_common(place, twin)} can be written in two ways, {where}; leave one out")

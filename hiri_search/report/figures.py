@@ -61,7 +61,7 @@ def figure6(results: Results) -> Figure:
     """Three panels of the paper's published curves, and under them three of this study: two scales, never mixed."""
     networks = network_table(results)
     figure = _figure(11, 7.4)
-    upper, lower = np.ravel(figure.subfigures(2, 1))
+    upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
     for axes, other, cost in zip(top, bottom, COSTS, strict=True):
         _draw_curves(axes, curves(), cost)
@@ -137,10 +137,7 @@ def _draw_named(axes: Axes, known: pd.DataFrame, cost: str, styles: Mapping[str,
 
 def _styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each name, the same in every panel."""
-    return {
-        name: style
-        for name, style in zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False)
-    }
+    return {name: style for name, style in zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False)}
 
 
 def _finish(axes: Axes, cost: str) -> None:
@@ -156,6 +153,4 @@ def _legend(figure: Any, panels: Iterable[Axes]) -> None:
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries = dict(zip(labels, handles, strict=True)) | entries
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False
-    )
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)

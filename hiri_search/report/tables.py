@@ -39,9 +39,7 @@ def network_table(results: Results) -> pd.DataFrame:
     """
     trials = pd.DataFrame(list(results.trials))
     if trials.empty:
-        return pd.DataFrame(
-            columns=["name", "key", "params_m", "gflops", "top1", "spread", "seeds", "failed", "ms"]
-        )
+        return pd.DataFrame(columns=["name", "key", "params_m", "gflops", "top1", "spread", "seeds", "failed", "ms"])
     done = trials[trials["state"] == "finished"].astype({"top1": float})
     first = trials.groupby("key", sort=False).first()
     scores = done.groupby("key")["top1"].agg(["mean", "std", "count"]).reindex(first.index)
@@ -55,10 +53,7 @@ def network_table(results: Results) -> pd.DataFrame:
             "top1": scores["mean"],
             "spread": scores["std"],
             "seeds": scores["count"].fillna(0).astype(int),
-            "failed": trials[trials["state"] == "failed"]
-            .groupby("key")
-            .size()
-            .reindex(first.index, fill_value=0),
+            "failed": trials[trials["state"] == "failed"].groupby("key").size().reindex(first.index, fill_value=0),
             "ms": ms,
         }
     )
@@ -114,9 +109,7 @@ def caption(results: Results) -> str:
     file, pictures = about["file"], about["pictures"]
     counted, proxy, recipe = file["counted"], file["proxy"], file["recipe"]
     shrunk = [
-        f"{name} divided by {proxy[key]}"
-        for name, key in (("widths", "width"), ("depths", "depth"))
-        if proxy[key] > 1
+        f"{name} divided by {proxy[key]}" for name, key in (("widths", "width"), ("depths", "depth")) if proxy[key] > 1
     ]
     stand_in = f"stand-ins ({', '.join(shrunk)})" if shrunk else "the networks themselves"
     chance = 100 / pictures["classes"]

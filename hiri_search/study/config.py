@@ -94,7 +94,9 @@ class Study(_Strict):
         if self.nets is not None and not self.nets:
             raise SettingError("nets", "nets: holds no network; write `name: spec` lines under it")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise SettingError("seeds", "seeds: one stands there twice, or none; write a number of them, or a list without repeats")
+            raise SettingError(
+                "seeds", "seeds: one stands there twice, or none; write a number of them, or a list without repeats"
+            )
         if (self.data.train or self.recipe.batch) < self.recipe.batch:
             found = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
             raise SettingError("recipe.batch", f"{found}; make the batch smaller or take more pictures")

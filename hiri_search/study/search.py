@@ -114,9 +114,7 @@ class Search:
             distributions=distributions,
             values=_values(trial),
             intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
-            user_attrs={
-                name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")
-            },
+            user_attrs={name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")},
         )
 
     def _choices(self, decisions: Mapping[str, int]) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
@@ -129,9 +127,7 @@ class Search:
         def choose(name: str, options: tuple[int | str, ...], sizes: tuple[int, ...]) -> int:
             index = decisions[name]
             words = isinstance(options[0], str)
-            distributions[name] = (
-                CategoricalDistribution(options) if words else IntDistribution(0, len(options) - 1)
-            )
+            distributions[name] = CategoricalDistribution(options) if words else IntDistribution(0, len(options) - 1)
             params[name] = options[index] if words else index
             return index
 

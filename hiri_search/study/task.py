@@ -42,9 +42,7 @@ def work(task: Task, tell: Callable[[Event], None]) -> None:
         tell({"event": event, "trial": task.trial, **facts})
 
     try:
-        curve = train(
-            task.job, task.prepared, task.checkpoint, report=lambda epoch: say("epoch", **asdict(epoch))
-        )
+        curve = train(task.job, task.prepared, task.checkpoint, report=lambda epoch: say("epoch", **asdict(epoch)))
     except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
         say("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc(limit=-4))
     else:

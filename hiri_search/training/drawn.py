@@ -47,9 +47,7 @@ def draw(count: int, *, classes: int, side: int, seed: int) -> tuple[NDArray[np.
     end; another `side`, in pixels, shows the same scenes averaged over areas. Two seeds share no picture.
     """
     if not 1 <= classes <= len(MOTIFS):
-        raise ValueError(
-            f"classes={classes}: there are {len(MOTIFS)} motifs to draw; write 1 to {len(MOTIFS)}"
-        )
+        raise ValueError(f"classes={classes}: there are {len(MOTIFS)} motifs to draw; write 1 to {len(MOTIFS)}")
     labels = np.arange(count, dtype=np.int64) % classes
     pictures = np.empty((count, side, side, 3), np.uint8)
     for index, label in enumerate(labels):

@@ -43,7 +43,10 @@ class DataSource:
         if self.seed < 0:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more")
         if self.skip_corrupt and self.kind == "timm":
-            raise SettingError("skip_corrupt", "skip_corrupt has no meaning for timm, which replaces such pictures by itself; leave it out")
+            raise SettingError(
+                "skip_corrupt",
+                "skip_corrupt has no meaning for timm, which replaces such pictures by itself; leave it out",
+            )
 
     @property
     def kind(self) -> str:

@@ -97,7 +97,9 @@ def _list_names(path: Path) -> tuple[list[str], Callable[[], AbstractContextMana
             return list(members), partial(_in_tar, path, members)
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        raise DataError(f"{path} is no folder, and no archive that can be opened ({reason}); folder:PATH wants {LAYOUT}") from error
+        raise DataError(
+            f"{path} is no folder, and no archive that can be opened ({reason}); folder:PATH wants {LAYOUT}"
+        ) from error
 
 
 @contextmanager

@@ -82,9 +82,7 @@ def train(
     """
     device = _device()
     _seed(job.seed, "weights")
-    train_split, val_split = (
-        open_split(job.data, prepared, name, side=job.side, recipe=job.recipe) for name in SPLITS
-    )
+    train_split, val_split = (open_split(job.data, prepared, name, side=job.side, recipe=job.recipe) for name in SPLITS)
     per_epoch = len(train_split) // job.recipe.batch  # type: ignore[arg-type]
     state = _begin(job, len(prepared.classes), per_epoch, device)
     if checkpoint.exists():
@@ -120,9 +118,7 @@ def _seed(seed: int, purpose: str) -> torch.Generator:
 def _begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> _State:
     model = build(parse_net(job.spec), classes=classes, drop_path=job.recipe.drop_path)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = create_optimizer_v2(
-        model, "adamw", lr=job.recipe.lr, weight_decay=job.recipe.weight_decay, fused=True
-    )
+    optimizer = create_optimizer_v2(model, "adamw", lr=job.recipe.lr, weight_decay=job.recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
     return _State(model, optimizer, _schedule(optimizer, job.recipe, per_epoch), ema)
 
@@ -142,9 +138,7 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, per_epoch: int) 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
 
-def _loaders(
-    train: Dataset[Any], val: Dataset[Any], recipe: Recipe, order: torch.Generator
-) -> tuple[Batches, Batches]:
+def _loaders(train: Dataset[Any], val: Dataset[Any], recipe: Recipe, order: torch.Generator) -> tuple[Batches, Batches]:
     stream = isinstance(train, IterableDataset)
     loader = partial(DataLoader, num_workers=recipe.workers, pin_memory=torch.cuda.is_available())
     return (

@@ -68,9 +68,7 @@ class _Writer:
         return kind + self.arguments(sorted(needs | extra), kind)
 
     def group(self, needs: set[str], free: set[str], level: int) -> str:
-        here = (
-            self.draw(st.sets(st.sampled_from(sorted(needs | free)), max_size=3)) if needs | free else set()
-        )
+        here = self.draw(st.sets(st.sampled_from(sorted(needs | free)), max_size=3)) if needs | free else set()
         kinds = self.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True))
         inside = " | ".join(self.path(needs - here, free - here, level - 1, kind) for kind in kinds)
         if level == 1 and self.draw(st.booleans()):
@@ -135,9 +133,7 @@ def mutants(draw: DrawFn) -> Written:
     written = draw(spaces())
     start = draw(st.integers(0, len(written.text)))
     end = draw(st.integers(start, min(len(written.text), start + 6)))
-    return Written(
-        written.text[:start] + draw(soups() | st.text(max_size=3)) + written.text[end:], written.let
-    )
+    return Written(written.text[:start] + draw(soups() | st.text(max_size=3)) + written.text[end:], written.let)
 
 
 @st.composite

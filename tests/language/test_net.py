@@ -84,8 +84,7 @@ def test_a_changed_default_changes_the_key() -> None:
 
 def test_the_full_text_names_every_argument() -> None:
     assert parse_net("hr(32 e=4) -> t(64 e=4)").full == (
-        "hrstem(hs=32) -> hr(32 e=4 r=2 norm=bn down=none s=1)*1"
-        " -> t(64 e=4 d=64 sr=1 ffn=conv norm=mix down=b s=2)*1"
+        "hrstem(hs=32) -> hr(32 e=4 r=2 norm=bn down=none s=1)*1 -> t(64 e=4 d=64 sr=1 ffn=conv norm=mix down=b s=2)*1"
     )
 
 

@@ -148,9 +148,7 @@ def test_a_decision_is_named_after_its_place(text: str, names: list[str]) -> Non
 
 def test_a_choice_of_paths_is_asked_with_their_labels_and_sizes() -> None:
     asked = []
-    parse("hr(8|9|10 e=4) | hr(16 e=4) | t(64 e=4 d=32|64)").decide(
-        lambda *question: asked.append(question) or 1
-    )
+    parse("hr(8|9|10 e=4) | hr(16 e=4) | t(64 e=4 d=32|64)").decide(lambda *question: asked.append(question) or 1)
     assert asked == [("which", ("1", "2", "t"), (3, 1, 2))]
 
 

@@ -67,7 +67,7 @@ def test_the_papers_row_stands_beside_ours_unbent():
 
 def test_the_caption_says_what_was_trained_on_what():
     text = caption(RESULTS)
-    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 pictures of drawn", "chance 12.5 %", "1 unread"):
+    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 pictures of drawn", "12.5 %", "1 unread"):
         assert part in text
 
 
@@ -77,7 +77,10 @@ def test_the_front_is_what_no_other_beats():
     assert list(zip(best["cost"], best["gain"], strict=True)) == [(1, 3.0), (3, 5.0)]
 
 
-@pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]])
+MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
+
+
+@pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
 def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[str, Any]]):
     about = ABOUT if trials is TRIALS else {**ABOUT, "table": "", "rows": {}}
     for path in write(Results(about, trials, {}), tmp_path):

@@ -59,9 +59,7 @@ def test_kill_9_of_the_group_loses_nothing(tmp_path: Path, unbroken: Path, flags
     after = _events(ledger)[len(before) :]
     finished = {event["trial"] for event in before if event["event"] == "finished"}
     assert finished
-    assert not finished & {event["trial"] for event in after if "trial" in event}, (
-        "a finished trial ran again"
-    )
+    assert not finished & {event["trial"] for event in after if "trial" in event}, "a finished trial ran again"
     told = Counter((event["trial"], event["epoch"]) for event in before + after if event["event"] == "epoch")
     assert max(told.values()) == 1, "an epoch that was told ran again"
     assert _table(tmp_path / "results") == _table(unbroken)
@@ -98,6 +96,4 @@ def _file(results: Path, name: str) -> str:
 def _table(results: Path) -> list[dict[str, str]]:
     """All trials, but for how long they took."""
     with (results / "report" / "trials.csv").open() as file:
-        return [
-            {name: cell for name, cell in row.items() if name not in TIMES} for row in csv.DictReader(file)
-        ]
+        return [{name: cell for name, cell in row.items() if name not in TIMES} for row in csv.DictReader(file)]

@@ -35,9 +35,7 @@ def test_a_larger_count_only_adds_pictures():
 
 def test_seeds_share_no_picture():
     seeds = (0, 1, 2, 2**32, 2**32 + 1)
-    drawn = [
-        picture.tobytes() for seed in seeds for picture in draw(16, classes=CLASSES, side=32, seed=seed)[0]
-    ]
+    drawn = [picture.tobytes() for seed in seeds for picture in draw(16, classes=CLASSES, side=32, seed=seed)[0]]
     assert len(set(drawn)) == len(drawn)
 
 

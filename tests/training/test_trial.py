@@ -92,7 +92,8 @@ def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
 
 def test_training_learns(tmp_path: Path):
     """Four easy classes, well above chance; the moving average follows the weights."""
-    job = replace(JOB, recipe=Recipe(epochs=12, batch=16, lr=4e-3, crop=0.6, ema=0.9), data=DataSource(train=256, val=64))
+    recipe = Recipe(epochs=12, batch=16, lr=4e-3, crop=0.6, ema=0.9)
+    job = replace(JOB, recipe=recipe, data=DataSource(train=256, val=64))
     curve = train(job, prepare(job.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
     assert curve[-1].loss < curve[0].loss - 0.1
     assert curve[-1].top1 > 35

@@ -1,0 +1,353 @@
+"""Pictures of the user's: the same from a folder, an archive or through timm, decoded once, and complained about."""
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from hiri_search.training import timm_sets
+from hiri_search.training.data import Prepared, check_augmentation, open_split, prepare
+from hiri_search.training.job import DataSource
+from hiri_search.training.pictures import DataError, open_shelf, squared
+from hiri_search.training.recipe import Recipe
+
+SIDE = 16
+STORED = 20  # a quarter more, for crops
+CLASSES = ("ant", "bee", "cow")
+COUNTS = {"train": 4, "val": 2}
+TIMM_LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # its folder reader closes nothing
+TINY = Path(__file__).parents[2].parent / "shared" / "data" / "tiny.tar"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """4 training and 2 validation pictures of each of three classes, of odd sizes."""
+    root = tmp_path / "pictures"
+    rng = np.random.default_rng(0)
+    for split, count in COUNTS.items():
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (24 + number, 31, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return root
+
+
+def _prepare(path: Path, home: Path, *, classes: int | None = None, kind: str = "folder", **keys: object) -> Prepared:
+    return prepare(DataSource(f"{kind}:{path}", **keys), SIDE, home, classes=classes)  # type: ignore[arg-type]
+
+
+def _arrays(prepared: Prepared) -> dict[str, np.ndarray]:
+    return {file.stem: np.load(file) for file in sorted(prepared.folder.glob("*.npy"))}
+
+
+def _tar(root: Path, path: Path, inside: str) -> Path:
+    with tarfile.open(path, "w") as archive:
+        archive.add(root, inside)
+    return path
+
+
+def _zip(root: Path, path: Path, inside: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*.png")):
+            archive.write(file, Path(inside) / file.relative_to(root))
+    return path
+
+
+def _deeper(root: Path, path: Path, inside: str) -> Path:
+    path.mkdir()
+    root.rename(path / inside)
+    return path
+
+
+# ---- folders and archives
+
+
+def test_a_folder_is_decoded_in_order(pictures: Path, tmp_path: Path):
+    prepared = _prepare(pictures, tmp_path / "home")
+    arrays = _arrays(prepared)
+    assert (prepared.classes, prepared.train, prepared.val, prepared.skipped) == (CLASSES, 12, 6, ())
+    assert (arrays["train_images"].shape, arrays["train_images"].dtype) == ((12, STORED, STORED, 3), np.uint8)
+    assert arrays["train_labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    with Image.open(pictures / "val/bee/1.png") as image:
+        assert np.array_equal(arrays["val_images"][3], np.asarray(squared(image, side=STORED)))
+
+
+PACKED: dict[str, tuple[Callable[[Path, Path, str], Path], str, str]] = {
+    "tar": (_tar, "x.tar", "."),
+    "tar without a dot": (_tar, "x.tar", ""),
+    "tar, one level deeper": (_tar, "x.tar", "top"),
+    "zip": (_zip, "x.zip", ""),
+    "zip, one level deeper": (_zip, "x.zip", "top"),
+    "folder, one level deeper": (_deeper, "x", "top"),
+}
+
+
+@pytest.mark.parametrize(("pack", "name", "inside"), PACKED.values(), ids=PACKED)
+def test_the_same_pictures_give_the_same_arrays(pack, name: str, inside: str, pictures: Path, tmp_path: Path):
+    plain = _prepare(pictures, tmp_path / "home")
+    packed = _prepare(pack(pictures, tmp_path / name, inside), tmp_path / "home")
+    assert packed.classes == plain.classes
+    assert packed.folder != plain.folder
+    for one, other in zip(_arrays(plain).values(), _arrays(packed).values(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_the_first_classes_alone(pictures: Path, tmp_path: Path):
+    prepared = _prepare(pictures, tmp_path / "home", classes=2)
+    assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 8, 4)
+    assert set(_arrays(prepared)["train_labels"]) == {0, 1}
+
+
+def test_a_part_is_drawn_by_its_seed(pictures: Path, tmp_path: Path):
+    whole, part, again, other = (
+        _arrays(_prepare(pictures, tmp_path / home, **keys))["train_images"]
+        for home, keys in (("a", {}), ("a", {"train": 5}), ("b", {"train": 5}), ("a", {"train": 5, "seed": 1}))
+    )
+    assert len(part) == len(other) == 5
+    assert np.array_equal(part, again)
+    assert not np.array_equal(part, other)
+    assert all(any(np.array_equal(picture, one) for one in whole) for picture in part)
+
+
+def test_more_than_there_are_is_all_of_them(pictures: Path, tmp_path: Path):
+    assert _prepare(pictures, tmp_path / "home", train=99).train == 12
+
+
+@pytest.mark.parametrize("name", ["x.txt", ".hidden.png", "deeper/x.png"])
+def test_what_is_no_picture_of_a_class_is_passed_over(pictures: Path, tmp_path: Path, name: str):
+    file = pictures / "train/ant" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"no picture")
+    assert _prepare(pictures, tmp_path / "home").train == 12
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1), (20, 20), (3, 3)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_any_picture_becomes_a_square_in_colour(size: tuple[int, int], mode: str):
+    image = squared(Image.new(mode, size), side=STORED)
+    assert (image.size, image.mode) == ((STORED, STORED), "RGB")
+
+
+def test_a_real_archive(tmp_path: Path):
+    if not TINY.exists():
+        pytest.skip(f"{TINY} is not there")
+    prepared = _prepare(TINY, tmp_path)
+    assert (prepared.classes, prepared.train, prepared.val) == (("hat", "pants", "shoes", "t-shirt"), 48, 24)
+    assert _arrays(prepared)["train_images"].std() > 10
+
+
+# ---- unreadable pictures
+
+
+def _spoil(pictures: Path) -> list[str]:
+    (pictures / "train/ant/1.png").write_bytes(b"no picture")
+    (pictures / "train/cow/0.png").write_bytes(b"")
+    whole = (pictures / "val/bee/1.png").read_bytes()
+    (pictures / "val/bee/1.png").write_bytes(whole[: len(whole) // 2])
+    return ["train/ant/1.png", "train/cow/0.png", "val/bee/1.png"]
+
+
+def test_unreadable_pictures_are_left_out_by_name_where_that_is_wanted(pictures: Path, tmp_path: Path):
+    spoilt = _spoil(pictures)
+    prepared = _prepare(pictures, tmp_path / "home", skip_corrupt=True)
+    assert (prepared.train, prepared.val, list(prepared.skipped)) == (10, 5, spoilt)
+    assert _arrays(prepared)["train_labels"].tolist() == [0] * 3 + [1] * 4 + [2] * 3
+    assert _prepare(pictures, tmp_path / "home", skip_corrupt=True) == prepared, "known without decoding again"
+
+
+def test_an_unreadable_picture_is_named_and_nothing_is_left_behind(pictures: Path, tmp_path: Path):
+    spoilt = _spoil(pictures)
+    with pytest.raises(DataError, match=f"{pictures}: {spoilt[0]} cannot be read as a picture"):
+        _prepare(pictures, tmp_path / "home")
+    assert not list((tmp_path / "home").glob("*/about.json"))
+
+
+def test_pictures_all_of_them_unreadable(pictures: Path, tmp_path: Path):
+    for file in (pictures / "val").rglob("*.png"):
+        file.write_bytes(b"x")
+    with pytest.raises(DataError, match=r"none of the 6 pictures can be read, val/ant/0\.png among them"):
+        _prepare(pictures, tmp_path / "home", skip_corrupt=True)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.zip"])
+def test_an_archive_cut_short_is_refused(pictures: Path, tmp_path: Path, name: str):
+    archive = (_tar if name == "x.tar" else _zip)(pictures, tmp_path / name, "top")
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(DataError, match=f"{name}"):
+        _prepare(archive, tmp_path / "home")
+
+
+def test_a_spoilt_member_of_a_zip_is_an_unreadable_picture(pictures: Path, tmp_path: Path):
+    archive = _zip(pictures, tmp_path / "x.zip", "")
+    content = bytearray(archive.read_bytes())
+    content[200:220] = bytes(20)  # inside the first member, stored as it is: its checksum no longer holds
+    archive.write_bytes(bytes(content))
+    assert _prepare(archive, tmp_path / "home", skip_corrupt=True).skipped == ("train/ant/0.png",)
+
+
+# ---- decoded once
+
+
+def test_prepared_pictures_are_used_again_until_a_file_changes(pictures: Path, tmp_path: Path):
+    def prepared() -> tuple[Path, list[str]]:
+        said: list[str] = []
+        data = DataSource(f"folder:{pictures}")
+        return prepare(data, SIDE, tmp_path / "home", say=said.append).folder, said
+
+    (first, said), (second, silent) = prepared(), prepared()
+    assert (first == second, len(said), silent) == (True, 1, [])
+    os.utime(pictures / "train/ant/0.png", ns=(1, 1))
+    third, said = prepared()
+    assert (third != first, len(said)) == (True, 1)
+    (pictures / "train/ant/0.png").rename(pictures / "train/ant/9.png")
+    assert prepared()[0] not in (first, third)
+
+
+def test_a_preparation_that_was_killed_is_begun_anew(pictures: Path, tmp_path: Path):
+    folder = _prepare(pictures, tmp_path / "a").folder
+    unfinished = tmp_path / "b" / (folder.name + ".unfinished")
+    unfinished.mkdir(parents=True)
+    (unfinished / "train_images.npy").write_bytes(b"half")
+    again = _prepare(pictures, tmp_path / "b")
+    assert not unfinished.exists()
+    assert np.array_equal(_arrays(again)["train_images"], np.load(folder / "train_images.npy"))
+
+
+def test_too_few_pictures_for_a_batch_are_said_before_any_is_decoded(pictures: Path, tmp_path: Path):
+    for source in (f"folder:{pictures}", f"timm:{pictures}"):
+        with pytest.raises(DataError, match=r"recipe.batch=14 is more than the 12 training pictures"):
+            prepare(DataSource(source), SIDE, tmp_path / "home", batch=14)
+    assert not (tmp_path / "home").exists()
+
+
+def test_too_little_room_is_said_before_any_is_decoded(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    free = type("Usage", (), {"free": 2 * 18 * STORED**2 * 3 - 2})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(DataError, match=r"decoded pictures need .* take fewer with data\.train"):
+        _prepare(pictures, tmp_path / "home")
+
+
+# ---- as a training sees them
+
+
+@TIMM_LEAKS
+@pytest.mark.parametrize("kind", ["folder", "timm"])
+def test_every_source_is_a_data_set_of_tensors(kind: str, pictures: Path, tmp_path: Path):
+    prepared = _prepare(pictures, tmp_path / "home", kind=kind)
+    data = DataSource(f"{kind}:{pictures}")
+    assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
+    for split, count in (("train", 12), ("val", 6)):
+        images, labels = _batch(open_split(data, prepared, split, side=SIDE, recipe=Recipe()), count)
+        assert (images.shape, images.dtype) == ((count, 3, SIDE, SIDE), torch.float32)
+        assert labels.tolist() == [label for label in range(3) for _ in range(count // 3)]
+
+
+def _batch(dataset: Dataset[tuple[torch.Tensor, int]], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    (batch,) = DataLoader(dataset, batch_size=2 * count)
+    return batch[0], batch[1]
+
+
+# ---- through timm
+
+
+def test_timm_reads_a_folder_one_level_deeper(pictures: Path, tmp_path: Path):
+    prepared = _prepare(_deeper(pictures, tmp_path / "x", "top"), tmp_path / "home", kind="timm")
+    assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
+
+
+@TIMM_LEAKS
+def test_timm_takes_the_first_classes_and_a_part_as_a_folder_does(pictures: Path, tmp_path: Path):
+    data = DataSource(f"timm:{pictures}", train=5)
+    prepared = prepare(data, SIDE, tmp_path, classes=2)
+    assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 5, 4)
+    _, labels = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 5)
+    chosen = open_shelf(pictures, classes=2).pick("train", 5, seed=0)
+    assert labels.tolist() == [entry.label for entry in chosen]
+
+
+def test_timm_tells_the_same_classes_in_both_splits(pictures: Path, tmp_path: Path):
+    (pictures / "val/ant").rename(pictures / "val/zoo")
+    with pytest.raises(DataError, match="class 'zoo' has no picture in train/"):
+        _prepare(pictures, tmp_path, kind="timm")
+
+
+class _Named:
+    """A data set of the kind that timm opens by name: grey pictures, and maybe the names of its classes."""
+
+    def __init__(self, size: int = 6, classes: tuple[str, ...] = ()) -> None:
+        self.size, self.transform = size, lambda image: image
+        if classes:
+            self.classes = classes
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[object, int]:
+        if index >= self.size:
+            raise IndexError
+        return self.transform(Image.new("L", (30, 30))), index % 2
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """timm knows `known`, with names of classes, and `nameless`; what it is asked for is noted."""
+    asked: list[tuple[object, ...]] = []
+
+    def create(name: str, root: str | None, *, split: str, is_training: bool) -> _Named:
+        asked.append((name, root, split, is_training))
+        return {"known": _Named(classes=("a", "b")), "nameless": _Named(), "empty": _Named(0)}[name]
+
+    monkeypatch.setattr(timm_sets, "create_dataset", create)
+    return asked
+
+
+def test_a_named_set_is_asked_of_timm_with_its_root_and_split(named: list[tuple[object, ...]], tmp_path: Path):
+    data = DataSource("timm:known@~/sets", train=4)
+    prepared = prepare(data, SIDE, tmp_path)
+    assert (prepared.classes, prepared.train, prepared.val) == (("a", "b"), 4, 6)
+    assert set(named) == {
+        ("known", str(Path("~/sets").expanduser()), "train", True),
+        ("known", str(Path("~/sets").expanduser()), "validation", False),
+    }
+    images, _ = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 4)
+    assert images.shape == (4, 3, SIDE, SIDE), "grey pictures are seen in colour"
+
+
+NAMED = [
+    ("nameless", None, "timm:nameless does not say how many classes it has; write proxy.classes"),
+    ("known", 3, r"proxy\.classes=3: timm:known has 2 classes, and timm takes all of them; leave it out"),
+    ("empty", 2, "timm:empty does not say how many pictures its train split has"),
+    ("other", 2, r"timm cannot open 'other' \(KeyError: 'other'\); timm: wants a folder with train/CLASS"),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "wanted"), NAMED)
+def test_a_named_set_that_cannot_be_trained_on(name: str, classes: int | None, wanted: str, named, tmp_path: Path):
+    with pytest.raises(DataError, match=wanted):
+        prepare(DataSource(f"timm:{name}"), SIDE, tmp_path, classes=classes)
+
+
+def test_a_nameless_set_has_as_many_classes_as_are_said(named: list[tuple[object, ...]], tmp_path: Path):
+    assert prepare(DataSource("timm:nameless"), SIDE, tmp_path, classes=2).classes == ("class 0", "class 1")
+
+
+# ---- augmentation
+
+
+@pytest.mark.parametrize("policy", ["", "rand-m9-mstd0.5-inc1", "augmix-m5", "original", "3a"])
+def test_policies_that_timm_knows(policy: str):
+    check_augmentation(Recipe(auto_augment=policy), SIDE)
+
+
+@pytest.mark.parametrize("policy", ["best", "rand-q9", "rand-m9-q3"])
+def test_policies_that_timm_does_not_know(policy: str):
+    with pytest.raises(DataError, match=f"timm knows no policy '{policy}'"):
+        check_augmentation(Recipe(auto_augment=policy), SIDE)

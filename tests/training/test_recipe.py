@@ -1,0 +1,94 @@
+"""The bounds of a recipe and of a source of pictures: what stands at them is taken, what is beyond them is not."""
+
+import dataclasses
+import math
+
+import pytest
+
+from hiri_search.training.job import DataSource, Job
+from hiri_search.training.recipe import BOUNDS, Recipe, SettingError
+
+TAKEN = [
+    *(("epochs", v) for v in (2, 300)),
+    *(("batch", v) for v in (2, 1024)),
+    *(("lr", v) for v in (1e-9, 10)),
+    *((name, v) for name in ("min_lr", "weight_decay", "clip", "mixup", "cutmix", "jitter") for v in (0, 2.5)),
+    *(("warmup_epochs", v) for v in (0, 11.9)),
+    *((name, v) for name in ("drop_path", "label_smoothing", "ema") for v in (0, 0.999)),
+    *((name, v) for name in ("mix_share", "erasing", "flip") for v in (0, 1)),
+    *(("crop", v) for v in (1e-6, 1)),
+    *(("workers", v) for v in (0, 8)),
+]
+REFUSED = [
+    *((name, v) for name in ("epochs", "batch", "lr", "crop") for v in (0, -2)),
+    *((name, -0.1) for name, (holds, _) in BOUNDS.items() if not holds(-0.1)),
+    *((name, v) for name in ("drop_path", "label_smoothing", "ema") for v in (1, 1.5)),
+    *((name, 1.01) for name in ("mix_share", "erasing", "flip", "crop")),
+    *(("batch", v) for v in (1, 15)),
+    *(("warmup_epochs", v) for v in (12, 13)),
+    *((name, v) for name in BOUNDS for v in (math.nan, math.inf)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), TAKEN)
+def test_a_value_within_its_bounds_is_taken(name: str, value: float):
+    assert getattr(Recipe(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_a_value_beyond_its_bounds_is_refused_by_name(name: str, value: float):
+    with pytest.raises(SettingError, match=f"^{name}={value} is not possible; it must be ") as refused:
+        Recipe(**{name: value})
+    assert refused.value.name == name
+
+
+def test_every_number_has_bounds():
+    numbers = {f.name for f in dataclasses.fields(Recipe) if f.type in ("int", "float")}
+    assert numbers == set(BOUNDS)
+
+
+SOURCES = [
+    ("drawn", "drawn", ""),
+    ("folder:a/b", "folder", "a/b"),
+    ("folder:C:/x", "folder", "C:/x"),
+    ("timm:torch/cifar10@data", "timm", "torch/cifar10@data"),
+]
+
+
+@pytest.mark.parametrize(("source", "kind", "path"), SOURCES)
+def test_a_source_is_a_word_and_a_path(source: str, kind: str, path: str):
+    assert (DataSource(source).kind, DataSource(source).path) == (kind, path)
+
+
+WRONG = [
+    ({"source": "pictures"}, "source"),
+    ({"source": ""}, "source"),
+    ({"source": "folder:"}, "source"),
+    ({"source": "timm"}, "source"),
+    ({"source": "drawn:8"}, "source"),
+    ({"train": 0}, "train"),
+    ({"val": -1}, "val"),
+    ({"seed": -1}, "seed"),
+    ({"source": "timm:x", "skip_corrupt": True}, "skip_corrupt"),
+]
+
+
+@pytest.mark.parametrize(("keys", "name"), WRONG)
+def test_a_source_that_cannot_be_is_refused_by_name(keys: dict[str, object], name: str):
+    with pytest.raises(SettingError, match=f"^{name}[= ]") as refused:
+        DataSource(**keys)  # type: ignore[arg-type]
+    assert refused.value.name == name
+
+
+def test_anything_that_decides_a_job_changes_its_digest():
+    job = Job("t(64 e=4)", 32, None, 0, Recipe(), DataSource())
+    others = [
+        dataclasses.replace(job, spec="t(64 e=5)"),
+        dataclasses.replace(job, side=64),
+        dataclasses.replace(job, classes=4),
+        dataclasses.replace(job, seed=1),
+        dataclasses.replace(job, recipe=Recipe(lr=1e-4)),
+        dataclasses.replace(job, data=DataSource(seed=1)),
+    ]
+    assert len({made.digest for made in (job, *others)}) == 1 + len(others)
+    assert dataclasses.replace(job).digest == job.digest
