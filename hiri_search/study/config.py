@@ -129,6 +129,12 @@ def stand_in(net: Net, proxy: Proxy) -> Net:
     return small
 
 
+def check_fits(net: Net, study: Study) -> None:
+    """SpecError where a network cannot be counted at the study's side, or no stand-in of it trained."""
+    net.grids(study.counted.side)
+    stand_in(net, study.proxy)
+
+
 def meaning(study: Study) -> dict[str, Any]:
     """What decides the results of a study, in plain values: two studies that mean the same give the same."""
     plain = study.model_dump(mode="json", exclude={"title", "table", "let", "nets", "space", "latency"})

@@ -13,16 +13,20 @@ from typing import Any, Protocol
 from hiri_search.cost.counts import count
 from hiri_search.cost.latency import measure
 from hiri_search.language import parse_net
-from hiri_search.study.config import Study, differences, meaning, networks_of, stand_in
+from hiri_search.study.config import Study, check_fits, differences, meaning, networks_of, stand_in
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import LEDGER, Ledger, Trial, locked, open_ledger, trials
-from hiri_search.study.search import Candidate, Search
+from hiri_search.study.search import Candidate, Search, candidates
 from hiri_search.study.task import Event, Feed, Task
 from hiri_search.training.data import Prepared, check_augmentation, prepare
 from hiri_search.training.device import found
 from hiri_search.training.job import Job
 
 PICTURES, CHECKPOINTS = "pictures", "checkpoints"
+WAY_OUT = (
+    "put it back, give this one another folder with --results, or begin anew with --fresh"
+    " (the old folder is kept under another name)"
+)
 PACKAGES = ("torch", "timm", "fvcore", "ray", "optuna")
 
 
@@ -53,6 +57,8 @@ def run(
     StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
     trained on. Both before anything is trained.
     """
+    for candidate in candidates(study):
+        check_fits(candidate.net, study)
     with open_ledger(folder) as ledger:
         _check_same(study, ledger, folder)
         check_augmentation(study.recipe, study.proxy.side)
@@ -64,6 +70,7 @@ def run(
             batch=study.recipe.batch,
             say=watcher.say,
         )
+        _check_same_pictures(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile)
         _time_networks(study, ledger, watcher)
         execute(StudyFeed(study, ledger, prepared, folder / CHECKPOINTS, watcher, retry_failed=retry_failed))
@@ -80,21 +87,33 @@ def move_aside(folder: Path) -> Path | None:
 
 
 def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
-    begun = next((event for event in ledger.events if event["event"] == "study"), None)
+    begun = _begun(ledger)
     changed = differences(begun["meaning"], meaning(study)) if begun else []
     if changed:
-        raise StudyError(
-            f"{folder} was begun with another study; what differs:\n  "
-            + "\n  ".join(changed)
-            + "\nput it back, give this one another folder with --results, or begin anew with --fresh"
-            " (the old folder is kept under another name)"
-        )
+        what = "\n  ".join(changed)
+        raise StudyError(f"{folder} was begun with another study; what differs:\n  {what}\n{WAY_OUT}")
+
+
+def _check_same_pictures(study: Study, ledger: Ledger, prepared: Prepared, folder: Path) -> None:
+    begun = _begun(ledger)
+    if begun and begun["pictures"]["key"] != prepared.folder.name:
+        raise StudyError(f"the pictures of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
+
+
+def _begun(ledger: Ledger) -> Event | None:
+    """What the ledger was begun with."""
+    return next((event for event in ledger.events if event["event"] == "study"), None)
 
 
 def _write_start(study: Study, ledger: Ledger, prepared: Prepared, profile: str) -> None:
     """What is needed to make the report from the ledger alone, and how the numbers were got."""
     rows = {name: row.model_dump(exclude={"spec"}) for name, row in (study.nets or {}).items()}
-    pictures = {"train": prepared.train, "val": prepared.val, "classes": len(prepared.classes)}
+    pictures = {
+        "key": prepared.folder.name,
+        "train": prepared.train,
+        "val": prepared.val,
+        "classes": len(prepared.classes),
+    }
     ledger.append(
         "study",
         meaning=meaning(study),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hiri_search.study.dispatch import serial
 from hiri_search.study.errors import StudyError
@@ -117,3 +118,24 @@ def test_a_search_trains_so_many_networks_none_twice(tmp_path: Path):
 def test_too_few_pictures_for_a_batch_is_said_before_training(tmp_path: Path):
     with pytest.raises(StudyError, match="batch=64 is more than"):
         _run(tmp_path, sets=("recipe.batch=64",))
+
+
+def test_changed_pictures_are_another_study(tmp_path: Path):
+    for split, count in (("train", 8), ("val", 2)):
+        for name in "ab":
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.effect_noise((40, 40), 50).save(tmp_path / "photos" / split / name / f"{number}.png")
+    photos = (f"data=folder:{tmp_path}/photos", "recipe.batch=8", "recipe.epochs=1", "recipe.warmup_epochs=0")
+    photos += ("proxy.classes=2", "seeds=1")
+    assert len(_run(tmp_path, sets=photos)) == 2
+    (tmp_path / "photos" / "train" / "a" / "0.png").unlink()
+    with pytest.raises(StudyError, match="have changed"):
+        _run(tmp_path, sets=photos)
+
+
+def test_a_network_of_a_search_that_does_not_fit_is_said_before_training(tmp_path: Path):
+    unfit = SPACE.replace("(64 e=4)\n", "(62..64/2 e=4)\n")
+    with pytest.raises(ValueError, match="divided by 4"):
+        _run(tmp_path, unfit)
+    assert not (tmp_path / "results").exists()
