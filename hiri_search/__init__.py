@@ -1,8 +1,8 @@
 """Architecture search and ablation harness for hybrid CNN + Transformer backbones (HIRI-ViT).
 
-After `import hiri_search`, timm knows `hirivit_small`, `hirivit_base` and `hirivit_large`, whichever of the two was
-imported first. Importing timm takes seconds, and parsing or reporting needs none of it: so nothing is imported here,
-and the models are registered when somebody else has imported timm.
+After `import hiri_search`, timm knows `hirivit_small` and the others of `nets.models`, and Table 9's backbones of
+`nets.fronted`, whichever of the two was imported first. Importing timm takes seconds, and parsing or reporting needs
+none of it: so nothing is imported here, and the models are registered when somebody else has imported timm.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _REGISTRY = "timm.models"  # no name of timm's can be asked for before this modu
 
 
 def _register() -> None:
-    import hiri_search.nets.models  # noqa: F401 - its decorators register
+    import hiri_search.nets.fronted
+    import hiri_search.nets.models  # noqa: F401 - their decorators register
 
 
 class _AfterTimm:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from hiri_search.language import Network
     from hiri_search.report.tables import Results
     from hiri_search.study.run import Executor
 
@@ -77,20 +78,72 @@ def run(
 
 @app.command()
 def count(
-    spec: Annotated[str, typer.Argument(help='A network, such as "hr(32 e=4)*2 -> t(64 e=4)".')],
+    network: Annotated[str, typer.Argument(help='A network, such as "hr(32 e=4)*2 -> t(64 e=4)" or timm:pvt_v2_b2.')],
     side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
     classes: Annotated[int, typer.Option(help="Classes of the head.", min=1)] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: params, macs, core_macs, parts.")] = False,
 ) -> None:
     """Params and multiply-adds of a network, in all and by part."""
     from hiri_search.console import print_cost
-    from hiri_search.language import parse_net
 
-    net = parse_net(spec)
-    net.grids(side)  # a side that does not fit is said before the slow imports
+    net = _network(network, side)
     from hiri_search.cost.counts import count_parts
 
     print_cost(net, side, count_parts(net, side, classes=classes), as_json=as_json)
+
+
+@app.command()
+def latency(
+    networks: Annotated[list[str], typer.Argument(help="Networks, each with @SIDE where its side is another.")],
+    side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
+    batch: Annotated[list[int] | None, typer.Option(help="Pictures of a pass; may be given several times.")] = None,
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or, on CUDA, tf32.")] = "fp32",
+    compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
+    fused: Annotated[bool, typer.Option("--fuse", help="With BatchNorm merged into convolutions and FCs.")] = False,
+    threads: Annotated[int | None, typer.Option(help="On the CPU; as torch has it.")] = None,
+    seconds: Annotated[float, typer.Option(help="Limit for each network.")] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one line each, with the machine's state.")] = False,
+) -> None:
+    """Measured inference of networks that take turns: milliseconds and images per second, and how far to trust them."""
+    from hiri_search.console import print_latencies
+    from hiri_search.cost.setting import Setting
+
+    given = dict(_at_side(text, side) for text in networks)
+    settings = [Setting(size, dtype, compiled, fused, threads=threads, seconds=seconds) for size in batch or [1]]  # type: ignore[arg-type]
+    from hiri_search.cost.latency import measure
+
+    for setting in settings:
+        print_latencies(measure(given, setting, say=lambda text: typer.echo(text, err=True)), as_json=as_json)
+
+
+@app.command()
+def paper(
+    table: Annotated[str | None, typer.Argument(help="A table of the paper, or 1 for its Figure 1.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="As a tabular in LaTeX (booktabs).")] = False,
+) -> None:
+    """A table of the paper beside our counts, with the differences; without a number, which tables there are."""
+    from hiri_search.console import print_agreement, print_tables
+    from hiri_search.report.agreement import TITLES, agreement, readable
+    from hiri_search.report.formats import FORMATS
+
+    formats = [name for name, asked in zip(FORMATS, (as_csv, as_markdown, as_latex), strict=True) if asked]
+    if len(formats) > 1:
+        raise typer.BadParameter(f"write one of --{' and --'.join(formats)}")
+    if table is None:
+        print_tables(TITLES)
+        return
+    if table not in TITLES:
+        raise typer.BadParameter(f"there is no table {table!r}; choose one of {', '.join(TITLES)}", param_hint="TABLE")
+    shown = agreement(table, _costs(table))
+    if formats:
+        typer.echo(FORMATS[formats[0]](shown if as_csv else readable(shown)), nl=False)
+    else:
+        cells = readable(shown).fillna("-")
+        print_agreement(
+            f"Table {table}: {TITLES[table]}", cells.columns.astype(str).tolist(), cells.to_numpy().tolist()
+        )
 
 
 @app.command()
@@ -133,6 +186,41 @@ def dashboard(
     typer.echo(f"wrote {path}; look at it with: pip install optuna-dashboard, then optuna-dashboard {path}")
 
 
+def _network(text: str, side: int) -> Network:
+    """A network, its side checked as far as that goes without slow imports."""
+    from hiri_search.language import Net, parse_network
+
+    network = parse_network(text)
+    if isinstance(network, Net):
+        network.grids(side)
+    return network
+
+
+def _at_side(text: str, side: int) -> tuple[str, tuple[Network, int]]:
+    """`NETWORK@SIDE`, or a network at the side of the others, under its own text."""
+    spec, at, own = text.rpartition("@")
+    if at and not own.strip().isdigit():
+        raise typer.BadParameter(f"{own!r} is no side; write pixels behind @, such as timm:resnet50@224")
+    found = int(own) if at else side
+    return text, (_network(spec if at else text, found), found)
+
+
+def _costs(table: str) -> dict[tuple[str, int], tuple[int, int]]:
+    """Params and multiply-adds of each network of a table of the paper, counted now."""
+    from hiri_search.console import progress
+    from hiri_search.cost.counts import count
+    from hiri_search.language import parse_network
+    from hiri_search.report.paper import networks
+
+    known = networks(table)
+    wanted = dict.fromkeys((spec, side) for spec, side in zip(known["spec"], known["side"], strict=True) if spec)
+    found = {}
+    for spec, side in progress(list(wanted), "counting"):
+        cost = count(parse_network(spec), side)
+        found[spec, side] = (cost.params, cost.macs)
+    return found
+
+
 def _profile(study: Path, wanted: str) -> str:
     """The profile that was asked for, or the one that fits the hardware, where the study has it."""
     from hiri_search.study.reading import NO_PROFILE, profiles_of
@@ -173,8 +261,8 @@ def _results(folder: Path) -> Results:
     from hiri_search.study.ledger import read_events, trials
 
     events = read_events(folder)
-    timed = {event["key"]: event for event in events if event["event"] == "timed"}
-    return Results(_about(events, folder), [trial.row() for trial in trials(events)], timed)
+    counted, timed = ([event for event in events if event["event"] == kind] for kind in ("counted", "timed"))
+    return Results(_about(events, folder), [trial.row() for trial in trials(events)], counted, timed)
 
 
 def _write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:

@@ -7,19 +7,29 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
 from rich.console import Console as RichConsole
 from rich.live import Live
+from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
 if TYPE_CHECKING:
     from hiri_search.cost.counts import Cost
-    from hiri_search.language import Net
+    from hiri_search.cost.latency import Latency
+    from hiri_search.cost.passes import Untimed
+    from hiri_search.language import Network
     from hiri_search.study.ledger import Trial
 
+Thing = TypeVar("Thing")
+
+WORDS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
+PIPED_WIDTH = 300
 SHOWN = 20  # trials in the live table, the running ones and the newest
 
 
@@ -106,7 +116,59 @@ def _label(trial: Trial) -> str:
     return f"{trial.asked['name']}  seed {trial.asked['seed']}"
 
 
-def print_cost(net: Net, side: int, parts: dict[str, Cost], *, as_json: bool) -> None:
+def progress(things: Sequence[Thing], doing: str) -> Iterator[Thing]:
+    """Each thing in turn, with a bar beside the output on a terminal."""
+    console = RichConsole(stderr=True)
+    yield from track(things, f"{doing} {len(things)} networks", console=console, transient=True)
+
+
+def print_tables(titles: Mapping[str, str]) -> None:
+    """Which tables of the paper there are."""
+    for number, title in titles.items():
+        print(f"{number}  {title}")
+
+
+def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The paper's numbers beside ours, and how many rows agree."""
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name != "note")
+    verdicts: Counter[str] = Counter()
+    for row in rows:
+        table.add_row(*map(escape, row))
+        verdicts[row[list(columns).index("verdict")]] += 1
+    # Wide where nobody looks through a window, so that a pipe gets each row on one line.
+    RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
+
+
+def print_latencies(measured: Iterable[tuple[str, Latency | Untimed]], *, as_json: bool) -> None:
+    """How fast networks are, for people or as one line of JSON each."""
+    if as_json:
+        for name, latency in measured:
+            print(json.dumps({"network": name, **asdict(latency)}))
+        return
+    table = Table(box=box.SIMPLE)
+    for name in ("network", "side", "batch", "ms/image", "images/s", "spread %", "rounds", ""):
+        table.add_column(name, justify="left" if name in ("network", "") else "right", overflow="fold")
+    for name, latency in measured:
+        table.add_row(escape(name), *_latency_cells(latency))
+        machine = getattr(latency, "conditions", None) and latency.conditions.machine  # type: ignore[union-attr]
+        table.caption = f"{machine.device}, {machine.threads} thread(s), torch {machine.torch}" if machine else None
+    RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+
+
+def _latency_cells(latency: Latency | Untimed) -> list[str]:
+    from hiri_search.cost.passes import Untimed
+
+    if isinstance(latency, Untimed):
+        return ["-"] * 6 + [latency.reason]
+    numbers = [f"{latency.ms_per_image:.3f}", f"{latency.images_per_second:.1f}", f"{100 * latency.spread:.1f}"]
+    doubt = "" if latency.settled else "not settled: time used up, or cores held by others"
+    return [str(latency.side), str(latency.batch), *numbers, str(latency.repeats), doubt]
+
+
+def print_cost(net: Network, side: int, parts: dict[str, Cost], *, as_json: bool) -> None:
     """A network's cost by part, for people or as stable JSON."""
     total = _numbers(parts.values())
     if as_json:
@@ -116,8 +178,9 @@ def print_cost(net: Net, side: int, parts: dict[str, Cost], *, as_json: bool) ->
     table = Table(box=box.SIMPLE, title=f"{net} @ {side}", title_justify="left")
     for name in ("part", "params", "macs", "core macs"):
         table.add_column(name, justify="left" if name == "part" else "right")
+    *_, last = parts
     for name, numbers in [*((name, _numbers([cost])) for name, cost in parts.items()), ("total", total)]:
-        table.add_row(name, *(f"{number:,}" for number in numbers.values()), end_section=name == "head")
+        table.add_row(name, *(f"{number:,}" for number in numbers.values()), end_section=name == last)
     RichConsole(soft_wrap=not sys.stdout.isatty()).print(table)
 
 

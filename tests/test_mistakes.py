@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hiri_search.cli import main
-from hiri_search.study.config import meaning
+from hiri_search.study.meaning import meaning
 from hiri_search.study.reading import read_study
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ COUNTS = {
     "side in words": (("count", "hr(32 e=4)", "--side", "big"), "Invalid value for '--side': "),
     "unknown option": (("count", "hr(32 e=4)", "--sides", "64"), "No such option: --sides"),
     "unknown command": (("counts",), "No such command 'counts'"),
-    "nothing to count": (("count",), "Missing argument 'spec'"),
+    "nothing to count": (("count",), "Missing argument 'network'"),
     "no study": (("run", "nowhere.yaml"), "nowhere.yaml cannot be read: No such file"),
     "a folder for a study": (("run", "."), ". cannot be read: Is a directory"),
     "no ledger": (("report", "."), ". holds no ledger.jsonl; give the folder of a study"),

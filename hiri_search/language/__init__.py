@@ -13,6 +13,7 @@ from hiri_search.language.net import (
     Transformer,
     VitStem,
 )
+from hiri_search.language.peer import Network, Peer, parse_network
 from hiri_search.language.space import Chooser, Space, sample, uniform
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Hr",
     "HrStem",
     "Net",
+    "Network",
     "Part",
+    "Peer",
     "Space",
     "SpecError",
     "Stage",
@@ -30,6 +33,7 @@ __all__ = [
     "VitStem",
     "parse",
     "parse_net",
+    "parse_network",
     "sample",
     "uniform",
 ]

@@ -65,7 +65,7 @@ class HiriVit(nn.Module):
             {"num_chs": stage.width, "reduction": stride, "module": f"stages.{index}"}
             for index, (stage, stride) in enumerate(zip(net.stages, net.strides, strict=True))
         ]
-        named_apply(_initialise, self)
+        named_apply(initialise, self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -87,7 +87,7 @@ class HiriVit(nn.Module):
         if global_pool is not None:
             self.head.pool = _pooled(global_pool)
         self.head.fc = classifier(self.head.hidden, num_classes)
-        _initialise(self.head.fc)
+        initialise(self.head.fc)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass: less memory, more time."""
@@ -116,7 +116,7 @@ def _pooled(global_pool: str) -> bool:
     return global_pool == "avg"
 
 
-def _initialise(module: nn.Module, name: str = "") -> None:
+def initialise(module: nn.Module, name: str = "") -> None:
     """Truncated normal for FCs, scaled by fan-out for spatial convolutions, as timm's PVTv2 and Swin do."""
     if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
         trunc_normal_(module.weight, std=0.02)

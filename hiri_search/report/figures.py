@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,16 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMED = 10  # more networks than this are drawn as a cloud with its front, without names
 
-# Cost columns and how their axes are called; the order of Figure 6.
-COSTS = {"gflops": "GFLOPs (multiply-adds)", "params_m": "Parameters (M)", "ms": "Inference (ms per image)"}
+SHORT = 3  # characters: labels up to here are written beside their points
+
+AXES = {
+    "step": "Row, one change after the other",
+    "side": "Side (pixels)",
+    "gflops": "GFLOPs (multiply-adds)",
+    "params_m": "Parameters (M)",
+    "ms": "Inference (ms per image)",
+}
+COSTS = ("gflops", "params_m", "ms")  # the panels of Figure 6
 
 # Families of Table 2 with a small, a base and a large member: the curves of Figure 6.
 FAMILIES = ("Swin", "PVTv2", "ConvNeXt", "CSWin", "DaViT", "iFormer", "Dual-ViT")
@@ -42,7 +51,36 @@ def save(figure: Figure, path: Path) -> None:
     unfinished.replace(path)
 
 
-def curves() -> pd.DataFrame:
+@dataclass(frozen=True)
+class Paper:
+    """What of the paper a study is drawn beside: points with curve, label, top1 and each of `costs`."""
+
+    stem: str  # of the file's name
+    title: str
+    points: pd.DataFrame
+    costs: tuple[str, ...] = COSTS
+
+
+def beside(table: str) -> Paper:
+    """What belongs beside a study of this table; Figure 6 where it has no picture of its own."""
+    match table:
+        case "1":
+            points = published("1").rename(columns={"resolution": "side", "inference_ms": "ms"})
+            points = points.assign(curve=points["network"], label="")
+            return Paper("figure1", "The paper's Figure 1: ImageNet-1K, published", points, ("side", "gflops", "ms"))
+        case "7":
+            points = published("7").assign(curve="Table 7, row by row", ms=np.nan)
+            points = points.assign(label=points.index, step=points["row"])
+            return Paper("table7", "The paper's Table 7, published", points, ("step", "gflops", "ms"))
+        case "9":
+            points = published("9")
+            points = points.assign(curve=points["network"], label="", ms=np.nan, side=points["resolution"])
+            title = "The paper's Table 9, published: without the front at 224, with it at 448"
+            return Paper("table9", title, points, ("side", "gflops", "ms"))
+    return Paper("figure6", "The paper's Figure 6: ImageNet-1K, published", families())
+
+
+def families() -> pd.DataFrame:
     """The paper's points of Figure 6: curve, gflops, params_m, ms (from images per second), top1."""
     table = published("2")
     table = table.assign(
@@ -53,20 +91,21 @@ def curves() -> pd.DataFrame:
         f"HIRI-ViT @ {side}" if own else family
         for own, family, side in zip(ours, table["family"], table["resolution"], strict=True)
     ]
-    chosen = table.assign(curve=labels)[ours | table["family"].isin(FAMILIES)]
-    return chosen[["curve", "network", *COSTS, "top1"]]
+    chosen = table.assign(curve=labels, label="")[ours | table["family"].isin(FAMILIES)]
+    return chosen[["curve", "network", "label", *COSTS, "top1"]]
 
 
-def figure6(results: Results) -> Figure:
-    """Three panels of the paper's published curves, and under them three of this study: two scales, never mixed."""
-    networks = network_table(results)
+def comparison(results: Results) -> Figure:
+    """The paper's published points, and under them this study's: two scales, never mixed."""
+    paper, networks = beside(results.about["table"]), _drawable(results)
     figure = _figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
-    for axes, other, cost in zip(top, bottom, COSTS, strict=True):
-        _draw_curves(axes, curves(), cost)
+    for axes, other, cost in zip(top, bottom, paper.costs, strict=True):
+        _draw_curves(axes, paper.points, cost, _styles(paper.points["curve"]))
+        _finish(axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         _draw_networks(other, networks, cost)
-    upper.suptitle("The paper: ImageNet-1K, published", fontsize=10)
+    upper.suptitle(paper.title, fontsize=10)
     lower.suptitle(f"This study: short trainings on {results.about['file']['data']['source']}", fontsize=10)
     for part, axes in ((upper, top), (lower, bottom)):
         axes[0].set_ylabel("Top-1 (%)")
@@ -76,7 +115,7 @@ def figure6(results: Results) -> Figure:
 
 def pareto(results: Results) -> Figure:
     """This study's networks by GFLOPs and by parameters, with the front of each."""
-    networks = network_table(results)
+    networks = _drawable(results)
     figure = _figure(8, 4)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
@@ -86,15 +125,37 @@ def pareto(results: Results) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    styles = _styles(points["curve"].drop_duplicates())
-    for name, curve in points.dropna(subset=[cost]).groupby("curve", sort=False):
-        ordered = curve.sort_values(cost)
+def _drawable(results: Results) -> pd.DataFrame:
+    """The networks with a curve each (a few without one are one of their own; many are a cloud) and a label."""
+    table, rows = network_table(results), results.about["rows"]
+    table = table.assign(
+        step=range(1, len(table) + 1), label=[rows.get(name, {}).get("paper") or "" for name in table["name"]]
+    )
+    if (table["curve"] == "").all():
+        return table.assign(curve=table["name"] if len(table) <= NAMED else "networks")
+    return table.assign(curve=table["curve"].where(table["curve"] != "", table["name"]))
+
+
+def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[str, tuple[str, str]]) -> None:
+    """Each curve's points in the order they come in, joined, with what spread is known."""
+    for name, curve in points.dropna(subset=[cost, "top1"]).groupby("curve", sort=False):
         colour, marker = styles[str(name)]
-        own = str(name).startswith("HIRI-ViT")
-        line = "-" if own else ":"
-        axes.plot(ordered[cost], ordered["top1"], line, color=colour, marker=marker, label=name, **STYLE)
-    _finish(axes, cost)
+        spread = curve["spread"].fillna(0) if "spread" in curve else None
+        line = "none" if name == "networks" else "-" if str(name).startswith("HIRI-ViT") else ":"
+        axes.errorbar(
+            curve[cost],
+            curve["top1"],
+            yerr=spread,
+            color=colour,
+            marker=marker,
+            linestyle=line,
+            capsize=3,
+            label=name,
+            **STYLE,
+        )
+        for x, y, label in zip(curve[cost], curve["top1"], curve["label"], strict=True):
+            if 0 < len(label) <= SHORT:
+                axes.annotate(label, (x, y), (4, 4), textcoords="offset points", fontsize=8, color="#444444")
 
 
 def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
@@ -109,39 +170,21 @@ def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
         label="front",
         drawstyle="steps-post",
     )
-    if len(networks) > NAMED:
-        axes.plot(known[cost], known["top1"], "o", color=COLOURS[5], markersize=4, label="networks")
-    else:
-        _draw_named(axes, known, cost, _styles(networks["name"]))
-    _finish(axes, cost)
-    if known.empty:
-        what = "not measured" if len(networks.dropna(subset=["top1"])) else "no trial has finished"
-        axes.text(0.5, 0.5, what, transform=axes.transAxes, ha="center", va="center", color="#666666")
+    _draw_curves(axes, known, cost, _styles(networks["curve"]))
+    why = "not measured" if len(networks.dropna(subset=["top1"])) else "no trial has finished"
+    _finish(axes, cost, missing=why if known.empty else "")
 
 
-def _draw_named(axes: Axes, known: pd.DataFrame, cost: str, styles: Mapping[str, tuple[str, str]]) -> None:
-    for row in known.to_dict("records"):
-        colour, marker = styles[row["name"]]
-        spread = 0.0 if pd.isna(row["spread"]) else row["spread"]
-        axes.errorbar(
-            row[cost],
-            row["top1"],
-            yerr=spread,
-            fmt=marker,
-            color=colour,
-            capsize=3,
-            label=row["name"],
-            **STYLE,
-        )
-
-
-def _styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each name, the same in every panel."""
-    return {name: style for name, style in zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False)}
+    looks = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
+    return dict(zip(names.drop_duplicates(), looks, strict=False))
 
 
-def _finish(axes: Axes, cost: str) -> None:
-    axes.set_xlabel(COSTS[cost])
+def _finish(axes: Axes, cost: str, *, missing: str = "") -> None:
+    """Name and grid; `missing` says why there are no points."""
+    axes.text(0.5, 0.5, missing, transform=axes.transAxes, ha="center", va="center", color="#666666")
+    axes.set_xlabel(AXES[cost])
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -29,5 +29,32 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def published(table: str) -> pd.DataFrame:
-    """The rows of a table, as printed: params_m in millions, gflops in 10^9 multiply-adds, top1 in percent."""
-    return _read(table).copy()
+    """The rows of a table, as printed: params_m in millions, gflops in 10^9 multiply-adds, top1 in percent.
+
+    The index, `row`, names each: by its network or first column, and by the side (`Swin-B @ 384`) or the backbone
+    (`ATSS 3x, Swin-T`) where that is not enough.
+    """
+    rows = _read(table)
+    names = rows["network" if "network" in rows else rows.columns[0]].astype(str)
+    if "backbone" in rows:
+        names = names + ", " + rows["backbone"]
+    if names.duplicated().any() and "resolution" in rows:
+        names = names + " @ " + rows["resolution"].astype(str)
+    return rows.set_axis(pd.Index(names, name="row"))
+
+
+def networks(table: str) -> pd.DataFrame:
+    """The network that each row of a table is: row (as in `published`), side, spec, note.
+
+    `spec` is of our language or of timm, and empty where no network exists here; the note then says why. A row
+    may be there twice, where its published cost can be read in two ways.
+    """
+    with (FOLDER / "networks.csv").open(encoding="utf-8") as file:
+        known = pd.read_csv(file, dtype={"table": str, "network": str}, keep_default_na=False)
+    rows = known[known["table"] == table].reset_index(drop=True)
+    if rows.empty:  # detection and segmentation
+        why = "a backbone within another network, which is not built here"
+        return pd.DataFrame({"row": published(table).index, "side": "-", "spec": "", "note": why})
+    with_sides = rows["network"] + " @ " + rows["resolution"].astype(str)
+    named = rows["network"].where(rows["network"].isin(published(table).index), with_sides)
+    return pd.DataFrame({"row": named, "side": rows["resolution"], "spec": rows["spec"], "note": rows["note"]})

@@ -21,7 +21,8 @@ class Results:
 
     about: Mapping[str, Any]  # the last "study" event
     trials: Sequence[Mapping[str, Any]]  # one flat row for each trial
-    timed: Mapping[str, Mapping[str, Any]]  # by network key: ms, spread, batch, side, device
+    counted: Sequence[Mapping[str, Any]] = ()  # the networks of an ablation, trained or not, with their costs
+    timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
 
 
 def trial_table(results: Results) -> pd.DataFrame:
@@ -32,32 +33,39 @@ def trial_table(results: Results) -> pd.DataFrame:
     return table.assign(curve=[" ".join(f"{top1:.2f}" for top1 in curve) for curve in table["curve"]])
 
 
+NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spec", "trained_side")
+
+
 def network_table(results: Results) -> pd.DataFrame:
     """One line for each network, in the study's order: cost, and the mean and spread of top-1 over seeds.
 
-    Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise.
+    Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `ms` is the
+    measured inference of one image.
     """
-    trials = pd.DataFrame(list(results.trials))
-    if trials.empty:
-        return pd.DataFrame(columns=["name", "key", "params_m", "gflops", "top1", "spread", "seeds", "failed", "ms"])
-    done = trials[trials["state"] == "finished"].astype({"top1": float})
-    first = trials.groupby("key", sort=False).first()
-    scores = done.groupby("key")["top1"].agg(["mean", "std", "count"]).reindex(first.index)
-    ms = [results.timed.get(key, {}).get("ms", np.nan) for key in first.index]
+    known = pd.DataFrame([*results.counted, *results.trials], columns=NETWORK_COLUMNS)
+    networks = known.drop_duplicates("name").set_index("name")
+    trials = pd.DataFrame(list(results.trials), columns=["name", "state", "top1"])
+    states = trials.groupby("name")["state"]
+    scores = trials[trials["state"] == "finished"].astype({"top1": float}).groupby("name")["top1"]
+    timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
+    rows = results.about["rows"]
     table = pd.DataFrame(
         {
-            "name": first["name"],
-            "spec": first["spec"],
-            "params_m": first["params"] / MEGA,
-            "gflops": first["macs"] / GIGA,
-            "top1": scores["mean"],
-            "spread": scores["std"],
-            "seeds": scores["count"].fillna(0).astype(int),
-            "failed": trials[trials["state"] == "failed"].groupby("key").size().reindex(first.index, fill_value=0),
-            "ms": ms,
-        }
+            "curve": [rows.get(name, {}).get("curve", "") for name in networks.index],
+            **networks[["key", "spec", "side"]],
+            "params_m": networks["params"] / MEGA,
+            "gflops": networks["macs"] / GIGA,
+            "top1": scores.mean(),
+            "spread": scores.std(),
+            "seeds": scores.count(),
+            "failed": states.agg(lambda column: (column == "failed").sum()),
+            "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
+            **networks[["trained_spec", "trained_side"]],
+            "note": [rows.get(name, {}).get("note", "") for name in networks.index],
+        },
+        index=networks.index,
     )
-    return table.reset_index()
+    return table.fillna({"seeds": 0, "failed": 0}).astype({"seeds": int, "failed": int}).reset_index()
 
 
 def paper_table(results: Results) -> pd.DataFrame:
@@ -68,29 +76,29 @@ def paper_table(results: Results) -> pd.DataFrame:
     """
     rows = results.about["rows"]
     ours = network_table(results).set_index("name").reindex(list(rows))
-    theirs = published(results.about["table"])
-    theirs = theirs.set_index(theirs.columns[0])
     labels = [row.get("paper") or name for name, row in rows.items()]
-    beside = theirs.reindex(labels)[list(PAPER_COLUMNS)].set_axis(ours.index)
-    table = pd.DataFrame(
+    beside = published(results.about["table"]).reindex(labels)[list(PAPER_COLUMNS)].set_axis(ours.index)
+    return pd.DataFrame(
         {
+            "network": ours.index,
             "paper_row": labels,
+            "side": ours["side"],
             "params_m": ours["params_m"].round(3),
             "paper_params_m": beside["params_m"],
             "gflops": ours["gflops"].round(3),
             "paper_gflops": beside["gflops"],
             "top1": ours["top1"].round(2),
             "spread": ours["spread"].round(2),
-            "seeds": ours["seeds"].fillna(0).astype(int),
+            "seeds": ours["seeds"],
             "rank": _rank(ours["top1"]),
             "paper_top1": beside["top1"],
             "paper_rank": _rank(beside["top1"]),
             "note": [row.get("note", "") for row in rows.values()],
             "spec": ours["spec"],
+            "trained_spec": ours["trained_spec"],
+            "trained_side": ours["trained_side"].astype("Int64"),
         }
-    )
-    table.index.name = theirs.index.name
-    return table.reset_index()
+    ).reset_index(drop=True)
 
 
 def _rank(scores: pd.Series) -> pd.Series:
@@ -103,20 +111,30 @@ def front(table: pd.DataFrame, cost: str, gain: str) -> pd.DataFrame:
     return ordered[ordered[gain] > ordered[gain].cummax().shift(fill_value=-np.inf)]
 
 
+def inference_table(results: Results) -> pd.DataFrame:
+    """One line for each network that was timed: how fast, how sure, and on what.
+
+    Apart from the other tables, which two runs of one study give alike to the last digit.
+    """
+    names = {(row["key"], row["side"]): row["name"] for row in [*results.trials, *results.counted]}
+    timed = pd.json_normalize([dict(event) for event in results.timed])
+    if timed.empty:
+        return timed
+    timed.insert(0, "name", [names.get(each, "") for each in zip(timed["key"], timed["side"], strict=True)])
+    return timed.drop(columns="event", errors="ignore")
+
+
 def caption(results: Results) -> str:
     """What was counted, and what was really trained on what."""
-    about = results.about
+    about, networks = results.about, network_table(results)
     file, pictures = about["file"], about["pictures"]
-    counted, proxy, recipe = file["counted"], file["proxy"], file["recipe"]
-    shrunk = [
-        f"{name} divided by {proxy[key]}" for name, key in (("widths", "width"), ("depths", "depth")) if proxy[key] > 1
-    ]
-    stand_in = f"stand-ins ({', '.join(shrunk)})" if shrunk else "the networks themselves"
+    recipe = file["recipe"]
     chance = 100 / pictures["classes"]
     error = 100 * np.sqrt(0.25 / pictures["val"])
     text = (
-        f"Params and GFLOPs (multiply-adds) are those of the networks at {counted['side']} pixels with"
-        f" {counted['classes']} classes, counted on the modules. Top-1 is that of {stand_in} at {proxy['side']} pixels,"
+        f"Params and GFLOPs (multiply-adds) are those of the networks at {_numbers(networks['side'])} pixels with"
+        f" {file['counted']['classes']} classes, counted on the modules. Top-1 is that of {_trained(networks, file)} at"
+        f" {_numbers(networks['trained_side'])} pixels,"
         f" trained {recipe['epochs']} epochs on {pictures['train']} pictures of {file['data']['source']}"
         f" ({pictures['classes']} classes, chance {chance:.1f} %), on all {pictures['val']} validation pictures:"
         f" mean and standard deviation over {len(file['seeds'])} seed(s). One standard error from the number of"
@@ -125,9 +143,27 @@ def caption(results: Results) -> str:
     )
     if skipped := pictures["skipped"]:
         text += f" {len(skipped)} unreadable pictures were left out."
-    if results.about["table"]:
+    if untrained := list(networks["name"][networks["trained_spec"].isna()]):
+        text += f" Counted only, not trained: {', '.join(untrained)}."
+    if about["table"]:
         text += (
             " The paper's Top-1 is that of ImageNet-1K after 300 epochs: compare orders, not values."
             " Params and GFLOPs differ from the paper's where they differ; nothing is fitted."
         )
     return text
+
+
+def _trained(networks: pd.DataFrame, file: Mapping[str, Any]) -> str:
+    """What was trained for the networks that were counted."""
+    known = networks.dropna(subset=["trained_spec"])
+    if (known["trained_spec"] == known["spec"]).all():
+        return "the networks themselves"
+    divided = {"widths": file["proxy"]["width"], "depths": file["proxy"]["depth"]}
+    how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
+    return f"stand-ins ({', '.join([*how, 'written out as trained_spec'])})"
+
+
+def _numbers(column: pd.Series) -> str:
+    """`64`, or `32, 64 and 128`."""
+    *others, last = [f"{number:.0f}" for number in sorted(column.dropna().unique())] or ["no"]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from hiri_search.report.figures import figure6, pareto, save
-from hiri_search.report.tables import Results, caption, network_table, paper_table, trial_table
+from hiri_search.report.figures import beside, comparison, pareto, save
+from hiri_search.report.formats import csv, markdown
+from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
 
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_csv(trial_table(results), folder / "trials.csv"), *_table(results, folder)]
-    for name, draw in (("pareto.png", pareto), ("figure6.png", figure6)):
-        save(draw(results), folder / name)
-        paths.append(folder / name)
+    if results.timed:
+        paths.append(_csv(inference_table(results), folder / "inference.csv"))
+    for stem, draw in (("pareto", pareto), (beside(results.about["table"]).stem, comparison)):
+        paths.append(folder / f"{stem}.png")
+        save(draw(results), paths[-1])
     return paths
 
 
@@ -26,17 +29,12 @@ def _table(results: Results, folder: Path) -> list[Path]:
     table = paper_table(results) if number else network_table(results)
     name = f"table{number}" if number else "networks"
     title = results.about["title"] or name
-    markdown = f"# {title}\n\n{caption(results)}\n\n{_markdown(table)}\n"
-    return [_csv(table, folder / f"{name}.csv"), _text(markdown, folder / f"{name}.md")]
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    shown = table.astype(object).where(table.notna(), "-")
-    return str(shown.to_markdown(index=False, disable_numparse=True))
+    text = f"# {title}\n\n{caption(results)}\n\n{markdown(table)}"
+    return [_csv(table, folder / f"{name}.csv"), _text(text, folder / f"{name}.md")]
 
 
 def _csv(table: pd.DataFrame, path: Path) -> Path:
-    return _text(table.to_csv(index=False), path)
+    return _text(csv(table), path)
 
 
 def _text(text: str, path: Path) -> Path:

@@ -1,13 +1,12 @@
-"""A study as a value: what it holds, and what it means."""
+"""A study as a value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hiri_search.language import Net, Space, parse, parse_net
+from hiri_search.cost.setting import Setting
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
 
@@ -35,24 +34,32 @@ def _as_seeds(value: Any) -> Any:
 class Row(_Strict):
     """A named network of an ablation."""
 
-    spec: str
+    spec: str  # of our language, or `timm:NAME argument=value ...`
+    side: int | None = Field(None, ge=1, le=8192)  # at which it is counted and timed; None: counted.side
+    stand_in: str | None = None  # the network that is trained in its place; None: what proxy makes of it
+    stand_in_side: int | None = Field(None, ge=1, le=8192)  # None: proxy.side, brought to the side of this row
+    train: bool = True  # false: counted and shown, not trained
+    curve: str = ""  # points of one curve are joined in figures
     paper: str | None = None  # what the paper's table calls it, where that is not its name here
     note: str = ""  # said in the report beside it
 
 
 class Counted(_Strict):
-    """The network whose cost is reported: at the side and for the classes of the paper."""
+    """The networks whose cost is reported: at the side and for the classes of the paper."""
 
     side: int = Field(448, ge=1, le=8192)
     classes: int = Field(1000, ge=1)
 
 
 class Proxy(_Strict):
-    """How the network that is trained stands in for the one that is counted."""
+    """How the network that is trained stands in for the one that is counted.
+
+    Networks of timm cannot be divided: they are trained as they are, unless their row names a stand-in.
+    """
 
     width: int = Field(1, ge=1)  # widths, head sizes and stem widths are divided by this, numbers of heads kept
     depth: int = Field(1, ge=1)  # depths are divided by this and rounded up
-    side: int = Field(448, ge=1, le=8192)  # pixels that it sees
+    side: int = Field(448, ge=1, le=8192)  # pixels that it sees, where counted.side is counted
     classes: int | None = Field(None, ge=2)  # the first so many of the data's; None: all
 
 
@@ -62,13 +69,6 @@ class Search(_Strict):
     sampler: Literal["grid", "random"] = "random"
     networks: int = Field(20, ge=1)
     seed: int = 0
-
-
-class Latency(_Strict):
-    """How inference is timed, on the device of the study, for the counted network at its side."""
-
-    batch: int = Field(1, ge=1)
-    repeats: int = Field(5, ge=1)
 
 
 class Study(_Strict):
@@ -85,7 +85,7 @@ class Study(_Strict):
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
     recipe: Recipe = Recipe()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
-    latency: Latency | None = None  # None: not measured
+    latency: Setting | None = None  # how inference of an ablation's rows is timed; None: not at all
 
     @model_validator(mode="after")
     def _whole(self) -> Study:
@@ -93,6 +93,8 @@ class Study(_Strict):
             raise SettingError("space", "a study has either nets: (an ablation) or space: (a search), and not both")
         if self.nets is not None and not self.nets:
             raise SettingError("nets", "nets: holds no network; write `name: spec` lines under it")
+        if self.nets is not None and not any(row.train for row in self.nets.values()):
+            raise SettingError("nets", "nets: no row is trained; leave `train: false` out of one at least")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise SettingError(
                 "seeds", "seeds: one stands there twice, or none; write a number of them, or a list without repeats"
@@ -109,53 +111,3 @@ class SpaceFile(_Strict):
     title: str = ""
     let: dict[str, str] = {}
     space: str
-
-
-def space_of(study: Study) -> Space:
-    """What a search walks."""
-    assert study.space is not None
-    return parse(study.space, let=study.let)
-
-
-def networks_of(study: Study) -> dict[str, Net]:
-    """The networks of an ablation by name."""
-    return {name: parse_net(row.spec, let=study.let) for name, row in (study.nets or {}).items()}
-
-
-def stand_in(net: Net, proxy: Proxy) -> Net:
-    """The network that is trained for one that is counted; SpecError where it cannot be made."""
-    small = net.shrunk(width=proxy.width, depth=proxy.depth)
-    small.grids(proxy.side)
-    return small
-
-
-def check_fits(net: Net, study: Study) -> None:
-    """SpecError where a network cannot be counted at the study's side, or no stand-in of it trained."""
-    net.grids(study.counted.side)
-    stand_in(net, study.proxy)
-
-
-def meaning(study: Study) -> dict[str, Any]:
-    """What decides the results of a study, in plain values: two studies that mean the same give the same."""
-    plain = study.model_dump(mode="json", exclude={"title", "table", "let", "nets", "space", "latency"})
-    if study.space is not None:
-        return plain | {"space": str(space_of(study))}
-    return plain | {"nets": {name: str(net) for name, net in networks_of(study).items()}}
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`recipe.epochs: 12 -> 14`, for each value of two meanings that differs."""
-    before, after = _flat(old), _flat(new)
-    names = [*before, *(name for name in after if name not in before)]
-    absent = "(absent)"
-    return [
-        f"{name}: {before.get(name, absent)} -> {after.get(name, absent)}"
-        for name in names
-        if before.get(name, absent) != after.get(name, absent)
-    ]
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hiri_search.language import Net, Space, SpecError, parse, parse_net, sample
-from hiri_search.study.config import Latency, Row, SpaceFile, Study, stand_in
+from hiri_search.cost.setting import LatencyError, Setting
+from hiri_search.language import Peer, Space, SpecError, parse
+from hiri_search.study.candidates import Candidate, Misfit, candidates, naming, rows
+from hiri_search.study.config import Row, SpaceFile, Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.yaml_file import Key, Tree, parse_value, read_yaml
 from hiri_search.training.recipe import SettingError
@@ -24,8 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Value = TypeVar("Value")
 
 NO_PROFILE = "none"
-SAMPLED_CHECKS = 500  # networks of a large space that are tried for size before the study starts
-SHORT_FORMS = {"data": "source"}  # `data: drawn` is `data: {source: drawn}`, also under keys laid over it
+# `data: drawn` is `data: {source: drawn}`, also under keys laid over it; and so with each row of `nets:`.
+SHORT_FORMS: dict[Key, str] = {("data",): "source", ("nets", "*"): "spec"}
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 WANTED = {  # by the first word of pydantic's kinds of errors
     "int": "a whole number",
@@ -140,15 +140,21 @@ def _nested(key: Key, value: Any) -> dict[str, Any]:
     return {str(key[0]): value if len(key) == 1 else _nested(key[1:], value)}
 
 
-def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged key by key; anything else is replaced."""
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) -> dict[str, Any]:
+    """Mappings are merged key by key; anything else is replaced. `under` is the key of both."""
     merged = dict(base)
     for name, value in over.items():
-        old = merged.get(name)
-        if name in SHORT_FORMS and isinstance(old, str):
-            old = {SHORT_FORMS[name]: old}
-        merged[name] = _laid_over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        old, key = merged.get(name), (*under, name)
+        if isinstance(value, Mapping) and isinstance(old, str) and (word := _long_form(key)):
+            old = {word: old}
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _laid_over(old, value, key) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _long_form(key: Key) -> str | None:
+    """The word that a plain text under this key stands for."""
+    return SHORT_FORMS.get(key) or SHORT_FORMS.get((*key[:-1], "*"))
 
 
 def _with_space(content: dict[str, Any], path: Path, places: Places) -> dict[str, Any]:
@@ -183,7 +189,7 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
     if kind == "missing":
         return key, f"{dotted(key)} is missing; write it"
-    if isinstance(cause := context.get("error"), SettingError):
+    if isinstance(cause := context.get("error"), SettingError | LatencyError):
         return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
     wanted = WANTED.get(kind.split("_")[0])
     if wanted is None:
@@ -212,7 +218,7 @@ def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
     """The keys that may stand under `key`."""
     if not key:
         return [*model.model_fields, *(["profiles"] if model is Study else [])]
-    sections = {"nets": Row, "latency": Latency}
+    sections = {"nets": Row, "latency": Setting}
     known: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
     return list(getattr(known, "model_fields", None) or known.__dataclass_fields__)
 
@@ -228,33 +234,23 @@ def _parsed(read: Callable[..., Value], text: str, let: dict[str, str], key: Key
 
 
 def _check_networks(study: Study, places: Places) -> None:
-    """Every network parses, and fits the side it is counted at and the one it is trained at."""
-    for name, row in (study.nets or {}).items():
-        net = _parsed(parse_net, row.spec, study.let, ("nets", name), places)
-        _check_sides(study, net, ("nets", name), places)
+    """Every network that is to be trained parses, exists, and fits the side it is counted at and trained at."""
     if study.space is not None:
-        for net in _some(_parsed(parse, study.space, study.let, ("space",), places), study):
-            _check_sides(study, net, ("space",), places)
+        _parsed(parse, study.space, study.let, ("space",), places)
+    try:
+        for found in rows(study) if study.space is None else candidates(study):
+            _check_known(found)
+    except Misfit as error:
+        place = places.find(error.key) or places(error.around)
+        of = "" if error.key[: len(error.around)] == error.around else f" for {dotted(error.around)}"
+        raise StudyError(f"{place}: {dotted(error.key)}{of}: {error}") from error
 
 
-def _some(space: Space, study: Study) -> Iterable[Net]:
-    """All networks of a small space; of a large one those that the study takes first."""
-    if space.size <= SAMPLED_CHECKS or study.search.sampler == "grid":
-        return islice(space, SAMPLED_CHECKS)
-    rng = Random(study.search.seed)
-    return (sample(space, rng) for _ in range(SAMPLED_CHECKS))
+def _check_known(found: Candidate) -> None:
+    """Misfit where timm has no such network; asked only where there is one of timm's, whose import is slow."""
+    for network, word in ((found.network, "spec"), (found.trained, "stand_in")):
+        if isinstance(network, Peer):
+            from hiri_search.nets import peers
 
-
-def _check_sides(study: Study, net: Net, key: Key, places: Places) -> None:
-    counted, proxy = study.counted, study.proxy
-    checks: dict[Key, Callable[[], object]] = {
-        ("counted", "side"): lambda: net.grids(counted.side),
-        ("proxy", "width"): lambda: net.shrunk(width=proxy.width, depth=proxy.depth),
-        ("proxy", "side"): lambda: stand_in(net, proxy),
-    }
-    for setting, check in checks.items():
-        try:
-            check()
-        except SpecError as error:
-            place = places.find(setting) or places(key)
-            raise StudyError(f"{place}: {dotted(setting)} for {dotted(key)}: {error}") from error
+            with naming(("nets", found.name, word), ("nets", found.name)):
+                peers.check(network)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 from hiri_search.cost.counts import count
-from hiri_search.cost.latency import measure
-from hiri_search.language import parse_net
-from hiri_search.study.config import Study, check_fits, differences, meaning, networks_of, stand_in
+from hiri_search.cost.latency import Latency, measure
+from hiri_search.language import Peer, parse_network
+from hiri_search.study.candidates import Candidate, candidates, rows
+from hiri_search.study.config import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import LEDGER, Ledger, Trial, locked, open_ledger, trials
-from hiri_search.study.search import Candidate, Search, candidates
+from hiri_search.study.meaning import differences, meaning
+from hiri_search.study.search import Search
 from hiri_search.study.task import Event, Feed, Task
 from hiri_search.training.data import Prepared, check_augmentation, prepare
 from hiri_search.training.device import found
@@ -41,6 +43,7 @@ class Watcher(Protocol):
 
 
 Executor = Callable[[Feed], None]
+Pictures = dict[int, Prepared]  # by the side that networks see
 
 
 def run(
@@ -55,25 +58,27 @@ def run(
     """Train what the ledger of `folder` lacks; everything finished is kept.
 
     StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
-    trained on. Both before anything is trained.
+    trained on; SpecError where a network does not fit. All before anything is trained.
     """
-    for candidate in candidates(study):
-        check_fits(candidate.net, study)
+    sides = sorted({candidate.trained_side for candidate in candidates(study)})
     with open_ledger(folder) as ledger:
         _check_same(study, ledger, folder)
-        check_augmentation(study.recipe, study.proxy.side)
-        prepared = prepare(
-            study.data,
-            study.proxy.side,
-            folder / PICTURES,
-            classes=study.proxy.classes,
-            batch=study.recipe.batch,
-            say=watcher.say,
-        )
+        prepared = _prepare(study, sides, folder / PICTURES, watcher)
         _check_same_pictures(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile)
+        _count_networks(study, ledger, prepared, watcher)
         _time_networks(study, ledger, watcher)
         execute(StudyFeed(study, ledger, prepared, folder / CHECKPOINTS, watcher, retry_failed=retry_failed))
+
+
+def _prepare(study: Study, sides: Sequence[int], home: Path, watcher: Watcher) -> Pictures:
+    prepared: Pictures = {}
+    for side in sides:
+        check_augmentation(study.recipe, side)
+        prepared[side] = prepare(
+            study.data, side, home, classes=study.proxy.classes, batch=study.recipe.batch, say=watcher.say
+        )
+    return prepared
 
 
 def move_aside(folder: Path) -> Path | None:
@@ -94,10 +99,15 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
         raise StudyError(f"{folder} was begun with another study; what differs:\n  {what}\n{WAY_OUT}")
 
 
-def _check_same_pictures(study: Study, ledger: Ledger, prepared: Prepared, folder: Path) -> None:
+def _check_same_pictures(study: Study, ledger: Ledger, prepared: Pictures, folder: Path) -> None:
     begun = _begun(ledger)
-    if begun and begun["pictures"]["key"] != prepared.folder.name:
+    if begun and begun["pictures"]["keys"] != _keys(prepared):
         raise StudyError(f"the pictures of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
+
+
+def _keys(prepared: Pictures) -> dict[str, str]:
+    """What names the pictures, by side; JSON knows no numbers as keys."""
+    return {str(side): pictures.folder.name for side, pictures in prepared.items()}
 
 
 def _begun(ledger: Ledger) -> Event | None:
@@ -105,40 +115,73 @@ def _begun(ledger: Ledger) -> Event | None:
     return next((event for event in ledger.events if event["event"] == "study"), None)
 
 
-def _write_start(study: Study, ledger: Ledger, prepared: Prepared, profile: str) -> None:
+def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str) -> None:
     """What is needed to make the report from the ledger alone, and how the numbers were got."""
-    rows = {name: row.model_dump(exclude={"spec"}) for name, row in (study.nets or {}).items()}
-    pictures = {
-        "key": prepared.folder.name,
-        "train": prepared.train,
-        "val": prepared.val,
-        "classes": len(prepared.classes),
-    }
+    shown = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
+    of_one = next(iter(prepared.values()))  # the same pictures at every side
+    pictures = {"train": of_one.train, "val": of_one.val, "classes": len(of_one.classes)}
     ledger.append(
         "study",
         meaning=meaning(study),
         title=study.title,
         table=study.table,
-        rows=rows,
+        rows=shown,
         file=study.model_dump(mode="json"),
         profile=profile,
         device=found(),
-        pictures=pictures | {"skipped": list(prepared.skipped)},
-        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        pictures=pictures | {"keys": _keys(prepared), "skipped": list(of_one.skipped)},
+        versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         time=time.time(),
     )
 
 
+def _version(name: str) -> str | None:
+    """None where it is not installed: Ray is not needed for trials in this process."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _count_networks(study: Study, ledger: Ledger, prepared: Pictures, watcher: Watcher) -> None:
+    """The costs of an ablation's rows, trained or not; a network that does not fit its side is found here."""
+    known = {event["name"] for event in ledger.events if event["event"] == "counted"}
+    unknown = [row for row in rows(study) if row.name not in known]
+    if any(isinstance(row.network, Peer) for row in unknown):
+        watcher.say(f"counting {len(unknown)} networks")
+    for facts in [_facts(row, study, prepared) for row in unknown]:
+        ledger.append("counted", **facts)
+
+
+def _facts(candidate: Candidate, study: Study, prepared: Pictures) -> dict[str, Any]:
+    """What a network is and costs, and what is trained for it."""
+    facts = {
+        "name": candidate.name,
+        "key": candidate.network.key,
+        "spec": str(candidate.network),
+        "side": candidate.side,
+        **asdict(count(candidate.network, candidate.side, classes=study.counted.classes)),
+    }
+    if candidate.trained is None:
+        return facts
+    side = candidate.trained_side
+    cost = count(candidate.trained, side, classes=len(prepared[side].classes))
+    trained = {"spec": str(candidate.trained), "side": side, "params": cost.params, "macs": cost.macs}
+    return facts | {f"trained_{name}": value for name, value in trained.items()}
+
+
 def _time_networks(study: Study, ledger: Ledger, watcher: Watcher) -> None:
     """Inference of an ablation's networks, on a machine that does nothing else yet."""
-    known = {event["key"] for event in ledger.events if event["event"] == "timed"}
-    nets = {net.key: net for net in networks_of(study).values() if net.key not in known}
-    if study.latency is None or not nets:
+    if study.latency is None:
         return
-    watcher.say(f"timing inference of {len(nets)} networks at side {study.counted.side}")
-    measured = measure(nets, study.counted.side, batch=study.latency.batch, repeats=study.latency.repeats)
-    for key, latency in measured:
-        ledger.append("timed", key=key, **asdict(latency))
+    known = {(event["key"], event["side"]) for event in ledger.events if event["event"] == "timed"}
+    once = {(row.network.key, row.side): row for row in reversed(rows(study))}  # a network that stands there twice
+    unknown = {row.name: (row.network, row.side) for at, row in reversed(once.items()) if at not in known}
+    if unknown:
+        watcher.say(f"timing inference of {len(unknown)} networks")
+    for name, latency in measure(unknown, study.latency, classes=study.counted.classes, say=watcher.say):
+        if isinstance(latency, Latency):  # else it does not fit into memory, as has been said
+            ledger.append("timed", key=unknown[name][0].key, **asdict(latency))
 
 
 class StudyFeed:
@@ -148,7 +191,7 @@ class StudyFeed:
         self,
         study: Study,
         ledger: Ledger,
-        prepared: Prepared,
+        prepared: Pictures,
         checkpoints: Path,
         watcher: Watcher,
         *,
@@ -170,7 +213,7 @@ class StudyFeed:
             return None
         self.watcher.moved(trial)
         job = self._job(trial)
-        return Task(trial.number, job, self.prepared, self.checkpoints / job.digest / "last.pt")
+        return Task(trial.number, job, self.prepared[job.side], self.checkpoints / job.digest / "last.pt")
 
     def heard(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -191,30 +234,12 @@ class StudyFeed:
         if asked is None:
             return None
         number, candidate, seed = asked
-        trial = Trial(number, self.ledger.append("asked", trial=number, **self._facts(candidate, seed)))
-        self.trials[number] = trial
-        return trial
-
-    def _facts(self, candidate: Candidate, seed: int) -> dict[str, Any]:
-        counted, net = self.study.counted, candidate.net
-        cost = count(net, counted.side, classes=counted.classes)
-        small = stand_in(net, self.study.proxy)
-        small_cost = count(small, self.study.proxy.side, classes=len(self.prepared.classes))
-        return {
-            "name": candidate.name,
-            "key": net.key,
-            "spec": str(net),
-            "seed": seed,
-            "side": counted.side,
-            **asdict(cost),
-            "trained_spec": str(small),
-            "trained_side": self.study.proxy.side,
-            "trained_params": small_cost.params,
-            "trained_macs": small_cost.macs,
-            "decisions": candidate.decisions,
-        }
+        facts = _facts(candidate, self.study, self.prepared)
+        event = self.ledger.append("asked", trial=number, seed=seed, **facts, decisions=candidate.decisions)
+        self.trials[number] = Trial(number, event)
+        return self.trials[number]
 
     def _job(self, trial: Trial) -> Job:
-        proxy = self.study.proxy
-        net = stand_in(parse_net(trial.asked["spec"]), proxy)
-        return Job(net.full, proxy.side, proxy.classes, trial.asked["seed"], self.study.recipe, self.study.data)
+        asked, study = trial.asked, self.study
+        spec = parse_network(asked["trained_spec"]).full
+        return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], study.recipe, study.data)

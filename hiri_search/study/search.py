@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import optuna
@@ -17,53 +14,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hiri_search.language import Net, Space, uniform
-from hiri_search.study.config import Study, networks_of, space_of
+from hiri_search.study.candidates import Candidate, candidates, space_of
+from hiri_search.study.config import Study
 from hiri_search.study.ledger import Trial
 
-GIVE_UP_AFTER = 1000  # draws in a row that gave no network but old ones: the space is all but used up
 OBJECTIVES = ["top1", "gmacs"]
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 STATES = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL, "unfinished": TrialState.RUNNING}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A network to train, and the decisions that led to it (for a search: names and indices)."""
-
-    name: str
-    net: Net
-    decisions: dict[str, int]
-
-
-def candidates(study: Study) -> Iterator[Candidate]:
-    """The networks of a study in the order they are trained; the same at every start.
-
-    An ablation's rows; a grid, the first networks of the space's listing; random, networks each as likely as
-    any other, none twice.
-    """
-    if study.space is None:
-        names = networks_of(study)
-        yield from (Candidate(name, net, {"net": i}) for i, (name, net) in enumerate(names.items()))
-        return
-    walk = {"grid": _listed, "random": _drawn}[study.search.sampler]
-    yield from islice(walk(space_of(study), study.search.seed), study.search.networks)
-
-
-def _listed(space: Space, seed: int) -> Iterator[Candidate]:
-    return (Candidate(str(net), net, decisions) for net, decisions in space.walks())
-
-
-def _drawn(space: Space, seed: int) -> Iterator[Candidate]:
-    seen: set[str] = set()
-    misses = 0
-    rng = Random(seed)
-    while misses < GIVE_UP_AFTER and len(seen) < space.size:
-        net, decisions = space.recorded(uniform(rng))
-        misses = misses + 1 if net.key in seen else 0
-        if net.key not in seen:
-            seen.add(net.key)
-            yield Candidate(str(net), net, decisions)
 
 
 def _new_study(**where: Any) -> optuna.Study:
@@ -84,12 +41,12 @@ class Search:
         self.names = tuple(study.nets or ())
         self.optuna = _new_study()
         self.optuna.add_trials([self._frozen(trial) for trial in past])
-        asked = {(trial.asked["key"], trial.asked["seed"]) for trial in past}
+        asked = {(trial.asked["name"], trial.asked["seed"]) for trial in past}
         self._left = (
             (candidate, seed)
             for candidate in candidates(study)
             for seed in study.seeds
-            if (candidate.net.key, seed) not in asked
+            if (candidate.name, seed) not in asked
         )
 
     def ask(self) -> tuple[int, Candidate, int] | None:

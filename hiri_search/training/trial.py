@@ -24,8 +24,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from hiri_search.language import parse_net
-from hiri_search.nets.hiri import build
+from hiri_search.language import parse_network
+from hiri_search.nets.networks import build
 from hiri_search.training.data import SPLITS, Prepared, open_split
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.mixing import mixer
@@ -53,7 +53,7 @@ class _State:
         content: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.module.state_dict() if self.ema else None,
+            "model_ema": self.ema.module.state_dict() if self.ema else None,  # the word timm loads first
             "curve": [asdict(epoch) for epoch in self.curve],
         }
         unfinished = path.with_suffix(f".{os.getpid()}.tmp")
@@ -66,7 +66,7 @@ class _State:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.ema:
-            self.ema.module.load_state_dict(content["ema"])
+            self.ema.module.load_state_dict(content["model_ema"])
         self.curve = [Epoch(**epoch) for epoch in content["curve"]]
 
 
@@ -116,7 +116,7 @@ def _seed(seed: int, purpose: str) -> torch.Generator:
 
 
 def _begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> _State:
-    model = build(parse_net(job.spec), classes=classes, drop_path=job.recipe.drop_path)
+    model = build(parse_network(job.spec), job.side, classes=classes, drop_path=job.recipe.drop_path)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=job.recipe.lr, weight_decay=job.recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None

@@ -164,9 +164,9 @@ class Wrapped(nn.Module):
 
 _FUNCTIONS = {
     "aten::fft_fft2": lambda x: torch.fft.fft2(x).abs(),
-    "aten::cumsum": lambda x: x.cumsum(1),
+    "aten::cumprod": lambda x: x.cumprod(1),
     "aten::baddbmm": lambda x: torch.baddbmm(x[0], x[0], x[0]),
-    "aten::max_pool2d": lambda x: nn.functional.max_pool2d(x, 2),
+    "aten::cdist": lambda x: torch.cdist(x, x),
 }
 
 

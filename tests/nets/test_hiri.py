@@ -17,8 +17,8 @@ SMALL = parse_net("hrstem(hs=8) -> hr(8 e=2)*2 -> hr(8 e=2) -> cffn(16 e=2)*2 ->
 SIDE, UNIT = 128, 64
 
 
-def images(side: int = SIDE) -> torch.Tensor:
-    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+def images(height: int = SIDE, width: int | None = None) -> torch.Tensor:
+    return torch.randn(2, 3, height, width or height, generator=torch.Generator().manual_seed(0))
 
 
 def test_the_classifier_can_be_replaced_and_taken_off() -> None:
@@ -51,6 +51,13 @@ def test_without_the_pool_every_position_is_classified() -> None:
     assert everywhere.forward_head(torch.randn(2, 32, 3, 5), pre_logits=True).shape == (2, 3, 5, 160)
     # On a grid of one position there is nothing to pool.
     torch.testing.assert_close(everywhere(images(UNIT))[:, 0, 0], pooled(images(UNIT)))
+
+
+def test_a_picture_need_not_be_square() -> None:
+    model = build(SMALL, classes=7).eval()
+    assert model.forward_features(images(UNIT, 3 * UNIT)).shape == (2, 32, 1, 3)
+    wide, high = (model(x) for x in (images(UNIT, 2 * UNIT), images(2 * UNIT, UNIT)))
+    assert wide.shape == high.shape == (2, 7)
 
 
 def test_another_pool_is_refused() -> None:

@@ -1,21 +1,38 @@
-"""The paper's networks under their names in timm."""
+"""The paper's networks under their names in timm, and any network under one."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from timm.models import save_for_hf
+from torchvision.ops import FeaturePyramidNetwork
 
 import hiri_search
+from hiri_search.language import SpecError
 from hiri_search.nets.models import SPECS, paper_net
 
 HEADS = {
     "hirivit_small": [5, 8],
     "hirivit_base": [5, 10],
     "hirivit_large": [7, 10],
+}
+
+SIX = "hrstem(hs=8) -> hr(8 e=2) -> hr(8 e=2) -> hr(16 e=2) -> cffn(16 e=2) -> t(32 e=2 d=16) -> t(48 e=2 d=16)"
+FIVE = "convstem(hs=8) -> hr(8 e=2) -> hr(16 e=2) -> cffn(24 e=2) -> t(32 e=2 d=16) -> t(48 e=2 d=16)"
+FOUR = "vitstem -> t(16 e=2 d=8 sr=8) -> t(24 e=2 d=8 sr=4) -> t(32 e=2 d=16) -> t(48 e=2 d=16)"
+# At stride 1 the second downsampling keeps the grid, as the paper's networks for 224 need it.
+KEEPING = "hr(8 e=2) -> cffn(8 e=2 down=none) -> cffn(16 e=2 down=a) -> t(32 e=2 d=16 down=a s=1) -> t(48 e=2 d=16)"
+FEATURES = {
+    SIX: ([4, 8, 16, 32, 64, 128], [8, 8, 16, 16, 32, 48]),
+    FIVE: ([4, 8, 16, 32, 64], [8, 16, 24, 32, 48]),
+    FOUR: ([4, 8, 16, 32], [16, 24, 32, 48]),
+    KEEPING: ([4, 4, 8, 8, 16], [8, 8, 16, 32, 48]),
+    "hr(8 e=2)": ([4], [8]),
 }
 
 
@@ -69,6 +86,76 @@ def test_timm_finds_the_first_and_the_last_layer_of_a_configuration() -> None:
 def test_there_are_no_weights_to_fetch() -> None:
     with pytest.raises(RuntimeError, match="No pretrained weights exist for hirivit_small"):
         timm.create_model("hirivit_small", pretrained=True)
+
+
+@pytest.mark.parametrize(("spec", "strides", "widths"), [(spec, *known) for spec, known in FEATURES.items()])
+def test_timm_gives_the_features_of_any_network(spec: str, strides: list[int], widths: list[int]) -> None:
+    model = timm.create_model("hirivit", spec=spec, features_only=True).eval()
+    assert model.feature_info.reduction() == strides
+    assert model.feature_info.channels() == widths
+    with torch.no_grad():
+        maps = model(torch.zeros(1, 3, 128, 384))
+    assert [tuple(m.shape[1:]) for m in maps] == [(w, 128 // s, 384 // s) for w, s in zip(widths, strides, strict=True)]
+
+
+def test_timm_gives_some_features_of_any_network() -> None:
+    model = timm.create_model("hirivit", spec=SIX, features_only=True, out_indices=(2, -1))
+    assert model.feature_info.reduction() == [16, 128]
+    model = timm.create_model("hirivit", spec=FOUR, features_only=True, out_indices=2)
+    assert model.feature_info.reduction() == [16, 32]
+
+
+def test_a_detector_trains_on_the_features_of_a_wide_picture() -> None:
+    backbone = timm.create_model("hirivit", spec=FIVE, features_only=True, feature_cls="dict").train()
+    pyramid = FeaturePyramidNetwork(backbone.feature_info.channels(), 8)
+    maps = pyramid(backbone(torch.randn(2, 3, 320, 448)))
+    assert [tuple(m.shape) for m in maps.values()] == [(2, 8, 320 // s, 448 // s) for s in (4, 8, 16, 32, 64)]
+    sum(m.square().mean() for m in maps.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+
+
+def test_timm_passes_its_keywords_for_any_network() -> None:
+    model = timm.create_model("hirivit", spec=FIVE, num_classes=10, in_chans=1, drop_path_rate=0.4, drop_rate=0.2)
+    assert model(torch.zeros(2, 1, 64, 64)).shape == (2, 10)
+    assert [stage.blocks[0].drop_path.drop_prob for stage in model.stages] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert model.head.drop.p == 0.2
+
+
+def test_the_papers_networks_are_networks_like_any() -> None:
+    with torch.device("meta"):
+        models = [timm.create_model("hirivit", spec=SPECS["hirivit_base"]), timm.create_model("hirivit_base")]
+    shapes = [{name: values.shape for name, values in model.state_dict().items()} for model in models]
+    assert shapes[0] == shapes[1]
+    assert [model.pretrained_cfg["input_size"] for model in models] == [(3, 448, 448)] * 2
+
+
+@pytest.mark.parametrize(("spec", "side", "grid"), [(SIX, 512, 4), (FIVE, 448, 7), (FOUR, 448, 14)])
+def test_the_configuration_is_that_of_the_network(spec: str, side: int, grid: int) -> None:
+    model = timm.create_model("hirivit", spec=spec)
+    assert timm.data.resolve_data_config({}, model=model)["input_size"] == (3, side, side)
+    assert model.pretrained_cfg["pool_size"] == (grid, grid)
+    first = model.get_submodule(model.pretrained_cfg["first_conv"])
+    assert first is next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    assert timm.create_model("hirivit", spec=spec, pretrained_cfg_overlay={"crop_pct": 0.9}).pretrained_cfg[
+        "crop_pct"
+    ] == pytest.approx(0.9)
+
+
+def test_a_saved_network_comes_back_with_its_spec(tmp_path: Path) -> None:
+    model = timm.create_model("hirivit", spec=FIVE, num_classes=10).eval()
+    model.pretrained_cfg["input_size"] = (3, 192, 192)
+    save_for_hf(model, str(tmp_path))
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(again(x), model(x))
+    assert tuple(again.pretrained_cfg["input_size"]) == (3, 192, 192)
+
+
+def test_without_a_network_timm_is_told_what_to_write() -> None:
+    with pytest.raises(SpecError, match=r'hirivit needs a network; write timm.create_model\("hirivit", spec="hr'):
+        timm.create_model("hirivit")
+    with pytest.raises(SpecError, match="w=0 is not possible"):
+        timm.create_model("hirivit", spec="hr(0 e=2)")
 
 
 ORDERS = {

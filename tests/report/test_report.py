@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hiri_search.report.figures import COSTS, curves
+from hiri_search.report.figures import AXES, COSTS, beside, families
 from hiri_search.report.paper import NAMES, published
-from hiri_search.report.tables import Results, caption, front, network_table, paper_table
+from hiri_search.report.tables import Results, caption, front, inference_table, network_table, paper_table
 from hiri_search.report.write import write
 
 FILE = {
@@ -35,6 +35,7 @@ def _trial(number: int, name: str, seed: int, top1: float | None, *, macs: float
     scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
     costs = {"params": 30_000_000, "macs": int(macs), "core_macs": int(macs)}
     facts = {"trial": number, "name": name, "key": f"key {name}", "spec": f"spec {name}", "seed": seed, **costs}
+    facts |= {"side": 448, "trained_spec": f"small {name}", "trained_side": 64}
     curve = [] if top1 is None else [1.0, top1]
     return {**facts, "state": state, "reason": "", "epochs": len(curve), **scores, "seconds": 1.0, "curve": curve}
 
@@ -45,7 +46,8 @@ TRIALS = [
     _trial(2, "HR-HR-T-T-T", 0, 50.0, macs=5e9),
     _trial(3, "HR-HR-T-T-T", 1, None, macs=5e9, state="failed"),
 ]
-RESULTS = Results(ABOUT, TRIALS, {"key one": {"ms": 100.0}})
+TIMED = {"event": "timed", "key": "key one", "side": 448, "ms_per_image": 100.0, "machine": {"device": "a CPU"}}
+RESULTS = Results(ABOUT, TRIALS, timed=[TIMED])
 
 
 def test_a_network_is_the_mean_of_its_finished_trials():
@@ -57,7 +59,7 @@ def test_a_network_is_the_mean_of_its_finished_trials():
 
 
 def test_the_papers_row_stands_beside_ours_unbent():
-    table = paper_table(RESULTS).set_index("mix")
+    table = paper_table(RESULTS).set_index("network")
     assert table.loc["one", "paper_gflops"] == 4.8
     assert table.loc["one", "gflops"] == 4.0
     assert list(table["rank"]) == [2, 1]
@@ -69,6 +71,30 @@ def test_the_caption_says_what_was_trained_on_what():
     text = caption(RESULTS)
     for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 pictures of drawn", "12.5 %", "1 unread"):
         assert part in text
+
+
+def test_a_row_that_is_only_counted_is_shown_with_its_cost_and_without_a_score():
+    facts = {"event": "counted", "name": "two", "key": "k", "spec": "s", "side": 224, "params": 10**6, "macs": 10**9}
+    about = {**ABOUT, "rows": {"one": ABOUT["rows"]["one"], "two": {"paper": "HR-HR-T-T-T", "note": ""}}}
+    results = Results(about, TRIALS[:2], [facts])
+    row = paper_table(results).set_index("network").loc["two"]
+    assert (row["side"], row["gflops"], row["seeds"]) == (224, 1.0, 0)
+    assert np.isnan(row["top1"])
+    assert "not trained: two" in caption(results)
+
+
+def test_one_network_at_two_sides_is_two_rows_each_with_its_own_inference():
+    small, large = ({**TRIALS[0], "name": f"at {side}", "side": side} for side in (224, 448))
+    table = network_table(Results({**ABOUT, "rows": {}}, [small, large], timed=[TIMED]))
+    assert list(table["name"]) == ["at 224", "at 448"]
+    assert np.isnan(table["ms"][0])
+    assert table["ms"][1] == 100.0
+
+
+def test_inference_says_on_what_it_was_measured():
+    table = inference_table(RESULTS)
+    assert list(table["name"]) == ["one"]
+    assert list(table["machine.device"]) == ["a CPU"]
 
 
 def test_the_front_is_what_no_other_beats():
@@ -83,11 +109,19 @@ MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
 @pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
 def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[str, Any]]):
     about = ABOUT if trials is TRIALS else {**ABOUT, "table": "", "rows": {}}
-    for path in write(Results(about, trials, {}), tmp_path):
+    for path in write(Results(about, trials), tmp_path):
         assert path.stat().st_size > 0
     assert not list(tmp_path.glob("*.tmp*"))
     with Image.open(tmp_path / "figure6.png") as picture:
         assert min(picture.size) > 1000
+
+
+@pytest.mark.parametrize("table", ["", *NAMES])
+def test_each_table_has_points_to_stand_beside(table: str):
+    paper = beside(table)
+    assert set(paper.costs) <= set(AXES)
+    assert len(paper.points.dropna(subset=["gflops", "top1"])) > 1
+    assert {"curve", "label", *paper.costs} <= set(paper.points)
 
 
 @pytest.mark.parametrize("table", NAMES)
@@ -96,7 +130,7 @@ def test_every_table_of_the_paper_can_be_read(table: str):
 
 
 def test_the_papers_curves_have_all_three_costs():
-    points = curves()
+    points = families()
     assert points.groupby("curve")["gflops"].count().ge(2).all()
     assert {"HIRI-ViT @ 224", "HIRI-ViT @ 384", "HIRI-ViT @ 448", "Swin"} <= set(points["curve"])
     for cost in COSTS:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.config import Study, differences, meaning, networks_of, space_of, stand_in
+from hiri_search.study.candidates import rows, space_of
+from hiri_search.study.config import Study
 from hiri_search.study.errors import StudyError
+from hiri_search.study.meaning import differences, meaning
 from hiri_search.study.reading import profiles_of, read_space, read_study
 
 NETS = "nets: {one: hr(32 e=4) -> t(64 e=4)}\n"
@@ -37,7 +39,7 @@ def test_data_is_a_word_or_keys(tmp_path: Path):
 def test_a_net_is_a_spec_or_keys(tmp_path: Path):
     short = _read(tmp_path, "nets: {one: hr(32 e=4)}")
     long = _read(tmp_path, "nets: {one: {spec: hr(32 e=4), note: said}}")
-    assert networks_of(short) == networks_of(long)
+    assert rows(short) == rows(long)
     assert long.nets is not None
     assert long.nets["one"].note == "said"
 
@@ -133,5 +135,5 @@ def test_a_study_comes_back_from_its_plain_values(tmp_path: Path):
 
 def test_a_stand_in_keeps_the_shape_of_the_network(tmp_path: Path):
     study = _read(tmp_path, "nets: {one: 'hr(32 e=4)*3 -> t(64 e=4)*4'}\nproxy: {width: 2, depth: 3, side: 64}")
-    small = stand_in(networks_of(study)["one"], study.proxy)
+    small = rows(study)[0].trained
     assert [(stage.width, stage.depth) for stage in small.stages] == [(16, 1), (32, 2)]

@@ -21,7 +21,7 @@ proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 2, batch: 16, ema: 0.0}
 seeds: 2
-latency: {batch: 1, repeats: 1}
+latency: {batch: 1, least: 1, most: 1}
 """
 SPACE = STUDY.replace("nets:\n", "search: {networks: 3}\nspace: hr(32 e=4|6) -> (hr | cffn)(64 e=4)\n#").replace(
     "\n  other", "\n# other"

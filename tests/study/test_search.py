@@ -7,9 +7,10 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from hiri_search.study.config import Study, space_of
+from hiri_search.study.candidates import candidates, space_of
+from hiri_search.study.config import Study
 from hiri_search.study.ledger import Trial
-from hiri_search.study.search import Search, candidates, export
+from hiri_search.study.search import Search, export
 
 SPACE = "hr(32 e=4|6) -> (hr | cffn)(64 e=4)*1..3 -> t(128 e=2..4)"  # 2 x 2 x 3 x 3
 NETS = {"one": "hr(32 e=4) -> t(64 e=4)", "two": "hr(32 e=4) -> cffn(64 e=4)"}
@@ -33,7 +34,7 @@ STUDIES = {
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_candidates_are_the_same_at_every_start_and_none_comes_twice(study: Study):
-    first, second = ([(c.name, c.net.key, c.decisions) for c in candidates(study)] for _ in range(2))
+    first, second = ([(c.name, c.network.key, c.decisions) for c in candidates(study)] for _ in range(2))
     assert first == second
     assert len({key for _, key, _ in first}) == len(first) == (2 if study.nets else 12)
 
@@ -44,17 +45,17 @@ def test_an_ablation_keeps_the_order_of_its_file():
 
 def test_a_grid_keeps_the_order_of_the_listing():
     study = _space("grid", 100)
-    assert [c.net for c in candidates(study)] == list(space_of(study))
+    assert [c.network for c in candidates(study)] == list(space_of(study))
 
 
 def test_random_takes_the_whole_of_a_small_space_and_then_ends():
     study = _space("random", 1000)
-    assert {c.net.key for c in candidates(study)} == {net.key for net in space_of(study)}
+    assert {c.network.key for c in candidates(study)} == {net.key for net in space_of(study)}
 
 
 def test_a_larger_search_begins_with_the_smaller_one_and_another_seed_with_others():
     few, many, other = (
-        [c.net.key for c in candidates(study)]
+        [c.network.key for c in candidates(study)]
         for study in (_space("random", 5), _space("random", 12), _space("random", 12, seed=1))
     )
     assert many[:5] == few
@@ -63,7 +64,7 @@ def test_a_larger_search_begins_with_the_smaller_one_and_another_seed_with_other
 
 @pytest.mark.parametrize("study", [s for n, s in STUDIES.items() if n != "ablation"], ids=["random", "grid"])
 def test_decisions_lead_back_to_the_network(study: Study):
-    assert all(space_of(study).replay(c.decisions) == c.net for c in candidates(study))
+    assert all(space_of(study).replay(c.decisions) == c.network for c in candidates(study))
 
 
 # ---- Optuna beside the ledger
@@ -74,7 +75,7 @@ def _asked(search: Search, fates: tuple[str, ...]) -> list[Trial]:
     past = []
     for fate in fates:
         number, candidate, seed = search.ask() or pytest.fail("nothing more to ask")
-        facts = {"name": candidate.name, "key": candidate.net.key, "spec": str(candidate.net), "seed": seed}
+        facts = {"name": candidate.name, "key": candidate.network.key, "spec": str(candidate.network), "seed": seed}
         cost = {"params": 10 + number, "macs": 10**9 * (number + 1), "decisions": candidate.decisions}
         curve = [{"epoch": 1, "top1": 10.0 + number}] if fate == "finished" else []
         past.append(Trial(number, facts | cost, fate, curve=curve))

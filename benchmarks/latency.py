@@ -1,0 +1,173 @@
+"""How fast networks are beside HIRI-ViT-S, and what its BatchNorm saves: as it is, merged away, and LayerNorm instead.
+
+python benchmarks/latency.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from timm.layers import LayerNorm2d
+from torch import nn
+
+from hiri_search.cost.latency import Latency, measure_modules, ratios
+from hiri_search.cost.passes import Untimed
+from hiri_search.cost.setting import LatencyError, Setting
+from hiri_search.language import Net, SpecError, parse_network
+from hiri_search.nets.fuse import fuse
+from hiri_search.nets.models import SPECS
+from hiri_search.nets.networks import build
+
+BASE = "hirivit_small"
+FUSED, LAYER_NORM = f"{BASE}, BN merged", f"{BASE}, LN for BN"
+NETWORKS = (BASE, "hirivit_base", "hirivit_large", "timm:swin_tiny_patch4_window7_224@224", "timm:resnet50@224")
+NORMS = "norms"  # stands for the two variants of the base
+Modules = dict[str, tuple[nn.Module, int]]
+Row = dict[str, Any]
+COLUMNS = (
+    *("network", "side", "batch", "dtype", "compiled", "ms_per_image", "images_per_second", "spread", "settled"),
+    *("ratio", "ratio_error", "repeats", "peak_memory_bytes", "compile_seconds", "waited", "mhz_before", "mhz_after"),
+    *("device", "threads", "torch", "cuda", "cudnn", "driver", "note"),
+)
+
+
+def modules_of(names: Sequence[str], side: int) -> Modules:
+    """The networks by name; the base is always the first."""
+    found: Modules = {BASE: (_module(BASE, side), side)}
+    for name in dict.fromkeys(names):
+        if name == NORMS:
+            found[FUSED] = (fuse(found[BASE][0]), side)
+            found[LAYER_NORM] = (with_layer_norm(found[BASE][0]), side)
+            continue
+        text, _, own = name.partition("@")
+        own_side = int(own) if own else side
+        if name != BASE:
+            found[name] = (_module(text, own_side), own_side)
+    return found
+
+
+def _module(text: str, side: int) -> nn.Module:
+    network = parse_network(SPECS.get(text, text))
+    if isinstance(network, Net):
+        network.grids(side)  # SpecError where it does not fit
+    return build(network, side)
+
+
+def with_layer_norm(model: nn.Module) -> nn.Module:
+    """A copy with LayerNorm over the channels in the place of each BatchNorm (section 4.4)."""
+    copy = deepcopy(model)
+    for parent in list(copy.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, LayerNorm2d(child.num_features))
+    return copy
+
+
+def rows(modules: Modules, setting: Setting) -> Iterator[Row]:
+    """One for each network; all of them have taken turns."""
+    found = dict(measure_modules(modules, setting, say=lambda text: print(text, file=sys.stderr, flush=True)))
+    base = found[BASE]
+    for name, one in found.items():
+        known = {"network": name, "side": modules[name][1], "batch": setting.batch, "dtype": setting.dtype}
+        known |= {"compiled": setting.compiled}
+        yield known | {"note": one.reason} if isinstance(one, Untimed) else known | _numbers(one, base)
+
+
+def _numbers(one: Latency, base: Latency | Untimed) -> Row:
+    conditions = one.conditions
+    moments = {"mhz_before": conditions.before.mhz, "mhz_after": conditions.after.mhz, "waited": conditions.waited}
+    row = asdict(one) | asdict(conditions.machine) | moments
+    if isinstance(base, Latency) and one.repeats == base.repeats:
+        row["ratio"], row["ratio_error"] = middle(ratios(one, base))
+    return {name: row[name] for name in COLUMNS if name in row}
+
+
+def middle(values: Sequence[float]) -> tuple[float, float]:
+    """The median and its error: 1.57 interquartile distances over the root of n, about 95 % (McGill 1978)."""
+    if len(values) < 2:
+        return values[0], math.nan
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return median, 1.57 * (high - low) / math.sqrt(len(values))
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """Of the table."""
+    way = f"{row['dtype']}{', compiled' * row['compiled']}"
+    cells = [row["network"], row["side"], row["batch"], way]
+    if "note" in row:
+        return f"| {' | '.join(map(str, cells))} | {row['note']} |"
+    peak = row["peak_memory_bytes"]
+    cells += [f"{row['ms_per_image']:.3f}", f"{row['images_per_second']:.1f}"]
+    cells += [f"{100 * row['spread']:.1f}{'' if row['settled'] else ' !'}", row["repeats"]]
+    cells += [f"{row['ratio']:.3f} ± {row['ratio_error']:.3f}" if "ratio" in row else ""]
+    cells += ["" if peak is None else f"{peak / 1e6:,.0f}"]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    networks = f"SPEC, timm:NAME or one of {', '.join(SPECS)}, with @SIDE; {NORMS}: the two variants of {BASE}"
+    add("--networks", nargs="+", default=[*NETWORKS, NORMS], metavar="NETWORK", help=networks)
+    add("--side", type=int, default=448, help="pixels of the square input of those without @SIDE")
+    add("--batches", type=int, nargs="+", default=[1], help="pictures of a pass")
+    add("--dtypes", nargs="+", default=["fp32"], help="fp32, tf32 (CUDA), bf16")
+    add("--ways", nargs="+", choices=["plain", "compiled"], default=["plain"], help="without and with torch.compile")
+    add("--device", choices=["cpu", "cuda"], help="if left out, CUDA where there is one")
+    add("--threads", type=int, help="on the CPU; if left out, as torch has it")
+    add("--seconds", type=float, default=Setting.seconds, help="limit for each network in each setting")
+    add("--spread", type=float, default=Setting.spread, help="target: half the quartiles' distance over the median")
+    add("--csv", type=Path, help="a file for all columns; written anew, row by row")
+    return parser.parse_args()
+
+
+def settings(given: argparse.Namespace) -> list[Setting]:
+    """Every way, type and batch; a mistake is said before anything is timed."""
+    common = {name: getattr(given, name) for name in ("device", "threads", "seconds", "spread")}
+    ways = product(given.ways, given.dtypes, given.batches)
+    return [Setting(batch=batch, dtype=dtype, compiled=way == "compiled", **common) for way, dtype, batch in ways]
+
+
+def main() -> None:
+    given = arguments()
+    try:
+        wanted = settings(given)
+        table(modules_of(given.networks, given.side), wanted, given.csv)
+    except (LatencyError, SpecError) as error:
+        sys.exit(str(error))
+
+
+def table(modules: Modules, wanted: Sequence[Setting], path: Path | None) -> None:
+    """Printed and written as it grows, so that what is done is kept."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") if path else io.StringIO() as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        print("| network | side | batch | way | ms an image | images/s | spread % | rounds | time to S | peak MB |")
+        print("|-|-:|-:|-|-:|-:|-:|-:|-:|-:|")
+        for setting in wanted:
+            for row in rows(modules, setting):
+                print(line(row), flush=True)
+                writer.writerow(row)
+                file.flush()
+    print(f"\nTime to S: the same round's time over that of {BASE}, median, and its 95 % error. The paper says 7.6 %")
+    print("faster with BatchNorm than with LayerNorm (section 4.4). ! : not settled, the time was used up or others")
+    print("held the cores.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What decides the results of a study: two studies that mean the same give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hiri_search.language import parse_network
+from hiri_search.study.candidates import space_of
+from hiri_search.study.config import Row, Study
+
+SHOWN_ONLY = {"title", "table", "let", "latency"}  # changes what is shown, or is said again below
+
+
+def meaning(study: Study) -> dict[str, Any]:
+    """The meaning of a study in plain values."""
+    plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"nets", "space"})
+    if study.space is not None:
+        return plain | {"space": str(space_of(study))}
+    nets = {name: _meant(study, row) for name, row in (study.nets or {}).items()}
+    return plain | {"nets": nets}
+
+
+def _meant(study: Study, row: Row) -> str | dict[str, Any]:
+    """A row's network alone, or with what else decides its training."""
+    written = row.model_dump(include={"spec", "stand_in", "side", "stand_in_side", "train"}, exclude_defaults=True)
+    for name in {"spec", "stand_in"} & set(written):
+        written[name] = str(parse_network(written[name], let=study.let))  # the same however it is written
+    return written if len(written) > 1 else str(written["spec"])
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`recipe.epochs: 12 -> 14`, for each value of two meanings that differs."""
+    before, after = _flat(old), _flat(new)
+    names = [*before, *(name for name in after if name not in before)]
+    absent = "(absent)"
+    return [
+        f"{name}: {before.get(name, absent)} -> {after.get(name, absent)}"
+        for name in names
+        if before.get(name, absent) != after.get(name, absent)
+    ]
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}

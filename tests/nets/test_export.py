@@ -1,0 +1,126 @@
+"""A trained network leaves the project: as a checkpoint for timm, as a program, as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import load_checkpoint
+from torch import Tensor, nn
+from variants import error, images, lively_net
+
+from hiri_search.language import parse_net
+from hiri_search.nets.fuse import fuse
+from hiri_search.nets.hiri import build
+from hiri_search.nets.models import paper_net
+from hiri_search.training.data import open_split, prepare
+from hiri_search.training.job import DataSource, Epoch, Job
+from hiri_search.training.recipe import Recipe
+from hiri_search.training.trial import train
+
+SMALL = paper_net("hirivit_small").shrunk(width=8, depth=9)
+JOB = Job(SMALL.full, 64, 4, 0, Recipe(epochs=2, batch=16, lr=4e-3), DataSource("drawn", train=64, val=48))
+NETS = {
+    "S": SMALL,
+    "LayerNorms": parse_net("convstem(hs=8) -> cffn(16 e=2 norm=ln) -> t(32 e=2 d=8 sr=2 norm=ln down=conv)"),
+    "plain": parse_net("vitstem -> hr(16 e=2 r=1) -> t(32 e=2 d=8 ffn=plain norm=bn down=a s=1)"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list[tuple[Tensor, int]]]:
+    """A checkpoint, what its trial told last, and the pictures that were judged."""
+    folder = tmp_path_factory.mktemp("trained")
+    prepared = prepare(JOB.data, JOB.side, folder / "pictures", classes=JOB.classes)
+    last = train(JOB, prepared, folder / "last.pt")[-1]
+    val = open_split(JOB.data, prepared, "val", side=JOB.side, recipe=JOB.recipe)
+    return folder / "last.pt", last, [val[index] for index in range(JOB.data.val)]
+
+
+def _top1(model: nn.Module, pictures: list[tuple[Tensor, int]]) -> float:
+    with torch.no_grad():
+        found = model.eval()(torch.stack([image for image, _ in pictures])).argmax(1)
+    return 100 * sum(int(f) == int(label) for f, (_, label) in zip(found, pictures, strict=True)) / len(pictures)
+
+
+def _weights(checkpoint: Path, *, ema: bool) -> dict[str, Tensor]:
+    """What timm takes from the checkpoint: the moving average under a name it knows, if it is asked to."""
+    content = torch.load(checkpoint, weights_only=True)
+    found: dict[str, Tensor] = (content.get("model_ema") if ema else None) or content["model"]
+    return found
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
+    checkpoint, last, pictures = trained
+    reference = build(SMALL, classes=JOB.classes).eval()
+    reference.load_state_dict(_weights(checkpoint, ema=ema))
+    if ema:
+        model = timm.create_model(
+            "hirivit", spec=JOB.spec, num_classes=JOB.classes, checkpoint_path=str(checkpoint)
+        ).eval()
+    else:
+        model = timm.create_model("hirivit", spec=JOB.spec, num_classes=JOB.classes).eval()
+        load_checkpoint(model, str(checkpoint), use_ema=False)
+    with torch.no_grad():
+        assert torch.equal(model(images(height=64)), reference(images(height=64)))
+    averaged = ema and "model_ema" in torch.load(checkpoint, weights_only=True)
+    assert _top1(model, pictures) == pytest.approx(last.ema_top1 if averaged else last.top1)
+
+
+def test_what_was_trained_is_fused(trained: Any) -> None:
+    model = build(SMALL, classes=JOB.classes).eval()
+    model.load_state_dict(_weights(trained[0], ema=False))
+    with torch.no_grad():
+        assert error(fuse(model)(images(height=64)), model(images(height=64))) < 1e-5
+
+
+@cache
+def _model(name: str, fused: bool) -> nn.Module:
+    model = lively_net(NETS[name])
+    return fuse(model) if fused else model
+
+
+BATCH = ({0: torch.export.Dim("batch", min=1, max=64)},)
+
+
+def _check(model: nn.Module, exported: Callable[[Tensor], Tensor], within: float) -> None:
+    """The outputs agree, for batches of other sizes than the one shown."""
+    with torch.no_grad():
+        for count in (1, 2, 5):
+            assert error(exported(images(count, 64)), model(images(count, 64))) < within
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["as it is", "fused"])
+@pytest.mark.parametrize("name", NETS)
+def test_a_network_becomes_a_program(name: str, fused: bool) -> None:
+    model = _model(name, fused)
+    program = torch.export.export(model, (images(2, 64),), dynamic_shapes=BATCH)
+    _check(model, program.module(), 1e-5)
+
+
+def test_features_become_a_program() -> None:
+    model = timm.create_model("hirivit", spec=str(SMALL), features_only=True).eval()
+    program = torch.export.export(model, (images(2, 64),), dynamic_shapes=BATCH)
+    with torch.no_grad():
+        for found, expected in zip(program.module()(images(3, 64)), model(images(3, 64)), strict=True):
+            assert error(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "fused"), [("S", False), *((name, True) for name in NETS)])
+def test_a_network_becomes_onnx(name: str, fused: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model, path = _model(name, fused), tmp_path / "net.onnx"
+    torch.onnx.export(model, (images(2, 64),), path, dynamo=True, dynamic_shapes=BATCH, verbose=False)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0].name
+    _check(model, lambda x: torch.from_numpy(session.run(None, {entry: x.numpy()})[0]), 1e-4)
