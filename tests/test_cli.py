@@ -28,6 +28,44 @@ def test_count_as_a_table_shows_the_sum(capsys: pytest.CaptureFixture[str]):
     assert "34,761,640" in capsys.readouterr().out
 
 
+def test_count_takes_a_network_of_timm(capsys: pytest.CaptureFixture[str]):
+    _run("count", "timm:resnet18", "--side", "64", "--classes", "10", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told["params"] == 11_181_642
+    assert sum(part["macs"] for part in told["parts"].values()) == told["macs"]
+
+
+def test_paper_shows_a_table_beside_our_counts(capsys: pytest.CaptureFixture[str]):
+    _run("paper", "8")
+    told = capsys.readouterr().out
+    assert "4.986" in told
+    assert told.splitlines()[-1] == "1 unexplained, 4 agrees"
+
+
+@pytest.mark.parametrize(
+    ("format", "wanted"), [("--csv", "34.761640,34.8"), ("--markdown", "| 34.762"), ("--latex", r"34.762 & 34.8")]
+)
+def test_paper_writes_for_other_programs(format: str, wanted: str, capsys: pytest.CaptureFixture[str]):
+    _run("paper", "8", format)
+    told = capsys.readouterr().out
+    assert wanted.replace("34.761640", "34.76164") in told
+
+
+def test_paper_alone_says_which_tables_there_are(capsys: pytest.CaptureFixture[str]):
+    _run("paper")
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == list("12346789")
+
+
+def test_latency_measures_networks_of_both_kinds_at_sides_of_their_own(capsys: pytest.CaptureFixture[str]):
+    _run("latency", "hrstem(hs=8) -> hr(8 e=1)@32", "timm:test_resnet", "--side", "64", "--seconds", "0.1", "--json")
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["network"], one["side"]) for one in told] == [
+        ("hrstem(hs=8) -> hr(8 e=1)@32", 32),
+        ("timm:test_resnet", 64),
+    ]
+    assert all(one["ms_per_image"] > 0 for one in told)
+
+
 def test_list_shows_networks_and_how_many(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     space = tmp_path / "space.yaml"
     space.write_text("space: hr(32 e=4|6) -> t(64 e=4)*1..3\n")
@@ -46,7 +84,17 @@ def test_help_and_the_language_need_no_heavy_import():
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["count", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["count", "--help"],
+        ["report", "--help"],
+        ["paper", "--help"],
+        ["latency", "--help"],
+    ],
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]):
     _run(*command)
     assert "Usage" in capsys.readouterr().out

@@ -51,7 +51,7 @@ def agreement(table: str, costs: Costs) -> pd.DataFrame:
         _verdict(*each)
         for each in zip(shown["gflops"], shown["params_off"], shown["gflops_off"], known["note"], strict=True)
     ]
-    return shown.assign(top1=beside["top1"], note=known["note"], spec=known["spec"])
+    return shown.assign(top1=beside.get("top1", empty), note=known["note"], spec=known["spec"])
 
 
 def _verdict(gflops: float, params_off: float, gflops_off: float, note: str) -> str:

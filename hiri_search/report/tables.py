@@ -77,7 +77,7 @@ def paper_table(results: Results) -> pd.DataFrame:
     rows = results.about["rows"]
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.get("paper") or name for name, row in rows.items()]
-    beside = published(results.about["table"]).reindex(labels)[list(PAPER_COLUMNS)].set_axis(ours.index)
+    beside = published(results.about["table"]).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
     return pd.DataFrame(
         {
             "network": ours.index,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hiri_search.language import SpecError
 from hiri_search.study.dispatch import serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import Trial, read_events, trials
@@ -63,6 +64,54 @@ def test_a_trial_for_each_network_and_seed_with_all_that_is_known_of_it(tmp_path
     assert row["top1"] == row["curve"][-1]
     timed = [event for event in read_events(tmp_path / "results") if event["event"] == "timed"]
     assert {event["key"] for event in timed} == {t.asked["key"] for t in done}
+
+
+MIXED = """\
+nets:
+  ours at 64: {spec: hr(32 e=4) -> t(64 e=4), side: 64, note: the larger}
+  ours at 32: {spec: hr(32 e=4) -> t(64 e=4), side: 32, stand_in_side: 32}
+  theirs: {spec: timm:test_resnet, side: 64}
+  theirs, smaller: {spec: timm:resnet18, side: 64, stand_in: timm:test_vit, stand_in_side: 160}
+  counted: {spec: timm:resnet18, side: 32, train: false}
+counted: {side: 64, classes: 10}
+proxy: {width: 4, side: 32, classes: 4}
+data: {source: drawn, train: 32, val: 16}
+recipe: {epochs: 1, batch: 16, warmup_epochs: 0}
+latency: {least: 1, most: 1}
+"""
+
+
+def test_rows_have_sides_and_stand_ins_of_their_own_and_networks_of_timm_are_rows_like_others(tmp_path: Path):
+    done = _run(tmp_path, MIXED)
+    assert {t.state for t in done} == {"finished"}
+    assert [(t.asked["side"], t.asked["trained_spec"], t.asked["trained_side"]) for t in done] == [
+        (64, "hrstem(hs=8) -> hr(8 e=4) -> t(16 e=4 d=16)", 32),
+        (32, "hrstem(hs=8) -> hr(8 e=4) -> t(16 e=4 d=16)", 32),
+        (64, "timm:test_resnet", 32),
+        (64, "timm:test_vit", 160),
+    ]
+    events = read_events(tmp_path / "results")
+    counted = {event["name"]: event for event in events if event["event"] == "counted"}
+    assert list(counted) == [*(t.asked["name"] for t in done), "counted"]
+    assert counted["ours at 64"]["macs"] > 2 * counted["ours at 32"]["macs"]
+    assert counted["counted"]["params"] == counted["theirs, smaller"]["params"] == 11_181_642
+    assert len([event for event in events if event["event"] == "timed"]) == 5
+
+
+def test_the_order_of_its_rows_is_no_part_of_what_a_trial_gives(tmp_path: Path):
+    """Each trial of its own seed alone: rows at one side share nothing with those at another."""
+    apart = MIXED.replace("  ours at 32: {spec: hr(32 e=4) -> t(64 e=4), side: 32, stand_in_side: 32}\n", "")
+    (tmp_path / "other").mkdir()
+    first, second = _run(tmp_path, MIXED), _run(tmp_path / "other", apart)
+    tops = {t.asked["name"]: t.curve[-1]["loss"] for t in first}
+    assert {t.asked["name"]: t.curve[-1]["loss"] for t in second}.items() <= tops.items()
+
+
+def test_a_network_of_timm_that_cannot_take_its_side_is_refused_before_anything_is_trained(tmp_path: Path):
+    wrong = MIXED.replace("timm:test_resnet, side: 64", "timm:maxvit_tiny_tf_224, side: 230")
+    with pytest.raises(SpecError, match="230 pixels"):
+        _run(tmp_path, wrong)
+    assert not trials(read_events(tmp_path / "results"))
 
 
 def test_a_finished_study_is_not_trained_again(tmp_path: Path):
