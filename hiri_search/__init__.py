@@ -1,8 +1,9 @@
 """Architecture search and ablation harness for hybrid CNN + Transformer backbones (HIRI-ViT).
 
-After `import hiri_search`, timm knows `hirivit_small` and the others of `nets.models`, and Table 9's backbones of
-`nets.fronted`, whichever of the two was imported first. Importing timm takes seconds, and parsing or reporting needs
-none of it: so nothing is imported here, and the models are registered when somebody else has imported timm.
+After `import hiri_search`, timm knows the models of `nets.models` (`hirivit_small`, and `hirivit` of any `spec=`) and
+Table 9's backbones of `nets.fronted`, whichever of the two was imported first. Importing timm takes seconds, and
+parsing or reporting needs none of it: so nothing is imported here, and the models are registered when somebody else
+has imported timm.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,7 +68,7 @@ def run(
         _write_start(study, ledger, prepared, profile)
         _count_networks(study, ledger, prepared, watcher)
         _time_networks(study, ledger, watcher)
-        execute(StudyFeed(study, ledger, prepared, folder / CHECKPOINTS, watcher, retry_failed=retry_failed))
+        execute(StudyFeed(study, ledger, prepared, folder, watcher, retry_failed=retry_failed))
 
 
 def _prepare(study: Study, sides: Sequence[int], home: Path, watcher: Watcher) -> Pictures:
@@ -192,13 +192,13 @@ class StudyFeed:
         study: Study,
         ledger: Ledger,
         prepared: Pictures,
-        checkpoints: Path,
+        folder: Path,
         watcher: Watcher,
         *,
         retry_failed: bool,
     ) -> None:
         self.study, self.ledger, self.prepared = study, ledger, prepared
-        self.checkpoints, self.watcher = checkpoints, watcher
+        self.folder, self.watcher = folder, watcher
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
@@ -212,8 +212,8 @@ class StudyFeed:
         if trial is None:
             return None
         self.watcher.moved(trial)
-        job = self._job(trial)
-        return Task(trial.number, job, self.prepared[job.side], self.checkpoints / job.digest / "last.pt")
+        job = self._job(trial.asked)
+        return Task(trial.number, job, self.prepared[job.side], self.folder / trial.asked["checkpoint"])
 
     def heard(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -234,12 +234,12 @@ class StudyFeed:
         if asked is None:
             return None
         number, candidate, seed = asked
-        facts = _facts(candidate, self.study, self.prepared)
-        event = self.ledger.append("asked", trial=number, seed=seed, **facts, decisions=candidate.decisions)
-        self.trials[number] = Trial(number, event)
+        facts = {**_facts(candidate, self.study, self.prepared), "seed": seed, "decisions": candidate.decisions}
+        facts["checkpoint"] = f"{CHECKPOINTS}/{self._job(facts).digest}/last.pt"
+        self.trials[number] = Trial(number, self.ledger.append("asked", trial=number, **facts))
         return self.trials[number]
 
-    def _job(self, trial: Trial) -> Job:
-        asked, study = trial.asked, self.study
+    def _job(self, asked: Mapping[str, Any]) -> Job:
+        study = self.study
         spec = parse_network(asked["trained_spec"]).full
         return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], study.recipe, study.data)
