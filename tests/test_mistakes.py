@@ -179,6 +179,15 @@ STUDIES = {
         7,
         "proxy.side for nets.one: the side to train at would be 33 * 32 / 64, no whole number",
     ),
+    "a teacher of timm": (
+        "start -> t(128 e=2)",
+        "{spec: timm:resnet18, recipe: {distill_alpha: 0.5}}",
+        4,
+        "cannot be trained with distillation",
+    ),
+    "a teacher that is not there": ("batch: 16", "batch: 16, ema: 0, distill_alpha: 0.5", 9, "wants a teacher: the"),
+    "recipe of a row": ("start -> t(128 e=2)", "{spec: start, recipe: {epoch: 3}}", 4, "nets.one.recipe.epoch is not"),
+    "no recipe file": ("recipe: {", "recipe: short.yaml\n#", 9, "short.yaml; write the keys of a recipe, or a file"),
     "nothing trained": (
         "  one: start -> t(128 e=2)\n  two: start -> cffn(128 e=2)",
         "  one: {spec: start, train: false}",

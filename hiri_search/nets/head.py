@@ -11,7 +11,7 @@ HEAD_RATIO = 5  # hidden width over C5; inferred from the costs of Tables 2, 4 a
 class Head(nn.Module):
     """LN, average pool, FC to 5*C, BN, act, FC to the classes (inferred: the paper prints no head).
 
-    With `pool` off the same layers are applied at each position, which gives the teacher's map of Eq. 5.
+    With `pool` off the same layers are applied at each position, which gives the teacher's map of Eq. 4-5.
     """
 
     def __init__(self, width: int, classes: int, *, pool: bool = True, drop: float = 0.0) -> None:
@@ -26,9 +26,13 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
         """(B, C, H, W) -> (B, classes), or (B, H, W, classes) without the pool."""
+        if not self.pool:
+            return self.everywhere(x, pre_logits=pre_logits)
+        return self._classify(self.norm(x).mean((2, 3)), pre_logits)
+
+    def everywhere(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """(B, C, H, W) -> (B, H, W, classes): as without the pool, whether there is one or not."""
         x = self.norm(x)
-        if self.pool:
-            return self._classify(x.mean((2, 3)), pre_logits)
         batch, _, height, width = x.shape
         x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (B*H*W, C)
         return self._classify(x, pre_logits).reshape(batch, height, width, -1)

@@ -78,6 +78,10 @@ class HiriVit(nn.Module):
         """(B, C5, H, W) -> (B, num_classes), or (B, 5*C5) with `pre_logits`."""
         return self.head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
 
+    def forward_map(self, x: Tensor) -> Tensor:
+        """(B, 3, side, side) -> (B, H, W, num_classes), whatever the pool: for the teacher's map of Eq. 4-5."""
+        return self.head.everywhere(self.forward_features(x))
+
     def get_classifier(self) -> nn.Module:
         return self.head.fc
 

@@ -10,6 +10,7 @@ from random import Random
 
 from hiri_search.language import Net, Network, Peer, Space, SpecError, parse, parse_network, uniform
 from hiri_search.study.config import Proxy, Row, Study
+from hiri_search.training.recipe import Recipe
 
 GIVE_UP_AFTER = 1000  # draws in a row that gave no network but old ones: the space is all but used up
 
@@ -23,6 +24,7 @@ class Candidate:
     side: int  # pixels, at which it is counted and timed
     trained: Network | None  # None: counted and shown, not trained
     trained_side: int
+    recipe: Recipe
     decisions: dict[str, int]  # that led to it: names and indices
 
 
@@ -65,13 +67,13 @@ def _row(study: Study, name: str, row: Row, index: int) -> Candidate:
     with naming((*here, "side") if row.side else ("counted", "side"), here):
         _check_side(network, side)
     if not row.train:
-        return Candidate(name, network, side, None, 0, {"net": index})
+        return Candidate(name, network, side, None, 0, study.recipe, {"net": index})
     with naming((*here, "stand_in") if row.stand_in else ("proxy", "width"), here):
         small = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
     with naming((*here, "stand_in_side") if row.stand_in_side else ("proxy", "side"), here):
         small_side = row.stand_in_side or _scaled(side, study)
         _check_side(small, small_side)
-    return Candidate(name, network, side, small, small_side, {"net": index})
+    return Candidate(name, network, side, small, small_side, row.recipe or study.recipe, {"net": index})
 
 
 def stand_in(network: Network, proxy: Proxy) -> Network:
@@ -102,7 +104,7 @@ def _found(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
         small = stand_in(net, proxy)
     with naming(("proxy", "side"), ("space",)):
         _check_side(small, proxy.side)
-    return Candidate(str(net), net, counted.side, small, proxy.side, decisions)
+    return Candidate(str(net), net, counted.side, small, proxy.side, study.recipe, decisions)
 
 
 def _check_side(network: Network, side: int) -> None:

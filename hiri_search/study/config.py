@@ -39,6 +39,7 @@ class Row(_Strict):
     stand_in: str | None = None  # the network that is trained in its place; None: what proxy makes of it
     stand_in_side: int | None = Field(None, ge=1, le=8192)  # None: proxy.side, brought to the side of this row
     train: bool = True  # false: counted and shown, not trained
+    recipe: Recipe | None = None  # None: the study's; in a file, keys laid over it
     curve: str = ""  # points of one curve are joined in figures
     paper: str | None = None  # what the paper's table calls it, where that is not its name here
     note: str = ""  # said in the report beside it
@@ -83,6 +84,7 @@ class Study(_Strict):
     counted: Counted = Counted()
     proxy: Proxy = Proxy()
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
+    cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # where decoded pictures are kept; no digit depends on it
     recipe: Recipe = Recipe()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
     latency: Setting | None = None  # how inference of an ablation's rows is timed; None: not at all

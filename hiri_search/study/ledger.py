@@ -48,8 +48,8 @@ class Trial:
         last = self.curve[-1] if self.curve else {}
         scores = {name: last.get(name) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")}
         facts = {name: value for name, value in self.asked.items() if name not in ("event", "trial", "decisions")}
-        seconds = sum(epoch["seconds"] for epoch in self.curve)
-        speed = last.get("images_per_second")
+        sums = {name: sum(epoch[name] for epoch in self.curve) for name in ("seconds", "seconds_waiting")}
+        ends = {name: last.get(name) for name in ("images_per_second", "parts", "peak_memory_bytes")}
         return {
             "trial": self.number,
             **facts,
@@ -57,8 +57,8 @@ class Trial:
             "reason": self.reason,
             "epochs": len(self.curve),
             **scores,
-            "seconds": seconds,
-            "images_per_second": speed,
+            **sums,
+            **ends,
             "curve": [epoch["top1"] for epoch in self.curve],
         }
 

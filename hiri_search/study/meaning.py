@@ -9,7 +9,7 @@ from hiri_search.language import parse_network
 from hiri_search.study.candidates import space_of
 from hiri_search.study.config import Row, Study
 
-SHOWN_ONLY = {"title", "table", "let", "latency"}  # changes what is shown, or is said again below
+SHOWN_ONLY = {"title", "table", "let", "latency", "cache"}  # what no digit depends on, or is said again below
 
 
 def meaning(study: Study) -> dict[str, Any]:
@@ -23,7 +23,8 @@ def meaning(study: Study) -> dict[str, Any]:
 
 def _meant(study: Study, row: Row) -> str | dict[str, Any]:
     """A row's network alone, or with what else decides its training."""
-    written = row.model_dump(include={"spec", "stand_in", "side", "stand_in_side", "train"}, exclude_defaults=True)
+    deciding = {"spec", "stand_in", "side", "stand_in_side", "train", "recipe"}
+    written = row.model_dump(mode="json", include=deciding, exclude_defaults=True)
     for name in {"spec", "stand_in"} & set(written):
         written[name] = str(parse_network(written[name], let=study.let))  # the same however it is written
     return written if len(written) > 1 else str(written["spec"])

@@ -24,8 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Value = TypeVar("Value")
 
 NO_PROFILE = "none"
-# `data: drawn` is `data: {source: drawn}`, also under keys laid over it; and so with each row of `nets:`.
-SHORT_FORMS: dict[Key, str] = {("data",): "source", ("nets", "*"): "spec"}
+# `data: drawn` is `data: {source: drawn}`, also under keys laid over it; and so with recipes and the rows of `nets:`.
+SHORT_FORMS: dict[Key, str] = {("data",): "source", ("recipe",): "file", ("nets", "*"): "spec"}
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 WANTED = {  # by the first word of pydantic's kinds of errors
     "int": "a whole number",
@@ -50,6 +50,7 @@ class Places:
         self.tree, self.profile = tree, profile
         self.sets: dict[Key, str] = {}
         self.space: Tree | None = None  # the file that `space:` names
+        self.recipe: Tree | None = None  # the file that `recipe:` names
 
     def __call__(self, key: Key) -> str:
         return self.find(key) or str(self.tree.path)
@@ -70,6 +71,8 @@ class Places:
         for written in (("profiles", self.profile, *key), key):
             if written in self.tree.lines:
                 return self.tree.place(written)
+        if self.recipe and key[:1] == ("recipe",) and key[1:] in self.recipe.lines:
+            return self.recipe.place(key[1:])
         return next((text for set_key, text in self.sets.items() if set_key[: len(key)] == key), None)
 
     def error(self, key: Key, message: str) -> StudyError:
@@ -90,7 +93,8 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
         key, value = _parse_set(text)
         places.sets[key] = f"--set {text}"
         content = _laid_over(content, _nested(key, value))
-    study = _validated(Study, _with_space(content, path, places), places)
+    content = _with_row_recipes(_with_recipe(_with_space(content, path, places), path, places))
+    study = _validated(Study, content, places)
     _check_networks(study, places)
     return study
 
@@ -167,6 +171,33 @@ def _with_space(content: dict[str, Any], path: Path, places: Places) -> dict[str
     places.space = read_yaml(path.parent / name)
     file = _validated(SpaceFile, places.space.content, Places(places.space))
     return content | {"space": file.space, "let": file.let}
+
+
+def _with_recipe(content: dict[str, Any], path: Path, places: Places) -> dict[str, Any]:
+    """`recipe: FILE.yaml` stands for what that file holds, looked for beside the study; other keys are laid over it."""
+    recipe = content.get("recipe")
+    over = {"file": recipe} if isinstance(recipe, str) else recipe
+    if not isinstance(over, Mapping) or "file" not in over:
+        return content
+    file = path.parent / str(over["file"])
+    if not file.is_file():
+        raise places.error(("recipe",), f"recipe: there is no {file}; write the keys of a recipe, or a file's path")
+    places.recipe = read_yaml(file)
+    rest = {name: value for name, value in over.items() if name != "file"}
+    return content | {"recipe": _laid_over(places.recipe.content, rest)}
+
+
+def _with_row_recipes(content: dict[str, Any]) -> dict[str, Any]:
+    """A row's own recipe is laid over that of the study."""
+    rows, base = content.get("nets"), content.get("recipe") or {}
+    if not isinstance(rows, Mapping) or not isinstance(base, Mapping):
+        return content
+    own = {
+        name: row | {"recipe": _laid_over(base, row["recipe"])}
+        for name, row in rows.items()
+        if isinstance(row, dict) and isinstance(row.get("recipe"), Mapping)
+    }
+    return content | {"nets": {**rows, **own}}
 
 
 # ---- mistakes explained
@@ -247,7 +278,15 @@ def _check_networks(study: Study, places: Places) -> None:
 
 
 def _check_known(found: Candidate) -> None:
-    """Misfit where timm has no such network; asked only where there is one of timm's, whose import is slow."""
+    """Misfit where timm has no such network, or where one of timm's is to teach itself.
+
+    Asked only where there is one of timm's, whose import is slow.
+    """
+    if isinstance(found.trained, Peer) and found.recipe.distill_alpha < 1:
+        from hiri_search.training.distill import check_teacher
+
+        with naming(("nets", found.name, "recipe", "distill_alpha"), ("nets", found.name)):
+            check_teacher(found.trained)
     for network, word in ((found.network, "spec"), (found.trained, "stand_in")):
         if isinstance(network, Peer):
             from hiri_search.nets import peers

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from hiri_search.study.task import Event, Feed, Task
 from hiri_search.training.data import Prepared, check_augmentation, prepare
 from hiri_search.training.device import found
 from hiri_search.training.job import Job
+from hiri_search.training.recipe import Recipe
 
 PICTURES, CHECKPOINTS = "pictures", "checkpoints"
 WAY_OUT = (
@@ -60,10 +62,10 @@ def run(
     StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
     trained on; SpecError where a network does not fit. All before anything is trained.
     """
-    sides = sorted({candidate.trained_side for candidate in candidates(study)})
+    trainings = {(candidate.trained_side, candidate.recipe) for candidate in candidates(study)}
     with open_ledger(folder) as ledger:
         _check_same(study, ledger, folder)
-        prepared = _prepare(study, sides, folder / PICTURES, watcher)
+        prepared = _prepare(study, trainings, folder / PICTURES, watcher)
         _check_same_pictures(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile)
         _count_networks(study, ledger, prepared, watcher)
@@ -71,14 +73,21 @@ def run(
         execute(StudyFeed(study, ledger, prepared, folder, watcher, retry_failed=retry_failed))
 
 
-def _prepare(study: Study, sides: Sequence[int], home: Path, watcher: Watcher) -> Pictures:
-    prepared: Pictures = {}
-    for side in sides:
-        check_augmentation(study.recipe, side)
-        prepared[side] = prepare(
-            study.data, side, home, classes=study.proxy.classes, batch=study.recipe.batch, say=watcher.say
-        )
-    return prepared
+def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, watcher: Watcher) -> Pictures:
+    """The pictures for all trainings, by side and recipe."""
+    for side, recipe in trainings:
+        check_augmentation(recipe, side)
+    batch = max(recipe.batch for _, recipe in trainings)
+    prepare_side = partial(
+        prepare,
+        study.data,
+        home=home,
+        classes=study.proxy.classes,
+        batch=batch,
+        cache=study.cache,
+        say=watcher.say,
+    )
+    return {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
 
 
 def move_aside(folder: Path) -> Path | None:
@@ -203,6 +212,7 @@ class StudyFeed:
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
+        self.recipes = {row.name: row.recipe for row in rows(study)}  # of an ablation
         self.search = Search(study, list(self.trials.values()))
         self._begun = [trial for trial in self.trials.values() if trial.state == "unfinished"]
 
@@ -240,6 +250,6 @@ class StudyFeed:
         return self.trials[number]
 
     def _job(self, asked: Mapping[str, Any]) -> Job:
-        study = self.study
+        study, recipe = self.study, self.recipes.get(asked["name"], self.study.recipe)
         spec = parse_network(asked["trained_spec"]).full
-        return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], study.recipe, study.data)
+        return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,9 +22,12 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transf
 from torch.utils.data import Dataset
 
 from hiri_search.training import timm_sets
-from hiri_search.training.drawn import MOTIFS, draw
+from hiri_search.training.ahead import ahead, cores
+from hiri_search.training.cache import Progress, cache_place, make_once, write_array
+from hiri_search.training.drawn import MOTIFS, draw, draw_beside
 from hiri_search.training.job import DataSource
-from hiri_search.training.pictures import DataError, decode, open_shelf, squared
+from hiri_search.training.pictures import DataError, Read, decode, decode_one, open_shelf
+from hiri_search.training.policies import mended
 from hiri_search.training.recipe import Recipe
 
 SPLITS = ("train", "val")
@@ -29,6 +35,9 @@ VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, a
 MARGIN = 1.25  # decoded pictures are larger than the net's side, so that crops keep their detail
 DRAWN_CLASSES = 8
 DRAWN_COUNTS = {"train": 1500, "val": 400}
+DRAWN_CHUNK = 256  # pictures that one process draws at a time, in half a second at side 96
+CACHES = ("auto", "gpu", "disk", "none")  # where decoded pictures are kept while training
+FORMAT = 2  # of what is kept: another number where the same source would give other bytes
 ABOUT = "about.json"
 
 
@@ -36,26 +45,30 @@ ABOUT = "about.json"
 class Prepared:
     """Pictures ready for trainings at one side, and what they are."""
 
-    folder: Path
+    folder: Path  # named by the content; not there where nothing is kept
     classes: tuple[str, ...]
     train: int  # pictures
     val: int
     skipped: tuple[str, ...] = ()  # unreadable pictures left out
+    cache: str = "auto"  # one of CACHES
+
+
+# A picture (S, S, 3), or None where it is unreadable and left out; its label; its name.
+Made = tuple[NDArray[np.uint8] | None, int, str]
 
 
 class Supply(Protocol):
-    """Pictures that can be made or decoded before the training."""
+    """Pictures that can be made or decoded, as squares of any side."""
 
     classes: tuple[str, ...]
     counts: dict[str, int]  # pictures of each split, those that turn out unreadable among them
-    fingerprint: str  # changes when the pictures do
+    content: str  # what decides the pictures: changes when they do
 
-    def split(self, split: str, side: int) -> Decoded:
-        """The pictures of `train` or `val` for a net of this side."""
+    def pictures(self, split: str, stored: int) -> Iterator[Made]:
+        """All of `train` or `val`, in order, `stored` pixels wide."""
 
-
-# The pictures of one split (N, S, S, 3), their labels (N,), and the names of those left out as unreadable.
-Decoded = tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]
+    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
+        """One of them, the same bytes, and its label."""
 
 
 def prepare(
@@ -65,28 +78,47 @@ def prepare(
     *,
     classes: int | None = None,
     batch: int = 1,
+    cache: str = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Decode everything once, before anything is trained, and leave it under `home` for all trials.
+    """Decode everything once, before anything is trained, and leave it for all trials of all studies.
 
-    `classes` takes the first so many of the data's, None all of them.
+    It lies in `cache_place(home)`, in a folder named by what decides its bytes: the source's path, the names, sizes
+    and times of its files, the classes, the choice, the side. `classes` takes the first so many of the data's, None
+    all of them. With `cache` none, and from timm, nothing is kept: pictures are decoded whenever they are used.
     Raises DataError, naming the file or folder, for whatever would stop a training later: fewer training pictures
     than `batch`, for one.
     """
+    if cache not in CACHES:
+        raise DataError(f"cache: {cache} is not known; write {', '.join(CACHES)}")
     if data.kind == "timm":
         names, counts = timm_sets.look(data, classes)
         _demand_batch(counts["train"], batch)
-        return Prepared(home, names, counts["train"], counts["val"])
-    supply: Supply = Photos(data, classes) if data.kind == "folder" else Drawn(data, classes)
+        return Prepared(home, names, counts["train"], counts["val"], cache=cache)
+    supply = open_supply(data, classes)
     _demand_batch(supply.counts["train"], batch)  # before the decoding, which may take minutes
-    folder = home / _key(data, side, supply)
-    if not (folder / ABOUT).exists():
+    folder = cache_place(home) / _key(supply, side)
+    if cache == "none":
+        _demand_readable(data)
+        return Prepared(folder, supply.classes, supply.counts["train"], supply.counts["val"], cache=cache)
+    if not folder.exists():
         say(f"preparing the pictures of {data.source} for side {side}")
-        _demand_room(sum(supply.counts.values()) * _stored_side(side) ** 2 * 3, home)
-        _write_whole(folder, partial(_fill, supply, side))
+    total = sum(supply.counts.values())
+    fill = partial(_fill, supply, stored_side(side), Progress(total, say))
+    make_once(folder, total * stored_side(side) ** 2 * 3, fill, say)
     about = json.loads((folder / ABOUT).read_text())
     _demand_batch(about["train"], batch)
-    return Prepared(folder, supply.classes, about["train"], about["val"], tuple(about["skipped"]))
+    return Prepared(folder, supply.classes, about["train"], about["val"], tuple(about["skipped"]), cache)
+
+
+def open_supply(data: DataSource, classes: int | None) -> Supply:
+    """Of drawn pictures, or of a folder or archive; DataError where it cannot be trained on."""
+    return Photos(data, classes) if data.kind == "folder" else Drawn(data, classes)
+
+
+def stored_side(side: int) -> int:
+    """Of the squares that pictures are kept as, for a network that sees `side` pixels."""
+    return round(side * MARGIN)
 
 
 def _demand_batch(train: int, batch: int) -> None:
@@ -94,34 +126,42 @@ def _demand_batch(train: int, batch: int) -> None:
         raise DataError(f"recipe.batch={batch} is more than the {train} training pictures; make it smaller")
 
 
-def _key(data: DataSource, side: int, supply: Supply) -> str:
+def _demand_readable(data: DataSource) -> None:
+    if data.skip_corrupt:
+        raise DataError("data.skip_corrupt: what is unreadable is found by decoding all; with cache: none leave it out")
+
+
+def _key(supply: Supply, side: int) -> str:
     """The same for the same pictures: a changed file or setting gives another folder."""
-    what = f"{data} {side} {supply.classes} {supply.fingerprint}"
+    what = f"{FORMAT} {stored_side(side)} {supply.classes} {supply.counts} {supply.content}"
     return hashlib.sha256(what.encode()).hexdigest()[:12]
 
 
-def _write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder beside, then rename it: a run killed here leaves nothing half done behind."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    fill(unfinished)
-    unfinished.rename(folder)
-
-
-def _fill(supply: Supply, side: int, folder: Path) -> None:
-    about: dict[str, Any] = {"skipped": []}
+def _fill(supply: Supply, stored: int, progress: Progress, folder: Path) -> None:
+    about: dict[str, Any] = {}
+    skipped: list[str] = []
     for split in SPLITS:
-        images, labels, skipped = supply.split(split, side)
-        np.save(folder / f"{split}_images.npy", images)
-        np.save(folder / f"{split}_labels.npy", labels)
-        about[split] = len(labels)
-        about["skipped"] += skipped
-    (folder / ABOUT).write_text(json.dumps(about))
+        labels: list[int] = []
+        # Odd EXIF blocks and palettes are not the study's business. Set here: filters are not of one thread alone.
+        with warnings.catch_warnings(action="ignore"):
+            kept = _kept(supply.pictures(split, stored), labels, skipped, progress)
+            shape = (supply.counts[split], stored, stored, 3)
+            about[split] = write_array(folder / f"{split}_images.npy", kept, shape)
+        np.save(folder / f"{split}_labels.npy", np.array(labels, np.int64))
+    (folder / ABOUT).write_text(json.dumps(about | {"skipped": skipped}))
 
 
-def _stored_side(side: int) -> int:
-    return round(side * MARGIN)
+def _kept(
+    made: Iterable[Made], labels: list[int], skipped: list[str], progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """The pictures that are kept; their labels and the names of the others are added to the lists."""
+    for image, label, name in made:
+        progress.step()
+        if image is None:
+            skipped.append(name)
+        else:
+            labels.append(label)
+            yield image
 
 
 class Drawn:
@@ -130,41 +170,57 @@ class Drawn:
     def __init__(self, data: DataSource, classes: int | None) -> None:
         if (classes or 0) > len(MOTIFS):
             raise DataError(f"proxy.classes={classes}: drawn pictures have at most {len(MOTIFS)} classes; write fewer")
-        self.data = data
         self.classes = tuple(f"class {index}" for index in range(classes or DRAWN_CLASSES))
         self.counts = {split: getattr(data, split) or DRAWN_COUNTS[split] for split in SPLITS}
-        self.fingerprint = ""
-
-    def split(self, split: str, side: int) -> Decoded:
+        self.content = f"drawn {data.seed}"
         # Each split has a seed of its own, so that changing the size of one leaves the other's pictures alone.
-        seed = len(SPLITS) * self.data.seed + SPLITS.index(split)
-        images, labels = draw(self.counts[split], classes=len(self.classes), side=_stored_side(side), seed=seed)
-        return images, labels, []
+        self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}
+
+    def pictures(self, split: str, stored: int) -> Iterator[Made]:
+        count, drawing = self.counts[split], partial(self._draw, split, stored)
+        alone = count <= DRAWN_CHUNK  # then another process would begin later than this one ends
+        chunks = [(first, min(DRAWN_CHUNK, count - first)) for first in range(0, count, DRAWN_CHUNK)]
+        drawn = map(drawing, chunks) if alone else ahead(partial(drawing, beside=True), chunks, threads=cores())
+        for index, image in enumerate(chain.from_iterable(drawn)):
+            yield image, index % len(self.classes), f"picture {index}"
+
+    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
+        return self._draw(split, stored, (index, 1))[0], index % len(self.classes)
+
+    def _draw(self, split: str, stored: int, chunk: tuple[int, int], *, beside: bool = False) -> NDArray[np.uint8]:
+        first, count = chunk
+        do = draw_beside if beside else draw
+        return do(count, classes=len(self.classes), side=stored, seed=self.seeds[split], first=first)[0]
 
 
 class Photos:
     """Pictures of the user's, in a folder or an archive."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
-        self.shelf = open_shelf(Path(data.path).expanduser(), classes=classes)
+        path = Path(data.path).expanduser()
+        self.shelf = open_shelf(path, classes=classes)
         self.picked = {split: self.shelf.pick(split, getattr(data, split), seed=data.seed) for split in SPLITS}
         self.skip_corrupt = data.skip_corrupt
-        self.classes, self.fingerprint = self.shelf.classes, self.shelf.fingerprint
+        self.classes = self.shelf.classes
         self.counts = {split: len(entries) for split, entries in self.picked.items()}
+        self.content = f"{path.resolve()} {data.seed} {data.skip_corrupt} {self.shelf.fingerprint}"
+        self._read: Read | None = None
 
-    def split(self, split: str, side: int) -> Decoded:
-        shape = partial(squared, side=_stored_side(side))
-        return decode(self.shelf, self.picked[split], shape, skip_corrupt=self.skip_corrupt)
+    def pictures(self, split: str, stored: int) -> Iterator[Made]:
+        for entry, image in decode(self.shelf, self.picked[split], stored, skip_corrupt=self.skip_corrupt):
+            yield image, entry.label, entry.name
 
+    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
+        entry = self.picked[split][index]
+        return decode_one(self.shelf, self._reader(), entry, stored), entry.label
 
-def _demand_room(needed: int, home: Path) -> None:
-    there = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free // 2:
-        raise DataError(
-            f"the decoded pictures need {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free;"
-            " take fewer with data.train and data.val, or use timm:PATH, which decodes as it goes"
-        )
+    def _reader(self) -> Read:
+        """Opened at the first use, in the process that uses it, and as long as this object lives."""
+        if self._read is None:
+            stack = ExitStack()
+            self._read = stack.enter_context(self.shelf.reading())
+            weakref.finalize(self, stack.close)
+        return self._read
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):
@@ -182,11 +238,29 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
+class Fresh(Dataset[tuple[torch.Tensor, int]]):
+    """Pictures of a split that are kept nowhere: decoded, or drawn, whenever they are asked for."""
+
+    def __init__(
+        self, supply: Supply, split: str, stored: int, transform: Callable[[Image.Image], torch.Tensor]
+    ) -> None:
+        self.supply, self.split, self.stored, self.transform = supply, split, stored, transform
+
+    def __len__(self) -> int:
+        return self.supply.counts[self.split]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image, label = self.supply.picture(self.split, index, self.stored)
+        return self.transform(Image.fromarray(image)), label
+
+
 def open_split(data: DataSource, prepared: Prepared, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
     """The pictures of a split as (3, side, side) float tensors with their labels, augmented for training."""
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
     if data.kind == "timm":
         return timm_sets.open_timm(data, split, prepared.classes, transform)
+    if prepared.cache == "none":
+        return Fresh(open_supply(data, len(prepared.classes)), split, stored_side(side), transform)
     return Pictures(prepared.folder, split, transform)
 
 
@@ -200,7 +274,7 @@ def check_augmentation(recipe: Recipe, side: int) -> None:
 
 
 def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch.Tensor]:
-    return create_transform(  # type: ignore[no-any-return]
+    transform = create_transform(
         side,
         is_training=True,
         scale=(recipe.crop, 1.0),
@@ -213,6 +287,7 @@ def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
     )
+    return mended(transform)  # type: ignore[no-any-return]
 
 
 def _val_transform(side: int) -> Callable[[Image.Image], torch.Tensor]:

@@ -9,6 +9,9 @@ fixes; floats meet only elementwise + - * / and sqrt, which IEEE 754 fixes; matr
 multiples of a power of two, less than 2**24 of them in sum: exact in whatever order they are added.
 """
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
@@ -40,20 +43,33 @@ CELL = 7  # strokes across one cell: a motif of five and a margin of one all rou
 Plane = NDArray[np.float32]
 
 
-def draw(count: int, *, classes: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The first `count` pictures of a seed, (count, side, side, 3), with labels (count,) in turn 0, 1, 2, ...
+def draw(
+    count: int, *, classes: int, side: int, seed: int, first: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """`count` pictures of a seed from the `first`, (count, side, side, 3), with labels (count,) in turn 0, 1, 2, ...
 
     Picture i and its label depend on `seed`, i and `classes` alone: a larger `count` adds pictures at the
     end; another `side`, in pixels, shows the same scenes averaged over areas. Two seeds share no picture.
     """
     if not 1 <= classes <= len(MOTIFS):
         raise ValueError(f"classes={classes}: there are {len(MOTIFS)} motifs to draw; write 1 to {len(MOTIFS)}")
-    labels = np.arange(count, dtype=np.int64) % classes
+    labels = np.arange(first, first + count, dtype=np.int64) % classes
     pictures = np.empty((count, side, side, 3), np.uint8)
     for index, label in enumerate(labels):
-        bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,)))
+        bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(first + index,)))
         pictures[index] = _resized(_scene(_weaves()[label], bits), side)
     return pictures, labels
+
+
+def draw_beside(
+    count: int, *, classes: int, side: int, seed: int, first: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """As `draw`, by a process of its own: numpy's small steps leave threads no time beside one another."""
+    # The file alone, in safe mode: neither the caller's program nor anything heavy is imported again.
+    command = [sys.executable, "-P", __file__, *map(str, (count, classes, side, seed, first))]
+    drawn = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    labels = np.arange(first, first + count, dtype=np.int64) % classes
+    return np.frombuffer(drawn.stdout, np.uint8).reshape(count, side, side, 3), labels
 
 
 def _scene(weave: Plane, bits: np.random.PCG64) -> Plane:
@@ -236,3 +252,11 @@ def _overlaps(side: int) -> Plane:
     shared = np.minimum(start + length, left + native) - np.maximum(start, left)
     overlaps: Plane = np.maximum(shared, 0).astype(np.float32)
     return overlaps
+
+
+def _main(count: int, classes: int, side: int, seed: int, first: int) -> None:
+    sys.stdout.buffer.write(draw(count, classes=classes, side=side, seed=seed, first=first)[0].data)
+
+
+if __name__ == "__main__":  # of draw_beside
+    _main(*map(int, sys.argv[1:]))

@@ -87,3 +87,7 @@ class Epoch:
     ema_top5: float | None
     seconds: float  # training and validation
     images_per_second: float  # in training
+    seconds_waiting: float  # of those in training: for pictures
+    parts: int  # that each batch was computed in, because the whole did not fit into memory
+    compile_seconds: float | None  # of the first step, where this process compiled in this epoch
+    peak_memory_bytes: int | None  # on CUDA, in training

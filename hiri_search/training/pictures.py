@@ -10,23 +10,26 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from io import BytesIO
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from random import Random
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional
+
+from hiri_search.training.ahead import ahead, cores
 
 SPLITS = ("train", "val")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
-THREADS, CHUNK = 4, 256
 # What broken files and archives make the standard library raise.
 UNREADABLE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
@@ -162,24 +165,33 @@ def _fingerprint(path: Path, names: Sequence[str]) -> str:
 
 
 def decode(
-    shelf: Shelf, entries: Sequence[Entry], shape: Callable[[Image.Image], Image.Image], *, skip_corrupt: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
-    """Pictures (N, S, S, 3), their labels (N,), and the names of those that were left out as unreadable."""
-    images, labels, skipped = [], [], []
-    # Odd EXIF blocks and palettes are not the study's business. Set here: filters are not of one thread alone.
-    with warnings.catch_warnings(action="ignore"), shelf.reading() as read, ThreadPoolExecutor(THREADS) as pool:
-        for chunk in _chunks(entries):  # not all at once: encoded pictures may be larger than memory
-            encoded = [_read(read, entry) for entry in chunk]
-            for entry, image in zip(chunk, pool.map(partial(_decode_one, shape=shape), encoded), strict=True):
-                if isinstance(image, str):
-                    _complain(f"{shelf.path}: {entry.name}", image, skip_corrupt)
-                    skipped.append(entry.name)
-                else:
-                    images.append(image)
-                    labels.append(entry.label)
-    if not images:
+    shelf: Shelf, entries: Sequence[Entry], side: int, *, skip_corrupt: bool
+) -> Iterator[tuple[Entry, NDArray[np.uint8] | None]]:
+    """The pictures (side, side, 3) in order, decoded on all cores; None for those that are unreadable and left out.
+
+    Only a few are in memory at once. DataError where one is unreadable and not to be left out, or where all are.
+    """
+    readable = False
+    # Read one after the other, as archives want it; decoded and resized beside each other, without Python's lock.
+    with shelf.reading() as read:
+        encoded = ((entry, _read(read, entry)) for entry in entries)
+        for entry, image in ahead(partial(_decode_entry, side=side), encoded, threads=cores()):
+            if isinstance(image, str):
+                _complain(f"{shelf.path}: {entry.name}", image, skip_corrupt)
+            else:
+                readable = True
+            yield entry, None if isinstance(image, str) else image
+    if not readable:
         raise DataError(f"{shelf.path}: none of the {len(entries)} pictures can be read, {entries[0].name} among them")
-    return np.stack(images), np.array(labels, np.int64), skipped
+
+
+def decode_one(shelf: Shelf, read: Read, entry: Entry, side: int) -> NDArray[np.uint8]:
+    """One picture (side, side, 3); DataError where it is unreadable."""
+    with warnings.catch_warnings(action="ignore"):  # odd EXIF blocks and palettes
+        image = _decode_one(_read(read, entry), side)
+    if isinstance(image, str):
+        raise _unreadable(f"{shelf.path}: {entry.name}", image)
+    return image
 
 
 def _read(read: Read, entry: Entry) -> bytes | str:
@@ -190,18 +202,18 @@ def _read(read: Read, entry: Entry) -> bytes | str:
         return str(error)
 
 
-def _chunks(entries: Sequence[Entry]) -> Iterable[list[Entry]]:
-    rest = iter(entries)
-    return iter(lambda: list(islice(rest, CHUNK)), [])
+def _decode_entry(encoded: tuple[Entry, bytes | str], side: int) -> tuple[Entry, NDArray[np.uint8] | str]:
+    entry, data = encoded
+    return entry, _decode_one(data, side)
 
 
-def _decode_one(data: bytes | str, shape: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8] | str:
+def _decode_one(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
     """The picture, or why it cannot be read."""
     if isinstance(data, str):
         return data
     try:
         with Image.open(BytesIO(data)) as image:
-            return np.asarray(shape(image))
+            return _square(data, image, side)
     except UnidentifiedImageError:
         return "no picture of a known format" if data else "the file is empty"
     except (*UNREADABLE, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
@@ -210,13 +222,56 @@ def _decode_one(data: bytes | str, shape: Callable[[Image.Image], Image.Image]) 
 
 def _complain(name: str, reason: str, skip_corrupt: bool) -> None:
     if not skip_corrupt:
-        raise DataError(
-            f"{name} cannot be read as a picture ({reason});"
-            " mend or remove it, or set data.skip_corrupt=true to leave such pictures out"
-        )
+        raise _unreadable(name, reason)
+
+
+def _unreadable(name: str, reason: str) -> DataError:
+    return DataError(
+        f"{name} cannot be read as a picture ({reason});"
+        " mend or remove it, or set data.skip_corrupt=true to leave such pictures out"
+    )
 
 
 def squared(image: Image.Image, *, side: int) -> Image.Image:
     """The centre square, `side` pixels wide."""
     image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode no more pixels than are needed
     return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
+
+
+def _square(data: bytes, image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """As `squared`; of usual photographs by faster programs."""
+    if image.format != "JPEG" or image.mode != "RGB" or min(image.size) >= 4 * side:  # from there `draft` saves more
+        return np.asarray(squared(image, side=side))
+    try:
+        pixels = _jpeg_decoder()(data)
+    except RuntimeError:
+        pixels = _by_pillow(data)  # it knows what is wrong, or that it is not much
+    return _centre(pixels, side)
+
+
+@cache
+def _jpeg_decoder() -> Callable[[bytes], Tensor]:
+    """The fastest that is there and maintained: torchcodec, which need not be installed, or Pillow. Their pixels are
+    the same, both of libjpeg-turbo. (torchvision's, as fast as torchcodec's, is on its way out since 0.29.)
+    """
+    try:
+        decode_jpeg = import_module("torchcodec.decoders").decode_jpeg
+    except (ImportError, AttributeError, OSError, RuntimeError):  # not there, or not of this torch
+        return _by_pillow
+    return partial(decode_jpeg, mode="RGB")
+
+
+def _by_pillow(data: bytes) -> Tensor:
+    with Image.open(BytesIO(data)) as image:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _centre(pixels: Tensor, side: int) -> NDArray[np.uint8]:
+    """The centre square of pixels (3, H, W), by torch's resizing, faster than Pillow's: (side, side, 3)."""
+    height, width = pixels.shape[1:]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    crop = pixels[None, :, top : top + short, left : left + short]
+    shown = functional.interpolate(crop, (side, side), mode="bicubic", antialias=True)[0]
+    square: NDArray[np.uint8] = shown.permute(1, 2, 0).contiguous().numpy()
+    return square

@@ -43,8 +43,14 @@ class Recipe:
     flip: float = 0.5  # share of pictures mirrored
     jitter: float = 0.0  # strength of colour jitter
     auto_augment: str = ""  # a policy of timm, such as rand-m9-mstd0.5-inc1 (the paper uses RandAugment)
-    ema: float = 0.99  # decay of the weights' moving average, warmed up; 0: none
+    ema: float = 0.99  # decay of the weights' moving average; 0: none
+    ema_warmup: bool = True  # the decay grows from 0, so that the average of a short training is not its beginning
+    distill_alpha: float = 1.0  # Eq. 5's alpha, the share of the labels beside the teacher's map; 1: no distillation
+    weights: str = ""  # a checkpoint that the training begins with, of any side; empty: random weights
     bf16: bool = True  # autocast, on CUDA only
+    compile: bool = False  # by torch.compile; the time that takes is told apart
+    checkpointing: bool = False  # each block is computed again for its gradient: less memory, more time
+    deterministic: bool = False  # on CUDA bit for bit, and slower; on the CPU it always is
     workers: int = 0  # processes that load pictures for one trial; 0: the trial itself
 
     def __post_init__(self) -> None:
@@ -55,6 +61,8 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             found = f"warmup_epochs={self.warmup_epochs} is not possible"
             raise SettingError("warmup_epochs", f"{found}; it must be under epochs={self.epochs}")
+        if self.distill_alpha < 1 and not self.ema:
+            raise SettingError("distill_alpha", "distill_alpha wants a teacher: the moving average, and ema is 0")
 
 
 Bound = tuple[Callable[[float], bool], str]
@@ -67,7 +75,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix"), NOT_NEGATIVE),
     **dict.fromkeys(("jitter", "workers"), NOT_NEGATIVE),
     **dict.fromkeys(("drop_path", "label_smoothing", "ema"), UNDER_ONE),
-    **dict.fromkeys(("mix_share", "erasing", "flip"), SHARE),
+    **dict.fromkeys(("mix_share", "erasing", "flip", "distill_alpha"), SHARE),
     "crop": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
     "batch": (lambda value: value > 0 and value % 2 == 0, "even and more than 0: CutMix and Mixup pair pictures"),
 }

@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import math
 import os
-import random
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from timm.data import Mixup
-from timm.loss import SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from hiri_search.language import parse_network
-from hiri_search.nets.networks import build
-from hiri_search.training.data import SPLITS, Prepared, open_split
+from hiri_search.training.batches import Batches, open_batches
+from hiri_search.training.data import Prepared
 from hiri_search.training.job import Epoch, Job
-from hiri_search.training.mixing import mixer
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.seeds import Sources, seed_globally, sources
+from hiri_search.training.state import State, TrialFailed, begin
+from hiri_search.training.step import Step
 
 FINITE_EVERY = 20  # steps between looks at the loss: on CUDA each look waits for the device
-
-
-class TrialFailed(RuntimeError):
-    """A training that cannot go on, with the reason in words."""
-
-
-@dataclass
-class _State:
-    """What changes during a training, and what a checkpoint therefore holds."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: CosineLRScheduler  # where it stands follows from the number of the step alone
-    ema: ModelEmaV3 | None
-    curve: list[Epoch] = field(default_factory=list)
-
-    def save(self, path: Path) -> None:
-        """Written whole, then renamed: a kill leaves the old one or the new one."""
-        content: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "model_ema": self.ema.module.state_dict() if self.ema else None,  # the word timm loads first
-            "curve": [asdict(epoch) for epoch in self.curve],
-        }
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, unfinished)
-        unfinished.replace(path)
-
-    def load(self, path: Path, device: torch.device) -> None:
-        content = torch.load(path, map_location=device, weights_only=True)
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.ema:
-            self.ema.module.load_state_dict(content["model_ema"])
-        self.curve = [Epoch(**epoch) for epoch in content["curve"]]
+CURVE = "curve.csv"  # beside the checkpoint
 
 
 def train(
@@ -77,113 +32,45 @@ def train(
 
     Gone on with, it tells of the epochs before again, and trains only the others.
 
-    The same job gives the same digits on the same machine, broken or unbroken. TrialFailed where the loss is
-    not finite.
+    The same job gives the same digits on the same machine, broken or unbroken (on CUDA with `deterministic`).
+    TrialFailed where the loss is not finite, or where not even two pictures fit into memory.
     """
-    device = _device()
-    _seed(job.seed, "weights")
-    train_split, val_split = (open_split(job.data, prepared, name, side=job.side, recipe=job.recipe) for name in SPLITS)
-    per_epoch = len(train_split) // job.recipe.batch  # type: ignore[arg-type]
-    state = _begin(job, len(prepared.classes), per_epoch, device)
+    device = _device(job.recipe)
+    batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+    seed_globally(job.seed, "weights")
+    state = begin(job, len(prepared.classes), len(batches), device)
     if checkpoint.exists():
         state.load(checkpoint, device)
         for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
             report(epoch)
-    step = _Step(job.recipe, len(prepared.classes), device, per_epoch)
+    step = Step(job.recipe, len(prepared.classes), device, state.model)
     for number in range(len(state.curve) + 1, job.recipe.epochs + 1):
-        # Each epoch has randomness of its own, so that one gone on with draws what the unbroken one would have.
-        generator = _seed(job.seed, f"epoch {number}")
-        state.curve.append(_epoch(number, state, step, _loaders(train_split, val_split, job.recipe, generator)))
+        state.curve.append(_epoch(number, state, step, batches, sources(job.seed, number)))
         state.save(checkpoint)
+        _write_curve(state.curve, checkpoint.with_name(CURVE))
         report(state.curve[-1])
     return state.curve
 
 
-def _device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    torch.set_num_threads(1)  # trials run side by side; and sums in another order would change the last digit
-    return torch.device("cpu")
+def _device(recipe: Recipe) -> torch.device:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # trials run side by side; and sums in another order would change the last digit
+        return torch.device("cpu")
+    # Read by cuBLAS when it starts; without it some of its products differ from one run to the next.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(recipe.deterministic)
+    torch.backends.cudnn.benchmark = not recipe.deterministic
+    return torch.device("cuda")
 
 
-def _seed(seed: int, purpose: str) -> torch.Generator:
-    """Seed everything that draws, for one purpose; the generator is for the order of the pictures."""
-    value = int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
-    random.seed(value)
-    np.random.seed(value)
-    torch.manual_seed(value)
-    return torch.Generator().manual_seed(value)
-
-
-def _begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> _State:
-    model = build(parse_network(job.spec), job.side, classes=classes, drop_path=job.recipe.drop_path)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = create_optimizer_v2(model, "adamw", lr=job.recipe.lr, weight_decay=job.recipe.weight_decay, fused=True)
-    ema = ModelEmaV3(model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
-    return _State(model, optimizer, _schedule(optimizer, job.recipe, per_epoch), ema)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, per_epoch: int) -> CosineLRScheduler:
-    """Linear warm-up and a cosine, over steps."""
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=recipe.epochs * per_epoch,
-        lr_min=recipe.min_lr,
-        warmup_t=round(recipe.warmup_epochs * per_epoch),
-        warmup_lr_init=recipe.min_lr,
-        t_in_epochs=False,
-    )
-
-
-Batches = DataLoader[tuple[Tensor, Tensor]]
-
-
-def _loaders(train: Dataset[Any], val: Dataset[Any], recipe: Recipe, order: torch.Generator) -> tuple[Batches, Batches]:
-    stream = isinstance(train, IterableDataset)
-    loader = partial(DataLoader, num_workers=recipe.workers, pin_memory=torch.cuda.is_available())
-    return (
-        # A stream has an order of its own.
-        loader(train, batch_size=recipe.batch, shuffle=not stream, drop_last=True, generator=order),
-        loader(val, batch_size=2 * recipe.batch, shuffle=False, drop_last=False),
-    )
-
-
-class _Step:
-    """One step of a training: forward, backward, clip, move, average."""
-
-    def __init__(self, recipe: Recipe, classes: int, device: torch.device, per_epoch: int) -> None:
-        self.recipe, self.device, self.per_epoch = recipe, device, per_epoch
-        self.mix: Mixup = mixer(recipe, classes)
-        self.loss = SoftTargetCrossEntropy()
-
-    def autocast(self) -> AbstractContextManager[None]:
-        on = self.recipe.bf16 and self.device.type == "cuda"
-        return torch.autocast("cuda", torch.bfloat16) if on else nullcontext()
-
-    def place(self, images: Tensor) -> Tensor:
-        return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-
-    def __call__(self, state: _State, images: Tensor, labels: Tensor, number: int) -> Tensor:
-        """The loss, as a tensor on the device; `number` counts steps from the start of the training, from 1."""
-        images, targets = self.mix(self.place(images), labels.to(self.device))
-        with self.autocast():
-            loss = self.loss(state.model(images), targets)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip)
-        state.optimizer.step()
-        if state.ema:
-            state.ema.update(state.model, step=number)
-        return loss.detach()  # type: ignore[no-any-return]
-
-
-def _epoch(number: int, state: _State, step: _Step, loaders: tuple[Batches, Batches]) -> Epoch:
+def _epoch(number: int, state: State, step: Step, batches: Batches, drawing: Sources) -> Epoch:
     started = time.perf_counter()
-    loss = _train_epoch(number, state, step, loaders[0])
+    compiled_before = step.compile_seconds
+    loss, peak = _train_epoch(number, state, step, batches, drawing)
     trained = time.perf_counter() - started
-    top1, top5 = _evaluate(state.model, step, loaders[1])
-    ema1, ema5 = _evaluate(state.ema.module, step, loaders[1]) if state.ema else (None, None)
+    waiting = batches.seconds_waiting
+    top1, top5 = _evaluate(state.model, step, batches)
+    ema1, ema5 = _evaluate(state.ema.module, step, batches) if state.ema else (None, None)
     return Epoch(
         epoch=number,
         loss=loss,
@@ -193,33 +80,57 @@ def _epoch(number: int, state: _State, step: _Step, loaders: tuple[Batches, Batc
         ema_top1=ema1,
         ema_top5=ema5,
         seconds=time.perf_counter() - started,
-        images_per_second=step.per_epoch * step.recipe.batch / trained,
+        images_per_second=len(batches) * step.recipe.batch / trained,
+        seconds_waiting=waiting,
+        parts=state.parts,
+        compile_seconds=step.compile_seconds if compiled_before is None else None,
+        peak_memory_bytes=peak,
     )
 
 
-def _train_epoch(epoch: int, state: _State, step: _Step, batches: Batches) -> float:
-    """The mean loss."""
+def _train_epoch(epoch: int, state: State, step: Step, batches: Batches, drawing: Sources) -> tuple[float, int | None]:
+    """The mean loss, and the most memory held at once where the device tells."""
+    cuda = step.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(step.device)
     state.model.train()
     total = torch.zeros((), device=step.device)
-    for index, (images, labels) in enumerate(batches, 1):
-        number = (epoch - 1) * step.per_epoch + index
+    for index, (images, labels) in enumerate(batches.train(drawing.order, drawing.augmentation), 1):
+        number = (epoch - 1) * len(batches) + index
         state.schedule.step_update(number)
-        total += step(state, images, labels, number)
-        if (index % FINITE_EVERY == 0 or index == step.per_epoch) and not math.isfinite(total.item()):
+        total += step(state, images, labels, number, drawing.mixing)
+        if (index % FINITE_EVERY == 0 or index == len(batches)) and not math.isfinite(total.item()):
             raise TrialFailed(f"the loss is not finite ({total.item()}) at epoch {epoch}, step {index}")
-    return total.item() / step.per_epoch
+    return total.item() / len(batches), torch.cuda.max_memory_allocated(step.device) if cuda else None
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, step: _Step, batches: Batches) -> tuple[float, float]:
+def _evaluate(model: nn.Module, step: Step, batches: Batches) -> tuple[float, float]:
     """Top-1 and top-5 in percent of the whole split."""
     model.eval()
     hits = torch.zeros(2, device=step.device)
-    for images, labels in batches:
+    seen = 0
+    for images, labels in batches.val():
         with step.autocast():
-            logits = model(step.place(images))
-        best = logits.topk(min(5, logits.shape[1])).indices  # (B, 5), the likeliest first
-        right = best == labels.to(step.device)[:, None]
-        hits += torch.stack([right[:, 0].sum(), right.sum()])
-    top1, top5 = (100 * hits / len(batches.dataset)).tolist()  # type: ignore[arg-type]
+            logits = model(images)
+        hits += _hits(logits, labels)
+        seen += len(labels)
+    top1, top5 = (100 * hits / seen).tolist()
     return top1, top5
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many pictures (B,) were right at once, and among the likeliest five: (2,)."""
+    best = logits.topk(min(5, logits.shape[1])).indices  # (B, 5), the likeliest first
+    right = best == labels[:, None]
+    return torch.stack([right[:, 0].sum(), right.sum()])
+
+
+def _write_curve(curve: Sequence[Epoch], path: Path) -> None:
+    """Written beside, then renamed."""
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(curve[0])))
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in curve)
+    unfinished.replace(path)

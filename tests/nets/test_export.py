@@ -18,7 +18,8 @@ from hiri_search.language import parse_net
 from hiri_search.nets.fuse import fuse
 from hiri_search.nets.hiri import build
 from hiri_search.nets.models import paper_net
-from hiri_search.training.data import open_split, prepare
+from hiri_search.training.batches import open_batches
+from hiri_search.training.data import prepare
 from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.trial import train
@@ -33,19 +34,19 @@ NETS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list[tuple[Tensor, int]]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list[tuple[Tensor, Tensor]]]:
     """A checkpoint, what its trial told last, and the pictures that were judged."""
     folder = tmp_path_factory.mktemp("trained")
     prepared = prepare(JOB.data, JOB.side, folder / "pictures", classes=JOB.classes)
     last = train(JOB, prepared, folder / "last.pt")[-1]
-    val = open_split(JOB.data, prepared, "val", side=JOB.side, recipe=JOB.recipe)
-    return folder / "last.pt", last, [val[index] for index in range(JOB.data.val)]
+    batches = open_batches(JOB.data, prepared, side=JOB.side, recipe=JOB.recipe, device=torch.device("cpu"))
+    return folder / "last.pt", last, list(batches.val())
 
 
-def _top1(model: nn.Module, pictures: list[tuple[Tensor, int]]) -> float:
+def _top1(model: nn.Module, pictures: list[tuple[Tensor, Tensor]]) -> float:
     with torch.no_grad():
-        found = model.eval()(torch.stack([image for image, _ in pictures])).argmax(1)
-    return 100 * sum(int(f) == int(label) for f, (_, label) in zip(found, pictures, strict=True)) / len(pictures)
+        right = torch.cat([model.eval()(batch).argmax(1) == labels for batch, labels in pictures])
+    return 100 * float(right.double().mean())
 
 
 def _weights(checkpoint: Path, *, ema: bool) -> dict[str, Tensor]:

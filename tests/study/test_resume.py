@@ -24,7 +24,7 @@ data: {source: drawn, train: 64, val: 32}
 recipe: {epochs: 5, batch: 16, mixup: 0.2, cutmix: 1.0, erasing: 0.2, drop_path: 0.1}
 seeds: 2
 """
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "seconds_waiting", "images_per_second")
 PATIENCE = 120  # seconds
 
 

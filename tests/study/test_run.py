@@ -12,6 +12,7 @@ from hiri_search.study.ledger import Trial, read_events, trials
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import move_aside, run
 
+ROOT = Path(__file__).parents[2]
 STUDY = """
 title: A title
 nets:
@@ -105,6 +106,36 @@ def test_the_order_of_its_rows_is_no_part_of_what_a_trial_gives(tmp_path: Path):
     first, second = _run(tmp_path, MIXED), _run(tmp_path / "other", apart)
     tops = {t.asked["name"]: t.curve[-1]["loss"] for t in first}
     assert {t.asked["name"]: t.curve[-1]["loss"] for t in second}.items() <= tops.items()
+
+
+def test_a_row_may_have_a_recipe_of_its_own_laid_over_the_studys(tmp_path: Path):
+    text = STUDY.replace(
+        "other: hr(32 e=4) -> cffn(64 e=4)", "other: {spec: hr(32 e=4) -> hr(64 e=4), recipe: {lr: 1e-4}}"
+    )
+    small, _, other, _ = _run(tmp_path, text)
+    assert small.curve[0]["lr"] != other.curve[0]["lr"]
+    assert small.curve[-1]["loss"] != other.curve[-1]["loss"]
+
+
+def test_a_recipe_may_stand_in_a_file_of_its_own_and_be_laid_over(tmp_path: Path):
+    (tmp_path / "short.yaml").write_text("epochs: 3\nbatch: 16\nema: 0.0\n")
+    (tmp_path / "study.yaml").write_text(STUDY.replace("recipe: {", "recipe: {file: short.yaml, "))
+    recipe = read_study(tmp_path / "study.yaml", sets=("recipe.lr=1e-4",)).recipe
+    assert (recipe.epochs, recipe.batch, recipe.ema, recipe.lr) == (2, 16, 0.0, 1e-4)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_beside_the_studies_are_recipes(path: Path, tmp_path: Path):
+    (tmp_path / "study.yaml").write_text(f"nets: {{one: hr(32 e=4)}}\ndata: {{train: 2048}}\nrecipe: {path}\n")
+    assert read_study(tmp_path / "study.yaml").recipe.epochs > 1
+
+
+def test_distillation_teaches_and_only_the_row_that_asks_for_it(tmp_path: Path):
+    text = STUDY.replace("hr(32 e=4) -> cffn(64 e=4)", "{spec: hr(32 e=4) -> hr(64 e=4), recipe: {distill_alpha: 0.5}}")
+    text = text.replace("ema: 0.0", "ema: 0.9, cutmix: 1.0")
+    small, _, other, _ = _run(tmp_path, text)
+    assert small.state == other.state == "finished"
+    assert small.curve[0]["loss"] != other.curve[0]["loss"], "same seed, same pictures, other targets"
 
 
 def test_a_network_of_timm_that_cannot_take_its_side_is_refused_before_anything_is_trained(tmp_path: Path):

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from hiri_search.training import timm_sets
 from hiri_search.training.data import Prepared, check_augmentation, open_split, prepare
 from hiri_search.training.job import DataSource
-from hiri_search.training.pictures import DataError, open_shelf, squared
+from hiri_search.training.pictures import DataError, _by_pillow, _decode_one, _jpeg_decoder, open_shelf, squared
 from hiri_search.training.recipe import Recipe
 
 SIDE = 16
@@ -41,7 +41,14 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def _prepare(path: Path, home: Path, *, classes: int | None = None, kind: str = "folder", **keys: object) -> Prepared:
-    return prepare(DataSource(f"{kind}:{path}", **keys), SIDE, home, classes=classes)  # type: ignore[arg-type]
+    data = DataSource(f"{kind}:{path}", **keys)  # type: ignore[arg-type]
+    return _prepare_in(home, data, classes=classes)
+
+
+def _prepare_in(place: Path, data: DataSource, **keys: object) -> Prepared:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIRI_SEARCH_CACHE", str(place))
+        return prepare(data, SIDE, place, **keys)  # type: ignore[arg-type]
 
 
 def _arrays(prepared: Prepared) -> dict[str, np.ndarray]:
@@ -144,6 +151,30 @@ def test_a_real_archive(tmp_path: Path):
     assert _arrays(prepared)["train_images"].std() > 10
 
 
+@pytest.mark.parametrize("size", [(60, 45), (45, 60), (81, 79), (20, 90), (400, 300)])
+def test_a_photograph_is_what_pillow_makes_of_it_whichever_decoder_is_faster(size: tuple[int, int], tmp_path: Path):
+    row, column = np.mgrid[: size[1], : size[0]]
+    pixels = np.stack([128 + 100 * np.sin(row / 9), 128 + 100 * np.cos(column / 7), row + column & 255], -1)
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "x.jpg", quality=95)
+    data = (tmp_path / "x.jpg").read_bytes()
+    with Image.open(tmp_path / "x.jpg") as image:
+        apart = np.abs(_decode_one(data, STORED).astype(int) - np.asarray(squared(image, side=STORED)))
+    assert apart.mean() < 3, "the crop may begin half a pixel beside Pillow's"
+
+
+def test_torchcodec_decodes_the_same_pixels_where_it_is_installed(tmp_path: Path):
+    pytest.importorskip("torchcodec")
+    Image.effect_noise((61, 47), 50).convert("RGB").save(tmp_path / "x.jpg")
+    data = (tmp_path / "x.jpg").read_bytes()
+    assert torch.equal(_jpeg_decoder()(data), _by_pillow(data))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_photographs_without_three_colours(mode: str, tmp_path: Path):
+    Image.new(mode, (30, 30), 90 if mode == "L" else (90, 90, 90, 90)).save(tmp_path / "x.jpg")
+    assert _decode_one((tmp_path / "x.jpg").read_bytes(), STORED).shape == (STORED, STORED, 3)
+
+
 # ---- unreadable pictures
 
 
@@ -153,6 +184,13 @@ def _spoil(pictures: Path) -> list[str]:
     whole = (pictures / "val/bee/1.png").read_bytes()
     (pictures / "val/bee/1.png").write_bytes(whole[: len(whole) // 2])
     return ["train/ant/1.png", "train/cow/0.png", "val/bee/1.png"]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_a_photograph_cut_short_is_unreadable(share: float, tmp_path: Path):
+    Image.effect_noise((60, 60), 50).convert("RGB").save(tmp_path / "x.jpg")
+    data = (tmp_path / "x.jpg").read_bytes()
+    assert "truncated" in _decode_one(data[: int(share * len(data))], STORED)
 
 
 def test_unreadable_pictures_are_left_out_by_name_where_that_is_wanted(pictures: Path, tmp_path: Path):
@@ -200,7 +238,7 @@ def test_prepared_pictures_are_used_again_until_a_file_changes(pictures: Path, t
     def prepared() -> tuple[Path, list[str]]:
         said: list[str] = []
         data = DataSource(f"folder:{pictures}")
-        return prepare(data, SIDE, tmp_path / "home", say=said.append).folder, said
+        return _prepare_in(tmp_path / "home", data, say=said.append).folder, said
 
     (first, said), (second, silent) = prepared(), prepared()
     assert (first == second, len(said), silent) == (True, 1, [])
@@ -224,15 +262,16 @@ def test_a_preparation_that_was_killed_is_begun_anew(pictures: Path, tmp_path: P
 def test_too_few_pictures_for_a_batch_are_said_before_any_is_decoded(pictures: Path, tmp_path: Path):
     for source in (f"folder:{pictures}", f"timm:{pictures}"):
         with pytest.raises(DataError, match=r"recipe.batch=14 is more than the 12 training pictures"):
-            prepare(DataSource(source), SIDE, tmp_path / "home", batch=14)
+            _prepare_in(tmp_path / "home", DataSource(source), batch=14)
     assert not (tmp_path / "home").exists()
 
 
 def test_too_little_room_is_said_before_any_is_decoded(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    free = type("Usage", (), {"free": 2 * 18 * STORED**2 * 3 - 2})
+    free = type("Usage", (), {"free": 18 * STORED**2 * 3})
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
-    with pytest.raises(DataError, match=r"decoded pictures need .* take fewer with data\.train"):
+    with pytest.raises(DataError, match=r"need 0\.00 GB .* has 0\.00 GB free .* take fewer with data\.train"):
         _prepare(pictures, tmp_path / "home")
+    assert not (tmp_path / "home").exists()
 
 
 # ---- as a training sees them

@@ -1,5 +1,6 @@
 """One training: what it gives, that it can be broken anywhere, and that the same job gives the same digits."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from hiri_search.training import trial
 from hiri_search.training.data import Prepared, prepare
 from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.trial import TrialFailed, train
+from hiri_search.training.state import TrialFailed, begin
+from hiri_search.training.step import Step
+from hiri_search.training.trial import train
 
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").full
 RECIPE = Recipe(epochs=3, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, warmup_epochs=0.5)
@@ -25,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def _outcome(curve: list[Epoch]) -> list[Epoch]:
     """But for how long it took."""
-    return [replace(epoch, seconds=0, images_per_second=0) for epoch in curve]
+    return [replace(epoch, seconds=0, images_per_second=0, seconds_waiting=0) for epoch in curve]
 
 
 def _weights(checkpoint: Path) -> list[torch.Tensor]:
@@ -85,7 +88,7 @@ def test_a_finished_training_is_not_trained_again(prepared: Prepared, tmp_path: 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trial._Step, "place", lambda self, images: images * float("nan"))
+    monkeypatch.setattr(trial.Step, "__call__", lambda *given: torch.tensor(float("nan")))
     with pytest.raises(TrialFailed, match=r"not finite \(nan\) at epoch 1, step 3"):
         train(JOB, prepared, tmp_path / "last.pt")
 
@@ -110,3 +113,120 @@ def test_the_digest_names_the_job():
     assert JOB.digest == replace(JOB).digest
     others = [replace(JOB, seed=1), replace(JOB, side=64), replace(JOB, recipe=replace(RECIPE, lr=1e-4))]
     assert len({JOB.digest, *(job.digest for job in others)}) == 4
+
+
+def test_the_curve_lies_beside_the_checkpoint(prepared: Prepared, tmp_path: Path):
+    curve = train(JOB, prepared, tmp_path / "last.pt")
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
+
+
+def test_waiting_for_pictures_is_part_of_the_time_of_an_epoch(prepared: Prepared, tmp_path: Path):
+    for epoch in train(JOB, prepared, tmp_path / "last.pt"):
+        assert 0 < epoch.seconds_waiting < epoch.seconds
+
+
+def test_a_batch_that_does_not_fit_is_computed_in_parts_and_the_ledger_says_so(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fitting = Step._backward
+
+    def backward(self: Step, images: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        if len(images[0]) > 4:
+            raise torch.OutOfMemoryError("too large")
+        return fitting(self, images, targets)
+
+    monkeypatch.setattr(Step, "_backward", backward)
+    curve = train(JOB, prepared, tmp_path / "last.pt")
+    assert [epoch.parts for epoch in curve] == [4, 4, 4]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["parts"] == 4, "a trial that goes on need not try again"
+
+
+def test_a_batch_of_which_nothing_fits_ends_the_trial(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def backward(*given: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("too large")
+
+    monkeypatch.setattr(Step, "_backward", backward)
+    with pytest.raises(TrialFailed, match="two pictures at a time do not fit into memory"):
+        train(JOB, prepared, tmp_path / "last.pt")
+
+
+def test_parts_give_the_gradient_of_the_whole(prepared: Prepared):
+    """Without BatchNorm, whose statistics are those of a part."""
+    spec = parse_net("vitstem -> t(16 e=2 d=8 norm=ln)").full
+    images, targets = torch.randn(8, 3, 32, 32), torch.rand(8, 4)
+    found = []
+    for parts in (1, 3):
+        torch.manual_seed(0)
+        state = begin(replace(JOB, spec=spec), 4, 2, torch.device("cpu"))
+        state.model.head.bn = torch.nn.Identity()
+        state.parts = parts
+        Step(RECIPE, 4, torch.device("cpu"), state.model.eval())._gradients(state, images, targets)
+        found.append([p.grad for p in state.model.parameters() if p.grad is not None])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+
+
+def test_a_training_may_begin_with_the_weights_of_another_of_any_side_and_classes(prepared: Prepared, tmp_path: Path):
+    train(JOB, prepared, tmp_path / "first.pt")
+    averaged = torch.load(tmp_path / "first.pt", weights_only=True)["model_ema"]
+    job = replace(JOB, side=64, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
+    for classes in (4, 7):
+        begun = begin(job, classes, 3, torch.device("cpu")).model.state_dict()
+        anew = {name for name, value in averaged.items() if not torch.equal(begun[name], value)}
+        assert anew == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
+
+
+def test_weights_of_another_network_end_the_trial(prepared: Prepared, tmp_path: Path):
+    train(JOB, prepared, tmp_path / "first.pt")
+    other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").full
+    job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
+    with pytest.raises(TrialFailed, match="another network's weights"):
+        train(job, prepared, tmp_path / "last.pt")
+
+
+def test_computing_blocks_again_changes_no_loss(prepared: Prepared, tmp_path: Path):
+    plain = replace(RECIPE, drop_path=0.0, epochs=1)
+    losses = [
+        train(replace(JOB, recipe=replace(plain, checkpointing=on)), prepared, tmp_path / f"{on}.pt")[0].loss
+        for on in (False, True)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"erasing": 0.5}, {"mixup": 0.8}, {"drop_path": 0.5}], ids=["augmentation", "mixing", "network"]
+)
+def test_changing_one_thing_moves_no_other_randomness(
+    setting: dict[str, float], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The order of the pictures and the initial weights stay whatever changes."""
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        Step, "__call__", lambda self, state, images, labels, *given: seen.append(labels) or torch.ones(())
+    )
+    for number, recipe in enumerate((RECIPE, replace(RECIPE, **setting))):
+        train(replace(JOB, recipe=recipe), prepared, tmp_path / f"{number}.pt")
+    half = len(seen) // 2
+    assert all(torch.equal(a, b) for a, b in zip(seen[:half], seen[half:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(_weights(tmp_path / "0.pt"), _weights(tmp_path / "1.pt"), strict=True))
+
+
+def test_distillation_off_is_the_plain_loss_bit_for_bit(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = train(JOB, prepared, tmp_path / "plain.pt")
+    monkeypatch.setattr("hiri_search.training.step.teacher_map", lambda *given: pytest.fail("a teacher was asked"))
+    assert _outcome(
+        train(replace(JOB, recipe=replace(RECIPE, distill_alpha=1.0)), prepared, tmp_path / "off.pt")
+    ) == _outcome(plain)
+
+
+def test_the_teacher_is_the_moving_average_and_gets_no_gradient(prepared: Prepared, tmp_path: Path):
+    job = replace(JOB, recipe=replace(RECIPE, distill_alpha=0.5))
+    curve = train(job, prepared, tmp_path / "last.pt")
+    assert [epoch.loss for epoch in curve] != [epoch.loss for epoch in train(JOB, prepared, tmp_path / "plain.pt")]
+    again = train(job, prepared, tmp_path / "again.pt")
+    assert _outcome(curve) == _outcome(again)

@@ -1,0 +1,132 @@
+"""What the cache of decoded pictures saves: its size and making, and epochs of pictures with and without it.
+
+python benchmarks/cache.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hiri_search.training.batches import Batches, open_batches
+from hiri_search.training.cache import VARIABLE
+from hiri_search.training.data import Prepared, prepare
+from hiri_search.training.job import DataSource
+from hiri_search.training.pictures import DataError
+from hiri_search.training.recipe import Recipe
+
+PACK = Path(__file__).parents[2] / "shared" / "data" / "grocery81.tar"
+POLICY = "rand-m9-mstd0.5-inc1"
+HEAD = "| pictures | cache | made s | MB | first epoch s | later epochs s | images/s later | validation s |"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How pictures come to a training."""
+
+    name: str
+    cache: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """What they took, in seconds, without any step of a training."""
+
+    train: list[float]
+    val: list[float]
+
+
+def ways(given: argparse.Namespace) -> list[Way]:
+    """Those that this machine has."""
+    recipe = Recipe(batch=given.batch, erasing=0.25)
+    kept = [Way("in batches", "disk", recipe)] + [Way("in batches", "gpu", recipe)] * torch.cuda.is_available()
+    fresh = [
+        Way(f"in batches, {workers} worker(s)", "none", replace(recipe, workers=workers)) for workers in given.workers
+    ]
+    return [*kept, *fresh, Way("one by one, RandAugment", "disk", replace(recipe, auto_augment=POLICY))]
+
+
+def run(way: Way, batches: Batches, device: torch.device, epochs: int) -> Epochs:
+    """As a trial asks for them."""
+    train, val = [], []
+    for epoch in range(epochs):
+        order, augmentation = (torch.Generator().manual_seed(2 * epoch + one) for one in (0, 1))
+        train.append(_seconds(batches.train(order, augmentation), device))
+        val.append(_seconds(batches.val(), device))
+    return Epochs(train, val)
+
+
+def _seconds(batches: Iterator[object], device: torch.device) -> float:
+    started = time.perf_counter()
+    for _ in batches:
+        pass
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def line(way: Way, prepared: Prepared, made: float, found: Epochs, images: int) -> str:
+    """Of the table."""
+    size = sum(file.stat().st_size for file in prepared.folder.glob("*")) if prepared.cache != "none" else 0
+    later = min(found.train[1:] or found.train)
+    cells = [way.name, way.cache, f"{made:.2f}", f"{size / 1e6:.1f}", f"{found.train[0]:.2f}", f"{later:.2f}"]
+    return f"| {' | '.join([*cells, f'{images / later:,.0f}', f'{min(found.val):.2f}'])} |"
+
+
+def _said(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", default=f"folder:{PACK}", help="drawn or folder:PATH")
+    add("--side", type=int, default=96, help="pixels of the network's input")
+    add("--epochs", type=int, default=3, help="of pictures, the fastest of those behind the first counts")
+    add("--limit", type=int, help="training pictures; if left out, all there are")
+    add("--batch", type=int, default=64, help="pictures of a step")
+    add("--workers", type=int, nargs="+", default=[0, 2], help="processes that decode where nothing is kept")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    if given.source == f"folder:{PACK}" and not PACK.exists():
+        sys.exit(f"{PACK} is not there; name other pictures with --source")
+    torch.set_num_threads(1)  # as in a trial
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as place:
+        os.environ[VARIABLE] = place
+        try:
+            table(given, device)
+        except DataError as error:
+            sys.exit(str(error))
+
+
+def table(given: argparse.Namespace, device: torch.device) -> None:
+    """Printed as it grows; the first row makes what the others find."""
+    data = DataSource(given.source, train=given.limit)
+    print(f"{data.source}, side {given.side}, batch {given.batch}, {device.type}, load {os.getloadavg()[0]:.1f}")
+    print(f"{HEAD}\n|-|-|-:|-:|-:|-:|-:|-:|")
+    for way in ways(given):
+        started = time.perf_counter()
+        prepared = prepare(data, given.side, Path(), cache=way.cache, say=_said)
+        batches = open_batches(data, prepared, side=given.side, recipe=way.recipe, device=device)
+        made = time.perf_counter() - started
+        found = run(way, batches, device, given.epochs)
+        print(line(way, prepared, made, found, len(batches) * given.batch), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Work begun before its result is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, results: int | None = None
+) -> Iterator[Result]:
+    """The results of `work` in the order of `items`, from threads, with so many of them under way or waiting.
+
+    `items` are taken in the caller's thread. Closing the iterator waits for what is under way, and drops the rest.
+    """
+    under_way: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                under_way.append(pool.submit(work, item))
+                if len(under_way) > (results or 4 * threads):
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def cores() -> int:
+    """Those that this process may use, which in a container or a job may be fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

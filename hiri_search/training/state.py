@@ -1,0 +1,97 @@
+"""What changes during a training, and how it is kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from hiri_search.language import parse_network
+from hiri_search.nets.networks import build
+from hiri_search.training.job import Epoch, Job
+from hiri_search.training.recipe import Recipe
+
+
+class TrialFailed(RuntimeError):
+    """A training that cannot go on, with the reason in words."""
+
+
+@dataclass
+class State:
+    """A training between two epochs: all of it is in its checkpoint, or follows from the number of the epoch."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: CosineLRScheduler  # where it stands follows from the number of the step alone
+    ema: ModelEmaV3 | None
+    parts: int = 1  # that a batch is computed in, one after the other, because the whole does not fit into memory
+    curve: list[Epoch] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Written whole, then renamed: a kill leaves the old one or the new one."""
+        content: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "model_ema": self.ema.module.state_dict() if self.ema else None,  # the word timm loads first
+            "parts": self.parts,
+            "curve": [asdict(epoch) for epoch in self.curve],
+        }
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, unfinished)
+        unfinished.replace(path)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        """Go on from a checkpoint."""
+        content = torch.load(path, map_location=device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.ema:
+            self.ema.module.load_state_dict(content["model_ema"])
+        self.parts = content["parts"]
+        self.curve = [Epoch(**epoch) for epoch in content["curve"]]
+
+
+def begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> State:
+    """A training that has not begun; `per_epoch` steps make an epoch. TrialFailed where `weights` do not fit."""
+    recipe = job.recipe
+    model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
+    if recipe.weights:
+        _take(model, Path(recipe.weights))
+    if recipe.checkpointing:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = create_optimizer_v2(model, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
+    return State(model, optimizer, _schedule(optimizer, recipe, per_epoch), ema)
+
+
+def _take(model: nn.Module, path: Path) -> None:
+    """The weights of a checkpoint, the averaged ones where it has them; a last layer of other classes begins anew."""
+    content = torch.load(path.expanduser(), map_location="cpu", weights_only=True)
+    weights, own = content.get("model_ema") or content["model"], model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    missing = set(own) - set(fitting) - {"head.fc.weight", "head.fc.bias"}
+    if missing or set(weights) - set(own):
+        other = next(iter(sorted(missing or set(weights) - set(own))))
+        raise TrialFailed(f"recipe.weights={path} holds another network's weights: {other} does not fit")
+    model.load_state_dict(fitting, strict=False)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, per_epoch: int) -> CosineLRScheduler:
+    """Linear warm-up and a cosine, over steps."""
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=recipe.epochs * per_epoch,
+        lr_min=recipe.min_lr,
+        warmup_t=round(recipe.warmup_epochs * per_epoch),
+        warmup_lr_init=recipe.min_lr,
+        t_in_epochs=False,
+    )
