@@ -48,7 +48,8 @@ class Trial:
         last = self.curve[-1] if self.curve else {}
         scores = {name: last.get(name) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")}
         facts = {name: value for name, value in self.asked.items() if name not in ("event", "trial", "decisions")}
-        sums = {name: sum(epoch[name] for epoch in self.curve) for name in ("seconds", "seconds_waiting")}
+        # Ledgers of an earlier version do not tell all of it.
+        sums = {name: sum(epoch.get(name, 0.0) for epoch in self.curve) for name in ("seconds", "seconds_waiting")}
         ends = {name: last.get(name) for name in ("images_per_second", "parts", "peak_memory_bytes")}
         return {
             "trial": self.number,

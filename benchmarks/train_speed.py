@@ -1,0 +1,160 @@
+"""How much of a training is training: our loop beside timm's loader and step, and the bare step on a resident batch.
+
+python benchmarks/train_speed.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from timm.data import create_dataset, create_loader
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+
+from hiri_search.language import parse_network
+from hiri_search.nets.models import paper_net
+from hiri_search.nets.networks import build
+from hiri_search.training.batches import Batches, open_batches
+from hiri_search.training.data import prepare
+from hiri_search.training.job import DataSource, Job
+from hiri_search.training.recipe import Recipe
+from hiri_search.training.seeds import sources
+from hiri_search.training.state import begin
+from hiri_search.training.step import Step
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of a loop took."""
+
+    images_per_second: float
+    waiting: float  # share of the time
+
+
+def ours(job: Job, batches: Batches, classes: int, device: torch.device, *, resident: bool) -> Iterator[Epoch]:
+    """Our step: on batches as they come, or on the first one over and over, which is the ceiling."""
+    state = begin(job, classes, len(batches), device)
+    step = Step(job.recipe, classes, device, state.model)
+    done = 0
+    while True:
+        drawing = sources(job.seed, done)
+        images = batches.train(drawing.order, drawing.augmentation)
+        if resident:
+            images = iter([next(images)] * len(batches))
+        state.model.train()
+        started = time.perf_counter()
+        for pictures, labels in images:
+            done += 1
+            loss = step(state, pictures, labels, done, drawing.mixing)
+        loss.item()
+        seconds = time.perf_counter() - started
+        yield Epoch(len(batches) * job.recipe.batch / seconds, 0.0 if resident else batches.seconds_waiting / seconds)
+
+
+def timms(job: Job, root: Path, classes: int, device: torch.device, workers: int) -> Iterator[Epoch]:
+    """timm's loader and step, as its train script has them, with the same network, side, batch and augmentation."""
+    recipe = job.recipe
+    loader = create_loader(
+        create_dataset("", root=str(root), split="train", is_training=True),
+        input_size=(3, job.side, job.side),
+        batch_size=recipe.batch,
+        is_training=True,
+        scale=(recipe.crop, 1.0),
+        re_prob=recipe.erasing,
+        re_mode="pixel",
+        interpolation="bilinear",
+        num_workers=workers,
+        device=device,
+        use_prefetcher=device.type == "cuda",
+    )
+    model = build(parse_network(job.spec), job.side, classes=classes).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = create_optimizer_v2(model, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
+    loss_of = LabelSmoothingCrossEntropy(recipe.label_smoothing)
+    model.train()
+    while True:
+        started, waiting, seen = time.perf_counter(), 0.0, 0
+        asked = started
+        for images, labels in loader:
+            waiting += time.perf_counter() - asked
+            loss = _step(
+                model, optimizer, loss_of, images.to(device, memory_format=torch.channels_last), labels, recipe
+            )
+            seen += len(images)
+            asked = time.perf_counter()
+        loss.item()
+        seconds = time.perf_counter() - started
+        yield Epoch(seen / seconds, waiting / seconds)
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+) -> Tensor:
+    with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda and recipe.bf16):
+        loss = loss_of(model(images), labels.to(images.device))
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    optimizer.step()
+    return loss
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="pictures: a folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    parser.add_argument("--side", type=int, default=64, help="pixels")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=3, help="of each loop, behind one that is not counted")
+    parser.add_argument("--width", type=int, default=4, help="HIRI-ViT-S with its widths and depths over this")
+    parser.add_argument("--workers", type=int, default=0, help="of timm's loader; ours uses none")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    torch.set_num_threads(1)
+    # One exponential average costs both loops alike, so none is kept; erasing as the paper's recipe has it.
+    recipe = Recipe(epochs=given.epochs + 1, batch=given.batch, erasing=0.25, ema=0.0)
+    spec = paper_net("hirivit_small").shrunk(width=given.width, depth=given.width).full
+    data = DataSource(f"folder:{given.folder}")
+    job = Job(spec, given.side, None, 0, recipe, data)
+    with tempfile.TemporaryDirectory() as home:
+        say = lambda text: print(text, file=sys.stderr)
+        prepared = prepare(data, given.side, Path(home), batch=given.batch, say=say)
+        batches = open_batches(data, prepared, side=given.side, recipe=recipe, device=device)
+        classes = len(prepared.classes)
+        loops = {
+            "ceiling: the step alone": ours(job, batches, classes, device, resident=True),
+            "ours": ours(job, batches, classes, device, resident=False),
+            "timm's loader and step": timms(job, given.folder, classes, device, given.workers),
+        }
+        # All loops take turns, epoch by epoch, so that a machine that grows busier slows all of them alike.
+        epochs = [{name: next(loop) for name, loop in loops.items()} for _ in range(given.epochs + 1)]
+    print("| loop | first epoch, images/s | later, images/s | of the ceiling | waiting |\n|-|-:|-:|-:|-:|")
+    for name in loops:
+        later = [epoch[name] for epoch in epochs[1:]]
+        ratio = median(e[name].images_per_second / e["ceiling: the step alone"].images_per_second for e in epochs[1:])
+        speed, waiting = median(e.images_per_second for e in later), median(e.waiting for e in later)
+        print(f"| {name} | {epochs[0][name].images_per_second:.1f} | {speed:.1f} | {ratio:.3f} | {waiting:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
