@@ -160,16 +160,10 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[st
 
 def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
     known = networks.dropna(subset=[cost, "top1"])
-    best = front(known, cost, "top1")
-    axes.plot(
-        best[cost],
-        best["top1"],
-        color="#999999",
-        linewidth=1.2,
-        zorder=1,
-        label="front",
-        drawstyle="steps-post",
-    )
+    if cost in COSTS:  # rows and sides are no costs
+        best = front(known, cost, "top1")
+        look: dict[str, Any] = {"color": "#999999", "linewidth": 1.2, "drawstyle": "steps-post"}
+        axes.plot(best[cost], best["top1"], zorder=1, label="front", **look)
     _draw_curves(axes, known, cost, _styles(networks["curve"]))
     why = "not measured" if len(networks.dropna(subset=["top1"])) else "no trial has finished"
     _finish(axes, cost, missing=why if known.empty else "")
