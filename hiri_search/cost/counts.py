@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -17,6 +16,7 @@ from torch import nn
 
 from hiri_search.language import Network, Peer, SpecError
 from hiri_search.nets import peers
+from hiri_search.nets.modes import evaluating
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, place
 
 with warnings.catch_warnings():  # fvcore compiles a loss when imported, by what torch now deprecates
@@ -126,21 +126,9 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
     return Cost(sum(p.numel() for p in parameters), round(operators.total()), round(core))
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """In eval mode, where dropout and stochastic depth are gone; each submodule as it was afterwards."""
-    before = {inner: inner.training for inner in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for inner, training in before.items():
-            inner.training = training
-
-
 def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
     """Multiply-adds by operator, of each module within `module` by its name, of the whole by ``."""
-    with _evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
         analysis.set_op_handle(**HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hiri_search.cost.counts import count
 from hiri_search.cost.latency import Latency, measure
-from hiri_search.language import Peer, parse_network
+from hiri_search.language import Network, Peer, parse_network
 from hiri_search.study.candidates import Candidate, candidates, rows
 from hiri_search.study.config import Study
 from hiri_search.study.errors import StudyError
@@ -184,8 +184,11 @@ def _time_networks(study: Study, ledger: Ledger, watcher: Watcher) -> None:
     if study.latency is None:
         return
     known = {(event["key"], event["side"]) for event in ledger.events if event["event"] == "timed"}
-    once = {(row.network.key, row.side): row for row in reversed(rows(study))}  # a network that stands there twice
-    unknown = {row.name: (row.network, row.side) for at, row in reversed(once.items()) if at not in known}
+    unknown: dict[str, tuple[Network, int]] = {}
+    for row in rows(study):
+        if (row.network.key, row.side) not in known:  # one that stands there twice is timed once
+            known.add((row.network.key, row.side))
+            unknown[row.name] = (row.network, row.side)
     if unknown:
         watcher.say(f"timing inference of {len(unknown)} networks")
     for name, latency in measure(unknown, study.latency, classes=study.counted.classes, say=watcher.say):

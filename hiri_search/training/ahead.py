@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,8 +29,3 @@ def ahead(
                 yield under_way.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def cores() -> int:
-    """Those that this process may use, which in a container or a job may be fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,8 +22,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transf
 from torch.utils.data import Dataset
 
 from hiri_search.training import timm_sets
-from hiri_search.training.ahead import ahead, cores
+from hiri_search.training.ahead import ahead
 from hiri_search.training.cache import Progress, cache_place, make_once, write_array
+from hiri_search.training.device import cores
 from hiri_search.training.drawn import MOTIFS, draw, draw_beside
 from hiri_search.training.job import DataSource
 from hiri_search.training.pictures import DataError, Read, decode, decode_one, open_shelf

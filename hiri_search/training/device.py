@@ -21,5 +21,5 @@ def gpus() -> int:
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
+    """CPU cores this process may use, which in a container or a job may be fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

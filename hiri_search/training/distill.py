@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hiri_search.language import Net, Network, SpecError
 from hiri_search.nets.hiri import HiriVit
+from hiri_search.nets.modes import evaluating
 from hiri_search.training.mixing import Mixing
 
 
@@ -28,20 +26,8 @@ def teacher_map(teacher: HiriVit, images: Tensor) -> Tensor:
     The teacher runs in eval mode and without its last average pool; nothing of it changes, and no gradient
     reaches it.
     """
-    with torch.no_grad(), _evaluating(teacher):
+    with torch.no_grad(), evaluating(teacher):
         return teacher.forward_map(images).float().softmax(-1)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """In eval mode inside; behind it each module is in the mode it came in."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def distilled(targets: Tensor, probabilities: Tensor, mixing: Mixing | None, side: int, alpha: float) -> Tensor:

@@ -25,7 +25,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from hiri_search.training.ahead import ahead, cores
+from hiri_search.training.ahead import ahead
+from hiri_search.training.device import cores
 
 SPLITS = ("train", "val")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
