@@ -1,11 +1,12 @@
-"""A network in another mode for a while."""
+"""A network in another mode for a while, or put back as it was."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -18,3 +19,25 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for inner, training in before.items():
             inner.training = training
+
+
+@contextmanager
+def statistics_held(module: nn.Module) -> Iterator[None]:
+    """BatchNorm's running statistics stay as they are, whatever runs through the network in here, in any mode."""
+    kept = statistics(module)
+    try:
+        yield
+    finally:
+        restore(module, kept)
+
+
+def statistics(module: nn.Module) -> list[Tensor]:
+    """A copy of what a network learns without gradients: its buffers."""
+    return [buffer.clone() for buffer in module.buffers()]
+
+
+@torch.no_grad()
+def restore(module: nn.Module, kept: list[Tensor]) -> None:
+    """Back to what `statistics` gave."""
+    for buffer, before in zip(module.buffers(), kept, strict=True):
+        buffer.copy_(before)

@@ -49,6 +49,7 @@ class Recipe:
     weights: str = ""  # a checkpoint that the training begins with, of any side; empty: random weights
     bf16: bool = True  # autocast, on CUDA only
     compile: bool = False  # by torch.compile; the time that takes is told apart
+    cuda_graphs: bool = False  # with compile, on CUDA: all kernels launched at once; pays for small networks
     checkpointing: bool = False  # each block is computed again for its gradient: less memory, more time
     deterministic: bool = False  # on CUDA bit for bit, and slower; on the CPU it always is
     workers: int = 0  # processes that load pictures for one trial; 0: the trial itself
@@ -63,6 +64,8 @@ class Recipe:
             raise SettingError("warmup_epochs", f"{found}; it must be under epochs={self.epochs}")
         if self.distill_alpha < 1 and not self.ema:
             raise SettingError("distill_alpha", "distill_alpha wants a teacher: the moving average, and ema is 0")
+        if self.cuda_graphs and not self.compile:
+            raise SettingError("cuda_graphs", "cuda_graphs wants a compiled network; write compile: true beside it")
 
 
 Bound = tuple[Callable[[float], bool], str]

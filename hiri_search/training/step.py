@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -12,6 +13,7 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from hiri_search.nets.hiri import HiriVit
+from hiri_search.nets.modes import restore, statistics, statistics_held
 from hiri_search.training.distill import distilled, teacher_map
 from hiri_search.training.mixing import Mixed, mixer
 from hiri_search.training.recipe import Recipe
@@ -25,8 +27,8 @@ class Step:
         self.recipe, self.device = recipe, device
         self.mix = mixer(recipe, classes)
         self.loss = SoftTargetCrossEntropy()
-        # Shapes are fixed: a general program for any batch would be slower.
-        self.forward = torch.compile(model, dynamic=False) if recipe.compile else model
+        self.forward = _compiled(model, recipe) if recipe.compile else model
+        self.fitting = 0  # so many parts have been seen to fit into memory
         self.compile_seconds: float | None = None  # of the first step, where it compiles
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -64,21 +66,37 @@ class Step:
         """Of the whole batch, in as many parts as fit: where one does not, from anew in twice as many."""
         while True:
             state.optimizer.zero_grad(set_to_none=True)
+            # An attempt that ends half-way is to leave nothing behind in BatchNorm.
+            before = None if self.fitting == state.parts else statistics(state.model)
             try:
-                return self._backward(images.chunk(state.parts), targets.chunk(state.parts))
+                loss = self._backward(state.model, images.chunk(state.parts), targets.chunk(state.parts))
             except torch.OutOfMemoryError as error:
                 if state.parts >= len(images) // 2:  # BatchNorm needs two pictures
                     raise TrialFailed(f"two pictures at a time do not fit into memory: {error}") from error
+            else:
+                self.fitting = state.parts
+                return loss
+            if before is not None:
+                restore(state.model, before)
             state.parts *= 2
             torch.cuda.empty_cache()
 
-    def _backward(self, images: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
+    def _backward(self, model: nn.Module, images: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
         """The mean loss; each part counts by its share of the batch."""
         total = torch.zeros((), device=self.device)
         whole = sum(map(len, images))
         for part, wanted in zip(images, targets, strict=True):
+            if self.recipe.cuda_graphs:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self.autocast():
                 loss = self.loss(self.forward(part), wanted) * (len(part) / whole)
-            loss.backward()
+            # Blocks that are computed again see the same pictures again.
+            with statistics_held(model) if self.recipe.checkpointing else nullcontext():
+                loss.backward()
             total += loss.detach()
         return total
+
+
+def _compiled(model: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    """Shapes are fixed: a general program for any batch would be slower."""
+    return torch.compile(model, dynamic=False, mode="reduce-overhead" if recipe.cuda_graphs else None)

@@ -69,8 +69,8 @@ def _epoch(number: int, state: State, step: Step, batches: Batches, drawing: Sou
     loss, peak = _train_epoch(number, state, step, batches, drawing)
     trained = time.perf_counter() - started
     waiting = batches.seconds_waiting
-    top1, top5 = _evaluate(state.model, step, batches)
-    ema1, ema5 = _evaluate(state.ema.module, step, batches) if state.ema else (None, None)
+    top1, top5 = _evaluate(state.model, step, batches, parts=state.parts)
+    ema1, ema5 = _evaluate(state.ema.module, step, batches, parts=state.parts) if state.ema else (None, None)
     return Epoch(
         epoch=number,
         loss=loss,
@@ -105,14 +105,14 @@ def _train_epoch(epoch: int, state: State, step: Step, batches: Batches, drawing
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, step: Step, batches: Batches) -> tuple[float, float]:
-    """Top-1 and top-5 in percent of the whole split."""
+def _evaluate(model: nn.Module, step: Step, batches: Batches, *, parts: int) -> tuple[float, float]:
+    """Top-1 and top-5 in percent of the whole split; what is trained in parts is also looked at in parts."""
     model.eval()
     hits = torch.zeros(2, device=step.device)
     seen = 0
     for images, labels in batches.val():
         with step.autocast():
-            logits = model(images)
+            logits = torch.cat([model(part) for part in images.chunk(parts)])
         hits += _hits(logits, labels)
         seen += len(labels)
     top1, top5 = (100 * hits / seen).tolist()
