@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # All that needs a GPU, once: the tests marked gpu, latencies, and one real study. A step that fails stops no other.
 #
-#   bash benchmarks/gpu_check.sh [check] [tests] [plain] [compiled] [study]      all of them where none is named
+#   bash benchmarks/gpu_check.sh [check] [tests] [plain] [compiled] [speed] [short] [study]      all where none is named
 #
-# Files go to $OUT (results/reference where it is unset), six at most. `check` says which packages are missing; put a
+# Files go to $OUT (results/reference where it is unset), eight at most. `check` says which packages are missing; put a
 # folder with them on PYTHONPATH. Steps that would outlast a limit on one command: name them in commands of their own.
-# Knobs: PYTHON, STUDY, EPOCHS, TRAIN (pictures), BATCHES, DTYPES, and LIMIT (seconds for one step).
+# Knobs: PYTHON, STUDY, EPOCHS, TRAIN (pictures), BATCHES, DTYPES, and LIMIT (seconds for one step). PICTURES, a folder
+# of train/CLASS and val/CLASS, is what `speed` and `short` train on.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-results/reference}
@@ -14,6 +15,7 @@ study=${STUDY:-studies/block_mix.yaml}
 epochs=${EPOCHS:-3}
 train=${TRAIN:-1500}
 limit=${LIMIT:-540}
+pictures=${PICTURES:-}
 read -ra batches <<<"${BATCHES:-1 64}"
 read -ra dtypes <<<"${DTYPES:-fp32 tf32 bf16}"
 mkdir -p "$out"
@@ -33,6 +35,7 @@ NEEDED = {
     "latencies": ("torch", "torchvision", "timm"),
     "the study": ("pydantic", "pydantic_core", "pyyaml", "optuna", "pandas", "tabulate", "matplotlib", "pillow",
                   "typer", "rich"),
+    "speed and short": ("scipy", "pyyaml", "pillow"),
     "the study without --serial": ("ray",),
 }
 
@@ -73,6 +76,24 @@ compiled() {
         --ways compiled --networks norms --csv "$out/latency_compiled.csv"
 }
 
+# S itself at the paper's side: our loop, timm's with all cores, and the step alone; plain, then compiled.
+speed() {
+    [ -d "$pictures" ] || { echo "PICTURES=$pictures is no folder" && return 1; }
+    local way
+    for way in "" "--compile" "--compile --cuda-graphs"; do
+        # shellcheck disable=SC2086  # two words
+        "$python" benchmarks/train_speed.py "$pictures" --width 1 --side 448 --batch 64 --workers "$(nproc)" --epochs 2 \
+            $way || return 1
+    done | tee "$out/train_speed.md" || return 1
+    "$python" benchmarks/cache.py --source "folder:$pictures" --side 448 --workers "$(nproc)" | tee "$out/cache.md"
+}
+
+short() {
+    [ -d "$pictures" ] || { echo "PICTURES=$pictures is no folder" && return 1; }
+    "$python" benchmarks/short_training.py --pictures "$pictures" --width 1 --side 448 --workers "$(nproc)" \
+        --set lr=5e-4 | tee "$out/short_training.md"
+}
+
 study() {
     local results
     results=$(mktemp -d)/study
@@ -102,11 +123,11 @@ if [ "${1:-}" = --step ]; then
     exit
 fi
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(check tests plain compiled study)
+[ ${#wanted[@]} -gt 0 ] || wanted=(check tests plain compiled speed short study)
 for name in "${wanted[@]}"; do
     case $name in
-    check | tests | plain | compiled | study) ;;
-    *) echo "$name is no step; choose from check, tests, plain, compiled, study" >&2 && exit 2 ;;
+    check | tests | plain | compiled | speed | short | study) ;;
+    *) echo "$name is no step; choose from check, tests, plain, compiled, speed, short, study" >&2 && exit 2 ;;
     esac
 done
 : >"$summary"

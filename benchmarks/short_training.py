@@ -1,4 +1,4 @@
-"""What a short training comes to: ours by studies/recipes/short.yaml beside a plainly written timm loop, paired by seed.
+"""What a short training comes to: ours by studies/recipes/short.yaml beside a plain timm loop, paired by seed.
 
 python benchmarks/short_training.py --help
 """

@@ -20,6 +20,7 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
+from hiri_search.cost.counts import count
 from hiri_search.language import parse_network
 from hiri_search.nets.models import paper_net
 from hiri_search.nets.networks import build
@@ -113,6 +114,18 @@ def _step(
     return loss
 
 
+def peak_macs_per_second(device: torch.device, *, bf16: bool) -> float:
+    """What the device does on large square matrices: measured here, for the peak that is printed is seldom reached."""
+    size, dtype = (8192, torch.bfloat16 if bf16 else torch.float32) if device.type == "cuda" else (1024, torch.float32)
+    a, b = (torch.rand(size, size, device=device, dtype=dtype) for _ in range(2))
+    taken = []
+    for _ in range(10):
+        started = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for the device
+        taken.append(time.perf_counter() - started)
+    return size**3 / min(taken)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -123,6 +136,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3, help="of each loop, behind one that is not counted")
     parser.add_argument("--width", type=int, default=4, help="HIRI-ViT-S with its widths and depths over this")
     parser.add_argument("--workers", type=int, default=0, help="of timm's loader; ours uses none")
+    parser.add_argument("--compile", action="store_true", help="our step, the ceiling's too")
+    parser.add_argument("--cuda-graphs", action="store_true", help="with --compile")
     return parser.parse_args()
 
 
@@ -132,7 +147,14 @@ def main() -> None:
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_num_threads(1)
     # One exponential average costs both loops alike, so none is kept; erasing as the paper's recipe has it.
-    recipe = Recipe(epochs=given.epochs + 1, batch=given.batch, erasing=0.25, ema=0.0)
+    recipe = Recipe(
+        epochs=given.epochs + 1,
+        batch=given.batch,
+        erasing=0.25,
+        ema=0.0,
+        compile=given.compile,
+        cuda_graphs=given.cuda_graphs,
+    )
     spec = paper_net("hirivit_small").shrunk(width=given.width, depth=given.width).full
     data = DataSource(f"folder:{given.folder}")
     job = Job(spec, given.side, None, 0, recipe, data)
@@ -148,12 +170,18 @@ def main() -> None:
         }
         # All loops take turns, epoch by epoch, so that a machine that grows busier slows all of them alike.
         epochs = [{name: next(loop) for name, loop in loops.items()} for _ in range(given.epochs + 1)]
-    print("| loop | first epoch, images/s | later, images/s | of the ceiling | waiting |\n|-|-:|-:|-:|-:|")
+    # A backward pass is twice a forward one: 3 times the multiply-adds of inference for each picture.
+    peak = peak_macs_per_second(device, bf16=recipe.bf16 and cuda)
+    step_macs = 3 * count(parse_network(spec), given.side, classes=classes).core_macs
+    print(f"{device.type}: {2e-12 * peak:.2f} TFLOP/s on square matrices; FLOP utilisation is of that")
+    print("| loop | first epoch, images/s | later, images/s | of the ceiling | waiting | FLOP utilisation |")
+    print("|-|-:|-:|-:|-:|-:|")
     for name in loops:
         later = [epoch[name] for epoch in epochs[1:]]
         ratio = median(e[name].images_per_second / e["ceiling: the step alone"].images_per_second for e in epochs[1:])
         speed, waiting = median(e.images_per_second for e in later), median(e.waiting for e in later)
-        print(f"| {name} | {epochs[0][name].images_per_second:.1f} | {speed:.1f} | {ratio:.3f} | {waiting:.1%} |")
+        shares = f"{ratio:.3f} | {waiting:.1%} | {speed * step_macs / peak:.1%}"
+        print(f"| {name} | {epochs[0][name].images_per_second:.1f} | {speed:.1f} | {shares} |")
 
 
 if __name__ == "__main__":
