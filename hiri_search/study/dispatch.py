@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from hiri_search.study.task import Event, Feed, Task, work
+from hiri_search.study.task import Event, Feed, Later, Task, work
 
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
@@ -43,7 +43,7 @@ class Slots:
 class _Here:
     """A feed that stays in this process: Tune pickles all that it is given, and never reads it again."""
 
-    def __init__(self, feed: Feed | None = None, tasks: Iterator[Task] = iter(())) -> None:  # noqa: B008
+    def __init__(self, feed: Feed | None = None, tasks: Iterator[Task | Later] = iter(())) -> None:  # noqa: B008
         self.feed, self.tasks = feed, tasks
 
     def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
@@ -57,13 +57,14 @@ class _Here:
 def serial(feed: Feed) -> None:
     """One trial after the other, in this process."""
     while task := feed.next():
+        assert isinstance(task, Task), "nothing is at work that could be waited for"
         work(task, feed.heard)
 
 
 def ray_tune(feed: Feed, slots: Slots, log: Path) -> None:
     """Trials side by side on this machine through Ray Tune; what Ray prints goes to `log`."""
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
-    tasks = iter(feed.next, None)
+    tasks = cast("Iterator[Task | Later]", iter(feed.next, None))
     first = next(tasks, None)
     if first is None:
         return  # all is done: no need to start Ray
@@ -121,6 +122,8 @@ def _searcher(here: _Here) -> Searcher:
     class FeedSearcher(Searcher):  # type: ignore[misc]
         def suggest(self, trial_id: str) -> Any:
             task = next(here.tasks, None)
+            if isinstance(task, Later):
+                return None  # Tune's word for it
             return Searcher.FINISHED if task is None else {"task": task}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
 from hiri_search.training.data import Prepared
-from hiri_search.training.job import Job
+from hiri_search.training.job import Epoch, Job
 from hiri_search.training.trial import train
 
 Event = dict[str, Any]
@@ -23,27 +24,38 @@ class Task:
     job: Job
     prepared: Prepared
     checkpoint: Path
+    until: int | None = None  # the epoch behind which it pauses; None: trained to the end
+
+
+class Later(Enum):
+    """What is next depends on trials that are at work."""
+
+    LATER = "later"
 
 
 class Feed(Protocol):
     """Gives out tasks and hears of them; lives in the process that holds the ledger."""
 
-    def next(self) -> Task | None:
-        """The next task; None when all have been given out."""
+    def next(self) -> Task | Later | None:
+        """The next task; None when all have been given out. Never `LATER` where no task is at work."""
 
     def heard(self, event: Event) -> None:
         """An epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
 
 
 def work(task: Task, tell: Callable[[Event], None]) -> None:
-    """Train, telling of each epoch and of the end, good or bad."""
+    """Train, telling of each epoch and of the end, good or bad, or of the pause."""
 
     def say(event: str, **facts: Any) -> None:
         tell({"event": event, "trial": task.trial, **facts})
 
+    def report(epoch: Epoch) -> None:
+        say("epoch", **asdict(epoch))
+
     try:
-        curve = train(task.job, task.prepared, task.checkpoint, report=lambda epoch: say("epoch", **asdict(epoch)))
+        curve = train(task.job, task.prepared, task.checkpoint, until=task.until, report=report)
     except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
         say("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc(limit=-4))
     else:
-        say("finished", curve=[asdict(epoch) for epoch in curve])
+        done = len(curve) == task.job.recipe.epochs
+        say("finished" if done else "paused", curve=[asdict(epoch) for epoch in curve])

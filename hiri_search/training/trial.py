@@ -26,9 +26,16 @@ CURVE = "curve.csv"  # beside the checkpoint
 
 
 def train(
-    job: Job, prepared: Prepared, checkpoint: Path, *, report: Callable[[Epoch], None] = lambda epoch: None
+    job: Job,
+    prepared: Prepared,
+    checkpoint: Path,
+    *,
+    until: int | None = None,
+    report: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
     """Train to the end, from the checkpoint if there is one; `report` hears of each epoch once it is safe.
+
+    With `until`, only to the end of that epoch: called again, it goes on from there as if it had not stopped.
 
     Gone on with, it tells of the epochs before again, and trains only the others.
 
@@ -44,7 +51,7 @@ def train(
         for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
             report(epoch)
     step = Step(job.recipe, len(prepared.classes), device, state.model)
-    for number in range(len(state.curve) + 1, job.recipe.epochs + 1):
+    for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
         state.curve.append(_epoch(number, state, step, batches, sources(job.seed, number)))
         state.save(checkpoint)
         _write_curve(state.curve, checkpoint.with_name(CURVE))

@@ -80,6 +80,13 @@ def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: Prepared, tm
     assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "whole.pt"))
 
 
+def test_paused_behind_an_epoch_it_goes_on_as_if_it_had_not_been(prepared: Prepared, tmp_path: Path):
+    lengths = [len(train(JOB, prepared, tmp_path / "last.pt", until=epoch)) for epoch in (1, 2)]
+    assert lengths == [1, 2]
+    whole = train(JOB, prepared, tmp_path / "whole.pt")
+    assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(whole)
+
+
 def test_a_finished_training_is_not_trained_again(prepared: Prepared, tmp_path: Path):
     curve = train(JOB, prepared, tmp_path / "last.pt")
     written = (tmp_path / "last.pt").stat().st_mtime_ns
