@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from hiri_search.training.pictures import DataError
 
 VARIABLE = "HIRI_SEARCH_CACHE"
+MEMORY = "contents"
 ROOM = 0.95  # share of the free disk that may be taken
 PROGRESS_SECONDS = 5.0
 
@@ -28,8 +30,8 @@ Say = Callable[[str], None]
 def cache_place(home: Path) -> Path:
     """The folder for decoded pictures: $HIRI_SEARCH_CACHE, or the user's cache, or `home` where that is not writable.
 
-    Shared by all studies of a user. Nothing in it is ever removed by us; each of its folders holds one source at one
-    side, may be deleted whenever no study runs, and is made again when it is wanted.
+    Shared by all studies of a user. Nothing in it is ever removed by us; each of its folders holds some pictures at one
+    side, may be deleted whenever no study runs, and is made again when it is wanted. So may what is `remembered`.
     """
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE]).expanduser()
@@ -40,6 +42,24 @@ def cache_place(home: Path) -> Path:
     except OSError:
         return home
     return place if os.access(place, os.W_OK) else home
+
+
+def remembered(place: Path, seen: str, find: Callable[[], str]) -> str:
+    """The digest that `find` takes long for, kept in a small file of `place` under that of what was seen before.
+
+    A file that is not whole is as good as none; one that cannot be written is done without.
+    """
+    file = place / MEMORY / seen[:16]
+    with suppress(OSError):
+        if known := re.fullmatch(f"{seen} ([0-9a-f]{{64}})\n", file.read_text(errors="replace")):
+            return known[1]
+    found = find()
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        unfinished.write_text(f"{seen} {found}\n")
+        unfinished.replace(file)
+    return found
 
 
 def make_once(folder: Path, bytes_needed: int, make: Callable[[Path], None], say: Say) -> None:
@@ -122,10 +142,10 @@ def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 class Progress:
-    """Says how far a work of many pieces is, at most every few seconds."""
+    """Says how many pictures are done, at most every few seconds."""
 
-    def __init__(self, total: int, say: Say, *, every: float = PROGRESS_SECONDS) -> None:
-        self.total, self.say, self.every = total, say, every
+    def __init__(self, total: int, say: Say, *, done: str = "prepared", every: float = PROGRESS_SECONDS) -> None:
+        self.total, self.say, self.done, self.every = total, say, done, every
         self.count, self.began = 0, time.monotonic()
         self.said = self.began
 
@@ -135,4 +155,4 @@ class Progress:
         if now - self.said >= self.every and self.count < self.total:
             self.said = now
             left = (now - self.began) / self.count * (self.total - self.count)
-            self.say(f"{self.count:,} of {self.total:,} pictures prepared, about {left:,.0f} s left")
+            self.say(f"{self.count:,} of {self.total:,} pictures {self.done}, about {left:,.0f} s left")

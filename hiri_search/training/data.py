@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +18,16 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transf
 from torch.utils.data import Dataset
 
 from hiri_search.training import timm_sets
-from hiri_search.training.ahead import ahead
-from hiri_search.training.cache import Progress, cache_place, make_once, write_array
-from hiri_search.training.device import cores
-from hiri_search.training.drawn import MOTIFS, draw, draw_beside
+from hiri_search.training.cache import Progress, Say, cache_place, make_once, write_array
 from hiri_search.training.job import DataSource
-from hiri_search.training.pictures import DataError, Read, decode, decode_one, open_shelf
+from hiri_search.training.pictures import DataError
 from hiri_search.training.policies import mended
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.supplies import Drawn, Made, Photos, Supply
 
 SPLITS = ("train", "val")
 VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, as timm has it
 MARGIN = 1.25  # decoded pictures are larger than the net's side, so that crops keep their detail
-DRAWN_CLASSES = 8
-DRAWN_COUNTS = {"train": 1500, "val": 400}
-DRAWN_CHUNK = 256  # pictures that one process draws at a time, in half a second at side 96
 CACHES = ("auto", "gpu", "disk", "none")  # where decoded pictures are kept while training
 FORMAT = 2  # of what is kept: another number where the same source would give other bytes
 ABOUT = "about.json"
@@ -46,30 +37,12 @@ ABOUT = "about.json"
 class Prepared:
     """Pictures ready for trainings at one side, and what they are."""
 
-    folder: Path  # named by the content; not there where nothing is kept
+    folder: Path  # named by the content; where nothing is kept, not there, and named by what a glance shows
     classes: tuple[str, ...]
     train: int  # pictures
     val: int
     skipped: tuple[str, ...] = ()  # unreadable pictures left out
     cache: str = "auto"  # one of CACHES
-
-
-# A picture (S, S, 3), or None where it is unreadable and left out; its label; its name.
-Made = tuple[NDArray[np.uint8] | None, int, str]
-
-
-class Supply(Protocol):
-    """Pictures that can be made or decoded, as squares of any side."""
-
-    classes: tuple[str, ...]
-    counts: dict[str, int]  # pictures of each split, those that turn out unreadable among them
-    content: str  # what decides the pictures: changes when they do
-
-    def pictures(self, split: str, stored: int) -> Iterator[Made]:
-        """All of `train` or `val`, in order, `stored` pixels wide."""
-
-    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
-        """One of them, the same bytes, and its label."""
 
 
 def prepare(
@@ -80,36 +53,40 @@ def prepare(
     classes: int | None = None,
     batch: int = 1,
     cache: str = "auto",
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Prepared:
     """Decode everything once, before anything is trained, and leave it for all trials of all studies.
 
-    It lies in `cache_place(home)`, in a folder named by what decides its bytes: the source's path, the names, sizes
-    and times of its files, the classes, the choice, the side. `classes` takes the first so many of the data's, None
-    all of them. With `cache` none, and from timm, nothing is kept: pictures are decoded whenever they are used.
+    It lies in `cache_place(home)`, in a folder named by what decides its bytes: those of the chosen pictures, their
+    order and labels, the classes, the side. A copy of the data, or an archive of it, has the same; files are read for
+    that once, and again when their path, names, sizes or times have changed. `classes` takes the first so many of the
+    data's, None all of them.
+
+    With `cache` none, and from timm, nothing is kept: pictures are decoded whenever they are used. `folder` is then a
+    name only, made of the path, names, sizes and times, so that nothing is read before the training: a copy counts as
+    other pictures, and bytes changed behind the same size and time are not seen.
+
     Raises DataError, naming the file or folder, for whatever would stop a training later: fewer training pictures
     than `batch`, for one.
     """
     if cache not in CACHES:
         raise DataError(f"cache: {cache} is not known; write {', '.join(CACHES)}")
+    place = cache_place(home)
     if data.kind == "timm":
-        names, counts = timm_sets.look(data, classes)
+        names, counts, seen = timm_sets.look(data, classes)
         _demand_batch(counts["train"], batch)
-        return Prepared(home, names, counts["train"], counts["val"], cache=cache)
+        return Prepared(place / _key(side, names, counts, seen), names, counts["train"], counts["val"], cache=cache)
     supply = open_supply(data, classes)
-    _demand_batch(supply.counts["train"], batch)  # before the decoding, which may take minutes
-    folder = cache_place(home) / _key(supply, side)
+    _demand_batch(supply.counts["train"], batch)  # before anything is read, which may take minutes
     if cache == "none":
         _demand_readable(data)
+        folder = place / _key(side, supply.classes, supply.counts, supply.glance())
         return Prepared(folder, supply.classes, supply.counts["train"], supply.counts["val"], cache=cache)
-    if not folder.exists():
-        say(f"preparing the pictures of {data.source} for side {side}")
-    total = sum(supply.counts.values())
-    fill = partial(_fill, supply, stored_side(side), Progress(total, say))
-    make_once(folder, total * stored_side(side) ** 2 * 3, fill, say)
+    folder = _keep(supply, data, side, place, say)
     about = json.loads((folder / ABOUT).read_text())
     _demand_batch(about["train"], batch)
-    return Prepared(folder, supply.classes, about["train"], about["val"], tuple(about["skipped"]), cache)
+    skipped = tuple(supply.name(split, index) for split, index in about["skipped"])
+    return Prepared(folder, supply.classes, about["train"], about["val"], skipped, cache)
 
 
 def open_supply(data: DataSource, classes: int | None) -> Supply:
@@ -132,96 +109,56 @@ def _demand_readable(data: DataSource) -> None:
         raise DataError("data.skip_corrupt: what is unreadable is found by decoding all; with cache: none leave it out")
 
 
-def _key(supply: Supply, side: int) -> str:
-    """The same for the same pictures: a changed file or setting gives another folder."""
-    what = f"{FORMAT} {stored_side(side)} {supply.classes} {supply.counts} {supply.content}"
-    return hashlib.sha256(what.encode()).hexdigest()[:12]
+def _key(side: int, classes: tuple[str, ...], counts: dict[str, int], what: str) -> str:
+    """The same for the same pictures."""
+    whole = f"{FORMAT} {stored_side(side)} {classes} {counts} {what}"
+    return hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def _keep(supply: Supply, data: DataSource, side: int, place: Path, say: Say) -> Path:
+    """The folder with all pictures decoded, filled now or found."""
+    seen = supply.glance()
+    folder = place / _key(side, supply.classes, supply.counts, supply.content(seen, place, say))
+    if not folder.exists():
+        say(f"preparing the pictures of {data.source} for side {side}")
+    total = sum(supply.counts.values())
+
+    def fill(unfinished: Path) -> None:
+        _fill(supply, stored_side(side), Progress(total, say), unfinished)
+        if supply.glance() != seen:  # the folder's name would be that of others
+            raise DataError(f"{data.source} was changed while it was read; run again when its pictures are in place")
+
+    make_once(folder, total * stored_side(side) ** 2 * 3, fill, say)
+    return folder
 
 
 def _fill(supply: Supply, stored: int, progress: Progress, folder: Path) -> None:
     about: dict[str, Any] = {}
-    skipped: list[str] = []
+    skipped: list[tuple[str, int]] = []  # by split and index: names are not of the content
     for split in SPLITS:
         labels: list[int] = []
+        left_out: list[int] = []
         # Odd EXIF blocks and palettes are not the study's business. Set here: filters are not of one thread alone.
         with warnings.catch_warnings(action="ignore"):
-            kept = _kept(supply.pictures(split, stored), labels, skipped, progress)
+            kept = _kept(supply.pictures(split, stored), labels, left_out, progress)
             shape = (supply.counts[split], stored, stored, 3)
             about[split] = write_array(folder / f"{split}_images.npy", kept, shape)
         np.save(folder / f"{split}_labels.npy", np.array(labels, np.int64))
+        skipped += [(split, index) for index in left_out]
     (folder / ABOUT).write_text(json.dumps(about | {"skipped": skipped}))
 
 
 def _kept(
-    made: Iterable[Made], labels: list[int], skipped: list[str], progress: Progress
+    made: Iterable[Made], labels: list[int], left_out: list[int], progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
-    """The pictures that are kept; their labels and the names of the others are added to the lists."""
-    for image, label, name in made:
+    """The pictures that are kept; their labels and the indices of the others are added to the lists."""
+    for index, (image, label) in enumerate(made):
         progress.step()
         if image is None:
-            skipped.append(name)
+            left_out.append(index)
         else:
             labels.append(label)
             yield image
-
-
-class Drawn:
-    """Pictures made from a seed: the default, without a download."""
-
-    def __init__(self, data: DataSource, classes: int | None) -> None:
-        if (classes or 0) > len(MOTIFS):
-            raise DataError(f"proxy.classes={classes}: drawn pictures have at most {len(MOTIFS)} classes; write fewer")
-        self.classes = tuple(f"class {index}" for index in range(classes or DRAWN_CLASSES))
-        self.counts = {split: getattr(data, split) or DRAWN_COUNTS[split] for split in SPLITS}
-        self.content = f"drawn {data.seed}"
-        # Each split has a seed of its own, so that changing the size of one leaves the other's pictures alone.
-        self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}
-
-    def pictures(self, split: str, stored: int) -> Iterator[Made]:
-        count, drawing = self.counts[split], partial(self._draw, split, stored)
-        alone = count <= DRAWN_CHUNK  # then another process would begin later than this one ends
-        chunks = [(first, min(DRAWN_CHUNK, count - first)) for first in range(0, count, DRAWN_CHUNK)]
-        drawn = map(drawing, chunks) if alone else ahead(partial(drawing, beside=True), chunks, threads=cores())
-        for index, image in enumerate(chain.from_iterable(drawn)):
-            yield image, index % len(self.classes), f"picture {index}"
-
-    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
-        return self._draw(split, stored, (index, 1))[0], index % len(self.classes)
-
-    def _draw(self, split: str, stored: int, chunk: tuple[int, int], *, beside: bool = False) -> NDArray[np.uint8]:
-        first, count = chunk
-        do = draw_beside if beside else draw
-        return do(count, classes=len(self.classes), side=stored, seed=self.seeds[split], first=first)[0]
-
-
-class Photos:
-    """Pictures of the user's, in a folder or an archive."""
-
-    def __init__(self, data: DataSource, classes: int | None) -> None:
-        path = Path(data.path).expanduser()
-        self.shelf = open_shelf(path, classes=classes)
-        self.picked = {split: self.shelf.pick(split, getattr(data, split), seed=data.seed) for split in SPLITS}
-        self.skip_corrupt = data.skip_corrupt
-        self.classes = self.shelf.classes
-        self.counts = {split: len(entries) for split, entries in self.picked.items()}
-        self.content = f"{path.resolve()} {data.seed} {data.skip_corrupt} {self.shelf.fingerprint}"
-        self._read: Read | None = None
-
-    def pictures(self, split: str, stored: int) -> Iterator[Made]:
-        for entry, image in decode(self.shelf, self.picked[split], stored, skip_corrupt=self.skip_corrupt):
-            yield image, entry.label, entry.name
-
-    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
-        entry = self.picked[split][index]
-        return decode_one(self.shelf, self._reader(), entry, stored), entry.label
-
-    def _reader(self) -> Read:
-        """Opened at the first use, in the process that uses it, and as long as this object lives."""
-        if self._read is None:
-            stack = ExitStack()
-            self._read = stack.enter_context(self.shelf.reading())
-            weakref.finalize(self, stack.close)
-        return self._read
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import struct
 import tarfile
@@ -30,6 +29,7 @@ from hiri_search.training.device import cores
 
 SPLITS = ("train", "val")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+APP1, START_OF_SCAN = b"\xe1", b"\xda"  # of the segments of a JPEG
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
 # What broken files and archives make the standard library raise.
 UNREADABLE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -57,7 +57,6 @@ class Shelf:
     path: Path
     entries: dict[str, tuple[Entry, ...]]
     classes: tuple[str, ...]
-    fingerprint: str  # changes when a file does
     reading: Callable[[], AbstractContextManager[Read]]
 
     def pick(self, split: str, count: int | None, *, seed: int) -> Sequence[Entry]:
@@ -84,7 +83,7 @@ def open_shelf(path: Path, *, classes: int | None = None) -> Shelf:
         split: tuple(Entry(name, label) for label, one in enumerate(known) for name in found[split][one])
         for split in found
     }
-    return Shelf(path, entries, tuple(known), _fingerprint(path, names), reading)
+    return Shelf(path, entries, tuple(known), reading)
 
 
 def _list_names(path: Path) -> tuple[list[str], Callable[[], AbstractContextManager[Read]]]:
@@ -159,10 +158,11 @@ def _check_layout(path: Path, found: dict[str, dict[str, list[str]]]) -> None:
                 raise DataError(f"{path}: class {name!r} has no picture in {split}/; add some or remove the class")
 
 
-def _fingerprint(path: Path, names: Sequence[str]) -> str:
-    files = [path / name for name in names if not name.endswith("/")] if path.is_dir() else [path]
-    lines = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files]
-    return hashlib.sha256("\n".join([*names, *lines]).encode()).hexdigest()
+def encoded(shelf: Shelf, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes | str]]:
+    """The files of pictures, or why one cannot be read: one after the other, as archives want it."""
+    with shelf.reading() as read:
+        for entry in entries:
+            yield entry, _read(read, entry)
 
 
 def decode(
@@ -173,15 +173,13 @@ def decode(
     Only a few are in memory at once. DataError where one is unreadable and not to be left out, or where all are.
     """
     readable = False
-    # Read one after the other, as archives want it; decoded and resized beside each other, without Python's lock.
-    with shelf.reading() as read:
-        encoded = ((entry, _read(read, entry)) for entry in entries)
-        for entry, image in ahead(partial(_decode_entry, side=side), encoded, threads=cores()):
-            if isinstance(image, str):
-                _complain(f"{shelf.path}: {entry.name}", image, skip_corrupt)
-            else:
-                readable = True
-            yield entry, None if isinstance(image, str) else image
+    # Decoded and resized beside each other, without Python's lock.
+    for entry, image in ahead(partial(_decode_entry, side=side), encoded(shelf, entries), threads=cores()):
+        if isinstance(image, str):
+            _complain(f"{shelf.path}: {entry.name}", image, skip_corrupt)
+        else:
+            readable = True
+        yield entry, None if isinstance(image, str) else image
     if not readable:
         raise DataError(f"{shelf.path}: none of the {len(entries)} pictures can be read, {entries[0].name} among them")
 
@@ -203,8 +201,8 @@ def _read(read: Read, entry: Entry) -> bytes | str:
         return str(error)
 
 
-def _decode_entry(encoded: tuple[Entry, bytes | str], side: int) -> tuple[Entry, NDArray[np.uint8] | str]:
-    entry, data = encoded
+def _decode_entry(found: tuple[Entry, bytes | str], side: int) -> tuple[Entry, NDArray[np.uint8] | str]:
+    entry, data = found
     return entry, _decode_one(data, side)
 
 
@@ -259,7 +257,18 @@ def _jpeg_decoder() -> Callable[[bytes], Tensor]:
         decode_jpeg = import_module("torchcodec.decoders").decode_jpeg
     except (ImportError, AttributeError, OSError, RuntimeError):  # not there, or not of this torch
         return _by_pillow
-    return partial(decode_jpeg, mode="RGB")
+    return lambda data: decode_jpeg(_without_exif(data), mode="RGB")
+
+
+def _without_exif(data: bytes) -> bytes:
+    """A JPEG without its APP1 segments: torchcodec turns a picture as EXIF asks, and Pillow and timm never do."""
+    kept, begin = [data[:2]], 2
+    while data[begin : begin + 1] == b"\xff" and data[begin + 1 : begin + 2] not in (START_OF_SCAN, b"\xff"):
+        end = begin + 2 + int.from_bytes(data[begin + 2 : begin + 4])
+        if data[begin + 1 : begin + 2] != APP1:
+            kept.append(data[begin:end])
+        begin = end
+    return b"".join([*kept, data[begin:]])
 
 
 def _by_pillow(data: bytes) -> Tensor:

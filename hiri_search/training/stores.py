@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hiri_search.training.ahead import ahead
-from hiri_search.training.data import Fresh, Prepared, Supply
+from hiri_search.training.data import Fresh, Prepared
 from hiri_search.training.pictures import DataError
+from hiri_search.training.supplies import Supply
 
 RESIDENT_SHARE = 0.25  # of the device's free memory that pictures may take by themselves
 AHEAD = 2  # batches gathered before they are asked for
@@ -101,9 +102,15 @@ def load(dataset: Dataset[Any], batches: Sequence[list[Any]], workers: int) -> I
     )
 
 
-def demand_gpu(device: torch.device) -> None:
-    if device.type != "cuda":
+def check_gpus(cache: str, gpus: int) -> None:
+    """DataError where pictures should lie on a GPU, and the machines of a study's trials have none."""
+    if cache == "gpu" and not gpus:
         raise DataError("cache: gpu wants a CUDA device, and there is none; write auto or disk")
+
+
+def demand_gpu(device: torch.device) -> None:
+    """Where a trial runs, which may be another machine than the study's."""
+    check_gpus("gpu", gpus=device.type == "cuda")
 
 
 def fits_gpu(prepared: Prepared, stored: int, device: torch.device) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 from timm.data import create_dataset
 from torch.utils.data import Dataset, IterableDataset, Subset
 
+from hiri_search.training.content import glance
 from hiri_search.training.job import DataSource
 from hiri_search.training.pictures import DataError, open_shelf
 
@@ -21,11 +22,18 @@ WANTED = "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or a name as timm
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
-def look(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The names of the classes, and how many pictures each split has; DataError for what cannot be trained on."""
+def look(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int], str]:
+    """The names of the classes, how many pictures each split has, and what a glance shows of their files.
+
+    DataError for what cannot be trained on. Of a set that timm knows by name no files are seen.
+    """
     folder = _folder(data)
-    names = open_shelf(folder, classes=classes).classes if folder else _named_classes(data, classes)
-    return names, {split: _length(data, split, open_timm(data, split, names)) for split in SPLITS}
+    if folder:
+        shelf = open_shelf(folder, classes=classes)
+        names, seen = shelf.classes, glance(shelf, shelf.entries)
+    else:
+        names, seen = _named_classes(data, classes), data.source
+    return names, {split: _length(data, split, open_timm(data, split, names)) for split in SPLITS}, seen
 
 
 def open_timm(data: DataSource, split: str, classes: Sequence[str], transform: Transform | None = None) -> Dataset[Any]:

@@ -7,17 +7,21 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hiri_search.training.ahead import ahead
-from hiri_search.training.cache import Progress, cache_place, make_once, write_array
-from hiri_search.training.data import DRAWN_CHUNK, Drawn, Prepared, prepare
+from hiri_search.training.cache import MEMORY, Progress, cache_place, make_once, remembered, write_array
+from hiri_search.training.data import Prepared, prepare
 from hiri_search.training.drawn import draw, draw_beside
 from hiri_search.training.job import DataSource
 from hiri_search.training.pictures import DataError
+from hiri_search.training.stores import check_gpus
+from hiri_search.training.supplies import DRAWN_CHUNK, Drawn
 
 
 def _quiet(text: str) -> None:
@@ -156,25 +160,72 @@ def test_what_decides_the_pictures_names_their_folder(tmp_path: Path):
 
 
 def test_the_same_relative_path_of_another_place_is_another_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from PIL import Image
-
     found: list[Prepared] = []
-    for place in ("a", "b"):
-        for file in ("train/x/0.png", "train/y/0.png", "val/x/0.png", "val/y/0.png"):
+    for place, colour in (("a", "red"), ("b", "tan")):  # of one size and time
+        for file in ("train/x/0.bmp", "train/y/0.bmp", "val/x/0.bmp", "val/y/0.bmp"):
             path = tmp_path / place / "pictures" / file
             path.parent.mkdir(parents=True)
-            Image.new("RGB", (8, 8)).save(path)
+            Image.new("RGB", (8, 8), colour).save(path)
             os.utime(path, ns=(1, 1))
         monkeypatch.chdir(tmp_path / place)
         found.append(prepare(DataSource("folder:pictures"), 16, tmp_path))
     assert found[0].folder != found[1].folder
 
 
-def test_with_no_cache_nothing_is_kept_and_the_name_is_the_same(tmp_path: Path):
-    data = DataSource("drawn", train=6, val=3)
-    none = prepare(data, 16, tmp_path, cache="none")
-    assert not none.folder.exists()
-    assert prepare(data, 16, tmp_path).folder == none.folder
+# ---- remembered
+
+
+SEEN, FOUND = "5e" * 32, "f0" * 32
+
+
+def test_what_was_found_is_remembered_for_what_was_seen(tmp_path: Path):
+    assert remembered(tmp_path, SEEN, lambda: FOUND) == FOUND
+    assert remembered(tmp_path, SEEN, _never) == FOUND
+    assert remembered(tmp_path, SEEN[:-1] + "0", lambda: "other") == "other", "the same file, and another answer in it"
+    assert [path.name for path in (tmp_path / MEMORY).iterdir()] == [SEEN[:16]]
+
+
+def _never() -> str:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "text", ["", SEEN, f"{SEEN} {FOUND[:9]}\n", f"{SEEN} {FOUND}", f"{FOUND} {FOUND}\n", "\0\udcff"]
+)
+def test_a_broken_memory_is_none_and_is_mended(tmp_path: Path, text: str):
+    (tmp_path / MEMORY).mkdir()
+    (tmp_path / MEMORY / SEEN[:16]).write_text(text, errors="surrogateescape")
+    assert remembered(tmp_path, SEEN, lambda: FOUND) == FOUND
+    assert remembered(tmp_path, SEEN, _never) == FOUND
+
+
+def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path: Path):
+    (tmp_path / MEMORY).touch()
+    assert [remembered(tmp_path, SEEN, lambda: FOUND) for _ in range(2)] == [FOUND, FOUND]
+
+
+REMEMBER = f"""
+import sys
+from pathlib import Path
+from hiri_search.training.cache import remembered
+
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(300):
+    assert remembered(Path(sys.argv[1]), f"{{number:016}}" + "5e" * 24, lambda: "{FOUND}") == "{FOUND}"
+"""
+
+
+def test_processes_that_remember_the_same_do_not_disturb_each_other(tmp_path: Path):
+    command = [sys.executable, "-c", REMEMBER, str(tmp_path)]
+    start = partial(subprocess.Popen, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with start() as one, start() as other:
+        assert [process.stdout.readline() for process in (one, other)] == ["ready\n"] * 2
+        for process in (one, other):
+            process.stdin.write("go\n")
+            process.stdin.flush()
+    assert (one.returncode, other.returncode) == (0, 0)
+    assert [file.read_text().split()[1] for file in (tmp_path / MEMORY).iterdir()] == [FOUND] * 300
 
 
 @pytest.mark.parametrize(
@@ -187,6 +238,17 @@ def test_with_no_cache_nothing_is_kept_and_the_name_is_the_same(tmp_path: Path):
 def test_caches_that_cannot_be(data: DataSource, cache: str, wanted: str, tmp_path: Path):
     with pytest.raises(DataError, match=wanted):
         prepare(data, 16, tmp_path, cache=cache)
+
+
+@pytest.mark.parametrize("cache", ["auto", "disk", "none"])
+def test_other_caches_need_no_gpu(cache: str):
+    check_gpus(cache, gpus=0)
+
+
+def test_a_cache_on_gpus_is_refused_where_there_are_none():
+    check_gpus("gpu", gpus=1)
+    with pytest.raises(DataError, match="cache: gpu wants a CUDA device, and there is none; write auto or disk"):
+        check_gpus("gpu", gpus=0)
 
 
 # ---- side by side
@@ -204,8 +266,8 @@ def test_many_drawn_pictures_come_in_order():
     drawn = Drawn(DataSource("drawn", train=count), 4)
     images, labels = draw(count, classes=4, side=16, seed=0)
     made = list(drawn.pictures("train", 16))
-    assert np.array_equal(np.stack([image for image, _, _ in made]), images)
-    assert [label for _, label, _ in made] == labels.tolist()
+    assert np.array_equal(np.stack([image for image, _ in made]), images)
+    assert [label for _, label in made] == labels.tolist()
 
 
 def test_work_ahead_comes_in_order_and_not_all_at_once():

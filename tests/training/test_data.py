@@ -1,7 +1,9 @@
 """Pictures of the user's: the same from a folder, an archive or through timm, decoded once, and complained about."""
 
 import os
+import shutil
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import DataLoader, Dataset
 
-from hiri_search.training import timm_sets
+from hiri_search.training import supplies, timm_sets
+from hiri_search.training.cache import MEMORY
 from hiri_search.training.data import Prepared, check_augmentation, open_split, prepare
 from hiri_search.training.job import DataSource
-from hiri_search.training.pictures import DataError, _by_pillow, _decode_one, _jpeg_decoder, open_shelf, squared
+from hiri_search.training.pictures import (
+    DataError,
+    _by_pillow,
+    _decode_one,
+    _jpeg_decoder,
+    _without_exif,
+    decode,
+    open_shelf,
+    squared,
+)
 from hiri_search.training.recipe import Recipe
 
 SIDE = 16
@@ -99,10 +111,9 @@ PACKED: dict[str, tuple[Callable[[Path, Path, str], Path], str, str]] = {
 
 @pytest.mark.parametrize(("pack", "name", "inside"), PACKED.values(), ids=PACKED)
 def test_the_same_pictures_give_the_same_arrays(pack, name: str, inside: str, pictures: Path, tmp_path: Path):
-    plain = _prepare(pictures, tmp_path / "home")
-    packed = _prepare(pack(pictures, tmp_path / name, inside), tmp_path / "home")
-    assert packed.classes == plain.classes
-    assert packed.folder != plain.folder
+    plain = _prepare(pictures, tmp_path / "a")
+    packed = _prepare(pack(pictures, tmp_path / name, inside), tmp_path / "b")
+    assert (packed.classes, packed.folder.name) == (plain.classes, plain.folder.name)
     for one, other in zip(_arrays(plain).values(), _arrays(packed).values(), strict=True):
         assert np.array_equal(one, other)
 
@@ -162,11 +173,39 @@ def test_a_photograph_is_what_pillow_makes_of_it_whichever_decoder_is_faster(siz
     assert apart.mean() < 3, "the crop may begin half a pixel beside Pillow's"
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photograph_is_not_turned_whichever_decoder_is_faster(turn: int, tmp_path: Path):
+    image, exif = Image.effect_noise((61, 47), 50).convert("RGB"), Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    image.save(tmp_path / "plain.jpg")
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    plain, turned = (_decode_one((tmp_path / name).read_bytes(), STORED) for name in ("plain.jpg", "turned.jpg"))
+    assert np.array_equal(plain, turned)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\xff"])
+def test_a_photograph_with_broken_exif_is_a_photograph(exif: bytes, tmp_path: Path):
+    Image.new("RGB", (30, 30), (200, 100, 50)).save(tmp_path / "x.jpg", exif=exif)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's
+        assert _decode_one((tmp_path / "x.jpg").read_bytes(), STORED).std(axis=(0, 1)).max() < 2
+
+
 def test_torchcodec_decodes_the_same_pixels_where_it_is_installed(tmp_path: Path):
     pytest.importorskip("torchcodec")
     Image.effect_noise((61, 47), 50).convert("RGB").save(tmp_path / "x.jpg")
     data = (tmp_path / "x.jpg").read_bytes()
+    assert _jpeg_decoder() is not _by_pillow
     assert torch.equal(_jpeg_decoder()(data), _by_pillow(data))
+
+
+EXIF = b"\xff\xe1\0\x08Exif\0\0"
+SCAN = b"\xff\xda\0\x04..\xff\xe1\0\x03x"  # from here on bytes mean something else
+
+
+@pytest.mark.parametrize("segments", [b"", b"\xff\xe0\0\x04ab", b"\xff\xe0\0\x04ab\xff\xe2\0\x03c"])
+@pytest.mark.parametrize("rest", [SCAN, b"", b"\xff", b"\xff\xff", b"no segment"])
+def test_exif_is_cut_out_of_a_photograph(segments: bytes, rest: bytes):
+    assert _without_exif(b"\xff\xd8" + EXIF + segments + EXIF + rest) == b"\xff\xd8" + segments + rest
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
@@ -199,6 +238,21 @@ def test_unreadable_pictures_are_left_out_by_name_where_that_is_wanted(pictures:
     assert (prepared.train, prepared.val, list(prepared.skipped)) == (10, 5, spoilt)
     assert _arrays(prepared)["train_labels"].tolist() == [0] * 3 + [1] * 4 + [2] * 3
     assert _prepare(pictures, tmp_path / "home", skip_corrupt=True) == prepared, "known without decoding again"
+
+
+def test_what_was_left_out_elsewhere_is_not_passed_over_in_silence(pictures: Path, tmp_path: Path):
+    _spoil(pictures)
+    _prepare(pictures, tmp_path / "home", skip_corrupt=True)
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        _prepare(pictures, tmp_path / "home")
+
+
+def test_pictures_left_out_of_a_copy_have_the_names_of_the_copy(pictures: Path, tmp_path: Path):
+    spoilt = _spoil(pictures)
+    first = _prepare(pictures, tmp_path / "home", skip_corrupt=True)
+    second = _prepare(_deeper(pictures, tmp_path / "x", "top"), tmp_path / "home", skip_corrupt=True)
+    assert second.folder == first.folder
+    assert second.skipped == tuple(f"top/{name}" for name in spoilt)
 
 
 def test_an_unreadable_picture_is_named_and_nothing_is_left_behind(pictures: Path, tmp_path: Path):
@@ -234,19 +288,114 @@ def test_a_spoilt_member_of_a_zip_is_an_unreadable_picture(pictures: Path, tmp_p
 # ---- decoded once
 
 
-def test_prepared_pictures_are_used_again_until_a_file_changes(pictures: Path, tmp_path: Path):
-    def prepared() -> tuple[Path, list[str]]:
-        said: list[str] = []
-        data = DataSource(f"folder:{pictures}")
-        return _prepare_in(tmp_path / "home", data, say=said.append).folder, said
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The pictures of folders that were read."""
+    files: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: [files.append(path), read_bytes(path)][1])
+    return files
 
-    (first, said), (second, silent) = prepared(), prepared()
-    assert (first == second, len(said), silent) == (True, 1, [])
+
+def _told(path: Path, place: Path, **keys: object) -> tuple[Path, int]:
+    """The folder of pictures, and how often a preparation was said to begin."""
+    said: list[str] = []
+    return _prepare_in(place, DataSource(f"folder:{path}", **keys), say=said.append).folder, len(said)  # type: ignore[arg-type]
+
+
+def test_prepared_pictures_are_used_again_and_not_read(pictures: Path, tmp_path: Path, read: list[Path]):
+    first, said = _told(pictures, tmp_path / "home")
+    assert (said, len(read)) == (1, 2 * 18), "for the digest, and for the decoding"
+    read.clear()
+    assert (_told(pictures, tmp_path / "home"), read) == ((first, 0), [])
+
+
+def test_another_side_or_choice_of_classes_reads_only_what_it_must(pictures: Path, tmp_path: Path, read: list[Path]):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "home"))
+        small, large = (prepare(DataSource(f"folder:{pictures}"), side, tmp_path) for side in (SIDE, 2 * SIDE))
+    assert (small.folder != large.folder, len(read)) == (True, 18 + 2 * 18)
+    read.clear()
+    _prepare(pictures, tmp_path / "home", train=5, val=1)
+    assert len(read) == 2 * 6
+
+
+def test_a_copy_elsewhere_with_other_times_is_the_same_pictures(pictures: Path, tmp_path: Path, read: list[Path]):
+    first, _ = _told(pictures, tmp_path / "home")
+    copy = Path(shutil.copytree(pictures, tmp_path / "node/copy", copy_function=shutil.copyfile))
+    os.utime(copy / "train/ant/0.png", ns=(1, 1))
+    read.clear()
+    assert _told(copy, tmp_path / "home") == (first, 0)
+    assert len(read) == 18, "for the digest, and not decoded again"
+    assert _told(copy, tmp_path / "elsewhere") == (tmp_path / "elsewhere" / first.name, 1)
+
+
+def test_a_file_touched_or_renamed_in_its_order_is_the_same_picture(pictures: Path, tmp_path: Path):
+    first, _ = _told(pictures, tmp_path / "home")
     os.utime(pictures / "train/ant/0.png", ns=(1, 1))
-    third, said = prepared()
-    assert (third != first, len(said)) == (True, 1)
-    (pictures / "train/ant/0.png").rename(pictures / "train/ant/9.png")
-    assert prepared()[0] not in (first, third)
+    (pictures / "train/ant/3.png").rename(pictures / "train/ant/4.png")
+    assert _told(pictures, tmp_path / "home") == (first, 0)
+
+
+def _byte(pictures: Path) -> None:
+    file = pictures / "train/ant/0.png"
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")  # the last of the checksum behind the last block
+    os.utime(file, ns=(1, 1))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a byte": _byte,
+    "the order": lambda pictures: (pictures / "train/ant/0.png").rename(pictures / "train/ant/9.png"),
+    "a label": lambda pictures: (pictures / "train/ant/3.png").rename(pictures / "train/bee/-.png"),
+    "the name of a class": lambda pictures: [(pictures / s / "ant").rename(pictures / s / "ape") for s in COUNTS],
+    "one fewer": lambda pictures: (pictures / "val/cow/1.png").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_other_pictures_have_another_folder(change: Callable[[Path], object], pictures: Path, tmp_path: Path):
+    first, _ = _told(pictures, tmp_path / "home")
+    change(pictures)
+    assert _told(pictures, tmp_path / "home")[0] != first
+
+
+def test_a_byte_changed_behind_size_and_time_is_found_when_the_files_are_read(pictures: Path, tmp_path: Path):
+    first, _ = _told(pictures, tmp_path / "home")
+    before = (pictures / "train/ant/0.png").stat()
+    _byte(pictures)
+    os.utime(pictures / "train/ant/0.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert _told(pictures, tmp_path / "home")[0] == first
+    shutil.rmtree(tmp_path / "home" / MEMORY)
+    assert _told(pictures, tmp_path / "home")[0] != first
+
+
+@TIMM_LEAKS
+@pytest.mark.parametrize(("kind", "cache"), [("folder", "none"), ("timm", "auto")])
+def test_where_nothing_is_kept_a_glance_tells_of_changes(
+    kind: str, cache: str, pictures: Path, tmp_path: Path, read: list[Path]
+):
+    def folder() -> Path:
+        return _prepare_in(tmp_path / "home", DataSource(f"{kind}:{pictures}"), cache=cache).folder
+
+    first = folder()
+    assert folder() == first
+    (pictures / "train/ant/0.png").touch()
+    assert folder() != first
+    assert read == []
+    assert not (tmp_path / "home").exists()
+
+
+def test_pictures_that_change_while_they_are_read_are_not_kept(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def meanwhile(*given: object, **keys: object) -> object:
+        _byte(pictures)
+        return decode(*given, **keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supplies, "decode", meanwhile)
+    with pytest.raises(DataError, match=f"folder:{pictures} was changed while it was read; run again"):
+        _prepare(pictures, tmp_path / "home")
+    assert not list((tmp_path / "home").glob("*/about.json"))
 
 
 def test_a_preparation_that_was_killed_is_begun_anew(pictures: Path, tmp_path: Path):
@@ -271,7 +420,7 @@ def test_too_little_room_is_said_before_any_is_decoded(pictures: Path, tmp_path:
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     with pytest.raises(DataError, match=r"need 0\.00 GB .* has 0\.00 GB free .* take fewer with data\.train"):
         _prepare(pictures, tmp_path / "home")
-    assert not (tmp_path / "home").exists()
+    assert [file.name for file in (tmp_path / "home").iterdir()] == [MEMORY]
 
 
 # ---- as a training sees them
