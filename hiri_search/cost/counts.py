@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -81,11 +82,11 @@ def count_parts(network: Network, side: int, *, classes: int = 1000) -> dict[str
     """
     if isinstance(network, Peer):
         return dict(_peer_parts(network, side, classes))
-    return {p.name: _piece_cost(p.piece, p.side) * p.times for p in place(network, side, classes=classes)}
+    return {p.name: piece_cost(p.piece, p.side) * p.times for p in place(network, side, classes=classes)}
 
 
 @cache
-def _piece_cost(piece: Piece, side: int) -> Cost:
+def piece_cost(piece: Piece, side: int) -> Cost:
     return count_module(piece.build(), (piece.channels, side, side))
 
 
@@ -128,7 +129,7 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
 
 def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
     """Multiply-adds by operator, of each module within `module` by its name, of the whole by ``."""
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad(), _one_thread():
         analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
         analysis.set_op_handle(**HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
@@ -137,6 +138,17 @@ def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[s
     if unknown:
         raise CountError(f"nobody has said how to count {', '.join(sorted(unknown))}; write a handle for it")
     return operators
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Counting passes many small modules: on a busy machine several threads wait for each other, ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _sizes(value: Any) -> list[int]:
