@@ -177,7 +177,7 @@ def dashboard(
     """Export a results folder for the Optuna dashboard."""
     from hiri_search.study.config import Study
     from hiri_search.study.ledger import read_events, trials
-    from hiri_search.study.search import export
+    from hiri_search.study.optuna_study import export
 
     events = read_events(results)
     study = Study.model_validate(_about(events, results)["file"])

@@ -15,10 +15,11 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "fvcore": ("cost.counts",),
     "pydantic": ("study.config", "study.reading"),
     "yaml": ("study.yaml_file",),
-    "optuna": ("study.search",),
+    "optuna": ("study.optuna_study",),
     "ray": ("study.dispatch",),
     "pandas": ("report",),
     "matplotlib": ("report",),
+    "scipy": ("report",),
     "typer": ("cli",),
     "rich": ("console",),
 }

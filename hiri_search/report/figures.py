@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hiri_search.report.paper import published
+from hiri_search.report.search import volume_table
 from hiri_search.report.tables import Results, front, network_table
 
 # Okabe and Ito's colours: told apart by colour-blind readers; markers tell the rest.
@@ -30,6 +31,7 @@ AXES = {
     "gflops": "GFLOPs (multiply-adds)",
     "params_m": "Parameters (M)",
     "ms": "Inference (ms per image)",
+    "trials": "Finished trials",
 }
 COSTS = ("gflops", "params_m", "ms")  # the panels of Figure 6
 
@@ -122,6 +124,17 @@ def pareto(results: Results) -> Figure:
         _draw_networks(axes, networks, cost)
     panels[0].set_ylabel("Top-1 of the short training (%)")
     _legend(figure, panels)
+    return figure
+
+
+def hypervolume_over_trials(results: Results) -> Figure:
+    """How much of what a search found in the end it had found when."""
+    table = volume_table(results)
+    figure = _figure(5.5, 3.6)
+    axes = figure.subplots()
+    axes.plot(table["trials"], 100 * table["share"], color=COLOURS[0], drawstyle="steps-post")
+    axes.set_ylabel("Dominated hypervolume (% of the last)")
+    _finish(axes, "trials", missing="" if len(table) else "no trial has finished")
     return figure
 
 

@@ -24,6 +24,16 @@ class Results:
     counted: Sequence[Mapping[str, Any]] = ()  # the networks of an ablation, trained or not, with their costs
     timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
 
+    @property
+    def first_look(self) -> list[Mapping[str, Any]]:
+        """The trials of the study's own recipe."""
+        return [row for row in self.trials if row.get("confirms") is None]
+
+    @property
+    def second_look(self) -> list[Mapping[str, Any]]:
+        """The longer trials of a search's best networks."""
+        return [row for row in self.trials if row.get("confirms") is not None]
+
 
 def trial_table(results: Results) -> pd.DataFrame:
     """One line for each trial; the curve is top-1 by epoch, separated by spaces."""
@@ -42,9 +52,9 @@ def network_table(results: Results) -> pd.DataFrame:
     Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `ms` is the
     measured inference of one image.
     """
-    known = pd.DataFrame([*results.counted, *results.trials], columns=NETWORK_COLUMNS)
+    known = pd.DataFrame([*results.counted, *results.first_look], columns=NETWORK_COLUMNS)
     networks = known.drop_duplicates("name").set_index("name")
-    trials = pd.DataFrame(list(results.trials), columns=["name", "state", "top1"])
+    trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
     states = trials.groupby("name")["state"]
     scores = trials[trials["state"] == "finished"].astype({"top1": float}).groupby("name")["top1"]
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}

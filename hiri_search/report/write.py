@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hiri_search.report.figures import beside, comparison, pareto, save
+from hiri_search.report.figures import beside, comparison, hypervolume_over_trials, pareto, save
 from hiri_search.report.formats import csv, markdown
+from hiri_search.report.search import believed, confirmed_table, proxy_table
 from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
 
 
@@ -17,9 +18,25 @@ def write(results: Results, folder: Path) -> list[Path]:
     paths = [_csv(trial_table(results), folder / "trials.csv"), *_table(results, folder)]
     if results.timed:
         paths.append(_csv(inference_table(results), folder / "inference.csv"))
-    for stem, draw in (("pareto", pareto), (beside(results.about["table"]).stem, comparison)):
+    pictures = {"pareto": pareto, beside(results.about["table"]).stem: comparison}
+    if results.about["file"].get("space"):
+        paths += _search(results, folder)
+        pictures |= {"hypervolume": hypervolume_over_trials}
+    for stem, draw in pictures.items():
         paths.append(folder / f"{stem}.png")
         save(draw(results), paths[-1])
+    return paths
+
+
+def _search(results: Results, folder: Path) -> list[Path]:
+    """What only a search has: its networks looked at again, and what proxies would have said."""
+    confirmed, proxies = confirmed_table(results), proxy_table(results)
+    paths = []
+    if len(confirmed):
+        text = f"# {results.about['title'] or 'Confirmed'}\n\n{believed(confirmed)}\n\n{markdown(confirmed)}"
+        paths += [_csv(confirmed, folder / "confirmed.csv"), _text(text, folder / "confirmed.md")]
+    if len(proxies):
+        paths.append(_csv(proxies, folder / "proxies.csv"))
     return paths
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from random import Random
 
-from hiri_search.language import Net, Network, Peer, Space, SpecError, parse, parse_network, uniform
+from hiri_search.language import Net, Network, Peer, Space, SpecError, parse, parse_network
 from hiri_search.study.config import Proxy, Row, Study
+from hiri_search.study.unseen import Walkable, covering
 from hiri_search.training.recipe import Recipe
-
-GIVE_UP_AFTER = 1000  # draws in a row that gave no network but old ones: the space is all but used up
 
 
 @dataclass(frozen=True)
@@ -81,22 +78,20 @@ def stand_in(network: Network, proxy: Proxy) -> Network:
     return network if isinstance(network, Peer) else network.shrunk(width=proxy.width, depth=proxy.depth)
 
 
-def candidates(study: Study) -> Iterator[Candidate]:
-    """The networks of a study in the order they are trained; the same at every start. Misfit as for `rows`.
-
-    An ablation's rows; a grid, the first networks of the space's listing; random, networks each as likely as
-    any other, none twice.
-    """
-    if study.space is None:
-        yield from (row for row in rows(study) if row.trained)
-        return
-    walk = {"grid": _listed, "random": _drawn}[study.search.sampler]
-    for net, decisions in islice(walk(space_of(study), study.search.seed), study.search.networks):
-        yield _found(study, net, decisions)
+def probes(study: Study, space: Walkable) -> Iterator[Candidate]:
+    """Networks that take every option of a space once: where one of them does not fit, nothing is begun. Misfit."""
+    return (found(study, net, decisions) for net, decisions in covering(space))
 
 
-def _found(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
-    """One network of a space."""
+def trainings(study: Study) -> set[tuple[int, Recipe]]:
+    """The sides that networks are trained at, and the recipes."""
+    if study.space is not None:
+        return {(study.proxy.side, study.recipe)}
+    return {(row.trained_side, row.recipe) for row in rows(study) if row.trained}
+
+
+def found(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
+    """One network of a space. Misfit."""
     counted, proxy = study.counted, study.proxy
     with naming(("counted", "side"), ("space",)):
         _check_side(net, counted.side)
@@ -120,22 +115,3 @@ def _scaled(side: int, study: Study) -> int:
         ratio = f"{side} * {study.proxy.side} / {study.counted.side}"
         raise SpecError(f"the side to train at would be {ratio}, no whole number; write it as stand_in_side")
     return scaled
-
-
-Walk = Iterator[tuple[Net, dict[str, int]]]
-
-
-def _listed(space: Space, seed: int) -> Walk:
-    return space.walks()
-
-
-def _drawn(space: Space, seed: int) -> Walk:
-    seen: set[str] = set()
-    misses = 0
-    rng = Random(seed)
-    while misses < GIVE_UP_AFTER and len(seen) < space.size:
-        net, decisions = space.recorded(uniform(rng))
-        misses = misses + 1 if net.key in seen else 0
-        if net.key not in seen:
-            seen.add(net.key)
-            yield net, decisions

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from hiri_search.cost.band import Band, read_band
 from hiri_search.cost.setting import Setting
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
+
+SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
+ObjectiveName = Literal["top1", "gmacs", "mparams", "ms_per_image", "memory"]
+ProxyName = Literal["synflow", "naswot", "zen"]
 
 MOST_SEEDS = 100  # more are meant as one seed: `seeds: 2024`
 
@@ -64,12 +70,56 @@ class Proxy(_Strict):
     classes: int | None = Field(None, ge=2)  # the first so many of the data's; None: all
 
 
+class Halving(_Strict):
+    """Short trainings of many networks of a search, longer ones of those that are worth it."""
+
+    epochs: tuple[int, ...] = Field(min_length=1)  # the rungs: behind each of these epochs a trial pauses
+    keep: float = Field(1 / 3, gt=0, lt=1)  # share of those that came to a rung that goes on from it
+    brackets: int = Field(1, ge=1)  # in turn trials begin with the first rung, the second, ...; Hyperband has them all
+
+    @model_validator(mode="after")
+    def _rising(self) -> Halving:
+        if list(self.epochs) != sorted({epoch for epoch in self.epochs if epoch > 0}):
+            raise SettingError("epochs", f"epochs={list(self.epochs)}: rungs rise; write them so, such as [2, 6]")
+        if self.brackets > len(self.epochs) + 1:
+            raise SettingError("brackets", f"brackets={self.brackets} is more than one for each rung and one without")
+        return self
+
+
+class Confirm(_Strict):
+    """A second look at the best networks of a search: longer, and with several seeds."""
+
+    top: int = Field(5, ge=1)  # networks: the front's, those that lie most alone first, then those behind it
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0, 1, 2)
+    epochs: str = "x4"  # so many times those of the search, or a number
+
+    def epochs_for(self, epochs: int) -> int:
+        """Of the second look, where the first had so many."""
+        return epochs * int(self.epochs[1:]) if self.epochs.startswith("x") else int(self.epochs)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Confirm:
+        if not re.fullmatch(r"x?[1-9]\d*", self.epochs, re.ASCII):
+            raise SettingError("epochs", f"epochs={self.epochs!r} is not known; write x4 for four times, or a number")
+        return self
+
+
 class Search(_Strict):
     """How networks are taken from a space."""
 
-    sampler: Literal["grid", "random"] = "random"
-    networks: int = Field(20, ge=1)
+    sampler: SamplerName = "surrogate"
+    objectives: tuple[ObjectiveName, ...] = Field(("top1", "gmacs"), min_length=1)  # two or more: a front of these
+    networks: int = Field(20, ge=1)  # that are asked for, each once
     seed: int = 0
+    halving: Halving | None = None  # None: every network is trained to the end
+    proxies: tuple[ProxyName, ...] = ()  # scores without a training, beside the others; nothing is chosen by them
+    reuse: tuple[str, ...] = ()  # results folders of other studies: what was trained there is not trained again
+
+    @model_validator(mode="after")
+    def _once(self) -> Search:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise SettingError("objectives", "objectives: one stands there twice; write each once")
+        return self
 
 
 class Study(_Strict):
@@ -80,7 +130,9 @@ class Study(_Strict):
     let: dict[str, str] = {}
     nets: dict[str, Annotated[Row, BeforeValidator(_as_mapping("spec"))]] | None = None
     space: str | None = None
+    within: dict[str, str] = {}  # the budget that networks of a search keep: {gmacs: 4.5..5.5, mparams: ..36}
     search: Search = Search()
+    confirm: Confirm | None = None  # None: no second look
     counted: Counted = Counted()
     proxy: Proxy = Proxy()
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
@@ -97,6 +149,7 @@ class Study(_Strict):
             raise SettingError("nets", "nets: holds no network; write `name: spec` lines under it")
         if self.nets is not None and not any(row.train for row in self.nets.values()):
             raise SettingError("nets", "nets: no row is trained; leave `train: false` out of one at least")
+        self._check_search()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise SettingError(
                 "seeds", "seeds: one stands there twice, or none; write a number of them, or a list without repeats"
@@ -105,6 +158,28 @@ class Study(_Strict):
             found = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
             raise SettingError("recipe.batch", f"{found}; make the batch smaller or take more pictures")
         return self
+
+    def _check_search(self) -> None:
+        if self.within:
+            read_band(self.within)
+        for name in ("within", "confirm"):
+            if self.space is None and getattr(self, name):
+                raise SettingError(name, f"{name}: has a meaning beside space: alone; remove it, or write a space")
+        halving = self.search.halving
+        if halving and halving.epochs[-1] >= self.recipe.epochs:
+            found = f"search.halving.epochs={list(halving.epochs)}"
+            raise SettingError(
+                "search.halving.epochs", f"{found}: the last rung must be under recipe.epochs={self.recipe.epochs}"
+            )
+        if halving and len(self.seeds) > 1:
+            raise SettingError("seeds", "seeds: with search.halving one is enough; confirm: has seeds of its own")
+        if self.confirm and self.confirm.epochs_for(self.recipe.epochs) < self.recipe.epochs:
+            raise SettingError("confirm.epochs", f"confirm.epochs={self.confirm.epochs} is less than recipe.epochs")
+
+    @property
+    def band(self) -> Band | None:
+        """What networks of a search may cost; None: anything."""
+        return read_band(self.within) if self.within else None
 
 
 class SpaceFile(_Strict):

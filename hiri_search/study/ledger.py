@@ -15,6 +15,7 @@ from hiri_search.study.errors import StudyError
 
 LEDGER, LOCK = "ledger.jsonl", "ledger.lock"
 VERSION = 1
+ENDED = ("finished", "failed", "stopped")
 
 Event = dict[str, Any]  # one line: {"event": "asked" | "epoch" | "finished" | ..., ...}
 
@@ -25,8 +26,10 @@ class Trial:
 
     number: int
     asked: Event  # name, key, spec, params, macs, core_macs, seed, ...: what it is
-    state: str = "unfinished"  # | finished | failed
+    state: str = "unfinished"  # | finished | failed | paused on a rung | stopped there for good
+    rung: int = 0  # the last one that it went on from: so many epochs
     reason: str = ""  # of failing
+    source: str = ""  # where its curve is from, if it was not trained: `trial 3`, or that of another results folder
     curve: list[dict[str, Any]] = field(default_factory=list)  # by epoch
 
     def apply(self, event: Event) -> None:
@@ -37,11 +40,27 @@ class Trial:
                 # An epoch that is told again takes the place of the first telling.
                 self.curve = [*self.curve[: event["epoch"] - 1], facts]
             case "finished":
-                self.state, self.curve = "finished", event["curve"]
+                self.state, self.curve, self.source = "finished", event["curve"], event.get("source", "")
             case "failed":
                 self.state, self.reason = "failed", event["reason"]
             case "retried":
                 self.state, self.reason = "unfinished", ""
+            case "paused":
+                self.state, self.curve = "paused", event["curve"]
+            case "promoted":
+                self.state, self.rung = "unfinished", len(self.curve)
+            case "stopped":
+                self.state, self.reason = "stopped", event.get("reason", "")
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in ENDED
+
+    @property
+    def is_second_look(self) -> bool:
+        """Whether it trains longer what another trial has trained before."""
+        return "confirms" in self.asked
 
     def row(self) -> dict[str, Any]:
         """Flat, for tables."""
@@ -49,13 +68,15 @@ class Trial:
         scores = {name: last.get(name) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")}
         facts = {name: value for name, value in self.asked.items() if name not in ("event", "trial", "decisions")}
         # Ledgers of an earlier version do not tell all of it.
-        sums = {name: sum(epoch.get(name, 0.0) for epoch in self.curve) for name in ("seconds", "seconds_waiting")}
+        spent = [] if self.source else self.curve
+        sums = {name: sum(epoch.get(name, 0.0) for epoch in spent) for name in ("seconds", "seconds_waiting")}
         ends = {name: last.get(name) for name in ("images_per_second", "parts", "peak_memory_bytes")}
         return {
             "trial": self.number,
             **facts,
             "state": self.state,
             "reason": self.reason,
+            "source": self.source,
             "epochs": len(self.curve),
             **scores,
             **sums,

@@ -9,14 +9,17 @@ from hiri_search.language import parse_network
 from hiri_search.study.candidates import space_of
 from hiri_search.study.config import Row, Study
 
-SHOWN_ONLY = {"title", "table", "let", "latency", "cache"}  # what no digit depends on, or is said again below
+# What no digit depends on, or is said again below.
+WORDS = ("title", "table", "let", "latency", "cache", "nets", "space", "confirm")  # a second look adds trials alone
+SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 
 
 def meaning(study: Study) -> dict[str, Any]:
     """The meaning of a study in plain values."""
-    plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"nets", "space"})
     if study.space is not None:
+        plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": {"reuse", "proxies"}})
         return plain | {"space": str(space_of(study))}
+    plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": True})
     nets = {name: _meant(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}
 

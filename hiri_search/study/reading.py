@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from hiri_search.cost.band import BandError
 from hiri_search.cost.setting import LatencyError, Setting
 from hiri_search.language import Peer, Space, SpecError, parse
-from hiri_search.study.candidates import Candidate, Misfit, candidates, naming, rows
+from hiri_search.study.candidates import Candidate, Misfit, naming, probes, rows, space_of
 from hiri_search.study.config import Row, SpaceFile, Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.yaml_file import Key, Tree, parse_value, read_yaml
@@ -220,7 +221,9 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
     if kind == "missing":
         return key, f"{dotted(key)} is missing; write it"
-    if isinstance(cause := context.get("error"), SettingError | LatencyError):
+    if isinstance(cause := context.get("error"), BandError):
+        return ("within", cause.name), f"within.{cause}"
+    if isinstance(cause, SettingError | LatencyError):
         return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
     wanted = WANTED.get(kind.split("_")[0])
     if wanted is None:
@@ -269,7 +272,7 @@ def _check_networks(study: Study, places: Places) -> None:
     if study.space is not None:
         _parsed(parse, study.space, study.let, ("space",), places)
     try:
-        for found in rows(study) if study.space is None else candidates(study):
+        for found in rows(study) if study.space is None else probes(study, space_of(study)):
             _check_known(found)
     except Misfit as error:
         place = places.find(error.key) or places(error.around)

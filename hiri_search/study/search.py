@@ -1,105 +1,183 @@
-"""Which network next: ask and tell, on an Optuna study that is rebuilt from the ledger at every start."""
+"""Which network next: ask and tell, rebuilt from the ledger at every start."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-
-from hiri_search.study.candidates import Candidate, candidates, space_of
+from hiri_search.language import Net
+from hiri_search.study.candidates import Candidate, Misfit, found, rows, space_of
 from hiri_search.study.config import Study
+from hiri_search.study.evolution import Evolution
 from hiri_search.study.ledger import Trial
+from hiri_search.study.objectives import counted_at, losses
+from hiri_search.study.sampler import Costs, GridSampler, Proposal, RandomSampler, Sampler
+from hiri_search.study.surrogate import Surrogate
+from hiri_search.study.unseen import Decisions, Unseen, Walkable
 
-OBJECTIVES = ["top1", "gmacs"]
-DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-STATES = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL, "unfinished": TrialState.RUNNING}
-
-
-def _new_study(**where: Any) -> optuna.Study:
-    """An empty Optuna study; it says nothing of itself."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    made = optuna.create_study(directions=DIRECTIONS, **where)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        made.set_metric_names(OBJECTIVES)
-    return made
+Asked = tuple[int, Candidate, int]  # the number of a new trial, its network and its seed
+MOST_MISFITS = 100  # in a row: hardly any network of the space fits
+ENDED = ("finished", "stopped", "failed")
+PassOver = Callable[[int, Decisions, str], None]
 
 
-class Search:
-    """The asking side of a study. Trials are numbered here as in the ledger."""
+class Asking(Protocol):
+    """The asking side of a study. Trials are numbered as in the ledger."""
 
-    def __init__(self, study: Study, past: Sequence[Trial]) -> None:
-        self.space = None if study.space is None else space_of(study)
-        self.names = tuple(study.nets or ())
-        self.optuna = _new_study()
-        self.optuna.add_trials([self._frozen(trial) for trial in past])
-        asked = {(trial.asked["name"], trial.asked["seed"]) for trial in past}
-        self._left = (
-            (candidate, seed)
-            for candidate in candidates(study)
-            for seed in study.seeds
-            if (candidate.name, seed) not in asked
-        )
-
-    def ask(self) -> tuple[int, Candidate, int] | None:
-        """The number of a new trial, its network and its seed; None when there is no more to ask."""
-        candidate, seed = next(self._left, (None, 0))
-        if candidate is None:
-            return None
-        distributions, params = self._choices(candidate.decisions)
-        self.optuna.enqueue_trial(params)
-        return self.optuna.ask(distributions).number, candidate, seed
+    def ask(self) -> Asked | None:
+        """What to train next; None when there is no more to ask."""
 
     def tell(self, trial: Trial) -> None:
         """What a trial has come to."""
-        if self.optuna.trials[trial.number].state == TrialState.RUNNING:
-            self.optuna.tell(trial.number, _values(trial), state=STATES[trial.state])
-
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        distributions, params = self._choices(trial.asked["decisions"])
-        return optuna.create_trial(
-            state=STATES[trial.state],
-            params=params,
-            distributions=distributions,
-            values=_values(trial),
-            intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
-            user_attrs={name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")},
-        )
-
-    def _choices(self, decisions: Mapping[str, int]) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
-        """Optuna's distributions of the decisions made, and what was chosen: numbers by rank, words by name."""
-        if self.space is None:
-            return {"net": CategoricalDistribution(self.names)}, {"net": self.names[decisions["net"]]}
-        distributions: dict[str, BaseDistribution] = {}
-        params: dict[str, Any] = {}
-
-        def choose(name: str, options: tuple[int | str, ...], sizes: tuple[int, ...]) -> int:
-            index = decisions[name]
-            words = isinstance(options[0], str)
-            distributions[name] = CategoricalDistribution(options) if words else IntDistribution(0, len(options) - 1)
-            params[name] = options[index] if words else index
-            return index
-
-        self.space.decide(choose)
-        return distributions, params
 
 
-def _values(trial: Trial) -> list[float] | None:
-    """By `OBJECTIVES`."""
-    return [trial.curve[-1]["top1"], trial.asked["macs"] / 1e9] if trial.state == "finished" else None
+class Listing:
+    """The networks of an ablation in the order of its file, each with all its seeds."""
+
+    def __init__(self, study: Study, past: Sequence[Trial]) -> None:
+        asked = {(trial.asked["name"], trial.asked["seed"]) for trial in past}
+        pairs = ((row, seed) for row in rows(study) if row.trained for seed in study.seeds)
+        left = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
+        self._left: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(left, len(past)))
+
+    def ask(self) -> Asked | None:
+        return next(self._left, None)
+
+    def tell(self, trial: Trial) -> None:
+        """Nothing depends on it."""
 
 
-def export(study: Study, past: Sequence[Trial], path: Path, *, name: str) -> None:
-    """The study as an Optuna journal, made anew: what `optuna-dashboard PATH` opens."""
-    path.unlink(missing_ok=True)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    made = _new_study(study_name=name, storage=storage)
-    made.add_trials(Search(study, past).optuna.trials)
+@dataclass
+class _Entry:
+    """A network of a search, and what its trials came to by seed."""
+
+    candidate: Candidate
+    trials: dict[int, Trial] = field(default_factory=dict)
+
+    def proposal(self, seeds: Sequence[int], objectives: Sequence[str]) -> Proposal:
+        """Known once all its seeds are in: then it is worth their mean."""
+        net, decisions = self.candidate.network, self.candidate.decisions
+        assert isinstance(net, Net)
+        ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.state in ENDED]
+        if len(ended) < len(seeds):
+            return Proposal(net, decisions)
+        states = {trial.state for trial in ended}
+        means = losses(ended, objectives) if states == {"finished"} else None
+        if means is not None:
+            return Proposal(net, decisions, "finished", means)
+        return Proposal(net, decisions, "stopped" if "stopped" in states and "failed" not in states else "failed")
+
+
+class Search:
+    """Networks taken from a space one by one, by what is known of those before."""
+
+    def __init__(
+        self,
+        study: Study,
+        past: Sequence[Trial],
+        *,
+        space: Walkable | None = None,
+        costs: Costs | None = None,
+        passed: Iterable[Mapping[str, Any]] = (),
+        pass_over: PassOver = lambda number, decisions, reason: None,
+    ) -> None:
+        """`space` and `costs` are those of the study where nothing else is given.
+
+        `passed` are the networks that did not fit, as `pass_over` was told of them: where in the sequence, by which
+        decisions, and why.
+        """
+        self.study, self._pass_over = study, pass_over
+        self.unseen = Unseen(space or space_of(study))
+        self.past: list[Proposal] = []  # all that was asked for, and what is known of it
+        self._sampler = sampler(study, costs or counted_at(study.counted.side, study.counted.classes))
+        self._places: dict[int, int] = {}  # in `past`, by the number of the trial
+        self._entries: dict[int, _Entry] = {}  # by place; what was passed over has none
+        self._waiting: deque[tuple[int, int]] = deque()  # places and seeds not asked for yet
+        self._rebuild(past, {event["proposal"]: event["decisions"] for event in passed})
+
+    def ask(self) -> Asked | None:
+        """What to train next: all seeds of a network, then another network; None when there is no more to ask."""
+        if not self._waiting:
+            self._propose()
+        if not self._waiting:
+            return None
+        place, seed = self._waiting.popleft()
+        number = len(self._places)
+        self._places[number] = place
+        return number, self._entries[place].candidate, seed
+
+    def tell(self, trial: Trial) -> None:
+        """What a trial has come to."""
+        place = self._places[trial.number]
+        entry = self._entries[place]
+        entry.trials[trial.asked["seed"]] = trial
+        self.past[place] = entry.proposal(self.study.seeds, self.study.search.objectives)
+
+    def _propose(self) -> None:
+        """Another network, if there is one; what turns out not to fit is passed over. Misfit where that goes on."""
+        for misfits in count():
+            if len(self._entries) == self.study.search.networks or self.unseen.used_up:
+                return
+            _, decisions = self._sampler.propose(self.unseen, self.past)
+            try:
+                self._enter(decisions)
+                return
+            except Misfit as error:
+                if misfits == MOST_MISFITS:
+                    raise
+                self._pass_over(len(self.past), decisions, str(error))
+                self._pass_by(decisions)
+
+    def _enter(self, decisions: Decisions) -> int:
+        """The place of a network that is asked for herewith. Misfit."""
+        net, ordered = self.unseen.walk(decisions)
+        self._entries[place := len(self.past)] = _Entry(found(self.study, net, ordered))
+        self.unseen.add(ordered)
+        self._waiting.extend((place, seed) for seed in self.study.seeds)
+        self.past.append(Proposal(net, ordered))
+        return place
+
+    def _pass_by(self, decisions: Decisions) -> None:
+        self.past.append(Proposal(*self.unseen.add(decisions), "failed"))
+
+    def _rebuild(self, past: Sequence[Trial], passed: Mapping[int, Decisions]) -> None:
+        places: dict[frozenset[tuple[str, int]], int] = {}
+        for trial in past:
+            decisions = frozenset(trial.asked["decisions"].items())
+            if decisions not in places:
+                self._pass_by_all(passed)
+                places[decisions] = self._enter(dict(decisions))
+            self._places[trial.number] = places[decisions]
+            self._waiting.remove((places[decisions], trial.asked["seed"]))
+            self.tell(trial)
+        self._pass_by_all(passed)
+
+    def _pass_by_all(self, passed: Mapping[int, Decisions]) -> None:
+        """Those that were passed over before the next network."""
+        while (decisions := passed.get(len(self.past))) is not None:
+            self._pass_by(decisions)
+
+
+def asking(study: Study, past: Sequence[Trial], **search: Any) -> Asking:
+    """What an ablation or a search asks for; the keywords are those of a search."""
+    return Listing(study, past) if study.space is None else Search(study, past, **search)
+
+
+def sampler(study: Study, costs: Costs) -> Sampler:
+    """The sampler of a study's word. StudyError where it needs what is not installed."""
+    search = study.search
+    match search.sampler:
+        case "surrogate":
+            return Surrogate(search.seed, search.objectives, costs)
+        case "evolution":
+            return Evolution(search.seed)
+        case "random":
+            return RandomSampler(search.seed)
+        case "grid":
+            return GridSampler()
+    from hiri_search.study.optuna_study import OptunaSampler  # slow
+
+    return OptunaSampler(search.sampler, search.seed, len(search.objectives))

@@ -62,6 +62,11 @@ def remembered(place: Path, seen: str, find: Callable[[], str]) -> str:
     return found
 
 
+def is_remembered(place: Path, seen: str) -> bool:
+    """Whether `remembered` has something to read."""
+    return (place / MEMORY / seen[:16]).is_file()
+
+
 def make_once(folder: Path, bytes_needed: int, make: Callable[[Path], None], say: Say) -> None:
     """Have `make` fill a folder that is not there; DataError, with the sizes, where the disk is too small.
 

@@ -18,7 +18,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transf
 from torch.utils.data import Dataset
 
 from hiri_search.training import timm_sets
-from hiri_search.training.cache import Progress, Say, cache_place, make_once, write_array
+from hiri_search.training.cache import Progress, Say, cache_place, is_remembered, make_once, write_array
 from hiri_search.training.job import DataSource
 from hiri_search.training.pictures import DataError
 from hiri_search.training.policies import mended
@@ -87,6 +87,18 @@ def prepare(
     _demand_batch(about["train"], batch)
     skipped = tuple(supply.name(split, index) for split, index in about["skipped"])
     return Prepared(folder, supply.classes, about["train"], about["val"], skipped, cache)
+
+
+def is_kept(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:
+    """Whether `prepare` has nothing to decode; no picture is read to know it."""
+    if data.kind == "timm" or cache == "none":
+        return True
+    supply, place = open_supply(data, classes), cache_place(home)
+    seen = supply.glance()
+    if data.kind == "folder" and not is_remembered(place, seen):
+        return False
+    content = supply.content(seen, place, lambda text: None)
+    return (place / _key(side, supply.classes, supply.counts, content)).exists()
 
 
 def open_supply(data: DataSource, classes: int | None) -> Supply:

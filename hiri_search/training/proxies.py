@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,9 +23,14 @@ from hiri_search.language import Network
 from hiri_search.nets.modes import evaluating
 from hiri_search.nets.networks import build
 from hiri_search.nets.pieces import IMAGE_CHANNELS
+from hiri_search.training.batches import open_batches
+from hiri_search.training.data import Prepared
+from hiri_search.training.job import DataSource
+from hiri_search.training.recipe import Recipe
 from hiri_search.training.seeds import derive
 
 PROXIES = ("synflow", "naswot", "zen")
+IMAGES = 32  # of naswot
 REPEATS = 8  # of zen; 32 in its authors' code
 NOISE_IMAGES, NOISE = 16, 0.01  # of zen, as in its authors' code
 
@@ -40,6 +46,13 @@ NORMS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., values that
     "group_norm": lambda x, groups, *_: x.reshape(len(x), groups, -1),
     "instance_norm": lambda x, *_: x.flatten(2),
 }
+
+
+def some_pictures(data: DataSource, prepared: Prepared, *, side: int, recipe: Recipe) -> Tensor:
+    """The first pictures of validation as networks see them, (B, 3, side, side), on the CPU: for naswot."""
+    kept = replace(prepared, cache="disk" if prepared.cache == "gpu" else prepared.cache)
+    images, _ = next(open_batches(data, kept, side=side, recipe=recipe, device=torch.device("cpu")).val())
+    return images[:IMAGES]
 
 
 def proxy_scores(

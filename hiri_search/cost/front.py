@@ -1,0 +1,55 @@
+"""Fronts of points whose coordinates are all to be small: who is beaten, and how much space is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Points: TypeAlias = npt.NDArray[np.float64]  # (points, objectives)
+Box: TypeAlias = tuple[tuple[float, float], ...]  # from and to, by objective
+
+
+def undominated(points: Points) -> npt.NDArray[np.bool_]:
+    """For each point whether no other is at least as small everywhere and smaller somewhere."""
+    front = np.zeros(len(points), dtype=bool)
+    for index in np.lexsort(points.T[::-1]):  # a point can be beaten by those before it alone
+        better = points[front]
+        front[index] = not ((better <= points[index]).all(axis=1) & (better < points[index]).any(axis=1)).any()
+    return front
+
+
+def dominance(points: Points) -> npt.NDArray[np.bool_]:
+    """[i, j]: whether point i beats point j."""
+    mine, other = points[:, None], points[None]
+    return np.asarray((mine <= other).all(axis=2) & (mine < other).any(axis=2))
+
+
+def hypervolume(points: Points, reference: Sequence[float]) -> float:
+    """The volume between the points and the reference that at least one of them dominates; exact.
+
+    One slab after the other along the last objective, each with one objective less.
+    """
+    near = points[(points < np.asarray(reference)).all(axis=1)]
+    if len(near) == 0:
+        return 0.0
+    if len(reference) == 1:
+        return float(reference[0] - near.min())
+    levels = [*np.unique(near[:, -1]), reference[-1]]
+    return sum(
+        float(high - low) * hypervolume(near[near[:, -1] <= low, :-1], reference[:-1]) for low, high in pairwise(levels)
+    )
+
+
+def gaps(points: Points, reference: Sequence[float]) -> Iterator[Box]:
+    """Boxes that share nothing, and together are all below the reference that no point dominates."""
+    if len(reference) == 1:
+        yield ((-np.inf, min([*points[:, 0], reference[0]])),)
+        return
+    levels = [-np.inf, *(level for level in np.unique(points[:, -1]) if level < reference[-1]), reference[-1]]
+    for low, high in pairwise(levels):
+        for box in gaps(points[points[:, -1] <= low, :-1], reference[:-1]):
+            yield (*box, (low, high))

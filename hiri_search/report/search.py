@@ -1,0 +1,92 @@
+"""What a search came to: how much of the front was found when, and whether its short trainings may be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiri_search.cost.front import hypervolume
+from hiri_search.report.statistics import Estimate, kendall
+from hiri_search.report.tables import GIGA, MEGA, Results
+
+MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
+PROXY = "proxy_"  # how the columns of zero-cost proxies begin
+
+
+def volume_table(results: Results) -> pd.DataFrame:
+    """The dominated hypervolume of top-1 and GFLOPs behind each finished trial, as a share of the last.
+
+    The reference point lies a tenth of the range beyond the worst of all networks.
+    """
+    finished = [row for row in results.first_look if row["state"] == "finished"]
+    if not finished:
+        return pd.DataFrame(columns=["trials", "share"])
+    points = np.array([(-row["top1"], row["macs"] / GIGA) for row in finished])
+    worst, best = points.max(axis=0), points.min(axis=0)
+    reference = list(worst + MARGIN * np.maximum(worst - best, 1e-9))
+    volumes = [hypervolume(points[: count + 1], reference) for count in range(len(points))]
+    return pd.DataFrame({"trials": range(1, len(points) + 1), "share": np.array(volumes) / volumes[-1]})
+
+
+def confirmed_table(results: Results) -> pd.DataFrame:
+    """The networks that were looked at again: the short training's top-1 and rank beside the long ones'."""
+    long = pd.DataFrame([row for row in results.second_look if row["state"] == "finished"])
+    if long.empty:
+        return pd.DataFrame()
+    short = pd.DataFrame([row for row in results.first_look if row["state"] == "finished"])
+    scores = long.groupby("key", sort=False)["top1"]
+    facts = long.drop_duplicates("key").set_index("key")
+    table = pd.DataFrame(
+        {
+            "name": facts["name"],
+            "params_m": facts["params"] / MEGA,
+            "gflops": facts["macs"] / GIGA,
+            "short_epochs": results.about["file"]["recipe"]["epochs"],
+            "short_top1": short.groupby("key")["top1"].mean().reindex(facts.index),
+            "epochs": facts["epochs"],
+            "top1": scores.mean(),
+            "spread": scores.std(),
+            "seeds": scores.count(),
+            "spec": facts["spec"],
+            "trained_spec": facts["trained_spec"],
+        }
+    )
+    ranks = {
+        "short_rank": table["short_top1"].rank(ascending=False, method="min"),
+        "rank": table["top1"].rank(ascending=False, method="min"),
+    }
+    ordered = table.assign(**{name: rank.astype("Int64") for name, rank in ranks.items()}).sort_values("gflops")
+    return ordered.reset_index(drop=True)
+
+
+def believed(table: pd.DataFrame) -> str:
+    """Whether the order of the short trainings is that of the long ones, in words."""
+    tau = kendall(table["short_top1"], table["top1"]) if len(table) else None
+    if tau is None:
+        return "Too few networks were trained again to say whether the short trainings may be believed."
+    return f"Kendall's tau of short against long trainings over {len(table)} networks: {tau}. {_verdict(tau)}"
+
+
+def _verdict(tau: Estimate) -> str:
+    if tau.low > 0:
+        return "The order of the short trainings is more than chance."
+    return "The interval holds 0: these short trainings show no order that the long ones confirm."
+
+
+def proxy_table(results: Results) -> pd.DataFrame:
+    """Kendall's tau of each zero-cost proxy, and of the costs, with the top-1 of the short trainings."""
+    rows = [row for row in results.first_look if row["state"] == "finished"]
+    names = {name: name.removeprefix(PROXY) for row in rows for name in row if name.startswith(PROXY)}
+    if not names:
+        return pd.DataFrame()
+    known = [(shown, *_tau(rows, name)) for name, shown in {**names, "params": "params", "macs": "macs"}.items()]
+    return pd.DataFrame(known, columns=["proxy", "networks", "tau", "low", "high"])
+
+
+def _tau(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
+    scored = [(row[name], row["top1"]) for row in rows if row.get(name) is not None]
+    tau = kendall(*zip(*scored, strict=True)) if scored else None
+    return (len(scored), tau.value, tau.low, tau.high) if tau else (len(scored), np.nan, np.nan, np.nan)

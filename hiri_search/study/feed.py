@@ -1,0 +1,197 @@
+"""What is trained next, and what is written down of it: between the search, the ledger and the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hiri_search.language import parse_network
+from hiri_search.study import confirm, memo
+from hiri_search.study.candidates import rows
+from hiri_search.study.config import Study
+from hiri_search.study.facts import CHECKPOINTS, Facts, Pictures, keys
+from hiri_search.study.halving import Ladder
+from hiri_search.study.ledger import Ledger, Trial, trials
+from hiri_search.study.search import asking
+from hiri_search.study.task import Event, Later, Task
+from hiri_search.study.unseen import Walkable
+from hiri_search.study.watcher import Watcher
+from hiri_search.training.job import Job
+
+ASIDE = ("event", "trial", "seed", "checkpoint", "decisions")  # what a second look does not share with the first
+
+
+class StudyFeed:
+    """Gives out what the ledger lacks, and writes down what is heard."""
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        prepared: Pictures,
+        folder: Path,
+        watcher: Watcher,
+        *,
+        space: Walkable | None,
+        retry_failed: bool,
+    ) -> None:
+        self.study, self.ledger, self.prepared = study, ledger, prepared
+        self.folder, self.watcher = folder, watcher
+        self.facts = Facts(study, prepared)
+        self.trials = {trial.number: trial for trial in trials(ledger.events)}
+        for trial in self.trials.values():
+            if retry_failed and trial.state == "failed":
+                self._write(trial, "retried")
+        self.recipes = {row.name: row.recipe for row in rows(study)}  # of an ablation
+        self.known = memo.elsewhere(study.search.reuse, keys(prepared)) | memo.finished(self.trials.values())
+        halving = study.search.halving
+        self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
+        self.search = asking(study, self._first_look(), **self._for_a_search(space))
+        self._begun = [trial for trial in self.trials.values() if trial.state == "unfinished"]
+        self._at_work: set[int] = set()
+        # By digest: who is trained, or paused, and those that wait for what it comes to.
+        self._leaders = {memo.digest(trial): trial for trial in self.trials.values() if trial.state == "paused"}
+        self._waiting: dict[str, list[Trial]] = {}
+
+    def _for_a_search(self, space: Walkable | None) -> dict[str, Any]:
+        """What an ablation has no use for."""
+        if space is None:
+            return {}
+        passed = [event for event in self.ledger.events if event["event"] == "passed"]
+        return {"space": space, "passed": passed, "pass_over": self._pass_over}
+
+    # ---- what is next
+
+    def next(self) -> Task | Later | None:
+        """Nothing is trained twice."""
+        while trial := self._next_trial():
+            self.watcher.moved(trial)
+            if task := self._task(trial):
+                return task
+        more_may_come = self.ladder or self.study.confirm
+        return Later.LATER if self._at_work and more_may_come else None
+
+    def _next_trial(self) -> Trial | None:
+        """What an earlier run left unfinished, who goes on from a rung, what was never asked, and then a second look."""
+        if self._begun:
+            return self._begun.pop(0)
+        if trial := self._promoted() or self._ask():
+            return trial
+        if self._at_work:
+            return None  # what they come to decides the rest
+        if trial := self._promoted(last=True):
+            return trial
+        self._stop_paused()
+        return self._confirm()
+
+    def _task(self, trial: Trial) -> Task | None:
+        """None where nothing need be trained, or the same is being trained."""
+        digest = memo.digest(trial)
+        if digest in self.known:
+            self._finish(trial, self.known[digest])
+            return None
+        if self._leaders.setdefault(digest, trial) is not trial:
+            self._waiting.setdefault(digest, []).append(trial)
+            return None
+        self._at_work.add(trial.number)
+        job = self._job(trial.asked)
+        until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
+        return Task(trial.number, job, self.prepared[job.side], self.folder / trial.asked["checkpoint"], until)
+
+    def _first_look(self) -> list[Trial]:
+        return [trial for trial in self.trials.values() if not trial.is_second_look]
+
+    def _promoted(self, *, last: bool = False) -> Trial | None:
+        trial = self.ladder.promoted(self._first_look(), last=last) if self.ladder else None
+        if trial:
+            self._write(trial, "promoted")
+        return trial
+
+    def _stop_paused(self) -> None:
+        """Who still waits on a rung when all is over is not trained on."""
+        for trial in self._first_look():
+            if trial.state == "paused":
+                self._write(trial, "stopped")
+                self._ended(trial)
+                self.watcher.moved(trial)
+
+    def _ask(self) -> Trial | None:
+        asked = self.search.ask()
+        if asked is None:
+            return None
+        number, candidate, seed = asked
+        return self._begin(number, {**self.facts.of(candidate), "seed": seed, "decisions": candidate.decisions})
+
+    def _confirm(self) -> Trial | None:
+        """One more of the longer trainings of the best networks."""
+        second = self.study.confirm
+        if second is None:
+            return None
+        epochs = second.epochs_for(self.study.recipe.epochs)
+        best = confirm.chosen(self._first_look(), second, self.study.search.objectives)
+        trial, seed = next(confirm.missing(best, self.trials.values(), second.seeds, epochs), (None, 0))
+        if trial is None:
+            return None
+        facts = {name: value for name, value in trial.asked.items() if name not in ASIDE}
+        facts |= {"seed": seed, "confirms": trial.number, "confirm_epochs": epochs}
+        return self._begin(len(self.trials), facts)
+
+    def _begin(self, number: int, facts: dict[str, Any]) -> Trial:
+        facts["checkpoint"] = f"{CHECKPOINTS}/{self._job(facts).digest}/last.pt"
+        self.trials[number] = Trial(number, self.ledger.append("asked", trial=number, **facts))
+        return self.trials[number]
+
+    def _job(self, asked: Mapping[str, Any]) -> Job:
+        study, recipe = self.study, self.recipes.get(asked["name"], self.study.recipe)
+        if "confirm_epochs" in asked:
+            recipe = replace(recipe, epochs=asked["confirm_epochs"])
+        spec = parse_network(asked["trained_spec"]).full
+        return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)
+
+    # ---- what is heard
+
+    def heard(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        if event["event"] == "epoch" and event["epoch"] <= len(trial.curve):
+            return  # told again by a trial that goes on
+        facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
+        self._write(trial, event["event"], **facts)
+        if trial.state != "unfinished":
+            self._at_work.discard(trial.number)
+        if trial.state == "finished":
+            self.known |= memo.finished([trial])
+        if trial.ended:
+            self._ended(trial)
+        self.watcher.moved(trial)
+
+    def _ended(self, trial: Trial) -> None:
+        """Tell the search, and end those that waited for it in the same way."""
+        self._tell(trial)
+        digest = memo.digest(trial)
+        self._leaders.pop(digest, None)
+        for twin in self._waiting.pop(digest, []):
+            if trial.state == "finished":
+                self._finish(twin, self.known[digest])
+            else:
+                self._write(twin, trial.state, reason=f"as trial {trial.number}: {trial.reason}")
+                self._tell(twin)
+                self.watcher.moved(twin)
+
+    def _finish(self, trial: Trial, known: memo.Known) -> None:
+        """Without a training."""
+        self._write(trial, "finished", curve=known.curve, source=known.source)
+        self._tell(trial)
+        self.watcher.moved(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        if not trial.is_second_look:
+            self.search.tell(trial)
+
+    def _pass_over(self, number: int, decisions: Mapping[str, int], reason: str) -> None:
+        self.ledger.append("passed", proposal=number, decisions=dict(decisions), reason=reason)
+
+    def _write(self, trial: Trial, event: str, **facts: Any) -> None:
+        """On disk first, then in memory."""
+        trial.apply(self.ledger.append(event, trial=trial.number, **facts))

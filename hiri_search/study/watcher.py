@@ -1,0 +1,17 @@
+"""Whoever looks on while a study runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hiri_search.study.ledger import Trial
+
+
+class Watcher(Protocol):
+    """Looks on while a study runs."""
+
+    def say(self, text: str) -> None:
+        """Something the user should know."""
+
+    def moved(self, trial: Trial) -> None:
+        """A trial has begun, come to the end of an epoch, or ended."""
