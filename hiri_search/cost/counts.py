@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -17,7 +16,7 @@ from torch import nn
 
 from hiri_search.language import Network, Peer, SpecError
 from hiri_search.nets import peers
-from hiri_search.nets.modes import evaluating
+from hiri_search.nets.modes import evaluating, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, place
 
 with warnings.catch_warnings():  # fvcore compiles a loss when imported, by what torch now deprecates
@@ -129,7 +128,7 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
 
 def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
     """Multiply-adds by operator, of each module within `module` by its name, of the whole by ``."""
-    with evaluating(module), torch.no_grad(), _one_thread():
+    with evaluating(module), torch.no_grad(), one_thread():
         analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
         analysis.set_op_handle(**HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
@@ -138,17 +137,6 @@ def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[s
     if unknown:
         raise CountError(f"nobody has said how to count {', '.join(sorted(unknown))}; write a handle for it")
     return operators
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Counting passes many small modules: on a busy machine several threads wait for each other, ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _sizes(value: Any) -> list[int]:

@@ -1,4 +1,4 @@
-"""A network in another mode for a while, or put back as it was."""
+"""Networks, and the machine, in another mode for a while, or put back as they were."""
 
 from __future__ import annotations
 
@@ -41,3 +41,14 @@ def restore(module: nn.Module, kept: list[Tensor]) -> None:
     """Back to what `statistics` gave."""
     for buffer, before in zip(module.buffers(), kept, strict=True):
         buffer.copy_(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Passes of many small modules: on a busy machine several threads wait for each other, ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

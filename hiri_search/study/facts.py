@@ -1,4 +1,4 @@
-"""What is known of a network before it is trained: what it costs, what stands in for it, what proxies say."""
+"""What is known of a network before it is trained: what it costs, what stands in for it, how fast it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hiri_search.language import Network
 from hiri_search.study.candidates import Candidate
 from hiri_search.study.config import Study
 from hiri_search.training.data import Prepared
-from hiri_search.training.proxies import proxy_scores, some_pictures
 
 CHECKPOINTS = "checkpoints"
 Pictures = dict[int, Prepared]  # by the side that networks see
@@ -23,33 +22,13 @@ def keys(prepared: Pictures) -> dict[str, str]:
     return {str(side): pictures.folder.name for side, pictures in prepared.items()}
 
 
-class Facts:
-    """Of the networks of one study."""
-
-    def __init__(self, study: Study, prepared: Pictures) -> None:
-        self.study, self.prepared = study, prepared
-
-    def of(self, candidate: Candidate) -> dict[str, Any]:
-        """All that is written when it is asked for."""
-        return {**costs(candidate, self.study, self.prepared), **self._timed(candidate), **self._scored(candidate)}
-
-    def _timed(self, candidate: Candidate) -> dict[str, float | None]:
-        """What a search needs to know of a network before others are asked for; disturbed by trials beside it."""
-        study = self.study
-        if study.space is None or not {"ms_per_image"} & {*study.search.objectives, *study.within}:
-            return {}
-        return {"ms_per_image": milliseconds(study, candidate.network)}
-
-    def _scored(self, candidate: Candidate) -> dict[str, float | None]:
-        """Beside the other numbers, and never used to choose."""
-        names = self.study.search.proxies
-        if not names or candidate.trained is None or self.study.space is None:
-            return {}
-        side, study = candidate.trained_side, self.study
-        pictures = some_pictures(study.data, self.prepared[side], side=side, recipe=study.recipe)
-        classes = len(self.prepared[side].classes)
-        scores = proxy_scores(candidate.trained, pictures, classes, study.search.seed, names=names)
-        return {f"proxy_{name}": score for name, score in scores.items()}
+def facts(candidate: Candidate, study: Study, prepared: Pictures) -> dict[str, Any]:
+    """All that is written of a network when it is asked for."""
+    known = costs(candidate, study, prepared)
+    if study.space is None or not {"ms_per_image"} & {*study.search.objectives, *study.within}:
+        return known
+    # A search needs to know it before others are asked for; disturbed by the trials beside it.
+    return known | {"ms_per_image": milliseconds(study, candidate.network)}
 
 
 def milliseconds(study: Study, network: Network) -> float | None:

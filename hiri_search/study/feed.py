@@ -11,7 +11,7 @@ from hiri_search.language import parse_network
 from hiri_search.study import confirm, memo
 from hiri_search.study.candidates import rows
 from hiri_search.study.config import Study
-from hiri_search.study.facts import CHECKPOINTS, Facts, Pictures, keys
+from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
 from hiri_search.study.ledger import Ledger, Trial, trials
 from hiri_search.study.search import asking
@@ -39,7 +39,6 @@ class StudyFeed:
     ) -> None:
         self.study, self.ledger, self.prepared = study, ledger, prepared
         self.folder, self.watcher = folder, watcher
-        self.facts = Facts(study, prepared)
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
@@ -74,7 +73,7 @@ class StudyFeed:
         return Later.LATER if self._at_work and more_may_come else None
 
     def _next_trial(self) -> Trial | None:
-        """What an earlier run left unfinished, who goes on from a rung, what was never asked, and then a second look."""
+        """What a run before left unfinished, who goes on from a rung, what was never asked, then a second look."""
         if self._begun:
             return self._begun.pop(0)
         if trial := self._promoted() or self._ask():
@@ -98,7 +97,9 @@ class StudyFeed:
         self._at_work.add(trial.number)
         job = self._job(trial.asked)
         until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
-        return Task(trial.number, job, self.prepared[job.side], self.folder / trial.asked["checkpoint"], until)
+        proxies = () if trial.scores or trial.is_second_look or not self.study.space else self.study.search.proxies
+        checkpoint = self.folder / trial.asked["checkpoint"]
+        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies)
 
     def _first_look(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.is_second_look]
@@ -122,7 +123,8 @@ class StudyFeed:
         if asked is None:
             return None
         number, candidate, seed = asked
-        return self._begin(number, {**self.facts.of(candidate), "seed": seed, "decisions": candidate.decisions})
+        known = facts(candidate, self.study, self.prepared)
+        return self._begin(number, {**known, "seed": seed, "decisions": candidate.decisions})
 
     def _confirm(self) -> Trial | None:
         """One more of the longer trainings of the best networks."""
@@ -134,13 +136,15 @@ class StudyFeed:
         trial, seed = next(confirm.missing(best, self.trials.values(), second.seeds, epochs), (None, 0))
         if trial is None:
             return None
-        facts = {name: value for name, value in trial.asked.items() if name not in ASIDE}
-        facts |= {"seed": seed, "confirms": trial.number, "confirm_epochs": epochs}
-        return self._begin(len(self.trials), facts)
+        known = {name: value for name, value in trial.asked.items() if name not in ASIDE}
+        return self._begin(
+            len(self.trials), {**known, "seed": seed, "confirms": trial.number, "confirm_epochs": epochs}
+        )
 
-    def _begin(self, number: int, facts: dict[str, Any]) -> Trial:
-        facts["checkpoint"] = f"{CHECKPOINTS}/{self._job(facts).digest}/last.pt"
-        self.trials[number] = Trial(number, self.ledger.append("asked", trial=number, **facts))
+    def _begin(self, number: int, known: dict[str, Any]) -> Trial:
+        checkpoint = f"{CHECKPOINTS}/{self._job(known).digest}/last.pt"
+        asked = self.ledger.append("asked", trial=number, **known, checkpoint=checkpoint)
+        self.trials[number] = Trial(number, asked)
         return self.trials[number]
 
     def _job(self, asked: Mapping[str, Any]) -> Job:
@@ -156,8 +160,8 @@ class StudyFeed:
         trial = self.trials[event["trial"]]
         if event["event"] == "epoch" and event["epoch"] <= len(trial.curve):
             return  # told again by a trial that goes on
-        facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
-        self._write(trial, event["event"], **facts)
+        told = {name: value for name, value in event.items() if name not in ("event", "trial")}
+        self._write(trial, event["event"], **told)
         if trial.state != "unfinished":
             self._at_work.discard(trial.number)
         if trial.state == "finished":

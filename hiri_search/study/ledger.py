@@ -31,6 +31,7 @@ class Trial:
     reason: str = ""  # of failing
     source: str = ""  # where its curve is from, if it was not trained: `trial 3`, or that of another results folder
     curve: list[dict[str, Any]] = field(default_factory=list)  # by epoch
+    scores: dict[str, float | None] = field(default_factory=dict)  # of zero-cost proxies
 
     def apply(self, event: Event) -> None:
         """Move on by one event."""
@@ -43,6 +44,8 @@ class Trial:
                 self.state, self.curve, self.source = "finished", event["curve"], event.get("source", "")
             case "failed":
                 self.state, self.reason = "failed", event["reason"]
+            case "scored":
+                self.scores = event["scores"]
             case "retried":
                 self.state, self.reason = "unfinished", ""
             case "paused":
@@ -79,6 +82,7 @@ class Trial:
             "source": self.source,
             "epochs": len(self.curve),
             **scores,
+            **{f"proxy_{name}": score for name, score in self.scores.items()},
             **sums,
             **ends,
             "curve": [epoch["top1"] for epoch in self.curve],

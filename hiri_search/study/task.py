@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from hiri_search.training.data import Prepared
 from hiri_search.training.job import Epoch, Job
+from hiri_search.training.proxies import job_scores
 from hiri_search.training.trial import train
 
 Event = dict[str, Any]
@@ -25,6 +26,7 @@ class Task:
     prepared: Prepared
     checkpoint: Path
     until: int | None = None  # the epoch behind which it pauses; None: trained to the end
+    proxies: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
 
 
 class Later(Enum):
@@ -40,7 +42,7 @@ class Feed(Protocol):
         """The next task; None when all have been given out. Never `LATER` where no task is at work."""
 
     def heard(self, event: Event) -> None:
-        """An epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
+        """Scores, an epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
 
 
 def work(task: Task, tell: Callable[[Event], None]) -> None:
@@ -53,6 +55,8 @@ def work(task: Task, tell: Callable[[Event], None]) -> None:
         say("epoch", **asdict(epoch))
 
     try:
+        if task.proxies:
+            say("scored", scores=job_scores(task.job, task.prepared, task.proxies))
         curve = train(task.job, task.prepared, task.checkpoint, until=task.until, report=report)
     except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
         say("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc(limit=-4))

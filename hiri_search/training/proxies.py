@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,14 +18,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
-from hiri_search.language import Network
-from hiri_search.nets.modes import evaluating
+from hiri_search.language import Network, parse_network
+from hiri_search.nets.modes import evaluating, one_thread
 from hiri_search.nets.networks import build
 from hiri_search.nets.pieces import IMAGE_CHANNELS
 from hiri_search.training.batches import open_batches
 from hiri_search.training.data import Prepared
-from hiri_search.training.job import DataSource
-from hiri_search.training.recipe import Recipe
+from hiri_search.training.job import Job
 from hiri_search.training.seeds import derive
 
 PROXIES = ("synflow", "naswot", "zen")
@@ -48,11 +46,13 @@ NORMS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., values that
 }
 
 
-def some_pictures(data: DataSource, prepared: Prepared, *, side: int, recipe: Recipe) -> Tensor:
-    """The first pictures of validation as networks see them, (B, 3, side, side), on the CPU: for naswot."""
-    kept = replace(prepared, cache="disk" if prepared.cache == "gpu" else prepared.cache)
-    images, _ = next(open_batches(data, kept, side=side, recipe=recipe, device=torch.device("cpu")).val())
-    return images[:IMAGES]
+def job_scores(job: Job, prepared: Prepared, names: Sequence[str]) -> dict[str, float | None]:
+    """The scores of what a job trains, with the weights that it begins with, on the device that it is trained on."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+    images, _ = next(batches.val())
+    with one_thread():
+        return proxy_scores(parse_network(job.spec), images[:IMAGES], len(prepared.classes), job.seed, names=names)
 
 
 def proxy_scores(

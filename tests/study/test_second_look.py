@@ -41,7 +41,7 @@ def _run(folder: Path, *sets: str, execute: Callable[[Feed], None] = serial) -> 
 
 def _outcome(trial: Trial) -> tuple[object, ...]:
     curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
-    return trial.number, trial.asked, trial.state, curve
+    return trial.number, trial.asked, trial.state, trial.scores, curve
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,9 @@ def test_fewer_come_to_each_rung_and_the_best_are_trained_again(unbroken: list[T
 
 def test_all_keep_the_budget_and_have_their_proxies(unbroken: list[Trial]):
     assert all(t.asked["params"] <= 1_400_000 for t in unbroken)
-    assert all(t.asked[f"proxy_{name}"] for t in unbroken for name in ("synflow", "naswot", "zen"))
+    assert all(set(t.scores) == ({"synflow", "naswot", "zen"} if not t.is_second_look else set()) for t in unbroken)
+    assert all(None not in t.scores.values() for t in unbroken)
+    assert len({t.scores["zen"] for t in unbroken if t.scores}) == 9
 
 
 def test_a_trial_goes_on_from_its_rung_and_not_from_the_beginning(
