@@ -64,7 +64,10 @@ def run(
     read = read_study(study, profile=name, sets=sets or [])
     from hiri_search.study.run import move_aside  # slow, and only when the study is in order
     from hiri_search.study.run import run as run_study
+    from hiri_search.training.device import gpus
+    from hiri_search.training.stores import check_gpus
 
+    check_gpus(read.cache, gpus())
     console = Console()
     folder = results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
@@ -279,7 +282,7 @@ def _summary(states: Counter[str], say: Callable[[str], None]) -> int:
     """Say what a run has left undone; the exit code."""
     if states["failed"]:
         say(f"{states['failed']} trials failed, for reasons in trials.csv; --retry-failed trains them again")
-    if states["unfinished"]:
-        say(f"{states['unfinished']} trials are unfinished; the same command goes on with them")
+    if left := states["unfinished"] + states["paused"]:
+        say(f"{left} trials are unfinished; the same command goes on with them")
         return INTERRUPTED
     return 1 if states["failed"] else 0

@@ -78,7 +78,7 @@ class StudyFeed:
             return self._begun.pop(0)
         if trial := self._promoted() or self._ask():
             return trial
-        if self._at_work:
+        if any(not self.trials[number].is_second_look for number in self._at_work):
             return None  # what they come to decides the rest
         if trial := self._promoted(last=True):
             return trial

@@ -13,7 +13,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import Trial, read_events, trials
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
-from hiri_search.study.task import Feed, Task, work
+from hiri_search.study.task import Feed, Later, Task, work
 from hiri_search.training import trial
 
 STUDY = """
@@ -140,6 +140,28 @@ def test_side_by_side_nobody_is_lost(tmp_path: Path):
     finished = [t for t in first if t.state == "finished"]
     assert 1 <= len(finished) <= 3
     assert sum(t.is_second_look for t in found) == 2 * min(2, len(finished))
+
+
+def test_a_second_look_is_given_out_side_by_side(tmp_path: Path):
+    most = 0
+
+    def execute(feed: Feed) -> None:
+        """Two at a time, the older one ends first."""
+        nonlocal most
+        tasks: list[Task] = []
+        while True:
+            task = feed.next() if len(tasks) < 2 else Later.LATER
+            if isinstance(task, Task):
+                tasks.append(task)
+                second = [t for t in tasks if t.job.recipe.epochs == 6]
+                most = max(most, len(second))
+            elif tasks:
+                work(tasks.pop(0), feed.heard)
+            else:
+                return
+
+    _run(tmp_path, execute=execute)
+    assert most == 2
 
 
 REFUSED = [
