@@ -13,15 +13,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hiri_search.report.paper import published
-from hiri_search.report.search import volume_table
+from hiri_search.report.search import confirmed_table, volume_table
 from hiri_search.report.tables import Results, front, network_table
 
 # Okabe and Ito's colours: told apart by colour-blind readers; markers tell the rest.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMED = 10  # more networks than this are drawn as a cloud with its front, without names
+CLOUD = "networks"
+SIDES = ("on the front", "behind it")  # of a cloud, each in its own colour
+LONGER = "front, trained longer"
+UNJOINED = (CLOUD, *SIDES, LONGER)
 
 SHORT = 3  # characters: labels up to here are written beside their points
 
@@ -122,7 +127,8 @@ def pareto(results: Results) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
         _draw_networks(axes, networks, cost)
-    panels[0].set_ylabel("Top-1 of the short training (%)")
+        _draw_longer(axes, confirmed_table(results), cost)
+    panels[0].set_ylabel("Top-1 (%)" if results.second_look else "Top-1 of the short training (%)")
     _legend(figure, panels)
     return figure
 
@@ -134,6 +140,7 @@ def hypervolume_over_trials(results: Results) -> Figure:
     axes = figure.subplots()
     axes.plot(table["trials"], 100 * table["share"], color=COLOURS[0], drawstyle="steps-post")
     axes.set_ylabel("Dominated hypervolume (% of the last)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, "trials", missing="" if len(table) else "no trial has finished")
     return figure
 
@@ -145,7 +152,7 @@ def _drawable(results: Results) -> pd.DataFrame:
         step=range(1, len(table) + 1), label=[rows.get(name, {}).get("paper") or "" for name in table["name"]]
     )
     if (table["curve"] == "").all():
-        return table.assign(curve=table["name"] if len(table) <= NAMED else "networks")
+        return table.assign(curve=table["name"] if len(table) <= NAMED else CLOUD)
     return table.assign(curve=table["curve"].where(table["curve"] != "", table["name"]))
 
 
@@ -154,7 +161,7 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[st
     for name, curve in points.dropna(subset=[cost, "top1"]).groupby("curve", sort=False):
         colour, marker = styles[str(name)]
         spread = curve["spread"].fillna(0) if "spread" in curve else None
-        line = "none" if name == "networks" else "-" if str(name).startswith("HIRI-ViT") else ":"
+        line = "none" if name in UNJOINED else "-" if str(name).startswith("HIRI-ViT") else ":"
         axes.errorbar(
             curve[cost],
             curve["top1"],
@@ -172,14 +179,24 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[st
 
 
 def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
-    known = networks.dropna(subset=[cost, "top1"])
+    known, styles = networks.dropna(subset=[cost, "top1"]), _styles(networks["curve"])
     if cost in COSTS:  # rows and sides are no costs
         best = front(known, cost, "top1")
         look: dict[str, Any] = {"color": "#999999", "linewidth": 1.2, "drawstyle": "steps-post"}
         axes.plot(best[cost], best["top1"], zorder=1, label="front", **look)
-    _draw_curves(axes, known, cost, _styles(networks["curve"]))
+        if (known["curve"] == CLOUD).all():
+            known = known.assign(curve=np.where(known.index.isin(best.index), *SIDES)).sort_values("curve")
+            styles = dict(zip(SIDES, ((COLOURS[0], "o"), ("#bbbbbb", "o")), strict=True))
+    _draw_curves(axes, known, cost, styles)
     why = "not measured" if len(networks.dropna(subset=["top1"])) else "no trial has finished"
     _finish(axes, cost, missing=why if known.empty else "")
+
+
+def _draw_longer(axes: Axes, confirmed: pd.DataFrame, cost: str) -> None:
+    """The second look at a search's best networks: means and spreads over seeds."""
+    if len(confirmed):
+        points = confirmed.assign(curve=LONGER, label="")
+        _draw_curves(axes, points, cost, {LONGER: (COLOURS[1], "D")})
 
 
 def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:

@@ -10,23 +10,24 @@ import pandas as pd
 
 from hiri_search.cost.front import hypervolume
 from hiri_search.report.statistics import Estimate, kendall
-from hiri_search.report.tables import GIGA, MEGA, Results
+from hiri_search.report.tables import GIGA, MEGA, Results, losses
 
 MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
+LEAST = 1e-9  # of a range, where all are the same
 PROXY = "proxy_"  # how the columns of zero-cost proxies begin
 
 
 def volume_table(results: Results) -> pd.DataFrame:
-    """The dominated hypervolume of top-1 and GFLOPs behind each finished trial, as a share of the last.
+    """The hypervolume that the study's objectives dominate behind each finished trial, as a share of the last.
 
     The reference point lies a tenth of the range beyond the worst of all networks.
     """
     finished = [row for row in results.first_look if row["state"] == "finished"]
     if not finished:
         return pd.DataFrame(columns=["trials", "share"])
-    points = np.array([(-row["top1"], row["macs"] / GIGA) for row in finished])
+    points = np.array([losses(row, results.objectives) for row in finished])
     worst, best = points.max(axis=0), points.min(axis=0)
-    reference = list(worst + MARGIN * np.maximum(worst - best, 1e-9))
+    reference = list(worst + MARGIN * np.maximum(worst - best, LEAST))
     volumes = [hypervolume(points[: count + 1], reference) for count in range(len(points))]
     return pd.DataFrame({"trials": range(1, len(points) + 1), "share": np.array(volumes) / volumes[-1]})
 
@@ -42,15 +43,14 @@ def confirmed_table(results: Results) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "name": facts["name"],
-            "params_m": facts["params"] / MEGA,
-            "gflops": facts["macs"] / GIGA,
+            "params_m": (facts["params"] / MEGA).round(3),
+            "gflops": (facts["macs"] / GIGA).round(3),
             "short_epochs": results.about["file"]["recipe"]["epochs"],
-            "short_top1": short.groupby("key")["top1"].mean().reindex(facts.index),
+            "short_top1": short.groupby("key")["top1"].mean().reindex(facts.index).round(2),
             "epochs": facts["epochs"],
-            "top1": scores.mean(),
-            "spread": scores.std(),
+            "top1": scores.mean().round(2),
+            "spread": scores.std().round(2),
             "seeds": scores.count(),
-            "spec": facts["spec"],
             "trained_spec": facts["trained_spec"],
         }
     )

@@ -34,6 +34,27 @@ class Results:
         """The longer trials of a search's best networks."""
         return [row for row in self.trials if row.get("confirms") is not None]
 
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What a search looks for."""
+        return tuple(self.about["file"]["search"]["objectives"])
+
+
+# Where a trial's row has what a search looks for, and by what it is divided; below 0 where more is better.
+OBJECTIVES = {
+    "top1": ("top1", -1),
+    "gmacs": ("macs", GIGA),
+    "mparams": ("params", MEGA),
+    "ms_per_image": ("ms_per_image", 1),
+    "memory": ("peak_memory_bytes", 2**30),
+}
+
+
+def losses(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[float, ...]:
+    """What a finished trial comes to: the smaller the better."""
+    known = [OBJECTIVES[name] for name in objectives]
+    return tuple(row[column] / unit for column, unit in known)
+
 
 def trial_table(results: Results) -> pd.DataFrame:
     """One line for each trial; the curve is top-1 by epoch, separated by spaces."""

@@ -20,6 +20,7 @@ ABOUT: dict[str, Any] = {
         "recipe": {"epochs": 2},
         "data": {"source": "drawn"},
         "seeds": [0],
+        "search": {"objectives": ["top1", "gmacs"]},
     },
     "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": []},
     "device": "CPU, 2 cores",
