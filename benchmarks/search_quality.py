@@ -222,7 +222,7 @@ class Run:
 def run(word: str, seed: int, given: argparse.Namespace) -> Run:
     warnings.simplefilter("ignore")
     problem = toy(seed) if given.problem == "toy" else macro(given.table, given.written, seed)
-    last = BUDGETS[-1]
+    last = given.trials
     if word in PLAIN:
         asked, seconds = plain(problem, word, seed, given.random if word == "plain random" else last)
     else:
@@ -232,7 +232,13 @@ def run(word: str, seed: int, given: argparse.Namespace) -> Run:
     seen = np.stack([-problem.seen[asked[:last]], problem.gmacs[asked[:last]]], axis=1)
     chosen = problem.share(np.array(asked[:last])[undominated(seen)])
     reached = next((number for number, share in enumerate(shares, 1) if share >= GOAL), None)
-    return Run(tuple(shares[min(b, len(shares)) - 1] for b in BUDGETS), reached, chosen, 1e3 * seconds / len(asked))
+    return Run(
+        tuple(shares[min(b, len(shares)) - 1] for b in _budgets(given)), reached, chosen, 1e3 * seconds / len(asked)
+    )
+
+
+def _budgets(given: argparse.Namespace) -> list[int]:
+    return [budget for budget in BUDGETS if budget < given.trials] + [given.trials]
 
 
 # ---- the table
@@ -252,11 +258,11 @@ def line(word: str, runs: list[Run], limit: int) -> str:
     return f"| {' | '.join([*cells, f'{np.mean([r.ms for r in runs]):.1f}'])} |"
 
 
-def verdict(found: dict[str, list[Run]]) -> Iterator[str]:
+def verdict(found: dict[str, list[Run]], budgets: list[int]) -> Iterator[str]:
     """Whether the default is as good as it has to be."""
     if DEFAULT not in found or not any(word in found for word in PLAIN):
         return
-    for place, budget in enumerate(BUDGETS):
+    for place, budget in enumerate(budgets):
         means = {word: float(np.mean([run.shares[place] for run in runs])) for word, runs in found.items()}
         best = max((word for word in means if word in PLAIN), key=means.__getitem__)
         gains = [a.shares[place] - b.shares[place] for a, b in zip(found[DEFAULT], found[best], strict=False)]
@@ -270,6 +276,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--written", choices=tuple(LAYERS), default="numbers", help="how macro's choices are written")
     parser.add_argument("--samplers", nargs="+", choices=(*OURS, *PLAIN), default=[*OURS[:-1], *PLAIN])
     parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=BUDGETS[-1], help="of each search; gp takes seconds for each")
     parser.add_argument("--random", type=int, default=6561, help="trials that random may take to the goal")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
@@ -281,19 +288,17 @@ def main() -> None:
         sys.exit(f"there is no {given.table}; give the csv of NAS-Bench-Macro on CIFAR-10 with --table")
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read by the processes
     print(f"{given.problem}, written as {given.written}; networks drawn with seeds 0..{given.seeds - 1}")
-    print(
-        f"| sampler | runs | {' | '.join(f'{b} trials' for b in BUDGETS)} | to 99 %: median, quartiles | reached |",
-        end="",
-    )
-    print(f" chosen by what was seen, {BUDGETS[-1]} | ms per ask |\n|-|-|{'-|' * len(BUDGETS)}-|-|-|-|")
+    head = ["sampler", "runs", *(f"{budget} trials" for budget in _budgets(given)), "to 99 %: median, quartiles"]
+    head += ["reached", f"chosen by what was seen, {given.trials}", "ms per ask"]
+    print(f"| {' | '.join(head)} |\n|{'-|' * len(head)}")
     found: dict[str, list[Run]] = {}
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         for word in given.samplers:
             seeds = range(given.seeds)
             found[word] = list(pool.map(partial(run, word, given=given), seeds))
-            limit = given.random if word in ("random", "plain random") else BUDGETS[-1]
+            limit = given.random if word in ("random", "plain random") else given.trials
             print(line(word, found[word], limit), flush=True)
-    print("\n".join(verdict(found)))
+    print("\n".join(verdict(found, _budgets(given))))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections import Counter
@@ -57,6 +58,7 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
 ) -> None:
     """Run a study, or go on with it: train what its ledger lacks, then write tables and figures."""
+    _leave_cores_to_trials()
     from hiri_search.console import Console
     from hiri_search.study.reading import read_study
 
@@ -77,6 +79,11 @@ def run(
         execute = _executor(folder, serial=serial, slots=slots)
         run_study(read, folder, execute, console, profile=name, retry_failed=retry_failed)
     sys.exit(_summary(_write_report(folder, console.say), console.say))
+
+
+def _leave_cores_to_trials() -> None:
+    """Read when numpy is imported: threads of a search's algebra would wait for cores that its trials hold."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @app.command()

@@ -24,7 +24,8 @@ from hiri_search.study.surrogate import expected_gains, van_der_corput
 SMALL = "hr(32 e=4|6) -> (hr | cffn)(64 e=4)*1..3 -> t(128 e=2..4)"  # 2 x 2 x 3 x 3
 SPACE = "(hr | cffn)(32 e=2..4)*1..3 -> (hr | cffn | t(d=32|64))(64 e=2|4)*1..4 -> t(128 e=2..4)*1..3"  # 5184
 NETS = {"one": "hr(32 e=4) -> t(64 e=4)", "two": "hr(32 e=4) -> cffn(64 e=4)"}
-SLOW = pytest.mark.skipif(find_spec("scipy") is None, reason="Optuna's gp needs scipy")
+WITH_SCIPY = pytest.mark.skipif(find_spec("scipy") is None, reason="Optuna's gp needs scipy")
+SLOW = (WITH_SCIPY, pytest.mark.slow)  # half a second to ask
 LEARNING = ["surrogate", "evolution", "tpe", "nsga2", "nsga3", pytest.param("gp", marks=SLOW)]
 SAMPLERS = ["grid", "random", *LEARNING]
 
@@ -64,6 +65,14 @@ def test_killed_after_any_trial_it_asks_for_what_it_would_have(sampler: str):
     for kill in kills:
         past = unbroken[:kill]
         assert _keys(carry_on(searching(given, past), 999, _some)) == _keys(unbroken[kill:]), f"killed after {kill}"
+
+
+@WITH_SCIPY
+def test_optunas_gp_too():
+    given = study(SPACE, sampler="gp", networks=13)
+    unbroken = carry_on(searching(given), 999)
+    assert len(set(_keys(unbroken))) == 13
+    assert _keys(carry_on(searching(given, unbroken[:11]), 999)) == _keys(unbroken[11:])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
