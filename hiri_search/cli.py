@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiri_search import runs
+
 if TYPE_CHECKING:
     from hiri_search.language import Network
-    from hiri_search.report.tables import Results
-    from hiri_search.study.run import Executor
 
-MISTAKE, INTERRUPTED = 2, 130
+MISTAKE = 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,6 +54,7 @@ def run(
     serial: Annotated[bool, typer.Option("--serial", help="In this process, without Ray.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; an old folder is moved aside.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will take, by a timed probe.")] = False,
 ) -> None:
     """Run a study, or go on with it: train what its ledger lacks, then write tables and figures."""
     _leave_cores_to_trials()
@@ -73,12 +72,17 @@ def run(
     console = Console()
     folder = results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
+    if plan:
+        runs.plan(read, folder, None if serial else runs.slots_for(slots), console)
+        return
     if fresh and (aside := move_aside(folder)):
         console.say(f"the old results are now in {aside}")
     with console, suppress(KeyboardInterrupt):  # what is done by then is in the ledger, and is reported
-        execute = _executor(folder, serial=serial, slots=slots)
+        execute = runs.executor(folder, serial=serial, slots=slots)
         run_study(read, folder, execute, console, profile=name, retry_failed=retry_failed)
-    sys.exit(_summary(_write_report(folder, console.say), console.say))
+    states = runs.write_report(folder, console.say)
+    runs.say_plan_error(folder, console.say)
+    sys.exit(runs.summary(states, console.say))
 
 
 def _leave_cores_to_trials() -> None:
@@ -161,7 +165,7 @@ def report(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
 ) -> None:
     """Write the tables and figures of a results folder again, from its ledger."""
-    _write_report(results, typer.echo)
+    runs.write_report(results, typer.echo)
 
 
 @app.command("list")
@@ -190,7 +194,7 @@ def dashboard(
     from hiri_search.study.optuna_study import export
 
     events = read_events(results)
-    study = Study.model_validate(_about(events, results)["file"])
+    study = Study.model_validate(runs.study_event(events, results)["file"])
     path = results / "optuna.journal"
     export(study, trials(events), path, name=results.name)
     typer.echo(f"wrote {path}; look at it with: pip install optuna-dashboard, then optuna-dashboard {path}")
@@ -242,54 +246,3 @@ def _profile(study: Path, wanted: str) -> str:
 
     fitting = "gpu" if gpus() else "laptop"
     return fitting if fitting in known else NO_PROFILE
-
-
-def _executor(folder: Path, *, serial: bool, slots: int) -> Executor:
-    from functools import partial
-
-    from hiri_search.study import dispatch
-    from hiri_search.training.device import cores, gpus
-
-    if serial:
-        return dispatch.serial
-    count = slots or gpus() or cores()
-    share = min(1.0, gpus() / count)
-    return partial(dispatch.ray_tune, slots=dispatch.Slots(count, share), log=folder / "ray.log")
-
-
-def _about(events: list[dict[str, object]], folder: Path) -> dict[str, object]:
-    from hiri_search.study.errors import StudyError
-
-    about = next((event for event in reversed(events) if event["event"] == "study"), None)
-    if about is None:
-        raise StudyError(f"the ledger of {folder} is empty: its study never began")
-    return about
-
-
-def _results(folder: Path) -> Results:
-    from hiri_search.report.tables import Results
-    from hiri_search.study.ledger import read_events, trials
-
-    events = read_events(folder)
-    counted, timed = ([event for event in events if event["event"] == kind] for kind in ("counted", "timed"))
-    return Results(_about(events, folder), [trial.row() for trial in trials(events)], counted, timed)
-
-
-def _write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:
-    """Write the report; how many trials are in which state."""
-    from hiri_search.report.write import write
-
-    results = _results(folder)
-    for path in write(results, folder / "report"):
-        say(f"wrote {path}")
-    return Counter(str(trial["state"]) for trial in results.trials)
-
-
-def _summary(states: Counter[str], say: Callable[[str], None]) -> int:
-    """Say what a run has left undone; the exit code."""
-    if states["failed"]:
-        say(f"{states['failed']} trials failed, for reasons in trials.csv; --retry-failed trains them again")
-    if left := states["unfinished"] + states["paused"]:
-        say(f"{left} trials are unfinished; the same command goes on with them")
-        return INTERRUPTED
-    return 1 if states["failed"] else 0

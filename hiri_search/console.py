@@ -63,6 +63,15 @@ class Console:
     def say(self, text: str) -> None:
         self.rich.print(text, markup=False, highlight=False)
 
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Words to the left, which come first, and numbers to the right."""
+        shown = Table(box=box.SIMPLE, show_edge=False)
+        for place, name in enumerate(columns):
+            shown.add_column(name, justify="right" if place and name else "left", overflow="fold")
+        for row in rows:
+            shown.add_row(*map(escape, row))
+        RichConsole(file=self._file, width=None if self.rich.is_terminal else PIPED_WIDTH).print(shown)
+
     def moved(self, trial: Trial) -> None:
         """A trial has begun, come to the end of an epoch, or ended."""
         self.trials[trial.number] = trial

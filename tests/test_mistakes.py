@@ -139,7 +139,7 @@ STUDIES = {
     "odd batch": ("batch: 16", "batch: 15", 9, "recipe.batch=15 is not possible; it must be even"),
     "long warm-up": ("warmup_epochs: 0", "warmup_epochs: 1", 9, "recipe.warmup_epochs=1.0 is not possible; it"),
     "batch over data.train": ("batch: 16", "batch: 80", 9, "recipe.batch=80 is more than data.train=64"),
-    "unknown sampler": ("title:", "search: {sampler: best}\ntitle:", 1, "found 'best'; write 'surrogate', 'evolution', 'random'"),
+    "unknown sampler": ("title:", "search: {sampler: best}\ntitle:", 1, "found 'best'; write 'surrogate', 'evolution'"),
     "no seeds": ("title:", "seeds: 0\ntitle:", 1, "seeds: 0 is no number of seeds; write one from 1 to 100"),
     "a year of seeds": ("title:", "seeds: 2024\ntitle:", 1, "or a list: [2024]"),
     "repeated seed": ("title:", "seeds: [1, 1]\ntitle:", 1, "a list without repeats"),

@@ -19,6 +19,7 @@ from hiri_search.study.facts import Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
 from hiri_search.study.ledger import LEDGER, Ledger, locked, open_ledger
 from hiri_search.study.meaning import differences, meaning
+from hiri_search.study.plan import ENDED
 from hiri_search.study.task import Event, Feed
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
@@ -50,16 +51,41 @@ def run(
     StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
     trained on; SpecError where a network does not fit. All before anything is trained.
     """
+    clock = _Clock("counting")
     _check_objectives(study)
     space = _space(study, watcher)
     with open_ledger(folder) as ledger:
         _check_same(study, ledger, folder)
+        clock.next("pictures")
         prepared = _prepare(study, trainings(study), folder / PICTURES, watcher)
         _check_same_pictures(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile)
+        clock.next("counting")
         _count_networks(study, ledger, prepared, watcher)
+        clock.next("inference")
         _time_networks(study, ledger, watcher)
+        clock.next("trials")
         execute(StudyFeed(study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed))
+        ledger.append(ENDED, seconds=clock.seconds())
+
+
+class _Clock:
+    """How long each part of a run takes."""
+
+    def __init__(self, part: str) -> None:
+        self._taken: dict[str, float] = {}
+        self._part, self._began = part, time.perf_counter()
+
+    def next(self, part: str) -> None:
+        """What was going on has come to its end."""
+        now = time.perf_counter()
+        self._taken[self._part] = self._taken.get(self._part, 0.0) + now - self._began
+        self._part, self._began = part, now
+
+    def seconds(self) -> dict[str, float]:
+        """By part, until now."""
+        self.next(self._part)
+        return self._taken
 
 
 def _space(study: Study, watcher: Watcher) -> Walkable | None:

@@ -1,0 +1,67 @@
+"""How far a plan is from what happens: each study planned, then run, one directly behind the other.
+
+python benchmarks/plan_error.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hiri_search.study.dispatch import Slots
+from hiri_search.study.ledger import read_events
+from hiri_search.study.plan import Compared, Plan, compared, lines
+from hiri_search.study.planning import draw_up
+from hiri_search.study.reading import read_study
+from hiri_search.training.device import cores, gpus
+
+COMMAND = "from hiri_search.cli import main; main()"
+HEAD = "| study | part | planned s | took s | error % | load |"
+
+
+def slots_here() -> Slots:
+    """As a run has them where nothing is said."""
+    count = gpus() or cores()
+    return Slots(count, min(1.0, gpus() / count))
+
+
+def measure(file: Path, profile: str, sets: list[str], home: Path) -> Iterator[Compared]:
+    """The whole command first, then its parts as far as its ledger tells them."""
+    study = read_study(file, profile=profile, sets=sets)
+    plan = draw_up(study, slots_here(), home, say=lambda text: print(text, file=sys.stderr))
+    print(*lines(plan), sep="\n", file=sys.stderr)
+    given = [argument for text in sets for argument in ("--set", text)]
+    started = time.perf_counter()
+    arguments = ["run", str(file), "--profile", profile, "--results", str(home), *given]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", COMMAND, *arguments], check=True, stdout=subprocess.DEVNULL)
+    yield Compared("the command", plan.total, time.perf_counter() - started)
+    yield from compared(_written(plan), read_events(home))
+
+
+def _written(plan: Plan) -> Plan:
+    """As a ledger would give it back."""
+    return Plan.from_json(plan.to_json())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="+", type=Path, help="study files")
+    parser.add_argument("--profile", default="gpu" if gpus() else "laptop")
+    parser.add_argument("--set", dest="sets", action="append", default=[], help="key=value laid over the study")
+    given = parser.parse_args()
+    print(HEAD, "|-|-|-|-|-|-|", sep="\n")
+    for file in given.studies:
+        with tempfile.TemporaryDirectory(prefix="hiri_search_plan_error_") as home:
+            for one in measure(file, given.profile, given.sets, Path(home) / file.stem):
+                numbers = f"{one.planned:.1f} | {one.took:.1f} | {100 * one.error:+.0f} | {os.getloadavg()[0]:.1f}"
+                print(f"| {file.stem} | {one.part} | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

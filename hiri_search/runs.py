@@ -1,0 +1,100 @@
+"""A run from the command line: what it will take, where its trials run, what it leaves, and how it ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hiri_search.console import Console
+    from hiri_search.report.tables import Results
+    from hiri_search.study.config import Study
+    from hiri_search.study.dispatch import Slots
+    from hiri_search.study.run import Executor
+
+INTERRUPTED = 130
+
+
+def plan(study: Study, folder: Path, slots: Slots | None, console: Console) -> None:
+    """What a study will take, kept in its ledger, so that the run can say how far off it was."""
+    from hiri_search.study.ledger import open_ledger
+    from hiri_search.study.plan import COLUMNS, PLANNED, lines, table
+    from hiri_search.study.planning import draw_up
+    from hiri_search.study.run import PICTURES
+
+    drawn_up = draw_up(study, slots, folder / PICTURES, say=console.say)
+    with open_ledger(folder) as ledger:
+        ledger.append(PLANNED, **drawn_up.to_json())
+    console.table(COLUMNS, table(drawn_up))
+    for line in lines(drawn_up):
+        console.say(line)
+
+
+def say_plan_error(folder: Path, say: Callable[[str], None]) -> None:
+    """Where there was a plan: what came of it."""
+    from hiri_search.study.ledger import read_events
+    from hiri_search.study.plan import compared, error_lines, last_plan
+
+    events = read_events(folder)
+    planned = last_plan(events)
+    for line in error_lines(compared(planned, events)) if planned else ():
+        say(line)
+
+
+def executor(folder: Path, *, serial: bool, slots: int) -> Executor:
+    from functools import partial
+
+    from hiri_search.study import dispatch
+
+    if serial:
+        return dispatch.serial
+    return partial(dispatch.ray_tune, slots=slots_for(slots), log=folder / "ray.log")
+
+
+def slots_for(asked: int) -> Slots:
+    """As many as were asked for, or as the hardware carries."""
+    from hiri_search.study.dispatch import Slots
+    from hiri_search.training.device import cores, gpus
+
+    count = asked or gpus() or cores()
+    return Slots(count, min(1.0, gpus() / count))
+
+
+def study_event(events: list[dict[str, object]], folder: Path) -> dict[str, object]:
+    from hiri_search.study.errors import StudyError
+
+    about = next((event for event in reversed(events) if event["event"] == "study"), None)
+    if about is None:
+        raise StudyError(f"the ledger of {folder} is empty: its study never began")
+    return about
+
+
+def read_results(folder: Path) -> Results:
+    from hiri_search.report.tables import Results
+    from hiri_search.study.ledger import read_events, trials
+
+    events = read_events(folder)
+    counted, timed = ([event for event in events if event["event"] == kind] for kind in ("counted", "timed"))
+    return Results(study_event(events, folder), [trial.row() for trial in trials(events)], counted, timed)
+
+
+def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:
+    """Write the report; how many trials are in which state."""
+    from hiri_search.report.write import write
+
+    results = read_results(folder)
+    for path in write(results, folder / "report"):
+        say(f"wrote {path}")
+    return Counter(str(trial["state"]) for trial in results.trials)
+
+
+def summary(states: Counter[str], say: Callable[[str], None]) -> int:
+    """Say what a run has left undone; the exit code."""
+    if states["failed"]:
+        say(f"{states['failed']} trials failed, for reasons in trials.csv; --retry-failed trains them again")
+    if left := states["unfinished"] + states["paused"]:
+        say(f"{left} trials are unfinished; the same command goes on with them")
+        return INTERRUPTED
+    return 1 if states["failed"] else 0

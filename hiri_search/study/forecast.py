@@ -1,0 +1,111 @@
+"""From a few times to many: a law of how long a network takes by what it costs, and trials laid into slots."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiri_search.study.config import Halving
+
+Table: TypeAlias = NDArray[np.float64]
+
+FEWEST = 4  # points that one can be left out of: three decide a law
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a device has to do."""
+
+    macs: float
+    traffic: float  # numbers written to memory
+
+    def __mul__(self, times: float) -> Work:
+        return Work(self.macs * times, self.traffic * times)
+
+
+@dataclass(frozen=True)
+class Law:
+    """Seconds are a constant, so much for each multiply-add and so much for each number written; never under 0."""
+
+    constant: float
+    by_mac: float
+    by_number: float
+
+    def __call__(self, work: Work) -> float:
+        return self.constant + self.by_mac * work.macs + self.by_number * work.traffic
+
+
+def fitted(works: Sequence[Work], seconds: Sequence[float]) -> Law:
+    """The law of the least squares of relative errors; no coefficient is negative, so that more never takes less."""
+    times = np.maximum(seconds, 1e-12)
+    features = np.array([[1.0, work.macs, work.traffic] for work in works])
+    scale = np.maximum(features.max(axis=0), 1e-12)
+    found = _not_negative(features / scale / times[:, None])
+    return Law(*(found / scale).tolist())
+
+
+def _not_negative(features: Table) -> Table:
+    """Coefficients of 0 or more that bring each row of (N, 3) features nearest to 1.
+
+    They are the plain least squares of those that are not 0, and there are few choices of which that are.
+    """
+    ones = np.ones(len(features))
+    best, least = np.zeros(features.shape[1]), float("inf")
+    for chosen in sorted(product([False, True], repeat=features.shape[1]), key=sum):
+        found = np.zeros(features.shape[1])
+        found[list(chosen)] = np.linalg.lstsq(features[:, chosen], ones, rcond=None)[0]
+        off = float(((features @ found - ones) ** 2).sum())
+        if (found >= 0).all() and off < least - 1e-12:  # of equals the one with the fewest coefficients
+            best, least = found, off
+    return best
+
+
+def left_out(works: Sequence[Work], seconds: Sequence[float]) -> list[float]:
+    """How far off, relatively, each time is by the law of the others; empty where these are too few for a law."""
+    if len(works) < FEWEST:
+        return []
+    whole = range(len(works))
+    others = [[other for other in whole if other != one] for one in whole]
+    laws = [fitted([works[i] for i in rest], [seconds[i] for i in rest]) for rest in others]
+    return [law(work) / taken - 1 for law, work, taken in zip(laws, works, seconds, strict=True)]
+
+
+def makespan(seconds: Iterable[float], slots: int) -> float:
+    """When the last trial ends, each begun in its order in the slot that is free first."""
+    free = [0.0] * slots
+    for taken in seconds:
+        heapq.heappush(free, heapq.heappop(free) + taken)
+    return max(free)
+
+
+def spread_out(count: int) -> Iterator[int]:
+    """Places in a row of so many, all of them: both ends, the middle, the middles between, and so on."""
+    given: set[int] = set()
+    parts = 1
+    while len(given) < count:
+        for part in range(parts + 1):
+            place = round(part * (count - 1) / parts)
+            if place not in given:
+                given.add(place)
+                yield place
+        parts *= 2
+
+
+def halved(trials: int, epochs: int, halving: Halving | None) -> Iterator[tuple[int, int, int]]:
+    """The stints of so many trials: the number, and behind which epoch it begins and ends.
+
+    Who goes on from a rung is not known, but how many are.
+    """
+    brackets = halving.brackets if halving else 1
+    for bracket in range(brackets):
+        going_on, before = range(bracket, trials, brackets), 0
+        for rung in (*(halving.epochs[bracket:] if halving else ()), epochs):
+            yield from ((trial, before, rung) for trial in going_on)
+            before = rung
+            going_on = going_on[: max(1, int(len(going_on) * halving.keep + 1e-9)) if halving else 0]
