@@ -9,6 +9,7 @@ from typing import Any
 from hiri_search.study.ledger import Event, trials
 
 PLANNED, ENDED = "planned", "ended"  # events of the ledger: a plan, and what a run then took by its parts
+WORTH = 1.0  # seconds, from which on a part is compared
 ALONE = 0.9  # of a core, from which on a trial is taken to have had it for itself
 # Of the parts of a plan, those that belong to one part of a run.
 OF_A_RUN = {
@@ -136,14 +137,14 @@ def compared(plan: Plan, events: Sequence[Event]) -> list[Compared]:
     Nothing but the epochs where a run was killed and so has not told its times.
     """
     known = trials(events)
-    if len(known) < plan.trials or any(trial.state == "unfinished" for trial in known):
+    if len(known) < plan.trials or not all(trial.ended for trial in known):
         return []
     epochs = sum(trial.row()["seconds"] for trial in known)
     runs = [event["seconds"] for event in events if event["event"] == ENDED]
     parts = list(_parts(plan, runs)) if len(runs) == sum(event["event"] == "study" for event in events) else []
     whole = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
     found = [*parts, *[whole] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]
-    return [one for one in found if one.took]
+    return [one for one in found if one.took >= WORTH]
 
 
 def _parts(plan: Plan, runs: Sequence[Mapping[str, float]]) -> Iterator[Compared]:

@@ -28,9 +28,11 @@ from hiri_search.training import device
 from hiri_search.training.job import Job
 
 SAMPLED = 200  # networks of a space that the costs are told of
-# Without anything to do, on two idle cores: importing Ray 3, starting it 5, the first workers 5.5, its end 1.5.
-RAY_SECONDS = 15.0
-REPORT_SECONDS = 4.0  # importing pandas and matplotlib, and drawing, on two idle cores
+# In imports of torch and timm by a process of a probe, which say how fast a machine starts things. On two idle cores
+# that is 3.0 s; Ray takes 9.1 s from its start to its end with trials that do nothing, one import among them, and a
+# command 6.3 s around its run: one import, and the report.
+RAY_IMPORTS = 2.0
+REPORT_IMPORTS = 1.1
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
             "pictures": paces.decoding,
             "counting": counting,
             "inference": _inference(study),
-            "workers": RAY_SECONDS + paces.import_seconds if slots else 0.0,
+            "workers": (1 + RAY_IMPORTS) * paces.import_seconds if slots else 0.0,
             "trials": makespan((one.seconds for one in every), side_by_side.count),
-            "report": REPORT_SECONDS,
+            "report": REPORT_IMPORTS * paces.import_seconds,
         },
         epoch_seconds=sum(one.epoch_seconds for one in every),
         timed=len(paces.timed),

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from hiri_search.study import paces, planning
+from hiri_search.study import plan as planned
 from hiri_search.study.dispatch import Slots, serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import read_events
 from hiri_search.study.plan import Plan, compared, duration, last_plan, lines, table
-from hiri_search.study.planning import RAY_SECONDS, draw_up
+from hiri_search.study.planning import RAY_IMPORTS, draw_up
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.training.probe import Pace, Probed, ProbeError
@@ -63,7 +64,7 @@ def test_the_parts_of_a_run(tmp_path: Path):
     assert plan.seconds["trials"] == pytest.approx(2 * TRIAL)
     assert plan.epoch_seconds == pytest.approx(4 * (TRIAL - 1.5))
     assert plan.seconds["pictures"] == pytest.approx(48 * 0.125 / 2)
-    assert plan.seconds["workers"] == RAY_SECONDS + 3.0
+    assert plan.seconds["workers"] == pytest.approx((1 + RAY_IMPORTS) * 3.0)
     assert plan.seconds["inference"] == 0
     assert plan.total == pytest.approx(sum(plan.seconds.values()))
 
@@ -192,7 +193,8 @@ def _run(tmp_path: Path) -> list[dict[str, Any]]:
     return [event for event in read_events(tmp_path / "results") if event["event"] != "ended"]
 
 
-def test_errors_are_relative_to_what_it_took(tmp_path: Path):
+def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planned, "WORTH", 1e-3)
     plan = _plan(tmp_path)
     events = _run(tmp_path)
     assert [one.part for one in compared(plan, events)] == ["epochs of all trials"], "a run that was killed"
