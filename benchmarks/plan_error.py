@@ -19,6 +19,7 @@ from hiri_search.study.ledger import read_events
 from hiri_search.study.plan import Compared, Plan, compared, lines
 from hiri_search.study.planning import draw_up
 from hiri_search.study.reading import read_study
+from hiri_search.study.run import PICTURES
 from hiri_search.training.device import cores, gpus
 
 COMMAND = "from hiri_search.cli import main; main()"
@@ -34,7 +35,7 @@ def slots_here() -> Slots:
 def measure(file: Path, profile: str, sets: list[str], home: Path) -> Iterator[Compared]:
     """The whole command first, then its parts as far as its ledger tells them."""
     study = read_study(file, profile=profile, sets=sets)
-    plan = draw_up(study, slots_here(), home, say=lambda text: print(text, file=sys.stderr))
+    plan = draw_up(study, slots_here(), home / PICTURES, say=lambda text: print(text, file=sys.stderr))
     print(*lines(plan), sep="\n", file=sys.stderr)
     given = [argument for text in sets for argument in ("--set", text)]
     started = time.perf_counter()
