@@ -157,7 +157,7 @@ def test_a_failed_trial_has_a_reason_and_is_left_alone_until_asked_for(tmp_path:
     assert "not finite" in failed[0].reason
     events = len(read_events(tmp_path / "results"))
     assert [t.state for t in _run(tmp_path, sets=exploding)] == ["failed"] * 4
-    assert len(read_events(tmp_path / "results")) == events + 1, "only the new start is written down"
+    assert len(read_events(tmp_path / "results")) == events + 2, "only the new start and its end are written down"
     _run(tmp_path, sets=exploding, retry_failed=True)
     retried = [event for event in read_events(tmp_path / "results") if event["event"] == "retried"]
     assert [event["trial"] for event in retried] == [0, 1, 2, 3]
