@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,16 @@ def prepare(
         _demand_readable(data)
         folder = place / _key(side, supply.classes, supply.counts, supply.glance())
         return Prepared(folder, supply.classes, supply.counts["train"], supply.counts["val"], cache=cache)
-    folder = _keep(supply, data, side, place, say)
+    kept = replace(_kept_in(_keep(supply, data, side, place, say), supply), cache=cache)
+    _demand_batch(kept.train, batch)
+    return kept
+
+
+def _kept_in(folder: Path, supply: Supply) -> Prepared:
+    """What a folder of decoded pictures says of itself."""
     about = json.loads((folder / ABOUT).read_text())
-    _demand_batch(about["train"], batch)
     skipped = tuple(supply.name(split, index) for split, index in about["skipped"])
-    return Prepared(folder, supply.classes, about["train"], about["val"], skipped, cache)
+    return Prepared(folder, supply.classes, about["train"], about["val"], skipped)
 
 
 def is_kept(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:

@@ -15,7 +15,6 @@ from unittest.mock import patch
 from zlib import crc32
 
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from hiri_search.cost.band import Band, Range, read_band
 from hiri_search.cost.budget import Budgeted, BudgetError
 from hiri_search.cost.counts import Cost, count
 from hiri_search.language import Chooser, Net, Space, SpecError, parse, uniform
+from hiri_search.nets.modes import one_thread
 from hiri_search.nets.pieces import Piece
 from hiri_search.study.reading import read_space
 
@@ -39,10 +39,8 @@ CHARTED = COUNTINGS[:3]
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     """Pieces as small as these are counted faster by one thread than by several that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 class forced:

@@ -16,6 +16,7 @@ from hiri_search.cost import counts
 from hiri_search.cost.counts import ZERO, Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, Peer, SpecError, parse_network
 from hiri_search.nets import networks, peers
+from hiri_search.nets.modes import one_thread
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "hiri_search" / "report" / "paper"
@@ -30,10 +31,8 @@ def read(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     """Several threads gain little at batch 1, and on cores that others use too they wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 GOLDEN = read(Path(__file__).parent / "golden_networks.csv")

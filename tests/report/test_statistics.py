@@ -42,8 +42,8 @@ def test_the_interval_covers_no_order_about_as_often_as_it_says():
     """Scores that have nothing to do with each other: 0 lies inside; a percentile bootstrap is a little too narrow."""
     rng = np.random.default_rng(0)
     inside = 0
-    for _ in range(40):
+    for _ in range(20):
         found = kendall(*rng.random((2, 30)))
         assert found is not None
         inside += found.low <= 0 <= found.high
-    assert inside >= 33
+    assert inside >= 16
