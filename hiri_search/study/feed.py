@@ -168,7 +168,8 @@ class StudyFeed:
             self.known |= memo.finished([trial])
         if trial.ended:
             self._ended(trial)
-        self.watcher.moved(trial)
+        if event["event"] != "scored":  # nothing that a table of trials shows
+            self.watcher.moved(trial)
 
     def _ended(self, trial: Trial) -> None:
         """Tell the search, and end those that waited for it in the same way."""
