@@ -31,6 +31,7 @@ STATES = {
     "stopped": TrialState.PRUNED,
     "running": TrialState.RUNNING,
     "unfinished": TrialState.RUNNING,
+    "paused": TrialState.RUNNING,
 }
 
 
@@ -142,7 +143,11 @@ def choices(
 
 
 def export(study: Study, past: Sequence[Trial], path: Path, *, name: str) -> None:
-    """The trials as an Optuna journal, made anew: what `optuna-dashboard PATH` opens."""
+    """The trials as an Optuna journal, made anew: what `optuna-dashboard PATH` opens.
+
+    Without those of a second look, whose longer trainings are no match for the others.
+    """
+    past = [trial for trial in past if not trial.is_second_look]
     path.unlink(missing_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     names = study.search.objectives

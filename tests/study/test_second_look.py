@@ -1,16 +1,21 @@
 """Rungs and a second look, trained for real: who is stopped, who is confirmed, and that a crash changes nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from searches import Quiet
 
 from hiri_search.study.dispatch import Slots, ray_tune, serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import Trial, read_events, trials
+from hiri_search.study.optuna_study import export
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.study.task import Feed, Later, Task, work
@@ -129,6 +134,15 @@ def test_a_second_look_may_be_asked_for_afterwards(unbroken: list[Trial], tmp_pa
     after = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
     assert len(after) == len(before) + 2
     assert [_outcome(t) for t in after[:9]] == [_outcome(t) for t in unbroken[:9]]
+
+
+@pytest.mark.parametrize("cut", [4, None], ids=["with some paused", "whole"])
+def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, cut: int | None):
+    paused = [replace(t, state="paused", curve=t.curve[:1]) for t in unbroken[:cut]] if cut else unbroken
+    (tmp_path / "study.yaml").write_text(STUDY)
+    export(read_study(tmp_path / "study.yaml"), paused, tmp_path / "optuna.journal", name="mine")
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
+    assert len(load_study(study_name="mine", storage=storage).trials) == (cut or 9)
 
 
 def test_side_by_side_nobody_is_lost(tmp_path: Path):
