@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hiri_search.console import Console
@@ -74,10 +74,16 @@ def study_event(events: list[dict[str, object]], folder: Path) -> dict[str, obje
 def read_results(folder: Path) -> Results:
     from hiri_search.report.tables import Results
     from hiri_search.study.ledger import read_events, trials
+    from hiri_search.study.objectives import losses
 
     events = read_events(folder)
+    about, known = study_event(events, folder), trials(events)
     counted, timed = ([event for event in events if event["event"] == kind] for kind in ("counted", "timed"))
-    return Results(study_event(events, folder), [trial.row() for trial in trials(events)], counted, timed)
+    file: Any = about["file"]
+    first = [trial for trial in known if trial.state == "finished" and not trial.is_second_look]
+    names = file["search"]["objectives"] if file.get("space") else ()
+    found = [one for trial in first if (one := losses([trial], names))]
+    return Results(about, [trial.row() for trial in known], counted, timed=timed, losses=found)
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:

@@ -28,6 +28,38 @@ def dominance(points: Points) -> npt.NDArray[np.bool_]:
     return np.asarray((mine <= other).all(axis=2) & (mine < other).any(axis=2))
 
 
+def best_first(points: Points) -> list[int]:
+    """The points in order: by the front each is on, then by how alone it is there (Deb et al. 2002)."""
+    ranks = fronts(points)
+    alone = np.zeros(len(points))
+    for rank in np.unique(ranks):
+        alone[ranks == rank] = loneliness(points[ranks == rank])
+    order: list[int] = np.lexsort((-alone, ranks)).tolist()
+    return order
+
+
+def fronts(points: Points) -> npt.NDArray[np.int64]:
+    """0 for a point that no other beats, 1 for one that only such beat, and so on."""
+    beats = dominance(points)
+    ranks = np.full(len(points), -1)
+    for rank in range(len(points)):
+        left = ranks < 0
+        ranks[left & ~beats[left].any(axis=0)] = rank
+    return ranks
+
+
+def loneliness(points: Points) -> Points:
+    """The crowding distance: how far the neighbours on both sides lie apart, over the objectives."""
+    total = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        spread = ordered[-1] - ordered[0] or 1.0
+        total[order[1:-1]] += (ordered[2:] - ordered[:-2]) / spread
+        total[order[[0, -1]]] = np.inf
+    return total
+
+
 def hypervolume(points: Points, reference: Sequence[float]) -> float:
     """The volume between the points and the reference that at least one of them dominates; exact.
 

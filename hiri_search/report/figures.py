@@ -124,10 +124,10 @@ def pareto(results: Results) -> Figure:
     """This study's networks by GFLOPs and by parameters, with the front of each."""
     networks = _drawable(results)
     figure = _figure(8, 4)
-    panels = figure.subplots(1, 2, sharey=True)
+    panels, confirmed = figure.subplots(1, 2, sharey=True), confirmed_table(results)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
         _draw_networks(axes, networks, cost)
-        _draw_longer(axes, confirmed_table(results), cost)
+        _draw_longer(axes, confirmed, cost)
     panels[0].set_ylabel("Top-1 (%)" if results.second_look else "Top-1 of the short training (%)")
     _legend(figure, panels)
     return figure

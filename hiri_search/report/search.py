@@ -10,7 +10,7 @@ import pandas as pd
 
 from hiri_search.cost.front import hypervolume
 from hiri_search.report.statistics import Estimate, kendall
-from hiri_search.report.tables import GIGA, MEGA, Results, losses
+from hiri_search.report.tables import GIGA, MEGA, Results
 
 MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
 LEAST = 1e-9  # of a range, where all are the same
@@ -22,10 +22,9 @@ def volume_table(results: Results) -> pd.DataFrame:
 
     The reference point lies a tenth of the range beyond the worst of all networks.
     """
-    finished = [row for row in results.first_look if row["state"] == "finished"]
-    if not finished:
+    if not results.losses:
         return pd.DataFrame(columns=["trials", "share"])
-    points = np.array([losses(row, results.objectives) for row in finished])
+    points = np.array(results.losses)
     worst, best = points.max(axis=0), points.min(axis=0)
     reference = list(worst + MARGIN * np.maximum(worst - best, LEAST))
     volumes = [hypervolume(points[: count + 1], reference) for count in range(len(points))]
@@ -34,10 +33,10 @@ def volume_table(results: Results) -> pd.DataFrame:
 
 def confirmed_table(results: Results) -> pd.DataFrame:
     """The networks that were looked at again: the short training's top-1 and rank beside the long ones'."""
-    long = pd.DataFrame([row for row in results.second_look if row["state"] == "finished"])
+    long = pd.DataFrame(_finished(results.second_look))
     if long.empty:
         return pd.DataFrame()
-    short = pd.DataFrame([row for row in results.first_look if row["state"] == "finished"])
+    short = pd.DataFrame(_finished(results.first_look))
     scores = long.groupby("key", sort=False)["top1"]
     facts = long.drop_duplicates("key").set_index("key")
     table = pd.DataFrame(
@@ -78,12 +77,16 @@ def _verdict(tau: Estimate) -> str:
 
 def proxy_table(results: Results) -> pd.DataFrame:
     """Kendall's tau of each zero-cost proxy, and of the costs, with the top-1 of the short trainings."""
-    rows = [row for row in results.first_look if row["state"] == "finished"]
+    rows = _finished(results.first_look)
     names = {name: name.removeprefix(PROXY) for row in rows for name in row if name.startswith(PROXY)}
     if not names:
         return pd.DataFrame()
     known = [(shown, *_tau(rows, name)) for name, shown in {**names, "params": "params", "macs": "macs"}.items()]
     return pd.DataFrame(known, columns=["proxy", "networks", "tau", "low", "high"])
+
+
+def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["state"] == "finished"]
 
 
 def _tau(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:

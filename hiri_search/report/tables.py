@@ -23,6 +23,7 @@ class Results:
     trials: Sequence[Mapping[str, Any]]  # one flat row for each trial
     counted: Sequence[Mapping[str, Any]] = ()  # the networks of an ablation, trained or not, with their costs
     timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
+    losses: Sequence[tuple[float, ...]] = ()  # of a search's finished trials, by objective: the smaller the better
 
     @property
     def first_look(self) -> list[Mapping[str, Any]]:
@@ -33,27 +34,6 @@ class Results:
     def second_look(self) -> list[Mapping[str, Any]]:
         """The longer trials of a search's best networks."""
         return [row for row in self.trials if row.get("confirms") is not None]
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """What a search looks for."""
-        return tuple(self.about["file"]["search"]["objectives"])
-
-
-# Where a trial's row has what a search looks for, and by what it is divided; below 0 where more is better.
-OBJECTIVES = {
-    "top1": ("top1", -1),
-    "gmacs": ("macs", GIGA),
-    "mparams": ("params", MEGA),
-    "ms_per_image": ("ms_per_image", 1),
-    "memory": ("peak_memory_bytes", 2**30),
-}
-
-
-def losses(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[float, ...]:
-    """What a finished trial comes to: the smaller the better."""
-    known = [OBJECTIVES[name] for name in objectives]
-    return tuple(row[column] / unit for column, unit in known)
 
 
 def trial_table(results: Results) -> pd.DataFrame:

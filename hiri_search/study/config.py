@@ -16,6 +16,7 @@ SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2"
 ObjectiveName = Literal["top1", "gmacs", "mparams", "ms_per_image", "memory"]
 ProxyName = Literal["synflow", "naswot", "zen"]
 
+ROUNDING = 1e-9  # a third of 3 is 1
 MOST_SEEDS = 100  # more are meant as one seed: `seeds: 2024`
 
 
@@ -76,6 +77,10 @@ class Halving(_Strict):
     epochs: tuple[int, ...] = Field(min_length=1)  # the rungs: behind each of these epochs a trial pauses
     keep: float = Field(1 / 3, gt=0, lt=1)  # share of those that came to a rung that goes on from it
     brackets: int = Field(1, ge=1)  # in turn trials begin with the first rung, the second, ...; Hyperband has them all
+
+    def share(self, came: int) -> int:
+        """How many of so many go on from a rung."""
+        return int(came * self.keep + ROUNDING)
 
     @model_validator(mode="after")
     def _rising(self) -> Halving:

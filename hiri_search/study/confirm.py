@@ -6,23 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from hiri_search.cost.front import best_first
 from hiri_search.study.config import Confirm
-from hiri_search.study.evolution import ranking
 from hiri_search.study.ledger import Trial
 from hiri_search.study.objectives import losses
 
 
 def chosen(trials: Iterable[Trial], confirm: Confirm, objectives: tuple[str, ...]) -> list[Trial]:
     """One finished trial of each network to be confirmed: of the front, and of those behind it where it is short."""
-    known = {}
-    for trials_of in _by_network(trials).values():
-        if (found := losses(trials_of, objectives)) is not None:
-            known[trials_of[0].number] = (trials_of[0], found)
+    networks = _by_network(trials).values()
+    known = [(seeds[0], found) for seeds in networks if (found := losses(seeds, objectives)) is not None]
     if not known:
         return []
-    places = ranking(np.array([found for _, found in known.values()]))
-    ordered = sorted(zip(places, known.values(), strict=True), key=lambda pair: pair[0])
-    return [trial for _, (trial, _) in ordered[: confirm.top]]
+    order = best_first(np.array([found for _, found in known]))
+    return [known[index][0] for index in order[: confirm.top]]
 
 
 def _by_network(trials: Iterable[Trial]) -> Mapping[str, list[Trial]]:

@@ -108,4 +108,4 @@ def halved(trials: int, epochs: int, halving: Halving | None) -> Iterator[tuple[
         for rung in (*(halving.epochs[bracket:] if halving else ()), epochs):
             yield from ((trial, before, rung) for trial in going_on)
             before = rung
-            going_on = going_on[: max(1, int(len(going_on) * halving.keep + 1e-9)) if halving else 0]
+            going_on = going_on[: max(1, halving.share(len(going_on))) if halving else 0]

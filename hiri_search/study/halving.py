@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from hiri_search.cost.front import best_first
 from hiri_search.study.config import Halving
-from hiri_search.study.evolution import ranking
 from hiri_search.study.ledger import Trial
 from hiri_search.study.objectives import losses_after
-
-ROUNDING = 1e-9  # a third of 3 is 1
 
 
 class Ladder:
@@ -44,12 +42,11 @@ class Ladder:
     def _best_paused(self, trials: Sequence[Trial], epochs: int, *, last: bool) -> Trial | None:
         alive = (trial for trial in trials if len(trial.curve) >= epochs and trial.state != "failed")
         came = [(trial, found) for trial in alive if (found := losses_after(trial, epochs, self.objectives))]
-        share = int(len(came) * self.rules.keep + ROUNDING)
+        share = self.rules.share(len(came))
         if not came or not (share or last):
             return None
-        places = ranking(np.array([found for _, found in came]))
-        ordered = sorted(zip(places, (trial for trial, _ in came), strict=True), key=lambda pair: pair[0])
-        going_on = (trial for _, trial in ordered[: max(share, 1)])
+        order = best_first(np.array([found for _, found in came]))
+        going_on = (came[index][0] for index in order[: max(share, 1)])
         return next((t for t in going_on if t.state == "paused" and len(t.curve) == epochs), None)
 
     def _rungs(self, trial: Trial) -> tuple[int, ...]:

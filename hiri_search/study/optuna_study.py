@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState
 from hiri_search.language.tree import Options
 from hiri_search.study.candidates import space_of
 from hiri_search.study.config import Study
-from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import Trial
 from hiri_search.study.objectives import OBJECTIVES
 from hiri_search.study.sampler import Proposal, dice
@@ -108,13 +106,7 @@ def sampler(word: str, seed: int) -> BaseSampler:
             case "nsga3":
                 return NSGAIIISampler(seed=seed)
             case _:
-                return _gp(seed)
-
-
-def _gp(seed: int) -> BaseSampler:
-    if find_spec("scipy") is None:
-        raise StudyError("search.sampler: gp needs scipy; `pip install scipy`, or write surrogate")
-    return GPSampler(seed=seed, warn_independent_sampling=False)
+                return GPSampler(seed=seed, warn_independent_sampling=False)
 
 
 def _suggested(trial: optuna.Trial, name: str, options: Options) -> int:

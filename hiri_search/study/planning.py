@@ -16,7 +16,7 @@ from hiri_search.cost.foretold import measure_seconds
 from hiri_search.cost.setting import Setting
 from hiri_search.cost.traffic import traffic
 from hiri_search.language import uniform
-from hiri_search.study.candidates import Candidate, Misfit, found, probes, rows, space_of
+from hiri_search.study.candidates import Candidate, Misfit, found, rows, space_of
 from hiri_search.study.config import Study
 from hiri_search.study.dispatch import Slots
 from hiri_search.study.forecast import Work, halved, makespan
@@ -103,8 +103,6 @@ def _counted(study: Study, classes: int) -> tuple[list[Trained], Spread | None, 
         costs = {row.name: count(row.network, row.side, classes=study.counted.classes) for row in rows(study)}
         nets = [_trained(study, row, classes, costs[row.name]) for row in rows(study) if row.trained]
         return nets, None, time.perf_counter() - started
-    for _ in probes(study, space_of(study)):
-        pass  # as a run does
     space = walkable(study)
     counting = time.perf_counter() - started
     nets = [

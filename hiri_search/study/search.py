@@ -20,7 +20,6 @@ from hiri_search.study.unseen import Decisions, Unseen, Walkable
 
 Asked = tuple[int, Candidate, int]  # the number of a new trial, its network and its seed
 MOST_MISFITS = 100  # in a row: hardly any network of the space fits
-ENDED = ("finished", "stopped", "failed")
 PassOver = Callable[[int, Decisions, str], None]
 
 
@@ -61,7 +60,7 @@ class _Entry:
         """Known once all its seeds are in: then it is worth their mean."""
         net, decisions = self.candidate.network, self.candidate.decisions
         assert isinstance(net, Net)
-        ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.state in ENDED]
+        ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.ended]
         if len(ended) < len(seeds):
             return Proposal(net, decisions)
         states = {trial.state for trial in ended}

@@ -11,11 +11,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from searches import Light, begun, carry_on, costs, searching, study, top1
 
-from hiri_search.cost.front import hypervolume
+from hiri_search.cost.front import best_first, fronts, hypervolume, loneliness
 from hiri_search.language import parse
 from hiri_search.study.candidates import Misfit, space_of
 from hiri_search.study.config import Study
-from hiri_search.study.evolution import fronts, loneliness, ranking
 from hiri_search.study.ledger import Trial
 from hiri_search.study.optuna_study import OptunaSampler, export
 from hiri_search.study.search import asking
@@ -239,7 +238,7 @@ def test_the_ranking_is_by_front_then_by_how_alone_a_point_is():
     points = np.array([[0, 4], [4, 0], [1, 3], [1.5, 2.5], [3, 1], [5, 5], [2, 4]], dtype=float)
     assert fronts(points).tolist() == [0, 0, 0, 0, 0, 2, 1]
     assert loneliness(points[:3]).tolist() == [np.inf, np.inf, 2.0]
-    places = ranking(points)
+    places = np.argsort(best_first(points)).tolist()
     assert sorted(places) == list(range(7))
     assert (places[5], places[6]) == (6, 5)
     assert places[4] < places[3]
