@@ -54,11 +54,16 @@ def run(
     serial: Annotated[bool, typer.Option("--serial", help="In this process, without Ray.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; an old folder is moved aside.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else one's own."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what it will take, by a timed probe.")] = False,
 ) -> None:
     """Run a study, or go on with it: train what its ledger lacks, then write tables and figures."""
     _leave_cores_to_trials()
     from hiri_search.console import Console
+    from hiri_search.study.leaving import leaving
     from hiri_search.study.reading import read_study
 
     name = _profile(study, profile)
@@ -68,18 +73,21 @@ def run(
     from hiri_search.training.device import gpus
     from hiri_search.training.stores import check_gpus
 
-    check_gpus(read.cache, gpus())
+    if address is None:  # a cluster's machines are seen by its trials
+        check_gpus(read.cache, gpus())
     console = Console()
     folder = results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
     if plan:
-        runs.plan(read, folder, None if serial else runs.slots_for(slots), console)
+        runs.plan(read, folder, None if serial else runs.slots_for(slots, read.resources, address=None), console)
         return
     if fresh and (aside := move_aside(folder)):
         console.say(f"the old results are now in {aside}")
-    with console, suppress(KeyboardInterrupt):  # what is done by then is in the ledger, and is reported
-        execute = runs.executor(folder, serial=serial, slots=slots)
-        run_study(read, folder, execute, console, profile=name, retry_failed=retry_failed)
+    side_by_side = runs.slots_for(slots, read.resources, address=address)
+    # What is done by a KeyboardInterrupt is in the ledger, and is reported.
+    with console, suppress(KeyboardInterrupt), leaving(console.say) as asked:
+        execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
+        run_study(read, folder.absolute(), execute, console, profile=name, retry_failed=retry_failed)
     states = runs.write_report(folder, console.say)
     runs.say_plan_error(folder, console.say)
     sys.exit(runs.summary(states, console.say))

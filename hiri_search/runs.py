@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hiri_search.console import Console
     from hiri_search.report.tables import Results
-    from hiri_search.study.config import Study
+    from hiri_search.study.config import Resources, Study
     from hiri_search.study.dispatch import Slots
+    from hiri_search.study.leaving import Leaving
     from hiri_search.study.run import Executor
 
 INTERRUPTED = 130
@@ -43,23 +45,30 @@ def say_plan_error(folder: Path, say: Callable[[str], None]) -> None:
         say(line)
 
 
-def executor(folder: Path, *, serial: bool, slots: int) -> Executor:
-    from functools import partial
-
-    from hiri_search.study import dispatch
-
+def executor(folder: Path, leaving: Leaving, *, serial: bool, slots: Slots, address: str | None) -> Executor:
     if serial:
-        return dispatch.serial
-    return partial(dispatch.ray_tune, slots=slots_for(slots), log=folder / "ray.log")
+        from hiri_search.study import dispatch
+
+        return partial(dispatch.serial, leaving=leaving)
+    from hiri_search.study.cluster import on_ray
+
+    return partial(on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, address=address)
 
 
-def slots_for(asked: int) -> Slots:
-    """As many as were asked for, or as the hardware carries."""
+def slots_for(asked: int, resources: Resources, *, address: str | None) -> Slots:
+    """As many as were asked for, or as the hardware carries; on a cluster that is seen when it is joined."""
     from hiri_search.study.dispatch import Slots
+
+    given = partial(Slots, accelerator=resources.needs.accelerator, cpus=resources.cpu, timeout=resources.timeout)
+    gpu = None if resources.gpu == "auto" else resources.gpu
+    if address:
+        return given(asked, gpu)
     from hiri_search.training.device import cores, gpus
 
-    count = asked or gpus() or cores()
-    return Slots(count, min(1.0, gpus() / count))
+    if not gpus():
+        return given(asked or max(1, int(cores() / resources.cpu)), 0.0)
+    count = asked or int(gpus() / (gpu or 1)) or 1
+    return given(count, gpu or min(1.0, gpus() / count))
 
 
 def study_event(events: list[dict[str, object]], folder: Path) -> dict[str, object]:

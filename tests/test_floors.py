@@ -17,7 +17,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "pydantic": ("study.config", "study.reading"),
     "yaml": ("study.yaml_file",),
     "optuna": ("study.optuna_study",),
-    "ray": ("study.dispatch",),
+    "ray": ("study.cluster", "study.crew"),
     "pandas": ("report",),
     "matplotlib": ("report",),
     "scipy": ("report",),

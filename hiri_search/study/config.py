@@ -127,6 +127,27 @@ class Search(_Strict):
         return self
 
 
+class Needs(_Strict):
+    """What a machine must have to be given trials."""
+
+    accelerator: str | None = None  # as Ray calls it: H100, A100, L4, ...
+
+
+class Resources(_Strict):
+    """What a trial is given, and how long it may stand still."""
+
+    gpu: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None  # of a card; auto: by measured memory; None: one
+    cpu: float = Field(1, gt=0)  # cores
+    timeout: float = Field(1800, gt=0)  # seconds without a step after which it is given up and gone on with elsewhere
+    needs: Needs = Needs()
+
+    @model_validator(mode="after")
+    def _whole_cards(self) -> Resources:
+        if isinstance(self.gpu, float) and self.gpu > 1 and self.gpu != int(self.gpu):
+            raise SettingError("gpu", f"gpu={self.gpu} is no share of a card; write 1, or less for several on one")
+        return self
+
+
 class Study(_Strict):
     """A study file, with a profile laid over it."""
 
@@ -144,6 +165,7 @@ class Study(_Strict):
     cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # where decoded pictures are kept; no digit depends on it
     recipe: Recipe = Recipe()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
+    resources: Resources = Resources()  # no digit depends on it
     latency: Setting | None = None  # how inference of an ablation's rows is timed; None: not at all
 
     @model_validator(mode="after")

@@ -15,11 +15,14 @@ from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
 from hiri_search.study.ledger import Ledger, Trial, trials
 from hiri_search.study.search import asking
-from hiri_search.study.task import Event, Later, Task
+from hiri_search.study.task import SURROUNDINGS, Event, Later, Task
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
 from hiri_search.training.job import Job
 
+LOSSES = 2  # of its process, without an epoch in between, that a trial survives
+
+UNSEEN = ("began", "scored")  # nothing that a table of trials shows
 ASIDE = ("event", "trial", "seed", "checkpoint", "decisions")  # what a second look does not share with the first
 
 
@@ -49,6 +52,9 @@ class StudyFeed:
         self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
         self.search = asking(study, self._first_look(), **self._for_a_search(space))
         self._begun = [trial for trial in self.trials.values() if trial.state == "unfinished"]
+        for trial in self._begun:
+            trial.lost = 0  # what was wrong then may have been mended
+        self.trouble = ""  # with the surroundings: no more is given out
         self._at_work: set[int] = set()
         # By digest: who is trained, or paused, and those that wait for what it comes to.
         self._leaders = {memo.digest(trial): trial for trial in self.trials.values() if trial.state == "paused"}
@@ -65,12 +71,12 @@ class StudyFeed:
 
     def next(self) -> Task | Later | None:
         """Nothing is trained twice."""
-        while trial := self._next_trial():
+        while not self.trouble and (trial := self._next_trial()):
             self.watcher.moved(trial)
             if task := self._task(trial):
                 return task
         more_may_come = self.ladder or self.study.confirm
-        return Later.LATER if self._at_work and more_may_come else None
+        return Later.LATER if self._at_work and more_may_come and not self.trouble else None
 
     def _next_trial(self) -> Trial | None:
         """What a run before left unfinished, who goes on from a rung, what was never asked, then a second look."""
@@ -99,7 +105,7 @@ class StudyFeed:
         until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
         proxies = () if trial.scores or trial.is_second_look or not self.study.space else self.study.search.proxies
         checkpoint = self.folder / trial.asked["checkpoint"]
-        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies)
+        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone)
 
     def _first_look(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.is_second_look]
@@ -162,14 +168,26 @@ class StudyFeed:
             return  # told again by a trial that goes on
         told = {name: value for name, value in event.items() if name not in ("event", "trial")}
         self._write(trial, event["event"], **told)
+        if event["event"] in ("lost", "crowded"):
+            self._again(trial, event)
         if trial.state != "unfinished":
             self._at_work.discard(trial.number)
         if trial.state == "finished":
             self.known |= memo.finished([trial])
         if trial.ended:
             self._ended(trial)
-        if event["event"] != "scored":  # nothing that a table of trials shows
+        if event["event"] not in UNSEEN:
             self.watcher.moved(trial)
+
+    def _again(self, trial: Trial, event: Event) -> None:
+        """It goes on from its checkpoint, unless it was lost too often without an epoch in between."""
+        self._at_work.discard(trial.number)
+        if trial.lost <= LOSSES:
+            self._begun.append(trial)
+        elif event["fault"] == SURROUNDINGS:
+            self.trouble = f"trial {trial.number} cannot go on: {event['reason']}"
+        else:
+            self._write(trial, "failed", reason=f"lost {trial.lost} times without an epoch: {event['reason']}")
 
     def _ended(self, trial: Trial) -> None:
         """Tell the search, and end those that waited for it in the same way."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from hiri_search.study.errors import StudyError
+from hiri_search.training.files import Say, patiently
 
 LEDGER, LOCK = "ledger.jsonl", "ledger.lock"
 VERSION = 1
+GO_ON = "when that is mended, the same command goes on"
 ENDED = ("finished", "failed", "stopped")
 
 Event = dict[str, Any]  # one line: {"event": "asked" | "epoch" | "finished" | ..., ...}
@@ -32,28 +36,43 @@ class Trial:
     source: str = ""  # where its curve is from, if it was not trained: `trial 3`, or that of another results folder
     curve: list[dict[str, Any]] = field(default_factory=list)  # by epoch
     scores: dict[str, float | None] = field(default_factory=dict)  # of zero-cost proxies
+    lost: int = 0  # so often since its last epoch
+    alone: bool = False  # it did not fit on a device that it shared
+    device: str = ""  # that it was last trained on
 
     def apply(self, event: Event) -> None:
         """Move on by one event."""
-        facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
         match event["event"]:
-            case "epoch":
-                # An epoch that is told again takes the place of the first telling.
-                self.curve = [*self.curve[: event["epoch"] - 1], facts]
             case "finished":
                 self.state, self.curve, self.source = "finished", event["curve"], event.get("source", "")
             case "failed":
                 self.state, self.reason = "failed", event["reason"]
-            case "scored":
-                self.scores = event["scores"]
             case "retried":
-                self.state, self.reason = "unfinished", ""
+                self.state, self.reason, self.lost = "unfinished", "", 0
             case "paused":
                 self.state, self.curve = "paused", event["curve"]
             case "promoted":
                 self.state, self.rung = "unfinished", len(self.curve)
             case "stopped":
                 self.state, self.reason = "stopped", event.get("reason", "")
+            case _:
+                self._learn(event)
+
+    def _learn(self, event: Event) -> None:
+        """What leaves the state as it is."""
+        facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
+        match event["event"]:
+            case "began":
+                self.device = event["device"]
+            case "scored":
+                self.scores = event["scores"]
+            case "epoch":
+                # An epoch that is told again takes the place of the first telling.
+                self.curve, self.lost = [*self.curve[: event["epoch"] - 1], facts], 0
+            case "lost":
+                self.lost += 1
+            case "crowded":
+                self.alone = True
 
     @property
     def ended(self) -> bool:
@@ -80,6 +99,7 @@ class Trial:
             "state": self.state,
             "reason": self.reason,
             "source": self.source,
+            "device": self.device,
             "epochs": len(self.curve),
             **scores,
             **{f"proxy_{name}": score for name, score in self.scores.items()},
@@ -142,34 +162,45 @@ def trials(events: Iterable[Event]) -> list[Trial]:
 class Ledger:
     """The open ledger of the one process that writes it; made by `open_ledger`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, say: Say) -> None:
         self.events: list[Event] = []
+        self._path, self._say = path, say
+        self._length = 0  # what of the file is whole lines
         if path.exists():
-            self.events, length = _parse(path, path.read_bytes())
-            os.truncate(path, length)  # cut a torn last line, or the next one would be joined to it
-        self._file = path.open("ab")
+            self.events, self._length = _parse(path, path.read_bytes())
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
 
     def append(self, event: str, **facts: Any) -> Event:
-        """One more line, on disk before this returns."""
+        """One more line, on disk before this returns; StudyError where that stays impossible."""
         line: Event = {"event": event, **facts}
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()  # all of it: on a full disk a bare write may write less, and say nothing
-        os.fsync(self._file.fileno())
+        try:
+            patiently(partial(self._write, json.dumps(line, allow_nan=False).encode() + b"\n"), say=self._say)
+        except OSError as error:
+            raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
         self.events.append(line)
         return line
 
+    def _write(self, line: bytes) -> None:
+        """Wherever an attempt before has ended, behind the last whole line."""
+        written = 0
+        while written < len(line):
+            written += os.pwrite(self._file, line[written:], self._length + written)
+        os.fsync(self._file)
+        self._length += len(line)
+
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
 
 
 @contextmanager
-def open_ledger(folder: Path) -> Iterator[Ledger]:
+def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
     """The ledger of a results folder, for this process alone.
 
     StudyError, naming the process, where another one has it.
     """
     with locked(folder):
-        ledger = Ledger(folder / LEDGER)
+        ledger = Ledger(folder / LEDGER, say)
         try:
             yield ledger
         finally:
@@ -187,7 +218,7 @@ def locked(folder: Path) -> Iterator[None]:
             holder = lock.read().strip() or "unknown"
             raise StudyError(f"{folder} is in use by process {holder}; wait for it, or stop it") from error
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        lock.write(f"{os.getpid()} on {platform.node()}")
         lock.flush()
         yield
 

@@ -10,7 +10,17 @@ from hiri_search.study.candidates import space_of
 from hiri_search.study.config import Row, Study
 
 # What no digit depends on, or is said again below.
-WORDS = ("title", "table", "let", "latency", "cache", "nets", "space", "confirm")  # a second look adds trials alone
+WORDS = (
+    "title",
+    "table",
+    "let",
+    "latency",
+    "cache",
+    "nets",
+    "space",
+    "confirm",
+    "resources",
+)  # a second look adds trials
 SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 
 

@@ -73,7 +73,7 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
     return Plan(
         device=device.found(),
         slots=side_by_side.count,
-        gpus=side_by_side.gpus,
+        gpus=side_by_side.gpus or 0.0,
         trainings=tuple(_training(name, ours, paces) for name, ours in timed.items()),
         space=space,
         seconds={

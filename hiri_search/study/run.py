@@ -15,9 +15,9 @@ from hiri_search.language import Network, Peer
 from hiri_search.study.candidates import probes, rows, space_of, trainings
 from hiri_search.study.config import Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.facts import Pictures, costs, keys
+from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
-from hiri_search.study.ledger import LEDGER, Ledger, locked, open_ledger
+from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
 from hiri_search.study.meaning import differences, meaning
 from hiri_search.study.plan import ENDED
 from hiri_search.study.task import Event, Feed
@@ -54,7 +54,7 @@ def run(
     clock = _Clock("counting")
     _check_objectives(study)
     space = _space(study, watcher)
-    with open_ledger(folder) as ledger:
+    with open_ledger(folder, watcher.say) as ledger:
         _check_same(study, ledger, folder)
         clock.next("pictures")
         prepared = _prepare(study, trainings(study), folder / PICTURES, watcher)
@@ -65,7 +65,11 @@ def run(
         clock.next("inference")
         _time_networks(study, ledger, watcher)
         clock.next("trials")
-        execute(StudyFeed(study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed))
+        feed = StudyFeed(study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed)
+        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        execute(feed)
+        if feed.trouble:
+            raise StudyError(f"{feed.trouble}; {GO_ON}")
         ledger.append(ENDED, seconds=clock.seconds())
 
 

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hiri_search.training.data import Prepared
+from hiri_search.training.device import found
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.proxies import job_scores
+from hiri_search.training.state import Crowded
 from hiri_search.training.trial import train
 
 Event = dict[str, Any]
+Tell = Callable[[Event], None]
+Beat = Callable[[], None]
+
+# Whose fault it is that a trial was lost.
+PROCESS, SURROUNDINGS = "process", "surroundings"
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class Task:
     checkpoint: Path
     until: int | None = None  # the epoch behind which it pauses; None: trained to the end
     proxies: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
+    alone: bool = False  # it did not fit on a device that it shared
 
 
 class Later(Enum):
@@ -39,14 +47,17 @@ class Feed(Protocol):
     """Gives out tasks and hears of them; lives in the process that holds the ledger."""
 
     def next(self) -> Task | Later | None:
-        """The next task; None when all have been given out. Never `LATER` where no task is at work."""
+        """The next task; None when all have been given out. Never `LATER` where no task is at work.
+
+        After None there may be more, when one that was at work is lost.
+        """
 
     def heard(self, event: Event) -> None:
         """Scores, an epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
 
 
-def work(task: Task, tell: Callable[[Event], None]) -> None:
-    """Train, telling of each epoch and of the end, good or bad, or of the pause."""
+def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bool = False) -> None:
+    """Train, telling of each epoch and of the end, good or bad, of the pause, or of what it was lost to."""
 
     def say(event: str, **facts: Any) -> None:
         tell({"event": event, "trial": task.trial, **facts})
@@ -54,12 +65,28 @@ def work(task: Task, tell: Callable[[Event], None]) -> None:
     def report(epoch: Epoch) -> None:
         say("epoch", **asdict(epoch))
 
+    say("began", device=found())
     try:
         if task.proxies:
             say("scored", scores=job_scores(task.job, task.prepared, task.proxies))
-        curve = train(task.job, task.prepared, task.checkpoint, until=task.until, report=report)
+        curve = train(
+            task.job,
+            task.prepared,
+            task.checkpoint,
+            until=task.until,
+            report=report,
+            beat=beat,
+            beside_others=beside_others,
+        )
+    except Crowded as error:
+        say("crowded", reason=str(error))
     except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
-        say("failed", reason=f"{type(error).__name__}: {error}", traceback=traceback.format_exc(limit=-4))
+        reason = f"{type(error).__name__}: {error}"
+        where = traceback.format_exc(limit=-4)
+        if isinstance(error, OSError):  # a disk, a mount, a network: never a property of what is trained
+            say("lost", fault=SURROUNDINGS, reason=reason, traceback=where)
+        else:
+            say("failed", reason=reason, traceback=where)
     else:
         done = len(curve) == task.job.recipe.epochs
         say("finished" if done else "paused", curve=[asdict(epoch) for epoch in curve])

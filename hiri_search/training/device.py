@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 
@@ -23,3 +24,10 @@ def gpus() -> int:
 def cores() -> int:
     """CPU cores this process may use, which in a container or a job may be fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def release() -> None:
+    """Give back the device memory that a training which has ended still holds."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ from torch import nn
 
 from hiri_search.language import parse_network
 from hiri_search.nets.networks import build
+from hiri_search.training.files import patiently, whole
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 
 
 class TrialFailed(RuntimeError):
     """A training that cannot go on, with the reason in words."""
+
+
+class Crowded(RuntimeError):
+    """A training that does not fit beside the others on its device, and may fit alone."""
 
 
 @dataclass
@@ -35,7 +40,7 @@ class State:
     curve: list[Epoch] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Written whole, then renamed: a kill leaves the old one or the new one."""
+        """Kept whole: a kill leaves the old one or the new one. OSError where the storage stays full or away."""
         content: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -43,20 +48,25 @@ class State:
             "parts": self.parts,
             "curve": [asdict(epoch) for epoch in self.curve],
         }
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, unfinished)
-        unfinished.replace(path)
+        patiently(partial(_write, content, path))
 
     def load(self, path: Path, device: torch.device) -> None:
         """Go on from a checkpoint."""
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = patiently(partial(torch.load, path, map_location=device, weights_only=True))
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.ema:
             self.ema.module.load_state_dict(content["model_ema"])
         self.parts = content["parts"]
         self.curve = [Epoch(**epoch) for epoch in content["curve"]]
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    with whole(path) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # what torch makes of a disk that is full
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> State:

@@ -23,8 +23,18 @@ from hiri_search.training.state import State, TrialFailed
 class Step:
     """Steps of one training."""
 
-    def __init__(self, recipe: Recipe, classes: int, device: torch.device, model: nn.Module) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: int,
+        device: torch.device,
+        model: nn.Module,
+        *,
+        beat: Callable[[], None] = lambda: None,
+        beside_others: bool = False,
+    ) -> None:
         self.recipe, self.device = recipe, device
+        self.beat, self.beside_others = beat, beside_others
         self.mix = mixer(recipe, classes)
         self.loss = SoftTargetCrossEntropy()
         self.forward = _compiled(model, recipe) if recipe.compile else model
@@ -37,6 +47,7 @@ class Step:
 
     def __call__(self, state: State, images: Tensor, labels: Tensor, number: int, rng: np.random.RandomState) -> Tensor:
         """The loss, as a tensor on the device; `number` counts steps from the start of the training, from 1."""
+        self.beat()
         started = time.perf_counter()
         mixed = self.mix(images, labels, rng)
         targets = self._targets(state, images, mixed)
@@ -71,6 +82,8 @@ class Step:
             try:
                 loss = self._backward(state.model, images.chunk(state.parts), targets.chunk(state.parts))
             except torch.OutOfMemoryError as error:
+                if self.beside_others:
+                    raise  # alone on the device it may fit as a whole
                 if state.parts >= len(images) // 2:  # BatchNorm needs two pictures
                     raise TrialFailed(f"two pictures at a time do not fit into memory: {error}") from error
             else:

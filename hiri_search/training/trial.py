@@ -6,8 +6,11 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 import torch
@@ -15,10 +18,11 @@ from torch import Tensor, nn
 
 from hiri_search.training.batches import Batches, open_batches
 from hiri_search.training.data import Prepared
+from hiri_search.training.files import patiently, whole
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.seeds import Sources, seed_globally, sources
-from hiri_search.training.state import State, TrialFailed, begin
+from hiri_search.training.state import Crowded, State, TrialFailed, begin
 from hiri_search.training.step import Step
 
 FINITE_EVERY = 20  # steps between looks at the loss: on CUDA each look waits for the device
@@ -32,31 +36,47 @@ def train(
     *,
     until: int | None = None,
     report: Callable[[Epoch], None] = lambda epoch: None,
+    beat: Callable[[], None] = lambda: None,
+    beside_others: bool = False,
 ) -> list[Epoch]:
     """Train to the end, from the checkpoint if there is one; `report` hears of each epoch once it is safe.
 
     With `until`, only to the end of that epoch: called again, it goes on from there as if it had not stopped.
 
-    Gone on with, it tells of the epochs before again, and trains only the others.
+    Gone on with, it tells of the epochs before again, and trains only the others. `beat` is called at each step, as a
+    sign of life. With `beside_others` the device is not this training's alone: what does not fit is then `Crowded`.
 
     The same job gives the same digits on the same machine, broken or unbroken (on CUDA with `deterministic`).
     TrialFailed where the loss is not finite, or where not even two pictures fit into memory.
     """
-    device = _device(job.recipe)
-    batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
-    seed_globally(job.seed, "weights")
-    state = begin(job, len(prepared.classes), len(batches), device)
-    if checkpoint.exists():
-        state.load(checkpoint, device)
-        for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
-            report(epoch)
-    step = Step(job.recipe, len(prepared.classes), device, state.model)
-    for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
-        state.curve.append(_epoch(number, state, step, batches, sources(job.seed, number)))
-        state.save(checkpoint)
-        _write_curve(state.curve, checkpoint.with_name(CURVE))
-        report(state.curve[-1])
-    return state.curve
+    with _memory(beside_others=beside_others):
+        device = _device(job.recipe)
+        batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+        seed_globally(job.seed, "weights")
+        state = begin(job, len(prepared.classes), len(batches), device)
+        patiently(checkpoint.parent.parent.stat)  # where its storage is away, it only looks as if there were none
+        if checkpoint.exists():
+            state.load(checkpoint, device)
+            for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
+                report(epoch)
+        step = Step(job.recipe, len(prepared.classes), device, state.model, beat=beat, beside_others=beside_others)
+        for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
+            state.curve.append(_epoch(number, state, step, batches, sources(job.seed, number)))
+            state.save(checkpoint)
+            patiently(partial(_write_curve, state.curve, checkpoint.with_name(CURVE)))
+            report(state.curve[-1])
+        return state.curve
+
+
+@contextmanager
+def _memory(*, beside_others: bool) -> Iterator[None]:
+    """What it means that something does not fit."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if beside_others:
+            raise Crowded(f"it does not fit into memory beside other trials: {error}") from error
+        raise TrialFailed(f"it does not fit into memory: {error}") from error
 
 
 def _device(recipe: Recipe) -> torch.device:
@@ -120,6 +140,7 @@ def _evaluate(model: nn.Module, step: Step, batches: Batches, *, parts: int) -> 
     for images, labels in batches.val():
         with step.autocast():
             logits = torch.cat([model(part) for part in images.chunk(parts)])
+        step.beat()
         hits += _hits(logits, labels)
         seen += len(labels)
     top1, top5 = (100 * hits / seen).tolist()
@@ -134,10 +155,8 @@ def _hits(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:
-    """Written beside, then renamed."""
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(curve[0])))
+    """For people; the checkpoint has it too."""
+    with whole(path) as file, TextIOWrapper(file, "utf-8", newline="") as text:
+        writer = csv.DictWriter(text, list(asdict(curve[0])))
         writer.writeheader()
         writer.writerows(asdict(epoch) for epoch in curve)
-    unfinished.replace(path)

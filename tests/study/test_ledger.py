@@ -92,7 +92,7 @@ def test_a_second_process_is_refused_by_name_until_the_first_is_killed(tmp_path:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StudyError, match=f"in use by process {holder.pid}; wait"), open_ledger(tmp_path):
+        with pytest.raises(StudyError, match=f"in use by process {holder.pid} on .+; wait"), open_ledger(tmp_path):
             pass
         assert len(read_events(tmp_path)) == 1, "reading needs no lock"
         holder.send_signal(signal.SIGKILL)

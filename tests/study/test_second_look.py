@@ -12,8 +12,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from searches import Quiet
 
-from hiri_search.study.dispatch import Slots, ray_tune, serial
+from hiri_search.study.cluster import on_ray
+from hiri_search.study.dispatch import Slots, serial
 from hiri_search.study.errors import StudyError
+from hiri_search.study.leaving import Leaving
 from hiri_search.study.ledger import Trial, read_events, trials
 from hiri_search.study.optuna_study import export
 from hiri_search.study.reading import read_study
@@ -147,7 +149,7 @@ def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, 
 
 def test_side_by_side_nobody_is_lost(tmp_path: Path):
     """Through Ray the order is that of the clock, but the counts are those of the rules."""
-    found = _run(tmp_path, execute=partial(ray_tune, slots=Slots(2), log=tmp_path / "ray.log"))
+    found = _run(tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Leaving()))
     first = [t for t in found if not t.is_second_look]
     assert len(first) == 9
     assert all(t.ended for t in found)

@@ -1,0 +1,173 @@
+"""Ray, on this machine alone or as a cluster that is already there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hiri_search
+from hiri_search.study.crew import Crew, Yard
+from hiri_search.study.dispatch import Slots
+from hiri_search.study.errors import StudyError
+from hiri_search.study.hand import Hand, Heard, Work
+from hiri_search.study.leaving import Leaving
+from hiri_search.study.task import Feed, Task, work
+
+LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
+LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
+
+# Read by Ray when it is imported.
+SETTINGS = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` it would build its workers another environment
+}
+OF_WORKERS = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
+
+
+def on_ray(
+    feed: Feed, slots: Slots, log: Path, leaving: Leaving, *, address: str | None = None, do: Work = work
+) -> None:
+    """Trials side by side through Ray; what Ray prints goes to `log`.
+
+    Without an address on this machine, with a Ray of its own that ends with it. StudyError where Ray cannot be
+    reached, or no process started.
+    """
+    first = feed.next()
+    if first is None:
+        return  # all is done: no need to start Ray
+    assert isinstance(first, Task), "nothing is at work that could be waited for"
+    with noise_to(log), _ray(address, slots), leaving.at_work():
+        Crew(feed, _yard(_resolved(slots), do), leaving, timeout=slots.timeout).work(first)
+
+
+@contextmanager
+def _ray(address: str | None, slots: Slots) -> Iterator[None]:
+    os.environ.update({name: os.environ.get(name, value) for name, value in (SETTINGS | OF_WORKERS).items()})
+    with _joined(address) if address else _own(slots):
+        yield
+
+
+@contextmanager
+def _own(slots: Slots) -> Iterator[None]:
+    """A Ray that listens on loopback alone, with a token of its own, whose files go with it."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's word for loopback, on any system
+    # Ray's own way writes a token into the home, which may not be writable.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    home = tempfile.mkdtemp(prefix="hiri_")  # short: sockets lie in it
+    import ray
+
+    try:
+        ray.init(
+            address="local",  # never somebody else's Ray that happens to run here
+            num_cpus=math.ceil(slots.count * slots.cpus),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=128 << 20,
+            _temp_dir=home,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """A cluster of others, to whose nodes this package is sent."""
+    import ray
+
+    package = str(Path(hiri_search.__file__).parent)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"py_modules": [package], "env_vars": OF_WORKERS},
+        )
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise StudyError(f"no Ray answers at {address}: {said[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _resolved(slots: Slots) -> Slots:
+    """With a card for each trial where nothing is said and there are cards."""
+    import ray
+
+    return slots if slots.gpus is not None else replace(slots, gpus=float("GPU" in ray.cluster_resources()))
+
+
+def _yard(slots: Slots, do: Work) -> Yard:
+    import ray
+
+    class RayHand(Hand):
+        """A hand that knows where it is."""
+
+        def hear(self) -> Heard:
+            context = ray.get_runtime_context()
+            return replace(super().hear(), place=f"{context.get_node_id()} {ray.get_gpu_ids()}")
+
+    actor = ray.remote(RayHand)
+    kind: dict[str, Any] = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
+
+    def hire(alone: bool) -> Any:
+        options = {"num_cpus": slots.cpus, "num_gpus": 1.0 if alone else slots.gpus} | kind
+        placed = actor.options(scheduling_strategy="SPREAD", **options)
+        return placed.remote(do, beside_others=slots.a_card > 1 and not alone)
+
+    return Yard(hire, (lambda: slots.count) if slots.count else _Room(slots), slots.a_card)
+
+
+class _Room:
+    """How many trials a cluster holds, which may grow and shrink."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots, self._seen, self._looked = slots, 0, -math.inf
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._looked > LOOK_AGAIN:
+            self._seen, self._looked = self._look(), time.monotonic()
+        return self._seen
+
+    def _look(self) -> int:
+        import ray
+
+        return sum(self.slots.fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
+
+
+@contextmanager
+def noise_to(log: Path) -> Iterator[None]:
+    """Whatever this process, and those it starts, print goes to a file meanwhile."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with log.open("ab") as file:
+            if file.tell() > LOG_BYTES:
+                file.truncate(0)
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, old in enumerate(kept, 1):
+            os.dup2(old, number)
+            os.close(old)

@@ -1,0 +1,48 @@
+"""Going, when asked to: first with what is at work brought to a safe place, then at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what Slurm, Kubernetes and a shutdown send
+
+
+class Leaving:
+    """Whether this process was asked to go."""
+
+    def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
+        self.asked = False
+        self._say, self._worth_waiting = say, False
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """In here the first signal is only noted, since there are epochs to be finished; KeyboardInterrupt behind."""
+        self._worth_waiting = True
+        try:
+            yield
+        finally:
+            self._worth_waiting = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal came. KeyboardInterrupt where there is nothing to wait for, and at the second one."""
+        if self.asked or not self._worth_waiting:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say("leaving when the epochs at work have ended; once more to leave at once")
+
+
+@contextmanager
+def leaving(say: Callable[[str], None]) -> Iterator[Leaving]:
+    """Signals are heard in here; in the main thread, where Python hears them."""
+    heard = Leaving(say)
+    before = {number: signal.signal(number, heard.hear) for number in SIGNALS}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
