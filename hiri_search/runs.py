@@ -57,18 +57,20 @@ def executor(folder: Path, leaving: Leaving, *, serial: bool, slots: Slots, addr
 
 def slots_for(asked: int, resources: Resources, *, address: str | None) -> Slots:
     """As many as were asked for, or as the hardware carries; on a cluster that is seen when it is joined."""
-    from hiri_search.study.dispatch import Slots
+    from hiri_search.study.dispatch import ROUNDING, Slots
 
-    given = partial(Slots, accelerator=resources.needs.accelerator, cpus=resources.cpu, timeout=resources.timeout)
-    gpu = None if resources.gpu == "auto" else resources.gpu
+    given = partial(Slots, accelerator=resources.needs.accelerator, timeout=resources.timeout)
     if address:
-        return given(asked, gpu)
+        return given(asked, resources.gpu, cpus=resources.cpu or 1.0)
     from hiri_search.training.device import cores, gpus
 
-    if not gpus():
-        return given(asked or max(1, int(cores() / resources.cpu)), 0.0)
-    count = asked or int(gpus() / (gpu or 1)) or 1
-    return given(count, gpu or min(1.0, gpus() / count))
+    if not gpus():  # one thread each: more would change the last digit
+        return given(asked or max(1, int(cores() / (resources.cpu or 1))), 0.0, cpus=resources.cpu or 1.0)
+    if resources.gpu == "auto":
+        return given(asked, "auto", cpus=resources.cpu or 1.0)
+    count = asked or int(gpus() / (resources.gpu or 1) + ROUNDING) or 1
+    cpus = resources.cpu or max(1.0, cores() // count)  # what decodes and gathers has threads; none has too many
+    return given(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
 
 
 def study_event(events: list[dict[str, object]], folder: Path) -> dict[str, object]:

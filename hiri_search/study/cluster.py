@@ -20,11 +20,14 @@ import hiri_search
 from hiri_search.study.crew import Crew, Yard
 from hiri_search.study.dispatch import Slots
 from hiri_search.study.errors import StudyError
-from hiri_search.study.hand import Hand, Heard, Work
+from hiri_search.study.hand import Hand, Work
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.task import Feed, Task, work
+from hiri_search.training.files import Say
+from hiri_search.training.memory import beside
 
 LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
+SOCKET_FOLDER = 20  # letters; a socket's path has at most 107, of which Ray takes up to 80
 LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
 
 # Read by Ray when it is imported.
@@ -47,7 +50,7 @@ def on_ray(
         return  # all is done: no need to start Ray
     assert isinstance(first, Task), "nothing is at work that could be waited for"
     with noise_to(log), _ray(address, slots), leaving.at_work():
-        Crew(feed, _yard(_resolved(slots), do), leaving, timeout=slots.timeout).work(first)
+        Crew(feed, _yard(_resolved(slots, feed, leaving.say), do), leaving, timeout=slots.timeout).work(first)
 
 
 @contextmanager
@@ -60,18 +63,14 @@ def _ray(address: str | None, slots: Slots) -> Iterator[None]:
 @contextmanager
 def _own(slots: Slots) -> Iterator[None]:
     """A Ray that listens on loopback alone, with a token of its own, whose files go with it."""
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's word for loopback, on any system
-    # Ray's own way writes a token into the home, which may not be writable.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    home = tempfile.mkdtemp(prefix="hiri_")  # short: sockets lie in it
+    _be_private()
+    home = tempfile.mkdtemp(prefix="hiri_", dir=_short())
     import ray
 
     try:
         ray.init(
             address="local",  # never somebody else's Ray that happens to run here
-            num_cpus=math.ceil(slots.count * slots.cpus),
+            num_cpus=math.ceil(slots.count * slots.cpus) or None,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -82,6 +81,19 @@ def _own(slots: Slots) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _be_private() -> None:
+    """Before Ray is imported, for the life of this process: Ray keeps what it once read."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's word for loopback alone, on any system
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray's own way writes one into the home
+
+
+def _short() -> str | None:
+    """A place for temporary files whose path leaves room for the names of Ray's sockets."""
+    return None if len(tempfile.gettempdir()) <= SOCKET_FOLDER else "/tmp"
 
 
 @contextmanager
@@ -106,11 +118,19 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _resolved(slots: Slots) -> Slots:
-    """With a card for each trial where nothing is said and there are cards."""
+def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:
+    """With a card for each trial where nothing is said and there are cards; with what was measured for `auto`."""
     import ray
 
-    return slots if slots.gpus is not None else replace(slots, gpus=float("GPU" in ray.cluster_resources()))
+    has_cards = "GPU" in ray.cluster_resources()
+    if slots.gpus != "auto":
+        return slots if slots.gpus is not None else replace(slots, gpus=float(has_cards))
+    if not has_cards:
+        return replace(slots, gpus=0.0)
+    kind = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
+    fit = ray.get(ray.remote(beside).options(num_gpus=1, **kind).remote(*feed.heaviest()))
+    say(f"{fit} trials fit on a card, by the memory that the heaviest was measured to take")
+    return replace(slots, gpus=1 / fit)
 
 
 def _yard(slots: Slots, do: Work) -> Yard:
@@ -119,15 +139,14 @@ def _yard(slots: Slots, do: Work) -> Yard:
     class RayHand(Hand):
         """A hand that knows where it is."""
 
-        def hear(self) -> Heard:
-            context = ray.get_runtime_context()
-            return replace(super().hear(), place=f"{context.get_node_id()} {ray.get_gpu_ids()}")
+        def _place(self) -> str:
+            return f"{ray.get_runtime_context().get_node_id()} {ray.get_gpu_ids()}"
 
     actor = ray.remote(RayHand)
     kind: dict[str, Any] = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
 
     def hire(alone: bool) -> Any:
-        options = {"num_cpus": slots.cpus, "num_gpus": 1.0 if alone else slots.gpus} | kind
+        options = {"num_cpus": slots.cpus, "num_gpus": 1.0 if alone else slots.share} | kind
         placed = actor.options(scheduling_strategy="SPREAD", **options)
         return placed.remote(do, beside_others=slots.a_card > 1 and not alone)
 

@@ -137,7 +137,7 @@ class Resources(_Strict):
     """What a trial is given, and how long it may stand still."""
 
     gpu: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None  # of a card; auto: by measured memory; None: one
-    cpu: float = Field(1, gt=0)  # cores
+    cpu: float | None = Field(None, gt=0)  # cores; None: one, beside a GPU of this machine its share of them
     timeout: float = Field(1800, gt=0)  # seconds without a step after which it is given up and gone on with elsewhere
     needs: Needs = Needs()
 

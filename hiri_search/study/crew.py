@@ -104,8 +104,7 @@ class Crew:
 
     def _seat(self, task: Task, seat: Seat) -> None:
         seat.task, seat.ended = task, False
-        seat.hand.begin.remote(task)
-        seat.ask()
+        seat.question, seat.asked = seat.hand.begin.remote(task), time.monotonic()
 
     def _clear_a_card(self) -> None:
         """For a task that did not fit beside others: wait until those on one card have ended, then it has the card."""
@@ -163,9 +162,10 @@ class Crew:
         self.seats.append(self.seats.pop(self.seats.index(seat)))  # the others are listened to first
         self.came_up, seat.place = True, heard.place
         self._pass_on(seat, heard)
-        if seat in self.seats and heard.at_work:
-            seat.ask()
-        return bool(heard.events) or not heard.at_work
+        if seat not in self.seats or not heard.at_work:
+            return True
+        seat.ask()
+        return bool(heard.events)
 
     def _pass_on(self, seat: Seat, heard: Heard) -> None:
         assert seat.task

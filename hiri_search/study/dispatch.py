@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from hiri_search.study.hand import Left, Work
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.task import Event, Feed, Task, work
 
+ROUNDING = 1e-9  # a third of a card is three on it
 TIMEOUT = 1800.0  # seconds: time for a long first step that compiles
 
 
@@ -18,7 +20,8 @@ class Slots:
     """How many trials run side by side, and what each is given."""
 
     count: int  # 0, on a cluster: as many as it has room for, growing or shrinking
-    gpus: float | None = 0.0  # of each; under 1: several share a card; None, on a cluster: one where it has any
+    # Of each; under 1: several share a card; None, on a cluster: one where it has any; auto: as many as fit on a card.
+    gpus: float | Literal["auto"] | None = 0.0
     cpus: float = 1.0
     accelerator: str | None = None  # that each must have, as Ray calls it: H100
     timeout: float = TIMEOUT  # seconds without a step after which a trial is given up
@@ -26,17 +29,23 @@ class Slots:
     @property
     def a_card(self) -> int:
         """How many share one card."""
-        return int(1 / self.gpus) if self.gpus and self.gpus < 1 else 1
+        return int(1 / self.share + ROUNDING) if 0 < self.share < 1 else 1
+
+    @property
+    def share(self) -> float:
+        """Of a card, where that is known."""
+        assert isinstance(self.gpus, float)
+        return self.gpus
 
     def fit(self, resources: Mapping[str, float]) -> int:
         """How many of these a node has room for, by what Ray says of it."""
         if self.accelerator and f"accelerator_type:{self.accelerator}" not in resources:
             return 0
         by_cpu = int(resources.get("CPU", 0) / self.cpus)
-        if not self.gpus:
+        if not self.share:
             return by_cpu
         cards = resources.get("GPU", 0)
-        return min(by_cpu, int(cards * self.a_card if self.gpus < 1 else cards / self.gpus))
+        return min(by_cpu, int(cards * self.a_card if self.share < 1 else cards / self.share))
 
 
 def serial(feed: Feed, leaving: Leaving | None = None, *, do: Work = work) -> None:

@@ -13,11 +13,13 @@ from hiri_search.study.candidates import rows
 from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
+from hiri_search.study.heaviest import heaviest
 from hiri_search.study.ledger import Ledger, Trial, trials
 from hiri_search.study.search import asking
 from hiri_search.study.task import SURROUNDINGS, Event, Later, Task
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
+from hiri_search.training.data import Prepared
 from hiri_search.training.job import Job
 
 LOSSES = 2  # of its process, without an epoch in between, that a trial survives
@@ -41,7 +43,7 @@ class StudyFeed:
         retry_failed: bool,
     ) -> None:
         self.study, self.ledger, self.prepared = study, ledger, prepared
-        self.folder, self.watcher = folder, watcher
+        self.folder, self.watcher, self.space = folder, watcher, space
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
@@ -66,6 +68,12 @@ class StudyFeed:
             return {}
         passed = [event for event in self.ledger.events if event["event"] == "passed"]
         return {"space": space, "passed": passed, "pass_over": self._pass_over}
+
+    def heaviest(self) -> tuple[Job, Prepared]:
+        """A training that asks for about as much memory as any."""
+        classes = len(next(iter(self.prepared.values())).classes)
+        job = heaviest(self.study, self.space, classes)
+        return job, self.prepared[job.side]
 
     # ---- what is next
 

@@ -32,7 +32,7 @@ class Heard:
     events: tuple[Event, ...]
     at_work: bool
     seconds_still: float  # since the last sign of life of the task
-    place: str = ""  # the node and the cards that the hand is on
+    place: str  # the node and the cards that the hand is on
 
 
 class Left(BaseException):
@@ -50,12 +50,13 @@ class Hand:
         self._thread: Thread | None = None
         self._last_beat = time.monotonic()
 
-    def begin(self, task: Task) -> None:
-        """Take up a task; the one before has ended."""
+    def begin(self, task: Task) -> Heard:
+        """Take up a task; the one before has ended. The answer is a sign of life."""
         self._beat()
         self._at_work = True
         self._thread = Thread(target=self._work, args=[task], name="trial", daemon=True)
         self._thread.start()
+        return Heard((), at_work=True, seconds_still=0.0, place=self._place())
 
     def hear(self) -> Heard:
         """Waits a moment where nothing has happened."""
@@ -66,7 +67,10 @@ class Hand:
                 found.append(self._told.get_nowait())
         self._at_work &= None not in found
         events = tuple(event for event in found if event is not None)
-        return Heard(events, self._at_work, time.monotonic() - self._last_beat)
+        return Heard(events, self._at_work, time.monotonic() - self._last_beat, self._place())
+
+    def _place(self) -> str:
+        return ""
 
     def leave(self) -> None:
         """Stop behind the epoch that is being trained."""

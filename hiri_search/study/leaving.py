@@ -15,7 +15,7 @@ class Leaving:
 
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.asked = False
-        self._say, self._worth_waiting = say, False
+        self.say, self._worth_waiting = say, False
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -33,7 +33,7 @@ class Leaving:
         if self.asked or not self._worth_waiting:
             raise KeyboardInterrupt
         self.asked = True
-        self._say("leaving when the epochs at work have ended; once more to leave at once")
+        self.say("leaving when the epochs at work have ended; once more to leave at once")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
     nets, space, counting = _counted(study, len(pictures.any.classes))
     distinct = len({net.job for net in nets})
     say(f"training some of {distinct} networks for seconds, to see how long they take")
-    side_by_side = slots or Slots(1, float(device.gpus() > 0))
+    side_by_side = _known(slots)
     paces = take_paces(study, nets, pictures, side_by_side)
     given_out = _given_out(study, nets, space)
     timed = {name: [_timed(stint, paces, pictures) for stint in stints] for name, stints in given_out.items()}
@@ -73,7 +73,7 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
     return Plan(
         device=device.found(),
         slots=side_by_side.count,
-        gpus=side_by_side.gpus or 0.0,
+        gpus=side_by_side.share,
         trainings=tuple(_training(name, ours, paces) for name, ours in timed.items()),
         space=space,
         seconds={
@@ -91,6 +91,13 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
         share=paces.share,
         limits=tuple(_limits(study)),
     )
+
+
+def _known(slots: Slots | None) -> Slots:
+    """How many, where that is known only once they run: one for each card."""
+    if slots and slots.count and isinstance(slots.gpus, float):
+        return slots
+    return Slots(max(1, device.gpus()) if slots else 1, float(device.gpus() > 0))
 
 
 # ---- networks

@@ -52,6 +52,9 @@ class Feed(Protocol):
         After None there may be more, when one that was at work is lost.
         """
 
+    def heaviest(self) -> tuple[Job, Prepared]:
+        """A training that asks for about as much memory as any."""
+
     def heard(self, event: Event) -> None:
         """Scores, an epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
 

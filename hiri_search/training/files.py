@@ -41,6 +41,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     try:
         with unfinished.open("wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that goes down may leave the new name with nothing in it
         unfinished.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from hiri_search.nets.networks import build
 from hiri_search.training.files import patiently, whole
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
+
+UNREADABLE = ".unreadable"  # ending of a checkpoint that was set aside
 
 
 class TrialFailed(RuntimeError):
@@ -51,8 +54,15 @@ class State:
         patiently(partial(_write, content, path))
 
     def load(self, path: Path, device: torch.device) -> None:
-        """Go on from a checkpoint."""
-        content = patiently(partial(torch.load, path, map_location=device, weights_only=True))
+        """Go on from a checkpoint, if there is one; one that cannot be read is set aside, and as good as none."""
+        patiently(path.parent.parent.stat)  # where its storage is away, it only looks as if there were none
+        if not path.exists():
+            return
+        try:
+            content = patiently(partial(torch.load, path, map_location=device, weights_only=True))
+        except (RuntimeError, EOFError, UnpicklingError):
+            path.replace(path.with_suffix(UNREADABLE))
+            return
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.ema:

@@ -54,11 +54,9 @@ def train(
         batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
         seed_globally(job.seed, "weights")
         state = begin(job, len(prepared.classes), len(batches), device)
-        patiently(checkpoint.parent.parent.stat)  # where its storage is away, it only looks as if there were none
-        if checkpoint.exists():
-            state.load(checkpoint, device)
-            for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
-                report(epoch)
+        state.load(checkpoint, device)
+        for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
+            report(epoch)
         step = Step(job.recipe, len(prepared.classes), device, state.model, beat=beat, beside_others=beside_others)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
             state.curve.append(_epoch(number, state, step, batches, sources(job.seed, number)))

@@ -1,0 +1,202 @@
+"""What a harness costs: seconds a trial beyond its training, of a study here, of Ray Tune as it comes, of a bare loop.
+
+The trials sleep, so many seconds each, in two slots. `ours` is the whole way of a study: the search asks, the network
+is counted, the ledger is synced to disk, a hand works, the report's rows are there. `tune` is a Tuner with OptunaSearch
+and Ray's defaults; `tune reused` the same with `reuse_actors`. `bare` is a pool of two processes.
+
+For each: `a trial`, the seconds of slots that were not slept, from the first trial's begin to the last one's end, by
+trial; `start`, seconds until the first trial begins; and by how much the driver's memory grew behind trial 100.
+
+python benchmarks/overhead.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+Tell = Callable[[dict[str, Any]], None]
+
+SLOTS = 2
+SETTLED = 100  # trials behind which memory is looked at
+STUDY = """
+space: {space}
+search: {{sampler: random, networks: {trials}}}
+proxy: {{width: 8, side: 64}}
+data: {{source: drawn, train: 32, val: 16}}
+recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}
+"""
+SPACE = Path(__file__).parents[1] / "spaces" / "five_stage.yaml"
+
+
+class Watch:
+    """Notes when trials began and ended, by the clock that all processes share, and the driver's memory."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = float("inf"), 0.0
+        self.count, self.settled, self.last = 0, 0.0, 0.0
+
+    def add(self, began: float, ended: float) -> None:
+        self.began, self.ended = min(self.began, began), max(self.ended, ended)
+        self.count += 1
+        self.last = _megabytes()
+        if self.count == SETTLED:
+            self.settled = self.last
+
+
+def _megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def asleep(seconds: float) -> tuple[float, float]:
+    """When it began and when it ended."""
+    began = time.monotonic()
+    time.sleep(seconds)
+    return began, time.monotonic()
+
+
+# ---- the harnesses
+
+
+def ours(seconds: float, trials: int, watch: Watch) -> None:
+    from hiri_search.study.cluster import on_ray
+    from hiri_search.study.dispatch import Slots
+    from hiri_search.study.leaving import Leaving
+    from hiri_search.study.ledger import Trial
+    from hiri_search.study.reading import read_study
+    from hiri_search.study.run import run
+
+    class Watcher:
+        def say(self, text: str) -> None:
+            pass
+
+        def moved(self, trial: Trial) -> None:
+            if trial.state == "finished":
+                watch.add(*trial.curve[-1]["slept"])
+
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home) / "study.yaml"
+        file.write_text(STUDY.format(space=SPACE, trials=trials))
+        execute = partial(
+            on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Leaving(), do=partial(_dream, seconds)
+        )
+        run(read_study(file), Path(home) / "results", execute, Watcher(), profile="none")
+
+
+def _dream(
+    seconds: float, task: Any, tell: Callable[[dict[str, Any]], None], beat: Any, *, beside_others: bool
+) -> None:
+    """In place of a training."""
+    slept = asleep(seconds)
+    epoch = {"epoch": 1, "loss": 1.0, "top1": 50.0, "seconds": seconds, "slept": slept}
+    tell({"event": "began", "trial": task.trial, "device": "none"})
+    tell({"event": "epoch", "trial": task.trial, **epoch})
+    tell({"event": "finished", "trial": task.trial, "curve": [epoch]})
+
+
+def tune(seconds: float, trials: int, watch: Watch, *, reuse: bool = False) -> None:
+    import optuna
+    import ray
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    def trainable(config: dict[str, Any]) -> None:
+        began, ended = asleep(seconds)
+        tune.report({"top1": 50.0, "began": began, "ended": ended})
+
+    class Listener(tune.Callback):  # type: ignore[misc]
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            watch.add(result["began"], result["ended"])
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = {f"choice {number}": tune.choice([1, 2, 3]) for number in range(8)}
+    with tempfile.TemporaryDirectory() as home:
+        ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        searcher = OptunaSearch(metric="top1", mode="max")
+        config = tune.TuneConfig(
+            search_alg=searcher, num_samples=trials, max_concurrent_trials=SLOTS, reuse_actors=reuse
+        )
+        where = tune.RunConfig(storage_path=home, verbose=0, callbacks=[Listener()])
+        given = tune.with_resources(trainable, {"cpu": 1})
+        tune.Tuner(given, param_space=space, tune_config=config, run_config=where).fit()
+        ray.shutdown()
+
+
+def bare(seconds: float, trials: int, watch: Watch) -> None:
+    with ProcessPoolExecutor(SLOTS, mp_context=get_context("forkserver")) as pool:
+        for slept in pool.map(asleep, [seconds] * trials):
+            watch.add(*slept)
+
+
+HARNESSES: dict[str, Callable[[float, int, Watch], None]] = {
+    "bare": bare,
+    "ours": ours,
+    "tune reused": partial(tune, reuse=True),
+    "tune": tune,
+}
+
+
+# ---- the table
+
+
+def measure(name: str, seconds: float, trials: int) -> dict[str, float]:
+    """In this process."""
+    watch, started = Watch(), time.monotonic()
+    HARNESSES[name](seconds, trials, watch)
+    assert watch.count == trials, f"{watch.count} of {trials} trials were heard of"
+    return {
+        "start": watch.began - started,
+        "a trial": (SLOTS * (watch.ended - watch.began) - trials * seconds) / trials,
+        "whole": time.monotonic() - started,
+        "growth": watch.last - watch.settled if trials > SETTLED else float("nan"),
+    }
+
+
+def rows(names: list[str], works: list[tuple[float, int]]) -> Iterator[str]:
+    yield "| harness | trials | seconds each | start s | a trial s | whole s | growth MB |"
+    yield "|-|-|-|-|-|-|-|"
+    for seconds, trials in works:
+        for name in names:
+            command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--work", f"{seconds}x{trials}"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
+            found = json.loads(done.stdout.splitlines()[-1])
+            cells = [f"{found[column]:.3f}" for column in ("start", "a trial", "whole")] + [f"{found['growth']:.1f}"]
+            yield f"| {name} | {trials} | {seconds:g} | {' | '.join(cells)} |"
+
+
+def _work(text: str) -> tuple[float, int]:
+    seconds, _, trials = text.partition("x")
+    return float(seconds), int(trials)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--work", nargs="+", type=_work, default=[(0.0, 200), (1.0, 40), (10.0, 8)], metavar="SECONDSxN"
+    )
+    parser.add_argument("--harnesses", nargs="+", choices=HARNESSES, default=list(HARNESSES))
+    parser.add_argument("--one", choices=HARNESSES, help="measure this one in this process, and print it as JSON")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.one, *given.work[0])))
+        return
+    for line in rows(given.harnesses, given.work):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

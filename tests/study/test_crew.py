@@ -1,0 +1,152 @@
+"""Hands through Ray: who dies, hangs or does not fit is heard of, and what was asked for is done."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pytest
+import works
+
+from hiri_search.study.cluster import on_ray
+from hiri_search.study.dispatch import Slots
+from hiri_search.study.hand import Work
+from hiri_search.study.leaving import Leaving
+from hiri_search.study.task import Event, Later, Task
+from hiri_search.training.data import Prepared
+from hiri_search.training.job import DataSource, Job
+from hiri_search.training.recipe import Recipe
+
+CARD = 2  # tasks that share one
+
+
+class Listed:
+    """So many tasks; whoever is lost or crowded comes again."""
+
+    def __init__(self, home: Path, count: int) -> None:
+        job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
+        prepared = Prepared(home, ("a", "b"), 1, 1)
+        self.tasks = [Task(number, job, prepared, home / "last.pt") for number in range(count)]
+        self.left = list(self.tasks)
+        self.events: list[Event] = []
+
+    def next(self) -> Task | Later | None:
+        return self.left.pop(0) if self.left else None
+
+    def heard(self, event: Event) -> None:
+        self.events.append(event)
+        if event["event"] in ("lost", "crowded"):
+            self.left.append(replace(self.tasks[event["trial"]], alone=event["event"] == "crowded"))
+
+    def heaviest(self) -> tuple[Job, Prepared]:
+        raise NotImplementedError
+
+    def told(self, name: str) -> list[Event]:
+        return [event for event in self.events if event["event"] == name]
+
+
+def _work(home: Path, do: Work, *, count: int = 4, leaving: Leaving | None = None, **slots: Any) -> Listed:
+    feed = Listed(home, count)
+    on_ray(feed, Slots(2, **slots), home / "ray.log", leaving or Leaving(), do=do)
+    return feed
+
+
+@pytest.fixture(autouse=True)
+def _found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(works.__file__).parent))
+
+
+@pytest.mark.parametrize("do", [works.dies_once, works.ends_without_a_word])
+def test_a_task_whose_process_dies_is_lost_and_the_others_are_not(tmp_path: Path, do: Work):
+    feed = _work(tmp_path, do)
+    assert Counter(e["trial"] for e in feed.told("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
+    (lost,) = feed.told("lost")
+    assert (lost["trial"], lost["fault"]) == (1, "process")
+
+
+def test_a_task_that_stands_still_is_given_up_and_it_is_said_where_it_was(tmp_path: Path):
+    feed = _work(tmp_path, works.hangs_once, timeout=2.0)
+    assert len(feed.told("finished")) == 4
+    (lost,) = feed.told("lost")
+    assert "no step for" in lost["reason"]
+    assert "waits_for_ever" in lost["traceback"]
+
+
+def test_a_task_that_only_takes_long_is_not(tmp_path: Path):
+    feed = _work(tmp_path, works.slow_steps, count=2, timeout=1.5)
+    assert len(feed.told("finished")) == 2
+    assert not feed.told("lost")
+
+
+def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
+    leaving = Leaving()
+    Timer(6.0, lambda: leaving.hear(2, None)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _work(tmp_path, works.epochs, leaving=leaving)
+    assert time.monotonic() - started < 60
+
+
+def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    there = set(Path("/tmp").glob("hiri_*"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # too long a path for sockets
+    feed = _work(tmp_path, works.plain, count=2)
+    assert len({event["device"] for event in feed.told("began")}) <= 2
+    assert not list(tmp_path.glob("hiri_*"))
+    assert set(Path("/tmp").glob("hiri_*")) <= there
+
+
+# ---- on a cluster
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[str]:
+    """A node that believes to have two cards, in processes of its own."""
+    code = (
+        "import sys; from ray.cluster_utils import Cluster; "
+        "c = Cluster(initialize_head=True, head_node_args={'num_cpus': 4, 'num_gpus': 2}); "
+        "print(c.address, flush=True); sys.stdin.read(); c.shutdown()"
+    )
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout
+        yield process.stdout.readline().strip()
+        process.communicate()
+
+
+def _shared_cards(home: Path, address: str) -> Listed:
+    feed = Listed(home, 10)
+    on_ray(feed, Slots(0, 1 / CARD), home / "ray.log", Leaving(), address=address, do=works.needs_a_card)
+    return feed
+
+
+def test_what_does_not_fit_beside_others_gets_a_card_alone(tmp_path: Path, head: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another:  # Ray knows one way to listen a process
+        feed = another.submit(_shared_cards, tmp_path, head).result()
+    assert Counter(e["trial"] for e in feed.told("finished")) == dict.fromkeys(range(10), 1)
+    assert {e["trial"] for e in feed.told("crowded")} == {2, 3}
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    at_work: dict[str, list[str]] = {}
+    most = 0
+    for what, trial, card, alone in lines:
+        there = at_work.setdefault(card, [])
+        there.append(f"{trial} {alone}") if what == "begin" else there.remove(f"{trial} {alone}")
+        assert len(there) <= (1 if any(one.endswith("True") for one in there) else CARD)
+        most = max(most, len(there))
+    assert most == CARD
+    assert len(at_work) == 2

@@ -1,0 +1,79 @@
+"""What hands do in tests, in place of trainings; in a module of its own, so that processes of Ray find it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from hiri_search.study.task import Beat, Task, Tell
+
+
+def plain(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    say(task, tell, "began", device=f"{os.getpid()}")
+    say(task, tell, "finished", curve=[])
+
+
+def dies_once(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    if task.trial == 1 and first_time(task):
+        time.sleep(1)
+        os._exit(1)
+    plain(task, tell, beat, beside_others=beside_others)
+
+
+def hangs_once(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    if task.trial == 1 and first_time(task):
+        waits_for_ever()
+    plain(task, tell, beat, beside_others=beside_others)
+
+
+def waits_for_ever() -> None:
+    while True:
+        time.sleep(0.1)
+
+
+def slow_steps(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    """Longer than any timeout in all, but each step is a sign of life."""
+    for _ in range(30):
+        time.sleep(0.1)
+        beat()
+    plain(task, tell, beat, beside_others=beside_others)
+
+
+def epochs(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    for number in range(1, 101):
+        time.sleep(0.1)
+        say(task, tell, "epoch", epoch=number)
+    say(task, tell, "finished", curve=[])
+
+
+def needs_a_card(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    """Two of the tasks do not fit beside others; each writes down who was there."""
+    with (task.checkpoint.parent / "log").open("a") as log:
+        log.write(f"begin {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
+    time.sleep(0.3)
+    with (task.checkpoint.parent / "log").open("a") as log:
+        log.write(f"end {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
+    if task.trial in (2, 3) and beside_others:
+        say(task, tell, "crowded", reason="too large")
+    else:
+        plain(task, tell, beat, beside_others=beside_others)
+
+
+def ends_without_a_word(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    if task.trial == 1 and first_time(task):
+        return
+    plain(task, tell, beat, beside_others=beside_others)
+
+
+def say(task: Task, tell: Tell, event: str, **facts: Any) -> None:
+    tell({"event": event, "trial": task.trial, **facts})
+
+
+def first_time(task: Task) -> bool:
+    flag = task.checkpoint.parent / f"tried {task.trial}"
+    if flag.exists():
+        return False
+    Path(flag).touch()
+    return True
