@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from io import TextIOWrapper
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -154,7 +154,9 @@ def _hits(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:
     """For people; the checkpoint has it too."""
-    with whole(path) as file, TextIOWrapper(file, "utf-8", newline="") as text:
-        writer = csv.DictWriter(text, list(asdict(curve[0])))
-        writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in curve)
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, list(asdict(curve[0])))
+    writer.writeheader()
+    writer.writerows(asdict(epoch) for epoch in curve)
+    with whole(path) as file:
+        file.write(text.getvalue().encode())
