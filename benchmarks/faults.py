@@ -32,6 +32,8 @@ TIMES = 20
 PATIENCE = 240.0  # seconds until a study that stands still is a failure
 MOMENT = 3.0  # seconds behind a sign of life, at most, until something is broken
 FULL, AWAY = (0.5, 2.5), (0.5, 2.5)  # seconds that a disk is full, or a folder away
+NODES = 3  # of a cluster, a trial on each
+TRIALS = 16  # 8 networks, 2 seeds
 KINDS = ("hr(32 e=4)", "cffn(32 e=4)"), ("hr(64 e=4)", "t(64 e=4)"), ("cffn(128 e=2)", "t(128 e=2)")
 STUDY = """
 nets:
@@ -51,6 +53,7 @@ class Case:
     home: Path
     rng: random.Random
     process: subprocess.Popen[str] | None = None
+    machines: subprocess.Popen[str] | None = None  # a cluster, where the study runs on one
     started_with: int = 0  # events in the ledger when the process began
 
     @property
@@ -124,6 +127,7 @@ class Fault:
     mend: Callable[[Case], None] = lambda case: None
     full_disk: bool = False
     clock: bool = False  # one that can be set
+    cluster: bool = False  # of several nodes
 
 
 # ---- the faults
@@ -216,6 +220,17 @@ def pictures_gone(case: Case) -> bool:
     return True
 
 
+def node_lost(case: Case) -> bool:
+    """With all of its processes; another one comes."""
+    machines = case.machines
+    assert machines
+    assert machines.stdin
+    assert machines.stdout
+    machines.stdin.write(f"{case.rng.randrange(NODES)}\n")
+    machines.stdin.flush()
+    return machines.stdout.readline() == "lost\n"
+
+
 def clock_jumps(case: Case) -> bool:
     hours = case.rng.choice([-1000, -24, -1, 1, 24, 1000])
     (case.home / "clock").write_text(f"{hours:+d}h")
@@ -230,6 +245,7 @@ FAULTS = {
     "trial hangs": Fault(flagged("hang"), SHORT),
     "trial raises": Fault(flagged("raise")),
     "driver killed (kill -9)": Fault(signalled(signal.SIGKILL), codes=(-9,)),
+    "node lost": Fault(node_lost, cluster=True),
     "raylet killed (kill -9)": Fault(kill("/raylet/raylet "), codes=(2,)),
     "head of Ray killed (kill -9)": Fault(kill("/gcs/gcs_server "), codes=(2,)),
     "Ctrl-C": Fault(ctrl_c(1), codes=(130, 0)),
@@ -282,32 +298,45 @@ def _study() -> str:
 
 def _hurt(case: Case, fault: Fault, most: int) -> Iterator[None]:
     """Run the study to its end, and yield each time that it was hurt."""
-    caused, failed = 0, 0
-    clock = {"LD_PRELOAD": _libfaketime(), "FAKETIME_TIMESTAMP_FILE": str(case.home / "clock")} if fault.clock else {}
-    clock |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"} if fault.clock else {}
+    caused = 0
+    with _surroundings(case, fault) as (flags, environment):
+        while not _is_done(case):
+            case.begin(*fault.flags, *flags, "--retry-failed", **environment)
+            while case.is_running():
+                worked = case.wait(case.has_worked)
+                time.sleep(case.rng.uniform(0, MOMENT))
+                if not worked or caused == most or not case.is_running():
+                    break
+                if fault.cause(case):
+                    caused += 1
+                    yield
+                if fault.codes:
+                    break
+                case.started_with = len(case.events())
+            code = _end(case)
+            fault.mend(case)
+            if code not in (0, 1, *fault.codes):
+                raise SystemExit(f"exit code {code}, not one of {fault.codes}; see {case.home / 'driver.log'}")
+
+
+@contextmanager
+def _surroundings(case: Case, fault: Fault) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    """Flags and environment of the driver: a clock that can be set, a cluster that can lose a node."""
     if fault.clock:
         (case.home / "clock").write_text("+0h")
-    while not (failed == 0 and caused and _is_done(case)):
-        case.begin(*fault.flags, "--retry-failed", **clock)
-        assert case.process
-        while case.is_running():
-            worked = case.wait(case.has_worked)
-            time.sleep(case.rng.uniform(0, MOMENT))
-            if not worked or caused == most or not case.is_running():
-                break
-            if fault.cause(case):
-                caused += 1
-                yield
-            if fault.codes:
-                break
-            case.started_with = len(case.events())
-        code = _end(case)
-        fault.mend(case)
-        expected = (0, 1, *fault.codes)
-        if code not in expected:
-            raise SystemExit(f"exit code {code}, not one of {expected}; see {case.home / 'driver.log'}")
-        if not caused and _is_done(case):
-            return  # it was over before anything could be broken
+        fake = {"LD_PRELOAD": _libfaketime(), "FAKETIME_TIMESTAMP_FILE": str(case.home / "clock")}
+        yield (), fake | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
+    elif fault.cluster:
+        command = [sys.executable, "-W", "ignore", __file__, "--nodes"]
+        open_to_all = {"RAY_AUTH_MODE": "disabled"}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | open_to_all
+        ) as case.machines:
+            assert case.machines.stdout
+            yield ("--address", case.machines.stdout.readline().strip()), open_to_all
+            case.machines.communicate()
+    else:
+        yield (), {}
 
 
 def _end(case: Case) -> int:
@@ -320,7 +349,7 @@ def _end(case: Case) -> int:
 
 def _is_done(case: Case) -> bool:
     states = _states(case)
-    return bool(states) and all(state == "finished" for state in states.values())
+    return len(states) == TRIALS and set(states.values()) == {"finished"}
 
 
 def _states(case: Case) -> dict[int, str]:
@@ -361,6 +390,23 @@ def _libfaketime() -> str:
     return str(found[0]) if found else ""
 
 
+# ---- the cluster
+
+
+def nodes() -> None:
+    """Nodes of one machine, each with processes of its own; one goes, and another comes, for each line that is read."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    there = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
+    print(cluster.address, flush=True)
+    for line in sys.stdin:
+        cluster.remove_node(there.pop(int(line)), allow_graceful=False)
+        print("lost", flush=True)
+        there.append(cluster.add_node(num_cpus=1))
+    cluster.shutdown()
+
+
 # ---- the process that is hurt
 
 
@@ -387,8 +433,9 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     _be_patient(given.patience)
     try:
         with leaving(print) as asked:
-            slots = dispatch.Slots(2, timeout=given.timeout)
-            side_by_side = partial(on_ray, slots=slots, log=home / "ray.log", leaving=asked, do=do)
+            slots = dispatch.Slots(0 if given.address else 2, timeout=given.timeout)
+            log = home / "ray.log"
+            side_by_side = partial(on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
             execute = partial(dispatch.serial, leaving=asked, do=do) if given.serial else side_by_side
             study = read_study(home / "study.yaml")
             run(study, home / "results", execute, Watcher(), profile="none", retry_failed=given.retry_failed)
@@ -444,11 +491,15 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="only name the faults")
     for flag, kind in (("--drive", Path), ("--timeout", float), ("--patience", float)):
         parser.add_argument(flag, type=kind, default={"--timeout": 1800.0, "--patience": 90.0}.get(flag), help="(own)")
-    for flag in ("--serial", "--retry-failed"):
+    parser.add_argument("--address", help="(own)")
+    for flag in ("--serial", "--retry-failed", "--nodes"):
         parser.add_argument(flag, action="store_true", help="(own)")
     given = parser.parse_args()
     if given.drive:
         sys.exit(drive(given.drive, given))
+    if given.nodes:
+        nodes()
+        return
     if given.list:
         print(*FAULTS, sep="\n")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -176,6 +177,21 @@ def report(
     runs.write_report(results, typer.echo)
 
 
+@app.command()
+def status(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: all of it, in plain values.")] = False,
+) -> None:
+    """How a study stands, running or not, from its ledger alone; changes nothing."""
+    from hiri_search.study import status as study_status
+
+    found = study_status.status(results)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    for line in () if as_json else study_status.lines(found):
+        typer.echo(line)
+
+
 @app.command("list")
 def list_space(
     space: Annotated[Path, typer.Argument(help="A file of spaces/.")],
@@ -198,11 +214,11 @@ def dashboard(
 ) -> None:
     """Export a results folder for the Optuna dashboard."""
     from hiri_search.study.config import Study
-    from hiri_search.study.ledger import read_events, trials
+    from hiri_search.study.ledger import read_events, study_event, trials
     from hiri_search.study.optuna_study import export
 
     events = read_events(results)
-    study = Study.model_validate(runs.study_event(events, results)["file"])
+    study = Study.model_validate(study_event(events, results)["file"])
     path = results / "optuna.journal"
     export(study, trials(events), path, name=results.name)
     typer.echo(f"wrote {path}; look at it with: pip install optuna-dashboard, then optuna-dashboard {path}")

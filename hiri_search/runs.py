@@ -73,18 +73,10 @@ def slots_for(asked: int, resources: Resources, *, address: str | None) -> Slots
     return given(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
 
 
-def study_event(events: list[dict[str, object]], folder: Path) -> dict[str, object]:
-    from hiri_search.study.errors import StudyError
-
-    about = next((event for event in reversed(events) if event["event"] == "study"), None)
-    if about is None:
-        raise StudyError(f"the ledger of {folder} is empty: its study never began")
-    return about
-
-
 def read_results(folder: Path) -> Results:
     from hiri_search.report.tables import Results
-    from hiri_search.study.ledger import read_events, trials
+    from hiri_search.study.checkpoints import shown
+    from hiri_search.study.ledger import read_events, study_event, trials
     from hiri_search.study.objectives import losses
 
     events = read_events(folder)
@@ -94,7 +86,7 @@ def read_results(folder: Path) -> Results:
     first = [trial for trial in known if trial.state == "finished" and not trial.is_second_look]
     names = file["search"]["objectives"] if file.get("space") else ()
     found = [one for trial in first if (one := losses([trial], names))]
-    return Results(about, [trial.row() for trial in known], counted, timed=timed, losses=found)
+    return Results(about, shown(folder, [trial.row() for trial in known]), counted, timed=timed, losses=found)
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:

@@ -16,15 +16,17 @@ Box: TypeAlias = tuple[tuple[float, float], ...]  # from and to, by objective
 def undominated(points: Points) -> npt.NDArray[np.bool_]:
     """For each point whether no other is at least as small everywhere and smaller somewhere."""
     front = np.zeros(len(points), dtype=bool)
-    for index in np.lexsort(points.T[::-1]):  # a point can be beaten by those before it alone
-        better = points[front]
-        front[index] = not ((better <= points[index]).all(axis=1) & (better < points[index]).any(axis=1)).any()
+    left = np.lexsort(points.T[::-1])  # a point can be beaten by those before it alone
+    while len(left):
+        best, left = left[0], left[1:]
+        front[best] = True
+        left = left[~dominance(points[[best]], points[left])[0]]
     return front
 
 
-def dominance(points: Points) -> npt.NDArray[np.bool_]:
-    """[i, j]: whether point i beats point j."""
-    mine, other = points[:, None], points[None]
+def dominance(points: Points, others: Points | None = None) -> npt.NDArray[np.bool_]:
+    """[i, j]: whether point i beats point j, of the same or of others."""
+    mine, other = points[:, None], (points if others is None else others)[None]
     return np.asarray((mine <= other).all(axis=2) & (mine < other).any(axis=2))
 
 
@@ -40,11 +42,11 @@ def best_first(points: Points) -> list[int]:
 
 def fronts(points: Points) -> npt.NDArray[np.int64]:
     """0 for a point that no other beats, 1 for one that only such beat, and so on."""
-    beats = dominance(points)
-    ranks = np.full(len(points), -1)
-    for rank in range(len(points)):
-        left = ranks < 0
-        ranks[left & ~beats[left].any(axis=0)] = rank
+    ranks = np.zeros(len(points), dtype=np.int64)
+    left = np.arange(len(points))
+    while len(left):
+        left = left[~undominated(points[left])]
+        ranks[left] += 1
     return ranks
 
 

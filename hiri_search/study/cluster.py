@@ -6,14 +6,13 @@ import logging
 import math
 import os
 import secrets
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import hiri_search
@@ -21,18 +20,21 @@ from hiri_search.study.crew import Crew, Yard
 from hiri_search.study.dispatch import Slots
 from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Hand, Work
+from hiri_search.study.home import home
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.task import Feed, Task, work
 from hiri_search.training.files import Say
 from hiri_search.training.memory import beside
 
 LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
-SOCKET_FOLDER = 20  # letters; a socket's path has at most 107, of which Ray takes up to 80
 LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
+LOG_SECONDS = 5.0  # between looks at how long it is
 
 # Read by Ray when it is imported.
 SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` it would build its workers another environment
+    "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of its own logs, which are begun anew once
+    "RAY_ROTATION_BACKUP_COUNT": "1",
 }
 OF_WORKERS = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
 
@@ -64,23 +66,22 @@ def _ray(address: str | None, slots: Slots) -> Iterator[None]:
 def _own(slots: Slots) -> Iterator[None]:
     """A Ray that listens on loopback alone, with a token of its own, whose files go with it."""
     _be_private()
-    home = tempfile.mkdtemp(prefix="hiri_", dir=_short())
     import ray
 
-    try:
-        ray.init(
-            address="local",  # never somebody else's Ray that happens to run here
-            num_cpus=math.ceil(slots.count * slots.cpus) or None,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 << 20,
-            _temp_dir=home,
-        )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(home, ignore_errors=True)
+    with home() as folder:
+        try:
+            ray.init(
+                address="local",  # never somebody else's Ray that happens to run here
+                num_cpus=math.ceil(slots.count * slots.cpus) or None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=128 << 20,
+                _temp_dir=str(folder),
+            )
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _be_private() -> None:
@@ -89,11 +90,6 @@ def _be_private() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray's own way writes one into the home
-
-
-def _short() -> str | None:
-    """A place for temporary files whose path leaves room for the names of Ray's sockets."""
-    return None if len(tempfile.gettempdir()) <= SOCKET_FOLDER else "/tmp"
 
 
 @contextmanager
@@ -172,21 +168,40 @@ class _Room:
 
 @contextmanager
 def noise_to(log: Path) -> Iterator[None]:
-    """Whatever this process, and those it starts, print goes to a file meanwhile."""
+    """Whatever this process, and those it starts, print goes to a file meanwhile, of `LOG_BYTES` or little more."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
     try:
-        with log.open("ab") as file:
-            if file.tell() > LOG_BYTES:
-                file.truncate(0)
+        with log.open("ab") as file, _bounded(file.fileno()):
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        yield
+            yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         for number, old in enumerate(kept, 1):
             os.dup2(old, number)
             os.close(old)
+
+
+@contextmanager
+def _bounded(file: int) -> Iterator[None]:
+    """Begin it anew whenever it has grown too long; all who write to it do so at its end, wherever that is."""
+    over = Event()
+
+    def look() -> None:
+        while True:
+            if os.fstat(file).st_size > LOG_BYTES:
+                os.truncate(file, 0)
+            if over.wait(LOG_SECONDS):
+                return
+
+    looking = Thread(target=look, name="log", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()

@@ -166,6 +166,7 @@ class Study(_Strict):
     recipe: Recipe = Recipe()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
     resources: Resources = Resources()  # no digit depends on it
+    checkpoints: Literal["auto", "all", "none"] = "auto"  # which are kept; no digit depends on it
     latency: Setting | None = None  # how inference of an ablation's rows is timed; None: not at all
 
     @model_validator(mode="after")

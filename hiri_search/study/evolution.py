@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hiri_search.cost.front import best_first
 from hiri_search.language import uniform
-from hiri_search.study.sampler import Proposal, dice
+from hiri_search.study.sampler import Past, dice
 from hiri_search.study.unseen import Unseen, Walked, mutated
 
 POPULATION = 32  # the last so many that finished
@@ -22,9 +21,9 @@ class Evolution:
 
     seed: int
 
-    def propose(self, unseen: Unseen, past: Sequence[Proposal]) -> Walked:
+    def propose(self, unseen: Unseen, past: Past) -> Walked:
         rng = dice(self.seed, len(past))
-        living = [proposal for proposal in past if proposal.state == "finished"][-POPULATION:]
+        living = past.finished(last=POPULATION)
         if len(past) < POPULATION or not living:
             return unseen.recorded(uniform(rng), rng)
         order = best_first(np.array([proposal.losses for proposal in living]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from hiri_search.language import parse_network
 from hiri_search.study import confirm, memo
 from hiri_search.study.candidates import rows
+from hiri_search.study.checkpoints import Checkpoints, place
 from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
@@ -23,6 +24,7 @@ from hiri_search.training.data import Prepared
 from hiri_search.training.job import Job
 
 LOSSES = 2  # of its process, without an epoch in between, that a trial survives
+LONGEST_REASON, LONGEST_TRACEBACK = 2_000, 8_000  # characters
 
 UNSEEN = ("began", "scored")  # nothing that a table of trials shows
 ASIDE = ("event", "trial", "seed", "checkpoint", "decisions")  # what a second look does not share with the first
@@ -45,14 +47,21 @@ class StudyFeed:
         self.study, self.ledger, self.prepared = study, ledger, prepared
         self.folder, self.watcher, self.space = folder, watcher, space
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
+        halving = study.search.halving
+        self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
         self.recipes = {row.name: row.recipe for row in rows(study)}  # of an ablation
         self.known = memo.elsewhere(study.search.reuse, keys(prepared)) | memo.finished(self.trials.values())
-        halving = study.search.halving
-        self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
         self.search = asking(study, self._first_look(), **self._for_a_search(space))
+        if self.ladder:
+            for trial in self._first_look():
+                self.ladder.see(trial)
+        self.checkpoints = Checkpoints(
+            study.checkpoints, folder, self.trials.values(), search=bool(space), stands=self.search.stands
+        )
+        self.checkpoints.sweep()
         self._begun = [trial for trial in self.trials.values() if trial.state == "unfinished"]
         for trial in self._begun:
             trial.lost = 0  # what was wrong then may have been mended
@@ -61,6 +70,7 @@ class StudyFeed:
         # By digest: who is trained, or paused, and those that wait for what it comes to.
         self._leaders = {memo.digest(trial): trial for trial in self.trials.values() if trial.state == "paused"}
         self._waiting: dict[str, list[Trial]] = {}
+        self._longer: Iterator[tuple[Trial, int]] | None = None  # what a second look asks for, once that is known
 
     def _for_a_search(self, space: Walkable | None) -> dict[str, Any]:
         """What an ablation has no use for."""
@@ -112,25 +122,25 @@ class StudyFeed:
         job = self._job(trial.asked)
         until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
         proxies = () if trial.scores or trial.is_second_look or not self.study.space else self.study.search.proxies
-        checkpoint = self.folder / trial.asked["checkpoint"]
+        checkpoint = place(self.folder, trial)
         return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone)
 
     def _first_look(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.is_second_look]
 
     def _promoted(self, *, last: bool = False) -> Trial | None:
-        trial = self.ladder.promoted(self._first_look(), last=last) if self.ladder else None
+        trial = self.ladder.promoted(last=last) if self.ladder else None
         if trial:
             self._write(trial, "promoted")
         return trial
 
     def _stop_paused(self) -> None:
         """Who still waits on a rung when all is over is not trained on."""
-        for trial in self._first_look():
-            if trial.state == "paused":
-                self._write(trial, "stopped")
-                self._ended(trial)
-                self.watcher.moved(trial)
+        paused = (trial for trial in self._leaders.values() if trial.state == "paused")
+        for trial in sorted(paused, key=lambda trial: trial.number):
+            self._write(trial, "stopped")
+            self._ended(trial)
+            self.watcher.moved(trial)
 
     def _ask(self) -> Trial | None:
         asked = self.search.ask()
@@ -146,8 +156,10 @@ class StudyFeed:
         if second is None:
             return None
         epochs = second.epochs_for(self.study.recipe.epochs)
-        best = confirm.chosen(self._first_look(), second, self.study.search.objectives)
-        trial, seed = next(confirm.missing(best, self.trials.values(), second.seeds, epochs), (None, 0))
+        if self._longer is None:  # all of the first look have ended, so it stays as it is
+            best = confirm.chosen(self._first_look(), second, self.study.search.objectives)
+            self._longer = confirm.missing(best, self.trials.values(), second.seeds, epochs)
+        trial, seed = next(self._longer, (None, 0))
         if trial is None:
             return None
         known = {name: value for name, value in trial.asked.items() if name not in ASIDE}
@@ -158,8 +170,9 @@ class StudyFeed:
     def _begin(self, number: int, known: dict[str, Any]) -> Trial:
         checkpoint = f"{CHECKPOINTS}/{self._job(known).digest}/last.pt"
         asked = self.ledger.append("asked", trial=number, **known, checkpoint=checkpoint)
-        self.trials[number] = Trial(number, asked)
-        return self.trials[number]
+        trial = self.trials[number] = Trial(number, asked)
+        self.checkpoints.asked(trial)
+        return trial
 
     def _job(self, asked: Mapping[str, Any]) -> Job:
         study, recipe = self.study, self.recipes.get(asked["name"], self.study.recipe)
@@ -219,10 +232,23 @@ class StudyFeed:
     def _tell(self, trial: Trial) -> None:
         if not trial.is_second_look:
             self.search.tell(trial)
+        self.checkpoints.ended(trial)
 
     def _pass_over(self, number: int, decisions: Mapping[str, int], reason: str) -> None:
-        self.ledger.append("passed", proposal=number, decisions=dict(decisions), reason=reason)
+        said = shortened(reason, LONGEST_REASON)
+        self.ledger.append("passed", proposal=number, decisions=dict(decisions), reason=said)
 
     def _write(self, trial: Trial, event: str, **facts: Any) -> None:
         """On disk first, then in memory."""
+        for name, longest in (("reason", LONGEST_REASON), ("traceback", LONGEST_TRACEBACK)):
+            if name in facts:
+                facts[name] = shortened(facts[name], longest)
         trial.apply(self.ledger.append(event, trial=trial.number, **facts))
+        if self.ladder and not trial.is_second_look:
+            self.ladder.see(trial)
+
+
+def shortened(text: str, longest: int) -> str:
+    """So many characters of it, from its beginning and its end, where the middle is too much for a ledger."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} [{len(text) - 2 * half:,} characters] {text[-half:]}"

@@ -6,11 +6,12 @@ decided by non-domination and not by accuracy alone: a cheap network is not stop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from hiri_search.cost.front import best_first
+from hiri_search.cost.front import loneliness
+from hiri_search.cost.layers import Layers
 from hiri_search.study.config import Halving
 from hiri_search.study.ledger import Trial
 from hiri_search.study.objectives import losses_after
@@ -20,38 +21,73 @@ class Ladder:
     """The rungs of a search: all it knows follows from the trials, so it is as it was after a crash."""
 
     def __init__(self, rules: Halving, objectives: Sequence[str]) -> None:
-        self.rules, self.objectives = rules, objectives
+        self.rules = rules
+        self._rungs = {
+            (bracket, epochs): _Rung(epochs, objectives)
+            for bracket in range(rules.brackets)
+            for epochs in reversed(rules.epochs[bracket:])
+        }
 
     def next_rung(self, trial: Trial) -> int | None:
         """The epoch behind which it pauses next; None: it is trained to the end."""
-        return next((epochs for epochs in self._rungs(trial) if epochs > trial.rung), None)
+        return next((epochs for epochs in self.rules.epochs[self._bracket(trial) :] if epochs > trial.rung), None)
 
-    def promoted(self, trials: Iterable[Trial], *, last: bool = False) -> Trial | None:
+    def see(self, trial: Trial) -> None:
+        """What has become of a trial; to be told of each at every change."""
+        for (bracket, _), rung in self._rungs.items():
+            if bracket == self._bracket(trial):
+                rung.see(trial)
+
+    def promoted(self, *, last: bool = False) -> Trial | None:
         """A paused trial that goes on, of the highest rung first; `last`: no other network will come.
 
         Of those that came to a rung the best share goes on; at the last at least one.
         """
-        known = sorted(trials, key=lambda trial: trial.number)
-        for bracket in range(self.rules.brackets):
-            ours = [trial for trial in known if self._bracket(trial) == bracket]
-            for epochs in reversed(self.rules.epochs[bracket:]):
-                if trial := self._best_paused(ours, epochs, last=last):
-                    return trial
+        for rung in self._rungs.values():
+            share = self.rules.share(len(rung.came))
+            if trial := rung.best_paused(max(share, int(last))):
+                return trial
         return None
-
-    def _best_paused(self, trials: Sequence[Trial], epochs: int, *, last: bool) -> Trial | None:
-        alive = (trial for trial in trials if len(trial.curve) >= epochs and trial.state != "failed")
-        came = [(trial, found) for trial in alive if (found := losses_after(trial, epochs, self.objectives))]
-        share = self.rules.share(len(came))
-        if not came or not (share or last):
-            return None
-        order = best_first(np.array([found for _, found in came]))
-        going_on = (came[index][0] for index in order[: max(share, 1)])
-        return next((t for t in going_on if t.state == "paused" and len(t.curve) == epochs), None)
-
-    def _rungs(self, trial: Trial) -> tuple[int, ...]:
-        return self.rules.epochs[self._bracket(trial) :]
 
     def _bracket(self, trial: Trial) -> int:
         """In turn: the trials of the second one begin with the second rung, and so on."""
         return trial.number % self.rules.brackets
+
+
+class _Rung:
+    """Those of a bracket that came to it, and are not known to have failed."""
+
+    def __init__(self, epochs: int, objectives: Sequence[str]) -> None:
+        self.epochs, self.objectives = epochs, objectives
+        self.came: dict[int, tuple[float, ...]] = {}  # what they had come to there, by number
+        self._paused: dict[int, Trial] = {}  # of these, who waits here
+        self._layers = Layers()
+
+    def see(self, trial: Trial) -> None:
+        number = trial.number
+        alive = len(trial.curve) >= self.epochs and trial.state != "failed"
+        if not alive:
+            if self.came.pop(number, None):
+                self._layers.remove(number)
+        elif number not in self.came and (found := losses_after(trial, self.epochs, self.objectives)):
+            self.came[number] = found
+            self._layers.add(number, found)
+        if number in self.came and trial.state == "paused" and len(trial.curve) == self.epochs:
+            self._paused[number] = trial
+        else:
+            self._paused.pop(number, None)
+
+    def best_paused(self, share: int) -> Trial | None:
+        """Of so many, by the front each is on, and then by how alone it is there, the first who waits."""
+        if not self._paused or not share:
+            return None
+        for numbers, points in self._layers.fronts():
+            if not self._paused.keys().isdisjoint(numbers.tolist()):
+                order = np.lexsort((numbers, -loneliness(points)))
+                waiting = (self._paused.get(int(number)) for number in numbers[order][:share])
+                if trial := next(filter(None, waiting), None):
+                    return trial
+            share -= len(numbers)
+            if share <= 0:
+                return None
+        return None

@@ -15,12 +15,20 @@ class Leaving:
 
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.asked = False
-        self.say, self._worth_waiting = say, False
+        self.say, self._worth_waiting, self._listening = say, False, False
+
+    def listen(self) -> None:
+        """To the signals; in the main thread, where Python hears them."""
+        self._listening = True
+        for number in SIGNALS:
+            signal.signal(number, self.hear)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """In here the first signal is only noted, since there are epochs to be finished; KeyboardInterrupt behind."""
         self._worth_waiting = True
+        if self._listening:
+            self.listen()  # again: Ray takes SIGTERM for itself when it starts
         try:
             yield
         finally:
@@ -38,9 +46,10 @@ class Leaving:
 
 @contextmanager
 def leaving(say: Callable[[str], None]) -> Iterator[Leaving]:
-    """Signals are heard in here; in the main thread, where Python hears them."""
+    """Signals are heard in here; as before, behind."""
     heard = Leaving(say)
-    before = {number: signal.signal(number, heard.hear) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard.listen()
     try:
         yield heard
     finally:

@@ -6,7 +6,8 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,8 @@ from hiri_search.study.errors import StudyError
 from hiri_search.training.files import Say, patiently
 
 LEDGER, LOCK = "ledger.jsonl", "ledger.lock"
-VERSION = 1
+TIME = "time"  # of a line: seconds since 1970 by the clock of the machine that wrote it
+GRACE = 0.5  # seconds: who only looks whether a folder is held lets go of it sooner
 GO_ON = "when that is mended, the same command goes on"
 ENDED = ("finished", "failed", "stopped")
 
@@ -109,15 +111,22 @@ class Trial:
         }
 
 
-def read_events(folder: Path) -> list[Event]:
+def read_events(folder: Path, *, timed: bool = False) -> list[Event]:
     """All events of a results folder, oldest first; a torn last line is passed over.
 
-    StudyError where there is no ledger, or where a line that is not the last cannot be read.
+    `timed`: each with the time of its line, where it has one. It is left out everywhere else, so that nothing rests on
+    a clock. StudyError where there is no ledger, or where a line that is not the last cannot be read.
     """
     path = folder / LEDGER
     if not path.is_file():
         raise StudyError(f"{folder} holds no {LEDGER}; give the folder of a study, such as results/block_mix")
-    return _parse(path, path.read_bytes())[0]
+    events, _ = _parse(path, path.read_bytes())
+    return events if timed else [_untimed(event) for event in events]
+
+
+def _untimed(event: Event) -> Event:
+    event.pop(TIME, None)
+    return event
 
 
 def _parse(path: Path, content: bytes) -> tuple[list[Event], int]:
@@ -139,10 +148,18 @@ def _parse(path: Path, content: bytes) -> tuple[list[Event], int]:
 def _event(line: bytes) -> Event | None:
     """None where the line is not one."""
     try:
-        event = json.loads(line)
+        event = json.loads(line.decode())  # faster than from bytes, whose encoding is guessed at
     except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def study_event(events: Sequence[Event], folder: Path) -> Event:
+    """What the last run of a results folder began with."""
+    about = next((event for event in reversed(events) if event["event"] == "study"), None)
+    if about is None:
+        raise StudyError(f"the ledger of {folder} is empty: its study never began")
+    return about
 
 
 def trials(events: Iterable[Event]) -> list[Trial]:
@@ -167,15 +184,17 @@ class Ledger:
         self._path, self._say = path, say
         self._length = 0  # what of the file is whole lines
         if path.exists():
-            self.events, self._length = _parse(path, path.read_bytes())
+            events, self._length = _parse(path, path.read_bytes())
+            self.events = [_untimed(event) for event in events]
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
 
     def append(self, event: str, **facts: Any) -> Event:
         """One more line, on disk before this returns; StudyError where that stays impossible."""
         line: Event = {"event": event, **facts}
+        written = json.dumps({**line, TIME: round(time.time(), 3)}, allow_nan=False).encode() + b"\n"
         try:
-            patiently(partial(self._write, json.dumps(line, allow_nan=False).encode() + b"\n"), say=self._say)
+            patiently(partial(self._write, written), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
         self.events.append(line)
@@ -211,16 +230,49 @@ def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a results folder; the system lets go of it when this process ends, however it ends."""
     with _lock_file(folder) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _taken(lock, fcntl.LOCK_EX, GRACE):
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise StudyError(f"{folder} is in use by process {holder}; wait for it, or stop it") from error
+            raise StudyError(f"{folder} is in use by process {holder}; wait for it, or stop it")
         lock.truncate(0)
         lock.write(f"{os.getpid()} on {platform.node()}")
         lock.flush()
         yield
+
+
+def _taken(lock: IO[str], how: int, seconds: float) -> bool:
+    """Whether the lock could be had within so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who writes a ledger, as far as it is seen from here."""
+
+    held: bool  # now
+    who: str  # `PROCESS on HOST`, now or last; `` where nobody ever was
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it was another machine, whose lock not every file system shows."""
+        return bool(self.who) and not self.who.endswith(f" on {platform.node()}")
+
+
+def holder(folder: Path) -> Holder:
+    """Looks without getting in the way: a lock that is free is let go of at once, and `locked` waits for that."""
+    try:
+        with (folder / LOCK).open() as lock:
+            return Holder(not _taken(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
+    except FileNotFoundError:
+        return Holder(False, "")
 
 
 def _lock_file(folder: Path) -> IO[str]:

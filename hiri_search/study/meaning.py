@@ -16,6 +16,7 @@ WORDS = (
     "let",
     "latency",
     "cache",
+    "checkpoints",
     "nets",
     "space",
     "confirm",

@@ -172,7 +172,6 @@ def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str)
         device=found(),
         pictures=pictures | {"keys": keys(prepared), "skipped": list(of_one.skipped)},
         versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        time=time.time(),
     )
 
 

@@ -14,7 +14,7 @@ from hiri_search.study.config import Study
 from hiri_search.study.evolution import Evolution
 from hiri_search.study.ledger import Trial
 from hiri_search.study.objectives import counted_at, losses
-from hiri_search.study.sampler import Costs, GridSampler, Proposal, RandomSampler, Sampler
+from hiri_search.study.sampler import Costs, GridSampler, Past, Proposal, RandomSampler, Sampler
 from hiri_search.study.surrogate import Surrogate
 from hiri_search.study.unseen import Decisions, Unseen, Walkable
 
@@ -32,6 +32,9 @@ class Asking(Protocol):
     def tell(self, trial: Trial) -> None:
         """What a trial has come to."""
 
+    def stands(self, trial: Trial) -> bool:
+        """Whether its network is, or may yet be, one of those that are looked for."""
+
 
 class Listing:
     """The networks of an ablation in the order of its file, each with all its seeds."""
@@ -48,26 +51,29 @@ class Listing:
     def tell(self, trial: Trial) -> None:
         """Nothing depends on it."""
 
+    def stands(self, trial: Trial) -> bool:
+        return True
+
 
 @dataclass
 class _Entry:
     """A network of a search, and what its trials came to by seed."""
 
-    candidate: Candidate
+    net: Net
+    decisions: dict[str, int]
     trials: dict[int, Trial] = field(default_factory=dict)
 
     def proposal(self, seeds: Sequence[int], objectives: Sequence[str]) -> Proposal:
         """Known once all its seeds are in: then it is worth their mean."""
-        net, decisions = self.candidate.network, self.candidate.decisions
-        assert isinstance(net, Net)
         ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.ended]
         if len(ended) < len(seeds):
-            return Proposal(net, decisions)
+            return Proposal(self.net, self.decisions)
         states = {trial.state for trial in ended}
         means = losses(ended, objectives) if states == {"finished"} else None
         if means is not None:
-            return Proposal(net, decisions, "finished", means)
-        return Proposal(net, decisions, "stopped" if "stopped" in states and "failed" not in states else "failed")
+            return Proposal(self.net, self.decisions, "finished", means)
+        stopped = "stopped" in states and "failed" not in states
+        return Proposal(self.net, self.decisions, "stopped" if stopped else "failed")
 
 
 class Search:
@@ -90,7 +96,7 @@ class Search:
         """
         self.study, self._pass_over = study, pass_over
         self.unseen = Unseen(space or space_of(study))
-        self.past: list[Proposal] = []  # all that was asked for, and what is known of it
+        self.past = Past()  # all that was asked for, and what is known of it
         self._sampler = sampler(study, costs or counted_at(study.counted.side, study.counted.classes))
         self._places: dict[int, int] = {}  # in `past`, by the number of the trial
         self._entries: dict[int, _Entry] = {}  # by place; what was passed over has none
@@ -106,14 +112,19 @@ class Search:
         place, seed = self._waiting.popleft()
         number = len(self._places)
         self._places[number] = place
-        return number, self._entries[place].candidate, seed
+        entry = self._entries[place]
+        return number, found(self.study, entry.net, entry.decisions), seed
 
     def tell(self, trial: Trial) -> None:
         """What a trial has come to."""
         place = self._places[trial.number]
         entry = self._entries[place]
         entry.trials[trial.asked["seed"]] = trial
-        self.past[place] = entry.proposal(self.study.seeds, self.study.search.objectives)
+        self.past.learn(place, entry.proposal(self.study.seeds, self.study.search.objectives))
+
+    def stands(self, trial: Trial) -> bool:
+        place = self._places[trial.number]
+        return self.past[place].state == "running" or self.past.on_front(place)
 
     def _propose(self) -> None:
         """Another network, if there is one; what turns out not to fit is passed over. Misfit where that goes on."""
@@ -122,25 +133,26 @@ class Search:
                 return
             _, decisions = self._sampler.propose(self.unseen, self.past)
             try:
-                self._enter(decisions)
-                return
+                found(self.study, *self.unseen.walk(decisions))
             except Misfit as error:
                 if misfits == MOST_MISFITS:
                     raise
                 self._pass_over(len(self.past), decisions, str(error))
                 self._pass_by(decisions)
+            else:
+                self._enter(decisions)
+                return
 
     def _enter(self, decisions: Decisions) -> int:
-        """The place of a network that is asked for herewith. Misfit."""
-        net, ordered = self.unseen.walk(decisions)
-        self._entries[place := len(self.past)] = _Entry(found(self.study, net, ordered))
-        self.unseen.add(ordered)
+        """The place of a network that is asked for herewith."""
+        net, ordered = self.unseen.add(decisions)
+        self._entries[place := len(self.past)] = _Entry(net, ordered)
         self._waiting.extend((place, seed) for seed in self.study.seeds)
-        self.past.append(Proposal(net, ordered))
+        self.past.add(Proposal(net, ordered))
         return place
 
     def _pass_by(self, decisions: Decisions) -> None:
-        self.past.append(Proposal(*self.unseen.add(decisions), "failed"))
+        self.past.add(Proposal(*self.unseen.add(decisions), "failed"))
 
     def _rebuild(self, past: Sequence[Trial], passed: Mapping[int, Decisions]) -> None:
         places: dict[frozenset[tuple[str, int]], int] = {}

@@ -17,7 +17,7 @@ import numpy as np
 from hiri_search.cost.front import Points, gaps, undominated
 from hiri_search.language import uniform
 from hiri_search.study.process import Process, encoded
-from hiri_search.study.sampler import Costs, Proposal, dice
+from hiri_search.study.sampler import Costs, Past, Proposal, dice
 from hiri_search.study.unseen import Unseen, Walked, mutated
 
 START = 8  # networks spread over the costs, before anything is predicted
@@ -34,13 +34,13 @@ class Surrogate:
     objectives: tuple[str, ...]
     costs: Costs
 
-    def propose(self, unseen: Unseen, past: Sequence[Proposal]) -> Walked:
+    def propose(self, unseen: Unseen, past: Past) -> Walked:
         rng = dice(self.seed, len(past))
-        finished = [proposal for proposal in past if proposal.state == "finished"]
-        if len(past) < START or len(finished) < 2:
+        if len(past) < START or past.done < 2:
             return self._spread(unseen, len(past), rng)
-        known = _chosen(finished)
-        running = [proposal for proposal in past if proposal.state == "running"]
+        # Where there are too many to predict from: those on the front and the last ones.
+        known = past.finished(last=MOST // 2, best=MOST // 2) if past.done > MOST else past.finished()
+        running = past.running()
         pool = self._pool(unseen, known, rng)
         walks = [*((p.net, dict(p.decisions)) for p in (*known, *running)), *pool]
         losses = np.array([proposal.losses for proposal in known])
@@ -112,15 +112,6 @@ def _expected_below(level: Points, mean: Points, deviation: Points) -> Points:
 
 def _erf(values: Points) -> Points:  # numpy has none
     return np.fromiter(map(erf, values.flat), float, values.size).reshape(values.shape)
-
-
-def _chosen(finished: Sequence[Proposal]) -> list[Proposal]:
-    """Those on the front and the last ones, in their order, where there are too many to predict from."""
-    if len(finished) <= MOST:
-        return list(finished)
-    front = undominated(np.array([proposal.losses for proposal in finished]))
-    kept = sorted({*np.flatnonzero(front)[-MOST // 2 :], *range(len(finished) - MOST // 2, len(finished))})
-    return [finished[index] for index in kept]
 
 
 def _different(walks: Iterable[Walked]) -> list[Walked]:

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hiri_search.training.ahead import ahead
+from hiri_search.training.archives import Read, in_folder, in_tar, in_zip, open_tar
 from hiri_search.training.device import cores
 
 SPLITS = ("train", "val")
@@ -33,9 +34,6 @@ APP1, START_OF_SCAN = b"\xe1", b"\xda"  # of the segments of a JPEG
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
 # What broken files and archives make the standard library raise.
 UNREADABLE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-
-
-Read = Callable[[str], bytes]
 
 
 class DataError(ValueError):
@@ -90,36 +88,19 @@ def _list_names(path: Path) -> tuple[list[str], Callable[[], AbstractContextMana
     """All names below `path`, folders with a slash at the end, and how to read what they stand for."""
     if path.is_dir():
         inside = sorted(path.glob("*/*/*")) + sorted(path.glob("*/*")) + sorted(path.glob("*/*/*/*"))
-        return [p.relative_to(path).as_posix() + "/" * p.is_dir() for p in inside], partial(_in_folder, path)
+        return [p.relative_to(path).as_posix() + "/" * p.is_dir() for p in inside], partial(in_folder, path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return archive.namelist(), partial(_in_zip, path)
-        with tarfile.open(path) as tar:
+                return archive.namelist(), partial(in_zip, path)
+        with open_tar(path) as tar:
             members = {m.name.removeprefix("./") + "/" * m.isdir(): m for m in tar if m.isfile() or m.isdir()}
-            return list(members), partial(_in_tar, path, members)
+            return list(members), partial(in_tar, path, members)
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise DataError(
             f"{path} is no folder, and no archive that can be opened ({reason}); folder:PATH wants {LAYOUT}"
         ) from error
-
-
-@contextmanager
-def _in_folder(path: Path) -> Iterator[Read]:
-    yield lambda name: (path / name).read_bytes()
-
-
-@contextmanager
-def _in_zip(path: Path) -> Iterator[Read]:
-    with zipfile.ZipFile(path) as archive:
-        yield archive.read
-
-
-@contextmanager
-def _in_tar(path: Path, members: dict[str, tarfile.TarInfo]) -> Iterator[Read]:
-    with tarfile.open(path) as tar:
-        yield lambda name: tar.extractfile(members[name]).read()  # type: ignore[union-attr]
 
 
 def _by_class(path: Path, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:

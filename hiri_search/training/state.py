@@ -21,6 +21,8 @@ from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 
 UNREADABLE = ".unreadable"  # ending of a checkpoint that was set aside
+# What a file raises that is none of ours; what is not plain numbers and words is refused before anything of it is run.
+BROKEN = (RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class TrialFailed(RuntimeError):
@@ -60,15 +62,29 @@ class State:
             return
         try:
             content = patiently(partial(torch.load, path, map_location=device, weights_only=True))
-        except (RuntimeError, EOFError, UnpicklingError):
+            curve = [Epoch(**epoch) for epoch in content["curve"]]
+            weights = [content["model"], *([content["model_ema"]] if self.ema else [])]
+            fitting = all(_shapes(found) == _shapes(self.model.state_dict()) for found in weights)
+            fitting &= _slots(content["optimizer"]) == _slots(self.optimizer.state_dict())
+        except BROKEN:
+            fitting = False
+        if not fitting:
             path.replace(path.with_suffix(UNREADABLE))
             return
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.ema:
             self.ema.module.load_state_dict(content["model_ema"])
-        self.parts = content["parts"]
-        self.curve = [Epoch(**epoch) for epoch in content["curve"]]
+        self.parts, self.curve = content["parts"], curve
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
+
+
+def _slots(optimizer: dict[str, Any]) -> list[int]:
+    """How many weights are in each group."""
+    return [len(group["params"]) for group in optimizer["param_groups"]]
 
 
 def _write(content: dict[str, Any], path: Path) -> None:

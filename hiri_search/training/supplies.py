@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiri_search.training.ahead import ahead
+from hiri_search.training.archives import Read
 from hiri_search.training.cache import Say, remembered
 from hiri_search.training.content import digest, glance
 from hiri_search.training.device import cores
 from hiri_search.training.drawn import MOTIFS, draw, draw_beside
 from hiri_search.training.job import DataSource
-from hiri_search.training.pictures import SPLITS, DataError, Read, decode, decode_one, open_shelf
+from hiri_search.training.pictures import SPLITS, DataError, decode, decode_one, open_shelf
 
 DRAWN_CLASSES = 8
 DRAWN_COUNTS = {"train": 1500, "val": 400}

@@ -21,10 +21,11 @@ def _trial(number: int, top1: float, gmacs: float, *, epochs: int = 1, rung: int
 def _promoted(trials: list[Trial], rules: Halving = RULES, **how: bool) -> list[int]:
     """The numbers of all that go on, one after the other; each at once stands at the next rung."""
     ladder, going = Ladder(rules, OBJECTIVES), []
-    trials = list(trials)
-    while trial := ladder.promoted(trials, **how):
+    for trial in trials:
+        ladder.see(trial)
+    while trial := ladder.promoted(**how):
         going.append(trial.number)
-        trials = [replace(t, state="unfinished") if t is trial else t for t in trials]
+        ladder.see(replace(trial, state="unfinished"))
     return going
 
 

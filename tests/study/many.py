@@ -1,0 +1,138 @@
+"""Ledgers of many trials whose trainings are made up, written as runs would have written them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hiri_search.language import parse_network, uniform
+from hiri_search.study.candidates import Candidate, found, rows, space_of
+from hiri_search.study.config import Study
+from hiri_search.study.ledger import LEDGER
+from hiri_search.study.meaning import meaning
+from hiri_search.study.unseen import Unseen
+from hiri_search.training.job import Job
+
+SPACE = (
+    "(hr | cffn)(32|48 e=2|4)*1..3 -> (hr | cffn)(64|96 e=2|4)*1..3 -> (hr | cffn | t)(128|192 e=4|6)*2..4"
+    " -> (cffn | t)(256..384/64 e=3|5)*(6|9|12) -> t(448|512 e=3|5)*2..4"
+)
+LATE = 1.7e9  # when the first line was written
+PACE = 0.5  # seconds from one line to the next
+PICTURES = {"train": 100, "val": 50, "classes": 8, "skipped": [], "keys": {"64": "pictures"}}
+COMMON = {"proxy": {"width": 8, "side": 64}, "recipe": {"epochs": 6, "batch": 16, "warmup_epochs": 0.5}}
+
+
+def ablation(networks: int, seeds: int) -> Study:
+    walked = Unseen(space_of(search(1)))
+    nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
+    return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
+
+
+def search(networks: int, **more: Any) -> Study:
+    return Study.model_validate({"space": SPACE, "search": {"networks": networks, **more}, **COMMON})
+
+
+def write(study: Study, folder: Path, trials: int) -> Path:
+    """The ledger of a study whose first so many trials have ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
+    about = {
+        "event": "study",
+        "meaning": meaning(study),
+        "title": "Many trials",
+        "table": "",
+        "rows": shown,
+        "file": study.model_dump(mode="json"),
+        "profile": "none",
+        "device": "CPU, 2 cores",
+        "pictures": PICTURES,
+        "versions": {},
+    }
+    counted = [{"event": "counted", **_costs(row)} for row in rows(study)]
+    told = (event for n, one in enumerate(islice(_asked(study), trials)) for event in _trial(study, n, *one))
+    with (folder / LEDGER).open("w") as file:
+        for line, event in enumerate([about, *counted]):
+            file.write(json.dumps({**event, "time": LATE + line * PACE}) + "\n")
+        for line, event in enumerate(told):
+            file.write(json.dumps({**event, "time": round(LATE + (len(counted) + 1 + line) * PACE, 3)}) + "\n")
+    return folder
+
+
+def _asked(study: Study) -> Iterator[tuple[Candidate, int]]:
+    """In the order that a run asks."""
+    if study.space is None:
+        yield from ((row, seed) for row in rows(study) for seed in study.seeds)
+        return
+    for net, decisions in _walks(Unseen(space_of(study))):
+        yield from ((found(study, net, decisions), seed) for seed in study.seeds)
+
+
+def _walks(unseen: Unseen) -> Iterator[Any]:
+    rng = Random(0)
+    while True:
+        _, decisions = unseen.recorded(uniform(rng), rng)
+        yield unseen.add(decisions)
+
+
+def _costs(candidate: Candidate) -> dict[str, Any]:
+    network, trained = candidate.network, candidate.trained
+    assert trained is not None
+    work = sum(stage.depth * stage.width * (1 + stage.expansion) for stage in network.stages)
+    costs = {"params": work * 5_000, "macs": work * 700_000, "core_macs": work * 690_000}
+    small = {"trained_spec": str(trained), "trained_side": candidate.trained_side}
+    small |= {"trained_params": work * 50, "trained_macs": work * 300}
+    return {
+        "name": candidate.name,
+        "key": network.key,
+        "spec": str(network),
+        "side": candidate.side,
+        **costs,
+        **small,
+    }
+
+
+def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterator[Mapping[str, Any]]:
+    """All lines of one; of those with rungs a third goes on from the first, and of the others every tenth fails."""
+    costs = _costs(candidate)
+    spec = parse_network(costs["trained_spec"]).full
+    job = Job(spec, candidate.trained_side, study.proxy.classes, seed, study.recipe, study.data)
+    place = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
+    yield {"event": "asked", "trial": number, **costs, **place}
+    yield {"event": "began", "trial": number, "device": "CPU, 2 cores (x86_64)"}
+    halving, scores = study.search.halving, {"synflow": 15.4 + number % 7, "zen": 179.0 - number % 11}
+    if study.search.proxies:
+        yield {"event": "scored", "trial": number, "scores": scores}
+    curve = list(_curve(Random(number), costs["macs"] / 1e9, study.recipe.epochs))
+    rung = halving.epochs[0] if halving else 0
+    told = ({"event": "epoch", "trial": number, **epoch} for epoch in curve)
+    if rung:
+        yield from islice(told, rung)
+        yield {"event": "paused", "trial": number, "curve": curve[:rung]}
+        if number % 3:
+            return
+        yield {"event": "promoted", "trial": number}
+    elif number % 10 == 9:
+        yield {"event": "failed", "trial": number, "reason": f"ValueError: the loss of step {number} is not finite"}
+        return
+    yield from told
+    yield {"event": "finished", "trial": number, "curve": curve}
+
+
+def _curve(rng: Random, gmacs: float, epochs: int) -> Iterable[dict[str, Any]]:
+    """More for what is dear, and luck."""
+    best = 40 + 20 * gmacs / (4 + gmacs) + rng.gauss(0, 2)
+    for epoch in range(1, epochs + 1):
+        top1 = best * (1 - 0.6**epoch) + rng.gauss(0, 0.5)
+        scores = {"top1": top1, "top5": top1 + 20, "ema_top1": top1 - 1, "ema_top5": top1 + 19}
+        times = {
+            "seconds": 2.1 + rng.random(),
+            "images_per_second": 400 + rng.random(),
+            "seconds_waiting": rng.random(),
+        }
+        rest = {"parts": 1, "compile_seconds": None, "peak_memory_bytes": None}
+        yield {"epoch": epoch, "loss": 2 - epoch / 10 + rng.random(), "lr": 0.001 / epoch, **scores, **times, **rest}

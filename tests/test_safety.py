@@ -1,0 +1,454 @@
+"""What comes from outside runs nothing, writes nowhere else, and takes no more than it may; nobody can reach in."""
+
+import ast
+import io
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hiri_search
+from hiri_search.language import SpecError, parse, parse_network
+from hiri_search.nets import peers
+from hiri_search.study.checkpoints import place
+from hiri_search.study.config import Study
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger import Trial
+from hiri_search.study.reading import read_study
+from hiri_search.study.yaml_file import parse_yaml
+from hiri_search.training import archives
+from hiri_search.training.data import Prepared, prepare
+from hiri_search.training.job import DataSource, Job
+from hiri_search.training.pictures import DataError, encoded, open_shelf
+from hiri_search.training.recipe import Recipe
+from hiri_search.training.stores import Mapped
+from hiri_search.training.trial import train
+
+ROOT = Path(hiri_search.__file__).parent
+JOB = Job("hr(8 e=4)", 32, 4, 0, Recipe(epochs=1, batch=16, warmup_epochs=0), DataSource(train=16, val=16))
+
+
+class Evil:
+    """Whoever unpickles it has made a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return os.mkdir, (str(self.trace),)
+
+
+# ---- the code
+
+
+def _calls() -> Iterator[tuple[str, ast.Call, str]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield ast.unparse(node.func), node, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def _given(call: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(word.value) for word in call.keywords if word.arg == name), None)
+
+
+FORBIDDEN = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "tempfile.mktemp"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open", "joblib.load"),
+    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load", "torch.jit.load"),
+    *("shutil.unpack_archive", "pd.read_pickle", "pandas.read_pickle"),
+}
+# From the folder that a process made for its child a moment ago, closed to other users.
+OF_OUR_OWN = {("pickle.loads", "training/probe.py")}
+
+
+def test_nothing_runs_what_it_reads():
+    for name, call, where in _calls():
+        assert name not in FORBIDDEN or (name, where.partition(":")[0]) in OF_OUR_OWN, where
+        assert not name.endswith((".extractall", ".extract")), f"{where}: archives are read, not unpacked"
+        assert _given(call, "shell") in (None, "False"), where
+        assert _given(call, "allow_pickle") in (None, "False"), where
+        assert _given(call, "trust_remote_code") in (None, "False"), where
+
+
+def test_weights_alone_are_loaded():
+    loads = [(call, where) for name, call, where in _calls() if name == "torch.load"]
+    # Handed on to be called later, it is an argument: partial(torch.load, ...).
+    loads += [(c, w) for name, c, w in _calls() if name == "partial" and ast.unparse(c.args[0]) == "torch.load"]
+    assert loads
+    for call, where in loads:
+        assert _given(call, "weights_only") == "True", where
+
+
+def test_torch_load_goes_by_no_other_name():
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+            assert not {"marshal", "shelve", "dill", "cloudpickle", "joblib"} & set(modules), path
+            assert "pickle" not in modules or names == {"UnpicklingError"} or path.name == "probe.py", path
+            assert "torch" not in modules or "load" not in names, path
+
+
+# ---- a results folder of somebody else
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    home = tmp_path_factory.mktemp("pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIRI_SEARCH_CACHE", str(home))
+        return prepare(JOB.data, JOB.side, home, classes=4)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("protocol", [None, 0, 4])
+def test_a_checkpoint_with_a_program_in_it_is_set_aside(tmp_path: Path, prepared: Prepared, protocol: int | None):
+    content = {"model": Evil(tmp_path / "trace"), "curve": []}
+    if protocol is None:
+        torch.save(content, tmp_path / "last.pt")
+    else:
+        (tmp_path / "last.pt").write_bytes(pickle.dumps(content, protocol))
+    clean = train(JOB, prepared, tmp_path / "clean" / "last.pt")
+    assert train(JOB, prepared, tmp_path / "last.pt")[0].loss == clean[0].loss
+    assert (tmp_path / "last.unreadable").exists()
+    assert not (tmp_path / "trace").exists()
+
+
+OTHERS = [
+    {},
+    [],
+    {"curve": [{"no": "epoch"}]},
+    {"curve": [], "model": {}, "optimizer": {}, "model_ema": None, "parts": 1},
+    {"curve": 3, "model": 4},
+    torch.zeros(3),
+]
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
+def test_a_checkpoint_of_something_else_is_set_aside_too(tmp_path: Path, prepared: Prepared, content: object):
+    torch.save(content, tmp_path / "last.pt")
+    assert len(train(JOB, prepared, tmp_path / "last.pt")) == 1
+    assert (tmp_path / "last.unreadable").exists()
+
+
+def test_weights_with_a_program_in_them_are_refused(tmp_path: Path, prepared: Prepared):
+    torch.save({"model": Evil(tmp_path / "trace")}, tmp_path / "weights.pt")
+    job = replace(JOB, recipe=replace(JOB.recipe, weights=str(tmp_path / "weights.pt")))
+    with pytest.raises(pickle.UnpicklingError):
+        train(job, prepared, tmp_path / "run" / "last.pt")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("which", ["train_images", "train_labels"])
+def test_decoded_pictures_with_a_program_in_them_are_refused(tmp_path: Path, which: str):
+    for name in ("train_images", "train_labels"):
+        content = [Evil(tmp_path / "trace")] if name == which else np.zeros(1, np.uint8)
+        np.save(tmp_path / f"{name}.npy", np.array(content, dtype=object if name == which else None), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"allow_pickle|Python objects"):
+        Mapped(Prepared(tmp_path, ("a", "b"), 1, 1), "train", torch.device("cpu"))
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("name", ["../last.pt", "checkpoints/../last.pt", "a b/last.pt", "last.pt"])
+def test_a_ledger_names_no_place_outside_of_its_folder(tmp_path: Path, name: str):
+    trial = Trial(0, {"checkpoint": name})
+    with pytest.raises(StudyError, match="restore the ledger"):
+        place(tmp_path, trial)
+
+
+# ---- archives
+
+
+def _picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+GOOD = [f"{split}/{name}/1.png" for split in ("train", "val") for name in "ab"]
+
+
+def _tar(path: Path, *more: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name in GOOD:
+            _add(tar, tarfile.TarInfo(name), _picture())
+        for info, content in more:
+            _add(tar, info, content)
+    return path
+
+
+def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None:
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _special(name: str, kind: bytes, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info, b""
+
+
+OUTSIDE = [
+    (tarfile.TarInfo("../escaped.png"), b"x"),
+    (tarfile.TarInfo("train/a/../../../escaped.png"), b"x"),
+    (tarfile.TarInfo("train/../escaped/1.png"), b"x"),
+    (tarfile.TarInfo("/tmp/hiri_search_escaped.png"), b"x"),
+    _special("train/a/link.png", tarfile.SYMTYPE, "/etc/hostname"),
+    _special("train/a/hard.png", tarfile.LNKTYPE, "/etc/hostname"),
+    _special("train/a/device.png", tarfile.CHRTYPE),
+    _special("train/a/disk.png", tarfile.BLKTYPE),
+    _special("train/a/pipe.png", tarfile.FIFOTYPE),
+    _special("train/link", tarfile.SYMTYPE, "/"),
+]
+
+
+def _tree(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("member", OUTSIDE, ids=[member[0].name + str(member[0].type) for member in OUTSIDE])
+def test_a_tar_writes_nowhere_and_its_links_and_devices_are_not_read(
+    tmp_path: Path, member: tuple[tarfile.TarInfo, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    path, cache = _tar(tmp_path / "set.tar", member), tmp_path / "cache"
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    before = _tree(tmp_path)
+    done = prepare(DataSource(f"folder:{path}"), 32, tmp_path, batch=1)
+    assert (done.train, done.val, done.classes) == (2, 2, ("a", "b"))
+    assert all(cache in (made, *made.parents) for made in _tree(tmp_path) - before)
+    assert not Path("/tmp/hiri_search_escaped.png").exists()
+
+
+@pytest.mark.parametrize("name", ["../escaped.png", "/escaped.png", "train/a/../../../escaped.png", "C:\\x.png"])
+def test_a_zip_writes_nowhere(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for each in (*GOOD, name):
+            archive.writestr(each, _picture())
+    before = _tree(tmp_path)
+    prepare(DataSource(f"folder:{tmp_path / 'set.zip'}"), 32, tmp_path, batch=1)
+    assert all(tmp_path / "cache" in (made, *made.parents) for made in _tree(tmp_path) - before)
+
+
+def _read_all(path: Path) -> dict[str, bytes | str]:
+    shelf = open_shelf(path)
+    return {entry.name: data for entry, data in encoded(shelf, shelf.entries["train"])}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
+def test_a_picture_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(archives._demand_small, "__defaults__", (1 << 16,))
+    content, name = bytes(1 << 20), "train/a/2.png"
+    path = tmp_path / f"set.{kind}"
+    if kind == "tar":
+        _tar(path, (tarfile.TarInfo(name), content), mode="w:gz")
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for each in (*GOOD, name):
+                archive.writestr(each, content if each == name else _picture())
+    else:
+        for each in (*GOOD, name):
+            (path / each).parent.mkdir(parents=True, exist_ok=True)
+            (path / each).write_bytes(content if each == name else _picture())
+    found = _read_all(path)
+    assert "are more than the" in str(found[name])
+    assert isinstance(found[GOOD[0]], bytes)
+
+
+def test_a_zip_that_understates_what_it_holds_gives_no_more_than_it_says(tmp_path: Path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for each in (*GOOD, "train/a/2.png"):
+            archive.writestr(each, bytes(1 << 20) if each == "train/a/2.png" else _picture())
+    said = path.read_bytes().replace(struct.pack("<L", 1 << 20), struct.pack("<L", 100))
+    path.write_bytes(said)
+    assert len(_read_all(path)["train/a/2.png"]) < 1000
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tar_whose_words_are_too_many_is_refused(tmp_path: Path, kind: bytes):
+    info = tarfile.TarInfo("words")
+    info.type = kind
+    path = _tar(tmp_path / "set.tar.gz", (info, bytes(archives.MOST_WORDS + 1)), mode="w:gz")
+    with pytest.raises(DataError, match="are more than the"):
+        open_shelf(path)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # 8 x 8 are more than twice as many
+    with pytest.raises(DataError, match="decompression bomb"):
+        prepare(DataSource(f"folder:{_tar(tmp_path / 'set.tar')}"), 32, tmp_path, batch=1)
+
+
+# ---- texts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: !!python/object/apply:os.mkdir [trace]",
+        "title: !!python/name:os.system",
+        "title: !!python/object/new:os.mkdir [trace]",
+        "title: !include /etc/hostname",
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "a: &a {b: *a}",
+        "a: " + "[" * 5000,
+        f"title: !!int {'9' * 10_000}",
+    ],
+    ids=["apply", "name", "new", "include", "aliases", "itself", "deep", "digits"],
+)
+def test_yaml_runs_nothing_and_does_not_explode(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(StudyError):
+        parse_yaml(text, tmp_path / "study.yaml")
+    assert not (tmp_path / "trace").exists()
+    assert time.monotonic() - started < 20
+
+
+SPECS = {
+    "import": "__import__('os')",
+    "call": "hr(32 e=__import__('os').getpid())",
+    "open": "hr(" * 5000,
+    "torn": "hr(32)*1..",
+    "deep": "(" * 500 + "hr(32)" + ")" * 500,
+    "digits": f"hr(32 e=4)*{'9' * 5000}",
+    "many": "hr(1..999999999999/1 e=4)",
+}
+
+
+@pytest.mark.parametrize("text", SPECS.values(), ids=SPECS)
+def test_specs_run_nothing_and_do_not_explode(text: str):
+    started = time.monotonic()
+    with pytest.raises(SpecError):
+        parse(text)
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "timm:resnet18 pretrained=true",
+        "timm:resnet18 checkpoint_path=/tmp/x.pt",
+        "timm:resnet18 pretrained_cfg=resnet18.a1_in1k",
+        "timm:resnet18 pretrained_cfg_overlay=x",
+        "timm:resnet18 cache_dir=/tmp",
+        "timm:hf-hub:somebody/something",
+        "timm:hf_hub:somebody/something",
+        "timm:local-dir:/tmp/x",
+        "timm:local_dir:/tmp/x",
+        "timm:timm/resnet18",
+        "timm:resnet18.a1_in1k",
+        "timm:../resnet18",
+        "hf-hub:somebody/something",
+    ],
+)
+def test_networks_of_timm_load_nothing(text: str, monkeypatch: pytest.MonkeyPatch):
+    def reach(*given: object, **named: object) -> None:
+        raise AssertionError("nothing is fetched")
+
+    monkeypatch.setattr(socket.socket, "connect", reach)
+    with pytest.raises(SpecError):
+        peers.build(parse_network(text), 64)
+
+
+NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<script>", "x" * 300]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=repr)
+def test_names_of_rows_and_studies_make_no_paths(name: str, tmp_path: Path):
+    from hiri_search.study.candidates import rows
+
+    study = Study.model_validate({"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}})
+    (row,) = rows(study)
+    assert row.trained
+    digest = Job(str(row.trained), 64, None, 0, study.recipe, study.data).digest
+    assert set(digest) <= set("0123456789abcdef")
+
+
+def test_a_study_reads_the_file_of_its_space_and_runs_nothing(tmp_path: Path):
+    (tmp_path / "space.yaml").write_text("space: !!python/object/apply:os.mkdir [trace]")
+    (tmp_path / "study.yaml").write_text("space: space.yaml")
+    with pytest.raises(StudyError, match="tag"):
+        read_study(tmp_path / "study.yaml")
+
+
+# ---- who listens
+
+
+def _listening(inodes: set[str]) -> set[str]:
+    """The addresses, as the system writes them, that sockets with these numbers listen on."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and rest[5] in inodes:
+                found.add(local.partition(":")[0])
+    return found
+
+
+def _family(pid: int) -> set[int]:
+    """A process and all that descend from it."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return family
+
+
+def _sockets(pids: set[int]) -> set[str]:
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+            found |= {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
+    return found
+
+
+RUN = """
+import works
+from test_crew import _work
+from pathlib import Path
+_work(Path({home!r}), works.slow_steps, count=2)
+"""
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+def test_nothing_of_a_run_on_this_machine_listens_to_others(tmp_path: Path):
+    code = RUN.format(home=str(tmp_path))
+    tests = str(Path(__file__).parent / "study")
+    told: set[str] = set()
+    at_work = 0
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": tests}) as run:
+        while run.poll() is None:
+            family = _family(run.pid)
+            at_work = max(at_work, len(family))
+            told |= _listening(_sockets(family))
+            time.sleep(0.2)
+    assert run.returncode == 0
+    assert at_work > 4
+    assert told
+    assert told <= LOOPBACK
