@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search import runs
+from hiri_search.training.urls import shown
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         if not _is_mistake(error):
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {shown(str(error))}", err=True)
         sys.exit(MISTAKE)
 
 
@@ -69,8 +70,7 @@ def run(
 
     name = _profile(study, profile)
     read = read_study(study, profile=name, sets=sets or [])
-    from hiri_search.study.run import move_aside  # slow, and only when the study is in order
-    from hiri_search.study.run import run as run_study
+    from hiri_search.study.run import run as run_study  # slow, and only when the study is in order
     from hiri_search.training.device import gpus
     from hiri_search.training.stores import check_gpus
 
@@ -82,14 +82,15 @@ def run(
     if plan:
         runs.plan(read, folder, None if serial else runs.slots_for(slots, read.resources, address=None), console)
         return
-    if fresh and (aside := move_aside(folder)):
-        console.say(f"the old results are now in {aside}")
+    if fresh:
+        runs.begin_anew(read, folder, console.say)
     side_by_side = runs.slots_for(slots, read.resources, address=address)
     # What is done by a KeyboardInterrupt is in the ledger, and is reported.
     with console, suppress(KeyboardInterrupt), leaving(console.say) as asked:
         execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
         run_study(read, folder.absolute(), execute, console, profile=name, retry_failed=retry_failed)
     states = runs.write_report(folder, console.say)
+    runs.store_report(read, folder, console.say)
     runs.say_plan_error(folder, console.say)
     sys.exit(runs.summary(states, console.say))
 

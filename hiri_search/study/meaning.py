@@ -21,6 +21,7 @@ WORDS = (
     "space",
     "confirm",
     "resources",
+    "storage",
 )  # a second look adds trials
 SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 
