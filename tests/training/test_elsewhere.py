@@ -75,7 +75,7 @@ def test_data_that_are_not_there_are_no_fault_of_the_trial(
     there = _prepared(job, tmp_path / "driver's", monkeypatch, cache=cache)
     shutil.rmtree(tmp_path / "photos")
     shutil.rmtree(tmp_path / "driver's", ignore_errors=True)
-    with pytest.raises(OtherMachine, match="there is no .*photos"):
+    with pytest.raises(OtherMachine, match=r"there is no .*photos"):
         at_hand(there, job, quiet)
 
 

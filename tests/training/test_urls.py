@@ -35,6 +35,6 @@ def test_what_holds_none_is_taken(url: str):
     assert secret_in(url) == ""
 
 
-@pytest.mark.parametrize("url", ["s3://K:S@bucket", "s3://K@bucket", "sftp://me:pw@host/a", "https://host/?sig=a", "s3://b#a"])  # fmt: skip
+@pytest.mark.parametrize("url", ["s3://K:S@b", "s3://K@b", "s3://b#a", "sftp://me:pw@host/a", "https://h/?sig=a"])
 def test_what_holds_one_is_not(url: str):
     assert secret_in(url)
