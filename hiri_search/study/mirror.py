@@ -52,8 +52,9 @@ def take_up(folder: Path, storage: Storage, say: Say = lambda text: None) -> Non
 
     StudyError where each knows what the other does not, or where the storage is not there.
     """
-    with _reachable(), open_ledger(folder, say):  # cut to whole lines, and nobody else's
+    with _reachable():
         storage.begin()
+    with _reachable(), open_ledger(folder, say):  # cut to whole lines, and nobody else's
         stored, here = storage.read(LEDGER), (folder / LEDGER).read_bytes()
         if stored is None or here.startswith(stored):
             return
