@@ -21,12 +21,8 @@ WORDS = (
     "space",
     "confirm",  # it adds trials
     "resources",
-<<<<<<< HEAD
     "storage",
-)  # a second look adds trials
-=======
 )
->>>>>>> main
 SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 
 

@@ -14,7 +14,7 @@ from hiri_search.training.elsewhere import OtherMachine, at_hand
 from hiri_search.training.job import DataSource, Job
 from hiri_search.training.recipe import Recipe
 
-JOB = Job("hr(8 e=4)", 32, 2, 0, Recipe(epochs=1, batch=4), DataSource(train=8, val=4))
+JOB = Job("hr(8 e=4)", 32, 2, 0, Recipe(epochs=1, batch=4, warmup_epochs=0), DataSource(train=8, val=4))
 
 
 def _photos(folder: Path, *, seed: int = 0) -> Path:
