@@ -16,6 +16,7 @@ from hiri_search.study.task import PROCESS, SURROUNDINGS, Event, Feed, Task
 TICK = 5.0  # seconds between looks at who has been silent for long
 STACK_SECONDS = 5.0  # that a hand which hangs has to say where
 FALSE_STARTS = 3  # hands in a row that died before they said a word, when none has ever spoken
+INSTALL = "install hiri-search and what it needs on the nodes, see docs/cluster.md"
 ENDINGS = ("finished", "failed", "paused", "crowded", "lost")  # of a task
 
 
@@ -194,13 +195,18 @@ class Crew:
         self._retire(seat)
         self.false_starts += seat.place is None
         if not self.came_up and self.false_starts >= FALSE_STARTS:
-            raise StudyError(f"no process for trials could be started: {reason}")
+            raise StudyError(f"no process for trials could be started: {reason}{_mended_by(reason)}")
         fault = SURROUNDINGS if seat.place is None else PROCESS
         self.feed.heard(_lost(seat.task.trial, fault, reason, traceback=stack))
 
 
 def _lost(trial: int, fault: str, reason: str, **more: Any) -> Event:
     return {"event": "lost", "trial": trial, "fault": fault, "reason": reason, **more}
+
+
+def _mended_by(reason: str) -> str:
+    """What to do, where that is known."""
+    return f"; {INSTALL}" if "No module named" in reason else ""
 
 
 def _why(error: Exception) -> str:

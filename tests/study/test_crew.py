@@ -1,8 +1,5 @@
 """Hands through Ray: who dies, hangs or does not fit is heard of, and what was asked for is done."""
 
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,10 +12,13 @@ from typing import Any
 
 import pytest
 import works
+from machines import machines
 
 from hiri_search.study.cluster import on_ray
 from hiri_search.study.dispatch import Slots
+from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Work
+from hiri_search.study.join import check_answers
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.task import Event, Later, Task
 from hiri_search.training.data import Prepared
@@ -108,24 +108,10 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[str]:
-    """A node that believes to have two cards, in processes of its own."""
-    code = (
-        "import sys; from ray.cluster_utils import Cluster; "
-        "c = Cluster(initialize_head=True, head_node_args={'num_cpus': 4, 'num_gpus': 2}); "
-        "print(c.address, flush=True); sys.stdin.read(); c.shutdown()"
-    )
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout
-        yield process.stdout.readline().strip()
-        process.communicate()
+def head() -> Iterator[str]:
+    """A node that believes to have two cards."""
+    with machines(0, head={"num_cpus": 4, "num_gpus": 2}) as there:
+        yield there.address
 
 
 def _shared_cards(home: Path, address: str) -> Listed:
@@ -150,3 +136,53 @@ def test_what_does_not_fit_beside_others_gets_a_card_alone(tmp_path: Path, head:
         most = max(most, len(there))
     assert most == CARD
     assert len(at_work) == 2
+
+
+def test_the_ray_of_somebody_else_is_neither_joined_nor_hurt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with machines(1, head={"num_cpus": 1}) as theirs:
+        feed = _work(tmp_path, works.where)
+        assert len(feed.told("finished")) == 4
+        ours = {event["device"] for event in feed.told("began")}
+        assert len(ours) == 1
+        assert theirs.address not in ours
+        assert theirs.alive() == 2
+        assert theirs.process.poll() is None
+
+
+def _plain_on(home: Path, address: str, said: list[str]) -> tuple[Listed, list[str]]:
+    feed = Listed(home, 2)
+    on_ray(feed, Slots(0), home / "ray.log", Leaving(said.append), address=address, do=works.plain)
+    return feed, said
+
+
+def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with (
+        machines(0, head={"num_cpus": 2}, PYTHONPATH=str(tmp_path)) as there,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another,
+        pytest.raises(StudyError, match=r"No module named 'timm'.*install hiri-search.*docs/cluster.md") as error,
+    ):
+        another.submit(_plain_on, tmp_path, there.address, []).result()
+    assert len(str(error.value)) < 500
+
+
+NO_CLUSTERS = {
+    "127.0.0.1:1": "no Ray answers at 127.0.0.1:1: ",
+    "ray://127.0.0.1:1": "no Ray answers at ray://127.0.0.1:1: ",
+    "http://127.0.0.1:8265": "ray job submit --address http://127.0.0.1:8265",
+    "somewhere": "'somewhere' is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT",
+    "host:port": "'host:port' is no address",
+    "127.0.0.1:99999": "no Ray answers at 127.0.0.1:99999",
+}
+
+
+@pytest.mark.parametrize(("address", "wanted"), NO_CLUSTERS.items(), ids=NO_CLUSTERS)
+def test_an_address_where_no_cluster_is_gives_an_error_at_once(address: str, wanted: str, tmp_path: Path):
+    started = time.monotonic()
+    with pytest.raises(StudyError) as error:
+        check_answers(address)
+    assert wanted in str(error.value)
+    assert time.monotonic() - started < 15
