@@ -77,7 +77,9 @@ def test_the_launcher_file_is_one_by_rays_own_schema_and_checks():
     config = prepare_config(_read("launcher.yaml"))
     validate_config(config)
     assert config["provider"]["worker_ips"]
-    assert not any("ray stop" in line for name in config for line in config[name] if "commands" in name)
+    commands = [line for name, lines in config.items() if name.endswith("_commands") for line in lines]
+    assert any("ray start" in line for line in commands)
+    assert not any("ray stop" in line for line in commands)
     with pytest.raises(Exception, match="worker_start_ray_command"):
         validate_config(prepare_config({**_read("launcher.yaml"), "worker_start_ray_command": []}))
 

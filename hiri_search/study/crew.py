@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from hiri_search.study.task import PROCESS, SURROUNDINGS, Event, Feed, Task
 TICK = 5.0  # seconds between looks at who has been silent for long
 STACK_SECONDS = 5.0  # that a hand which hangs has to say where
 FALSE_STARTS = 3  # hands in a row that died before they said a word, when none has ever spoken
+RAISED = re.compile(r"[\w.]*(Error|Exception): ")
+COLOUR = re.compile(r"\x1b\[\d+m")
 INSTALL = "install hiri-search and what it needs on the nodes, see docs/cluster.md"
 ENDINGS = ("finished", "failed", "paused", "crowded", "lost")  # of a task
 
@@ -195,7 +198,7 @@ class Crew:
         self._retire(seat)
         self.false_starts += seat.place is None
         if not self.came_up and self.false_starts >= FALSE_STARTS:
-            raise StudyError(f"no process for trials could be started: {reason}{_mended_by(reason)}")
+            raise StudyError(f"no process for trials could be started: {reason}")
         fault = SURROUNDINGS if seat.place is None else PROCESS
         self.feed.heard(_lost(seat.task.trial, fault, reason, traceback=stack))
 
@@ -204,13 +207,10 @@ def _lost(trial: int, fault: str, reason: str, **more: Any) -> Event:
     return {"event": "lost", "trial": trial, "fault": fault, "reason": reason, **more}
 
 
-def _mended_by(reason: str) -> str:
-    """What to do, where that is known."""
-    return f"; {INSTALL}" if "No module named" in reason else ""
-
-
 def _why(error: Exception) -> str:
     """What Ray says of a dead actor, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
+    if raised := [line for line in lines if RAISED.match(line)]:  # before it said a word
+        return f"{raised[-1][:300]}{f'; {INSTALL}' if 'No module named' in raised[-1] else ''}"
     telling = [line for line in lines if "cause" in line.lower() or "detail" in line.lower() or "node" in line.lower()]
     return f"its process died: {(telling or lines or ['killed'])[-1][:300]}"

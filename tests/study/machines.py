@@ -24,7 +24,7 @@ class Machines:
         assert self._ask(number) == "lost"
 
     def alive(self) -> int:
-        """Nodes that their head believes in."""
+        """Nodes all of whose processes are there."""
         return int(self._ask("alive"))
 
     def _ask(self, question: object) -> str:
@@ -47,15 +47,14 @@ def machines(nodes: int, *, head: dict[str, Any], **environment: str) -> Iterato
 
 
 def _serve(head: dict[str, Any], nodes: int) -> None:
-    import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=head, connect=True)
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     there = [cluster.add_node(num_cpus=1) for _ in range(nodes)]
     print(cluster.address, flush=True)
     for line in sys.stdin:
         if line.strip() == "alive":
-            print(sum(node["Alive"] for node in ray.nodes()), flush=True)
+            print(sum(node.remaining_processes_alive() for node in (cluster.head_node, *there)), flush=True)
         else:
             cluster.remove_node(there.pop(int(line)), allow_graceful=False)
             print("lost", flush=True)

@@ -17,7 +17,10 @@ import pytest
 
 from hiri_search.study.ledger import read_events
 
-pytest.importorskip("aiohttp_cors", reason="ray job submit wants ray[default]: the extra `cluster`")
+pytest.importorskip(
+    "aiohttp_cors",
+    reason="ray job submit wants ray[default]: uv run --extra cluster pytest -m slow tests/study/test_job.py",
+)
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
