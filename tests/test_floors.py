@@ -18,7 +18,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "pydantic": ("study.config", "study.reading"),
     "yaml": ("study.yaml_file",),
     "optuna": ("study.optuna_study",),
-    "ray": ("study.cluster", "study.crew"),
+    "ray": ("study.cluster", "study.crew", "study.join"),
     "pandas": ("report",),
     "matplotlib": ("report",),
     "scipy": ("report",),
