@@ -56,7 +56,7 @@ def network_table(results: Results) -> pd.DataFrame:
     known = pd.DataFrame([*results.counted, *results.first_look], columns=NETWORK_COLUMNS)
     networks = known.drop_duplicates("name").set_index("name")
     trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
-    states = trials.groupby("name")["state"]
+    failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     scores = trials[trials["state"] == "finished"].astype({"top1": float}).groupby("name")["top1"]
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
     rows = results.about["rows"]
@@ -69,7 +69,7 @@ def network_table(results: Results) -> pd.DataFrame:
             "top1": scores.mean(),
             "spread": scores.std(),
             "seeds": scores.count(),
-            "failed": states.agg(lambda column: (column == "failed").sum()),
+            "failed": failed,
             "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
             "note": [rows.get(name, {}).get("note", "") for name in networks.index],
