@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
-from math import ceil
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -211,43 +209,6 @@ def in_digits(p: float | None) -> str:
     """`0.012`, `below 0.001`, or `-`."""
     if p is None:
         return "-"
-    return "below 0.001" if p < 0.001 else f"{ceil(p * 1000) / 1000:.3f}"
-
-
-# ---- orders
-
-RESAMPLES = 2000
-ALL_ORDERS = 7  # so many things are put in all their 5,040 orders; more of them in as many as this, by chance
-ORDERS = 9_999
-
-
-@dataclass(frozen=True)
-class Order(Estimate):
-    """Kendall's tau, and how often chance would bring an agreement or disagreement as strong."""
-
-    p: float
-    things: int
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}, p = {in_digits(self.p)}"
-
-
-def kendall(one: npt.ArrayLike, other: npt.ArrayLike) -> Order | None:
-    """Kendall's tau-b of two scores of the same things, with a bootstrap interval over the things (percentiles).
-
-    None where it is not defined: fewer than three things, or one of the scores the same for all.
-    """
-    pairs = np.column_stack([np.asarray(one, float), np.asarray(other, float)])
-    if len(pairs) < 3:
-        return None
-    value = _tau(pairs)
-    if np.isnan(value):
-        return None
-    rng = np.random.default_rng(0)  # the same table, the same interval
-    again = [_tau(pairs[rng.integers(len(pairs), size=len(pairs))]) for _ in range(RESAMPLES)]
-    low, high = np.nanquantile(again, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Order(value, float(low), float(high), p=float(stats.kendalltau(*pairs.T).pvalue), things=len(pairs))
-
-
-def _tau(pairs: npt.NDArray[np.float64]) -> float:
-    return float(stats.kendalltau(pairs[:, 0], pairs[:, 1]).statistic)
+    rounded = round(p, 3)
+    crossed = rounded <= 1 - LEVEL < p  # a p above the bound is not printed as the bound
+    return "below 0.001" if p < 0.001 else f"{rounded + 0.001 * crossed:.3f}"

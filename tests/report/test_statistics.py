@@ -15,7 +15,6 @@ from hiri_search.report.statistics import (
     compare,
     in_digits,
     in_words,
-    kendall,
     mean_interval,
     seeds_needed,
 )
@@ -222,47 +221,3 @@ def test_hardly_a_ladder_shows_a_step_that_is_none(ladders: list[list[Comparison
 
 def _covers(interval, true: float) -> bool:
     return interval.low <= true <= interval.high
-
-
-# ---- orders
-
-
-def test_taus_of_a_published_example():
-    """Hollander and Wolfe (1973), p. 185 f., tuna: R's ?cor.test has tau 0.4444444, one-sided p 0.05972."""
-    lightness = [44.4, 45.9, 41.9, 53.3, 44.7, 44.1, 50.7, 45.2, 60.1]
-    quality = [2.6, 3.1, 2.5, 5.0, 3.6, 4.0, 5.2, 2.8, 3.8]
-    found = kendall(lightness, quality)
-    assert found is not None
-    assert found.value == pytest.approx(0.4444444, abs=1e-7)
-    assert found.p == pytest.approx(2 * 0.05972, abs=1e-5)
-    assert found.low < found.value < found.high
-
-
-def test_the_same_order_is_one_and_the_reverse_minus_one():
-    up = kendall([1, 2, 3, 4], [10, 20, 30, 40])
-    down = kendall([1, 2, 3, 4], [4, 3, 2, 1])
-    assert up is not None
-    assert down is not None
-    assert (up.value, down.value) == (pytest.approx(1), pytest.approx(-1))
-
-
-@pytest.mark.parametrize("scores", [([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3])], ids=["too few", "all the same"])
-def test_where_it_is_not_defined_there_is_none(scores):
-    assert kendall(*scores) is None
-
-
-def test_the_same_scores_give_the_same_interval():
-    rng = np.random.default_rng(1)
-    one, other = rng.random((2, 12))
-    assert kendall(one, other) == kendall(one, other)
-
-
-def test_the_interval_covers_no_order_about_as_often_as_it_says():
-    """Scores that have nothing to do with each other: 0 lies inside; a percentile bootstrap is a little too narrow."""
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(20):
-        found = kendall(*rng.random((2, 30)))
-        assert found is not None
-        inside += found.low <= 0 <= found.high
-    assert inside >= 16
