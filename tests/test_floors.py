@@ -24,6 +24,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "pandas": ("report",),
     "matplotlib": ("report",),
     "scipy": ("report",),
+    "statsmodels": ("report",),
     "typer": ("cli",),
     "rich": ("console",),
 }

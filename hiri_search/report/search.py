@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.cost.front import Points, hypervolume, undominated
-from hiri_search.report.statistics import Estimate, kendall
+from hiri_search.report.orders import Order, kendall
 from hiri_search.report.tables import GIGA, MEGA, Results
 
 MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
@@ -80,7 +80,7 @@ def believed(table: pd.DataFrame) -> str:
     return f"Kendall's tau of short against long trainings over {len(table)} networks: {tau}. {_verdict(tau)}"
 
 
-def _verdict(tau: Estimate) -> str:
+def _verdict(tau: Order) -> str:
     if tau.low > 0:
         return "The order of the short trainings is more than chance."
     return "The interval holds 0: these short trainings show no order that the long ones confirm."
