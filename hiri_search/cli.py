@@ -224,17 +224,29 @@ def list_space(
 @app.command()
 def dashboard(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+    storage: Annotated[
+        str | None,
+        typer.Option(envvar="HIRI_SEARCH_STORAGE", help="URL of a database of Optuna's; else a file in the folder."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the study there; that of the folder.")] = "",
+    serve: Annotated[bool, typer.Option("--serve", help="Run the dashboard on it, for this machine alone.")] = False,
+    port: Annotated[int, typer.Option(help="Of the dashboard; 0: any that is free.", min=0, max=65535)] = 0,
 ) -> None:
-    """Export a results folder for the Optuna dashboard."""
-    from hiri_search.study.config import Study
-    from hiri_search.study.ledger import read_events, study_event, trials
-    from hiri_search.study.optuna_study import export
+    """Export a results folder for the Optuna dashboard, and look at it there."""
+    from hiri_search.study import dashboard as shown
 
-    events = read_events(results)
-    study = Study.model_validate(study_event(events, results)["file"])
-    path = results / "optuna.journal"
-    export(study, trials(events), path, name=results.name)
-    typer.echo(f"wrote {path}; look at it with: pip install optuna-dashboard, then optuna-dashboard {path}")
+    if serve:
+        shown.check()
+    from hiri_search.study.optuna_export import JOURNAL, read_export, to_database, to_file
+
+    found, path = read_export(results, name=name), results / JOURNAL
+    made = to_database(found, storage, typer.echo) if storage else to_file(found, path)
+    where = "the database" if storage else path
+    typer.echo(f"wrote {len(found.trials):,} trials as {found.name} into {where}")
+    if serve:
+        shown.serve(made, port, typer.echo)
+    elif not storage:
+        typer.echo(f"look at it with --serve, or with: optuna-dashboard {path}")
 
 
 def _network(text: str, side: int) -> Network:

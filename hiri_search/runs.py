@@ -74,7 +74,12 @@ def executor(folder: Path, leaving: Leaving, *, serial: bool, slots: Slots, addr
 
         return partial(dispatch.serial, leaving=leaving)
     from hiri_search.study.cluster import on_ray
+    from hiri_search.study.join import check_answers, in_a_job
 
+    if address:
+        check_answers(address)  # before pictures are decoded and networks timed
+    if in_a_job() and folder.is_relative_to(Path.cwd()):
+        leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
     return partial(on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, address=address)
 
 

@@ -155,6 +155,7 @@ class Study(_Strict):
 
     title: str = ""
     table: str = ""  # the table of the paper that the rows belong to: "8"
+    compare: str = "best"  # what rows are held against: the best; `steps`: the row before, of the same curve; or a row
     let: dict[str, str] = {}
     nets: dict[str, Annotated[Row, BeforeValidator(_as_mapping("spec"))]] | None = None
     space: str | None = None
@@ -182,6 +183,7 @@ class Study(_Strict):
             raise SettingError("nets", "nets: no row is trained; leave `train: false` out of one at least")
         self._check_search()
         self._check_storage()
+        self._check_compare()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise SettingError(
                 "seeds", "seeds: one stands there twice, or none; write a number of them, or a list without repeats"
@@ -190,6 +192,11 @@ class Study(_Strict):
             found = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
             raise SettingError("recipe.batch", f"{found}; make the batch smaller or take more pictures")
         return self
+
+    def _check_compare(self) -> None:
+        known = ("best", "steps", *(self.nets or ()))
+        if self.compare not in known:
+            raise SettingError("compare", f"compare={self.compare!r} is not known; write one of {', '.join(known)}")
 
     def _check_search(self) -> None:
         if self.within:

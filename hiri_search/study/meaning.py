@@ -13,6 +13,7 @@ from hiri_search.study.config import Row, Study
 WORDS = (
     "title",
     "table",
+    "compare",
     "let",
     "latency",
     "cache",
