@@ -301,7 +301,7 @@ def endure(fault: Fault, times: int, home: Path, reference: dict[str, Any], rng:
 
 @contextmanager
 def _place(home: Path, *, small: bool = False, shared: bool = False) -> Iterator[None]:
-    """The folder of a study: on a small disk of its own where that is to be filled, with a storage where one is used."""
+    """The folder of a study: on a small disk where that is to be filled; with a storage where one is wanted."""
     home.mkdir(parents=True)
     if small:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(home)], check=True)

@@ -43,8 +43,10 @@ class Server:
 def serving() -> Iterator[Server]:
     """With a bucket; the environment of this process leads there meanwhile."""
     import boto3
+    from s3fs import S3FileSystem
 
     server = Server()
+    S3FileSystem.clear_instance_cache()  # of servers before
     before = dict(os.environ)
     os.environ.update(server.environment())
     try:

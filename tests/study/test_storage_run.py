@@ -250,16 +250,15 @@ def test_a_home_that_cannot_be_written_is_not_needed(tmp_path: Path):
     """Through Ray, as from the command line; in /proc not even root makes a folder."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 4", "epochs: 1, warmup_epochs: 0"))
     (tmp_path / "shared").mkdir()
-    storage = f"storage={tmp_path / 'shared'}"
+    given = ["--results", str(tmp_path / "results"), "--set", f"storage={tmp_path / 'shared'}", "--slots", "1"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "HIRI_", "RAY_", "MPL"))}
-    results = tmp_path / "results"
     found = subprocess.run(
-        [sys.executable, "run_study.py", str(tmp_path / "study.yaml"), "--results", str(results), "--set", storage],
+        [sys.executable, "run_study.py", str(tmp_path / "study.yaml"), *given],
         cwd=ROOT,
         env=kept | {"HOME": "/proc"},
         capture_output=True,
         text=True,
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert {t.state for t in trials(read_events(results))} == {"finished"}
+    assert {t.state for t in trials(read_events(tmp_path / "results"))} == {"finished"}
     assert (tmp_path / "shared" / "results" / "report" / "trials.csv").is_file()

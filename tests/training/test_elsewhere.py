@@ -27,9 +27,9 @@ def _photos(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def _prepared(job: Job, cache: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Prepared:
-    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(cache))
-    return prepare(job.data, job.side, cache, classes=job.classes, **more)
+def _prepared(job: Job, place: Path, monkeypatch: pytest.MonkeyPatch, *, cache: str = "auto") -> Prepared:
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(place))
+    return prepare(job.data, job.side, place, classes=job.classes, cache=cache)
 
 
 def _bytes(prepared: Prepared) -> dict[str, bytes]:
