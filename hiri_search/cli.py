@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -237,16 +237,16 @@ def dashboard(
 
     if serve:
         shown.check()
-    from hiri_search.study.optuna_export import JOURNAL, read_export, to_database, to_file
+    from hiri_search.study.optuna_export import JOURNAL, in_database, read_export, to_file
 
     found, path = read_export(results, name=name), results / JOURNAL
-    made = to_database(found, storage, typer.echo) if storage else to_file(found, path)
-    where = "the database" if storage else path
-    typer.echo(f"wrote {len(found.trials):,} trials as {found.name} into {where}")
-    if serve:
-        shown.serve(made, port, typer.echo)
-    elif not storage:
-        typer.echo(f"look at it with --serve, or with: optuna-dashboard {path}")
+    with in_database(found, storage, typer.echo) if storage else nullcontext(to_file(found, path)) as made:
+        where = "the database" if storage else path
+        typer.echo(f"wrote {len(found.trials):,} trials as {found.name} into {where}")
+        if serve:
+            shown.serve(made, port, typer.echo)
+        elif not storage:
+            typer.echo(f"look at it with --serve, or with: optuna-dashboard {path}")
 
 
 def _network(text: str, side: int) -> Network:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -106,14 +107,26 @@ class _Lines(BaseJournalBackend):
         self.logs += logs
 
 
-def to_database(found: Export, text: str, say: Say) -> RDBStorage:
+@contextmanager
+def in_database(found: Export, text: str, say: Say) -> Iterator[RDBStorage]:
     """In place of what this study had there; studies of others stay. StudyError, which tells no password."""
     url = _url(text)
-    try:
+    with _explained(found, url):
         storage = RDBStorage(url.render_as_string(hide_password=False))
-        _make_room(found, storage, shown(url))
-        made = found.enter(storage)
-        add(storage, made, found.trials, say)
+    try:
+        with _explained(found, url):
+            _make_room(found, storage, shown(url))
+            add(storage, found.enter(storage), found.trials, say)
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@contextmanager
+def _explained(found: Export, url: URL) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise StudyError(f"{shown(url)}: {_driver(url)}") from error
     except DuplicatedStudyError as error:
@@ -121,7 +134,6 @@ def to_database(found: Export, text: str, say: Say) -> RDBStorage:
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise StudyError(f"{shown(url)} cannot be used: {_without_secrets(reason, url)}") from error
-    return storage
 
 
 def shown(url: URL) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from hiri_search.cli import main
 from hiri_search.study import optuna_tables
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import LEDGER, read_events, trials
-from hiri_search.study.optuna_export import JOURNAL, MARK, Export, read_export, to_database, to_file
+from hiri_search.study.optuna_export import JOURNAL, MARK, Export, in_database, read_export, to_file
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 SECRET = "5ecret%2F"  # as a URL writes it
@@ -102,6 +102,21 @@ def _load(storage: optuna.storages.BaseStorage, name: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
+def _in(found: Export, url: str, say: Callable[[str], None] = print) -> list[FrozenTrial]:
+    """Export; what Optuna then loads."""
+    with in_database(found, url, say) as storage:
+        return _load(storage, found.name)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[RDBStorage]:
+    """By Optuna alone."""
+    storage = RDBStorage(url)
+    yield storage
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 # ---- what is exported
 
 
@@ -141,7 +156,7 @@ def test_a_file_holds_what_was_exported_and_no_rest_of_its_making(found: Export,
 
 
 def test_a_database_holds_what_was_exported(found: Export, url: str):
-    held = _load(to_database(found, url, print), "mine")
+    held = _in(found, url)
     assert list(map(_facts, held)) == list(map(_facts, found.trials))
     assert [trial.number for trial in held] == list(range(TRIALS))
 
@@ -153,8 +168,7 @@ def test_of_a_database_of_another_make_optunas_own_way_is_taken(
     monkeypatch.setattr(optuna_tables, "KNOWN", "another")
     monkeypatch.setattr(optuna_tables, "TOLD", 5)
     for _ in range(2):
-        storage = to_database(found, f"sqlite:///{tmp_path}/optuna.db", said.append)
-    held = _load(storage, "mine")
+        held = _in(found, f"sqlite:///{tmp_path}/optuna.db", said.append)
     assert list(map(_facts, held)) == list(map(_facts, found.trials))
     assert said == 2 * ["5 of 12 trials", "10 of 12 trials"]
 
@@ -163,26 +177,28 @@ def test_of_a_database_of_another_make_optunas_own_way_is_taken(
 
 
 def test_again_it_takes_the_place_of_what_was_there_and_of_nothing_else(folder: Path, found: Export, url: str):
-    storage = RDBStorage(url)
-    theirs = optuna.create_study(study_name="theirs", storage=storage)
-    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-    theirs.set_user_attr("note", "precious")
-    before = list(map(_facts, theirs.trials))
-    to_database(replace(found, trials=found.trials[:4]), url, print)
-    to_database(found, url, print)
-    to_database(replace(found, name="renamed"), url, print)
-    names = {study.study_name: study.user_attrs for study in RDBStorage(url).get_all_studies()}
-    assert names == {"theirs": {"note": "precious"}, "renamed": {MARK: found.mark}}
-    assert list(map(_facts, _load(RDBStorage(url), "theirs"))) == before
-    assert len(_load(RDBStorage(url), "renamed")) == TRIALS
+    with _opened(url) as storage:
+        theirs = optuna.create_study(study_name="theirs", storage=storage)
+        theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+        theirs.set_user_attr("note", "precious")
+        before = list(map(_facts, theirs.trials))
+    _in(replace(found, trials=found.trials[:4]), url)
+    _in(found, url)
+    held = _in(replace(found, name="renamed"), url)
+    assert len(held) == TRIALS
+    with _opened(url) as storage:
+        names = {study.study_name: study.user_attrs for study in storage.get_all_studies()}
+        assert names == {"theirs": {"note": "precious"}, "renamed": {MARK: found.mark}}
+        assert list(map(_facts, _load(storage, "theirs"))) == before
 
 
 def test_a_study_of_the_same_name_that_is_not_of_this_ledger_stays(found: Export, tmp_path: Path):
     url = f"sqlite:///{tmp_path}/optuna.db"
-    optuna.create_study(study_name="mine", storage=url)
-    with pytest.raises(StudyError, match="holds a study mine that is not of this ledger; give this one another name"):
-        to_database(found, url, print)
-    assert [study.user_attrs for study in RDBStorage(url).get_all_studies()] == [{}]
+    with _opened(url) as storage:
+        optuna.create_study(study_name="mine", storage=storage)
+        with pytest.raises(StudyError, match="holds a study mine that is not of this ledger; give this one another"):
+            _in(found, url)
+        assert [study.user_attrs for study in storage.get_all_studies()] == [{}]
 
 
 def test_a_ledger_is_known_wherever_it_lies_and_however_long_it_grew(folder: Path, found: Export, tmp_path: Path):
@@ -199,7 +215,7 @@ WORD = "hunter2"
 MISTAKES = {
     "nobody there": (f"postgresql+psycopg://me:{WORD}@127.0.0.1:1/o", "127.0.0.1:1/o cannot be used: "),
     "in the query": (f"postgresql+psycopg://me@127.0.0.1:1/o?password={WORD}", "127.0.0.1:1/o cannot be used: "),
-    "no driver": (f"postgresql://me:{WORD}@127.0.0.1/o", r"write postgresql\+psycopg://"),
+    "no driver": (f"mysql+pymysql://me:{WORD}@127.0.0.1/o", r"the Python package for mysql\+pymysql is not installed"),
     "no such thing": (f"nonsense+{WORD}://", "cannot be used|is no URL"),
     "no URL": (f"me {WORD}", "this is no URL of a database; write one such as postgresql"),
     "no port": (f"postgresql+psycopg://me:{WORD}@host:port/o", "this is no URL of a database"),
@@ -212,7 +228,7 @@ def test_what_cannot_be_used_is_said_without_the_password(
     url: str, said: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ):
     with pytest.raises(StudyError, match=said):
-        to_database(read_export(folder), url, print)
+        _in(read_export(folder), url)
     with pytest.raises(SystemExit) as end:
         main(["dashboard", str(folder), "--storage", url])
     told = capfd.readouterr()
@@ -230,7 +246,8 @@ def test_a_password_is_not_kept(folder: Path, postgres: str, capfd: pytest.Captu
     assert f"wrote {TRIALS} trials as kept into the database" in told.out
     assert "5ecret" not in told.out
     assert not any(b"5ecret" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    (kept,) = (study for study in RDBStorage(postgres).get_all_studies() if study.study_name == "kept")
+    with _opened(postgres) as storage:
+        (kept,) = (study for study in storage.get_all_studies() if study.study_name == "kept")
     assert "5ecret" not in str(kept.user_attrs) + str(kept.system_attrs)
 
 
@@ -246,7 +263,7 @@ def _shown(address: str) -> list[dict[str, Any]]:
     """The trials of the study `served`, by the dashboard's own interface."""
     with urlopen(address, timeout=30) as page:
         assert b"<html" in page.read()[:300].lower()
-    (study,) = (s for s in _ask(address, "api/studies")["studies"] if s["study_name"] == "served")
+    (study,) = (s for s in _ask(address, "api/studies")["study_summaries"] if s["study_name"] == "served")
     trials: list[dict[str, Any]] = _ask(address, f"api/studies/{study['study_id']}?after=0")["trials"]
     return trials
 
@@ -266,14 +283,20 @@ def _serving(folder: Path, *more: str) -> Iterator[str]:
     """The command as it is typed; the address that it says."""
     program = [sys.executable, "-c", "from hiri_search.cli import main; main()"]
     command = [*program, "dashboard", str(folder), "--name", "served", "--serve", *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dashboard:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c) as dashboard:
         assert dashboard.stdout is not None
         try:
             said = next(line for line in dashboard.stdout if "http://127.0.0.1:" in line)
             yield next(word for word in said.split() if word.startswith("http"))
-        finally:
             dashboard.send_signal(signal.SIGINT)
             assert dashboard.wait(timeout=30) == 0
+        finally:
+            dashboard.kill()
+
+
+def _heed_ctrl_c() -> None:
+    """Tests that run in the background of a shell ignore it, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("where", ["file", "postgres"])

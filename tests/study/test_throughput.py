@@ -52,12 +52,12 @@ CASES = {
 @pytest.mark.parametrize("done", [0.5, 0.8])
 def test_what_is_left_lies_within_its_bounds(macs: Callable[[int], float], pace: Callable[..., float], done: float):
     events = list(_told(20, macs, pace))
-    begin, end = events[0]["time"], events[-1]["time"]
+    end = events[-1]["time"]
     until = events[int(len(events) * done)]["time"]
     left = _left(many.ablation(20, 1), events, until)
     assert left is not None
     assert left[0] - 1e-6 <= end - until <= left[1] + 1e-6
-    assert left[1] < end - begin
+    assert left[1] <= 3 * (end - until), "it says something"
 
 
 def test_an_even_pace_leaves_no_doubt():
