@@ -14,6 +14,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "torch": ("nets", "cost", "training"),
     "timm": ("nets", "training", "__init__"),
     "fvcore": ("cost.counts",),
+    "pynvml": ("training.energy",),
     "pydantic": ("study.config", "study.reading"),
     "yaml": ("study.yaml_file",),
     "optuna": ("study.optuna_study",),
