@@ -23,6 +23,7 @@ TIME = "time"  # of a line: seconds since 1970 by the clock of the machine that 
 GRACE = 0.5  # seconds: who only looks whether a folder is held lets go of it sooner
 GO_ON = "when that is mended, the same command goes on"
 ENDED = ("finished", "failed", "stopped")
+MERGED = "merged"  # the event that the trials of another results folder follow
 
 Event = dict[str, Any]  # one line: {"event": "asked" | "epoch" | "finished" | ..., ...}
 

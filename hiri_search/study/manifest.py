@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.ledger import TIME, Event, Trial, read_events, read_lines, study_event, trials
+from hiri_search.study.ledger import MERGED, TIME, Event, Trial, read_events, read_lines, study_event, trials
 from hiri_search.study.plan import ENDED
 from hiri_search.study.sums import Sums
 from hiri_search.training.files import whole
 
 MANIFEST = "manifest.json"
-MERGED = "merged"  # the event that the trials of another results folder follow
 OF_A_RUN = ("command", "code", "versions", "device", "machine", "profile", "pictures")
 OF_A_NETWORK = ("name", "key", "spec", "side", "params", "macs", "core_macs")
 OF_ITS_STAND_IN = ("trained_spec", "trained_side", "trained_params", "trained_macs")

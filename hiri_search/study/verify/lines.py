@@ -7,8 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from hiri_search.study.config import Study
-from hiri_search.study.ledger import Event
-from hiri_search.study.manifest import MERGED
+from hiri_search.study.ledger import MERGED, Event
 from hiri_search.study.meaning import about, differences, hindrances
 from hiri_search.study.sums import Sums, misfits, split
 from hiri_search.study.verify.finding import Finding, Findings

@@ -11,8 +11,7 @@ from typing import Any
 from hiri_search.study.candidates import Candidate, rows
 from hiri_search.study.config import Study
 from hiri_search.study.jobs import Recipes, job_of, recipes
-from hiri_search.study.ledger import Event, Trial, study_event, trials
-from hiri_search.study.manifest import MERGED
+from hiri_search.study.ledger import MERGED, Event, Trial, study_event, trials
 from hiri_search.study.plan import ENDED
 from hiri_search.training.job import Job
 
