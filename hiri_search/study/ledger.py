@@ -130,7 +130,10 @@ def read_lines(folder: Path) -> list[bytes]:
     path = folder / LEDGER
     if not path.is_file():
         raise StudyError(f"{folder} holds no {LEDGER}; give the folder of a study, such as results/block_mix")
-    return _whole(path.read_bytes())
+    try:
+        return _whole(path.read_bytes())
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _whole(content: bytes) -> list[bytes]:
@@ -204,7 +207,6 @@ class Ledger:
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
         self._sums.added(written)
-        self.events.append(line)
         return line
 
     def _write(self, line: bytes) -> None:
@@ -283,7 +285,7 @@ def holder(folder: Path) -> Holder:
     try:
         with (folder / LOCK).open() as lock:
             return Holder(not _taken(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return Holder(False, "")
 
 

@@ -18,6 +18,8 @@ from hiri_search.cost.device import find_device
 from hiri_search.cost.machine import find_machine
 from hiri_search.cost.setting import Setting
 from hiri_search.study.feed import shortened
+from hiri_search.training import urls
+from hiri_search.training.urls import HIDDEN
 
 # Whatever a digit, or a table's letter, may depend on; None where it is not installed: Ray is not needed for trials in
 # one process, torchcodec decodes photographs where it is there.
@@ -28,11 +30,9 @@ PACKAGES = (
 ROOT = Path(hiri_search.__file__).parent
 LONGEST_DIFF = 200_000  # characters
 GIT_SECONDS = 20
-HIDDEN = "***"
 _NAME = r"[\w.-]*(?:token|secret|passw|api[_-]?key|credential)[\w.-]*"
 _ASSIGNED = re.compile(rf"(?i)({_NAME}=)[^&\s]+")
 _FLAG = re.compile(rf"(?i)-{{1,2}}{_NAME}")
-_IN_ADDRESS = re.compile(r"(://)[^/@\s]+@")
 
 
 def origin(command: Sequence[str]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def short_path(path: str) -> str:
 
 
 def _without_secrets(word: str) -> str:
-    return short_path(_IN_ADDRESS.sub(rf"\1{HIDDEN}@", _ASSIGNED.sub(rf"\1{HIDDEN}", word)))
+    return short_path(urls.shown(_ASSIGNED.sub(rf"\1{HIDDEN}", word)))
 
 
 def _quoted(word: str) -> str:

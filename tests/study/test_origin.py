@@ -20,7 +20,7 @@ HOME = str(Path.home())
         (["x", "--address", "ray://me:word@host:1"], "x --address ray://***@host:1"),
         (["x", "--set", "data.token=abc"], "x --set data.token=***"),
         (["x", "--api-key", "abc", "y"], "x --api-key *** y"),
-        (["x", "https://host/?api_key=abc&b=c"], "x 'https://host/?api_key=***&b=c'"),
+        (["x", "https://host/?api_key=abc&b=c"], "x 'https://host/?***'"),
         ([], ""),
     ],
 )
