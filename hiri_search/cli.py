@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search import runs
+from hiri_search import proof, runs
 from hiri_search.training.urls import shown
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is there in half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
+app.add_typer(proof.app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -186,50 +187,6 @@ def report(
 ) -> None:
     """Write the tables and figures of a results folder again, from its ledger."""
     runs.write_report(results, typer.echo)
-
-
-@app.command()
-def verify(
-    results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Count a sample of networks; read no checkpoints and pictures.")
-    ] = False,
-) -> None:
-    """Recount costs, recheck sums, trials, fingerprints and tables; say what does not hold. Changes nothing."""
-    holds = runs.verify(results, typer.echo, quick=quick, progress=lambda text: typer.echo(text, err=True))
-    sys.exit(0 if holds else 1)
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(help="A results folder.")],
-    b: Annotated[Path, typer.Argument(help="Another one.")],
-    as_csv: Annotated[bool, typer.Option("--csv", help="The table alone, for other programs.")] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="A file for it: .md, or .csv.")] = None,
-) -> None:
-    """Networks of two results folders side by side: differences with intervals, and what changed between the two."""
-    text, table = runs.compare(a, b)
-    shown = table if as_csv or (out and out.suffix == ".csv") else text
-    if out is None:
-        typer.echo(shown, nl=False)
-    else:
-        out.write_text(shown, encoding="utf-8")
-        typer.echo(f"wrote {out}")
-
-
-@app.command()
-def merge(
-    context: typer.Context,
-    folders: Annotated[list[Path], typer.Argument(help="Results folders, two or more.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to make.")],
-    unlike: Annotated[
-        bool, typer.Option("--unlike", help="Also those whose recipe or data differ; each row says whose it is.")
-    ] = False,
-) -> None:
-    """Join results folders into a new one, each trial with where it came from; the folders are only read."""
-    if len(folders) < 2:
-        raise typer.BadParameter("give two results folders or more", param_hint="FOLDERS")
-    runs.merge(folders, out, typer.echo, command=context.obj, unlike=unlike)
 
 
 @app.command()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from hiri_search.study.dispatch import Slots
     from hiri_search.study.leaving import Leaving
     from hiri_search.study.run import Executor
-    from hiri_search.study.verify.finding import Finding
 
 INTERRUPTED = 130
 
@@ -139,54 +137,3 @@ def summary(states: Counter[str], say: Callable[[str], None]) -> int:
         say(f"{left} trials are unfinished; the same command goes on with them")
         return INTERRUPTED
     return 1 if states["failed"] else 0
-
-
-def verify(folder: Path, say: Callable[[str], None], *, quick: bool, progress: Callable[[str], None]) -> bool:
-    """Say of each check of a results folder what it found; whether all holds."""
-    from hiri_search.study.verify import verify as checks
-    from hiri_search.study.verify.finding import lines
-
-    wrong = done = 0
-    for finding in chain(checks(folder, quick=quick, say=progress), _tables(folder)):
-        done, wrong = done + 1, wrong + (not finding.holds)
-        for line in lines(finding):
-            say(line)
-    say(f"{folder}: {wrong} of {done} checks found something" if wrong else f"{folder} holds: {done} checks")
-    return not wrong
-
-
-def _tables(folder: Path) -> Iterator[Finding]:
-    """Whether the tables are those that the ledger gives."""
-    from hiri_search.report import anew
-    from hiri_search.study.verify.finding import Finding
-
-    try:
-        faults = tuple(anew.faults(read_results(folder), folder / "report"))
-    except (ValueError, LookupError) as error:
-        faults = (f"none can be made from the ledger: {error}",)
-    yield Finding("tables", faults, (f"{len(anew.texts(folder / 'report'))} are what the ledger gives",))
-
-
-def compare(one: Path, other: Path) -> tuple[str, str]:
-    """Two results folders side by side, as Markdown and as CSV."""
-    from hiri_search.report import compare as report
-    from hiri_search.study.changes import changes
-
-    first, second = (read_results(folder) for folder in (one, other))
-    found = report.side_by_side(first, second)
-    changed = list(changes(first.about, second.about))
-    return report.text(found, (str(one), str(other)), changed), report.as_csv(found)
-
-
-def merge(
-    folders: Sequence[Path], into: Path, say: Callable[[str], None], *, command: Sequence[str], unlike: bool
-) -> None:
-    """Join results folders, and report what came of it."""
-    from hiri_search.study.merge import merge as join
-    from hiri_search.study.origin import origin
-
-    overlooked = join(folders, into, origin(command), told=unlike)
-    for line in overlooked:
-        say(f"unlike, and merged all the same: {line}")
-    states = write_report(into, say)
-    say(f"{into}: {sum(states.values())} trials of {len(folders)} folders")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.formats import csv, markdown
+from hiri_search.report.formats import markdown
 from hiri_search.report.statistics import Comparison, compare, in_words
 from hiri_search.report.tables import GIGA, MEGA, Results
 
@@ -115,7 +115,7 @@ def _names(those: Trials, others: Trials) -> tuple[str, ...]:
 Changed = Sequence[tuple[str, str]]  # of what, and `name: old -> new`
 
 
-def text(found: SideBySide, folders: tuple[str, str], changed: Changed) -> str:
+def as_text(found: SideBySide, folders: tuple[str, str], changed: Changed) -> str:
     """As Markdown: what changed, then the table, rounded, then what only one of them has."""
     one, other = folders
     lines = [f"# {one} (A) and {other} (B)", "", "What changed from A to B:"]
@@ -132,8 +132,3 @@ def _readable(table: pd.DataFrame) -> str:
 
 
 POINTS = ("top1_a", "top1_b", "difference", "low", "high")
-
-
-def as_csv(found: SideBySide) -> str:
-    """The table alone, every digit there is."""
-    return csv(found.table)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hiri_search.report.compare import as_csv, side_by_side, text
+from hiri_search.report.compare import as_text, side_by_side
 from hiri_search.report.tables import Results
 
 ABOUT: dict[str, Any] = {"rows": {}, "file": {"space": None}}
@@ -50,18 +50,17 @@ def test_rows_of_one_network_meet_by_name():
 def test_costs_that_were_counted_otherwise_are_shown():
     found = side_by_side(_results(_trial("one", "k", 0, 4.0)), _results({**_trial("one", "k", 0, 4.0), "macs": 5}))
     assert not found.table["same_costs"][0]
-    assert "same_costs" in text(found, ("a", "b"), [])
+    assert "same_costs" in as_text(found, ("a", "b"), [])
 
 
 def test_as_text_it_says_what_changed():
     found = side_by_side(_results(_trial("one", "k", 0, 4.0)), _results(_trial("one", "k", 0, 5.0)))
-    shown = text(found, ("a", "b"), [("study", "recipe.lr: 1 -> 2")])
+    shown = as_text(found, ("a", "b"), [("study", "recipe.lr: 1 -> 2")])
     assert "- study: recipe.lr: 1 -> 2" in shown
     assert "| one" in shown
-    assert "nothing that the ledgers tell of" in text(found, ("a", "b"), [])
-    assert as_csv(found).startswith("network,key,side,")
+    assert "nothing that the ledgers tell of" in as_text(found, ("a", "b"), [])
 
 
 def test_folders_with_nothing_in_common_are_said_to_have_nothing():
     found = side_by_side(_results(_trial("one", "k", 0, 4.0)), _results(_trial("two", "l", 0, 5.0)))
-    assert "No network is in both." in text(found, ("a", "b"), [])
+    assert "No network is in both." in as_text(found, ("a", "b"), [])

@@ -249,8 +249,9 @@ BESIDE_IT = {
 @pytest.mark.parametrize(("change", "check", "words"), BESIDE_IT.values(), ids=BESIDE_IT)
 def test_what_is_changed_beside_the_ledger_is_named(folder: Path, change, check: str, words: str):
     change(folder)
-    (fault,) = _faults(folder)[check]
-    assert re.search(words, fault), fault
+    found = _faults(folder)
+    assert list(found) == [check] or check == "pictures", found
+    assert [fault for fault in found[check] if re.search(words, fault)], found
 
 
 # ---- sums
@@ -268,12 +269,14 @@ def test_a_ledger_of_an_earlier_version_is_gone_on_with_and_its_lines_are_held_b
     path.write_bytes(b"".join(as_line(event) + b"\n" for event in read_events(folder, timed=True)))
     (finding,) = (finding for finding in verify(folder) if finding.check == "sums")
     assert finding.holds
-    assert finding.remarks == ("the first 26 lines have no sums and cannot be checked by themselves",)
+    count = len(read_lines(folder))
+    assert finding.remarks == (f"the first {count} lines have no sums and cannot be checked by themselves",)
     with open_ledger(folder) as ledger:
         ledger.append("ended", seconds={})
     assert not _faults(folder).get("sums")
     rewrite(folder, _digit)
-    assert _faults(folder)["sums"] == ("line 27: it was changed, or lines before it were changed or taken away",)
+    said = f"line {count + 1}: it was changed, or lines before it were changed or taken away"
+    assert _faults(folder)["sums"] == (said,)
 
 
 def test_a_run_that_goes_on_goes_on_with_the_sums(folder: Path, good: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.study.checkpoints import LAST, there
+from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS
 from hiri_search.study.ledger import Trial
 from hiri_search.study.memo import digest, digits
@@ -68,18 +69,18 @@ def pictures(record: Record, *, quick: bool, say: Say) -> Finding:
     for source in record.sources.values():
         try:
             checked.faults += _changed(source, record.folder, quick=quick, say=say)
-            checked.remarks.append(f"{source.study.data.source} {HOW[source.study.data.kind]}")
+            checked.remarks.append(f"{source.study.data.source}: {_how(source.study, quick=quick)}")
         except DataError as error:
             checked.remarks.append(f"not checked: {error}")
     checked.remarks[:] = dict.fromkeys(checked.remarks)
     return checked.of("pictures")
 
 
-HOW = {
-    "drawn": "are drawn from the same seed",
-    "folder": "are the same",
-    "timm": "have the same names and sizes",
-}
+def _how(study: Study, *, quick: bool) -> str:
+    """As far as was looked."""
+    if study.data.kind == "drawn":
+        return "the same seed"
+    return "the same bytes" if study.data.kind == "folder" and not quick and study.cache != "none" else "the same names"
 
 
 def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:

@@ -15,6 +15,7 @@ class Finding:
     check: str
     faults: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()  # what was looked at, and what could not be
+    hint: str = ""  # what may be behind the faults
 
     @property
     def holds(self) -> bool:
@@ -45,3 +46,5 @@ def lines(finding: Finding) -> Iterator[str]:
         yield f"FAULT  {finding.check}: {fault}"
     if len(finding.faults) > SHOWN:
         yield f"FAULT  {finding.check}: and {len(finding.faults) - SHOWN:,} more"
+    if finding.hint:
+        yield f"note   {finding.check}: {finding.hint}"
