@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search import runs
+from hiri_search import proof, runs
 from hiri_search.training.urls import shown
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
 
 MISTAKE = 2
+PROGRAM = "hiri-search"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is there in half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
+app.add_typer(proof.app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Of torch's making, by way of fvcore and timm, and nothing that a user can do about.
     warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     try:
-        app(arguments)
+        app(arguments, obj=[PROGRAM, *(sys.argv[1:] if arguments is None else arguments)])
     except ValueError as error:
         if not _is_mistake(error):
             raise
@@ -48,6 +50,7 @@ def _is_mistake(error: ValueError) -> bool:
 
 @app.command()
 def run(
+    context: typer.Context,
     study: Annotated[Path, typer.Argument(help="A study file, such as studies/block_mix.yaml.")],
     profile: Annotated[str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")] = "auto",
     sets: Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the study.")] = None,
@@ -88,7 +91,15 @@ def run(
     # What is done by a KeyboardInterrupt is in the ledger, and is reported.
     with console, suppress(KeyboardInterrupt), leaving(console.say) as asked:
         execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
-        run_study(read, folder.absolute(), execute, console, profile=name, retry_failed=retry_failed)
+        run_study(
+            read,
+            folder.absolute(),
+            execute,
+            console,
+            profile=name,
+            retry_failed=retry_failed,
+            command=context.obj,
+        )
     states = runs.write_report(folder, console.say)
     runs.store_report(read, folder, console.say)
     runs.say_plan_error(folder, console.say)

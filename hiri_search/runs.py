@@ -118,12 +118,14 @@ def read_results(folder: Path) -> Results:
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:
-    """Write the report; how many trials are in which state."""
+    """Write the report and the manifest; how many trials are in which state."""
     from hiri_search.report.write import write
+    from hiri_search.study import manifest
 
     results = read_results(folder)
     for path in write(results, folder / "report"):
         say(f"wrote {path}")
+    say(f"wrote {manifest.write(folder)}")
     return Counter(str(trial["state"]) for trial in results.trials)
 
 

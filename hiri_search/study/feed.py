@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.language import parse_network
 from hiri_search.study import confirm, memo
-from hiri_search.study.candidates import rows
 from hiri_search.study.checkpoints import Checkpoints, place
 from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
 from hiri_search.study.heaviest import heaviest
+from hiri_search.study.jobs import job_of, recipes
 from hiri_search.study.ledger import Ledger, Trial, trials
 from hiri_search.study.mirror import Mirror
 from hiri_search.study.search import asking
@@ -55,7 +53,7 @@ class StudyFeed:
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
-        self.recipes = {row.name: row.recipe for row in rows(study)}  # of an ablation
+        self.recipes = recipes(study)
         self.known = memo.elsewhere(study.search.reuse, keys(prepared)) | memo.finished(self.trials.values())
         self.search = asking(study, self._first_look(), **self._for_a_search(space))
         if self.ladder:
@@ -185,11 +183,7 @@ class StudyFeed:
         return trial
 
     def _job(self, asked: Mapping[str, Any]) -> Job:
-        study, recipe = self.study, self.recipes.get(asked["name"], self.study.recipe)
-        if "confirm_epochs" in asked:
-            recipe = replace(recipe, epochs=asked["confirm_epochs"])
-        spec = parse_network(asked["trained_spec"]).full
-        return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)
+        return job_of(asked, self.study, self.recipes)
 
     # ---- what is heard
 
