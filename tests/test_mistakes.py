@@ -143,6 +143,7 @@ STUDIES = {
     "no seeds": ("title:", "seeds: 0\ntitle:", 1, "seeds: 0 is no number of seeds; write one from 1 to 100"),
     "a year of seeds": ("title:", "seeds: 2024\ntitle:", 1, "or a list: [2024]"),
     "repeated seed": ("title:", "seeds: [1, 1]\ntitle:", 1, "a list without repeats"),
+    "unknown compare": ("title:", "compare: first\ntitle:", 1, "'first' is not known; write one of best, steps, one"),
     "nets and space": ("counted:", "space: start\ncounted:", 6, "either nets: (an ablation) or space: (a search)"),
     "neither nets nor space": ("nets:", "profile:", 3, "profile is not known; did you mean profiles?"),
     "bad spec": ("t(128 e=2)", "tt(128 e=2)", 4, "nets.one: no kind is called tt; did you mean t?"),

@@ -33,8 +33,15 @@ def way(results: Results) -> str:
     return str(results.about["file"].get("compare", BEST))
 
 
+def _is_search(results: Results) -> bool:
+    """A search holds nothing against each other: it has one seed, and pairs of networks without end."""
+    return bool(results.about["file"].get("space"))
+
+
 def comparisons(results: Results) -> list[Comparison]:
     """Each row of an ablation against what the study's `compare` says; rows that were never to be trained have none."""
+    if _is_search(results):
+        return []
     trained = {row["name"] for row in results.first_look}
     scores = {name: seeds for name, seeds in seed_scores(results).items() if name in trained}
     match way(results):
@@ -57,7 +64,11 @@ def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
 
 def best_row(results: Results) -> str | None:
     """The row that is shown to be better than every other one, whatever `compare` says; None where there is none."""
-    return clear_best({name: seeds for name, seeds in seed_scores(results).items() if seeds})
+    return (
+        None
+        if _is_search(results)
+        else clear_best({name: seeds for name, seeds in seed_scores(results).items() if seeds})
+    )
 
 
 def comparison_table(results: Results) -> pd.DataFrame:

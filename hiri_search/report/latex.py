@@ -14,7 +14,8 @@ import pandas as pd
 
 from hiri_search.report.comparisons import best_row, comparison_caption, comparisons
 from hiri_search.report.formats import escaped
-from hiri_search.report.statistics import Comparison, Estimate, in_digits
+from hiri_search.report.search import believed, confirmed_table
+from hiri_search.report.statistics import Comparison, Estimate, p_text
 from hiri_search.report.tables import Results, caption, front, network_table, paper_table
 
 NOTHING = "--"
@@ -63,6 +64,21 @@ def network_tex(results: Results) -> str:
     return _float(columns, f"{_title(results)}{which} {caption(results)}{_bold_caption(best)}", "networks")
 
 
+def confirmed_tex(results: Results) -> str:
+    """The networks of a search that were looked at again, with what became of the order."""
+    table = confirmed_table(results).rename(columns={"name": "network"})
+    short, long = (f"{table[name].iloc[0]} epochs" for name in ("short_epochs", "epochs"))
+    columns = [
+        _names(table["network"]),
+        Column("Params (M)", _numbers(table["params_m"], 1)),
+        Column("GFLOPs", _numbers(table["gflops"], 1)),
+        Column(short, _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
+        Column(long, _scores(table, None), "l", r"Top-1 (\%)"),
+    ]
+    how = f"{INTERVALS.strip()} {believed(table)}"
+    return _float(columns, f"{_title(results)} The best of a search, trained again. {how}", "confirmed")
+
+
 def comparison_tex(results: Results) -> str:
     """The comparisons of a study: gain, interval, p, and the seeds that would show half a point."""
     found = comparisons(results)
@@ -100,7 +116,7 @@ def _names(names: Iterable[str], best: str | None = None) -> Column:
     cells = [_bold(escaped(name), name == best) for name in names]
     if all(len(name) <= LONG for name in names):
         return Column("", cells, "l")
-    return Column("", [rf"\raggedright {cell}" for cell in cells], r"p{0.5\linewidth}")
+    return Column("", [rf"\raggedright {cell}" for cell in cells], r"p{0.4\linewidth}")
 
 
 def _sides(sides: pd.Series) -> list[Column]:
@@ -142,7 +158,7 @@ def _gain(one: Comparison) -> str:
 
 
 def _p(one: Comparison) -> str:
-    return NOTHING if one.corrected is None else in_digits(one.corrected).replace("below ", "$<$")
+    return NOTHING if one.corrected is None else p_text(one.corrected).removeprefix("p = ").replace("p < ", "$<$")
 
 
 def _more(one: Comparison) -> str:

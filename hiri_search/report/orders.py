@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import permutations
 from math import comb, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from hiri_search.report.statistics import LEVEL, Estimate, in_digits
+from hiri_search.report.statistics import LEVEL, Estimate, p_text
 
 MANY = 40  # more things than these are resampled
 RESAMPLES = 2_000
+ALL_ORDERS = 7  # so many things are put into each of their 5,040 orders; more of them into ORDERS by chance
+ORDERS = 9_999
 STEEPEST = 50.0  # a tilt that leaves nothing but the extreme
 
 Array = npt.NDArray[np.float64]
@@ -29,7 +32,7 @@ class Order(Estimate):
     things: int
 
     def __str__(self) -> str:
-        return f"{super().__str__()}, p = {in_digits(self.p)}"
+        return f"{super().__str__()}, {p_text(self.p)}"
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ def _signs(scores: Array) -> Array:
 
 
 def _null(one: Array, other: Array) -> _Null:
-    """Exact where one of them has no ties; else as if the one with fewer had none, which makes p a little larger."""
-    return _exact(min((_groups(scores) for scores in (one, other)), key=_untied))
+    """Exact, but where both have ties among more than ALL_ORDERS things."""
+    fewer, more = sorted((_groups(scores) for scores in (one, other)), key=_untied, reverse=True)
+    return _exact(more) if max(fewer) == 1 else _shuffled(one, other)
 
 
 def _groups(scores: Array) -> tuple[int, ...]:
@@ -122,6 +126,18 @@ def _mann_whitney(one: int, other: int) -> Array:
     ours = np.pad(_mann_whitney(one - 1, other), (other, 0)) * one
     theirs = np.pad(_mann_whitney(one, other - 1), (0, one)) * other
     return (ours + theirs) / (one + other)
+
+
+def _shuffled(one: Array, other: Array) -> _Null:
+    """By putting one of them into all orders, or into many; the one that was found is among them."""
+    count = len(one)
+    if count <= ALL_ORDERS:
+        orders = np.array([*permutations(range(count))])
+    else:
+        rng = np.random.default_rng(0)  # the same table, the same interval
+        orders = np.vstack([np.arange(count), rng.permuted(np.tile(np.arange(count), (ORDERS, 1)), axis=1)])
+    sums, counts = np.unique(_signs(other[orders]) @ _signs(one), return_counts=True)
+    return _Null(sums, counts / counts.sum())
 
 
 def _resampled(one: Array, other: Array) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hiri_search.cost.front import Points, hypervolume, undominated
 from hiri_search.report.orders import Order, kendall
+from hiri_search.report.statistics import mean_interval
 from hiri_search.report.tables import GIGA, MEGA, Results
 
 MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
@@ -50,6 +51,7 @@ def confirmed_table(results: Results) -> pd.DataFrame:
     short = pd.DataFrame(_finished(results.first_look))
     scores = long.groupby("key", sort=False)["top1"]
     facts = long.drop_duplicates("key").set_index("key")
+    intervals = {key: found for key, values in scores if (found := mean_interval(values))}
     table = pd.DataFrame(
         {
             "name": facts["name"],
@@ -60,6 +62,8 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "epochs": facts["epochs"],
             "top1": scores.mean().round(2),
             "spread": scores.std().round(2),
+            "low": pd.Series({key: found.low for key, found in intervals.items()}, dtype="float64").round(2),
+            "high": pd.Series({key: found.high for key, found in intervals.items()}, dtype="float64").round(2),
             "seeds": scores.count(),
             "trained_spec": facts["trained_spec"],
         }

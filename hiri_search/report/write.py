@@ -10,7 +10,7 @@ from hiri_search.report.comparisons import comparison_caption, comparison_table,
 from hiri_search.report.dictionary import dictionary, typed
 from hiri_search.report.figures import VECTOR, beside, comparison, hypervolume_over_trials, pareto, save
 from hiri_search.report.formats import csv, markdown
-from hiri_search.report.latex import comparison_tex, network_tex, paper_tex
+from hiri_search.report.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.search import believed, confirmed_table, proxy_table
 from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
 
@@ -55,7 +55,7 @@ def _trials(results: Results, folder: Path) -> list[Path]:
 def _comparisons(results: Results, folder: Path) -> list[Path]:
     """Of an ablation with two rows or more: which differences are shown."""
     table = comparison_table(results)
-    if table.empty or results.about["file"].get("space"):
+    if table.empty:
         return []
     text = (
         f"# {results.about['title'] or 'Comparisons'}\n\n{comparison_caption(results)}\n\n{markdown(readable(table))}"
@@ -74,6 +74,7 @@ def _search(results: Results, folder: Path) -> list[Path]:
     if len(confirmed):
         text = f"# {results.about['title'] or 'Confirmed'}\n\n{believed(confirmed)}\n\n{markdown(confirmed)}"
         paths += [_csv(confirmed, folder / "confirmed.csv"), _text(text, folder / "confirmed.md")]
+        paths.append(_text(confirmed_tex(results), folder / "confirmed.tex"))
     if len(proxies):
         paths.append(_csv(proxies, folder / "proxies.csv"))
     return paths

@@ -80,7 +80,7 @@ def test_the_table_tells_what_is_shown_and_what_more_seeds_would_show():
     assert list(table["shown"]) == [False, True]
     assert table.loc["3", "gain"] == pytest.approx(9.8333333)
     assert table.loc["3", "low_together"] < table.loc["3", "low"] < table.loc["3", "gain"] < table.loc["3", "high"]
-    assert table.loc["3", "words"].startswith("better (3 seeds, p = 0.0")
+    assert table.loc["3", "words"].startswith("better (3 seeds, p < 0.001 among 2")
     assert table.loc["2", "more_seeds"] > 0
     assert pd.isna(table.loc["3", "more_seeds"])
     assert "more seeds would show 0.5 points" in table.loc["2", "words"]

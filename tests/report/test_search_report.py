@@ -80,6 +80,7 @@ def test_the_short_and_the_long_trainings_stand_beside_each_other():
     assert list(table["short_rank"]) == [3, 2, 1]
     assert list(table["rank"]) == [3, 1, 2]
     assert list(table["seeds"]) == [2, 2, 2]
+    assert list(table.loc["a", ["low", "high"]]) == pytest.approx([22 - 12.706, 22 + 12.706], abs=0.005), "Student's"
 
 
 def test_the_second_look_changes_nothing_in_the_table_of_networks():
@@ -101,7 +102,15 @@ def test_proxies_are_judged_by_what_was_trained():
 
 def test_all_of_it_is_written(tmp_path: Path):
     names = {path.name for path in write(RESULTS, tmp_path)}
-    assert {"confirmed.csv", "confirmed.md", "proxies.csv", "hypervolume.png", "pareto.png", "trials.csv"} <= names
+    assert {
+        "confirmed.csv",
+        "confirmed.md",
+        "confirmed.tex",
+        "proxies.csv",
+        "hypervolume.png",
+        "pareto.png",
+        "trials.csv",
+    } <= names
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
