@@ -41,6 +41,7 @@ def trial_table(results: Results) -> pd.DataFrame:
     table = pd.DataFrame(list(results.trials))
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
+    table = table.drop(columns="by_part", errors="ignore")
     return table.assign(curve=[" ".join(f"{top1:.2f}" for top1 in curve) for curve in table["curve"]])
 
 

@@ -20,6 +20,7 @@ from hiri_search.study.feed import StudyFeed
 from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
 from hiri_search.study.meaning import differences, meaning
 from hiri_search.study.plan import ENDED
+from hiri_search.study.source import commit
 from hiri_search.study.task import Event, Feed
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
@@ -171,6 +172,7 @@ def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str)
         profile=profile,
         device=found(),
         pictures=pictures | {"keys": keys(prepared), "skipped": list(of_one.skipped)},
+        commit=commit(),
         versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     )
 
