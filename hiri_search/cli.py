@@ -192,6 +192,19 @@ def status(
         typer.echo(line)
 
 
+@app.command()
+def watch(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+    port: Annotated[int, typer.Option(help="On this machine; 0: a free one.", min=0, max=65535)] = 0,
+) -> None:
+    """Serve the page of a study to this machine's browser, brought up to date while it runs; changes nothing."""
+    from hiri_search.watch import opened
+
+    with opened(results, port) as server, suppress(KeyboardInterrupt):
+        typer.echo(f"{server.address} shows {results} as it goes on; Ctrl-C ends it")
+        server.serve_forever(poll_interval=0.2)
+
+
 @app.command("list")
 def list_space(
     space: Annotated[Path, typer.Argument(help="A file of spaces/.")],

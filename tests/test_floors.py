@@ -9,7 +9,7 @@ import hiri_search
 
 ROOT = Path(hiri_search.__file__).parent
 FLOORS = {"language": 0, "nets": 1, "cost": 2, "training": 2, "study": 3, "report": 3}
-FLOORS |= {"console": 4, "runs": 4, "cli": 4}
+FLOORS |= {"console": 4, "runs": 4, "cli": 4, "watch": 5}
 ROOMS = {  # outside packages and the only rooms, or modules, that may import them
     "torch": ("nets", "cost", "training"),
     "timm": ("nets", "training", "__init__"),
@@ -20,6 +20,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "ray": ("study.cluster", "study.crew"),
     "pandas": ("report",),
     "matplotlib": ("report",),
+    "plotly": ("report.page",),
     "scipy": ("report",),
     "typer": ("cli",),
     "rich": ("console",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,19 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.2f} ({LEVEL:.0%} interval {self.low:.2f} to {self.high:.2f})"
+
+
+def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Estimate | None:
+    """The mean with Student's interval.
+
+    None where there is no spread to judge by: fewer than two values, or all the same to the last digit, as top-1 on a
+    few hundred pictures can be by chance.
+    """
+    known = np.array([*values], float)
+    if len(known) < 2 or np.ptp(known) == 0:
+        return None
+    low, high = stats.ttest_1samp(known, 0).confidence_interval(level)
+    return Estimate(float(known.mean()), float(low), float(high))
 
 
 def kendall(one: npt.ArrayLike, other: npt.ArrayLike) -> Estimate | None:

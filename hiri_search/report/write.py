@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from hiri_search.report.content import content
 from hiri_search.report.figures import beside, comparison, hypervolume_over_trials, pareto, save
 from hiri_search.report.formats import csv, markdown
+from hiri_search.report.page import page
 from hiri_search.report.search import believed, confirmed_table, proxy_table
 from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
 
@@ -25,7 +27,7 @@ def write(results: Results, folder: Path) -> list[Path]:
     for stem, draw in pictures.items():
         paths.append(folder / f"{stem}.png")
         save(draw(results), paths[-1])
-    return paths
+    return [*paths, _text(page(content(results)), folder / "index.html")]
 
 
 def _search(results: Results, folder: Path) -> list[Path]:

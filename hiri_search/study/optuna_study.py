@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -19,7 +21,7 @@ from hiri_search.language.tree import Options
 from hiri_search.study.candidates import space_of
 from hiri_search.study.config import Study
 from hiri_search.study.ledger import Trial
-from hiri_search.study.objectives import OBJECTIVES
+from hiri_search.study.objectives import OBJECTIVES, losses_after
 from hiri_search.study.sampler import Proposal, dice
 from hiri_search.study.unseen import Unseen, Walked, near
 
@@ -129,6 +131,61 @@ def choices(
         )
         params[name] = options[name][index] if words else index
     return distributions, params
+
+
+# ---- looked back on
+
+LEAST = 8  # trials; among fewer nothing is said of what matters
+BEST, AT_LEAST = 0.1, 5  # the share of the best whose decisions are looked at, and how many of them there must be
+
+
+def decided(study: Study, past: Sequence[Trial]) -> dict[int, dict[str, int | str]]:
+    """What was chosen for each trial of a search, by its number and the name of the decision."""
+    options = _options(study, past)
+    return {
+        trial.number: {name: options[name][index] for name, index in trial.asked["decisions"].items()} for trial in past
+    }
+
+
+def importances(study: Study, past: Sequence[Trial]) -> dict[str, dict[str, float]]:
+    """How much each decision of a search sets its best tenth apart: by objective, and for all of them together.
+
+    The shares add up to 1 (Optuna's PED-ANOVA, conditional decisions among them). Top-1 is that behind the epoch that
+    all were to come to, so that who was stopped there counts too. Empty where that is known of too few.
+    """
+    names, halving = study.search.objectives, study.search.halving
+    epochs = halving.epochs[0] if halving else study.recipe.epochs
+    came = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_second_look]
+    known = [(trial, found) for trial in came if (found := losses_after(trial, epochs, names))]
+    if len(known) < LEAST:
+        return {}
+    options = _options(study, [trial for trial, _ in known])
+    looked = _new_study([StudyDirection.MINIMIZE] * len(names))
+    for trial, found in known:
+        distributions, params = choices(trial.asked["decisions"], options)
+        looked.add_trial(optuna.create_trial(values=found, params=params, distributions=distributions))
+    best = PedAnovaImportanceEvaluator(target_quantile=max(BEST, AT_LEAST / len(known)))
+    targets: dict[str, Callable[[FrozenTrial], float] | None] = {
+        name: partial(_value, index) for index, name in enumerate(names)
+    }
+    if len(names) > 1:
+        targets["front"] = None  # by the order of domination
+    return {name: _shares(best, looked, target) for name, target in targets.items()}
+
+
+def _value(index: int, trial: FrozenTrial) -> float:
+    return trial.values[index]
+
+
+def _shares(
+    evaluator: PedAnovaImportanceEvaluator, study: optuna.Study, target: Callable[[FrozenTrial], float] | None
+) -> dict[str, float]:
+    """Adding up to 1; all 0 where no decision tells anything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that low values are taken to be good, as losses are
+        found = evaluator.evaluate(study, target=target)
+    whole = sum(found.values()) or 1.0
+    return {name: value / whole for name, value in found.items()}
 
 
 # ---- for the dashboard
