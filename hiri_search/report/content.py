@@ -62,10 +62,19 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         "Training": f"{recipe['epochs']} epochs, {_plural(len(file['seeds']), 'seed')}",
         "Device": about["device"],
         "When": _when(results.times),
-        "Commit": about.get("commit") or UNKNOWN,
+        "Commit": _commit(about.get("code", {})),
+        "Command": about.get("command", ""),
         "Versions": ", ".join(f"{name} {which}" for name, which in about.get("versions", {}).items() if which),
     }
     return [(name, text or UNKNOWN) for name, text in shown.items()]
+
+
+def _commit(code: Mapping[str, Any]) -> str:
+    """With how many files differ from it; of code that is not in git its version and digest."""
+    if commit := code.get("commit"):
+        changed = len(code.get("changed", ()))
+        return f"{commit[:12]}, {_plural(changed, 'file')} changed since" if changed else f"{commit[:12]}"
+    return f"not in git; version {code['version']}, digest {code['digest']}" if code else ""
 
 
 def _asked(file: Mapping[str, Any]) -> str:

@@ -18,9 +18,8 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
 from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
-from hiri_search.study.meaning import differences, meaning
+from hiri_search.study.meaning import hindrances, meaning
 from hiri_search.study.plan import ENDED
-from hiri_search.study.source import commit
 from hiri_search.study.task import Event, Feed
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
@@ -140,7 +139,7 @@ def move_aside(folder: Path) -> Path | None:
 
 def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
     begun = _begun(ledger)
-    changed = differences(begun["meaning"], meaning(study)) if begun else []
+    changed = hindrances(begun["meaning"], meaning(study)) if begun else []
     if changed:
         what = "\n  ".join(changed)
         raise StudyError(f"{folder} was begun with another study; what differs:\n  {what}\n{WAY_OUT}")
@@ -148,13 +147,13 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
 
 def _check_same_pictures(study: Study, ledger: Ledger, prepared: Pictures, folder: Path) -> None:
     begun = _begun(ledger)
-    if begun and begun["pictures"]["keys"] != keys(prepared):
+    if begun and not begun["pictures"]["keys"].items() <= keys(prepared).items():
         raise StudyError(f"the pictures of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
 
 
 def _begun(ledger: Ledger) -> Event | None:
-    """What the ledger was begun with."""
-    return next((event for event in ledger.events if event["event"] == "study"), None)
+    """What the last run began with; None for the first one."""
+    return next((event for event in reversed(ledger.events) if event["event"] == "study"), None)
 
 
 def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str) -> None:
@@ -172,7 +171,6 @@ def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str)
         profile=profile,
         device=found(),
         pictures=pictures | {"keys": keys(prepared), "skipped": list(of_one.skipped)},
-        commit=commit(),
         versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     )
 

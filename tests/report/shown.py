@@ -27,7 +27,8 @@ ABOUT: dict[str, Any] = {
     "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": []},
     "device": "CPU, 2 cores",
     "profile": "laptop",
-    "commit": "0123456789ab",
+    "code": {"commit": "0123456789abcdef", "changed": ["a.py"], "version": "0.1.0", "digest": "d"},
+    "command": "hiri-search run <b>",
     "versions": {"python": "3.11.2", "torch": "2.15.0", "ray": None},
 }
 KINDS = ("hr", "cffn", "t")
@@ -102,6 +103,6 @@ def early() -> dict[str, Results]:
         "begun": Results(whole.about, begun),
         "one seed": Results(one, whole.trials[::2]),
         "all failed": Results(whole.about, failed),
-        "an old ledger": Results({k: v for k, v in whole.about.items() if k != "commit"}, of_old),
+        "an old ledger": Results({k: v for k, v in whole.about.items() if k not in ("code", "command")}, of_old),
         "a search before its first trial": search(0),
     }
