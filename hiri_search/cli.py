@@ -205,6 +205,18 @@ def watch(
         server.serve_forever(poll_interval=0.2)
 
 
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The study file to write, such as studies/mine.yaml.")],
+    search: Annotated[bool, typer.Option("--search", help="A search in a space; without it, an ablation.")] = False,
+) -> None:
+    """Write a commented study to begin with."""
+    from hiri_search.study.templates import begin
+
+    begin(file, "search" if search else "ablation")
+    typer.echo(f"wrote {file}; what it will take: hiri-search run {file} --plan")
+
+
 @app.command("list")
 def list_space(
     space: Annotated[Path, typer.Argument(help="A file of spaces/.")],

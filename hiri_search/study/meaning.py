@@ -19,9 +19,9 @@ WORDS = (
     "checkpoints",
     "nets",
     "space",
-    "confirm",
+    "confirm",  # it adds trials
     "resources",
-)  # a second look adds trials
+)
 SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 
 
@@ -54,6 +54,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in names
         if before.get(name, absent) != after.get(name, absent)
     ]
+
+
+def hindrances(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """As `differences`, but for what only adds trials to an ablation: rows behind the others, and more seeds."""
+    if "nets" in old and "nets" in new:
+        rows, seeds = old["nets"], old["seeds"]
+        if list(new["nets"])[: len(rows)] == list(rows):
+            new = {**new, "nets": {name: new["nets"][name] for name in rows}}
+        if set(seeds) <= set(new["seeds"]):
+            new = {**new, "seeds": seeds}
+    return differences(old, new)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

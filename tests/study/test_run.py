@@ -1,5 +1,6 @@
 """The life of a study, in one process: what is asked, what is kept, what is refused."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,33 @@ def test_a_trial_for_each_network_and_seed_with_all_that_is_known_of_it(tmp_path
     assert row["top1"] == row["curve"][-1]
     timed = [event for event in read_events(tmp_path / "results") if event["event"] == "timed"]
     assert {event["key"] for event in timed} == {t.asked["key"] for t in done}
+
+
+def test_rows_and_seeds_may_be_added_to_what_is_there(tmp_path: Path):
+    first = _run(tmp_path, sets=("seeds=1",))
+    grown = STUDY.replace("counted:", "  third: hr(32 e=4) -> t(64 e=4)\ncounted:", 1)
+    done = _run(tmp_path, grown)
+    assert done[: len(first)] == first
+    assert {(t.asked["name"], t.asked["seed"]) for t in done} == set(product(("small", "other", "third"), (0, 1)))
+    (tmp_path / "anew").mkdir()
+    curves = {(t.asked["name"], t.asked["seed"]): t.row()["curve"] for t in _run(tmp_path / "anew", grown)}
+    assert {(t.asked["name"], t.asked["seed"]): t.row()["curve"] for t in done} == curves
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STUDY.replace("  other: hr(32 e=4) -> cffn(64 e=4)\n", ""),
+        STUDY.replace("seeds: 2", "seeds: [1]"),
+        STUDY.replace("  small:", "  new: hr(32 e=4) -> t(64 e=4)\n  small:"),
+        STUDY.replace("cffn(64", "t(64"),
+    ],
+    ids=["a row less", "a seed less", "a row before the others", "another network"],
+)
+def test_what_does_not_only_add_is_another_study(tmp_path: Path, text: str):
+    _run(tmp_path)
+    with pytest.raises(StudyError, match="was begun with another study"):
+        _run(tmp_path, text)
 
 
 MIXED = """\
