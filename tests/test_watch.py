@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ def test_no_folder_and_a_port_that_is_taken_are_said_in_a_sentence(growing: tupl
 
 def test_ctrl_c_ends_it_without_a_word(growing: tuple[Path, list[bytes]]):
     command = [sys.executable, "-c", "from hiri_search.cli import main; main()", "watch", str(growing[0])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which who runs tests may have told it not to
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
     assert process.stdout is not None
     assert "http://127.0.0.1:" in process.stdout.readline()
     os.kill(process.pid, signal.SIGINT)

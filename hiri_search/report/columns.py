@@ -74,7 +74,7 @@ def main_table(results: Results) -> pd.DataFrame:
 
     `front` tells who is beaten by no other in both GFLOPs and top-1.
     """
-    table = network_table(results).assign(**{"curve": drawable(results)["curve"], "low": np.nan, "high": np.nan})
+    table = network_table(results).assign(curve=drawable(results)["curve"], low=np.nan, high=np.nan)
     table = table.set_index("name", drop=False).join(_by_network(results))
     for name, seeds in scores_by_name(results.first_look).items():
         if interval := mean_interval(seeds):
@@ -139,8 +139,8 @@ def columns_of(table: pd.DataFrame) -> list[Column]:
     known = [column for column in COLUMNS if column.key in table and _says_something(table[column.key], column)]
     return known + [
         Column(name, name.removeprefix(PROXY), "A zero-cost proxy: a score without a training.", 2)
-        for name in table
-        if str(name).startswith(PROXY) and table[name].notna().any()
+        for name in map(str, table)
+        if name.startswith(PROXY) and table[name].notna().any()
     ]
 
 

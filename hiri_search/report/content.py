@@ -21,8 +21,10 @@ from hiri_search.report.tables import Results, caption, inference_table
 
 DIGITS = 6  # of a number
 REPEATED = 0.5  # words that come again as often as this are kept once
-TRIAL_COLUMNS = ("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device")
-TRIAL_COLUMNS += ("source", "checkpoint")
+TRIAL_COLUMNS = (
+    *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
+    "checkpoint",
+)
 UNKNOWN = "not kept by this ledger"
 
 

@@ -26,7 +26,7 @@ def _best(table: pd.DataFrame) -> Card:
     known = table.dropna(subset=["top1"])
     if known.empty:
         return _card("Best top-1", NOTHING, "no trial has finished")
-    best = known.loc[known["top1"].idxmax()]
+    best = known.sort_values("top1", ascending=False, kind="stable").iloc[0]
     return _card("Best top-1", f"{best['top1']:.2f} %", str(best["name"]))
 
 

@@ -174,7 +174,7 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, dict[str, floa
 
 
 def _value(index: int, trial: FrozenTrial) -> float:
-    return trial.values[index]
+    return float(trial.values[index])
 
 
 def _shares(
