@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from many import search, write
 
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import LEDGER, locked
 from hiri_search.watch import Server, opened
-from tests.study.many import search, write
 
 CHROMIUM = shutil.which("chromium")
 

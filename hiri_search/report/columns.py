@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hiri_search.report.figures import drawable
 from hiri_search.report.search import PROXY
-from hiri_search.report.statistics import mean_interval
 from hiri_search.report.tables import GIGA, MEGA, Results, front, network_table, paper_table
 
 GIB = 2**30
@@ -27,25 +25,26 @@ class Column:
     about: str  # in a sentence
     digits: int | None = None  # behind the point; None: words
     shown: bool = True  # until somebody chooses otherwise
+    best: str = ""  # max or min: which number is set off
 
 
 COLUMNS = (
     Column("name", "Network", "As the study calls it; of a search its spec."),
-    Column("top1", "Top-1 %", "Mean over the seeds that have finished.", 2),
+    Column("top1", "Top-1 %", "Mean over the seeds that have finished.", 2, best="max"),
     Column("spread", "± sd", "Standard deviation of top-1 over seeds, in points.", 2),
-    Column("low", "from", "Lower end of Student's 95 % interval of the mean.", 2, shown=False),
-    Column("high", "to", "Upper end of Student's 95 % interval of the mean.", 2, shown=False),
+    Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", 2, shown=False),
+    Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", 2, shown=False),
     Column("seeds", "Seeds", "Trials that have finished.", 0),
     Column("failed", "Failed", "Trials that have failed.", 0),
     Column("gflops", "GFLOPs", "Multiply-adds of one image, in 10⁹, counted on the modules.", 3),
-    Column("paper_gflops", "paper's", "GFLOPs that the paper prints.", 1),
-    Column("gflops_off", "off %", "Our GFLOPs over the paper's, less one.", 1),
+    Column("paper_gflops", "paper's GFLOPs", "GFLOPs that the paper prints.", 1),
+    Column("gflops_off", "GFLOPs off %", "Our GFLOPs over the paper's, less one.", 1),
     Column("params_m", "Params M", "Parameters in millions, counted on the modules.", 2),
-    Column("paper_params_m", "paper's", "Parameters that the paper prints, in millions.", 1),
-    Column("params_off", "off %", "Our parameters over the paper's, less one.", 1),
+    Column("paper_params_m", "paper's params", "Parameters that the paper prints, in millions.", 1),
+    Column("params_off", "params off %", "Our parameters over the paper's, less one.", 1),
     Column("ms", "ms/image", "Measured inference of one image, in milliseconds.", 2),
     Column("rank", "Rank", "By mean top-1 of these trainings; 1 is best.", 0),
-    Column("paper_rank", "paper's", "Rank by the Top-1 that the paper prints, among the same rows.", 0),
+    Column("paper_rank", "paper's rank", "Rank by the Top-1 that the paper prints, among the same rows.", 0),
     Column("paper_top1", "paper's Top-1", "As printed: ImageNet-1K, 300 epochs. Compare orders, not values.", 1),
     Column("state", "State", "What became of its trials."),
     Column("epochs", "Epochs", "The most that one of its trials has told of.", 0, shown=False),
@@ -74,11 +73,8 @@ def main_table(results: Results) -> pd.DataFrame:
 
     `front` tells who is beaten by no other in both GFLOPs and top-1.
     """
-    table = network_table(results).assign(curve=drawable(results)["curve"], low=np.nan, high=np.nan)
+    table = network_table(results).assign(curve=drawable(results)["curve"])
     table = table.set_index("name", drop=False).join(_by_network(results))
-    for name, seeds in scores_by_name(results.first_look).items():
-        if interval := mean_interval(seeds):
-            table.loc[name, ["low", "high"]] = interval.low, interval.high
     if results.about["table"]:
         table = _beside_the_paper(table, results)
     table["ms"] = table["ms"].fillna(table.pop("ms_asked"))

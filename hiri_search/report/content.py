@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.report.columns import columns_of, main_table, parts_of, scores_by_name
+from hiri_search.report.comparisons import comparison_caption, comparison_table, readable
 from hiri_search.report.figures import AXES, COLOURS, beside
 from hiri_search.report.headline import headline
 from hiri_search.report.search import believed, confirmed_table, proxy_table, volume_table
@@ -25,6 +26,7 @@ TRIAL_COLUMNS = (
     *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
     "checkpoint",
 )
+MOST_COMPARED = 60  # rows, for each pair of which there is a test
 UNKNOWN = "not kept by this ledger"
 
 
@@ -47,6 +49,8 @@ def content(results: Results) -> dict[str, Any]:
         "parts": _parts(results, table),
         "paper": _paper(results),
         "inference": _shown(inference_table(results)),
+        "chance": 100 / results.about["pictures"]["classes"],
+        "comparisons": _comparisons(results),
         "planned": [list(part) for part in results.planned],
         **_of_a_search(results, table),
     }
@@ -127,6 +131,15 @@ def _looks(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
                 middle = {"top1": float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}
                 found.append(plain({"network": line[name], "second": second, "scores": scores, **middle, **ends}))
     return found
+
+
+def _comparisons(results: Results) -> dict[str, Any]:
+    """Of an ablation: which differences are shown, and how that was found."""
+    few = not results.about["file"].get("space") and len(results.about["rows"]) <= MOST_COMPARED
+    found = comparison_table(results) if few else pd.DataFrame()
+    if found.empty:
+        return {"caption": "", **_shown(found)}
+    return {"caption": comparison_caption(results), **_shown(readable(found))}
 
 
 def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,6 +28,9 @@ CLOUD = "networks"
 SIDES = ("on the front", "behind it")  # of a cloud, each in its own colour
 LONGER = "front, trained longer"
 UNJOINED = (CLOUD, *SIDES, LONGER)
+
+VECTOR = ".pdf"
+TRUETYPE = 42  # Type 3, matplotlib's default, is refused by journals
 
 SHORT = 3  # characters: labels up to here are written beside their points
 
@@ -51,11 +55,13 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Written beside, then renamed."""
-    unfinished = path.with_suffix(".tmp.png")
-    figure.savefig(unfinished)
-    unfinished.replace(path)
+def save(figure: Figure, *paths: Path) -> None:
+    """Written beside, then renamed; the ending says the format. Fonts of a PDF are embedded, its text stays text."""
+    with rc_context({"pdf.fonttype": TRUETYPE}):
+        for path in paths:
+            unfinished = path.with_suffix(f".tmp{path.suffix}")
+            figure.savefig(unfinished, metadata={"CreationDate": None} if path.suffix == VECTOR else None)
+            unfinished.replace(path)
 
 
 @dataclass(frozen=True)

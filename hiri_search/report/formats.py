@@ -7,9 +7,15 @@ from collections.abc import Callable
 import pandas as pd
 
 # What LaTeX would take for its own.
-ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    letter: "\\" + letter for letter in "&%$#_{}"
-}
+ESCAPES = (
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {
+        "|": r"\textbar{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    }
+    | {letter: "\\" + letter for letter in "&%$#_{}"}
+)
 
 
 def csv(table: pd.DataFrame) -> str:
@@ -36,9 +42,12 @@ def _latex_line(cells: object) -> str:
 
 
 def _latex_cell(value: object) -> str:
-    if pd.isna(value):  # type: ignore[call-overload]
-        return "--"
-    return "".join(ESCAPES.get(letter, letter) for letter in str(value).replace("->", "→")).replace("→", r"$\to$")
+    return "--" if pd.isna(value) else escaped(str(value))  # type: ignore[call-overload]
+
+
+def escaped(text: str) -> str:
+    """As LaTeX sets it, arrows as arrows."""
+    return "".join(ESCAPES.get(letter, letter) for letter in text.replace("->", "→")).replace("→", r"$\to$")
 
 
 FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {"csv": csv, "markdown": markdown, "latex": latex}

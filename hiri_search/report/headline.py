@@ -6,6 +6,7 @@ from collections import Counter
 
 import pandas as pd
 
+from hiri_search.report.comparisons import best_row
 from hiri_search.report.tables import Results
 
 Card = dict[str, str]  # label, value, detail
@@ -15,19 +16,27 @@ HOUR, MINUTE = 3600, 60
 
 def headline(results: Results, table: pd.DataFrame) -> list[Card]:
     """The cards on top of the page."""
-    return [_best(table), _front(results, table), _trials(results), _time(results)]
+    return [_best(results, table), _front(results, table), _trials(results), _time(results)]
 
 
 def _card(label: str, value: str, detail: str) -> Card:
     return {"label": label, "value": value, "detail": detail}
 
 
-def _best(table: pd.DataFrame) -> Card:
+def _best(results: Results, table: pd.DataFrame) -> Card:
+    """Whether it is more than luck is said beside it."""
     known = table.dropna(subset=["top1"])
     if known.empty:
         return _card("Best top-1", NOTHING, "no trial has finished")
     best = known.sort_values("top1", ascending=False, kind="stable").iloc[0]
-    return _card("Best top-1", f"{best['top1']:.2f} %", str(best["name"]))
+    return _card("Best top-1", f"{best['top1']:.2f} %", f"{best['name']}{_how_sure(results, known)}")
+
+
+def _how_sure(results: Results, known: pd.DataFrame) -> str:
+    """Nothing where it cannot be tested: one seed, or one network."""
+    if len(known) < 2 or known["seeds"].max() < 2 or results.about["file"].get("space"):
+        return ""
+    return "; shown to be better than every other" if best_row(results) else "; not shown to be better than all others"
 
 
 def _front(results: Results, table: pd.DataFrame) -> Card:

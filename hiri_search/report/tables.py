@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiri_search.report.orders import Order, kendall
 from hiri_search.report.paper import published
+from hiri_search.report.statistics import LEVEL, mean_interval
 
 PAPER_COLUMNS = ("params_m", "gflops", "top1")
 MEGA, GIGA = 1e6, 1e9
@@ -55,15 +57,16 @@ NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spe
 def network_table(results: Results) -> pd.DataFrame:
     """One line for each network, in the study's order: cost, and the mean and spread of top-1 over seeds.
 
-    Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `ms` is the
-    measured inference of one image.
+    Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `low` and `high`
+    are Student's interval of the mean over seeds, where there is a spread. `ms` is the measured inference of one image.
     """
     known = pd.DataFrame([*results.counted, *results.first_look], columns=NETWORK_COLUMNS)
     networks = known.drop_duplicates("name").set_index("name")
     trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
-    states = trials.groupby("name")["state"]
+    failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     scores = trials[trials["state"] == "finished"].astype({"top1": float}).groupby("name")["top1"]
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
+    intervals = {name: found for name, values in scores if (found := mean_interval(values))}
     rows = results.about["rows"]
     table = pd.DataFrame(
         {
@@ -73,8 +76,10 @@ def network_table(results: Results) -> pd.DataFrame:
             "gflops": networks["macs"] / GIGA,
             "top1": scores.mean(),
             "spread": scores.std(),
+            "low": pd.Series({name: found.low for name, found in intervals.items()}, dtype="float64"),
+            "high": pd.Series({name: found.high for name, found in intervals.items()}, dtype="float64"),
             "seeds": scores.count(),
-            "failed": states.agg(lambda column: (column == "failed").sum()),
+            "failed": failed,
             "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
             "note": [rows.get(name, {}).get("note", "") for name in networks.index],
@@ -105,6 +110,8 @@ def paper_table(results: Results) -> pd.DataFrame:
             "paper_gflops": beside["gflops"],
             "top1": ours["top1"].round(2),
             "spread": ours["spread"].round(2),
+            "low": ours["low"].round(2),
+            "high": ours["high"].round(2),
             "seeds": ours["seeds"],
             "rank": _rank(ours["top1"]),
             "paper_top1": beside["top1"],
@@ -151,12 +158,14 @@ def caption(results: Results) -> str:
         f"Params and GFLOPs (multiply-adds) are those of the networks at {_numbers(networks['side'])} pixels with"
         f" {file['counted']['classes']} classes, counted on the modules. Top-1 is that of {_trained(networks, file)} at"
         f" {_numbers(networks['trained_side'])} pixels,"
-        f" trained {recipe['epochs']} epochs on {pictures['train']} pictures of {file['data']['source']}"
-        f" ({pictures['classes']} classes, chance {chance:.1f} %), on all {pictures['val']} validation pictures:"
-        f" mean and standard deviation over {len(file['seeds'])} seed(s). One standard error from the number of"
+        f" trained {recipe['epochs']} epochs{_recipe(recipe)} on {pictures['train']} pictures of"
+        f" {file['data']['source']} ({pictures['classes']} classes, chance {chance:.1f} %), on all {pictures['val']}"
+        f" validation pictures: {_seeds(file['seeds'])}. One standard error from the number of"
         f" validation pictures alone is up to {error:.1f} points."
         f" Device: {about['device']}; profile {about['profile']}."
     )
+    if own := _own_recipes(file):
+        text += f" Rows with a recipe of their own: {own}."
     if skipped := pictures["skipped"]:
         text += f" {len(skipped)} unreadable pictures were left out."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
@@ -166,7 +175,59 @@ def caption(results: Results) -> str:
             " The paper's Top-1 is that of ImageNet-1K after 300 epochs: compare orders, not values."
             " Params and GFLOPs differ from the paper's where they differ; nothing is fitted."
         )
+        text += _order(results)
     return text
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return "one seed, which has no interval (write seeds: 3)"
+    return f"mean, standard deviation and Student's {LEVEL:.0%} interval over {len(seeds)} seeds"
+
+
+SETTINGS = {  # of a recipe, in words; those that are not in it, or off, are left out
+    "lr": ("learning rate {:g}", 0),
+    "batch": ("batch {}", 0),
+    "warmup_epochs": ("warm-up {:g} epochs", 0),
+    "weight_decay": ("weight decay {:g}", 0),
+    "drop_path": ("stochastic depth {:g}", 0),
+    "label_smoothing": ("label smoothing {:g}", 0),
+    "crop": ("crops from {:.0%}", 1),
+    "auto_augment": ("{}", ""),
+    "mixup": ("Mixup {:g}", 0),
+    "cutmix": ("CutMix {:g}", 0),
+    "erasing": ("erasing {:g}", 0),
+    "ema": ("EMA {:g}", 0),
+    "distill_alpha": ("distillation with alpha {:g}", 1),
+}
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """What a reader wants to know of a training; all of it is in the study file."""
+    said = [
+        text.format(recipe[name]) for name, (text, off) in SETTINGS.items() if name in recipe and recipe[name] != off
+    ]
+    return f" (AdamW, {', '.join(said)})" if said else ""
+
+
+def _own_recipes(file: Mapping[str, Any]) -> str:
+    """What differs from the study's recipe, row by row."""
+    found = []
+    for name, row in (file.get("nets") or {}).items():
+        own = {key: value for key, value in (row["recipe"] or {}).items() if value != file["recipe"].get(key)}
+        found += [f"{name} ({', '.join(f'{key} {value}' for key, value in own.items())})"] if own else []
+    return ", ".join(found)
+
+
+def paper_order(table: pd.DataFrame) -> Order | None:
+    """Kendall's tau of our top-1 with the paper's, over the rows of `paper_table` that have both."""
+    both = table.dropna(subset=["top1", "paper_top1"])
+    return kendall(both["top1"], both["paper_top1"])
+
+
+def _order(results: Results) -> str:
+    order = paper_order(paper_table(results))
+    return f" Kendall's tau with the paper's order over {order.things} rows: {order}." if order else ""
 
 
 def _trained(networks: pd.DataFrame, file: Mapping[str, Any]) -> str:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from hiri_search.report.comparisons import comparison_caption, comparison_table, readable
 from hiri_search.report.content import content
-from hiri_search.report.figures import beside, comparison, hypervolume_over_trials, pareto, save
+from hiri_search.report.dictionary import dictionary, typed
+from hiri_search.report.figures import VECTOR, beside, comparison, hypervolume_over_trials, pareto, save
 from hiri_search.report.formats import csv, markdown
+from hiri_search.report.latex import comparison_tex, network_tex, paper_tex
 from hiri_search.report.page import page
 from hiri_search.report.search import believed, confirmed_table, proxy_table
 from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
@@ -17,7 +20,7 @@ from hiri_search.report.tables import Results, caption, inference_table, network
 def write(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [_csv(trial_table(results), folder / "trials.csv"), *_table(results, folder)]
+    paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
     if results.timed:
         paths.append(_csv(inference_table(results), folder / "inference.csv"))
     pictures = {"pareto": pareto, beside(results.about["table"]).stem: comparison}
@@ -25,9 +28,42 @@ def write(results: Results, folder: Path) -> list[Path]:
         paths += _search(results, folder)
         pictures |= {"hypervolume": hypervolume_over_trials}
     for stem, draw in pictures.items():
-        paths.append(folder / f"{stem}.png")
-        save(draw(results), paths[-1])
+        files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
+        save(draw(results), *files)
+        paths += files
     return [*paths, _text(page(content(results)), folder / "index.html")]
+
+
+def _trials(results: Results, folder: Path) -> list[Path]:
+    """Every trial, for people and for programs, and what its columns are."""
+    table = typed(trial_table(results))
+    known = dictionary(table)
+    written = [
+        _csv(table, folder / "trials.csv"),
+        _csv(known, folder / "dictionary.csv"),
+        _text(f"# Columns of trials.csv and trials.parquet\n\n{markdown(known)}", folder / "dictionary.md"),
+    ]
+    path = folder / "trials.parquet"
+    unfinished = path.with_suffix(".parquet.tmp")
+    table.to_parquet(unfinished, index=False)
+    return [*written, unfinished.replace(path)]
+
+
+def _comparisons(results: Results, folder: Path) -> list[Path]:
+    """Of an ablation with two rows or more: which differences are shown."""
+    if results.about["file"].get("space"):
+        return []  # of thousands of networks there would be millions of pairs
+    table = comparison_table(results)
+    if table.empty:
+        return []
+    text = (
+        f"# {results.about['title'] or 'Comparisons'}\n\n{comparison_caption(results)}\n\n{markdown(readable(table))}"
+    )
+    return [
+        _csv(table, folder / "comparisons.csv"),
+        _text(text, folder / "comparisons.md"),
+        _text(comparison_tex(results), folder / "comparisons.tex"),
+    ]
 
 
 def _search(results: Results, folder: Path) -> list[Path]:
@@ -49,7 +85,8 @@ def _table(results: Results, folder: Path) -> list[Path]:
     name = f"table{number}" if number else "networks"
     title = results.about["title"] or name
     text = f"# {title}\n\n{caption(results)}\n\n{markdown(table)}"
-    return [_csv(table, folder / f"{name}.csv"), _text(text, folder / f"{name}.md")]
+    tex = paper_tex(results) if number else network_tex(results)
+    return [_csv(table, folder / f"{name}.csv"), _text(text, folder / f"{name}.md"), _text(tex, folder / f"{name}.tex")]
 
 
 def _csv(table: pd.DataFrame, path: Path) -> Path:

@@ -16,12 +16,14 @@ from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
 from hiri_search.study.heaviest import heaviest
 from hiri_search.study.ledger import Ledger, Trial, trials
+from hiri_search.study.mirror import Mirror
 from hiri_search.study.search import asking
 from hiri_search.study.task import SURROUNDINGS, Event, Later, Task
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
 from hiri_search.training.data import Prepared
 from hiri_search.training.job import Job
+from hiri_search.training.urls import shown
 
 LOSSES = 2  # of its process, without an epoch in between, that a trial survives
 LONGEST_REASON, LONGEST_TRACEBACK = 2_000, 8_000  # characters
@@ -43,9 +45,10 @@ class StudyFeed:
         *,
         space: Walkable | None,
         retry_failed: bool,
+        mirror: Mirror | None = None,
     ) -> None:
         self.study, self.ledger, self.prepared = study, ledger, prepared
-        self.folder, self.watcher, self.space = folder, watcher, space
+        self.folder, self.watcher, self.space, self.mirror = folder, watcher, space, mirror
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         halving = study.search.halving
         self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
@@ -59,7 +62,12 @@ class StudyFeed:
             for trial in self._first_look():
                 self.ladder.see(trial)
         self.checkpoints = Checkpoints(
-            study.checkpoints, folder, self.trials.values(), search=bool(space), stands=self.search.stands
+            study.checkpoints,
+            folder,
+            self.trials.values(),
+            search=bool(space),
+            stands=self.search.stands,
+            copies=mirror,
         )
         self.checkpoints.sweep()
         self._begun = [trial for trial in self.trials.values() if trial.state == "unfinished"]
@@ -89,6 +97,7 @@ class StudyFeed:
 
     def next(self) -> Task | Later | None:
         """Nothing is trained twice."""
+        self.trouble = self.trouble or (self.mirror.taken if self.mirror else "")
         while not self.trouble and (trial := self._next_trial()):
             self.watcher.moved(trial)
             if task := self._task(trial):
@@ -123,7 +132,8 @@ class StudyFeed:
         until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
         proxies = () if trial.scores or trial.is_second_look or not self.study.space else self.study.search.proxies
         checkpoint = place(self.folder, trial)
-        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone)
+        storage = self.mirror.storage if self.mirror else None
+        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone, storage)
 
     def _first_look(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.is_second_look]
@@ -242,7 +252,7 @@ class StudyFeed:
         """On disk first, then in memory."""
         for name, longest in (("reason", LONGEST_REASON), ("traceback", LONGEST_TRACEBACK)):
             if name in facts:
-                facts[name] = shortened(facts[name], longest)
+                facts[name] = shortened(shown(facts[name]), longest)
         trial.apply(self.ledger.append(event, trial=trial.number, **facts))
         if self.ladder and not trial.is_second_look:
             self.ladder.see(trial)

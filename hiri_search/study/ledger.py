@@ -120,7 +120,10 @@ def read_events(folder: Path, *, timed: bool = False) -> list[Event]:
     path = folder / LEDGER
     if not path.is_file():
         raise StudyError(f"{folder} holds no {LEDGER}; give the folder of a study, such as results/block_mix")
-    events, _ = _parse(path, path.read_bytes())
+    try:
+        events, _ = _parse(path, path.read_bytes())
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     return events if timed else [_untimed(event) for event in events]
 
 
@@ -180,7 +183,7 @@ class Ledger:
     """The open ledger of the one process that writes it; made by `open_ledger`."""
 
     def __init__(self, path: Path, say: Say) -> None:
-        self.events: list[Event] = []
+        self.events: list[Event] = []  # that it held when it was opened: what follows is the trials' to remember
         self._path, self._say = path, say
         self._length = 0  # what of the file is whole lines
         if path.exists():
@@ -197,7 +200,6 @@ class Ledger:
             patiently(partial(self._write, written), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
-        self.events.append(line)
         return line
 
     def _write(self, line: bytes) -> None:
@@ -271,7 +273,7 @@ def holder(folder: Path) -> Holder:
     try:
         with (folder / LOCK).open() as lock:
             return Holder(not _taken(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return Holder(False, "")
 
 

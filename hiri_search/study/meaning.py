@@ -13,6 +13,7 @@ from hiri_search.study.config import Row, Study
 WORDS = (
     "title",
     "table",
+    "compare",
     "let",
     "latency",
     "cache",
@@ -21,6 +22,7 @@ WORDS = (
     "space",
     "confirm",  # it adds trials
     "resources",
+    "storage",
 )
 SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 

@@ -19,6 +19,7 @@ from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
 from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
 from hiri_search.study.meaning import hindrances, meaning
+from hiri_search.study.mirror import mirrored, storage_of, take_up
 from hiri_search.study.plan import ENDED
 from hiri_search.study.task import Event, Feed
 from hiri_search.study.unseen import Walkable
@@ -54,6 +55,9 @@ def run(
     clock = _Clock("counting")
     _check_objectives(study)
     space = _space(study, watcher)
+    storage = storage_of(study.storage, folder)
+    if storage:
+        take_up(folder, storage, watcher.say)
     with open_ledger(folder, watcher.say) as ledger:
         _check_same(study, ledger, folder)
         clock.next("pictures")
@@ -65,12 +69,15 @@ def run(
         clock.next("inference")
         _time_networks(study, ledger, watcher)
         clock.next("trials")
-        feed = StudyFeed(study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
-        execute(feed)
-        if feed.trouble:
-            raise StudyError(f"{feed.trouble}; {GO_ON}")
-        ledger.append(ENDED, seconds=clock.seconds())
+        with mirrored(folder, storage, watcher.say) as mirror:
+            feed = StudyFeed(
+                study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
+            )
+            execute(feed)
+            if feed.trouble:
+                raise StudyError(f"{feed.trouble}; {GO_ON}")
+            ledger.append(ENDED, seconds=clock.seconds())
 
 
 class _Clock:

@@ -131,6 +131,9 @@ function learningFigure(page) {
     };
   });
   const longest = Math.max(...trials.map((trial) => trial.curve.length));
+  const { chance } = page.study;
+  const low = Math.min(...trials.flatMap((trial) => trial.curve));
+  if (low < 4 * chance) data.push({ type: "scatter", mode: "lines", name: `chance, ${number(chance, 1)} %`, x: [1, Math.max(2, longest)], y: [chance, chance], line: { color: ink("faint"), width: 1, dash: "dot" }, hoverinfo: "skip" });
   return { data, height: narrow() ? 380 : 400, layout: { xaxis: axis("Epoch", { dtick: longest <= 12 ? 1 : undefined }), yaxis: axis("Top-1 (%)") } };
 }
 
@@ -209,8 +212,7 @@ function seedsFigure(page) {
   const colour = shown.map((look) => (look.second ? orange : blue));
   const scores = shown.flatMap((look, at) => look.scores.map((score) => ({ at, score, look })));
   const data = [
-    { type: "scatter", mode: "markers", name: "95 % interval of the mean", x: shown.map((look) => look.top1), y, marker: { size: 1, color: ink("muted") }, customdata: custom, hoverinfo: "skip",
-      error_x: { type: "data", symmetric: false, array: shown.map((look) => (look.high ?? look.top1) - look.top1), arrayminus: shown.map((look) => look.top1 - (look.low ?? look.top1)), color: ink("faint"), thickness: 2, width: 0 } },
+    { type: "scatter", mode: "lines", name: "95 % interval of the mean", x: shown.flatMap((look) => [look.low, look.high, null]), y: y.flatMap((at) => [at, at, null]), line: { color: ink("faint"), width: 2.5 }, hoverinfo: "skip" },
     { type: "scatter", mode: "markers", name: "a seed", x: scores.map((one) => one.score), y: scores.map((one) => one.at), customdata: scores.map((one) => one.look.network), marker: { symbol: "circle-open", size: 8, color: scores.map((one) => colour[one.at]), line: { width: 1.5 } }, text: scores.map((one) => `${said[one.at]}<br>this seed: ${number(one.score, 2)} %`), hovertemplate: "%{text}<extra></extra>" },
     { type: "scatter", mode: "markers", name: "mean", x: shown.map((look) => look.top1), y, customdata: custom, text: said, hovertemplate: "%{text}<extra></extra>", marker: { symbol: "line-ns", size: 15, color: colour, line: { width: 2.5, color: colour } } },
   ];

@@ -26,7 +26,7 @@ class Page {
     this.visible = null;
     this.kept = (network) => this.visible === null || this.visible.has(network.index);
     this.top = el("div");
-    this.sections = [this.costs(), this.table(), this.seeds(), this.learning(), this.byPart(), ...this.searched(), this.plan(), this.failures(), this.inference(), this.trials()];
+    this.sections = [this.costs(), this.table(), this.seeds(), this.compared(), this.learning(), this.byPart(), ...this.searched(), this.plan(), this.failures(), this.inference(), this.trials()];
     document.getElementById("main").replaceChildren(this.top, ...this.sections.map((section) => section.node));
     document.getElementById("nav").replaceChildren(...this.sections.map((section) => section.link));
   }
@@ -74,13 +74,18 @@ class Page {
     };
     const table = new Table({ label: "Networks", noun: "network", hint: "Filter: hr gflops<5 top1>40", open: (row) => this.open(row), cell, changed });
     const said = "A dot marks the front of top-1 against GFLOPs. Click a head to sort, a name to open it; the filter holds for the figures too.";
-    return new Section("networks", "Networks", said, () => true, [table.node], (page) => table.update(page.study.networks, labelled(page.study.columns)));
+    return new Section("networks", "Networks", said, () => true, [table.node], (page) => table.update(page.study.networks, page.study.columns));
   }
 
   seeds() {
     const figure = new Figure({ label: "Top-1 of each seed with intervals", make: () => seedsFigure(this), click: (point) => this.open(this.study.networks[point.customdata]) });
     const said = (page) => `How much is luck: each ring is a seed, the stroke their mean, the grey line Student's 95 % interval of it, which runs out of the picture where seeds are few.${page.study.looks.some((look) => look.second) ? " Orange: the longer trainings of the second look." : ""}`;
     return new Section("seeds", "Seeds and intervals", said, (page) => page.study.looks.length, [figure]);
+  }
+
+  compared() {
+    const body = el("div");
+    return new Section("shown", "What is shown", (page) => page.study.comparisons.caption, (page) => page.study.comparisons.rows.length, [body], (page) => body.replaceChildren(shownTable("Comparisons", page.study.comparisons)));
   }
 
   learning() {
@@ -150,16 +155,6 @@ const OF_TRIALS = [
   ["ema_top1", "EMA %", "Of the averaged weights.", 2], ["loss", "Loss", "Of the last epoch.", 3], ["seconds", "Seconds", "Spent in training.", 1], ["device", "Device", "", null], ["source", "From", "Where its curve is from, if it was not trained.", null], ["reason", "Reason", "Of failing or stopping.", null],
 ].map(([key, label, about, digits]) => ({ key, label, about, digits, shown: true }));
 
-// `paper's` and `off %` are called after the column that they follow where columns are chosen.
-function labelled(columns) {
-  let before = "";
-  return columns.map((one) => {
-    const follows = ["paper's", "off %"].includes(one.label);
-    if (!follows) before = one.label;
-    return { ...one, choice: follows ? `${before}: ${one.label}` : one.label };
-  });
-}
-
 function head(shown, open = false) {
   const cards = shown.cards.map((card) => el("div", { class: "card" }, el("p", { class: "label" }, card.label), el("p", { class: "value" }, card.value), el("p", { class: "detail", title: card.detail }, card.detail)));
   const asked = el("dl", { class: "facts" }, ...shown.facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))));
@@ -210,11 +205,12 @@ function grouped(values, key) {
   return groups;
 }
 
-const OF_INFERENCE = { name: "Network", side: "Side", batch: "Batch", ms_per_image: "ms/image", images_per_second: "images/s", spread: "Spread", repeats: "Rounds", settled: "Settled", "conditions.machine.device": "On" };
+const OF_INFERENCE = { name: "Network", side: "Side", batch: "Batch", ms_per_image: "ms/image", images_per_second: "images/s", spread: "Spread %", repeats: "Rounds", settled: "Settled", "conditions.machine.device": "On" };
 
 function timed({ columns, rows }) {
   const known = Object.keys(OF_INFERENCE).filter((name) => columns.includes(name));
   const words = (value) => (typeof value === "boolean" ? (value ? "yes" : "no") : typeof value === "string" ? cut(value, 90) : value);
-  const digits = known.map((name) => (["side", "batch", "repeats"].includes(name) ? 0 : name === "spread" ? 3 : 2));
-  return small("Inference", known.map((name) => OF_INFERENCE[name]), rows.map((row) => known.map((name) => words(row[columns.indexOf(name)]))), digits);
+  const digits = known.map((name) => (["side", "batch", "repeats"].includes(name) ? 0 : name === "spread" ? 1 : 2));
+  const value = (row, name) => (name === "spread" ? 100 * row[columns.indexOf(name)] : words(row[columns.indexOf(name)]));
+  return small("Inference", known.map((name) => OF_INFERENCE[name]), rows.map((row) => known.map((name) => value(row, name))), digits);
 }

@@ -54,6 +54,8 @@ class Table {
     const [top, left] = [this.box.scrollTop, this.box.scrollLeft];
     const known = columns.map((one) => one.key).join();
     this.rows = rows;
+    this.best = Object.fromEntries(columns.filter((one) => one.best).map((one) => [one.key, Math.max(...rows.map((row) => row[one.key] ?? -Infinity))]));
+    this.box.classList.toggle("wordy", rows.some((row) => String(row[columns[0].key]).length > 34));
     if (known !== this.known) {
       this.known = known;
       this.columns = columns;
@@ -76,7 +78,7 @@ class Table {
     this.chooser.replaceChildren(...this.columns.slice(1).map((one) => {
       const box = el("input", { type: "checkbox", change: (event) => change(one.key, event.target.checked) });
       box.checked = this.chosen.has(one.key);
-      return el("label", { title: one.about }, box, one.choice ?? one.label);
+      return el("label", { title: one.about }, box, one.label);
     }));
   }
 
@@ -127,19 +129,26 @@ class Table {
 
   line(row) {
     const cells = this.drawing.map((one, at) => {
-      const made = this.cell(row, one) ?? (one.digits === null ? cut(String(row[one.key] ?? ""), 160) : number(row[one.key], one.digits));
-      if (at === 0) return el("th", { scope: "row", title: String(row[one.key]) }, el("button", { type: "button", click: () => this.open(row) }, made));
-      return el("td", { class: one.digits === null ? "words" : "number", title: one.digits === null ? row[one.key] : null }, made);
+      const made = this.cell(row, one) ?? said(row[one.key], one);
+      if (at === 0) return el("th", { scope: "row", title: String(row[one.key]) }, el("button", { type: "button", class: "clamp", click: () => this.open(row) }, made));
+      if (one.digits === null) return el("td", { class: "words", title: row[one.key] }, el("span", { class: "clamp" }, made));
+      return el("td", { class: row[one.key] !== null && row[one.key] === this.best[one.key] ? "number best" : "number" }, made);
     });
     return el("tr", {}, ...cells);
   }
+}
+
+function said(value, one) {
+  if (one.digits === null) return cut(String(value ?? ""), 200);
+  return one.key.endsWith("_off") ? signed(value, one.digits) : number(value, one.digits);
 }
 
 // A small table as it is; `keys` are what the heads are called.
 function small(label, heads, rows, kinds = []) {
   const cell = (value, at) => (value instanceof Node ? value : typeof value === "number" ? number(value, kinds[at] ?? 2) : value ?? NOTHING);
   const isNumber = heads.map((_, at) => rows.some((row) => typeof row[at] === "number"));
-  const line = (row) => el("tr", {}, ...row.map((value, at) => el(at ? "td" : "th", { scope: at ? null : "row", class: isNumber[at] ? "number" : "words" }, cell(value, at))));
+  const kind = (at) => (isNumber[at] ? "number" : "words");
+  const line = (row) => el("tr", {}, ...row.map((value, at) => el(at ? "td" : "th", { scope: at ? null : "row", class: kind(at) }, cell(value, at))));
   const top = el("tr", {}, ...heads.map((head, at) => el("th", { scope: "col", class: isNumber[at] ? "number" : null }, head)));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, el("table", { "aria-label": label }, el("thead", {}, top), el("tbody", {}, ...rows.map(line))));
 }

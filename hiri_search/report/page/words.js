@@ -18,6 +18,8 @@ function number(value, digits) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+const signed = (value, digits) => (value === null ? NOTHING : `${value < 0 ? "−" : "+"}${number(Math.abs(value), digits)}`);
+
 function seconds(value) {
   const whole = Math.round(value);
   if (whole < 60) return `${whole} s`;
