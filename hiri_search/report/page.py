@@ -20,7 +20,10 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 FOLDER = files("hiri_search.report") / "page"
-SCRIPTS = ("words", "data", "table", "draw", "plots", "searched", "trial", "sections", "start")  # in this order
+SCRIPTS = (  # in this order
+    *("words", "data", "table", "draw", "plots", "learning", "parts", "lists", "section", "searched", "trial"),
+    *("sections", "start"),
+)
 LARGE = 1_500_000  # letters of data, from which on it is packed too
 
 Content = dict[str, Any]

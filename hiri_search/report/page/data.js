@@ -16,7 +16,9 @@ const column = (kept) => (Array.isArray(kept) ? kept : kept.at.map((place) => ke
 function rowsOf(columns) {
   const names = Object.keys(columns);
   const values = names.map((name) => column(columns[name]));
-  return values.length ? values[0].map((_, at) => Object.fromEntries(names.map((name, n) => [name, values[n][at]]))) : [];
+  return values.length
+    ? values[0].map((_, at) => Object.fromEntries(names.map((name, n) => [name, values[n][at]])))
+    : [];
 }
 
 // What the page shows: the content with networks and trials as rows that know each other.
@@ -28,7 +30,9 @@ function study(content) {
     network.trials = [];
     network.parts = content.parts.networks[at].map((part) => content.parts.of[part]);
     network.words = ["name", "spec", "trained_spec", "note", "state", "curve", "key"]
-      .map((name) => network[name] ?? "").join("\n").toLowerCase();
+      .map((name) => network[name] ?? "")
+      .join("\n")
+      .toLowerCase();
   });
   for (const trial of trials) {
     trial.of = networks[trial.network];

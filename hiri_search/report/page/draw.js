@@ -5,7 +5,14 @@ const LIGHTER = { "#000000": "#f0eee9", "#0072B2": "#3d9bdc" }; // on a dark gro
 const CONFIG = {
   displaylogo: false,
   responsive: true,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian", "toggleSpikelines"],
+  modeBarButtonsToRemove: [
+    "select2d",
+    "lasso2d",
+    "autoScale2d",
+    "hoverClosestCartesian",
+    "hoverCompareCartesian",
+    "toggleSpikelines",
+  ],
 };
 const MANY_POINTS = 1500; // from which on they are drawn by WebGL, where there is one
 
@@ -30,31 +37,53 @@ function plotly() {
 
 function axis(title, more = {}) {
   return {
-    title: { text: title, standoff: 8 }, gridcolor: ink("grid"), linecolor: ink("line"), zeroline: false, automargin: true,
-    tickfont: { color: ink("muted") }, ...more,
+    title: { text: title, standoff: 8 },
+    gridcolor: ink("grid"),
+    linecolor: ink("line"),
+    zeroline: false,
+    automargin: true,
+    tickfont: { color: ink("muted") },
+    ...more,
   };
 }
 
 function layout(more = {}) {
   const base = {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 10, b: 44 },
-    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", size: 12.5, color: ink("text") },
-    hoverlabel: { bgcolor: ink("raised"), bordercolor: ink("faint"), align: "left", font: { color: ink("text"), size: 12.5 }, namelength: -1 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 48, r: 12, t: 10, b: 44 },
+    font: {
+      family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
+      size: 12.5,
+      color: ink("text"),
+    },
+    hoverlabel: {
+      bgcolor: ink("raised"),
+      bordercolor: ink("faint"),
+      align: "left",
+      font: { color: ink("text"), size: 12.5 },
+      namelength: -1,
+    },
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 12 } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink("faint"), activecolor: ink("accent") },
-    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", hovermode: "closest", uirevision: "kept",
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    hovermode: "closest",
+    uirevision: "kept",
   };
   return { ...base, ...more };
 }
 
 const figures = [];
-const near = new IntersectionObserver((seen) => {
-  for (const { target, isIntersecting } of seen) {
-    const figure = figures.find((one) => one.plot === target);
-    figure.near = isIntersecting;
-    if (isIntersecting && figure.stale) figure.draw();
-  }
-}, { rootMargin: "700px 0px" });
+const near = new IntersectionObserver(
+  (seen) => {
+    for (const { target, isIntersecting } of seen) {
+      const figure = figures.find((one) => one.plot === target);
+      figure.near = isIntersecting;
+      if (isIntersecting && figure.stale) figure.draw();
+    }
+  },
+  { rootMargin: "700px 0px" },
+);
 
 class Figure {
   // `make` gives {data, layout, height}, or words in place of a figure where there is nothing to draw.
@@ -104,7 +133,11 @@ const drawAll = () => Promise.all(figures.map((figure) => (figure.drawn && !figu
 
 // A label and a choice; `options` are [value, words].
 function choice(words, options, chosen, change) {
-  const select = el("select", { change: () => change(select.value) }, ...options.map(([value, text]) => el("option", { value }, text)));
+  const select = el(
+    "select",
+    { change: () => change(select.value) },
+    ...options.map(([value, text]) => el("option", { value }, text)),
+  );
   select.value = chosen;
   const node = el("label", {}, words, select);
   return { node, select };

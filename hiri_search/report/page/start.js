@@ -4,9 +4,12 @@ const THEME = "hiri_search.theme";
 const EVERY = 2000; // milliseconds between questions, or more where the answer takes long
 
 function remembered(value) {
-  try { // where a browser keeps nothing for files, the choice lasts as long as the page
+  try {
+    // where a browser keeps nothing for files, the choice lasts as long as the page
     return value === undefined ? localStorage.getItem(THEME) : localStorage.setItem(THEME, value);
-  } catch { return null; }
+  } catch {
+    return null;
+  }
 }
 
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -43,7 +46,8 @@ function strip(words, kind = "") {
 
 function standing(status) {
   const left = status.seconds_left;
-  const rest = status.running && left ? `, ${seconds(left[0])}${left[1] > left[0] ? ` to ${seconds(left[1])}` : ""} left` : "";
+  const rest =
+    status.running && left ? `, ${seconds(left[0])}${left[1] > left[0] ? ` to ${seconds(left[1])}` : ""} left` : "";
   strip(`${status.running ? "running" : "not running"}: ${status.words}${rest}`, status.running ? "running" : "");
 }
 
@@ -78,13 +82,16 @@ function renewed(page, content) {
 // The link of the section that is looked at.
 function follow() {
   const links = new Map([...document.querySelectorAll("#nav a")].map((link) => [link.hash.slice(1), link]));
-  const seen = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
-      links.forEach((link) => link.classList.remove("here"));
-      links.get(target.id)?.classList.add("here");
-    }
-  }, { rootMargin: "-20% 0px -75% 0px" });
+  const seen = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (!isIntersecting) continue;
+        links.forEach((link) => link.classList.remove("here"));
+        links.get(target.id)?.classList.add("here");
+      }
+    },
+    { rootMargin: "-20% 0px -75% 0px" },
+  );
   document.querySelectorAll("section").forEach((section) => seen.observe(section));
 }
 

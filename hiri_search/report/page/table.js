@@ -14,11 +14,15 @@ const TESTS = {
 // Every word must be in a row's words, every condition on a number hold: `hr gflops<5`.
 function filterOf(text, columns) {
   const numbers = new Set(columns.filter((one) => one.digits !== null).map((one) => one.key));
-  const tests = text.toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
-    const [, key, sign, value] = CONDITION.exec(word) ?? [];
-    if (!numbers.has(key)) return (row) => row.words.includes(word);
-    return (row) => row[key] !== null && TESTS[sign](row[key], Number(value));
-  });
+  const tests = text
+    .toLowerCase()
+    .split(/\s+/)
+    .filter(Boolean)
+    .map((word) => {
+      const [, key, sign, value] = CONDITION.exec(word) ?? [];
+      if (!numbers.has(key)) return (row) => row.words.includes(word);
+      return (row) => row[key] !== null && TESTS[sign](row[key], Number(value));
+    });
   return (row) => tests.every((test) => test(row));
 }
 
@@ -36,13 +40,22 @@ function ordered(rows, key, down) {
 class Table {
   constructor({ label, noun, hint, open, cell, changed = () => {} }) {
     Object.assign(this, { noun, open, cell, changed, rows: [], columns: [], chosen: null, sort: null, shown: [] });
-    this.input = el("input", { type: "search", placeholder: hint, "aria-label": `Filter: ${label}`, input: () => this.filter() });
+    this.input = el("input", {
+      type: "search",
+      placeholder: hint,
+      "aria-label": `Filter: ${label}`,
+      input: () => this.filter(),
+    });
     this.count = el("span", { class: "count", role: "status" });
     this.chooser = el("div");
     this.head = el("thead");
     this.body = el("tbody");
     const table = el("table", { "aria-label": label }, this.head, this.body);
-    this.box = el("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": label, scroll: () => this.more() }, table);
+    this.box = el(
+      "div",
+      { class: "scroll tall", tabindex: "0", role: "region", "aria-label": label, scroll: () => this.more() },
+      table,
+    );
     const choose = el("details", { class: "choose" }, el("summary", {}, "Columns"), this.chooser);
     choose.addEventListener("keydown", (event) => event.key === "Escape" && (choose.open = false));
     document.addEventListener("click", (event) => choose.contains(event.target) || (choose.open = false));
@@ -54,8 +67,15 @@ class Table {
     const [top, left] = [this.box.scrollTop, this.box.scrollLeft];
     const known = columns.map((one) => one.key).join();
     this.rows = rows;
-    this.best = Object.fromEntries(columns.filter((one) => one.best).map((one) => [one.key, Math.max(...rows.map((row) => row[one.key] ?? -Infinity))]));
-    this.box.classList.toggle("wordy", rows.some((row) => String(row[columns[0].key]).length > 34));
+    this.best = Object.fromEntries(
+      columns
+        .filter((one) => one.best)
+        .map((one) => [one.key, Math.max(...rows.map((row) => row[one.key] ?? -Infinity))]),
+    );
+    this.box.classList.toggle(
+      "wordy",
+      rows.some((row) => String(row[columns[0].key]).length > 34),
+    );
     if (known !== this.known) {
       this.known = known;
       this.columns = columns;
@@ -75,11 +95,13 @@ class Table {
       this.unwanted[on ? "delete" : "add"](key);
       this.draw();
     };
-    this.chooser.replaceChildren(...this.columns.slice(1).map((one) => {
-      const box = el("input", { type: "checkbox", change: (event) => change(one.key, event.target.checked) });
-      box.checked = this.chosen.has(one.key);
-      return el("label", { title: one.about }, box, one.label);
-    }));
+    this.chooser.replaceChildren(
+      ...this.columns.slice(1).map((one) => {
+        const box = el("input", { type: "checkbox", change: (event) => change(one.key, event.target.checked) });
+        box.checked = this.chosen.has(one.key);
+        return el("label", { title: one.about }, box, one.label);
+      }),
+    );
   }
 
   filter(least = CHUNK) {
@@ -104,7 +126,11 @@ class Table {
 
   headOf(one) {
     const sorted = this.sort?.key === one.key ? (this.sort.down ? "descending" : "ascending") : "none";
-    const button = el("button", { type: "button", title: one.about, "data-key": one.key, click: () => this.by(one) }, one.label);
+    const button = el(
+      "button",
+      { type: "button", title: one.about, "data-key": one.key, click: () => this.by(one) },
+      one.label,
+    );
     return el("th", { scope: "col", class: one.digits === null ? null : "number", "aria-sort": sorted }, button);
   }
 
@@ -130,9 +156,19 @@ class Table {
   line(row) {
     const cells = this.drawing.map((one, at) => {
       const made = this.cell(row, one) ?? said(row[one.key], one);
-      if (at === 0) return el("th", { scope: "row", title: String(row[one.key]) }, el("button", { type: "button", class: "clamp", click: () => this.open(row) }, made));
-      if (one.digits === null) return el("td", { class: "words", title: row[one.key] }, el("span", { class: "clamp" }, made));
-      return el("td", { class: row[one.key] !== null && row[one.key] === this.best[one.key] ? "number best" : "number" }, made);
+      if (at === 0)
+        return el(
+          "th",
+          { scope: "row", title: String(row[one.key]) },
+          el("button", { type: "button", class: "clamp", click: () => this.open(row) }, made),
+        );
+      if (one.digits === null)
+        return el("td", { class: "words", title: row[one.key] }, el("span", { class: "clamp" }, made));
+      return el(
+        "td",
+        { class: row[one.key] !== null && row[one.key] === this.best[one.key] ? "number best" : "number" },
+        made,
+      );
     });
     return el("tr", {}, ...cells);
   }
@@ -145,10 +181,24 @@ function said(value, one) {
 
 // A small table as it is; `keys` are what the heads are called.
 function small(label, heads, rows, kinds = []) {
-  const cell = (value, at) => (value instanceof Node ? value : typeof value === "number" ? number(value, kinds[at] ?? 2) : value ?? NOTHING);
+  const cell = (value, at) =>
+    value instanceof Node ? value : typeof value === "number" ? number(value, kinds[at] ?? 2) : (value ?? NOTHING);
   const isNumber = heads.map((_, at) => rows.some((row) => typeof row[at] === "number"));
   const kind = (at) => (isNumber[at] ? "number" : "words");
-  const line = (row) => el("tr", {}, ...row.map((value, at) => el(at ? "td" : "th", { scope: at ? null : "row", class: kind(at) }, cell(value, at))));
-  const top = el("tr", {}, ...heads.map((head, at) => el("th", { scope: "col", class: isNumber[at] ? "number" : null }, head)));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, el("table", { "aria-label": label }, el("thead", {}, top), el("tbody", {}, ...rows.map(line))));
+  const line = (row) =>
+    el(
+      "tr",
+      {},
+      ...row.map((value, at) => el(at ? "td" : "th", { scope: at ? null : "row", class: kind(at) }, cell(value, at))),
+    );
+  const top = el(
+    "tr",
+    {},
+    ...heads.map((head, at) => el("th", { scope: "col", class: isNumber[at] ? "number" : null }, head)),
+  );
+  return el(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    el("table", { "aria-label": label }, el("thead", {}, top), el("tbody", {}, ...rows.map(line))),
+  );
 }

@@ -18,7 +18,8 @@ function number(value, digits) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-const signed = (value, digits) => (value === null ? NOTHING : `${value < 0 ? "−" : "+"}${number(Math.abs(value), digits)}`);
+const signed = (value, digits) =>
+  value === null ? NOTHING : `${value < 0 ? "−" : "+"}${number(Math.abs(value), digits)}`;
 
 function seconds(value) {
   const whole = Math.round(value);
@@ -34,10 +35,15 @@ const narrow = () => window.innerWidth < 760;
 // Plotly reads a few tags and entities in texts: none of ours and none of a study's.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
+// What is told of a point: whose it is, and a line for each thing said.
+const told = (name, ...said) => [`<b>${lines(cut(name, 300))}</b>`, ...said.map(plain)].join("<br>");
+
 // In lines of so many letters, broken between words, for Plotly's labels.
 function lines(text, width = narrow() ? 34 : 64) {
   const found = [""];
-  for (const word of String(text).split(" ").flatMap((long) => long.match(new RegExp(`.{1,${width}}`, "gsu")) ?? [""])) {
+  for (const word of String(text)
+    .split(" ")
+    .flatMap((long) => long.match(new RegExp(`.{1,${width}}`, "gsu")) ?? [""])) {
     const last = found[found.length - 1];
     if (last && last.length + word.length >= width) found.push(word);
     else found[found.length - 1] = last ? `${last} ${word}` : word;
