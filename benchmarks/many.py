@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hiri_search.language import parse_network, uniform
+from hiri_search.language import Net, parse_network, uniform
 from hiri_search.study.candidates import Candidate, found, rows, space_of
 from hiri_search.study.config import Study
 from hiri_search.study.ledger import LEDGER
@@ -84,6 +84,7 @@ def _walks(unseen: Unseen) -> Iterator[Any]:
 
 def _costs(candidate: Candidate) -> dict[str, Any]:
     network, trained = candidate.network, candidate.trained
+    assert isinstance(network, Net)
     assert trained is not None
     work = sum(stage.depth * stage.width * (1 + stage.expansion) for stage in network.stages)
     costs = {"params": work * 5_000, "macs": work * 700_000, "core_macs": work * 690_000}
