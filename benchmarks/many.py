@@ -86,7 +86,8 @@ def _costs(candidate: Candidate) -> dict[str, Any]:
     network, trained = candidate.network, candidate.trained
     assert isinstance(network, Net)
     assert trained is not None
-    work = sum(stage.depth * stage.width * (1 + stage.expansion) for stage in network.stages)
+    assert isinstance(network, Net)
+    work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in network.stages)
     costs = {"params": work * 5_000, "macs": work * 700_000, "core_macs": work * 690_000}
     small = {"trained_spec": str(trained), "trained_side": candidate.trained_side}
     small |= {"trained_params": work * 50, "trained_macs": work * 300}
