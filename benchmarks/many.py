@@ -84,7 +84,6 @@ def _walks(unseen: Unseen) -> Iterator[Any]:
 
 def _costs(candidate: Candidate) -> dict[str, Any]:
     network, trained = candidate.network, candidate.trained
-    assert isinstance(network, Net)
     assert trained is not None
     assert isinstance(network, Net)
     work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in network.stages)
