@@ -128,6 +128,7 @@ class Fault:
     full_disk: bool = False
     clock: bool = False  # one that can be set
     cluster: bool = False  # of several nodes
+    storage: bool = False  # a shared folder beside the results
 
 
 # ---- the faults
@@ -215,6 +216,25 @@ def away_for_a_while(case: Case) -> bool:
     return True
 
 
+def head_lost(case: Case) -> bool:
+    """With its disk; another one has the storage alone."""
+    signalled(signal.SIGKILL)(case)
+    assert case.process
+    case.process.wait()
+    while case.results.exists():  # its trials may live for a moment longer
+        shutil.rmtree(case.results, ignore_errors=True)
+    return True
+
+
+def storage_away(case: Case) -> bool:
+    shared = case.home / "shared"
+    elsewhere = case.home / "away"
+    shared.rename(elsewhere)
+    time.sleep(case.rng.uniform(*AWAY))
+    elsewhere.rename(shared)
+    return True
+
+
 def pictures_gone(case: Case) -> bool:
     shutil.rmtree(case.home / "cache", ignore_errors=True)
     return True
@@ -256,6 +276,8 @@ FAULTS = {
     "disk full for seconds": Fault(full_for_a_while, full_disk=True),
     "disk stays full": Fault(fill, HASTY, (2, 0), empty, full_disk=True),
     "results folder away for seconds": Fault(away_for_a_while),
+    "head lost with its disk": Fault(head_lost, codes=(-9,), storage=True),
+    "storage away for seconds": Fault(storage_away, storage=True),
     "decoded pictures vanish": Fault(pictures_gone, HASTY, (2, 0)),
     "clock jumps": Fault(clock_jumps, clock=True),
 }
@@ -268,7 +290,7 @@ def endure(fault: Fault, times: int, home: Path, reference: dict[str, Any], rng:
     started = time.monotonic()
     while tally["caused"] < times:
         case = Case(home / f"study_{tally['studies']}", rng)
-        with _place(case.home, small=fault.full_disk):
+        with _place(case.home, small=fault.full_disk, shared=fault.storage):
             for _ in _hurt(case, fault, times - tally["caused"]):
                 tally["caused"] += 1
             tally += judged(case, reference)
@@ -278,12 +300,14 @@ def endure(fault: Fault, times: int, home: Path, reference: dict[str, Any], rng:
 
 
 @contextmanager
-def _place(home: Path, *, small: bool) -> Iterator[None]:
-    """The folder of a study: on a small disk of its own where that is to be filled."""
+def _place(home: Path, *, small: bool = False, shared: bool = False) -> Iterator[None]:
+    """The folder of a study: on a small disk where that is to be filled; with a storage where one is wanted."""
     home.mkdir(parents=True)
     if small:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(home)], check=True)
-    (home / "study.yaml").write_text(_study())
+    (home / "study.yaml").write_text(_study() + (f"storage: {home / 'shared'}\n" if shared else ""))
+    if shared:
+        (home / "shared").mkdir()
     try:
         yield
     finally:
@@ -457,10 +481,14 @@ def _be_patient(seconds: float) -> None:
 def traced(home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
     """The work of a trial, each epoch that is really trained noted, outside of the study."""
     from hiri_search.study.task import work
+    from hiri_search.training.files import patiently
 
     _be_patient(patience)
     curve = task.checkpoint.with_name("curve.csv")
-    known = len(curve.read_text().splitlines()) - 1 if curve.exists() else 0
+    there = f"checkpoints/{curve.parent.name}/{curve.name}"
+    stored = task.storage and patiently(partial(task.storage.read, there))
+    local = curve.read_bytes() if curve.exists() else b""
+    known = max(len(text.splitlines()) - 1 for text in (local, stored or b""))
 
     def note(event: dict[str, Any]) -> None:
         if event["event"] == "epoch" and event["epoch"] > known:
@@ -510,7 +538,7 @@ def main() -> None:
 def report(given: argparse.Namespace, place: Path) -> int:
     """The table; whether anything went wrong."""
     calm = Case(place / "unbroken", random.Random(given.seed))
-    with _place(calm.home, small=False):
+    with _place(calm.home):
         calm.begin("--serial")
         assert _end(calm) == 0, (calm.home / "driver.log").read_text()
     reference, bad = rows(calm), 0

@@ -6,18 +6,20 @@ import json
 import os
 import sys
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search import runs
+from hiri_search import proof, runs
+from hiri_search.training.urls import shown
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
 
 MISTAKE = 2
+PROGRAM = "hiri-search"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is there in half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
+app.add_typer(proof.app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,11 +35,11 @@ def main(arguments: list[str] | None = None) -> None:
     # Of torch's making, by way of fvcore and timm, and nothing that a user can do about.
     warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     try:
-        app(arguments)
+        app(arguments, obj=[PROGRAM, *(sys.argv[1:] if arguments is None else arguments)])
     except ValueError as error:
         if not _is_mistake(error):
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {shown(str(error))}", err=True)
         sys.exit(MISTAKE)
 
 
@@ -47,6 +50,7 @@ def _is_mistake(error: ValueError) -> bool:
 
 @app.command()
 def run(
+    context: typer.Context,
     study: Annotated[Path, typer.Argument(help="A study file, such as studies/block_mix.yaml.")],
     profile: Annotated[str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")] = "auto",
     sets: Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the study.")] = None,
@@ -69,8 +73,7 @@ def run(
 
     name = _profile(study, profile)
     read = read_study(study, profile=name, sets=sets or [])
-    from hiri_search.study.run import move_aside  # slow, and only when the study is in order
-    from hiri_search.study.run import run as run_study
+    from hiri_search.study.run import run as run_study  # slow, and only when the study is in order
     from hiri_search.training.device import gpus
     from hiri_search.training.stores import check_gpus
 
@@ -82,14 +85,23 @@ def run(
     if plan:
         runs.plan(read, folder, None if serial else runs.slots_for(slots, read.resources, address=None), console)
         return
-    if fresh and (aside := move_aside(folder)):
-        console.say(f"the old results are now in {aside}")
+    if fresh:
+        runs.begin_anew(read, folder, console.say)
     side_by_side = runs.slots_for(slots, read.resources, address=address)
     # What is done by a KeyboardInterrupt is in the ledger, and is reported.
     with console, suppress(KeyboardInterrupt), leaving(console.say) as asked:
         execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
-        run_study(read, folder.absolute(), execute, console, profile=name, retry_failed=retry_failed)
+        run_study(
+            read,
+            folder.absolute(),
+            execute,
+            console,
+            profile=name,
+            retry_failed=retry_failed,
+            command=context.obj,
+        )
     states = runs.write_report(folder, console.say)
+    runs.store_report(read, folder, console.say)
     runs.say_plan_error(folder, console.say)
     sys.exit(runs.summary(states, console.say))
 
@@ -223,17 +235,29 @@ def list_space(
 @app.command()
 def dashboard(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+    storage: Annotated[
+        str | None,
+        typer.Option(envvar="HIRI_SEARCH_STORAGE", help="URL of a database of Optuna's; else a file in the folder."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the study there; that of the folder.")] = "",
+    serve: Annotated[bool, typer.Option("--serve", help="Run the dashboard on it, for this machine alone.")] = False,
+    port: Annotated[int, typer.Option(help="Of the dashboard; 0: any that is free.", min=0, max=65535)] = 0,
 ) -> None:
-    """Export a results folder for the Optuna dashboard."""
-    from hiri_search.study.config import Study
-    from hiri_search.study.ledger import read_events, study_event, trials
-    from hiri_search.study.optuna_study import export
+    """Export a results folder for the Optuna dashboard, and look at it there."""
+    from hiri_search.study import dashboard as shown
 
-    events = read_events(results)
-    study = Study.model_validate(study_event(events, results)["file"])
-    path = results / "optuna.journal"
-    export(study, trials(events), path, name=results.name)
-    typer.echo(f"wrote {path}; look at it with: pip install optuna-dashboard, then optuna-dashboard {path}")
+    if serve:
+        shown.check()
+    from hiri_search.study.optuna_export import JOURNAL, in_database, read_export, to_file
+
+    found, path = read_export(results, name=name), results / JOURNAL
+    with in_database(found, storage, typer.echo) if storage else nullcontext(to_file(found, path)) as made:
+        where = "the database" if storage else path
+        typer.echo(f"wrote {len(found.trials):,} trials as {found.name} into {where}")
+        if serve:
+            shown.serve(made, port, typer.echo)
+        elif not storage:
+            typer.echo(f"look at it with --serve, or with: optuna-dashboard {path}")
 
 
 def _network(text: str, side: int) -> Network:

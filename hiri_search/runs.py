@@ -19,13 +19,36 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
+def begin_anew(study: Study, folder: Path, say: Callable[[str], None]) -> None:
+    """Move aside what there is, here and in the storage, for a fresh one."""
+    from hiri_search.study.mirror import move_stored_aside, storage_of
+    from hiri_search.study.run import move_aside
+
+    storage = storage_of(study.storage, folder)  # first: while it is there, a run would go on from it
+    if storage and (name := move_stored_aside(folder, storage)):
+        say(f"what {storage} held is now in {name} there")
+    if aside := move_aside(folder):
+        say(f"the old results are now in {aside}")
+
+
+def store_report(study: Study, folder: Path, say: Callable[[str], None]) -> None:
+    """The report, as it is now, beside the rest in the storage."""
+    from hiri_search.study.mirror import bring_report, storage_of
+
+    if storage := storage_of(study.storage, folder):
+        bring_report(folder, storage, say)
+
+
 def plan(study: Study, folder: Path, slots: Slots | None, console: Console) -> None:
     """What a study will take, kept in its ledger, so that the run can say how far off it was."""
     from hiri_search.study.ledger import open_ledger
+    from hiri_search.study.mirror import storage_of, take_up
     from hiri_search.study.plan import COLUMNS, PLANNED, lines, table
     from hiri_search.study.planning import draw_up
     from hiri_search.study.run import PICTURES
 
+    if storage := storage_of(study.storage, folder):
+        take_up(folder, storage, console.say)  # else what is written down here would stand where it ends
     drawn_up = draw_up(study, slots, folder / PICTURES, say=console.say)
     with open_ledger(folder) as ledger:
         ledger.append(PLANNED, **drawn_up.to_json())
@@ -51,7 +74,12 @@ def executor(folder: Path, leaving: Leaving, *, serial: bool, slots: Slots, addr
 
         return partial(dispatch.serial, leaving=leaving)
     from hiri_search.study.cluster import on_ray
+    from hiri_search.study.join import check_answers, in_a_job
 
+    if address:
+        check_answers(address)  # before pictures are decoded and networks timed
+    if in_a_job() and folder.is_relative_to(Path.cwd()):
+        leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
     return partial(on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, address=address)
 
 
@@ -90,12 +118,14 @@ def read_results(folder: Path) -> Results:
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:
-    """Write the report; how many trials are in which state."""
+    """Write the report and the manifest; how many trials are in which state."""
     from hiri_search.report.write import write
+    from hiri_search.study import manifest
 
     results = read_results(folder)
     for path in write(results, folder / "report"):
         say(f"wrote {path}")
+    say(f"wrote {manifest.write(folder)}")
     return Counter(str(trial["state"]) for trial in results.trials)
 
 

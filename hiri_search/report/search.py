@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.cost.front import hypervolume
+from hiri_search.cost.front import Points, hypervolume, undominated
 from hiri_search.report.orders import Order, kendall
 from hiri_search.report.statistics import mean_interval
 from hiri_search.report.tables import GIGA, MEGA, Results
@@ -27,9 +27,20 @@ def volume_table(results: Results) -> pd.DataFrame:
         return pd.DataFrame(columns=["trials", "share"])
     points = np.array(results.losses)
     worst, best = points.max(axis=0), points.min(axis=0)
-    reference = list(worst + MARGIN * np.maximum(worst - best, LEAST))
-    volumes = [hypervolume(points[: count + 1], reference) for count in range(len(points))]
-    return pd.DataFrame({"trials": range(1, len(points) + 1), "share": np.array(volumes) / volumes[-1]})
+    volumes = _growing(points, worst + MARGIN * np.maximum(worst - best, LEAST))
+    return pd.DataFrame({"trials": range(1, len(points) + 1), "share": volumes / volumes[-1]})
+
+
+def _growing(points: Points, reference: Points) -> Points:
+    """The volume behind each point: it adds its box, less what those before it dominate in there."""
+    front, volume, volumes = points[:0], 0.0, []
+    for point in points:
+        if not (front <= point).all(axis=1).any():
+            inside = np.unique(np.maximum(front, point), axis=0)
+            volume += float(np.prod(reference - point)) - hypervolume(inside[undominated(inside)], list(reference))
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+        volumes.append(volume)
+    return np.array(volumes)
 
 
 def confirmed_table(results: Results) -> pd.DataFrame:

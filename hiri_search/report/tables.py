@@ -58,7 +58,7 @@ def network_table(results: Results) -> pd.DataFrame:
     known = pd.DataFrame([*results.counted, *results.first_look], columns=NETWORK_COLUMNS)
     networks = known.drop_duplicates("name").set_index("name")
     trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
-    states = trials.groupby("name")["state"]
+    failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     scores = trials[trials["state"] == "finished"].astype({"top1": float}).groupby("name")["top1"]
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
     intervals = {name: found for name, values in scores if (found := mean_interval(values))}
@@ -74,7 +74,7 @@ def network_table(results: Results) -> pd.DataFrame:
             "low": pd.Series({name: found.low for name, found in intervals.items()}, dtype="float64"),
             "high": pd.Series({name: found.high for name, found in intervals.items()}, dtype="float64"),
             "seeds": scores.count(),
-            "failed": states.agg(lambda column: (column == "failed").sum()),
+            "failed": failed,
             "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
             "note": [rows.get(name, {}).get("note", "") for name in networks.index],

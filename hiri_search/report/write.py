@@ -17,19 +17,24 @@ from hiri_search.report.tables import Results, caption, inference_table, network
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
-    if results.timed:
-        paths.append(_csv(inference_table(results), folder / "inference.csv"))
+    paths = write_tables(results, folder)
     pictures = {"pareto": pareto, beside(results.about["table"]).stem: comparison}
     if results.about["file"].get("space"):
-        paths += _search(results, folder)
         pictures |= {"hypervolume": hypervolume_over_trials}
     for stem, draw in pictures.items():
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
     return paths
+
+
+def write_tables(results: Results, folder: Path) -> list[Path]:
+    """As `write`, without the figures: of the same ledger the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
+    if results.timed:
+        paths.append(_csv(inference_table(results), folder / "inference.csv"))
+    return paths + (_search(results, folder) if results.about["file"].get("space") else [])
 
 
 def _trials(results: Results, folder: Path) -> list[Path]:

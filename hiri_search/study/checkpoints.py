@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from hiri_search.study.errors import StudyError
 from hiri_search.study.facts import CHECKPOINTS
@@ -45,6 +45,19 @@ def remove(folder: Path, name: str) -> None:
     shutil.rmtree(folder / CHECKPOINTS / name, ignore_errors=True)
 
 
+class Copies(Protocol):
+    """What a storage holds of them."""
+
+    def trainings(self) -> set[str]:
+        """Those that have one, by digest."""
+
+    def wanted(self, name: str) -> None:
+        """It stays, if it was to be removed."""
+
+    def remove(self, name: str) -> None:
+        """Soon."""
+
+
 class Checkpoints:
     """Keeps those that somebody may want: by `auto` whoever may go on, and what a study found.
 
@@ -54,9 +67,17 @@ class Checkpoints:
     """
 
     def __init__(
-        self, rule: Rule, folder: Path, trials: Iterable[Trial], *, search: bool, stands: Callable[[Trial], bool]
+        self,
+        rule: Rule,
+        folder: Path,
+        trials: Iterable[Trial],
+        *,
+        search: bool,
+        stands: Callable[[Trial], bool],
+        copies: Copies | None = None,
     ) -> None:
         """`stands` says of a finished trial of a search whether its network is, or may yet be, on the front."""
+        self._copies = copies
         self._rule, self._folder, self._search, self._stands = rule, folder, search, stands
         self._shared: dict[str, list[Trial]] = defaultdict(list)  # by digest
         self._may_fall: set[str] = set()  # of finished trials, kept as long as no other network beats theirs
@@ -66,6 +87,8 @@ class Checkpoints:
     def asked(self, trial: Trial) -> None:
         """Another trial."""
         self._shared[digest(trial)].append(trial)
+        if self._copies:
+            self._copies.wanted(digest(trial))
 
     def ended(self, trial: Trial) -> None:
         """Remove what nobody wants since this trial has ended."""
@@ -73,7 +96,8 @@ class Checkpoints:
 
     def sweep(self) -> None:
         """Remove what a run that was killed has left; to be called before any trial is at work."""
-        self._settle(there(self._folder) & set(self._shared))
+        copied = self._copies.trainings() if self._copies and self._rule != "all" else set()
+        self._settle((there(self._folder) | copied) & set(self._shared))
         for unfinished in (self._folder / CHECKPOINTS).glob("*/*.tmp"):
             with suppress(OSError):
                 unfinished.unlink()
@@ -89,6 +113,8 @@ class Checkpoints:
             self._may_fall.discard(name)
             if not wanting and NAME.fullmatch(name):
                 remove(self._folder, name)
+                if self._copies:
+                    self._copies.remove(name)
 
     def _wants(self, trial: Trial) -> bool:
         if self._rule == "none" or not trial.ended:

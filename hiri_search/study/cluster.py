@@ -15,12 +15,12 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import hiri_search
+from hiri_search.study import join
 from hiri_search.study.crew import Crew, Yard
 from hiri_search.study.dispatch import Slots
-from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Hand, Work
 from hiri_search.study.home import home
+from hiri_search.study.join import in_a_job, joined
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.task import Feed, Task, work
 from hiri_search.training.files import Say
@@ -31,8 +31,9 @@ LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
 LOG_SECONDS = 5.0  # between looks at how long it is
 
 # Read by Ray when it is imported.
+UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 SETTINGS = {
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` it would build its workers another environment
+    UV_RUN: "0",  # under `uv run` it would build its workers another environment
     "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of its own logs, which are begun anew once
     "RAY_ROTATION_BACKUP_COUNT": "1",
 }
@@ -51,14 +52,19 @@ def on_ray(
     if first is None:
         return  # all is done: no need to start Ray
     assert isinstance(first, Task), "nothing is at work that could be waited for"
-    with noise_to(log), _ray(address, slots), leaving.at_work():
+    with noise_to(log), _ray(address, slots, leaving.say), leaving.at_work():
         Crew(feed, _yard(_resolved(slots, feed, leaving.say), do), leaving, timeout=slots.timeout).work(first)
 
 
 @contextmanager
-def _ray(address: str | None, slots: Slots) -> Iterator[None]:
-    os.environ.update({name: os.environ.get(name, value) for name, value in (SETTINGS | OF_WORKERS).items()})
-    with _joined(address) if address else _own(slots):
+def _ray(address: str | None, slots: Slots, say: Say) -> Iterator[None]:
+    settings = SETTINGS | OF_WORKERS
+    if address:
+        settings |= join.SETTINGS
+    if in_a_job():  # there `uv run` says what the processes for trials need, too
+        del settings[UV_RUN]
+    os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
+    with joined(address, say, OF_WORKERS) if address else _own(slots):
         yield
 
 
@@ -90,28 +96,6 @@ def _be_private() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray's own way writes one into the home
-
-
-@contextmanager
-def _joined(address: str) -> Iterator[None]:
-    """A cluster of others, to whose nodes this package is sent."""
-    import ray
-
-    package = str(Path(hiri_search.__file__).parent)
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"py_modules": [package], "env_vars": OF_WORKERS},
-        )
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise StudyError(f"no Ray answers at {address}: {said[0]}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:

@@ -11,12 +11,14 @@ from hiri_search.cost.band import Band, read_band
 from hiri_search.cost.setting import Setting
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
+from hiri_search.training.urls import secret_in, shown
 
 SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
 ObjectiveName = Literal["top1", "gmacs", "mparams", "ms_per_image", "memory"]
 ProxyName = Literal["synflow", "naswot", "zen"]
 
 ROUNDING = 1e-9  # a third of 3 is 1
+CREDENTIALS = "the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 MOST_SEEDS = 100  # more are meant as one seed: `seeds: 2024`
 
 
@@ -168,6 +170,7 @@ class Study(_Strict):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
     resources: Resources = Resources()  # no digit depends on it
     checkpoints: Literal["auto", "all", "none"] = "auto"  # which are kept; no digit depends on it
+    storage: str | None = Field(None, min_length=1)  # a shared path or a URL: see `mirror`; no digit depends on it
     latency: Setting | None = None  # how inference of an ablation's rows is timed; None: not at all
 
     @model_validator(mode="after")
@@ -179,6 +182,7 @@ class Study(_Strict):
         if self.nets is not None and not any(row.train for row in self.nets.values()):
             raise SettingError("nets", "nets: no row is trained; leave `train: false` out of one at least")
         self._check_search()
+        self._check_storage()
         self._check_compare()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise SettingError(
@@ -210,6 +214,11 @@ class Study(_Strict):
             raise SettingError("seeds", "seeds: with search.halving one is enough; confirm: has seeds of its own")
         if self.confirm and self.confirm.epochs_for(self.recipe.epochs) < self.recipe.epochs:
             raise SettingError("confirm.epochs", f"confirm.epochs={self.confirm.epochs} is less than recipe.epochs")
+
+    def _check_storage(self) -> None:
+        if secret := secret_in(self.storage or ""):
+            found = f"storage: {shown(self.storage or '')} holds {secret}"
+            raise SettingError("storage", f"{found}; leave it out: credentials are taken from {CREDENTIALS}")
 
     @property
     def band(self) -> Band | None:

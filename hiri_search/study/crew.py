@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from hiri_search.study.task import PROCESS, SURROUNDINGS, Event, Feed, Task
 TICK = 5.0  # seconds between looks at who has been silent for long
 STACK_SECONDS = 5.0  # that a hand which hangs has to say where
 FALSE_STARTS = 3  # hands in a row that died before they said a word, when none has ever spoken
+RAISED = re.compile(r"[\w.]*(Error|Exception): ")
+COLOUR = re.compile(r"\x1b\[\d+m")
+INSTALL = "install hiri-search and what it needs on the nodes, see docs/cluster.md"
 ENDINGS = ("finished", "failed", "paused", "crowded", "lost")  # of a task
 
 
@@ -205,6 +209,8 @@ def _lost(trial: int, fault: str, reason: str, **more: Any) -> Event:
 
 def _why(error: Exception) -> str:
     """What Ray says of a dead actor, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
+    if raised := [line for line in lines if RAISED.match(line)]:  # before it said a word
+        return f"{raised[-1][:300]}{f'; {INSTALL}' if 'No module named' in raised[-1] else ''}"
     telling = [line for line in lines if "cause" in line.lower() or "detail" in line.lower() or "node" in line.lower()]
     return f"its process died: {(telling or lines or ['killed'])[-1][:300]}"

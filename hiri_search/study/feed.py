@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.language import parse_network
 from hiri_search.study import confirm, memo
-from hiri_search.study.candidates import rows
 from hiri_search.study.checkpoints import Checkpoints, place
 from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
 from hiri_search.study.halving import Ladder
 from hiri_search.study.heaviest import heaviest
+from hiri_search.study.jobs import job_of, recipes
 from hiri_search.study.ledger import Ledger, Trial, trials
+from hiri_search.study.mirror import Mirror
 from hiri_search.study.search import asking
 from hiri_search.study.task import SURROUNDINGS, Event, Later, Task
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
 from hiri_search.training.data import Prepared
 from hiri_search.training.job import Job
+from hiri_search.training.urls import shown
 
 LOSSES = 2  # of its process, without an epoch in between, that a trial survives
 LONGEST_REASON, LONGEST_TRACEBACK = 2_000, 8_000  # characters
@@ -43,23 +43,29 @@ class StudyFeed:
         *,
         space: Walkable | None,
         retry_failed: bool,
+        mirror: Mirror | None = None,
     ) -> None:
         self.study, self.ledger, self.prepared = study, ledger, prepared
-        self.folder, self.watcher, self.space = folder, watcher, space
+        self.folder, self.watcher, self.space, self.mirror = folder, watcher, space, mirror
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         halving = study.search.halving
         self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
-        self.recipes = {row.name: row.recipe for row in rows(study)}  # of an ablation
+        self.recipes = recipes(study)
         self.known = memo.elsewhere(study.search.reuse, keys(prepared)) | memo.finished(self.trials.values())
         self.search = asking(study, self._first_look(), **self._for_a_search(space))
         if self.ladder:
             for trial in self._first_look():
                 self.ladder.see(trial)
         self.checkpoints = Checkpoints(
-            study.checkpoints, folder, self.trials.values(), search=bool(space), stands=self.search.stands
+            study.checkpoints,
+            folder,
+            self.trials.values(),
+            search=bool(space),
+            stands=self.search.stands,
+            copies=mirror,
         )
         self.checkpoints.sweep()
         self._begun = [trial for trial in self.trials.values() if trial.state == "unfinished"]
@@ -89,6 +95,7 @@ class StudyFeed:
 
     def next(self) -> Task | Later | None:
         """Nothing is trained twice."""
+        self.trouble = self.trouble or (self.mirror.taken if self.mirror else "")
         while not self.trouble and (trial := self._next_trial()):
             self.watcher.moved(trial)
             if task := self._task(trial):
@@ -123,7 +130,8 @@ class StudyFeed:
         until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
         proxies = () if trial.scores or trial.is_second_look or not self.study.space else self.study.search.proxies
         checkpoint = place(self.folder, trial)
-        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone)
+        storage = self.mirror.storage if self.mirror else None
+        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone, storage)
 
     def _first_look(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.is_second_look]
@@ -175,11 +183,7 @@ class StudyFeed:
         return trial
 
     def _job(self, asked: Mapping[str, Any]) -> Job:
-        study, recipe = self.study, self.recipes.get(asked["name"], self.study.recipe)
-        if "confirm_epochs" in asked:
-            recipe = replace(recipe, epochs=asked["confirm_epochs"])
-        spec = parse_network(asked["trained_spec"]).full
-        return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)
+        return job_of(asked, self.study, self.recipes)
 
     # ---- what is heard
 
@@ -242,7 +246,7 @@ class StudyFeed:
         """On disk first, then in memory."""
         for name, longest in (("reason", LONGEST_REASON), ("traceback", LONGEST_TRACEBACK)):
             if name in facts:
-                facts[name] = shortened(facts[name], longest)
+                facts[name] = shortened(shown(facts[name]), longest)
         trial.apply(self.ledger.append(event, trial=trial.number, **facts))
         if self.ladder and not trial.is_second_look:
             self.ladder.see(trial)

@@ -1,4 +1,4 @@
-"""Where Ray of a run keeps its sockets and logs: a folder that goes with the run, however that ends."""
+"""A folder for temporary files that goes with its process, however that ends: Ray keeps sockets and logs in one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "hiri_"
-LOCK = "driver.lock"  # held by the run as long as it lives
+LOCK = "driver.lock"  # held by the process as long as it lives
 SOCKET_FOLDER = 20  # letters; a socket's path has at most 107, of which Ray takes up to 80
 
 
 @contextmanager
 def home() -> Iterator[Path]:
-    """A folder for this run; what runs of this user that were killed have left is removed first."""
+    """A folder for this process; what those of this user that were killed have left is removed first."""
     _clear_away(_short())
     made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short()))
     unheld = made / f"{LOCK}.new"

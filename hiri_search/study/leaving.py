@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what Slurm, Kubernetes and a shutdown send
+TWICE = 0.5  # seconds within which a signal is the same one, sent to a process and passed on by its parent
 
 
 class Leaving:
@@ -16,6 +18,7 @@ class Leaving:
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.asked = False
         self.say, self._worth_waiting, self._listening = say, False, False
+        self._heard = 0.0
 
     def listen(self) -> None:
         """To the signals; in the main thread, where Python hears them."""
@@ -38,9 +41,12 @@ class Leaving:
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal came. KeyboardInterrupt where there is nothing to wait for, and at the second one."""
-        if self.asked or not self._worth_waiting:
+        again = self.asked and time.monotonic() - self._heard > TWICE
+        if again or not self._worth_waiting:
             raise KeyboardInterrupt
-        self.asked = True
+        if self.asked:
+            return
+        self.asked, self._heard = True, time.monotonic()
         self.say("leaving when the epochs at work have ended; once more to leave at once")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hiri_search.study.errors import StudyError
+from hiri_search.study.sums import SUM, summed
 from hiri_search.training.files import Say, patiently
 
 LEDGER, LOCK = "ledger.jsonl", "ledger.lock"
@@ -22,6 +23,7 @@ TIME = "time"  # of a line: seconds since 1970 by the clock of the machine that 
 GRACE = 0.5  # seconds: who only looks whether a folder is held lets go of it sooner
 GO_ON = "when that is mended, the same command goes on"
 ENDED = ("finished", "failed", "stopped")
+MERGED = "merged"  # the event that the trials of another results folder follow
 
 Event = dict[str, Any]  # one line: {"event": "asked" | "epoch" | "finished" | ..., ...}
 
@@ -94,6 +96,7 @@ class Trial:
         # Ledgers of an earlier version do not tell all of it.
         spent = [] if self.source else self.curve
         sums = {name: sum(epoch.get(name, 0.0) for epoch in spent) for name in ("seconds", "seconds_waiting")}
+        told = [joules for epoch in spent if (joules := epoch.get("joules")) is not None]
         ends = {name: last.get(name) for name in ("images_per_second", "parts", "peak_memory_bytes")}
         return {
             "trial": self.number,
@@ -106,6 +109,7 @@ class Trial:
             **scores,
             **{f"proxy_{name}": score for name, score in self.scores.items()},
             **sums,
+            "joules": sum(told) if told else None,
             **ends,
             "curve": [epoch["top1"] for epoch in self.curve],
         }
@@ -115,34 +119,40 @@ def read_events(folder: Path, *, timed: bool = False) -> list[Event]:
     """All events of a results folder, oldest first; a torn last line is passed over.
 
     `timed`: each with the time of its line, where it has one. It is left out everywhere else, so that nothing rests on
-    a clock. StudyError where there is no ledger, or where a line that is not the last cannot be read.
+    a clock. StudyError where there is no ledger, or where a line that is not the last cannot be read. Sums are not
+    looked at: that is for who goes on writing, and for `verify`.
     """
+    return _parse(read_lines(folder), folder / LEDGER, timed=timed)
+
+
+def read_lines(folder: Path) -> list[bytes]:
+    """The lines of a ledger without their ends; a torn last one is left out. StudyError where there is no ledger."""
     path = folder / LEDGER
     if not path.is_file():
         raise StudyError(f"{folder} holds no {LEDGER}; give the folder of a study, such as results/block_mix")
-    events, _ = _parse(path, path.read_bytes())
-    return events if timed else [_untimed(event) for event in events]
+    try:
+        return _whole(path.read_bytes())
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _untimed(event: Event) -> Event:
-    event.pop(TIME, None)
-    return event
+def _whole(content: bytes) -> list[bytes]:
+    """The lines that were whole on disk: what follows the last newline is torn, or nothing."""
+    *lines, rest = content.split(b"\n")
+    return lines[:-1] if lines and not rest and _event(lines[-1]) is None else lines
 
 
-def _parse(path: Path, content: bytes) -> tuple[list[Event], int]:
-    """The events, and the length of the whole lines that hold them."""
-    lines = content.split(b"\n")
-    events: list[Event] = []
-    length = 0
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
+def _parse(lines: Iterable[bytes], path: Path, *, timed: bool = False) -> list[Event]:
+    events = []
+    for number, line in enumerate(lines, 1):
         event = _event(line)
-        if event is None and number == len(lines) - 1 and not lines[-1]:
-            break  # a last line that was never whole on disk
         if event is None:
             raise StudyError(f"{path}:{number}: this line cannot be read; restore the file from a copy")
+        event.pop(SUM, None)
+        if not timed:
+            event.pop(TIME, None)
         events.append(event)
-        length += len(line) + 1
-    return events, length
+    return events
 
 
 def _event(line: bytes) -> Event | None:
@@ -180,24 +190,23 @@ class Ledger:
     """The open ledger of the one process that writes it; made by `open_ledger`."""
 
     def __init__(self, path: Path, say: Say) -> None:
-        self.events: list[Event] = []
         self._path, self._say = path, say
-        self._length = 0  # what of the file is whole lines
-        if path.exists():
-            events, self._length = _parse(path, path.read_bytes())
-            self.events = [_untimed(event) for event in events]
+        lines = _whole(path.read_bytes()) if path.exists() else []
+        self.events = _parse(lines, path)
+        self._sums = summed(lines, path)
+        self._length = sum(map(len, lines)) + len(lines)  # what of the file is whole lines
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
 
     def append(self, event: str, **facts: Any) -> Event:
         """One more line, on disk before this returns; StudyError where that stays impossible."""
         line: Event = {"event": event, **facts}
-        written = json.dumps({**line, TIME: round(time.time(), 3)}, allow_nan=False).encode() + b"\n"
+        written = self._sums.signed(as_line({**line, TIME: round(time.time(), 3)}))
         try:
-            patiently(partial(self._write, written), say=self._say)
+            patiently(partial(self._write, written + b"\n"), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
-        self.events.append(line)
+        self._sums.added(written)
         return line
 
     def _write(self, line: bytes) -> None:
@@ -212,11 +221,16 @@ class Ledger:
         os.close(self._file)
 
 
+def as_line(event: Event) -> bytes:
+    """An event as it is written, but for its sum and the end of the line."""
+    return json.dumps(event, allow_nan=False).encode()
+
+
 @contextmanager
 def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
     """The ledger of a results folder, for this process alone.
 
-    StudyError, naming the process, where another one has it.
+    StudyError, naming the process, where another one has it; and where the file was changed behind its back.
     """
     with locked(folder):
         ledger = Ledger(folder / LEDGER, say)
@@ -271,7 +285,7 @@ def holder(folder: Path) -> Holder:
     try:
         with (folder / LOCK).open() as lock:
             return Holder(not _taken(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return Holder(False, "")
 
 

@@ -22,6 +22,7 @@ WORDS = (
     "space",
     "confirm",  # it adds trials
     "resources",
+    "storage",
 )
 SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
 
@@ -34,6 +35,18 @@ def meaning(study: Study) -> dict[str, Any]:
     plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": True})
     nets = {name: _meant(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}
+
+
+def about(study: Study, profile: str) -> dict[str, Any]:
+    """What a ledger says of a study, for whoever goes on with it or reports it."""
+    return {
+        "meaning": meaning(study),
+        "title": study.title,
+        "table": study.table,
+        "rows": {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()},
+        "file": study.model_dump(mode="json"),
+        "profile": profile,
+    }
 
 
 def _meant(study: Study, row: Row) -> str | dict[str, Any]:

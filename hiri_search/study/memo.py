@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hiri_search.study.ledger import Trial, read_events, trials
+
+DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,8 @@ def _in(folder: Path, pictures: Mapping[str, str]) -> Iterator[tuple[str, Known]
     there = [t for t in trials(events) if str(t.asked.get("trained_side")) in same and "checkpoint" in t.asked]
     for name, known in finished(there).items():
         yield name, Known(known.curve, known.source if ":" in known.source else f"{folder}: {known.source}")
+
+
+def digits(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What one training has alike whenever it is trained: all but how long it took, and with how much memory."""
+    return [{name: epoch.get(name) for name in DIGITS} for epoch in curve]

@@ -1,25 +1,19 @@
-"""Optuna's samplers, and a study of ours as one of Optuna's."""
+"""Optuna's samplers."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from hiri_search.language.tree import Options
-from hiri_search.study.candidates import space_of
-from hiri_search.study.config import Study
-from hiri_search.study.ledger import Trial
-from hiri_search.study.objectives import OBJECTIVES
 from hiri_search.study.sampler import Proposal, dice
 from hiri_search.study.unseen import Unseen, Walked, near
 
@@ -33,7 +27,7 @@ STATES = {
 }
 
 
-def _new_study(directions: Sequence[StudyDirection], **where: Any) -> optuna.Study:
+def new_study(directions: Sequence[StudyDirection], **where: Any) -> optuna.Study:
     """An empty Optuna study; it says nothing of itself."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(directions=directions, **where)
@@ -48,7 +42,7 @@ class OptunaSampler:
 
     def __init__(self, word: str, seed: int, objectives: int) -> None:
         self.word, self.seed = word, seed
-        self.study = _new_study([StudyDirection.MINIMIZE] * objectives)
+        self.study = new_study([StudyDirection.MINIMIZE] * objectives)
         self.numbers: list[int] = []  # Optuna's, by proposal
         self._open: set[int] = set()  # proposals that are not known to have ended
         self._sampler(0)
@@ -129,54 +123,3 @@ def choices(
         )
         params[name] = options[name][index] if words else index
     return distributions, params
-
-
-# ---- for the dashboard
-
-
-def export(study: Study, past: Sequence[Trial], path: Path, *, name: str) -> None:
-    """The trials as an Optuna journal, made anew: what `optuna-dashboard PATH` opens.
-
-    Without those of a second look, whose longer trainings are no match for the others.
-    """
-    past = [trial for trial in past if not trial.is_second_look]
-    path.unlink(missing_ok=True)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    names = study.search.objectives
-    directions = [StudyDirection.MAXIMIZE if OBJECTIVES[each].up else StudyDirection.MINIMIZE for each in names]
-    made = _new_study(directions, study_name=name, storage=storage)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        made.set_metric_names(list(names))
-    options = _options(study, past)
-    made.add_trials([_frozen(trial, options, names) for trial in past])
-
-
-def _options(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
-    """Of every decision that was made."""
-    if study.space is None:
-        return {"net": tuple(study.nets or ())}
-    known: dict[str, Options] = {}
-    space = space_of(study)
-    for trial in past:
-
-        def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            known[name] = options
-            return int(trial.asked["decisions"][name])  # noqa: B023 - used before the next trial
-
-        space.decide(choose)
-    return known
-
-
-def _frozen(trial: Trial, options: Mapping[str, Options], names: Sequence[str]) -> FrozenTrial:
-    distributions, params = choices(trial.asked["decisions"], options)
-    values = [OBJECTIVES[name].of(trial) for name in names] if trial.state == "finished" else [None]
-    known = None not in values
-    return optuna.create_trial(
-        state=STATES[trial.state] if known or trial.state != "finished" else TrialState.FAIL,
-        params=params,
-        distributions=distributions,
-        values=values if known else None,  # type: ignore[arg-type]
-        intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
-        user_attrs={name: trial.asked[name] for name in ("name", "key", "spec", "seed", "params", "macs")},
-    )

@@ -17,6 +17,7 @@ from hiri_search.study.config import Row, SpaceFile, Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.yaml_file import Key, Tree, parse_value, read_yaml
 from hiri_search.training.recipe import SettingError
+from hiri_search.training.urls import shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -78,7 +79,7 @@ class Places:
 
     def error(self, key: Key, message: str) -> StudyError:
         """The mistake at this place."""
-        return StudyError(f"{self(key)}: {message}")
+        return StudyError(shown(f"{self(key)}: {message}"))
 
 
 def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
@@ -92,7 +93,7 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
     content.pop("profiles", None)
     for text in sets:
         key, value = _parse_set(text)
-        places.sets[key] = f"--set {text}"
+        places.sets[key] = shown(f"--set {text}")
         content = _laid_over(content, _nested(key, value))
     content = _with_row_recipes(_with_recipe(_with_space(content, path, places), path, places))
     study = _validated(Study, content, places)
@@ -135,10 +136,12 @@ def _parse_set(text: str) -> tuple[Key, Any]:
     name, equals, value = text.partition("=")
     key = tuple(name.strip().split("."))
     if not equals or not all(key):
-        raise StudyError(f"--set {text}: write key=value, such as --set recipe.epochs=20")
+        raise StudyError(f"--set {shown(text)}: write key=value, such as --set recipe.epochs=20")
     if key[0] == "profiles":
-        raise StudyError(f"--set {text}: profiles cannot be set; choose one with --profile, and set the key itself")
-    return key, parse_value(value, f"--set {text}")
+        raise StudyError(
+            f"--set {shown(text)}: profiles cannot be set; choose one with --profile, and set the key itself"
+        )
+    return key, parse_value(value, shown(f"--set {text}"))
 
 
 def _nested(key: Key, value: Any) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hiri_search.cost.latency import Latency, measure
@@ -18,7 +16,9 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
 from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
-from hiri_search.study.meaning import hindrances, meaning
+from hiri_search.study.meaning import about, hindrances, meaning
+from hiri_search.study.mirror import mirrored, storage_of, take_up
+from hiri_search.study.origin import origin
 from hiri_search.study.plan import ENDED
 from hiri_search.study.task import Event, Feed
 from hiri_search.study.unseen import Walkable
@@ -33,7 +33,6 @@ WAY_OUT = (
     "put it back, give this one another folder with --results, or begin anew with --fresh"
     " (the old folder is kept under another name)"
 )
-PACKAGES = ("torch", "timm", "fvcore", "ray", "optuna")
 Executor = Callable[[Feed], None]
 
 
@@ -45,8 +44,9 @@ def run(
     *,
     profile: str,
     retry_failed: bool = False,
+    command: Sequence[str] = (),
 ) -> None:
-    """Train what the ledger of `folder` lacks; everything finished is kept.
+    """Train what the ledger of `folder` lacks; everything finished is kept. `command` is noted there.
 
     StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
     trained on; SpecError where a network does not fit. All before anything is trained.
@@ -54,23 +54,29 @@ def run(
     clock = _Clock("counting")
     _check_objectives(study)
     space = _space(study, watcher)
+    storage = storage_of(study.storage, folder)
+    if storage:
+        take_up(folder, storage, watcher.say)
     with open_ledger(folder, watcher.say) as ledger:
         _check_same(study, ledger, folder)
         clock.next("pictures")
         prepared = _prepare(study, trainings(study), folder / PICTURES, watcher)
         _check_same_pictures(study, ledger, prepared, folder)
-        _write_start(study, ledger, prepared, profile)
+        _write_start(study, ledger, prepared, profile, origin(command))
         clock.next("counting")
         _count_networks(study, ledger, prepared, watcher)
         clock.next("inference")
         _time_networks(study, ledger, watcher)
         clock.next("trials")
-        feed = StudyFeed(study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
-        execute(feed)
-        if feed.trouble:
-            raise StudyError(f"{feed.trouble}; {GO_ON}")
-        ledger.append(ENDED, seconds=clock.seconds())
+        with mirrored(folder, storage, watcher.say) as mirror:
+            feed = StudyFeed(
+                study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
+            )
+            execute(feed)
+            if feed.trouble:
+                raise StudyError(f"{feed.trouble}; {GO_ON}")
+            ledger.append(ENDED, seconds=clock.seconds())
 
 
 class _Clock:
@@ -156,31 +162,17 @@ def _begun(ledger: Ledger) -> Event | None:
     return next((event for event in reversed(ledger.events) if event["event"] == "study"), None)
 
 
-def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str) -> None:
+def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str, made_by: Event) -> None:
     """What is needed to make the report from the ledger alone, and how the numbers were got."""
-    shown = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
     of_one = next(iter(prepared.values()))  # the same pictures at every side
     pictures = {"train": of_one.train, "val": of_one.val, "classes": len(of_one.classes)}
     ledger.append(
         "study",
-        meaning=meaning(study),
-        title=study.title,
-        table=study.table,
-        rows=shown,
-        file=study.model_dump(mode="json"),
-        profile=profile,
+        **about(study, profile),
         device=found(),
         pictures=pictures | {"keys": keys(prepared), "skipped": list(of_one.skipped)},
-        versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        **made_by,
     )
-
-
-def _version(name: str) -> str | None:
-    """None where it is not installed: Ray is not needed for trials in this process."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _count_networks(study: Study, ledger: Ledger, prepared: Pictures, watcher: Watcher) -> None:

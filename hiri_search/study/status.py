@@ -14,7 +14,7 @@ import numpy as np
 from hiri_search.cost.front import undominated
 from hiri_search.study.ledger import TIME, Event, Holder, Trial, holder, read_events, study_event, trials
 from hiri_search.study.objectives import OBJECTIVES, losses
-from hiri_search.study.plan import duration
+from hiri_search.study.plan import ENDED, duration
 from hiri_search.study.throughput import HOUR, Done, progress, rest, seconds_left, wanted
 
 OF_AN_ABLATION = ("top1", "gmacs")  # the objectives of its front
@@ -51,6 +51,7 @@ class Status:
 
     title: str
     holder: Holder
+    running: bool  # as far as is seen from here
     silent: float | None  # seconds since the last line, by the clock here; None: that line has no time
     states: Mapping[str, int]  # trials
     wanted: int  # trials in all; of a search the most
@@ -72,13 +73,15 @@ def status(folder: Path) -> Status:
     about = study_event(events, folder)
     silent = time.time() - events[-1][TIME] if TIME in events[-1] else None
     known = {trial.number: trial for trial in trials(events)}
-    runs = held.held or (held.elsewhere and silent is not None and silent < SILENCE)
-    busy = _busy(events) if runs else set()
+    unseen = held.elsewhere and events[-1]["event"] != ENDED  # a lock of another machine may not be seen here
+    running = held.held or (unseen and silent is not None and silent < SILENCE)
+    busy = _busy(events) if running else set()
     steps = progress(events, known)
     counted = [event for event in events if event["event"] == "counted"]
     return Status(
         about["title"],
         held,
+        running,
         silent,
         _states(known.values(), busy),
         wanted(about["file"]),
@@ -96,7 +99,7 @@ def _busy(events: Iterable[Event]) -> set[int]:
     busy: set[int] = set()
     for event in events:
         match event["event"]:
-            case "study" | "ended":
+            case "study":
                 busy.clear()
             case "began":
                 busy.add(event["trial"])
@@ -163,12 +166,12 @@ def lines(found: Status) -> Iterator[str]:
 
 def _running(found: Status) -> str:
     ago = "" if found.silent is None else f"; last line {duration(max(0.0, found.silent))} ago"
-    if found.holder.held:
-        return f"running: process {found.holder.who or 'unknown'}{ago}"
+    who = f"process {found.holder.who or 'unknown'}"
+    if found.running:
+        return f"running: {who}{'' if found.holder.held else ', by its lines alone'}{ago}"
     if found.holder.elsewhere:
-        unseen = "a lock of that machine may not be seen here"
-        return f"not running as far as is seen from here: process {found.holder.who} was the last, and {unseen}{ago}"
-    return f"not running{f': process {found.holder.who} was the last' if found.holder.who else ''}{ago}"
+        return f"not running as far as is seen from here: {who} was the last{ago}"
+    return f"not running{f': {who} was the last' if found.holder.who else ''}{ago}"
 
 
 def _pace(done: Done) -> str:
@@ -184,7 +187,7 @@ def _left(found: Status) -> str:
     low, high = map(duration, found.seconds_left)
     if found.seconds_left == (0.0, 0.0):
         return "none"
-    idle = "" if found.holder.held else ", once it runs"
+    idle = "" if found.running else ", once it runs"
     return (f"about {low}" if low == high else f"{low} to {high}") + idle
 
 

@@ -9,11 +9,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from hiri_search.study.kept import kept
 from hiri_search.training.data import Prepared
 from hiri_search.training.device import found
+from hiri_search.training.elsewhere import at_hand
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.proxies import job_scores
 from hiri_search.training.state import Crowded
+from hiri_search.training.storage import Storage
 from hiri_search.training.trial import train
 
 Event = dict[str, Any]
@@ -35,6 +38,7 @@ class Task:
     until: int | None = None  # the epoch behind which it pauses; None: trained to the end
     proxies: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
     alone: bool = False  # it did not fit on a device that it shared
+    storage: Storage | None = None  # that holds a copy of the checkpoint
 
 
 class Later(Enum):
@@ -65,22 +69,26 @@ def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bo
     def say(event: str, **facts: Any) -> None:
         tell({"event": event, "trial": task.trial, **facts})
 
-    def report(epoch: Epoch) -> None:
-        say("epoch", **asdict(epoch))
-
     say("began", device=found())
     try:
+        prepared = at_hand(task.prepared, task.job, beat)
         if task.proxies:
-            say("scored", scores=job_scores(task.job, task.prepared, task.proxies))
-        curve = train(
-            task.job,
-            task.prepared,
-            task.checkpoint,
-            until=task.until,
-            report=report,
-            beat=beat,
-            beside_others=beside_others,
-        )
+            say("scored", scores=job_scores(task.job, prepared, task.proxies))
+        with kept(task.checkpoint, task.storage) as checkpoint:
+
+            def report(epoch: Epoch) -> None:
+                checkpoint.bring_up(epoch.epoch)
+                say("epoch", **asdict(epoch))
+
+            curve = train(
+                task.job,
+                prepared,
+                checkpoint.here,
+                until=task.until,
+                report=report,
+                beat=beat,
+                beside_others=beside_others,
+            )
     except Crowded as error:
         say("crowded", reason=str(error))
     except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other

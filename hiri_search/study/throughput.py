@@ -10,7 +10,7 @@ from typing import Any
 
 from hiri_search.study.config import Confirm, Halving
 from hiri_search.study.forecast import halved
-from hiri_search.study.ledger import TIME, Event, Trial
+from hiri_search.study.ledger import MERGED, TIME, Event, Trial
 
 HOUR = 3600.0
 FEWEST = 4  # epochs, below which nothing is said of the future
@@ -47,7 +47,7 @@ def progress(events: Iterable[Event], known: Mapping[int, Trial]) -> list[Done]:
     """
     steps, done, before = [Done()], Done(), None
     for event in events:
-        if event["event"] == "study":
+        if event["event"] in ("study", MERGED):
             before = None
         if "trial" not in event or TIME not in event:
             continue

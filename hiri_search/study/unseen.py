@@ -73,7 +73,8 @@ class Unseen:
         node.taken, node.used_up = 1, True
         for above, sizes in reversed(path):
             above.taken += 1
-            above.used_up = not any(_left(above, sizes, sizes))
+            above.used_up = node.used_up and not any(_left(above, sizes, sizes))  # behind this one there may be more
+            node = above
         return walked
 
     def recorded(self, choose: Chooser, rng: Random) -> Walked:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,25 @@ def is_kept(data: DataSource, side: int, home: Path, *, classes: int | None = No
         return False
     content = supply.content(seen, place, lambda text: None)
     return (place / _key(side, supply.classes, supply.counts, content)).exists()
+
+
+def fingerprint(
+    data: DataSource, side: int, *, classes: int | None, cache: str, read: bool = True, say: Say = lambda text: None
+) -> str:
+    """The name that `prepare` would give the folder of pictures, where nothing of them is decoded or kept.
+
+    With `read`, the bytes of all files are read again, whatever is remembered of them; without, files of the same
+    names, sizes and times are taken to be the same. DataError where there are no pictures any more.
+    """
+    if data.kind == "timm":
+        names, counts, seen = timm_sets.look(data, classes)
+        return _key(side, names, counts, seen)
+    supply = open_supply(data, classes)
+    if cache == "none":
+        return _key(side, supply.classes, supply.counts, supply.glance())
+    with TemporaryDirectory() as nothing_remembered:
+        place = Path(nothing_remembered) if read else cache_place(Path(nothing_remembered))
+        return _key(side, supply.classes, supply.counts, supply.content(supply.glance(), place, say))
 
 
 def open_supply(data: DataSource, classes: int | None) -> Supply:

@@ -91,3 +91,4 @@ class Epoch:
     parts: int  # that each batch was computed in, because the whole did not fit into memory
     compile_seconds: float | None  # of the first step, where this process compiled in this epoch
     peak_memory_bytes: int | None  # on CUDA, in training
+    joules: float | None = None  # that the card took meanwhile, for all that ran on it; None: it does not tell

@@ -78,6 +78,15 @@ class State:
         self.parts, self.curve = content["parts"], curve
 
 
+def curve_in(path: Path) -> list[dict[str, Any]] | None:
+    """The epochs that a checkpoint holds; None where it is none of ours. Nothing in it is run."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return [asdict(Epoch(**epoch)) for epoch in content["curve"]]
+    except (OSError, *BROKEN):
+        return None
+
+
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in weights.items()}
 

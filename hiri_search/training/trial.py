@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hiri_search.training.batches import Batches, open_batches
 from hiri_search.training.data import Prepared
+from hiri_search.training.energy import between, joules
 from hiri_search.training.files import patiently, whole
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
@@ -89,7 +90,7 @@ def _device(recipe: Recipe) -> torch.device:
 
 
 def _epoch(number: int, state: State, step: Step, batches: Batches, drawing: Sources) -> Epoch:
-    started = time.perf_counter()
+    started, energy = time.perf_counter(), joules(step.device)
     compiled_before = step.compile_seconds
     loss, peak = _train_epoch(number, state, step, batches, drawing)
     trained = time.perf_counter() - started
@@ -110,6 +111,7 @@ def _epoch(number: int, state: State, step: Step, batches: Batches, drawing: Sou
         parts=state.parts,
         compile_seconds=step.compile_seconds if compiled_before is None else None,
         peak_memory_bytes=peak,
+        joules=between(energy, joules(step.device)),
     )
 
 

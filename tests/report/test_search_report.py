@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hiri_search.cost.front import hypervolume
+from hiri_search.report import search
 from hiri_search.report.search import believed, confirmed_table, proxy_table, volume_table
 from hiri_search.report.tables import Results, network_table
 from hiri_search.report.write import write
@@ -108,3 +111,27 @@ def test_all_of_it_is_written(tmp_path: Path):
         "pareto.png",
         "trials.csv",
     } <= names
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_the_volume_grows_as_if_it_were_computed_anew_behind_each_trial(objectives: int):
+    points = np.random.default_rng(0).integers(0, 9, (60, objectives)).astype(float)  # with equals
+    table = volume_table(Results(ABOUT, [], losses=list(map(tuple, points))))
+    reference = points.max(axis=0) + search.MARGIN * (points.max(axis=0) - points.min(axis=0))
+    anew = np.array([hypervolume(points[:count], list(reference)) for count in range(1, 61)])
+    assert table["share"].to_numpy() == pytest.approx(anew / anew[-1])
+
+
+def test_a_trial_that_is_beaten_costs_the_volume_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A study of 10,000 would take hours else."""
+    sizes: list[int] = []
+
+    def counted(points: np.ndarray, reference: list[float]) -> float:
+        sizes.append(len(points))
+        return hypervolume(points, reference)
+
+    monkeypatch.setattr(search, "hypervolume", counted)
+    best, beaten = [(-50.0, 1.0), (-60.0, 2.0), (-70.0, 3.0)], [(-40.0, 3.0 + n) for n in range(500)]
+    assert len(volume_table(Results(ABOUT, [], losses=[*best, *beaten]))) == 503
+    assert len(sizes) == len(best)
+    assert max(sizes) <= 2

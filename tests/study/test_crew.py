@@ -1,8 +1,5 @@
 """Hands through Ray: who dies, hangs or does not fit is heard of, and what was asked for is done."""
 
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,16 +7,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import pytest
 import works
+from machines import machines
 
 from hiri_search.study.cluster import on_ray
 from hiri_search.study.dispatch import Slots
+from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Work
-from hiri_search.study.leaving import Leaving
+from hiri_search.study.join import check_answers
+from hiri_search.study.leaving import TWICE, Leaving
 from hiri_search.study.task import Event, Later, Task
 from hiri_search.training.data import Prepared
 from hiri_search.training.job import DataSource, Job
@@ -53,9 +52,9 @@ class Listed:
         return [event for event in self.events if event["event"] == name]
 
 
-def _work(home: Path, do: Work, *, count: int = 4, leaving: Leaving | None = None, **slots: Any) -> Listed:
+def _work(home: Path, do: Work, *, count: int = 4, **slots: Any) -> Listed:
     feed = Listed(home, count)
-    on_ray(feed, Slots(2, **slots), home / "ray.log", leaving or Leaving(), do=do)
+    on_ray(feed, Slots(2, **slots), home / "ray.log", Leaving(), do=do)
     return feed
 
 
@@ -86,13 +85,38 @@ def test_a_task_that_only_takes_long_is_not(tmp_path: Path):
     assert not feed.told("lost")
 
 
+class LeftEarly(Listed):
+    """Is asked to go at the first epoch that it hears of."""
+
+    def __init__(self, home: Path, leaving: Leaving) -> None:
+        super().__init__(home, 4)
+        self.leaving, self.since = leaving, 0.0
+
+    def heard(self, event: Event) -> None:
+        super().heard(event)
+        if event["event"] == "epoch" and not self.leaving.asked:
+            self.leaving.hear(2, None)
+            self.since = time.monotonic()
+
+
 def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
     leaving = Leaving()
-    Timer(6.0, lambda: leaving.hear(2, None)).start()
-    started = time.monotonic()
+    feed = LeftEarly(tmp_path, leaving)
     with pytest.raises(KeyboardInterrupt):
-        _work(tmp_path, works.epochs, leaving=leaving)
-    assert time.monotonic() - started < 60
+        on_ray(feed, Slots(2), tmp_path / "ray.log", leaving, do=works.epochs)
+    assert time.monotonic() - feed.since < 30
+    assert not feed.told("finished")
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
+    """A parent passes it on: `uv run` does."""
+    leaving = Leaving()
+    leaving._worth_waiting = True
+    leaving.hear(15, None)
+    leaving.hear(15, None)
+    leaving._heard -= 2 * TWICE
+    with pytest.raises(KeyboardInterrupt):
+        leaving.hear(15, None)
 
 
 def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -108,24 +132,10 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[str]:
-    """A node that believes to have two cards, in processes of its own."""
-    code = (
-        "import sys; from ray.cluster_utils import Cluster; "
-        "c = Cluster(initialize_head=True, head_node_args={'num_cpus': 4, 'num_gpus': 2}); "
-        "print(c.address, flush=True); sys.stdin.read(); c.shutdown()"
-    )
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout
-        yield process.stdout.readline().strip()
-        process.communicate()
+def head() -> Iterator[str]:
+    """A node that believes to have two cards."""
+    with machines(0, head={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False}) as there:
+        yield there.address
 
 
 def _shared_cards(home: Path, address: str) -> Listed:
@@ -150,3 +160,51 @@ def test_what_does_not_fit_beside_others_gets_a_card_alone(tmp_path: Path, head:
         most = max(most, len(there))
     assert most == CARD
     assert len(at_work) == 2
+
+
+def test_the_ray_of_somebody_else_is_neither_joined_nor_hurt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with machines(1, head={"num_cpus": 1, "include_dashboard": False}) as theirs:
+        feed = _work(tmp_path, works.where)
+        assert len(feed.told("finished")) == 4
+        ours = {event["device"] for event in feed.told("began")}
+        assert len(ours) == 1
+        assert theirs.address not in ours
+        assert theirs.alive() == 2
+        assert theirs.process.poll() is None
+
+
+def _plain_on(home: Path, address: str) -> None:
+    on_ray(Listed(home, 2), Slots(0), home / "ray.log", Leaving(), address=address, do=works.plain)
+
+
+def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with (
+        machines(0, head={"num_cpus": 2, "include_dashboard": False}, PYTHONPATH=str(tmp_path)) as there,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another,
+        pytest.raises(StudyError, match=r"No module named 'timm'.*install hiri-search.*docs/cluster.md") as error,
+    ):
+        another.submit(_plain_on, tmp_path, there.address).result()
+    assert len(str(error.value)) < 500
+
+
+NO_CLUSTERS = {
+    "127.0.0.1:1": "no Ray answers at 127.0.0.1:1: ",
+    "ray://127.0.0.1:1": "no Ray answers at ray://127.0.0.1:1: ",
+    "http://127.0.0.1:8265": "ray job submit --address http://127.0.0.1:8265",
+    "somewhere": "'somewhere' is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT",
+    "host:port": "'host:port' is no address",
+    "127.0.0.1:99999": "no Ray answers at 127.0.0.1:99999",
+}
+
+
+@pytest.mark.parametrize(("address", "wanted"), NO_CLUSTERS.items(), ids=NO_CLUSTERS)
+def test_an_address_where_no_cluster_is_gives_an_error_at_once(address: str, wanted: str, tmp_path: Path):
+    started = time.monotonic()
+    with pytest.raises(StudyError) as error:
+        check_answers(address)
+    assert wanted in str(error.value)
+    assert time.monotonic() - started < 15

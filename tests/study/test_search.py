@@ -16,7 +16,8 @@ from hiri_search.language import parse
 from hiri_search.study.candidates import Misfit, space_of
 from hiri_search.study.config import Study
 from hiri_search.study.ledger import Trial
-from hiri_search.study.optuna_study import OptunaSampler, export
+from hiri_search.study.optuna_export import export, to_file
+from hiri_search.study.optuna_study import OptunaSampler
 from hiri_search.study.search import asking
 from hiri_search.study.surrogate import expected_gains, van_der_corput
 
@@ -307,7 +308,7 @@ def test_the_export_opens_in_optuna_and_is_made_anew_each_time(given: Study, tmp
     past = carry_on(search, 3, lambda number: FATES[number])
     path = tmp_path / "optuna.journal"
     for _ in range(2):
-        export(given, past, path, name="mine")
+        to_file(export(given, past, {}, name="mine"), path)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     loaded = optuna.load_study(study_name="mine", storage=storage)
     assert loaded.metric_names == ["top1", "gmacs"]

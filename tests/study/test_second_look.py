@@ -17,7 +17,7 @@ from hiri_search.study.dispatch import Slots, serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.ledger import Trial, read_events, trials
-from hiri_search.study.optuna_study import export
+from hiri_search.study.optuna_export import export, to_file
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.study.task import Feed, Later, Task, work
@@ -142,7 +142,8 @@ def test_a_second_look_may_be_asked_for_afterwards(unbroken: list[Trial], tmp_pa
 def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, cut: int | None):
     paused = [replace(t, state="paused", curve=t.curve[:1]) for t in unbroken[:cut]] if cut else unbroken
     (tmp_path / "study.yaml").write_text(STUDY)
-    export(read_study(tmp_path / "study.yaml"), paused, tmp_path / "optuna.journal", name="mine")
+    found = export(read_study(tmp_path / "study.yaml"), paused, {}, name="mine")
+    to_file(found, tmp_path / "optuna.journal")
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
     assert len(load_study(study_name="mine", storage=storage).trials) == (cut or 9)
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.task import Beat, Task, Tell
+from hiri_search.study.task import Beat, Event, Task, Tell, work
 
 
 def plain(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
@@ -77,3 +77,25 @@ def first_time(task: Task) -> bool:
         return False
     Path(flag).touch()
     return True
+
+
+def where(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    """Tells whose Ray this is."""
+    import ray
+
+    say(task, tell, "began", device=ray.get_runtime_context().gcs_address)
+    say(task, tell, "finished", curve=[])
+
+
+def traced(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+    """A real training; each epoch that is trained to its end, and not read from a checkpoint, leaves a line."""
+    curve = task.checkpoint.with_name("curve.csv")
+    known = len(curve.read_text().splitlines()) - 1 if curve.exists() else 0
+
+    def note(event: Event) -> None:
+        if event["event"] == "epoch" and event["epoch"] > known:
+            with (task.checkpoint.parents[2] / "trace").open("a") as trace:
+                trace.write(f"{task.trial} {event['epoch']}\n")
+        tell(event)
+
+    work(task, note, beat, beside_others=beside_others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,10 +38,20 @@ def search(networks: int, **more: Any) -> Study:
 
 
 def write(study: Study, folder: Path, trials: int) -> Path:
-    """The ledger of a study whose first so many trials have ended."""
+    """The ledger of a study whose first so many trials have ended; a ledger that is there is added to."""
     folder.mkdir(parents=True, exist_ok=True)
+    begun = [] if (folder / LEDGER).exists() else list(_start(study))
+    told = (event for n, one in enumerate(islice(_asked(study), trials)) for event in _trial(study, n, *one))
+    with (folder / LEDGER).open("a") as file:
+        for line, event in enumerate(chain(begun, told)):
+            file.write(json.dumps({**event, "time": LATE + line * PACE}) + "\n")
+    return folder
+
+
+def _start(study: Study) -> Iterator[Mapping[str, Any]]:
+    """What is told before the first trial."""
     shown = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
-    about = {
+    yield {
         "event": "study",
         "meaning": meaning(study),
         "title": "Many trials",
@@ -53,14 +63,7 @@ def write(study: Study, folder: Path, trials: int) -> Path:
         "pictures": PICTURES,
         "versions": {},
     }
-    counted = [{"event": "counted", **_costs(row)} for row in rows(study)]
-    told = (event for n, one in enumerate(islice(_asked(study), trials)) for event in _trial(study, n, *one))
-    with (folder / LEDGER).open("w") as file:
-        for line, event in enumerate([about, *counted]):
-            file.write(json.dumps({**event, "time": LATE + line * PACE}) + "\n")
-        for line, event in enumerate(told):
-            file.write(json.dumps({**event, "time": round(LATE + (len(counted) + 1 + line) * PACE, 3)}) + "\n")
-    return folder
+    yield from ({"event": "counted", **_costs(row)} for row in rows(study))
 
 
 def _asked(study: Study) -> Iterator[tuple[Candidate, int]]:

@@ -1,0 +1,121 @@
+"""A study of 10,000 finished trials: seconds until it goes on, says how it stands, and has written its report.
+
+Their trainings are made up, all else is a study's own; each network has six epochs.
+
+- `search`: with the surrogate, every tenth trial failed.
+- `halving`: with a rung, of which a third went on, and proxies.
+- `ablation`: a tenth as many rows, of ten seeds each.
+
+`decision` is from opening the ledger to the next trial, with all that a run looks at before; `status` and `report` are
+the commands; `export` is that for Optuna's dashboard. None holds the imports, which `imports` tells.
+
+python benchmarks/opening.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hiri_search.study.config import Study
+    from hiri_search.study.ledger import Trial
+    from hiri_search.study.task import Feed
+
+SEEDS = 10
+KINDS = ("search", "halving", "ablation")
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def moved(self, trial: Trial) -> None:
+        pass
+
+
+def study(kind: str, trials: int) -> Study:
+    """One that has a trial more to ask for."""
+    import many
+
+    match kind:
+        case "search":
+            return many.search(trials + 1)
+        case "halving":
+            return many.search(trials + 1, halving={"epochs": [2], "keep": 1 / 3}, proxies=["synflow", "zen"])
+    return many.ablation(trials // SEEDS + 1, SEEDS)
+
+
+def measure(kind: str, trials: int) -> dict[str, float]:
+    """Seconds by what is done, in this process."""
+    found, began = dict[str, float](), time.perf_counter()
+
+    def timed(name: str, do: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        done = do()
+        found[name] = time.perf_counter() - began
+        return done
+
+    import many
+
+    from hiri_search.report.write import write
+    from hiri_search.runs import read_results
+    from hiri_search.study.optuna_export import JOURNAL, read_export, to_file
+    from hiri_search.study.run import run
+    from hiri_search.study.status import lines, status
+
+    found["imports"] = time.perf_counter() - began
+    given = study(kind, trials)
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "results"
+        run(given, folder, lambda feed: None, Quiet(), profile="none")  # pictures, and the first lines
+        many.write(given, folder, trials)
+
+        def first(feed: Feed) -> None:
+            assert feed.next(), "there is a trial to ask for"
+
+        timed("decision", lambda: run(given, folder, first, Quiet(), profile="none"))
+        timed("status", lambda: list(lines(status(folder))))
+        timed("report", lambda: write(read_results(folder), folder / "report"))
+        timed("export", lambda: to_file(read_export(folder), folder / JOURNAL))
+        found["ledger MB"] = (folder / "ledger.jsonl").stat().st_size / 1e6
+    return found
+
+
+def rows(kinds: list[str], trials: int) -> Iterator[str]:
+    for number, kind in enumerate(kinds):
+        command = [sys.executable, "-W", "ignore", __file__, "--one", kind, "--trials", str(trials)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{kind} failed:\n{done.stderr[-2000:]}")
+        found = json.loads(done.stdout.splitlines()[-1])
+        if not number:
+            yield f"| {trials:,} trials | {' | '.join(found)} |"
+            yield "|-" * (len(found) + 1) + "|"
+        yield f"| {kind} | {' | '.join(f'{value:.1f}' for value in found.values())} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--one", choices=KINDS, help="measure this one in this process, and print it as JSON")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.one, given.trials)))
+        return
+    for line in rows(given.kinds, given.trials):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A server that speaks S3, on loopback, for tests."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moto.server import ThreadedMotoServer
+
+SECRET = "sEcrEt/of+the/environment"
+BUCKET = "studies"
+
+
+class Server:
+    """That can go away, and come back at the same place with what it held."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.port = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", port=self.port, verbose=False)
+        self._server.start()
+        self.port = self._server.get_host_and_port()[1]
+
+    def end(self) -> None:
+        self._server.stop()
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "AKIAOFTHETESTS",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """With a bucket; the environment of this process leads there meanwhile."""
+    import boto3
+    from s3fs import S3FileSystem
+
+    server = Server()
+    S3FileSystem.clear_instance_cache()  # of servers before
+    before = dict(os.environ)
+    os.environ.update(server.environment())
+    try:
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield server
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        server.end()

@@ -1,0 +1,260 @@
+"""What is said of a study by its ledger alone, while it runs and when it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import many
+import pytest
+from searches import Quiet
+
+from hiri_search.cli import main
+from hiri_search.study.dispatch import serial
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger import LEDGER, LOCK, Event, Trial, locked, read_events, trials
+from hiri_search.study.reading import read_study
+from hiri_search.study.run import run
+from hiri_search.study.status import AT_WORK, SILENCE, Status, lines, status
+
+NOBODY = 65534
+DEVICE = "CPU, 2 cores (x86_64)"
+
+
+def _add(folder: Path, *events: Event, ago: float = 0.0) -> None:
+    with (folder / LEDGER).open("a") as file:
+        file.writelines(json.dumps({**event, "time": time.time() - ago}) + "\n" for event in events)
+
+
+def _asked(folder: Path, number: int) -> Event:
+    first = next(event for event in read_events(folder) if event["event"] == "asked")
+    return {**first, "trial": number, "name": f"network {number}"}
+
+
+def _began(number: int) -> Event:
+    return {"event": "began", "trial": number, "device": DEVICE}
+
+
+def _states(found: Status) -> dict[str, int]:
+    return {state: count for state, count in found.states.items() if count}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve of twenty trials have ended, one of them by failing; then one was asked for, and begun."""
+    many.write(many.search(20), tmp_path, 12)
+    _add(tmp_path, _asked(tmp_path, 12), _began(12))
+    return tmp_path
+
+
+# ---- states
+
+
+def test_a_trial_is_at_work_while_somebody_holds_the_folder(folder: Path):
+    assert _states(status(folder)) == {"finished": 11, "failed": 1, "unfinished": 1}
+    with locked(folder):
+        found = status(folder)
+    assert _states(found) == {"finished": 11, "failed": 1, AT_WORK: 1}
+    assert [(busy.trial, busy.name, busy.epochs, busy.device) for busy in found.busy] == [(12, "network 12", 0, DEVICE)]
+    assert found.wanted == 20
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"event": "lost", "trial": 12, "fault": "process", "reason": "killed"},
+        {"event": "crowded", "trial": 12, "reason": "too large"},
+        {"event": "study"},
+    ],
+    ids=["lost", "crowded", "another run"],
+)
+def test_it_is_not_when_it_was_lost_or_another_run_has_begun(folder: Path, off: Event):
+    again = {**read_events(folder)[0], **off} if off["event"] == "study" else off
+    _add(folder, again)
+    with locked(folder):
+        assert _states(status(folder)) == {"finished": 11, "failed": 1, "unfinished": 1}
+        _add(folder, _began(12))
+        assert _states(status(folder))[AT_WORK] == 1
+
+
+def test_who_waits_on_a_rung_and_who_was_stopped_there(tmp_path: Path):
+    many.write(many.search(12, halving={"epochs": [2], "keep": 0.34}), tmp_path, 12)
+    assert _states(status(tmp_path)) == {"finished": 4, "paused": 8}
+    _add(tmp_path, {"event": "stopped", "trial": 1})
+    assert _states(status(tmp_path)) == {"finished": 4, "paused": 7, "stopped": 1}
+
+
+# ---- who runs it
+
+
+def test_running_or_not_is_seen_by_the_lock(folder: Path):
+    assert (status(folder).running, status(folder).holder.who) == (False, "")
+    with locked(folder):
+        assert f"running: process {os.getpid()} on" in "\n".join(lines(status(folder)))
+    assert f"not running: process {os.getpid()} on" in "\n".join(lines(status(folder)))
+
+
+@pytest.mark.parametrize(("ago", "running"), [(0.0, True), (SILENCE + 60, False)])
+def test_of_another_machine_whose_lock_is_not_seen_the_last_line_tells(folder: Path, ago: float, running: bool):
+    (folder / LOCK).write_text("7 on elsewhere")
+    _add(folder, _began(12), ago=ago)
+    found = status(folder)
+    assert found.running == running
+    said = (
+        "running: process 7 on elsewhere, by its" if running else "not running as far as is seen from here: process 7"
+    )
+    assert said in "\n".join(lines(found))
+    _add(folder, {"event": "ended", "seconds": {}})
+    assert not status(folder).running
+
+
+# ---- front, failures
+
+
+def test_the_front_holds_whom_no_other_beats_the_cheapest_first(folder: Path):
+    done = [t for t in trials(read_events(folder)) if t.state == "finished"]
+    points = [(t.curve[-1]["top1"], t.asked["macs"] / 1e9, t.asked["name"]) for t in done]
+    best = [p for p in points if not any(o[0] >= p[0] and o[1] <= p[1] and o[:2] != p[:2] for o in points)]
+    found = [(member["top1"], member["gmacs"], member["name"]) for member in status(folder).front]
+    assert found == sorted(best, key=lambda point: point[1])
+
+
+def test_in_an_ablation_it_is_that_of_means_over_seeds(tmp_path: Path):
+    many.write(many.ablation(4, 2), tmp_path, 8)
+    done = trials(read_events(tmp_path))
+    for member in status(tmp_path).front:
+        tops = [t.curve[-1]["top1"] for t in done if t.asked["name"] == member["name"]]
+        assert member["top1"] == pytest.approx(sum(tops) / len(tops))
+        assert member["seeds"] == len(tops) == 2
+
+
+def test_failures_of_one_kind_are_told_once_with_how_many_and_where(tmp_path: Path):
+    many.write(many.search(40), tmp_path, 40)
+    _add(tmp_path, _asked(tmp_path, 40), {"event": "failed", "trial": 40, "reason": "OSError: gone\nmore"})
+    first, second = status(tmp_path).failures
+    assert (first.times, first.trials, first.devices) == (4, (9, 19, 29, 39), (DEVICE,))
+    assert (second.times, second.trials, second.devices) == (1, (40,), ())
+    said = "\n".join(lines(status(tmp_path)))
+    assert f"4 x ValueError: the loss of step 9 is not finite (trials 9, 19, 29, 39, on {DEVICE})" in said
+    assert "1 x OSError: gone ... (trials 40)" in said
+
+
+def test_who_was_lost_on_the_way_is_told_though_it_went_on(folder: Path):
+    lost = {"event": "lost", "trial": 12, "fault": "process", "reason": "its process died: killed"}
+    _add(folder, lost, _began(12), lost)
+    (found,) = status(folder).lost
+    assert (found.reason, found.times, found.trials) == ("its process died: killed", 2, (12,))
+
+
+# ---- how it is told
+
+
+def test_before_the_first_trial(tmp_path: Path):
+    many.write(many.search(5), tmp_path, 0)
+    said = "\n".join(lines(status(tmp_path)))
+    assert "trials: none yet; 0 of 5 asked for" in said
+    assert "throughput: not known yet" in said
+    assert "time left: not known yet" in said
+
+
+def test_the_pace_is_that_of_the_lines(folder: Path):
+    done = status(folder).done
+    assert (done.trials, done.epochs) == (11, 66)
+    assert "time left" in "\n".join(lines(status(folder)))
+
+
+def test_long_lists_are_cut_for_people_and_whole_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = many.search(30, objectives=["top1", "gmacs", "mparams"])
+    many.write(study, tmp_path, 30)
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads(json.dumps(status(tmp_path).to_json() | {"silent": told["silent"]}))
+    assert set(told["front"][0]) == {"name", "seeds", "top1", "gmacs", "mparams"}
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path)])
+    assert f"front so far ({len(told['front'])}):" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_ledger_is_a_mistake_that_is_explained(tmp_path: Path):
+    with pytest.raises(StudyError, match=r"holds no ledger\.jsonl; give the folder of a study"):
+        status(tmp_path)
+
+
+# ---- it changes nothing
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Permissions mean nothing to root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_it_changes_nothing_and_needs_no_leave_to_write(folder: Path):
+    with locked(folder):
+        pass
+    home = Path(tempfile.mkdtemp())
+    place = Path(shutil.copytree(folder, home / "results"))
+    for path in (home, place, *place.iterdir()):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = _snapshot(place)
+    try:
+        with _as_nobody():
+            assert not os.access(place, os.W_OK, effective_ids=True)
+            assert status(place).states["finished"] == 11
+        assert _snapshot(place) == before
+    finally:
+        home.chmod(0o755)
+        place.chmod(0o755)
+        shutil.rmtree(home)
+
+
+def _snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+STUDY = """
+nets:
+  small: hr(32 e=4) -> hr(64 e=4)
+  other: hr(32 e=4) -> cffn(64 e=4)
+counted: {side: 64, classes: 10}
+proxy: {width: 4, side: 32, classes: 4}
+data: {source: drawn, train: 32, val: 16}
+recipe: {epochs: 3, batch: 16, warmup_epochs: 0, ema: 0.0}
+"""
+
+
+def test_a_study_looked_at_while_it_trains(tmp_path: Path):
+    """At every move; what is said comes to be true."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    results, seen = tmp_path / "results", list[Status]()
+
+    class Looker(Quiet):
+        def moved(self, trial: Trial) -> None:
+            seen.append(status(results))
+
+    run(read_study(tmp_path / "study.yaml"), results, serial, Looker(), profile="none")
+    assert all(found.running and found.wanted == 2 for found in seen)
+    assert [found.states["finished"] for found in seen] == sorted(found.states["finished"] for found in seen)
+    at_work = [[(busy.trial, busy.epochs) for busy in found.busy] for found in seen]
+    assert [(0, 2)] in at_work
+    assert [(1, 1)] in at_work
+    assert any(found.seconds_left and found.seconds_left[1] > 0 for found in seen)
+    end = status(results)
+    assert (_states(end), end.running, end.seconds_left) == ({"finished": 2}, False, (0.0, 0.0))
