@@ -205,6 +205,19 @@ def status(
 
 
 @app.command()
+def watch(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
+    port: Annotated[int, typer.Option(help="On this machine; 0: a free one.", min=0, max=65535)] = 0,
+) -> None:
+    """Serve the page of a study to this machine's browser, brought up to date while it runs; changes nothing."""
+    from hiri_search.watch import opened
+
+    with opened(results, port) as server, suppress(KeyboardInterrupt):
+        typer.echo(f"{server.address} shows {results} as it goes on; Ctrl-C ends it")
+        server.serve_forever(poll_interval=0.2)
+
+
+@app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="The study file to write, such as studies/mine.yaml.")],
     search: Annotated[bool, typer.Option("--search", help="A search in a space; without it, an ablation.")] = False,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hiri_search.study.config import Resources, Study
     from hiri_search.study.dispatch import Slots
     from hiri_search.study.leaving import Leaving
+    from hiri_search.study.ledger import Event, Trial
     from hiri_search.study.run import Executor
 
 INTERRUPTED = 130
@@ -104,17 +105,41 @@ def slots_for(asked: int, resources: Resources, *, address: str | None) -> Slots
 def read_results(folder: Path) -> Results:
     from hiri_search.report.tables import Results
     from hiri_search.study.checkpoints import shown
-    from hiri_search.study.ledger import read_events, study_event, trials
-    from hiri_search.study.objectives import losses
+    from hiri_search.study.ledger import TIME, read_events, study_event, trials
 
-    events = read_events(folder)
+    events = read_events(folder, timed=True)
+    times = [event.pop(TIME) for event in events if TIME in event]
     about, known = study_event(events, folder), trials(events)
     counted, timed = ([event for event in events if event["event"] == kind] for kind in ("counted", "timed"))
-    file: Any = about["file"]
-    first = [trial for trial in known if trial.state == "finished" and not trial.is_second_look]
-    names = file["search"]["objectives"] if file.get("space") else ()
-    found = [one for trial in first if (one := losses([trial], names))]
-    return Results(about, shown(folder, [trial.row() for trial in known]), counted, timed=timed, losses=found)
+    return Results(
+        about,
+        shown(folder, [trial.row() for trial in known]),
+        counted,
+        timed=timed,
+        planned=_planned(events),
+        times=(times[0], times[-1]) if times else None,
+        **(_searched(about, known) if about["file"].get("space") else {}),
+    )
+
+
+def _searched(about: Event, known: list[Trial]) -> dict[str, Any]:
+    """What only a search has."""
+    from hiri_search.study.config import Study
+    from hiri_search.study.importance import decided, importances
+    from hiri_search.study.objectives import losses
+
+    study = Study.model_validate(about["file"])
+    first = [trial for trial in known if not trial.is_second_look]
+    finished = [[trial] for trial in first if trial.state == "finished"]
+    found = [one for trial in finished if (one := losses(trial, study.search.objectives))]
+    return {"losses": found, "decisions": decided(study, first), "importances": importances(study, first)}
+
+
+def _planned(events: list[Event]) -> list[tuple[str, float, float]]:
+    from hiri_search.study.plan import compared, last_plan
+
+    plan = last_plan(events)
+    return [(one.part, one.planned, one.took) for one in compared(plan, events)] if plan else []
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:

@@ -89,10 +89,12 @@ def _made_small(given: list[str]) -> Iterator[str]:
 
 
 def _main(given: list[str]) -> None:
+    code: object = 0
     try:
         main(given)
     except SystemExit as ended:
-        assert not ended.code, f"{given}: exit code {ended.code}"
+        code = ended.code
+    assert not code, f"{given}: exit code {code}"
 
 
 def _fast(page: Path) -> list[str]:

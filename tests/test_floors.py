@@ -9,7 +9,7 @@ import hiri_search
 
 ROOT = Path(hiri_search.__file__).parent
 FLOORS = {"language": 0, "nets": 1, "cost": 2, "training": 2, "study": 3, "report": 3}
-FLOORS |= {"console": 4, "runs": 4, "proof": 4, "cli": 4}
+FLOORS |= {"console": 4, "runs": 4, "proof": 4, "cli": 4, "watch": 5}
 ROOMS = {  # outside packages and the only rooms, or modules, that may import them
     "torch": ("nets", "cost", "training"),
     "timm": ("nets", "training", "__init__"),
@@ -18,12 +18,16 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "fsspec": ("training.storage",),
     "pydantic": ("study.config", "study.reading"),
     "yaml": ("study.yaml_file",),
-    "optuna": ("study.optuna_study", "study.optuna_export", "study.optuna_tables", "study.dashboard"),
+    "optuna": (
+        *("study.optuna_study", "study.optuna_export", "study.optuna_tables", "study.dashboard"),
+        "study.importance",
+    ),
     "sqlalchemy": ("study.optuna_export", "study.optuna_tables"),
     "optuna_dashboard": ("study.dashboard",),
     "ray": ("study.cluster", "study.crew", "study.join"),
     "pandas": ("report",),
     "matplotlib": ("report",),
+    "plotly": ("report.page",),
     "scipy": ("report",),
     "statsmodels": ("report",),
     "typer": ("cli", "proof"),

@@ -110,7 +110,7 @@ def families() -> pd.DataFrame:
 
 def comparison(results: Results) -> Figure:
     """The paper's published points, and under them this study's: two scales, never mixed."""
-    paper, networks = beside(results.about["table"]), _drawable(results)
+    paper, networks = beside(results.about["table"]), drawable(results)
     figure = _figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
@@ -128,7 +128,7 @@ def comparison(results: Results) -> Figure:
 
 def pareto(results: Results) -> Figure:
     """This study's networks by GFLOPs and by parameters, with the front of each."""
-    networks = _drawable(results)
+    networks = drawable(results)
     figure = _figure(8, 4)
     panels, confirmed = figure.subplots(1, 2, sharey=True), confirmed_table(results)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
@@ -151,7 +151,7 @@ def hypervolume_over_trials(results: Results) -> Figure:
     return figure
 
 
-def _drawable(results: Results) -> pd.DataFrame:
+def drawable(results: Results) -> pd.DataFrame:
     """The networks with a curve each (a few without one are one of their own; many are a cloud) and a label."""
     table, rows = network_table(results), results.about["rows"]
     table = table.assign(

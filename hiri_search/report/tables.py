@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ class Results:
     counted: Sequence[Mapping[str, Any]] = ()  # the networks of an ablation, trained or not, with their costs
     timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
     losses: Sequence[tuple[float, ...]] = ()  # of a search's finished trials, by objective: the smaller the better
+    decisions: Mapping[int, Mapping[str, int | str]] = field(default_factory=dict)  # of a search, by trial
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of decisions, by objective
+    planned: Sequence[tuple[str, float, float]] = ()  # part of the run, seconds planned, seconds that it took
+    times: tuple[float, float] | None = None  # of the first and the last line, seconds since 1970
 
     @property
     def first_look(self) -> list[Mapping[str, Any]]:
@@ -43,6 +47,7 @@ def trial_table(results: Results) -> pd.DataFrame:
     table = pd.DataFrame(list(results.trials))
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
+    table = table.drop(columns="by_part", errors="ignore")
     return table.assign(curve=[" ".join(f"{top1:.2f}" for top1 in curve) for curve in table["curve"]])
 
 

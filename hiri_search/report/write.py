@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from hiri_search.report.comparisons import comparison_caption, comparison_table, readable
+from hiri_search.report.content import content
 from hiri_search.report.dictionary import dictionary, typed
 from hiri_search.report.figures import VECTOR, beside, comparison, hypervolume_over_trials, pareto, save
 from hiri_search.report.formats import csv, markdown
 from hiri_search.report.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
+from hiri_search.report.page import page
 from hiri_search.report.search import believed, confirmed_table, proxy_table
 from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
 
@@ -25,7 +27,7 @@ def write(results: Results, folder: Path) -> list[Path]:
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
-    return paths
+    return [*paths, _text(page(content(results)), folder / "index.html")]
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
@@ -54,6 +56,8 @@ def _trials(results: Results, folder: Path) -> list[Path]:
 
 def _comparisons(results: Results, folder: Path) -> list[Path]:
     """Of an ablation with two rows or more: which differences are shown."""
+    if results.about["file"].get("space"):
+        return []  # of thousands of networks there would be millions of pairs
     table = comparison_table(results)
     if table.empty:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from hiri_search.cost.counts import count
+from hiri_search.cost.counts import ZERO, count, count_parts
 from hiri_search.cost.latency import Latency, measure
 from hiri_search.cost.setting import Setting
 from hiri_search.language import Network
@@ -40,12 +40,14 @@ def milliseconds(study: Study, network: Network) -> float | None:
 
 def costs(candidate: Candidate, study: Study, prepared: Pictures) -> dict[str, Any]:
     """What a network is and costs, and what is trained for it."""
+    parts = count_parts(candidate.network, candidate.side, classes=study.counted.classes)
     facts = {
         "name": candidate.name,
         "key": candidate.network.key,
         "spec": str(candidate.network),
         "side": candidate.side,
-        **asdict(count(candidate.network, candidate.side, classes=study.counted.classes)),
+        **asdict(sum(parts.values(), ZERO)),
+        "by_part": {name: [cost.params, cost.macs] for name, cost in parts.items()},
     }
     if candidate.trained is None:
         return facts

@@ -70,7 +70,7 @@ def read_export(folder: Path, *, name: str = "") -> Export:
 def export(study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, mark: str = "") -> Export:
     """Trials as Optuna's; `times` says when they began and ended, where that is known."""
     past = [trial for trial in past if not trial.is_second_look]
-    options, objectives = _options(study, past), study.search.objectives
+    options, objectives = options_of(study, past), study.search.objectives
     distributions = {name: _distribution(each) for name, each in options.items()}
     frozen = [_frozen(trial, options, distributions, objectives, times.get(trial.number)) for trial in past]
     return Export(name, mark, objectives, frozen)
@@ -199,7 +199,7 @@ def _times(events: Iterable[Event]) -> dict[int, _Times]:
     return found
 
 
-def _options(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
+def options_of(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
     """Of every decision that was made."""
     if study.space is None:
         rows = tuple(study.nets or ())
