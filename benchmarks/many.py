@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hiri_search.language import parse_network, uniform
+from hiri_search.language import Net, parse_network, uniform
 from hiri_search.study.candidates import Candidate, found, rows, space_of
 from hiri_search.study.config import Study
 from hiri_search.study.ledger import LEDGER
@@ -85,7 +85,8 @@ def _walks(unseen: Unseen) -> Iterator[Any]:
 def _costs(candidate: Candidate) -> dict[str, Any]:
     network, trained = candidate.network, candidate.trained
     assert trained is not None
-    work = sum(stage.depth * stage.width * (1 + stage.expansion) for stage in network.stages)
+    assert isinstance(network, Net)
+    work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in network.stages)
     costs = {"params": work * 5_000, "macs": work * 700_000, "core_macs": work * 690_000}
     small = {"trained_spec": str(trained), "trained_side": candidate.trained_side}
     small |= {"trained_params": work * 50, "trained_macs": work * 300}

@@ -47,7 +47,7 @@ class _Null:
         with np.errstate(divide="ignore"):
             logs = np.log(self.chances) + tilt * self.sums
         weights = np.exp(logs - logs.max())
-        return weights / weights.sum()
+        return np.asarray(weights / weights.sum())
 
     def mean(self, tilt: float) -> float:
         return float(self.tilted(tilt) @ self.sums)
@@ -113,9 +113,12 @@ def _exact(ties: tuple[int, ...]) -> _Null:
     """Against scores without ties: each group adds its inversions with those before it, which are Mann-Whitney's U."""
     chances, before = np.ones(1), 0
     for size in ties:
-        chances, before = np.convolve(chances, _mann_whitney(size, before)), before + size
+        chances = np.asarray(np.convolve(chances, _mann_whitney(size, before)), dtype=np.float64)
+        before += size
     pairs = len(chances) - 1
-    return _Null(pairs - 2.0 * np.arange(pairs + 1), chances)
+    return _Null(
+        np.asarray(pairs - 2.0 * np.arange(pairs + 1), dtype=np.float64), np.asarray(chances, dtype=np.float64)
+    )
 
 
 @cache

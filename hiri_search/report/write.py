@@ -19,7 +19,7 @@ from hiri_search.report.tables import Results, caption, inference_table, network
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
-    paths = write_texts(results, folder)
+    paths = write_tables(results, folder)
     pictures = {"pareto": pareto, beside(results.about["table"]).stem: comparison}
     if results.about["file"].get("space"):
         pictures |= {"hypervolume": hypervolume_over_trials}
@@ -27,18 +27,16 @@ def write(results: Results, folder: Path) -> list[Path]:
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
-    return paths
+    return [*paths, _text(page(content(results)), folder / "index.html")]
 
 
-def write_texts(results: Results, folder: Path) -> list[Path]:
+def write_tables(results: Results, folder: Path) -> list[Path]:
     """As `write`, without the figures: of the same ledger the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
     if results.timed:
         paths.append(_csv(inference_table(results), folder / "inference.csv"))
-    if results.about["file"].get("space"):
-        paths += _search(results, folder)
-    return [*paths, _text(page(content(results)), folder / "index.html")]
+    return paths + (_search(results, folder) if results.about["file"].get("space") else [])
 
 
 def _trials(results: Results, folder: Path) -> list[Path]:

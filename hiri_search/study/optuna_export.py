@@ -220,7 +220,7 @@ def _distribution(options: Options) -> BaseDistribution:
     """Numbers as they are, for nothing is asked of this study: only looked at."""
     if isinstance(options[0], str):
         return CategoricalDistribution(options)
-    return IntDistribution(min(options), max(options))  # type: ignore[arg-type]
+    return IntDistribution(min(options), max(options))
 
 
 def _frozen(
