@@ -65,7 +65,7 @@ def _rows(count: int) -> str:
     from hiri_search.language import parse, sample
 
     space, rng = (
-        parse("hr(32|48|64 e=4)*1..4 -> (cffn | t(d=32))(128..256/16 e=2..6)*1..8 -> t(256..512/32)*1..9"),
+        parse("hr(32|48|64 e=4)*1..4 -> (cffn | t(d=32))(128..256/32 e=2..6)*1..8 -> t(256..512/64 e=4)*1..9"),
         Random(0),
     )
     return "\n".join(f"  row {number}: {sample(space, rng)}" for number in range(count))

@@ -225,8 +225,7 @@ def init(
     """Write a commented study to begin with."""
     from hiri_search.study.templates import begin
 
-    begin(file, "search" if search else "ablation")
-    typer.echo(f"wrote {file}; what it will take: hiri-search run {file} --plan")
+    typer.echo(begin(file, "search" if search else "ablation"))
 
 
 @app.command("list")

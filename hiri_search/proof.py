@@ -49,9 +49,7 @@ def _tables(folder: Path) -> Iterator[Finding]:
         results = read_results(folder)
         faults = tuple(anew.faults(results, folder / "report"))
         if results.about.get("code", {}).get("digest") != code()["digest"]:
-            hint = (
-                f"another version of hiri_search ran here; `hiri-search report {folder}` makes the tables of this one"
-            )
+            hint = f"another version of hiri_search ran; `hiri-search report {folder}` makes the tables of this one"
     except (ValueError, LookupError) as error:
         faults = (f"none can be made from the ledger: {error}",)
     yield Finding("tables", faults, (f"{len(anew.texts(folder / 'report'))} are what the ledger gives",), hint)

@@ -104,6 +104,7 @@ def _fast(page: Path) -> list[str]:
     return [one for one in commands(page) if not any(words in one for words in SLOW)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_commands_of_a_page_work_one_behind_the_other(page: Path, clone: Path):
     for command in _fast(page):

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from hiri_search.report.tables import Results
 from hiri_search.report.write import write_tables
 
-TEXTS = (".csv", ".md", ".json")
+TEXTS = (".csv", ".md", ".tex", ".json")
 LONGEST = 90  # letters of a line that are shown
 
 

@@ -17,6 +17,7 @@ ABOUT: dict[str, Any] = {
     "table": "",
     "rows": {},
     "file": {
+        "search": {"networks": 3, "sampler": "random", "objectives": ["top1", "gmacs"]},
         "space": "hr(32 e=4)*1..3",
         "counted": {"side": 448, "classes": 1000},
         "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},

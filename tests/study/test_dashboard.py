@@ -65,8 +65,9 @@ def postgres() -> Iterator[str]:
     command = [f"{POSTGRES}/postgres", "-D", f"{home}/data", *(word for each in settings for word in ("-c", each))]
     with subprocess.Popen(command, user=user, cwd=home, stderr=subprocess.DEVNULL) as server:
         try:
-            _wait(home / ".s.PGSQL.5432")
-            yield f"postgresql+psycopg://hiri:{SECRET}@/postgres?host={home}"
+            where = f"postgresql+psycopg://hiri:{SECRET}@/postgres?host={home}"
+            _wait(where)
+            yield where
         finally:
             server.send_signal(signal.SIGINT)
             server.wait()
@@ -77,10 +78,17 @@ def _quietly(command: list[str], user: str) -> None:
     subprocess.run(command, user=user, cwd="/", check=True, stdout=subprocess.DEVNULL)
 
 
-def _wait(path: Path) -> None:
-    end = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < end, "the database did not start"
+def _wait(server: str) -> None:
+    """Its socket is there before it takes anybody in."""
+    import psycopg
+
+    end = time.monotonic() + 60
+    while True:
+        try:
+            psycopg.connect(server.replace("+psycopg", "")).close()
+            return
+        except psycopg.OperationalError:
+            assert time.monotonic() < end, "the database did not start"
         time.sleep(0.05)
 
 

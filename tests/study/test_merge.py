@@ -8,11 +8,10 @@ import pytest
 from folders import STUDY, Quiet, first, rewrite, trained
 
 from hiri_search.cli import main
-from hiri_search.runs import write_report
 from hiri_search.study.dispatch import serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import Trial, read_events, study_event, trials
-from hiri_search.study.manifest import manifest
+from hiri_search.study.manifest import manifest, write
 from hiri_search.study.memo import digits
 from hiri_search.study.merge import merge
 from hiri_search.study.reading import read_study
@@ -41,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def _merged(folders: Sequence[Path], into: Path, *, told: bool = False) -> list[Trial]:
     merge(folders, into, {"command": "hiri-search merge"}, told=told)
-    write_report(into, lambda text: None)
+    write(into)
     assert {finding.check: finding.faults for finding in verify(into) if finding.faults} == {}
     return trials(read_events(into))
 
@@ -88,7 +87,7 @@ def test_a_study_with_all_its_rows_and_seeds_goes_on_in_a_merged_folder(made: di
     done = trials(read_events(tmp_path / "c"))
     assert [t.state for t in done] == ["finished"] * 6
     assert [t.asked.get("merged_from") for t in done[3:]] == [None] * 3
-    write_report(tmp_path / "c", lambda text: None)
+    write(tmp_path / "c")
     assert all(finding.holds for finding in verify(tmp_path / "c"))
     again = _merged([tmp_path / "c", made["b"]], tmp_path / "d")
     assert len(again) == 6, "what is merged can be merged again"

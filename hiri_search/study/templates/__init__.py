@@ -10,8 +10,8 @@ from hiri_search.study.errors import StudyError
 KINDS = ("ablation", "search")
 
 
-def begin(file: Path, kind: str) -> None:
-    """Write a study of a kind; StudyError where the file is there already, or cannot be written."""
+def begin(file: Path, kind: str) -> str:
+    """Write a study of a kind; what to do with it. StudyError where the file is there already, or cannot be written."""
     assert kind in KINDS
     text = (files(__name__) / f"{kind}.yaml").read_text(encoding="utf-8").replace("THIS_FILE", str(file))
     if file.exists():
@@ -21,3 +21,4 @@ def begin(file: Path, kind: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StudyError(f"{file} cannot be written: {error.strerror}") from error
+    return f"wrote {file}; what it will take: hiri-search run {file} --plan"
