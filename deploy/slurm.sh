@@ -29,8 +29,8 @@ export RAY_AUTH_TOKEN
 unset RAY_ADDRESS
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-on() { # NODE COMMAND...
-    srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --nodelist="$1" "${@:2}"
+on() { # NODE COMMAND..., in place of the subshell that it is called in: what is killed then is srun itself
+    exec srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --nodelist="$1" "${@:2}"
 }
 ip=$(on "${nodes[0]}" hostname -I | awk '{print $1}')
 port=$((20000 + SLURM_JOB_ID % 20000)) # of its own, should somebody else's Ray run there

@@ -24,6 +24,9 @@ NOT_RUN = {
     "pip install": "the environment is there",
     "uv run pytest": "this is it",
     "--profile gpu": "needs a GPU",
+    "export RAY_API_SERVER_ADDRESS": "for the next one",
+    "ray job submit": "needs a cluster: tests/study/test_job.py starts one",
+    "sbatch": "needs Slurm: tests/test_deploy.py has stand-ins for it",
 }
 # What takes more than half a minute on two cores even when it is made small.
 SLOW = ("hiri-search paper 2", "studies/cost_accuracy.yaml", "studies/resolution.yaml", "studies/other_backbones.yaml")

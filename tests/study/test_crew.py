@@ -182,8 +182,9 @@ def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "timm").mkdir()
     (tmp_path / "timm" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    found = f"{tmp_path}:{Path(works.__file__).parent}"
     with (
-        machines(0, head={"num_cpus": 2, "include_dashboard": False}, PYTHONPATH=str(tmp_path)) as there,
+        machines(0, head={"num_cpus": 2, "include_dashboard": False}, PYTHONPATH=found) as there,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another,
         pytest.raises(StudyError, match=r"No module named 'timm'.*install hiri-search.*docs/cluster.md") as error,
     ):

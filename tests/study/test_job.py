@@ -60,7 +60,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     home = Path("/tmp") / f"hs_{os.getpid()}"  # short: of sockets
     dashboard = _free()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    # Under `uv run pytest` Ray would start its own processes by `uv run`, too.
+    token = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "PATH": path}
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | token | address
     ports = [f"--port={_free()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free()}"]
