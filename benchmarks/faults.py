@@ -267,6 +267,7 @@ FAULTS = {
     "driver killed (kill -9)": Fault(signalled(signal.SIGKILL), codes=(-9,)),
     "node lost": Fault(node_lost, cluster=True),
     "raylet killed (kill -9)": Fault(kill("/raylet/raylet "), codes=(2,)),
+    "agent of Ray killed (kill -9)": Fault(kill("ray::RuntimeEnvAgent"), codes=(2,)),
     "head of Ray killed (kill -9)": Fault(kill("/gcs/gcs_server "), codes=(2,)),
     "Ctrl-C": Fault(ctrl_c(1), codes=(130, 0)),
     "Ctrl-C twice": Fault(ctrl_c(2), codes=(130, 0)),

@@ -134,7 +134,6 @@ def test_ctrl_c_ends_it_without_a_word(growing: tuple[Path, list[bytes]]):
     assert (process.returncode, errors) == (0, "")
 
 
-@pytest.mark.xfail(reason="fails in Chromium here; the cause is not known yet")
 def test_an_open_page_keeps_its_sort_filter_and_scroll_when_there_is_news(growing: tuple[Path, list[bytes]]):
     if CHROMIUM is None:
         pytest.skip("there is no chromium here; apt-get install chromium")

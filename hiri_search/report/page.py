@@ -50,10 +50,15 @@ def page(content: Content | None, *, live: bool = False, trouble: str = "") -> s
 
 
 def policy(*, live: bool) -> str:
-    """What the browser is to let the page do."""
+    """What the browser is to let the page do.
+
+    `unsafe-eval`, for these scripts alone: Plotly's WebGL (parallel coordinates, many points) compiles its own drawing.
+    """
     scripts = " ".join(f"'sha256-{_hash(text)}'" for text in (script(), get_plotlyjs()))
     network = "'self'" if live else "'none'"
-    allowed = f"script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; connect-src {network}"
+    allowed = (
+        f"script-src 'unsafe-eval' {scripts}; style-src 'unsafe-inline'; img-src data: blob:; connect-src {network}"
+    )
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
 
 

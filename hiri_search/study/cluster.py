@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from hiri_search.study import join
 from hiri_search.study.crew import Crew, Yard
 from hiri_search.study.dispatch import Slots
+from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Hand, Work
 from hiri_search.study.home import home
 from hiri_search.study.join import in_a_job, joined
@@ -53,7 +54,8 @@ def on_ray(
         return  # all is done: no need to start Ray
     assert isinstance(first, Task), "nothing is at work that could be waited for"
     with noise_to(log), _ray(address, slots, leaving.say), leaving.at_work():
-        Crew(feed, _yard(_resolved(slots, feed, leaving.say), do), leaving, timeout=slots.timeout).work(first)
+        slots = _resolved(slots, feed, leaving.say)
+        Crew(feed, _yard(slots, do, _Look(slots, leaving.say)), leaving, timeout=slots.timeout).work(first)
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:
     return replace(slots, gpus=1 / fit)
 
 
-def _yard(slots: Slots, do: Work) -> Yard:
+def _yard(slots: Slots, do: Work, look: Callable[[], None]) -> Yard:
     import ray
 
     class RayHand(Hand):
@@ -130,7 +132,25 @@ def _yard(slots: Slots, do: Work) -> Yard:
         placed = actor.options(scheduling_strategy="SPREAD", **options)
         return placed.remote(do, beside_others=slots.a_card > 1 and not alone)
 
-    return Yard(hire, (lambda: slots.count) if slots.count else _Room(slots), slots.a_card)
+    return Yard(hire, (lambda: slots.count) if slots.count else _Room(slots), slots.a_card, look)
+
+
+class _Look:
+    """Why no process for trials comes up: said once where another machine may help."""
+
+    def __init__(self, slots: Slots, say: Say) -> None:
+        self.slots, self.say, self.said = slots, say, False
+
+    def __call__(self) -> None:
+        """StudyError where no machine is left, as when Ray's own processes were ended by somebody else."""
+        import ray
+
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not there:
+            raise StudyError("Ray has ended, or was ended by somebody; the same command goes on with the study")
+        if not any(map(self.slots.fit, there)) and not self.said:
+            self.said = True
+            self.say(f"no machine of the cluster has {self.slots.wanted} for a trial; waiting for one that has")
 
 
 class _Room:

@@ -46,6 +46,7 @@ class Yard:
     hire: Callable[[bool], Any]  # a new hand; true: with a card of its own
     room: Callable[[], int]  # how many fit
     a_card: int = 1  # of these on one card
+    look: Callable[[], None] = lambda: None  # after a hand that does not come up; StudyError where none ever will
 
 
 class Crew:
@@ -68,10 +69,15 @@ class Crew:
             moved = self._listen()
             if self.leaving.asked and not told:
                 told = True
-                for seat in self._busy():
-                    seat.hand.leave.remote()
+                self._leave()
             elif moved and not self.leaving.asked:
                 self._fill()
+
+    def _leave(self) -> None:
+        """Ask those at work to stop behind their epochs; a hand that has not come up yet has none to finish."""
+        self._retire(*(seat for seat in self._busy() if seat.place is None))
+        for seat in self._busy():
+            seat.hand.leave.remote()
 
     # ---- who does what
 
@@ -153,6 +159,8 @@ class Crew:
             elif seat.place is not None and time.monotonic() - seat.asked > self.timeout:
                 self._lose(seat, f"its process gave no answer for {self.timeout:.0f} s")
                 moved = True
+        if not answered and any(seat.place is None for seat in busy):
+            self.yard.look()
         return moved
 
     def _answer(self, seat: Seat) -> bool:

@@ -37,6 +37,12 @@ class Slots:
         assert isinstance(self.gpus, float)
         return self.gpus
 
+    @property
+    def wanted(self) -> str:
+        """By each, in words."""
+        cards = f" and {self.share:g} GPU" if self.share else ""
+        return f"{self.cpus:g} CPU{cards}{f' of kind {self.accelerator}' if self.accelerator else ''}"
+
     def fit(self, resources: Mapping[str, float]) -> int:
         """How many of these a node has room for, by what Ray says of it."""
         if self.accelerator and f"accelerator_type:{self.accelerator}" not in resources:

@@ -1,5 +1,8 @@
 """Hands through Ray: who dies, hangs or does not fit is heard of, and what was asked for is done."""
 
+import os
+import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -105,6 +108,32 @@ def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         on_ray(feed, Slots(2), tmp_path / "ray.log", leaving, do=works.epochs)
     assert time.monotonic() - feed.since < 30
+    assert not feed.told("finished")
+
+
+class EndsRay(Listed):
+    """Ends a process of Ray's own at the first epoch that it hears of."""
+
+    def heard(self, event: Event) -> None:
+        if event["event"] == "epoch" and not self.events:
+            (raylet,) = _below(os.getpid(), "/raylet/raylet ")
+            (agent,) = _below(raylet, "ray::RuntimeEnvAgent")
+            os.kill(agent, signal.SIGKILL)
+        super().heard(event)
+
+
+def _below(parent: int, name: str) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", f"{parent}", "-f", name], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_a_ray_that_was_ended_from_outside_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its raylet goes when one of its helpers is gone; tasks would wait for another machine for ever."""
+    for name, value in {"period_ms": 500, "timeout_ms": 2000, "failure_threshold": 1}.items():
+        monkeypatch.setenv(f"RAY_health_check_{name}", f"{value}")  # a minute otherwise
+    feed = EndsRay(tmp_path, 4)
+    with pytest.raises(StudyError, match="Ray has ended"):
+        on_ray(feed, Slots(2), tmp_path / "ray.log", Leaving(), do=works.epochs)
     assert not feed.told("finished")
 
 
