@@ -104,14 +104,16 @@ def _line(one: Comparison) -> dict[str, object]:
 def comparison_caption(results: Results) -> str:
     """What was held against what, and how."""
     found = comparisons(results)
-    family = max((one.family for one in found), default=0)
+    held = f"Each network against {_against(results, found)}: top-1 in points, paired by seed"
+    if all(one.p is None for one in found):
+        return f"{held}. No two of them share two seeds: nothing is known of luck, so that no difference is shown."
+    family = max(one.family for one in found)
     chosen = way(results) == BEST and family > 1
     counted = " (all pairs, as the best is chosen by the same numbers)" if chosen else ""
     return (
-        f"Each network against {_against(results, found)}: top-1 in points, paired by seed, with Student's"
-        f" {LEVEL:.0%} interval of each difference taken alone. p by the paired t-test, with Holm's correction for"
-        f" {family} comparison(s){counted}; a difference is shown where p is at most {1 - LEVEL:.2f}. Intervals and p"
-        " tell of other seeds, not of other pictures."
+        f"{held}, with Student's {LEVEL:.0%} interval of each difference taken alone. p by the paired t-test, with"
+        f" Holm's correction for {family} comparison{'s' * (family > 1)}{counted}; a difference is shown where p is at"
+        f" most {1 - LEVEL:.2f}. Intervals and p tell of other seeds, not of other pictures."
     )
 
 

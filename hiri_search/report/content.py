@@ -26,6 +26,10 @@ TRIAL_COLUMNS = (
     *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
     "checkpoint",
 )
+SECOND_LOOK = (  # of its table, what there is room for
+    *("name", "gflops", "short_epochs", "short_top1", "short_rank", "epochs", "top1", "spread", "low", "high", "rank"),
+    "seeds",
+)
 MOST_COMPARED = 60  # rows, for each pair of which there is a test
 UNKNOWN = "not kept by this ledger"
 
@@ -164,7 +168,7 @@ def _of_a_search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     volume = volume_table(results)
     return {
         "volume": [plain(100 * share) for share in volume["share"]],
-        "confirmed": _shown(confirmed),
+        "confirmed": _shown(confirmed.reindex(columns=SECOND_LOOK) if len(confirmed) else confirmed),
         "believed": believed(confirmed) if len(confirmed) else "",
         "proxies": _shown(proxy_table(results)),
         "importances": {name: plain(dict(shares)) for name, shares in results.importances.items()},

@@ -4,6 +4,7 @@ const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", 
 const LIGHTER = { "#000000": "#f0eee9", "#0072B2": "#3d9bdc" }; // on a dark ground
 const CONFIG = {
   displaylogo: false,
+  displayModeBar: matchMedia("(pointer: coarse)").matches ? false : "hover", // it would lie over the legend
   responsive: true,
   modeBarButtonsToRemove: [
     "select2d",

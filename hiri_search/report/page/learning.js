@@ -69,8 +69,6 @@ function seedsFigure(page) {
   const looks = page.study.looks.filter((look) => page.kept(page.study.networks[look.network]));
   if (!looks.length) return "Each network has one seed, or none that has finished: nothing is known of luck.";
   const shown = looks.length > MOST_BARS ? [...looks].sort((a, b) => b.top1 - a.top1).slice(0, MOST_BARS) : looks;
-  const long = narrow() ? 17 : 44;
-  const label = (look) => `${cut(page.study.networks[look.network].name, long)}`;
   const y = shown.map((_, at) => at);
   const [blue, orange] = [coloured(page.study.colours[0]), coloured(page.study.colours[1])];
   const said = shown.map((look) =>
@@ -122,12 +120,12 @@ function seedsFigure(page) {
   const x = axis("Top-1 (%)", { range: [low - room, high + room] });
   return {
     data,
-    height: 110 + 34 * shown.length,
+    height: 110 + (4 + rowHeight()) * shown.length,
     layout: {
       xaxis: x,
       yaxis: axis("", {
         tickvals: y,
-        ticktext: shown.map((look) => plain(label(look))),
+        ticktext: shown.map((look) => label(page.study.networks[look.network].name)),
         range: [shown.length - 0.4, -0.6],
       }),
     },

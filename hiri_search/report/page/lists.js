@@ -22,7 +22,7 @@ function head(shown, open = false) {
       { class: "card" },
       el("p", { class: "label" }, card.label),
       el("p", { class: "value" }, card.value),
-      el("p", { class: "detail", title: card.detail }, card.detail),
+      el("p", { class: "detail", title: card.detail }, spelled(card.detail)),
     ),
   );
   const asked = el(
@@ -52,7 +52,7 @@ function shownTable(label, { columns, rows }) {
   return small(
     label,
     columns.map((name) => name.replaceAll("_", " ")),
-    rows.map((row) => row.map((value) => (typeof value === "string" ? cut(value, 90) : value))),
+    rows.map((row) => row.map((value) => (typeof value === "string" ? spelled(cut(value, 240)) : value))),
     digits,
   );
 }

@@ -40,17 +40,16 @@ function partsFigure(page) {
       textposition: "none",
     };
   });
-  const long = narrow() ? 17 : 40;
   const y = axis("", {
     tickvals: rows.map((_, n) => n),
-    ticktext: labels.map((label) => plain(cut(label, long))),
+    ticktext: labels.map(label),
     autorange: "reversed",
     showgrid: false,
   });
   const title = share ? "Share of the network (%)" : page.study.axes[unit];
   return {
     data,
-    height: 130 + 30 * rows.length + 20 * Math.ceil(names.length / (narrow() ? 3 : 9)),
+    height: 130 + rowHeight() * rows.length + 20 * Math.ceil(names.length / (narrow() ? 3 : 9)),
     layout: {
       barmode: "stack",
       bargap: 0.35,

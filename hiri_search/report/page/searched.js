@@ -23,7 +23,7 @@ function importanceFigure(page) {
     height: 90 + 24 * shown.length,
     layout: {
       bargap: 0.3,
-      xaxis: axis("Share of what sets the best apart (%)", { rangemode: "tozero" }),
+      xaxis: axis("Share (%)", { rangemode: "tozero" }),
       yaxis: axis(""),
       margin: { l: 48, r: 44, t: 10, b: 44 },
     },
@@ -100,14 +100,14 @@ function parallelFigure(page) {
       labelfont: { size: 12, color: ink("text") },
       tickfont: { size: 11, color: ink("muted") },
       rangefont: { size: 1, color: "rgba(0,0,0,0)" },
-      labelangle: dimensions.length > 8 ? -20 : 0,
+      labelangle: dimensions.length > 8 ? -30 : 0,
       unselected: { line: { opacity: 0.06 } },
     },
   ];
   return {
     data,
     height: 420,
-    width: Math.max(0, 105 * dimensions.length),
+    width: (narrow() ? 84 : 54) * dimensions.length,
     layout: { margin: { l: 70, r: 40, t: 100, b: 24 } },
   };
 }
@@ -130,7 +130,7 @@ function volumeFigure(page) {
     height: 320,
     layout: {
       xaxis: axis("Finished trials"),
-      yaxis: axis("Dominated hypervolume (% of the last)", { rangemode: "tozero" }),
+      yaxis: axis("Hypervolume (%)", { rangemode: "tozero" }),
     },
   };
 }

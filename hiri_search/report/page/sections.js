@@ -87,7 +87,7 @@ class Page {
 
   table() {
     const cell = (row, one) =>
-      one.key === "name" ? el("span", { class: `dot${row.front ? " front" : ""}` }, cut(row.name, 120)) : null;
+      one.key === "name" ? el("span", { class: `dot${row.front ? " front" : ""}` }, spelled(cut(row.name, 120))) : null;
     const changed = (kept) => {
       this.visible = kept.length === this.study.networks.length ? null : new Set(kept.map((row) => row.index));
       clearTimeout(this.waiting);
@@ -110,7 +110,10 @@ class Page {
       said,
       () => true,
       [table.node],
-      (page) => table.update(page.study.networks, page.study.columns),
+      (page) => {
+        if (page.study.search && !table.known) table.sort = { key: "top1", turn: 1, down: true };
+        table.update(page.study.networks, page.study.columns);
+      },
     );
   }
 

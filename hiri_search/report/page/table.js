@@ -159,7 +159,7 @@ class Table {
       if (at === 0)
         return el(
           "th",
-          { scope: "row", title: String(row[one.key]) },
+          { scope: "row", class: one.digits === null ? "words" : null, title: String(row[one.key]) },
           el("button", { type: "button", class: "clamp", click: () => this.open(row) }, made),
         );
       if (one.digits === null)
@@ -175,7 +175,7 @@ class Table {
 }
 
 function said(value, one) {
-  if (one.digits === null) return cut(String(value ?? ""), 200);
+  if (one.digits === null) return spelled(cut(String(value ?? ""), 200));
   return one.key.endsWith("_off") ? signed(value, one.digits) : number(value, one.digits);
 }
 

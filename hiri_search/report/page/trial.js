@@ -14,12 +14,12 @@ function facts(entries) {
 
 function openNetwork(page, network, picked = null) {
   const close = el("button", { type: "button", click: () => dialog.close(), "aria-label": "Close" }, "Close");
-  const title = el("h2", { id: "trial-title" }, network.name);
+  const title = el("h2", { id: "trial-title" }, spelled(network.name));
   const known = facts([
-    ["Spec", el("code", {}, network.spec)],
+    ["Spec", el("code", {}, spelled(network.spec))],
     [
       "Trained",
-      network.trained_spec && network.trained_spec !== network.spec ? el("code", {}, network.trained_spec) : null,
+      network.trained_spec && network.trained_spec !== network.spec ? el("code", {}, spelled(network.trained_spec)) : null,
     ],
     ["Top-1", network.top1 === null ? null : `${worth(network)} over ${plural(network.seeds, "seed")}`],
     ["Costs", `${number(network.gflops, 3)} GFLOPs, ${number(network.params_m, 2)} M params at ${network.side} pixels`],

@@ -30,6 +30,9 @@ function seconds(value) {
 
 const plural = (count, noun) => `${number(count, 0)} ${noun}${count === 1 ? "" : "s"}`;
 const cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+// A spec may be broken anywhere but in an arrow.
+const spelled = (text) =>
+  el("span", {}, ...text.split("->").flatMap((part, at) => [at ? el("span", { class: "arrow" }, "->") : null, part]));
 const narrow = () => window.innerWidth < 760;
 
 // Plotly reads a few tags and entities in texts: none of ours and none of a study's.
@@ -37,6 +40,18 @@ const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;"
 
 // What is told of a point: whose it is, and a line for each thing said.
 const told = (name, ...said) => [`<b>${lines(cut(name, 300))}</b>`, ...said.map(plain)].join("<br>");
+
+// Of a network beside a figure: of a spec what tells it from others, in up to three lines on a phone.
+function label(name) {
+  const spec = /^\w+\(.* -> /.test(name);
+  const short = !spec ? name : name
+    .replaceAll(" -> ", " · ")
+    .replace(/\((\d+)(?: e=(\d+))?\)/g, (_, width, e) => (e ? `${width}e${e}` : width))
+    .replace(/\*(\d+)/g, "×$1");
+  return narrow() ? lines(cut(short, 62), 23) : plain(cut(short, 70));
+}
+
+const rowHeight = () => (narrow() ? 52 : 30); // of a label and what stands beside it, in pixels
 
 // In lines of so many letters, broken between words, for Plotly's labels.
 function lines(text, width = narrow() ? 34 : 64) {
