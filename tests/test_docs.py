@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +23,15 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 # What begins with these is not run here, and why.
 NOT_RUN = {
-    "pip install": "the environment is there",
     "uv run pytest": "this is it",
     "--profile gpu": "needs a GPU",
     "export RAY_API_SERVER_ADDRESS": "for the next one",
     "ray job submit": "needs a cluster: tests/study/test_job.py starts one",
     "sbatch": "needs Slurm: tests/test_deploy.py has stand-ins for it",
+    "postgresql+psycopg://me@host": "needs a server: tests/study/test_dashboard.py starts one",
 }
+SERVES = ("--serve", " watch ")  # until it is stopped
+SERVING = 120.0  # seconds until it says where
 # What takes more than half a minute on two cores even when it is made small.
 SLOW = ("hiri-search paper 2", "studies/cost_accuracy.yaml", "studies/resolution.yaml", "studies/other_backbones.yaml")
 
@@ -72,9 +76,12 @@ def _picture_places(folder: Path) -> Iterator[Path]:
 
 
 def _run(command: str) -> None:
-    words = shlex.split(command)
+    words = shlex.split(command.removeprefix("pip install uv && "))
     assert words[:2] == ["uv", "run"], f"documents write `uv run` before a command: {command}"
-    match words[2:]:
+    words = words[4:] if words[2] == "--extra" else words[2:]  # the tests' environment has them
+    match words:
+        case ["hiri-search", *given] if any(sign in command for sign in SERVES):
+            _serve(given)
         case ["hiri-search", *given]:
             _main(given)
         case ["python", "run_study.py", *given]:
@@ -83,6 +90,26 @@ def _run(command: str) -> None:
             subprocess.run([sys.executable, "-W", "ignore", *given], check=True, capture_output=True)
         case _:
             pytest.fail(f"nobody knows how to run {command}")
+
+
+def _serve(given: list[str]) -> None:
+    """It says where it is, answers there, and goes when it is asked to."""
+    command = [sys.executable, "-W", "ignore", "-c", "from hiri_search.cli import main; main()", *given]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = _where(process)
+            assert urllib.request.urlopen(address, timeout=SERVING).status == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(SERVING) in (0, 130)
+
+
+def _where(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    for line in process.stdout:
+        if found := re.search(r"http://127\.0\.0\.1:\d+\S*", line):
+            return found[0]
+    raise AssertionError("it ended without a word of where it is")
 
 
 def _made_small(given: list[str]) -> Iterator[str]:

@@ -15,10 +15,11 @@ from scipy import optimize, stats
 
 from hiri_search.report.statistics import LEVEL, Estimate, p_text
 
-MANY = 40  # more things than these are resampled
-RESAMPLES = 2_000
+MANY = 40  # of more things than these the interval is that of large numbers
+ROWS = 256  # things that are held against all others at once
 ALL_ORDERS = 7  # so many things are put into each of their 5,040 orders; more of them into ORDERS by chance
 ORDERS = 9_999
+CERTAIN = 1e-9  # short of a tau of 1, which Fisher's scale does not hold
 STEEPEST = 50.0  # a tilt that leaves nothing but the extreme
 
 Array = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ def kendall(one: npt.ArrayLike, other: npt.ArrayLike) -> Order | None:
     """Kendall's tau-b of two scores of the same things, with an interval and the p of chance, two-sided.
 
     Up to MANY things: the exact test and its inversion under Mallows' model, so that the interval holds 0 where p is
-    over 1 - LEVEL; beyond, a percentile bootstrap over the things and the asymptotic test. None where tau is not
+    over 1 - LEVEL; beyond, the interval and the test of large numbers. None where tau is not
     defined: fewer than three things, or one of the scores the same for all.
     """
     ours, theirs = np.asarray(one, float), np.asarray(other, float)
@@ -65,7 +66,7 @@ def kendall(one: npt.ArrayLike, other: npt.ArrayLike) -> Order | None:
         return None
     found = stats.kendalltau(ours, theirs)
     if len(ours) > MANY:
-        return Order(float(found.statistic), *_resampled(ours, theirs), float(found.pvalue), len(ours))
+        return Order(float(found.statistic), *_of_many(ours, theirs), float(found.pvalue), len(ours))
     total, null = float(_signs(ours) @ _signs(theirs)), _null(ours, theirs)
     scale = sqrt(_untied(_groups(ours)) * _untied(_groups(theirs)))  # tau-b's
     low, high = (bound / scale for bound in _inverted(null, total))
@@ -143,9 +144,21 @@ def _shuffled(one: Array, other: Array) -> _Null:
     return _Null(sums, counts / counts.sum())
 
 
-def _resampled(one: Array, other: Array) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(one), size=(RESAMPLES, len(one)))
-    taus = [stats.kendalltau(one[again], other[again]).statistic for again in drawn]
-    low, high = np.nanquantile(taus, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+def _of_many(one: Array, other: Array) -> tuple[float, float]:
+    """Normal, by the spread of each thing's own agreement with all others (Hoeffding 1948), whatever the scores.
+
+    On Fisher's scale, the inverse hyperbolic tangent: on tau's own it would cover too seldom near 1.
+    """
+    things = len(one)
+    own = np.concatenate([_agreement(one, other, at) for at in range(0, things, ROWS)])
+    scale = sqrt(_untied(_groups(one)) * _untied(_groups(other))) / comb(things, 2)  # tau-b's
+    tau, error = float(own.mean()) / scale, 2 * float(own.std(ddof=1)) / sqrt(things) / scale
+    inside = min(max(tau, -1 + CERTAIN), 1 - CERTAIN)
+    width = float(stats.norm.ppf((1 + LEVEL) / 2)) * error / (1 - inside**2)
+    return float(np.tanh(np.arctanh(inside) - width)), float(np.tanh(np.arctanh(inside) + width))
+
+
+def _agreement(one: Array, other: Array, at: int) -> Array:
+    """Of each of some things the share of pairs with others that are concordant, less that of discordant ones."""
+    ours, theirs = (np.sign(scores[at : at + ROWS, None] - scores) for scores in (one, other))
+    return np.asarray((ours * theirs).sum(axis=1) / (len(one) - 1))

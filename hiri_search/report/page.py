@@ -11,7 +11,7 @@ import gzip
 import html
 import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -47,6 +47,15 @@ def page(content: Content | None, *, live: bool = False, trouble: str = "") -> s
         "data": data,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _text("page.html"))
+
+
+def shown_by(text: str) -> Content:
+    """The content of a page that `page` has made. ValueError where there is none in it."""
+    found = re.search(r'id="data" data-kind="(\w+)">(.*?)</script>', text, re.DOTALL)
+    if not found:
+        raise ValueError("there is no block of data in it")
+    block = found[2] if found[1] == "json" else gzip.decompress(b64decode(found[2])).decode()
+    return json.loads(block)["content"] or {}
 
 
 def policy(*, live: bool) -> str:

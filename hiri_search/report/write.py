@@ -16,6 +16,8 @@ from hiri_search.report.page import page
 from hiri_search.report.search import believed, confirmed_table, proxy_table
 from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
 
+PARQUET, PAGE = "trials.parquet", "index.html"
+
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
@@ -27,7 +29,7 @@ def write(results: Results, folder: Path) -> list[Path]:
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
-    return [*paths, _text(page(content(results)), folder / "index.html")]
+    return [*paths, _text(page(content(results)), folder / PAGE)]
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
@@ -48,7 +50,7 @@ def _trials(results: Results, folder: Path) -> list[Path]:
         _csv(known, folder / "dictionary.csv"),
         _text(f"# Columns of trials.csv and trials.parquet\n\n{markdown(known)}", folder / "dictionary.md"),
     ]
-    path = folder / "trials.parquet"
+    path = folder / PARQUET
     unfinished = path.with_suffix(".parquet.tmp")
     table.to_parquet(unfinished, index=False)
     return [*written, unfinished.replace(path)]

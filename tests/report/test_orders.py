@@ -88,7 +88,7 @@ def test_the_interval_holds_no_order_where_the_test_does_not_reject_it():
         assert (order.low <= 0 <= order.high) == (order.p > 1 - LEVEL)
 
 
-@pytest.mark.parametrize("things", [4, 5, 8, 11])
+@pytest.mark.parametrize("things", [4, 5, 8, 11, MANY + 1])
 @pytest.mark.parametrize("tau", [0.0, 0.5, 0.8])
 def test_intervals_cover_the_tau_of_a_population_as_often_as_they_say(things: int, tau: float):
     """Pairs drawn from a normal distribution, whose tau is 2 / pi * arcsin of its correlation."""

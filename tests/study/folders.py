@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from searches import Quiet
 
 from hiri_search.runs import write_report
 from hiri_search.study.dispatch import serial
-from hiri_search.study.ledger import LEDGER, Event, Trial, as_line, read_events, read_lines
+from hiri_search.study.ledger import LEDGER, Event, as_line, read_events, read_lines
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.study.sums import Sums
@@ -28,16 +29,6 @@ recipe: {epochs: 2, batch: 8, ema: 0.0}
 seeds: 2
 """
 Change = Callable[[list[Event]], Iterable[Event]]
-
-
-class Quiet:
-    """A watcher that says nothing."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def moved(self, trial: Trial) -> None:
-        pass
 
 
 def photos(folder: Path) -> Path:

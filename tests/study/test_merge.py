@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from folders import STUDY, Quiet, first, rewrite, trained
+from folders import STUDY, first, rewrite, trained
+from searches import Quiet
 
 from hiri_search.cli import main
 from hiri_search.study.dispatch import serial

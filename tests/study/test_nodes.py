@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import works
 from machines import machines
+from searches import Quiet
 
 from hiri_search.study.cluster import on_ray
 from hiri_search.study.dispatch import Slots, serial
 from hiri_search.study.leaving import Leaving
-from hiri_search.study.ledger import Trial, read_events
+from hiri_search.study.ledger import read_events
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 
@@ -39,16 +40,6 @@ seeds: 2
 DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1")
 PATIENCE = 120  # seconds
 TAKE_OVER = 5.0  # seconds
-
-
-class Quiet:
-    """A watcher that says nothing."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def moved(self, trial: Trial) -> None:
-        pass
 
 
 def _on(folder: Path, address: str | None) -> None:

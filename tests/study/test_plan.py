@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from searches import Quiet
 
 from hiri_search.language import parse_network
 from hiri_search.study import paces, planning
@@ -20,7 +21,7 @@ from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.training.cache import VARIABLE
 from hiri_search.training.probe import Pace, Probed, ProbeError
-from tests.study.test_run import SPACE, STUDY, Quiet
+from tests.study.test_run import SPACE, STUDY
 
 PACE = Pace(begin=1.0, step=0.5, look=0.0625, save=0.25, score=2.0)
 TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 pictures in batches of 16, and 16 looked at

@@ -31,7 +31,7 @@ SPACE = STUDY.replace("nets:\n", "search: {networks: 3}\nspace: hr(32 e=4|6) -> 
 )
 
 
-class Quiet:
+class Remembers:
     """A watcher that remembers."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Quiet:
 def _run(tmp_path: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), retry_failed: bool = False) -> list[Trial]:
     (tmp_path / "study.yaml").write_text(text)
     study = read_study(tmp_path / "study.yaml", sets=sets)
-    run(study, tmp_path / "results", serial, Quiet(), profile="none", retry_failed=retry_failed)
+    run(study, tmp_path / "results", serial, Remembers(), profile="none", retry_failed=retry_failed)
     return trials(read_events(tmp_path / "results"))
 
 

@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from folders import STUDY, Quiet, first, photos, rewrite, summed, trained
+from folders import STUDY, first, photos, rewrite, summed, trained
 from PIL import Image
+from searches import Quiet
 
 from hiri_search.cli import main
 from hiri_search.report import anew
+from hiri_search.report.dictionary import UNKNOWN
 from hiri_search.runs import read_results
 from hiri_search.study.dispatch import serial
 from hiri_search.study.errors import StudyError
@@ -206,6 +209,13 @@ def _moved(events: list[Event], data: Path, moved: Path) -> list[Event]:
     return events
 
 
+def _a_value(folder: Path) -> None:
+    path = folder / "report" / "trials.parquet"
+    table = pd.read_parquet(path)
+    table.loc[0, "top1"] += 0.01
+    table.to_parquet(path, index=False)
+
+
 BESIDE_IT = {
     "a table": (
         lambda folder: _edit(folder / "report" / "networks.csv", "small", "smaII"),
@@ -218,6 +228,13 @@ BESIDE_IT = {
         "networks.md, line 3, is .*300 epochs.* by the ledger .*2 epochs",
     ),
     "a table less": (lambda folder: (folder / "report" / "trials.csv").unlink(), "tables", "trials.csv is missing"),
+    "a digit of the page": (
+        lambda folder: _edit(folder / "report" / "index.html", '"title":"A title"', '"title":"Another"'),
+        "tables",
+        "index.html shows other title than the ledger gives",
+    ),
+    "a value for programs": (_a_value, "tables", "trials.parquet holds another top1 than the ledger gives"),
+    "no page": (lambda folder: (folder / "report" / "index.html").unlink(), "tables", "index.html cannot be read"),
     "the manifest": (
         lambda folder: _edit(folder / MANIFEST, '"batch": 8', '"batch": 512'),
         MANIFEST,
@@ -244,6 +261,26 @@ BESIDE_IT = {
     ),
     "a picture": (_a_picture, "pictures", r"those of folder:.* at side 32 were \w+ and are \w+ now: they have changed"),
 }
+
+
+SEARCH = """
+space: hr(32 e=4|6) -> (hr | cffn)(64 e=4|5)
+search: {networks: 4, halving: {epochs: [1], keep: 0.5}, proxies: [zen, synflow]}
+confirm: {top: 1, seeds: 2, epochs: x2}
+counted: {side: 64, classes: 10}
+proxy: {width: 4, side: 32}
+data: drawn
+recipe: {epochs: 2, batch: 8, ema: 0.0}
+"""
+
+
+def test_every_column_of_a_real_study_is_described(folder: Path, tmp_path: Path):
+    found = trained(tmp_path / "search", SEARCH, report=True)
+    for one in (folder, found):
+        assert UNKNOWN not in (one / "report" / "dictionary.csv").read_text()
+    with pytest.raises(SystemExit) as end:
+        main(["verify", str(found)])
+    assert end.value.code == 0
 
 
 @pytest.mark.parametrize(("change", "check", "words"), BESIDE_IT.values(), ids=BESIDE_IT)
@@ -282,7 +319,7 @@ def test_a_ledger_of_an_earlier_version_is_gone_on_with_and_its_lines_are_held_b
 def test_a_run_that_goes_on_goes_on_with_the_sums(folder: Path, good: Path):
     study = read_study(good.with_suffix(".yaml"))
     run(study, folder, serial, Quiet(), profile="none")
-    assert set(_faults(folder)) == {MANIFEST}, "it is of the run before"
+    assert set(_faults(folder)) == {MANIFEST, "tables"}, "they are of the run before: its page says when it was"
     assert not _faults(folder).get("sums")
 
 
