@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 from hiri_search.language import Net, parse_network, uniform
 from hiri_search.study.candidates import Candidate, found, rows, space_of
 from hiri_search.study.config import Study
-from hiri_search.study.ledger import LEDGER
+from hiri_search.study.ledger import LEDGER, as_line, read_lines
 from hiri_search.study.meaning import meaning
+from hiri_search.study.sums import summed
 from hiri_search.study.unseen import Unseen
 from hiri_search.training.job import Job
 
@@ -40,11 +40,14 @@ def search(networks: int, **more: Any) -> Study:
 def write(study: Study, folder: Path, trials: int) -> Path:
     """The ledger of a study whose first so many trials have ended; a ledger that is there is added to."""
     folder.mkdir(parents=True, exist_ok=True)
-    begun = [] if (folder / LEDGER).exists() else list(_start(study))
+    there = (folder / LEDGER).exists()
     told = (event for n, one in enumerate(islice(_asked(study), trials)) for event in _trial(study, n, *one))
-    with (folder / LEDGER).open("a") as file:
-        for line, event in enumerate(chain(begun, told)):
-            file.write(json.dumps({**event, "time": LATE + line * PACE}) + "\n")
+    sums = summed(read_lines(folder) if there else [], folder / LEDGER)
+    with (folder / LEDGER).open("ab") as file:
+        for number, event in enumerate(chain([] if there else _start(study), told)):
+            line = sums.signed(as_line({**event, "time": LATE + number * PACE}))
+            sums.added(line)
+            file.write(line + b"\n")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -117,8 +118,8 @@ def _by_network(results: Results) -> pd.DataFrame:
 
 def _states(states: pd.Series) -> str:
     """`finished`, or `1 finished, 2 failed`."""
-    counts = states.value_counts()
-    return str(counts.index[0]) if len(counts) == 1 else ", ".join(f"{n} {state}" for state, n in counts.items())
+    counts = Counter(states).most_common()
+    return str(counts[0][0]) if len(counts) == 1 else ", ".join(f"{n} {state}" for state, n in counts)
 
 
 def _beside_the_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:

@@ -64,9 +64,12 @@ def network_table(results: Results) -> pd.DataFrame:
     networks = known.drop_duplicates("name").set_index("name")
     trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
-    scores = trials[trials["state"] == "finished"].astype({"top1": float}).groupby("name")["top1"]
+    finished = trials[trials["state"] == "finished"].astype({"top1": float})
+    scores, several = (
+        rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
+    )
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
-    intervals = {name: found for name, values in scores if (found := mean_interval(values))}
+    intervals = {name: found for name, values in several if (found := mean_interval(values))}
     rows = results.about["rows"]
     table = pd.DataFrame(
         {

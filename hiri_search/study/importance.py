@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import ceil
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
@@ -18,6 +19,7 @@ from hiri_search.study.optuna_export import options_of
 from hiri_search.study.optuna_study import choices, new_study
 
 LEAST = 8  # trials; among fewer nothing is said of what matters
+MOST = 3_000  # trials that are looked at: more take long, and tell the same
 BEST, AT_LEAST = 0.1, 5  # the share of the best whose decisions are looked at, and how many of them there must be
 FRONT = "front"
 
@@ -37,7 +39,8 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     """How much each decision of a search sets its best tenth apart: by objective, and as `front` for all together.
 
     By Optuna's PED-ANOVA, conditional decisions among them. Top-1 is that behind the epoch that all were to come to, so
-    that who was stopped there counts too. Empty where that is known of too few.
+    that who was stopped there counts too. Empty where that is known of too few; of more than MOST every second, third,
+    ... is looked at.
     """
     names, halving = study.search.objectives, study.search.halving
     epochs = halving.epochs[0] if halving else study.recipe.epochs
@@ -45,6 +48,7 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     known = [(trial, found) for trial in came if (found := losses_after(trial, epochs, names))]
     if len(known) < LEAST:
         return {}
+    known = known[:: ceil(len(known) / MOST)]
     options = options_of(study, came)
     looked = new_study([StudyDirection.MINIMIZE] * len(names))
     for trial, found in known:
