@@ -126,7 +126,6 @@ class Fault:
     codes: tuple[int, ...] = ()  # of the driver, which ends by it; none: it goes on
     mend: Callable[[Case], None] = lambda case: None
     full_disk: bool = False
-    clock: bool = False  # one that can be set
     cluster: bool = False  # of several nodes
     storage: bool = False  # a shared folder beside the results
 
@@ -251,12 +250,6 @@ def node_lost(case: Case) -> bool:
     return machines.stdout.readline() == "lost\n"
 
 
-def clock_jumps(case: Case) -> bool:
-    hours = case.rng.choice([-1000, -24, -1, 1, 24, 1000])
-    (case.home / "clock").write_text(f"{hours:+d}h")
-    return True
-
-
 SHORT = ("--timeout", "3")
 HASTY = ("--patience", "2")
 FAULTS = {
@@ -280,7 +273,6 @@ FAULTS = {
     "head lost with its disk": Fault(head_lost, codes=(-9,), storage=True),
     "storage away for seconds": Fault(storage_away, storage=True),
     "decoded pictures vanish": Fault(pictures_gone, HASTY, (2, 0)),
-    "clock jumps": Fault(clock_jumps, clock=True),
 }
 
 # ---- one study after the other
@@ -346,12 +338,8 @@ def _hurt(case: Case, fault: Fault, most: int) -> Iterator[None]:
 
 @contextmanager
 def _surroundings(case: Case, fault: Fault) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
-    """Flags and environment of the driver: a clock that can be set, a cluster that can lose a node."""
-    if fault.clock:
-        (case.home / "clock").write_text("+0h")
-        fake = {"LD_PRELOAD": _libfaketime(), "FAKETIME_TIMESTAMP_FILE": str(case.home / "clock")}
-        yield (), fake | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
-    elif fault.cluster:
+    """Flags and environment of the driver: a cluster that can lose a node."""
+    if fault.cluster:
         command = [sys.executable, "-W", "ignore", __file__, "--nodes"]
         open_to_all = {"RAY_AUTH_MODE": "disabled"}
         with subprocess.Popen(
@@ -408,11 +396,6 @@ def rows(case: Case) -> dict[str, Any]:
         for event in case.events()
         if event["event"] == "finished"
     }
-
-
-def _libfaketime() -> str:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    return str(found[0]) if found else ""
 
 
 # ---- the cluster
@@ -545,9 +528,6 @@ def report(given: argparse.Namespace, place: Path) -> int:
     reference, bad = rows(calm), 0
     print("| fault | caused | trials | lost | twice | wrong | s |", "|-|-|-|-|-|-|-|", sep="\n", flush=True)
     for number, name in enumerate(given.faults):
-        if FAULTS[name].clock and not _libfaketime():
-            print(f"| {name} | not caused: Debian's libfaketime is not installed |||||", flush=True)
-            continue
         found = endure(FAULTS[name], given.times, place / str(number), reference, random.Random(f"{given.seed} {name}"))
         cells = [str(found[column]) for column in ("caused", "trials", "lost", "twice", "wrong", "seconds")]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -1,6 +1,7 @@
 """The commands, as they are typed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,13 @@ def _run(*arguments: str) -> None:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     assert end.value.code == 0
+
+
+@pytest.mark.parametrize("environment", [{}, {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}], ids=["here", "in a job"])
+def test_a_python_that_has_nothing_is_told_what_to_do(environment: dict[str, str]):
+    """Without its packages, Ray's among them: as where Ray was started by another Python than the node's."""
+    bare = [sys.executable, "-S", "run_study.py", "studies/block_mix.yaml"]
+    ran = subprocess.run(bare, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert f"is not installed for {sys.executable}; `pip install .`, or put `uv run`" in ran.stderr
+    assert "Traceback" not in ran.stderr
