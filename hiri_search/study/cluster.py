@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from hiri_search.study import join
@@ -25,6 +25,7 @@ from hiri_search.study.join import in_a_job, joined
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.task import Feed, Task, work
 from hiri_search.training.files import Say
+from hiri_search.training.meanwhile import meanwhile
 from hiri_search.training.memory import beside
 
 LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
@@ -178,7 +179,7 @@ def noise_to(log: Path) -> Iterator[None]:
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
     try:
-        with log.open("ab") as file, _bounded(file.fileno()):
+        with log.open("ab") as file, meanwhile(partial(_bound, file.fileno()), every=LOG_SECONDS):
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             yield
@@ -190,22 +191,7 @@ def noise_to(log: Path) -> Iterator[None]:
             os.close(old)
 
 
-@contextmanager
-def _bounded(file: int) -> Iterator[None]:
-    """Begin it anew whenever it has grown too long; all who write to it do so at its end, wherever that is."""
-    over = Event()
-
-    def look() -> None:
-        while True:
-            if os.fstat(file).st_size > LOG_BYTES:
-                os.truncate(file, 0)
-            if over.wait(LOG_SECONDS):
-                return
-
-    looking = Thread(target=look, name="log", daemon=True)
-    looking.start()
-    try:
-        yield
-    finally:
-        over.set()
-        looking.join()
+def _bound(file: int) -> None:
+    """Begin it anew where it has grown too long; all who write to it do so at its end, wherever that is."""
+    if os.fstat(file).st_size > LOG_BYTES:
+        os.truncate(file, 0)

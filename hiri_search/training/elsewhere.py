@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
 
 from hiri_search.training.data import Prepared, prepare
 from hiri_search.training.job import Job
+from hiri_search.training.meanwhile import meanwhile
 from hiri_search.training.pictures import DataError
 
 BEAT = 5.0  # seconds between signs of life while pictures are prepared, or another process is waited for
@@ -34,7 +33,7 @@ def at_hand(prepared: Prepared, job: Job, beat: Callable[[], None]) -> Prepared:
         return prepared
     _demand_data(job)
     try:
-        with _beating(beat):
+        with meanwhile(beat, every=BEAT):
             own = prepare(job.data, job.side, _home(prepared), classes=job.classes, cache=prepared.cache)
     except DataError as error:
         raise OtherMachine(f"on {platform.node()}: {error}") from error
@@ -61,21 +60,3 @@ def _home(prepared: Prepared) -> Path:
     if own.is_symlink() or own.stat().st_uid != os.getuid():
         raise OtherMachine(f"on {platform.node()} {own} is another user's; set HIRI_SEARCH_CACHE there")
     return own
-
-
-@contextmanager
-def _beating(beat: Callable[[], None]) -> Iterator[None]:
-    """Signs of life meanwhile: a large set takes longer than any step."""
-    over = Event()
-
-    def go_on() -> None:
-        while not over.wait(BEAT):
-            beat()
-
-    thread = Thread(target=go_on, name="beat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
