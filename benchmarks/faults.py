@@ -32,6 +32,7 @@ TIMES = 20
 PATIENCE = 240.0  # seconds until a study that stands still is a failure
 MOMENT = 3.0  # seconds behind a sign of life, at most, until something is broken
 FULL, AWAY = (0.5, 2.5), (0.5, 2.5)  # seconds that a disk is full, or a folder away
+LAST_WORDS = 2000  # letters of what a driver said, where it did not do as it should
 NODES = 3  # of a cluster, a trial on each
 TRIALS = 16  # 8 networks, 2 seeds
 KINDS = ("hr(32 e=4)", "cffn(32 e=4)"), ("hr(64 e=4)", "t(64 e=4)"), ("cffn(128 e=2)", "t(128 e=2)")
@@ -79,6 +80,9 @@ class Case:
                 env=os.environ | environment | {"HIRI_SEARCH_CACHE": str(self.home / "cache")},
             )
 
+    def last_words(self) -> str:
+        return (self.home / "driver.log").read_text()[-LAST_WORDS:]
+
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
@@ -93,7 +97,7 @@ class Case:
             if not self.is_running():
                 return holds()
             if time.monotonic() > end:
-                raise SystemExit(f"{self.home} stands still; see driver.log there")
+                raise SystemExit(f"{self.home} stands still:\n{self.last_words()}")
             time.sleep(0.05)
         return True
 
@@ -333,7 +337,7 @@ def _hurt(case: Case, fault: Fault, most: int) -> Iterator[None]:
             code = _end(case)
             fault.mend(case)
             if code not in (0, 1, *fault.codes):
-                raise SystemExit(f"exit code {code}, not one of {fault.codes}; see {case.home / 'driver.log'}")
+                raise SystemExit(f"exit code {code}, not one of {fault.codes}:\n{case.last_words()}")
 
 
 @contextmanager
@@ -357,7 +361,7 @@ def _end(case: Case) -> int:
     try:
         return case.process.wait(PATIENCE)
     except subprocess.TimeoutExpired as error:
-        raise SystemExit(f"{case.home} does not end; see driver.log there") from error
+        raise SystemExit(f"{case.home} does not end:\n{case.last_words()}") from error
 
 
 def _is_done(case: Case) -> bool:

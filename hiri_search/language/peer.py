@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hiri_search.language.errors import SpecError
 from hiri_search.language.grammar import parse_net
@@ -14,6 +14,7 @@ from hiri_search.language.net import Net
 
 PREFIX = "timm:"
 LONGEST = 500  # characters
+REMEMBERED = 2**13  # networks
 NAME = re.compile(r"[a-zA-Z_]\w*")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 WORDS = {"true": True, "false": False}
@@ -52,7 +53,18 @@ Network = Net | Peer
 
 def parse_network(text: str, *, let: Mapping[str, str] | None = None) -> Network:
     """A network of our language, or one of timm's where the text begins with `timm:`; SpecError."""
-    return _parse_peer(text.strip()) if text.strip().startswith(PREFIX) else parse_net(text, let=let)
+    if text.strip().startswith(PREFIX):
+        return _parse_peer(text.strip())
+    known = let or {}
+    if not all(isinstance(value, str) for value in known.values()):
+        return parse_net(text, let=let)  # which says what is wrong with it
+    return _remembered(text, tuple(known.items()))
+
+
+@lru_cache(REMEMBERED)
+def _remembered(text: str, let: tuple[tuple[str, str], ...]) -> Net:
+    """A study's rows are read again and again: when it is read, begun, counted, asked for."""
+    return parse_net(text, let=dict(let))
 
 
 def _parse_peer(text: str) -> Peer:
