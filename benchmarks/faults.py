@@ -128,6 +128,7 @@ class Fault:
     cause: Cause
     flags: tuple[str, ...] = ()
     codes: tuple[int, ...] = ()  # of the driver, which ends by it; none: it goes on
+    may: tuple[int, ...] = ()  # codes it may end with all the same, where it was hurt too often in a row
     mend: Callable[[Case], None] = lambda case: None
     full_disk: bool = False
     cluster: bool = False  # of several nodes
@@ -262,13 +263,13 @@ FAULTS = {
     "trial hangs": Fault(flagged("hang"), SHORT),
     "trial raises": Fault(flagged("raise")),
     "driver killed (kill -9)": Fault(signalled(signal.SIGKILL), codes=(-9,)),
-    "node lost": Fault(node_lost, cluster=True),
+    "node lost": Fault(node_lost, may=(2,), cluster=True),
     "raylet killed (kill -9)": Fault(kill("/raylet/raylet "), codes=(2,)),
     "agent of Ray killed (kill -9)": Fault(kill("ray::RuntimeEnvAgent"), codes=(2,)),
     "head of Ray killed (kill -9)": Fault(kill("/gcs/gcs_server "), codes=(2,)),
     "Ctrl-C": Fault(ctrl_c(1), codes=(130, 0)),
     "Ctrl-C twice": Fault(ctrl_c(2), codes=(130, 0)),
-    "SIGTERM": Fault(signalled(signal.SIGTERM), codes=(130, 0)),
+    "SIGTERM": Fault(signalled(signal.SIGTERM), codes=(130, 0, -15)),  # -15: when all was over
     "Ctrl-C, one process": Fault(ctrl_c(1), ("--serial",), (130, 0)),
     "ledger torn in its last record": Fault(torn, ("--serial",), (-9,)),
     "disk full for seconds": Fault(full_for_a_while, full_disk=True),
@@ -336,7 +337,7 @@ def _hurt(case: Case, fault: Fault, most: int) -> Iterator[None]:
                 case.started_with = len(case.events())
             code = _end(case)
             fault.mend(case)
-            if code not in (0, 1, *fault.codes):
+            if code not in (0, 1, *fault.codes, *fault.may):
                 raise SystemExit(f"exit code {code}, not one of {fault.codes}:\n{case.last_words()}")
 
 

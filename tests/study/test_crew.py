@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +21,7 @@ from hiri_search.study.cluster import on_ray
 from hiri_search.study.dispatch import Slots
 from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Work
+from hiri_search.study.home import home
 from hiri_search.study.join import check_answers
 from hiri_search.study.leaving import TWICE, Leaving
 from hiri_search.study.task import Event, Later, Task
@@ -149,12 +151,22 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
 
 
 def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    there = set(Path("/tmp").glob("hiri_*"))
+    homes: list[Path] = []
+
+    @contextmanager
+    def noted() -> Iterator[Path]:
+        with home() as folder:
+            homes.append(folder)
+            yield folder
+
+    monkeypatch.setattr("hiri_search.study.cluster.home", noted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # too long a path for sockets
     feed = _work(tmp_path, works.plain, count=2)
     assert len({event["device"] for event in feed.told("began")}) <= 2
     assert not list(tmp_path.glob("hiri_*"))
-    assert set(Path("/tmp").glob("hiri_*")) <= there
+    (own,) = homes
+    assert own.parent == Path("/tmp")
+    assert not own.exists()
 
 
 # ---- on a cluster

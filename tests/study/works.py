@@ -9,6 +9,8 @@ from typing import Any
 
 from hiri_search.study.task import Beat, Event, Task, Tell, work
 
+HANDS = 4  # of two cards, two on each
+
 
 def plain(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
     say(task, tell, "began", device=f"{os.getpid()}")
@@ -49,10 +51,13 @@ def epochs(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
 
 
 def needs_a_card(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
-    """Two of the tasks do not fit beside others; each writes down who was there."""
+    """Two of the tasks do not fit beside others; each writes down who was there, the first once all hands are up."""
     with (task.checkpoint.parent / "log").open("a") as log:
         log.write(f"begin {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
     time.sleep(0.3)
+    end = time.monotonic() + 60
+    while (task.checkpoint.parent / "log").read_text().count("begin") < HANDS and time.monotonic() < end:
+        time.sleep(0.05)
     with (task.checkpoint.parent / "log").open("a") as log:
         log.write(f"end {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
     if task.trial in (2, 3) and beside_others:

@@ -1,0 +1,11 @@
+"""Ray keeps what it read of its surroundings when it was imported: here, what a run on one machine says."""
+
+import os
+
+from hiri_search.study.cluster import OF_WORKERS, SETTINGS, _be_private
+
+for name, value in (SETTINGS | OF_WORKERS).items():
+    os.environ.setdefault(name, value)
+_be_private()
+
+import ray  # noqa: E402, F401
