@@ -273,7 +273,7 @@ FAULTS = {
     "Ctrl-C, one process": Fault(ctrl_c(1), ("--serial",), (130, 0)),
     "ledger torn in its last record": Fault(torn, ("--serial",), (-9,)),
     "disk full for seconds": Fault(full_for_a_while, full_disk=True),
-    "disk stays full": Fault(fill, HASTY, (2, 0), empty, full_disk=True),
+    "disk stays full": Fault(fill, HASTY, (2, 0), mend=empty, full_disk=True),
     "results folder away for seconds": Fault(away_for_a_while),
     "head lost with its disk": Fault(head_lost, codes=(-9,), storage=True),
     "storage away for seconds": Fault(storage_away, storage=True),
