@@ -106,7 +106,7 @@ def comparison_caption(results: Results) -> str:
     found = comparisons(results)
     held = f"Each network against {_against(results, found)}: top-1 in points, paired by seed"
     if all(one.p is None for one in found):
-        return f"{held}. No two of them share two seeds: nothing is known of luck, so that no difference is shown."
+        return f"{held}. None could be tested, for too few seeds or no spread: no difference is shown."
     family = max(one.family for one in found)
     chosen = way(results) == BEST and family > 1
     counted = " (all pairs, as the best is chosen by the same numbers)" if chosen else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from searches import Quiet
+from searches import ROWS, Quiet
 
 from hiri_search.runs import write_report
 from hiri_search.study.dispatch import serial
@@ -17,15 +17,10 @@ from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.study.sums import Sums
 
-STUDY = """
-title: A title
-nets:
-  small: hr(32 e=4) -> hr(64 e=4)
-  other: hr(32 e=4) -> cffn(64 e=4)
-counted: {side: 64, classes: 10}
-proxy: {width: 4, side: 32}
+STUDY = f"""
+title: A title{ROWS}proxy: {{width: 4, side: 32}}
 data: drawn
-recipe: {epochs: 2, batch: 8, ema: 0.0}
+recipe: {{epochs: 2, batch: 8, ema: 0.0}}
 seeds: 2
 """
 Change = Callable[[list[Event]], Iterable[Event]]

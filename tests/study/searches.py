@@ -10,6 +10,13 @@ from hiri_search.study.config import Study
 from hiri_search.study.ledger import Trial
 from hiri_search.study.search import Asking, Search
 
+ROWS = """
+nets:
+  small: hr(32 e=4) -> hr(64 e=4)
+  other: hr(32 e=4) -> cffn(64 e=4)
+counted: {side: 64, classes: 10}
+"""  # what an ablation in tests begins with
+
 
 class Quiet:
     """A watcher that says nothing."""

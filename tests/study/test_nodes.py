@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import works
 from machines import machines
-from searches import Quiet
+from searches import ROWS, Quiet
 
 from hiri_search.study.cluster import on_ray
 from hiri_search.study.dispatch import Slots, serial
@@ -27,14 +27,9 @@ from hiri_search.study.run import run
 
 ROOT = Path(__file__).parents[2]
 NODES = 3
-STUDY = """
-nets:
-  small: hr(32 e=4) -> hr(64 e=4)
-  other: hr(32 e=4) -> cffn(64 e=4)
-counted: {side: 64, classes: 10}
-proxy: {width: 4, side: 32, classes: 4}
-data: {source: drawn, train: 192, val: 32}
-recipe: {epochs: 6, batch: 16, warmup_epochs: 0, mixup: 0.2, drop_path: 0.1}
+STUDY = f"""{ROWS}proxy: {{width: 4, side: 32, classes: 4}}
+data: {{source: drawn, train: 192, val: 32}}
+recipe: {{epochs: 6, batch: 16, warmup_epochs: 0, mixup: 0.2, drop_path: 0.1}}
 seeds: 2
 """
 DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1")

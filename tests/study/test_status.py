@@ -13,7 +13,7 @@ from pathlib import Path
 
 import many
 import pytest
-from searches import Quiet
+from searches import ROWS, Quiet
 
 from hiri_search.cli import main
 from hiri_search.study.dispatch import serial
@@ -229,14 +229,9 @@ def _snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-STUDY = """
-nets:
-  small: hr(32 e=4) -> hr(64 e=4)
-  other: hr(32 e=4) -> cffn(64 e=4)
-counted: {side: 64, classes: 10}
-proxy: {width: 4, side: 32, classes: 4}
-data: {source: drawn, train: 32, val: 16}
-recipe: {epochs: 3, batch: 16, warmup_epochs: 0, ema: 0.0}
+STUDY = f"""{ROWS}proxy: {{width: 4, side: 32, classes: 4}}
+data: {{source: drawn, train: 32, val: 16}}
+recipe: {{epochs: 3, batch: 16, warmup_epochs: 0, ema: 0.0}}
 """
 
 
