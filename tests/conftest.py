@@ -5,7 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: beside tests that compute it would hardly run
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # what is computed here is small, and several processes share the cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that wait come first: of several processes the first takes them, and the others compute meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

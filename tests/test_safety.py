@@ -432,11 +432,12 @@ RUN = """
 import works
 from test_crew import _work
 from pathlib import Path
-_work(Path({home!r}), works.slow_steps, count=2)
+_work(Path({home!r}), works.slow_steps)
 """
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 
 
+@pytest.mark.waits
 def test_nothing_of_a_run_on_this_machine_listens_to_others(tmp_path: Path):
     code = RUN.format(home=str(tmp_path))
     tests = str(Path(__file__).parent / "study")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import pandas as pd
@@ -38,6 +39,7 @@ def _is_search(results: Results) -> bool:
     return bool(results.about["file"].get("space"))
 
 
+@lru_cache(1)  # seven parts of a report ask
 def comparisons(results: Results) -> list[Comparison]:
     """Each row of an ablation against what the study's `compare` says; rows that were never to be trained have none."""
     if _is_search(results):
@@ -62,6 +64,7 @@ def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
     return [pair for curve in curves.values() for pair in pairwise(curve)]
 
 
+@lru_cache(1)
 def best_row(results: Results) -> str | None:
     """The row that is shown to be better than every other one, whatever `compare` says; None where there is none."""
     return (

@@ -17,7 +17,7 @@ PAPER_COLUMNS = ("params_m", "gflops", "top1")
 MEGA, GIGA = 1e6, 1e9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by what it is, not by what it holds: what is made of it can be kept
 class Results:
     """What a ledger holds, as the report needs it."""
 

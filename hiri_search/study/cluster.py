@@ -54,7 +54,13 @@ def on_ray(
     if first is None:
         return  # all is done: no need to start Ray
     assert isinstance(first, Task), "nothing is at work that could be waited for"
-    with noise_to(log), _ray(address, slots, leaving.say), leaving.at_work():
+    with noise_to(log), _ray(address, slots, leaving.say):
+        _hand_out(first, feed, slots, leaving, do)
+
+
+def _hand_out(first: Task, feed: Feed, slots: Slots, leaving: Leaving, do: Work) -> None:
+    """From this task to the last, through the Ray that has been started."""
+    with leaving.at_work():
         slots = _resolved(slots, feed, leaving.say)
         Crew(feed, _yard(slots, do, _Look(slots, leaving.say)), leaving, timeout=slots.timeout).work(first)
 

@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,16 @@ GOLDEN = read(Path(__file__).parent / "golden_networks.csv")
 NETWORKS = read(PAPER / "networks.csv")
 
 
-@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['spec'][:40]}-{row['side']}")
+LARGE = 3e9  # multiply-adds: of those a family has a smaller one, and they take seconds each
+
+
+def golden(row: dict[str, str]) -> Any:
+    """A row as a parameter of tests."""
+    slow = [pytest.mark.slow] if row["spec"].startswith("timm:") and int(row["macs"]) > LARGE else []
+    return pytest.param(row, id=f"{row['spec'][:40]}-{row['side']}", marks=slow)
+
+
+@pytest.mark.parametrize("row", map(golden, GOLDEN))
 def test_networks_cost_what_they_did(row: dict[str, str]) -> None:
     expected = Cost(int(row["params"]), int(row["macs"]), int(row["core_macs"]))
     assert count(parse_network(row["spec"]), int(row["side"])) == expected

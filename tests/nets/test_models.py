@@ -161,7 +161,6 @@ def test_without_a_network_timm_is_told_what_to_write() -> None:
 ORDERS = {
     "ours first": "import hiri_search, timm",
     "timm first": "import timm, hiri_search",
-    "a room first": "import hiri_search.nets.blocks, timm",
     "only looked for first": (
         "import hiri_search, importlib.util; s = importlib.util.find_spec('timm.models');"
         " assert s.loader.get_source('timm.models'); import timm"

@@ -17,9 +17,10 @@ from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.study.sums import Sums
 
+DRAWN = "{source: drawn, train: 32, val: 16}"
 STUDY = f"""
 title: A title{ROWS}proxy: {{width: 4, side: 32}}
-data: drawn
+data: {DRAWN}
 recipe: {{epochs: 2, batch: 8, ema: 0.0}}
 seeds: 2
 """

@@ -1,4 +1,4 @@
-"""Hands through Ray: who dies, hangs or does not fit is heard of, and what was asked for is done."""
+"""Ray that comes, goes, is ended by somebody, or belongs to somebody else."""
 
 import os
 import signal
@@ -8,10 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import pytest
 import works
@@ -24,42 +22,15 @@ from hiri_search.study.hand import Work
 from hiri_search.study.home import home
 from hiri_search.study.join import check_answers
 from hiri_search.study.leaving import TWICE, Leaving
-from hiri_search.study.task import Event, Later, Task
-from hiri_search.training.data import Prepared
-from hiri_search.training.job import DataSource, Job
-from hiri_search.training.recipe import Recipe
+from hiri_search.study.task import Event
 
+pytestmark = pytest.mark.waits
 CARD = 2  # tasks that share one
 
 
-class Listed:
-    """So many tasks; whoever is lost or crowded comes again."""
-
-    def __init__(self, home: Path, count: int) -> None:
-        job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
-        prepared = Prepared(home, ("a", "b"), 1, 1)
-        self.tasks = [Task(number, job, prepared, home / "last.pt") for number in range(count)]
-        self.left = list(self.tasks)
-        self.events: list[Event] = []
-
-    def next(self) -> Task | Later | None:
-        return self.left.pop(0) if self.left else None
-
-    def heard(self, event: Event) -> None:
-        self.events.append(event)
-        if event["event"] in ("lost", "crowded"):
-            self.left.append(replace(self.tasks[event["trial"]], alone=event["event"] == "crowded"))
-
-    def heaviest(self) -> tuple[Job, Prepared]:
-        raise NotImplementedError
-
-    def told(self, name: str) -> list[Event]:
-        return [event for event in self.events if event["event"] == name]
-
-
-def _work(home: Path, do: Work, *, count: int = 4, **slots: Any) -> Listed:
-    feed = Listed(home, count)
-    on_ray(feed, Slots(2, **slots), home / "ray.log", Leaving(), do=do)
+def _work(home: Path, do: Work, *, count: int = 1) -> works.Listed:
+    feed = works.Listed(home, count)
+    on_ray(feed, Slots(1), home / "ray.log", Leaving(), do=do)
     return feed
 
 
@@ -68,52 +39,7 @@ def _found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(works.__file__).parent))
 
 
-@pytest.mark.parametrize("do", [works.dies_once, works.ends_without_a_word])
-def test_a_task_whose_process_dies_is_lost_and_the_others_are_not(tmp_path: Path, do: Work):
-    feed = _work(tmp_path, do)
-    assert Counter(e["trial"] for e in feed.told("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
-    (lost,) = feed.told("lost")
-    assert (lost["trial"], lost["fault"]) == (1, "process")
-
-
-def test_a_task_that_stands_still_is_given_up_and_it_is_said_where_it_was(tmp_path: Path):
-    feed = _work(tmp_path, works.hangs_once, timeout=2.0)
-    assert len(feed.told("finished")) == 4
-    (lost,) = feed.told("lost")
-    assert "no step for" in lost["reason"]
-    assert "waits_for_ever" in lost["traceback"]
-
-
-def test_a_task_that_only_takes_long_is_not(tmp_path: Path):
-    feed = _work(tmp_path, works.slow_steps, count=2, timeout=1.5)
-    assert len(feed.told("finished")) == 2
-    assert not feed.told("lost")
-
-
-class LeftEarly(Listed):
-    """Is asked to go at the first epoch that it hears of."""
-
-    def __init__(self, home: Path, leaving: Leaving) -> None:
-        super().__init__(home, 4)
-        self.leaving, self.since = leaving, 0.0
-
-    def heard(self, event: Event) -> None:
-        super().heard(event)
-        if event["event"] == "epoch" and not self.leaving.asked:
-            self.leaving.hear(2, None)
-            self.since = time.monotonic()
-
-
-def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
-    leaving = Leaving()
-    feed = LeftEarly(tmp_path, leaving)
-    with pytest.raises(KeyboardInterrupt):
-        on_ray(feed, Slots(2), tmp_path / "ray.log", leaving, do=works.epochs)
-    assert time.monotonic() - feed.since < 30
-    assert not feed.told("finished")
-
-
-class EndsRay(Listed):
+class EndsRay(works.Listed):
     """Ends a process of Ray's own at the first epoch that it hears of."""
 
     def heard(self, event: Event) -> None:
@@ -135,7 +61,7 @@ def test_a_ray_that_was_ended_from_outside_ends_the_run(tmp_path: Path, monkeypa
         monkeypatch.setenv(f"RAY_health_check_{name}", f"{value}")  # a minute otherwise
     feed = EndsRay(tmp_path, 4)
     with pytest.raises(StudyError, match="Ray has ended"):
-        on_ray(feed, Slots(2), tmp_path / "ray.log", Leaving(), do=works.epochs)
+        on_ray(feed, Slots(1), tmp_path / "ray.log", Leaving(), do=works.epochs)
     assert not feed.told("finished")
 
 
@@ -161,8 +87,7 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("hiri_search.study.cluster.home", noted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # too long a path for sockets
-    feed = _work(tmp_path, works.plain, count=2)
-    assert len({event["device"] for event in feed.told("began")}) <= 2
+    _work(tmp_path, works.plain)
     assert not list(tmp_path.glob("hiri_*"))
     (own,) = homes
     assert own.parent == Path("/tmp")
@@ -179,8 +104,8 @@ def head() -> Iterator[str]:
         yield there.address
 
 
-def _shared_cards(home: Path, address: str) -> Listed:
-    feed = Listed(home, 10)
+def _shared_cards(home: Path, address: str) -> works.Listed:
+    feed = works.Listed(home, 10)
     on_ray(feed, Slots(0, 1 / CARD), home / "ray.log", Leaving(), address=address, do=works.needs_a_card)
     return feed
 
@@ -207,7 +132,7 @@ def test_the_ray_of_somebody_else_is_neither_joined_nor_hurt(tmp_path: Path, mon
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with machines(1, head={"num_cpus": 1, "include_dashboard": False}) as theirs:
         feed = _work(tmp_path, works.where)
-        assert len(feed.told("finished")) == 4
+        assert len(feed.told("finished")) == 1
         ours = {event["device"] for event in feed.told("began")}
         assert len(ours) == 1
         assert theirs.address not in ours
@@ -216,7 +141,7 @@ def test_the_ray_of_somebody_else_is_neither_joined_nor_hurt(tmp_path: Path, mon
 
 
 def _plain_on(home: Path, address: str) -> None:
-    on_ray(Listed(home, 2), Slots(0), home / "ray.log", Leaving(), address=address, do=works.plain)
+    on_ray(works.Listed(home, 2), Slots(0), home / "ray.log", Leaving(), address=address, do=works.plain)
 
 
 def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

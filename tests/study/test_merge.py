@@ -20,9 +20,8 @@ from hiri_search.study.run import run
 from hiri_search.study.status import status
 from hiri_search.study.verify import verify
 
-SMALL = STUDY.replace("drawn", "{source: drawn, train: 32, val: 16}")
-OTHER_ROWS = SMALL.replace("  other: hr(32 e=4) -> cffn(64 e=4)\n", "  third: hr(32 e=4) -> t(64 e=4)\n")
-SEARCH = SMALL.replace("nets:\n", "search: {networks: 2}\nspace: hr(32 e=4|6) -> (hr | cffn)(64 e=4)\n#").replace(
+OTHER_ROWS = STUDY.replace("  other: hr(32 e=4) -> cffn(64 e=4)\n", "  third: hr(32 e=4) -> t(64 e=4)\n")
+SEARCH = STUDY.replace("nets:\n", "search: {networks: 2}\nspace: hr(32 e=4|6) -> (hr | cffn)(64 e=4)\n#").replace(
     "\n  other", "\n# other"
 )
 
@@ -32,10 +31,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Real runs: one seed, another seed, other rows, the first again, and one with another recipe."""
     place = tmp_path_factory.mktemp("made")
     return {
-        "a": trained(place / "a", SMALL, sets=("seeds=[0]",)),
-        "b": trained(place / "b", SMALL, sets=("seeds=[0, 1]",)),
+        "a": trained(place / "a", STUDY, sets=("seeds=[0]",)),
+        "b": trained(place / "b", STUDY, sets=("seeds=[0, 1]",)),
         "rows": trained(place / "rows", OTHER_ROWS, sets=("seeds=[0]",)),
-        "slow": trained(place / "slow", SMALL, sets=("seeds=[0]", "recipe.lr=1e-4")),
+        "slow": trained(place / "slow", STUDY, sets=("seeds=[0]", "recipe.lr=1e-4")),
     }
 
 
@@ -83,7 +82,7 @@ def test_rows_and_seeds_are_joined_and_a_trial_of_both_is_kept_once(made: dict[s
 def test_a_study_with_all_its_rows_and_seeds_goes_on_in_a_merged_folder(made: dict[str, Path], tmp_path: Path):
     """And trains what none of the folders had."""
     _merged([made["a"], made["rows"]], tmp_path / "c")
-    (tmp_path / "all.yaml").write_text(SMALL.replace("counted:", "  third: hr(32 e=4) -> t(64 e=4)\ncounted:", 1))
+    (tmp_path / "all.yaml").write_text(STUDY.replace("counted:", "  third: hr(32 e=4) -> t(64 e=4)\ncounted:", 1))
     run(read_study(tmp_path / "all.yaml"), tmp_path / "c", serial, Quiet(), profile="none")
     done = trials(read_events(tmp_path / "c"))
     assert [t.state for t in done] == ["finished"] * 6

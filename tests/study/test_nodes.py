@@ -25,6 +25,7 @@ from hiri_search.study.ledger import read_events
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 
+pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
 NODES = 3
 STUDY = f"""{ROWS}proxy: {{width: 4, side: 32, classes: 4}}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
 STUDY = """
 nets:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from folders import STUDY, first, photos, rewrite, summed, trained
+from folders import DRAWN, STUDY, first, photos, rewrite, summed, trained
 from PIL import Image
 from searches import Quiet
 
@@ -31,7 +31,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study on pictures of the user's, with its report."""
     place = tmp_path_factory.mktemp("good")
     data = f"folder:{photos(place / 'photos')}"
-    return trained(place / "results", STUDY.replace("drawn", data), report=True)
+    return trained(place / "results", STUDY.replace(DRAWN, data), report=True)
 
 
 @pytest.fixture
@@ -263,14 +263,14 @@ BESIDE_IT = {
 }
 
 
-SEARCH = """
+SEARCH = f"""
 space: hr(32 e=4|6) -> (hr | cffn)(64 e=4|5)
-search: {networks: 4, halving: {epochs: [1], keep: 0.5}, proxies: [zen, synflow]}
-confirm: {top: 1, seeds: 2, epochs: x2}
-counted: {side: 64, classes: 10}
-proxy: {width: 4, side: 32}
-data: drawn
-recipe: {epochs: 2, batch: 8, ema: 0.0}
+search: {{networks: 4, halving: {{epochs: [1], keep: 0.5}}, proxies: [zen, synflow]}}
+confirm: {{top: 1, seeds: 2, epochs: x2}}
+counted: {{side: 64, classes: 10}}
+proxy: {{width: 4, side: 32}}
+data: {DRAWN}
+recipe: {{epochs: 2, batch: 8, ema: 0.0}}
 """
 
 

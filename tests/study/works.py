@@ -4,12 +4,41 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.task import Beat, Event, Task, Tell, work
+from hiri_search.study.task import Beat, Event, Later, Task, Tell, work
+from hiri_search.training.data import Prepared
+from hiri_search.training.job import DataSource, Job
+from hiri_search.training.recipe import Recipe
 
 HANDS = 4  # of two cards, two on each
+
+
+class Listed:
+    """So many tasks; whoever is lost or crowded comes again."""
+
+    def __init__(self, home: Path, count: int) -> None:
+        job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
+        prepared = Prepared(home, ("a", "b"), 1, 1)
+        self.tasks = [Task(number, job, prepared, home / "last.pt") for number in range(count)]
+        self.left = list(self.tasks)
+        self.events: list[Event] = []
+
+    def next(self) -> Task | Later | None:
+        return self.left.pop(0) if self.left else None
+
+    def heard(self, event: Event) -> None:
+        self.events.append(event)
+        if event["event"] in ("lost", "crowded"):
+            self.left.append(replace(self.tasks[event["trial"]], alone=event["event"] == "crowded"))
+
+    def heaviest(self) -> tuple[Job, Prepared]:
+        raise NotImplementedError
+
+    def told(self, name: str) -> list[Event]:
+        return [event for event in self.events if event["event"] == name]
 
 
 def plain(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
