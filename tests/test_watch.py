@@ -150,7 +150,7 @@ def test_an_open_page_keeps_its_sort_filter_and_scroll_when_there_is_news(growin
         window.evaluate("window.scrollTo({top: 500, behavior: 'instant'})")
         before = window.evaluate("scrollY")
         grow(folder, more)
-        window.wait_for_function("document.querySelectorAll('#networks tbody tr').length === 12", timeout=20_000)
+        window.wait_for_function("document.querySelectorAll('#networks tbody tr').length === 12", timeout=60_000)
         scores = window.eval_on_selector_all("#networks tbody tr", "all => all.map(one => one.cells[1].textContent)")
         known = [float(score) for score in scores if score[0].isdigit()]
         assert known == sorted(known), "the best came first before the click"

@@ -27,7 +27,10 @@ MEANINGS = {  # column: (meaning, unit)
     "seed": ("what all random numbers of the training follow from", ""),
     "confirms": ("of a second look: the trial of the first look that it trains again", ""),
     "confirm_epochs": ("of a second look: how long it trains", "epochs"),
-    "checkpoint": ("file of the last weights, from the results folder; empty where it was removed", ""),
+    "checkpoint": (
+        "file of the last weights, from the results folder; empty where it was removed, or lies in the storage alone",
+        "",
+    ),
     "state": ("unfinished, paused, stopped, failed or finished; only finished trials have a part in tables", ""),
     "reason": ("why it failed or was stopped", ""),
     "source": (
