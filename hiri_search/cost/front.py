@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -42,11 +43,27 @@ def best_first(points: Points) -> list[int]:
 
 def fronts(points: Points) -> npt.NDArray[np.int64]:
     """0 for a point that no other beats, 1 for one that only such beat, and so on."""
+    if points.shape[1] == 2:
+        distinct, places = np.unique(points, axis=0, return_inverse=True)  # by the first objective, then by the other
+        return np.array(_fronts_of_two(distinct[:, 1]), dtype=np.int64)[places.reshape(-1)]
     ranks = np.zeros(len(points), dtype=np.int64)
     left = np.arange(len(points))
     while len(left):
         left = left[~undominated(points[left])]
         ranks[left] += 1
+    return ranks
+
+
+def _fronts_of_two(seconds: Iterable[float]) -> list[int]:
+    """Of different points in the order of their first objective, then of the other (Jensen 2003).
+
+    One beats another behind it where its second objective is as small: it is enough to look at the last of each front.
+    """
+    lasts: list[float] = []  # ascending
+    ranks = []
+    for second in seconds:
+        ranks.append(rank := bisect_right(lasts, second))
+        lasts[rank : rank + 1] = [second]
     return ranks
 
 

@@ -39,7 +39,9 @@ class Space:
 
     def decide(self, choose: Chooser) -> Net:
         """One network; `choose` is asked wherever there is more than one option, always in the same order."""
-        return Net.of(_parts(self.root, "", {}, choose))
+        parts: list[Part] = []
+        _walk(self.root, "", {}, choose, parts)
+        return Net.of(parts)
 
     def recorded(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
         """One network, and the decisions that led to it: what `replay` takes."""
@@ -109,19 +111,19 @@ def _following(turn: list[int], ends: list[bool]) -> list[int] | None:
     return [*turn[:-1], turn[-1] + 1] if turn else None
 
 
-def _parts(term: Term, name: str, values: _Values, choose: Chooser) -> Iterator[Part]:
-    """The parts of one network, in order; `name` and `values` are what stands outside the term."""
+def _walk(term: Term, name: str, values: _Values, choose: Chooser, parts: list[Part]) -> None:
+    """Add the parts of one network, in order; `name` and `values` are what stands outside the term."""
     if term.given:
         values = dict(values)
         for given in term.given:
             index = _index(name + given.letter, given.options, given.sizes, choose)
             values[given.letter] = given.options[index]
     if isinstance(term, Leaf):
-        yield _part(term.kind, tuple(values.items()))
+        parts.append(_part(term.kind, tuple(values.items())))
         return
     which = _index(name + "which", term.labels, term.sizes, choose)
     for inner, address in zip(term.paths[which], term.addresses[which], strict=True):
-        yield from _parts(inner, name + address, values, choose)
+        _walk(inner, name + address, values, choose, parts)
 
 
 def _index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser) -> int:

@@ -10,6 +10,7 @@ from hiri_search.study import confirm, memo
 from hiri_search.study.checkpoints import Checkpoints, place
 from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
+from hiri_search.study.garbage import all_kept
 from hiri_search.study.halving import Ladder
 from hiri_search.study.heaviest import heaviest
 from hiri_search.study.jobs import job_of, recipes
@@ -33,6 +34,7 @@ ASIDE = ("event", "trial", "seed", "checkpoint", "decisions")  # what a second l
 class StudyFeed:
     """Gives out what the ledger lacks, and writes down what is heard."""
 
+    @all_kept()
     def __init__(
         self,
         study: Study,

@@ -17,6 +17,7 @@ from typing import IO, Any
 from pydantic_core import from_json
 
 from hiri_search.study.errors import StudyError
+from hiri_search.study.garbage import all_kept
 from hiri_search.study.sums import SUM, summed
 from hiri_search.training.files import Say, patiently
 
@@ -144,6 +145,7 @@ def _whole(content: bytes) -> list[bytes]:
     return lines[:-1] if lines and not rest and _event(lines[-1]) is None else lines
 
 
+@all_kept()
 def _parse(lines: Iterable[bytes], path: Path, *, timed: bool = False) -> list[Event]:
     events = []
     for number, line in enumerate(lines, 1):
@@ -174,6 +176,7 @@ def study_event(events: Sequence[Event], folder: Path) -> Event:
     return about
 
 
+@all_kept()
 def trials(events: Iterable[Event]) -> list[Trial]:
     """The trials by number, each in the state that its last events left it in."""
     found: dict[int, Trial] = {}

@@ -15,6 +15,7 @@ from hiri_search.study.config import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
+from hiri_search.study.garbage import set_aside
 from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
 from hiri_search.study.meaning import about, hindrances, meaning
 from hiri_search.study.mirror import mirrored, storage_of, take_up
@@ -73,7 +74,8 @@ def run(
             feed = StudyFeed(
                 study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
             )
-            execute(feed)
+            with set_aside():
+                execute(feed)
             if feed.trouble:
                 raise StudyError(f"{feed.trouble}; {GO_ON}")
             ledger.append(ENDED, seconds=clock.seconds())
