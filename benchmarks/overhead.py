@@ -107,6 +107,7 @@ def _dream(
 
 
 def tune(seconds: float, trials: int, watch: Watch, *, reuse: bool = False) -> None:
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # behind `uv run` its workers would not come up
     import optuna
     import ray
     from ray import tune
