@@ -46,12 +46,12 @@ def _front(results: Results, table: pd.DataFrame) -> Card:
         return _card("On the front", NOTHING, "of top-1 against GFLOPs")
     low, high = members["gflops"].min(), members["gflops"].max()
     span = f"{low:.2f} GFLOPs" if len(members) == 1 else f"{low:.2f} to {high:.2f} GFLOPs"
-    return _card("On the front", f"{len(members)} of {table['top1'].notna().sum()}", span)
+    return _card("On the front", f"{len(members):,} of {table['top1'].notna().sum():,}", span)
 
 
 def _trials(results: Results) -> Card:
     counts = Counter(str(row["state"]) for row in results.trials)
-    others = ", ".join(f"{number} {state}" for state, number in counts.most_common() if state != "finished")
+    others = ", ".join(f"{number:,} {state}" for state, number in counts.most_common() if state != "finished")
     seeds = len(results.about["file"]["seeds"])
     alone = "one seed: no spread is known" if seeds == 1 else f"{seeds} seeds for each network"
     return _card("Trials finished", f"{counts['finished']:,} of {counts.total():,}", others or alone)
