@@ -36,16 +36,16 @@ class Column:
 def paper_tex(results: Results) -> str:
     """The networks of a study beside the rows of its table in the paper."""
     table, best = paper_table(results), best_row(results)
+    scores = _scores(table, best)
     columns = [
         _names(table["network"], best),
         *_sides(table["side"]),
         *_costs(table),
-        Column("ours", _scores(table, best), "l", r"Top-1 (\%)"),
+        Column("ours", scores, "l", r"Top-1 (\%)"),
         Column("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
     ]
-    return _float(
-        columns, f"{_title(results)} {caption(results)}{_bold_caption(best)}", f"table{results.about['table']}"
-    )
+    how = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
+    return _float(columns, how, f"table{results.about['table']}")
 
 
 def network_tex(results: Results) -> str:
@@ -53,15 +53,16 @@ def network_tex(results: Results) -> str:
     table, best = network_table(results).rename(columns={"name": "network"}), best_row(results)
     searched = bool(results.about["file"].get("space"))
     table = front(table, "gflops", "top1") if searched else table
+    scores = _scores(table, best)
     columns = [
         _names(table["network"], best),
         *_sides(table["side"]),
         Column("Params (M)", _numbers(table["params_m"], 1)),
         Column("GFLOPs", _numbers(table["gflops"], 1)),
-        Column(r"Top-1 (\%)", _scores(table, best), "l"),
+        Column(r"Top-1 (\%)", scores, "l"),
     ]
     which = " Shown are the networks that no other beats in both GFLOPs and top-1." if searched else ""
-    return _float(columns, f"{_title(results)}{which} {caption(results)}{_bold_caption(best)}", "networks")
+    return _float(columns, f"{_title(results)}{which} {caption(results)}{_bold_caption(best, scores)}", "networks")
 
 
 def confirmed_tex(results: Results) -> str:
@@ -89,7 +90,9 @@ def comparison_tex(results: Results) -> str:
         Column("$p$", [_p(one) for one in found]),
         Column("more seeds", [_more(one) for one in found]),
     ]
-    how = " Bold: a difference is shown. More seeds: so many would show 0.5 points, where none is shown."
+    shown = " Bold: a difference is shown." if any(one.shown for one in found) else ""
+    more = " More seeds: so many would show 0.5 points, where none is shown."
+    how = shown + (more if any(_more(one) != NOTHING for one in found) else "")
     return _float(columns, f"{_title(results)} {comparison_caption(results)}{how}", "comparisons")
 
 
@@ -105,10 +108,12 @@ def _source(table: str) -> str:
     return "Figure 1" if table == "1" else f"Table {table}"
 
 
-def _bold_caption(best: str | None) -> str:
+def _bold_caption(best: str | None, scores: Sequence[str]) -> str:
+    """What brackets and bold letters say, where there are any."""
+    intervals = INTERVALS if any("[" in score for score in scores) else ""
     if best is None:
-        return f"{INTERVALS} No row is shown to be better than every other one, so none is bold."
-    return f"{INTERVALS} Bold: better than every other row, by paired t-tests with Holm's correction for all pairs."
+        return f"{intervals} No row is shown to be better than every other one, so none is bold."
+    return f"{intervals} Bold: better than every other row, by paired t-tests with Holm's correction for all pairs."
 
 
 def _names(names: Iterable[str], best: str | None = None) -> Column:

@@ -40,6 +40,15 @@ def test_the_caption_leaves_out_the_number_that_the_paper_gave():
     assert r"\caption{A ladder, beside Table 7 of HIRI-ViT. Params" in paper_tex(study(TOP1))
 
 
+def test_a_caption_speaks_of_brackets_and_bold_letters_where_there_are_any():
+    both, none = study(TOP1), study({"1": [70.0], "2": [71.0]})
+    assert "In brackets" in paper_tex(both)
+    assert "Bold: a difference" in comparison_tex(both)
+    assert "In brackets" not in paper_tex(none) + network_tex(none)
+    assert "Bold: a difference" not in comparison_tex(none)
+    assert "More seeds:" not in comparison_tex(none)
+
+
 def test_units_stand_in_the_heads():
     text = paper_tex(study(TOP1))
     for head in ("Params (M)", "GFLOPs", r"Top-1 (\%)"):
