@@ -144,6 +144,8 @@ def columns_of(table: pd.DataFrame) -> list[Column]:
 def _says_something(values: pd.Series, column: Column) -> bool:
     if column.key == "failed":
         return bool(values.any())
+    if column.key == "state":
+        return bool((values != "finished").any())
     return bool((values.notna() & (values != "")).any())
 
 
