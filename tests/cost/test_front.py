@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hiri_search.cost.front import dominance, gaps, hypervolume, undominated
+from hiri_search.cost.front import dominance, fronts, gaps, hypervolume, undominated
 
 CASES = {
     "none": ([], 0.0),
@@ -42,3 +42,15 @@ def test_the_undominated_are_those_that_none_dominates_equals_among_them():
     points = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
     assert (undominated(points) == ~dominance(points).any(axis=0)).all()
     assert undominated(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_fronts_are_peeled_off_one_behind_the_other(objectives: int, seed: int):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, rng.integers(1, 9), (rng.integers(0, 50), objectives)).astype(float)
+    ranks, left = np.zeros(len(points), dtype=int), np.arange(len(points))
+    while len(left):
+        left = left[dominance(points[left]).any(axis=0)]
+        ranks[left] += 1
+    assert fronts(points).tolist() == ranks.tolist()
