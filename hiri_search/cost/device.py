@@ -11,6 +11,7 @@ import torch
 
 from hiri_search.cost.machine import has_bf16
 from hiri_search.cost.setting import LatencyError, Setting
+from hiri_search.nets.garbage import all_kept
 
 COMPILED_MOST = 1_000  # networks; beyond its own 8 of one class, torch would quietly stop compiling
 
@@ -37,7 +38,6 @@ def as_set(setting: Setting) -> Iterator[None]:
     # Torch's own fp32 lets convolutions use TF32 and matrix products not: that would flatter a 1x1 convolution beside
     # the same FC. Here fp32 means fp32, and tf32 means it for both. Algorithms are tried out, for the sides are fixed.
     tf32 = setting.dtype == "tf32"
-    collecting = gc.isenabled()
     with ExitStack() as stack:
         stack.callback(_set, *before)
         stack.enter_context(torch.inference_mode())
@@ -45,9 +45,7 @@ def as_set(setting: Setting) -> Iterator[None]:
             stack.enter_context(_compiling())
         _set(setting.threads or before[0], "high" if tf32 else "highest", tf32, True)
         gc.collect()
-        gc.disable()
-        if collecting:
-            stack.callback(gc.enable)
+        stack.enter_context(all_kept())
         yield
 
 

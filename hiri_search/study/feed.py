@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hiri_search.nets.garbage import all_kept
 from hiri_search.study import confirm, memo
 from hiri_search.study.checkpoints import Checkpoints, place
 from hiri_search.study.config import Study
 from hiri_search.study.facts import CHECKPOINTS, Pictures, facts, keys
-from hiri_search.study.garbage import all_kept
 from hiri_search.study.halving import Ladder
 from hiri_search.study.heaviest import heaviest
 from hiri_search.study.jobs import job_of, recipes

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
+from hiri_search.nets.garbage import all_kept
 from hiri_search.study.errors import StudyError
-from hiri_search.study.garbage import all_kept
 from hiri_search.study.sums import SUM, summed
 from hiri_search.training.files import Say, patiently
 

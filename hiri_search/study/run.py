@@ -10,12 +10,12 @@ from pathlib import Path
 
 from hiri_search.cost.latency import Latency, measure
 from hiri_search.language import Network, Peer
+from hiri_search.nets.garbage import set_aside
 from hiri_search.study.candidates import probes, rows, space_of, trainings
 from hiri_search.study.config import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
 from hiri_search.study.feed import StudyFeed
-from hiri_search.study.garbage import set_aside
 from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
 from hiri_search.study.meaning import about, hindrances, meaning
 from hiri_search.study.mirror import mirrored, storage_of, take_up

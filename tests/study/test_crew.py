@@ -87,7 +87,8 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("hiri_search.study.cluster.home", noted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # too long a path for sockets
-    _work(tmp_path, works.plain)
+    feed = _work(tmp_path, works.plain, count=2)
+    assert len({event["device"] for event in feed.told("began")}) == 1
     assert not list(tmp_path.glob("hiri_*"))
     (own,) = homes
     assert own.parent == Path("/tmp")

@@ -117,11 +117,12 @@ def _dying(every: int, heard_before: set[str]) -> Callable[[Feed], None]:
     return execute
 
 
-def test_killed_again_and_again_it_comes_to_the_same(unbroken: list[Trial], tmp_path: Path):
+@pytest.mark.parametrize("every", [4, 7])
+def test_killed_again_and_again_it_comes_to_the_same(unbroken: list[Trial], tmp_path: Path, every: int):
     kills, heard = 0, set[str]()
     while True:
         try:
-            after = _run(tmp_path, execute=_dying(5, heard))
+            after = _run(tmp_path, execute=_dying(every, heard))
         except Killed:
             kills += 1
         else:

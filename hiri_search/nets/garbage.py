@@ -1,4 +1,5 @@
-"""Python looks for garbage among all that there is, again and again: a large ledger makes that long, and is none."""
+"""Python looks for garbage among all that there is, again and again: it disturbs what is timed, and takes long where
+there is much, as behind a large ledger."""
 
 from __future__ import annotations
 
