@@ -18,8 +18,8 @@ import torch
 
 from hiri_search.training.batches import Batches, open_batches
 from hiri_search.training.cache import VARIABLE
-from hiri_search.training.data import Prepared, prepare
-from hiri_search.training.job import DataSource
+from hiri_search.training.data import prepare
+from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.pictures import DataError
 from hiri_search.training.recipe import Recipe
 

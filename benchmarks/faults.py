@@ -441,12 +441,13 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     from hiri_search.study.leaving import leaving
     from hiri_search.study.reading import read_study
     from hiri_search.study.run import run
+    from hiri_search.study.slots import Slots
 
     do = partial(traced, home, given.patience)
     _be_patient(given.patience)
     try:
         with leaving(print) as asked:
-            slots = dispatch.Slots(0 if given.address else 2, timeout=given.timeout)
+            slots = Slots(0 if given.address else 2, timeout=given.timeout)
             log = home / "ray.log"
             side_by_side = partial(on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
             execute = partial(dispatch.serial, leaving=asked, do=do) if given.serial else side_by_side
@@ -469,7 +470,7 @@ def _be_patient(seconds: float) -> None:
 
 def traced(home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
     """The work of a trial, each epoch that is really trained noted, outside of the study."""
-    from hiri_search.study.task import work
+    from hiri_search.study.work import work
     from hiri_search.training.files import patiently
 
     _be_patient(patience)

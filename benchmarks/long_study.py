@@ -114,10 +114,10 @@ class Watch:
 def measure(kind: str, trials: int, each: int) -> list[list[float]]:
     """In this process."""
     from hiri_search.study.cluster import on_ray
-    from hiri_search.study.dispatch import Slots
     from hiri_search.study.leaving import Leaving
     from hiri_search.study.reading import read_study
     from hiri_search.study.run import run
+    from hiri_search.study.slots import Slots
 
     watch = Watch(each)
     with tempfile.TemporaryDirectory() as home:

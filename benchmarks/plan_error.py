@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hiri_search.study.dispatch import Slots
 from hiri_search.study.ledger import read_events
 from hiri_search.study.plan import Compared, Plan, compared, lines
 from hiri_search.study.planning import draw_up
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import PICTURES
+from hiri_search.study.slots import Slots
 from hiri_search.training.device import cores, gpus
 
 COMMAND = "from hiri_search.cli import main; main()"

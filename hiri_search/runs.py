@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from hiri_search.console import Console
     from hiri_search.report.tables import Results
     from hiri_search.study.config import Resources, Study
-    from hiri_search.study.dispatch import Slots
     from hiri_search.study.leaving import Leaving
     from hiri_search.study.ledger import Event, Trial
     from hiri_search.study.run import Executor
+    from hiri_search.study.slots import Slots
 
 INTERRUPTED = 130
 
@@ -76,17 +76,18 @@ def executor(folder: Path, leaving: Leaving, *, serial: bool, slots: Slots, addr
         return partial(dispatch.serial, leaving=leaving)
     from hiri_search.study.cluster import on_ray
     from hiri_search.study.join import check_answers, in_a_job
+    from hiri_search.study.work import work
 
     if address:
         check_answers(address)  # before pictures are decoded and networks timed
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
-    return partial(on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, address=address)
+    return partial(on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, do=work, address=address)
 
 
 def slots_for(asked: int, resources: Resources, *, address: str | None) -> Slots:
     """As many as were asked for, or as the hardware carries; on a cluster that is seen when it is joined."""
-    from hiri_search.study.dispatch import ROUNDING, Slots
+    from hiri_search.study.slots import ROUNDING, Slots
 
     given = partial(Slots, accelerator=resources.needs.accelerator, timeout=resources.timeout)
     if address:

@@ -31,8 +31,8 @@ from hiri_search.study.ledger import Trial
 from hiri_search.study.reading import read_study
 from hiri_search.study.yaml_file import parse_yaml
 from hiri_search.training import archives
-from hiri_search.training.data import Prepared, prepare
-from hiri_search.training.job import DataSource, Job
+from hiri_search.training.data import prepare
+from hiri_search.training.job import DataSource, Job, Prepared
 from hiri_search.training.pictures import DataError, encoded, open_shelf
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.stores import Mapped

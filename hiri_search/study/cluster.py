@@ -17,16 +17,15 @@ from typing import Any
 
 from hiri_search.study import join
 from hiri_search.study.crew import Crew, Yard
-from hiri_search.study.dispatch import Slots
 from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Hand, Work
 from hiri_search.study.home import home
 from hiri_search.study.join import in_a_job, joined
 from hiri_search.study.leaving import Leaving
-from hiri_search.study.task import Feed, Task, work
+from hiri_search.study.slots import Slots
+from hiri_search.study.task import Feed, Task
 from hiri_search.training.files import Say
 from hiri_search.training.meanwhile import meanwhile
-from hiri_search.training.memory import beside
 
 LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
 LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
@@ -42,9 +41,7 @@ SETTINGS = {
 OF_WORKERS = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
 
 
-def on_ray(
-    feed: Feed, slots: Slots, log: Path, leaving: Leaving, *, address: str | None = None, do: Work = work
-) -> None:
+def on_ray(feed: Feed, slots: Slots, log: Path, leaving: Leaving, *, do: Work, address: str | None = None) -> None:
     """Trials side by side through Ray; what Ray prints goes to `log`.
 
     Without an address on this machine, with a Ray of its own that ends with it. StudyError where Ray cannot be
@@ -117,6 +114,8 @@ def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:
     if not has_cards:
         return replace(slots, gpus=0.0)
     kind = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
+    from hiri_search.training.memory import beside  # slow
+
     fit = ray.get(ray.remote(beside).options(num_gpus=1, **kind).remote(*feed.heaviest()))
     say(f"{fit} trials fit on a card, by the memory that the heaviest was measured to take")
     return replace(slots, gpus=1 / fit)

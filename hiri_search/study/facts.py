@@ -11,7 +11,7 @@ from hiri_search.cost.setting import Setting
 from hiri_search.language import Network
 from hiri_search.study.candidates import Candidate
 from hiri_search.study.config import Study
-from hiri_search.training.data import Prepared
+from hiri_search.training.job import Prepared
 
 CHECKPOINTS = "checkpoints"
 Pictures = dict[int, Prepared]  # by the side that networks see

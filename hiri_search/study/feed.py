@@ -20,8 +20,7 @@ from hiri_search.study.search import asking
 from hiri_search.study.task import SURROUNDINGS, Event, Later, Task
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.watcher import Watcher
-from hiri_search.training.data import Prepared
-from hiri_search.training.job import Job
+from hiri_search.training.job import Job, Prepared
 from hiri_search.training.urls import shown
 
 LOSSES = 2  # of its process, without an epoch in between, that a trial survives

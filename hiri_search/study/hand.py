@@ -12,8 +12,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Protocol
 
-from hiri_search.study.task import Beat, Event, Task, Tell, work
-from hiri_search.training.device import release
+from hiri_search.study.task import Beat, Event, Task, Tell
 
 LISTENING = 1.0  # seconds that a question waits for something to have happened
 STACK = 8  # innermost calls that are shown of a task that hangs
@@ -42,7 +41,7 @@ class Left(BaseException):
 class Hand:
     """Does the work of tasks in a thread, so that it can be asked meanwhile."""
 
-    def __init__(self, do: Work = work, *, beside_others: bool = False) -> None:
+    def __init__(self, do: Work, *, beside_others: bool = False) -> None:
         self._do, self._beside_others = do, beside_others
         self._told: SimpleQueue[Event | None] = SimpleQueue()  # None: the task has ended, one way or another
         self._at_work = False
@@ -85,7 +84,6 @@ class Hand:
         try:
             with suppress(Left):
                 self._do(task, self._tell, self._beat, beside_others=self._beside_others and not task.alone)
-            release()  # what a training leaves on the device is missing to others
         finally:
             self._told.put(None)
 

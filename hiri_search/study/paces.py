@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 from hiri_search.cost.counts import Cost
 from hiri_search.study.candidates import Candidate, trainings
 from hiri_search.study.config import Study
-from hiri_search.study.dispatch import Slots
 from hiri_search.study.errors import StudyError
 from hiri_search.study.forecast import Law, Work, fitted, left_out, spread_out
+from hiri_search.study.slots import Slots
 from hiri_search.training import device
-from hiri_search.training.data import Prepared, is_kept, prepare
-from hiri_search.training.job import Job
+from hiri_search.training.data import is_kept, prepare
+from hiri_search.training.job import Job, Prepared
 from hiri_search.training.probe import Decoded, Pace, ProbeError, few, mean, probe_beside
 from hiri_search.training.recipe import Recipe
 

@@ -18,10 +18,10 @@ from hiri_search.cost.traffic import traffic
 from hiri_search.language import uniform
 from hiri_search.study.candidates import Candidate, Misfit, found, rows, space_of
 from hiri_search.study.config import Study
-from hiri_search.study.dispatch import Slots
 from hiri_search.study.forecast import Work, halved, makespan
 from hiri_search.study.paces import Paces, Pictures, Trained, take_paces
 from hiri_search.study.plan import Plan, Quartiles, Spread, Training
+from hiri_search.study.slots import Slots
 from hiri_search.study.unseen import Walkable
 from hiri_search.study.within import walkable
 from hiri_search.training import device

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hiri_search.training.augment import central_looks, draw_looks, look
-from hiri_search.training.data import SPLITS, VAL_CROP, Prepared, open_split, open_supply, stored_side
-from hiri_search.training.job import DataSource
+from hiri_search.training.data import SPLITS, VAL_CROP, open_split, open_supply, stored_side
+from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.stores import Batch, Decoding, Mapped, Resident, Store, demand_gpu, fits_gpu, load
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from hiri_search.training import timm_sets
 from hiri_search.training.cache import Progress, Say, cache_place, is_remembered, make_once, write_array
-from hiri_search.training.job import DataSource
+from hiri_search.training.job import CACHES, DataSource, Prepared
 from hiri_search.training.pictures import DataError
 from hiri_search.training.policies import mended
 from hiri_search.training.recipe import Recipe
@@ -29,21 +29,8 @@ from hiri_search.training.supplies import Drawn, Made, Photos, Supply
 SPLITS = ("train", "val")
 VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, as timm has it
 MARGIN = 1.25  # decoded pictures are larger than the net's side, so that crops keep their detail
-CACHES = ("auto", "gpu", "disk", "none")  # where decoded pictures are kept while training
 FORMAT = 2  # of what is kept: another number where the same source would give other bytes
 ABOUT = "about.json"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Pictures ready for trainings at one side, and what they are."""
-
-    folder: Path  # named by the content; where nothing is kept, not there, and named by what a glance shows
-    classes: tuple[str, ...]
-    train: int  # pictures
-    val: int
-    skipped: tuple[str, ...] = ()  # unreadable pictures left out
-    cache: str = "auto"  # one of CACHES
 
 
 def prepare(

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hiri_search.training.data import Prepared, prepare
-from hiri_search.training.job import Job
+from hiri_search.training.data import prepare
+from hiri_search.training.job import Job, Prepared
 from hiri_search.training.meanwhile import meanwhile
 from hiri_search.training.pictures import DataError
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from hiri_search.training.recipe import Recipe, SettingError
 
 KINDS = ("drawn", "folder", "timm")
+CACHES = ("auto", "gpu", "disk", "none")  # where decoded pictures are kept while training
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,18 @@ class DataSource:
     @property
     def path(self) -> str:
         return self.source.partition(":")[2]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Pictures ready for trainings at one side, and what they are."""
+
+    folder: Path  # named by the content; where nothing is kept, not there, and named by what a glance shows
+    classes: tuple[str, ...]
+    train: int  # pictures
+    val: int
+    skipped: tuple[str, ...] = ()  # unreadable pictures left out
+    cache: str = "auto"  # one of CACHES
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from hiri_search.training.data import Prepared
-from hiri_search.training.job import Job
+from hiri_search.training.job import Job, Prepared
 from hiri_search.training.probe import few, probe
 
 MARGIN = 0.1  # of the card that stays free: fragments, and networks that are a little larger than the probe

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from hiri_search.training.data import Prepared, open_supply, stored_side
+from hiri_search.training.data import open_supply, stored_side
 from hiri_search.training.device import gpus
-from hiri_search.training.job import DataSource, Epoch, Job
+from hiri_search.training.job import DataSource, Epoch, Job, Prepared
 from hiri_search.training.pictures import DataError
 from hiri_search.training.proxies import job_scores
 from hiri_search.training.timm_sets import open_timm

@@ -23,8 +23,7 @@ from hiri_search.nets.modes import evaluating, one_thread
 from hiri_search.nets.networks import build
 from hiri_search.nets.pieces import IMAGE_CHANNELS
 from hiri_search.training.batches import open_batches
-from hiri_search.training.data import Prepared
-from hiri_search.training.job import Job
+from hiri_search.training.job import Job, Prepared
 from hiri_search.training.seeds import derive
 
 PROXIES = ("synflow", "naswot", "zen")

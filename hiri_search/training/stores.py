@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hiri_search.training.ahead import ahead
-from hiri_search.training.data import Fresh, Prepared
+from hiri_search.training.data import Fresh
+from hiri_search.training.job import Prepared
 from hiri_search.training.pictures import DataError
 from hiri_search.training.supplies import Supply
 

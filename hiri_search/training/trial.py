@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hiri_search.training.batches import Batches, open_batches
-from hiri_search.training.data import Prepared
 from hiri_search.training.energy import between, joules
 from hiri_search.training.files import patiently, whole
-from hiri_search.training.job import Epoch, Job
+from hiri_search.training.job import Epoch, Job, Prepared
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.seeds import Sources, seed_globally, sources
 from hiri_search.training.state import Crowded, State, TrialFailed, begin

@@ -16,13 +16,14 @@ import works
 from machines import machines
 
 from hiri_search.study.cluster import on_ray
-from hiri_search.study.dispatch import Slots
 from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Work
 from hiri_search.study.home import home
 from hiri_search.study.join import check_answers
 from hiri_search.study.leaving import TWICE, Leaving
+from hiri_search.study.slots import Slots
 from hiri_search.study.task import Event
+from hiri_search.study.work import work
 
 pytestmark = pytest.mark.waits
 CARD = 2  # tasks that share one
@@ -141,8 +142,8 @@ def test_the_ray_of_somebody_else_is_neither_joined_nor_hurt(tmp_path: Path, mon
         assert theirs.process.poll() is None
 
 
-def _plain_on(home: Path, address: str) -> None:
-    on_ray(works.Listed(home, 2), Slots(0), home / "ray.log", Leaving(), address=address, do=works.plain)
+def _work_on(home: Path, address: str) -> None:
+    on_ray(works.Listed(home, 2), Slots(0), home / "ray.log", Leaving(), address=address, do=work)
 
 
 def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -155,7 +156,7 @@ def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another,
         pytest.raises(StudyError, match=r"No module named 'timm'.*install hiri-search.*docs/cluster.md") as error,
     ):
-        another.submit(_plain_on, tmp_path, there.address).result()
+        another.submit(_work_on, tmp_path, there.address).result()
     assert len(str(error.value)) < 500
 
 

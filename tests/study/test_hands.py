@@ -11,9 +11,9 @@ import works
 from works import Listed
 
 from hiri_search.study.cluster import _hand_out, _ray
-from hiri_search.study.dispatch import Slots
 from hiri_search.study.hand import Work
 from hiri_search.study.leaving import Leaving
+from hiri_search.study.slots import Slots
 from hiri_search.study.task import Event
 
 pytestmark = pytest.mark.waits

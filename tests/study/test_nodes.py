@@ -19,11 +19,12 @@ from machines import machines
 from searches import ROWS, Quiet
 
 from hiri_search.study.cluster import on_ray
-from hiri_search.study.dispatch import Slots, serial
+from hiri_search.study.dispatch import serial
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.ledger import read_events
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
+from hiri_search.study.slots import Slots
 
 pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]

@@ -12,13 +12,14 @@ from searches import Quiet
 from hiri_search.language import parse_network
 from hiri_search.study import paces, planning
 from hiri_search.study import plan as planned
-from hiri_search.study.dispatch import Slots, serial
+from hiri_search.study.dispatch import serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import read_events
 from hiri_search.study.plan import Plan, compared, duration, last_plan, lines, table
 from hiri_search.study.planning import RAY_IMPORTS, draw_up
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
+from hiri_search.study.slots import Slots
 from hiri_search.training.cache import VARIABLE
 from hiri_search.training.probe import Pace, Probed, ProbeError
 from tests.study.test_run import SPACE, STUDY

@@ -11,7 +11,8 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import Trial, read_events, trials
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
-from hiri_search.study.task import Feed, work
+from hiri_search.study.task import Feed
+from hiri_search.study.work import work
 from hiri_search.training.device import gpus
 
 STUDY = """

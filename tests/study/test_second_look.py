@@ -13,14 +13,16 @@ from optuna.storages.journal import JournalFileBackend
 from searches import Quiet
 
 from hiri_search.study.cluster import on_ray
-from hiri_search.study.dispatch import Slots, serial
+from hiri_search.study.dispatch import serial
 from hiri_search.study.errors import StudyError
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.ledger import Trial, read_events, trials
 from hiri_search.study.optuna_export import export, to_file
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
-from hiri_search.study.task import Feed, Later, Task, work
+from hiri_search.study.slots import Slots
+from hiri_search.study.task import Feed, Later, Task
+from hiri_search.study.work import work
 from hiri_search.training import trial
 
 STUDY = """
@@ -151,7 +153,9 @@ def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, 
 @pytest.mark.waits
 def test_side_by_side_nobody_is_lost(tmp_path: Path):
     """Through Ray the order is that of the clock, but the counts are those of the rules."""
-    found = _run(tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Leaving()))
+    found = _run(
+        tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Leaving(), do=work)
+    )
     first = [t for t in found if not t.is_second_look]
     assert len(first) == 9
     assert all(t.ended for t in found)

@@ -26,7 +26,8 @@ from hiri_search.study.ledger import LEDGER, Trial, read_events, trials
 from hiri_search.study.meaning import meaning
 from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
-from hiri_search.study.task import Beat, Task, Tell, work
+from hiri_search.study.task import Beat, Task, Tell
+from hiri_search.study.work import work
 from hiri_search.training import trial as training
 
 ROOT = Path(__file__).parents[2]

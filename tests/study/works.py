@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.task import Beat, Event, Later, Task, Tell, work
-from hiri_search.training.data import Prepared
-from hiri_search.training.job import DataSource, Job
+from hiri_search.study.task import Beat, Event, Later, Task, Tell
+from hiri_search.training.job import DataSource, Job, Prepared
 from hiri_search.training.recipe import Recipe
 
 HANDS = 4  # of two cards, two on each
@@ -131,5 +130,7 @@ def traced(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
             with (task.checkpoint.parents[2] / "trace").open("a") as trace:
                 trace.write(f"{task.trial} {event['epoch']}\n")
         tell(event)
+
+    from hiri_search.study.work import work  # slow, and the others do not need it
 
     work(task, note, beat, beside_others=beside_others)

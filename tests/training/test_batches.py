@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from hiri_search.training.batches import Batches, Whole, open_batches
-from hiri_search.training.data import SPLITS, Prepared, prepare
-from hiri_search.training.job import DataSource
+from hiri_search.training.data import SPLITS, prepare
+from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.pictures import DataError
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.stores import Batch, Mapped, Resident, Store, fits_gpu

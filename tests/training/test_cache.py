@@ -16,9 +16,9 @@ from PIL import Image
 
 from hiri_search.training.ahead import ahead
 from hiri_search.training.cache import MEMORY, Progress, cache_place, make_once, remembered, write_array
-from hiri_search.training.data import Prepared, prepare
+from hiri_search.training.data import prepare
 from hiri_search.training.drawn import draw, draw_beside
-from hiri_search.training.job import DataSource
+from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.pictures import DataError
 from hiri_search.training.stores import check_gpus
 from hiri_search.training.supplies import DRAWN_CHUNK, Drawn

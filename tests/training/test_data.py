@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hiri_search.training import supplies, timm_sets
 from hiri_search.training.cache import MEMORY
-from hiri_search.training.data import Prepared, check_augmentation, open_split, prepare
-from hiri_search.training.job import DataSource
+from hiri_search.training.data import check_augmentation, open_split, prepare
+from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.pictures import (
     DataError,
     _by_pillow,

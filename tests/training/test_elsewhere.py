@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from hiri_search.training import elsewhere
-from hiri_search.training.data import Prepared, prepare
+from hiri_search.training.data import prepare
 from hiri_search.training.elsewhere import OtherMachine, at_hand
-from hiri_search.training.job import DataSource, Job
+from hiri_search.training.job import DataSource, Job, Prepared
 from hiri_search.training.recipe import Recipe
 
 JOB = Job("hr(8 e=4)", 32, 2, 0, Recipe(epochs=1, batch=4, warmup_epochs=0), DataSource(train=8, val=4))

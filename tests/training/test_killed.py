@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
-from hiri_search.training.data import Prepared, prepare
-from hiri_search.training.job import DataSource, Job
+from hiri_search.training.data import prepare
+from hiri_search.training.job import DataSource, Job, Prepared
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.trial import train
 

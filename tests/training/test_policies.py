@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hiri_search.training.data import Prepared, open_split
-from hiri_search.training.job import DataSource
+from hiri_search.training.data import open_split
+from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.policies import _ops, _posterized, mended
 from hiri_search.training.recipe import Recipe
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from hiri_search.language import parse_net
 from hiri_search.training import trial
-from hiri_search.training.data import Prepared, prepare
-from hiri_search.training.job import DataSource, Epoch, Job
+from hiri_search.training.data import prepare
+from hiri_search.training.job import DataSource, Epoch, Job, Prepared
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.state import TrialFailed, begin
 from hiri_search.training.step import Step
