@@ -23,7 +23,6 @@ from hiri_search.study.join import check_answers
 from hiri_search.study.leaving import TWICE, Leaving
 from hiri_search.study.slots import Slots
 from hiri_search.study.task import Event
-from hiri_search.study.work import work
 
 pytestmark = pytest.mark.waits
 CARD = 2  # tasks that share one
@@ -140,24 +139,6 @@ def test_the_ray_of_somebody_else_is_neither_joined_nor_hurt(tmp_path: Path, mon
         assert theirs.address not in ours
         assert theirs.alive() == 2
         assert theirs.process.poll() is None
-
-
-def _work_on(home: Path, address: str) -> None:
-    on_ray(works.Listed(home, 2), Slots(0), home / "ray.log", Leaving(), address=address, do=work)
-
-
-def test_what_nodes_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "timm").mkdir()
-    (tmp_path / "timm" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    found = f"{tmp_path}:{Path(works.__file__).parent}"
-    with (
-        machines(0, head={"num_cpus": 2, "include_dashboard": False}, PYTHONPATH=found) as there,
-        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another,
-        pytest.raises(StudyError, match=r"No module named 'timm'.*install hiri-search.*docs/cluster.md") as error,
-    ):
-        another.submit(_work_on, tmp_path, there.address).result()
-    assert len(str(error.value)) < 500
 
 
 NO_CLUSTERS = {

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import works
 from works import Listed
 
 from hiri_search.study.cluster import _hand_out, _ray
+from hiri_search.study.errors import StudyError
 from hiri_search.study.hand import Work
 from hiri_search.study.leaving import Leaving
 from hiri_search.study.slots import Slots
@@ -82,3 +84,13 @@ def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
         _share(feed, leaving, works.epochs, Slots(1))
     assert time.monotonic() - feed.since < 30
     assert not feed.told("finished")
+
+
+def test_what_the_machines_of_trials_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "only_here.py").write_text("def work(task, tell, beat, *, beside_others): ...")
+    monkeypatch.syspath_prepend(tmp_path)  # of this process alone: those of Ray have begun
+    lacking = import_module("only_here")
+    wanted = r"No module named 'only_here'.*install hiri-search.*docs/cluster.md"
+    with pytest.raises(StudyError, match=wanted) as error:
+        _work(tmp_path, lacking.work)
+    assert len(str(error.value)) < 500

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hiri_search.cli import main
+
 pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -33,20 +35,28 @@ PATIENCE = 120  # seconds
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run once to the end, in one process."""
     folder = tmp_path_factory.mktemp("unbroken")
-    subprocess.run(_command(folder, "--serial"), check=True, capture_output=True, cwd=ROOT)
+    _run_here(_given(folder, "--serial"))
     return folder / "results"
 
 
-def _command(folder: Path, *flags: str) -> list[str]:
+def _given(folder: Path, *flags: str) -> list[str]:
     study = folder / "study.yaml"
     study.write_text(STUDY)
-    return [sys.executable, "run_study.py", str(study), "--results", str(folder / "results"), *flags]
+    return [str(study), "--results", str(folder / "results"), *flags]
+
+
+def _run_here(given: list[str]) -> None:
+    """The command in this process, which has its imports."""
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *given])
+    assert ended.value.code == 0
 
 
 @pytest.mark.parametrize("flags", [("--serial",), ()], ids=["serial", "ray"])
 def test_kill_9_of_the_group_loses_nothing(tmp_path: Path, unbroken: Path, flags: tuple[str, ...]):
     ledger = tmp_path / "results" / "ledger.jsonl"
-    command = _command(tmp_path, *flags)
+    given = _given(tmp_path, *flags)
+    command = [sys.executable, "run_study.py", *given]
     process = subprocess.Popen(
         command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -55,7 +65,7 @@ def test_kill_9_of_the_group_loses_nothing(tmp_path: Path, unbroken: Path, flags
     process.wait()
     before = _events(ledger)
 
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    _run_here(given)
 
     after = _events(ledger)[len(before) :]
     finished = {event["trial"] for event in before if event["event"] == "finished"}
