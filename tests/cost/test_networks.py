@@ -135,6 +135,7 @@ def test_every_network_of_the_paper_is_one() -> None:
                 network.grids(int(row["resolution"]))
 
 
+@pytest.mark.slow
 def test_swin_at_448_has_windows_of_7_and_convit_is_published_without_its_attention() -> None:
     """What the notes of networks.csv say, in numbers."""
     notes = {(row["network"], row["resolution"]): row["note"] for row in NETWORKS}
@@ -160,13 +161,13 @@ TWICE = [  # families by what they are made of: convolutions, windows, einsum, r
     ("timm:hrnet_w18_small_hiri front_hidden=4 front_width=8", 64),
     ("timm:pvt_v2_b0", 128),
     ("timm:davit_tiny depths=1,1,1,1", 96),
-    ("timm:swin_tiny_patch4_window7_224", 96),
-    ("timm:maxvit_pico_rw_256", 256),
+    ("timm:swin_tiny_patch4_window7_224 depths=1,1,2,1", 96),
+    pytest.param("timm:maxvit_pico_rw_256", 256, marks=pytest.mark.slow),  # 10 s
     ("timm:coatnet_nano_rw_224", 224),
     ("timm:convit_tiny", 96),
     ("timm:crossvit_tiny_240", 240),
-    ("timm:cait_xxs24_224", 96),
-    ("timm:twins_svt_small", 96),
+    ("timm:cait_xxs24_224 depth=3", 96),
+    ("timm:twins_svt_small depths=1,1,2,1", 96),
     ("timm:visformer_tiny", 96),
     ("timm:convnextv2_atto", 96),
 ]

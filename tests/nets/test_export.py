@@ -113,7 +113,7 @@ def test_features_become_a_program() -> None:
             assert error(found, expected) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "fused"), [("S", False), *((name, True) for name in NETS)])
+@pytest.mark.parametrize(("name", "fused"), [("plain", False), *((name, True) for name in NETS)])
 def test_a_network_becomes_onnx(name: str, fused: bool, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

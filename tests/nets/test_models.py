@@ -166,15 +166,18 @@ ORDERS = {
         " assert s.loader.get_source('timm.models'); import timm"
     ),
 }
+SLOW = {"timm first", "only looked for first"}
+EACH = [pytest.param(code, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name, code in ORDERS.items()]
 
 
-@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("order", EACH)
 def test_timm_knows_the_models_in_any_order_of_imports(order: str) -> None:
     clean = "sum('_AfterTimm' in str(type(f)) for f in sys.meta_path), type(timm.models.__loader__).__name__"
     code = f"import sys; {order}; print(*sorted(timm.list_models('hirivit_*')), {clean})"
     assert run(code) == f"{' '.join(sorted(SPECS))} 0 SourceFileLoader"
 
 
+@pytest.mark.slow
 def test_an_import_of_timm_that_failed_can_be_tried_again() -> None:
     code = """
 import sys, hiri_search

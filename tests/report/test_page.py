@@ -209,6 +209,7 @@ def test_a_study_that_has_come_to_little_is_shown_all_the_same(browser: Any, tmp
         assert window.is_visible("#failures") == (name in ("all failed", "an old ledger"))
 
 
+@pytest.mark.slow
 def test_five_thousand_trials_stay_smooth(browser: Any, tmp_path: Path):
     """A sort makes as many lines as one of thirty networks does, and no more than a scroll asks for."""
     with shown(browser, search(5000), tmp_path) as window:

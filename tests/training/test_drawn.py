@@ -87,6 +87,7 @@ def test_accuracy_rises_with_the_side():
     assert scores[32] > scores[16] + 0.1
 
 
+@pytest.mark.slow
 def test_accuracy_falls_to_chance_when_detail_is_blurred_away():
     assert _score(lambda pictures: _energies(_blurred(pictures, 5)), 128) < CHANCE + 0.08
 
