@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
+from hiri_search.nets.user_cache import VARIABLE
 from hiri_search.training.batches import Batches, open_batches
-from hiri_search.training.cache import VARIABLE
 from hiri_search.training.data import prepare
 from hiri_search.training.job import DataSource, Prepared
 from hiri_search.training.pictures import DataError

@@ -6,8 +6,9 @@ Their trainings are made up, all else is a study's own; each network has six epo
 - `halving`: with a rung, of which a third went on, and proxies.
 - `ablation`: a tenth as many rows, of ten seeds each.
 
-`decision` is from opening the ledger to the next trial, with all that a run looks at before; `status` and `report` are
-the commands; `export` is that for Optuna's dashboard. None holds the imports, which `imports` tells.
+`decision` is from opening the ledger to the next trial, with all that a run looks at before; `elsewhere` is the same on
+a machine where no network of the space was counted before. `status` and `report` are the commands; `export` is that for
+Optuna's dashboard. None holds the imports, which `imports` tells.
 
 python benchmarks/opening.py --help
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,7 +57,7 @@ def study(kind: str, trials: int) -> Study:
     return many.ablation(trials // SEEDS + 1, SEEDS)
 
 
-def measure(kind: str, trials: int) -> dict[str, float]:
+def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]:
     """Seconds by what is done, in this process."""
     found, began = dict[str, float](), time.perf_counter()
 
@@ -84,6 +86,8 @@ def measure(kind: str, trials: int) -> dict[str, float]:
             assert feed.next(), "there is a trial to ask for"
 
         timed("decision", lambda: run(given, folder, first, Quiet(), profile="none"))
+        if decision_alone:
+            return found
         timed("status", lambda: list(lines(status(folder))))
         timed("report", lambda: write(read_results(folder), folder / "report"))
         timed("export", lambda: to_file(read_export(folder), folder / JOURNAL))
@@ -93,15 +97,23 @@ def measure(kind: str, trials: int) -> dict[str, float]:
 
 def rows(kinds: list[str], trials: int) -> Iterator[str]:
     for number, kind in enumerate(kinds):
-        command = [sys.executable, "-W", "ignore", __file__, "--one", kind, "--trials", str(trials)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{kind} failed:\n{done.stderr[-2000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+        with tempfile.TemporaryDirectory() as cache:
+            elsewhere = _in_a_process(cache, kind, trials, "--decision-alone")["decision"]
+            found = _in_a_process(cache, kind, trials)
+        found = {"imports": found.pop("imports"), "elsewhere": elsewhere, **found}
         if not number:
             yield f"| {trials:,} trials | {' | '.join(found)} |"
             yield "|-" * (len(found) + 1) + "|"
         yield f"| {kind} | {' | '.join(f'{value:.1f}' for value in found.values())} |"
+
+
+def _in_a_process(cache: str, kind: str, trials: int, *more: str) -> dict[str, float]:
+    command = [sys.executable, "-W", "ignore", __file__, "--one", kind, "--trials", str(trials), *more]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HIRI_SEARCH_CACHE": cache})
+    if done.returncode:
+        sys.exit(f"{kind} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -109,9 +121,10 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--one", choices=KINDS, help="measure this one in this process, and print it as JSON")
+    parser.add_argument("--decision-alone", action="store_true", help="with --one")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(measure(given.one, given.trials)))
+        print(json.dumps(measure(given.one, given.trials, decision_alone=given.decision_alone)))
         return
     for line in rows(given.kinds, given.trials):
         print(line, flush=True)

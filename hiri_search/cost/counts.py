@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from functools import cache
 from itertools import chain
 from math import prod
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hiri_search.cost.remembered import Numbers, nothing_remembered, remembered
 from hiri_search.language import Network, Peer, SpecError
 from hiri_search.nets import peers
 from hiri_search.nets.modes import evaluating, one_thread
@@ -84,13 +86,33 @@ def count_parts(network: Network, side: int, *, classes: int = 1000) -> dict[str
     return {p.name: piece_cost(p.piece, p.side) * p.times for p in place(network, side, classes=classes)}
 
 
+@contextmanager
+def counted_anew() -> Iterator[None]:
+    """In here nothing that was counted before is believed."""
+    for counted in (piece_cost, _peer_parts):
+        counted.cache_clear()
+    with nothing_remembered():
+        yield
+
+
 @cache
 def piece_cost(piece: Piece, side: int) -> Cost:
-    return count_module(piece.build(), (piece.channels, side, side))
+    def found() -> Numbers:
+        return {"": astuple(count_module(piece.build(), (piece.channels, side, side)))}
+
+    return Cost(*remembered(f"{piece!r} {side}", found)[""])
 
 
 @cache
 def _peer_parts(peer: Peer, side: int, classes: int) -> dict[str, Cost]:
+    def found() -> Numbers:
+        return {name: astuple(cost) for name, cost in _found_parts(peer, side, classes).items()}
+
+    numbers = remembered(f"{peer!r} {side} {classes}", found) if peers.is_ours_or_timms(peer) else found()
+    return {name: Cost(*each) for name, each in numbers.items()}
+
+
+def _found_parts(peer: Peer, side: int, classes: int) -> dict[str, Cost]:
     module = peers.build(peer, side, classes=classes)
     try:
         return _module_parts(module, (IMAGE_CHANNELS, side, side))

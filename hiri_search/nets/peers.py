@@ -38,6 +38,12 @@ def check(peer: Peer) -> None:
             raise SpecError(f"{name} has no place in '{peer}': {TAKEN[name]}")
 
 
+def is_ours_or_timms(peer: Peer) -> bool:
+    """Whether the network is made by what this version of ours, and of timm, holds: others may register some, too."""
+    room: str = timm.model_entrypoint(peer.name).__module__ if timm.is_model(peer.name) else ""
+    return room.split(".")[0] in ("timm", "hiri_search")
+
+
 def build(peer: Peer, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
     """The classifier, without weights, for square inputs of `side` pixels: (B, 3, side, side) -> (B, classes).
 

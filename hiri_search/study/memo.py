@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from hiri_search.study.ledger import Trial, read_events, trials
@@ -22,7 +22,8 @@ class Known:
 
 def digest(trial: Trial) -> str:
     """Of all that decides what it comes to: network, side, seed, recipe and data, by which its checkpoint is named."""
-    return PurePosixPath(trial.asked["checkpoint"]).parent.name
+    folder: str = trial.asked["checkpoint"].rpartition("/")[0]
+    return folder.rpartition("/")[2]
 
 
 def finished(trials: Iterable[Trial]) -> dict[str, Known]:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from hiri_search.nets.user_cache import VARIABLE, user_cache
 from hiri_search.training.pictures import DataError
 
-VARIABLE = "HIRI_SEARCH_CACHE"
 MEMORY = "contents"
 ROOM = 0.95  # share of the free disk that may be taken
 PROGRESS_SECONDS = 5.0
@@ -33,15 +33,7 @@ def cache_place(home: Path) -> Path:
     Shared by all studies of a user. Nothing in it is ever removed by us; each of its folders holds some pictures at one
     side, may be deleted whenever no study runs, and is made again when it is wanted. So may what is `remembered`.
     """
-    if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    place = Path(base) / "hiri_search" / "pictures"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return home
-    return place if os.access(place, os.W_OK) else home
+    return user_cache("pictures") or home
 
 
 def remembered(place: Path, seen: str, find: Callable[[], str]) -> str:

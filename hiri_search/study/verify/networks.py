@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hiri_search.cost.counts import Cost, CountError, count
+from hiri_search.cost.counts import Cost, CountError, count, counted_anew
 from hiri_search.language import SpecError, parse_network
 from hiri_search.study.candidates import Candidate, found, space_of
 from hiri_search.study.ledger import Event
@@ -87,8 +87,9 @@ def costs(record: Record, *, quick: bool, say: Say) -> Finding:
     """Params and multiply-adds as they are counted now: to the unit. Each network is counted once."""
     checked, told = Findings.none(), _told(record)
     some = Random(0).sample(list(told), min(SAMPLE, len(told))) if quick else list(told)
-    for one in _slowly(some, say):
-        checked.faults += _miscounted(one, told[one])
+    with counted_anew():
+        for one in _slowly(some, say):
+            checked.faults += _miscounted(one, told[one])
     share = f"{len(some):,} of {len(told):,}" if len(some) < len(told) else f"{len(told):,}"
     checked.remarks.append(f"{share} networks counted again come to the same params and multiply-adds")
     return checked.of("costs")
