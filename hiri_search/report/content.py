@@ -222,14 +222,14 @@ def _shown(table: pd.DataFrame) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """None for what is not a number, six digits of what is one."""
+    if isinstance(value, float):  # first: most are, and there are hundreds of thousands
+        return _number(value)
     if isinstance(value, Mapping):
         return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         return [plain(one) for one in value]
     if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return _number(value)
+        return plain(value.item())
     return value if value is None or isinstance(value, int | str) else None if pd.isna(value) else str(value)
 
 

@@ -166,19 +166,12 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[st
     """Each curve's points in the order they come in, joined, with what spread is known."""
     for name, curve in points.dropna(subset=[cost, "top1"]).groupby("curve", sort=False):
         colour, marker = styles[str(name)]
-        spread = curve["spread"].fillna(0) if "spread" in curve else None
         line = "none" if name in UNJOINED else "-" if str(name).startswith("HIRI-ViT") else ":"
-        axes.errorbar(
-            curve[cost],
-            curve["top1"],
-            yerr=spread,
-            color=colour,
-            marker=marker,
-            linestyle=line,
-            capsize=3,
-            label=name,
-            **STYLE,
-        )
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "label": name, **STYLE}
+        if "spread" in curve and curve["spread"].notna().any():
+            axes.errorbar(curve[cost], curve["top1"], yerr=curve["spread"].fillna(0), capsize=3, **look)
+        else:
+            axes.plot(curve[cost], curve["top1"], **look)
         for x, y, label in zip(curve[cost], curve["top1"], curve["label"], strict=True):
             if 0 < len(label) <= SHORT:
                 axes.annotate(label, (x, y), (4, 4), textcoords="offset points", fontsize=8, color="#444444")

@@ -200,13 +200,15 @@ def _times(events: Iterable[Event]) -> dict[int, _Times]:
 
 
 def options_of(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
-    """Of every decision that was made."""
+    """Of every decision that was made: each has the same wherever it is made."""
     if study.space is None:
         rows = tuple(study.nets or ())
         return {"net": rows if len(rows) <= MOST_NAMES else tuple(range(len(rows)))}
     known: dict[str, Options] = {}
     space = space_of(study)
     for trial in past:
+        if trial.asked["decisions"].keys() <= known.keys():
+            continue
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
             known[name] = options
