@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from functools import cache
 from itertools import chain
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hiri_search.cost.remembered import Numbers, nothing_remembered, remembered
+from hiri_search.cost.remembered import Numbers, believed, remembered
 from hiri_search.language import Network, Peer, SpecError
 from hiri_search.nets import peers
 from hiri_search.nets.modes import evaluating, one_thread
@@ -82,21 +81,17 @@ def count_parts(network: Network, side: int, *, classes: int = 1000) -> dict[str
     Of a network of timm by the modules that it holds itself, in its words; what belongs to none of them is `rest`.
     """
     if isinstance(network, Peer):
-        return dict(_peer_parts(network, side, classes))
+        return dict(_peer_parts(network, side, classes, believed()))
     return {p.name: piece_cost(p.piece, p.side) * p.times for p in place(network, side, classes=classes)}
 
 
-@contextmanager
-def counted_anew() -> Iterator[None]:
-    """In here nothing that was counted before is believed."""
-    for counted in (piece_cost, _peer_parts):
-        counted.cache_clear()
-    with nothing_remembered():
-        yield
-
-
-@cache
 def piece_cost(piece: Piece, side: int) -> Cost:
+    """The cost of a piece for square maps of `side` pixels. CountError as in `count_module`."""
+    return _piece_cost(piece, side, believed())
+
+
+@cache  # with `believed`: what was read, and what is counted anew, are kept apart
+def _piece_cost(piece: Piece, side: int, believed: bool) -> Cost:
     def found() -> Numbers:
         return {"": astuple(count_module(piece.build(), (piece.channels, side, side)))}
 
@@ -104,7 +99,7 @@ def piece_cost(piece: Piece, side: int) -> Cost:
 
 
 @cache
-def _peer_parts(peer: Peer, side: int, classes: int) -> dict[str, Cost]:
+def _peer_parts(peer: Peer, side: int, classes: int, believed: bool) -> dict[str, Cost]:
     def found() -> Numbers:
         return {name: astuple(cost) for name, cost in _found_parts(peer, side, classes).items()}
 

@@ -22,6 +22,11 @@ Numbers = Mapping[str, tuple[int, ...]]
 _anew = False
 
 
+def believed() -> bool:
+    """Whether what was counted before is taken as it is, as everywhere but within `nothing_remembered`."""
+    return not _anew
+
+
 def remembered(key: str, count: Callable[[], Numbers]) -> Numbers:
     """What `count` gives, or gave when it was asked for this key before: by name of a part.
 
@@ -29,7 +34,7 @@ def remembered(key: str, count: Callable[[], Numbers]) -> Numbers:
     time. Lines that are torn, or no such numbers, are passed over.
     """
     file = _file()
-    if file is None or _anew:
+    if file is None or not believed():
         return count()
     known = _known(file)
     if key not in known:

@@ -10,7 +10,8 @@ from timm.models import register_model
 from torch import nn
 
 from hiri_search.cost import counts, remembered
-from hiri_search.cost.counts import count, count_parts, counted_anew
+from hiri_search.cost.counts import count, count_parts
+from hiri_search.cost.remembered import nothing_remembered
 from hiri_search.language import Network, parse_network
 
 OURS = parse_network("hr(8 e=2) -> t(16 e=2 d=8)")
@@ -28,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _as_a_new_process() -> None:
-    for kept in (counts.piece_cost, counts._peer_parts, remembered._known):
+    for kept in (counts._piece_cost, counts._peer_parts, remembered._known):
         kept.cache_clear()
 
 
@@ -120,7 +121,7 @@ def test_who_counts_anew_believes_nothing(network: Network, place: Path):
     first = count(network, SIDE)
     _forge(place)
     assert count(network, SIDE) != first, "it is read"
-    with counted_anew():
+    with nothing_remembered():
         assert count(network, SIDE) == first
 
 

@@ -63,6 +63,7 @@ def test_precision_and_memory_format_change_rounding_only(spec: str) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_compiled_network_agrees() -> None:
     """Through all of the compiler but the code it writes."""
     model, x = lively_net(SMALL), images()

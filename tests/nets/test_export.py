@@ -113,7 +113,15 @@ def test_features_become_a_program() -> None:
             assert error(found, expected) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "fused"), [("plain", False), *((name, True) for name in NETS)])
+ONNX = [
+    pytest.param("plain", False, marks=pytest.mark.slow),
+    pytest.param("plain", True, marks=pytest.mark.slow),
+    ("LayerNorms", True),
+    ("S", True),
+]
+
+
+@pytest.mark.parametrize(("name", "fused"), ONNX)
 def test_a_network_becomes_onnx(name: str, fused: bool, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

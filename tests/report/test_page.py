@@ -199,7 +199,11 @@ def test_a_search_shows_what_only_a_search_has(browser: Any, tmp_path: Path):
         window.wait_for_function(f"{bars}[0] === 40")
 
 
-@pytest.mark.parametrize("name", early())
+OFTEN = ("begun", "all failed")
+EARLY = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in early()]
+
+
+@pytest.mark.parametrize("name", EARLY)
 def test_a_study_that_has_come_to_little_is_shown_all_the_same(browser: Any, tmp_path: Path, name: str):
     with shown(browser, early()[name], tmp_path, viewport=PHONE) as window:
         _draw_all(window)

@@ -55,6 +55,7 @@ def _below(parent: int, name: str) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_ray_that_was_ended_from_outside_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Its raylet goes when one of its helpers is gone; tasks would wait for another machine for ever."""
     for name, value in {"period_ms": 500, "timeout_ms": 2000, "failure_threshold": 1}.items():

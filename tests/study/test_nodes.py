@@ -26,7 +26,7 @@ from hiri_search.study.reading import read_study
 from hiri_search.study.run import run
 from hiri_search.study.slots import Slots
 
-pytestmark = pytest.mark.waits
+pytestmark = [pytest.mark.waits, pytest.mark.slow]  # each starts five processes or more that import torch
 ROOT = Path(__file__).parents[2]
 NODES = 3
 STUDY = f"""{ROWS}proxy: {{width: 4, side: 32, classes: 4}}

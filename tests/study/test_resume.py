@@ -52,7 +52,7 @@ def _run_here(given: list[str]) -> None:
     assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("flags", [("--serial",), ()], ids=["serial", "ray"])
+@pytest.mark.parametrize("flags", [pytest.param(("--serial",), marks=pytest.mark.slow), ()], ids=["serial", "ray"])
 def test_kill_9_of_the_group_loses_nothing(tmp_path: Path, unbroken: Path, flags: tuple[str, ...]):
     ledger = tmp_path / "results" / "ledger.jsonl"
     given = _given(tmp_path, *flags)

@@ -150,6 +150,7 @@ def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, 
     assert len(load_study(study_name="mine", storage=storage).trials) == (cut or 9)
 
 
+@pytest.mark.slow
 @pytest.mark.waits
 def test_side_by_side_nobody_is_lost(tmp_path: Path):
     """Through Ray the order is that of the clock, but the counts are those of the rules."""

@@ -249,6 +249,7 @@ def test_a_secret_in_the_url_is_refused_and_not_said(where: str, tmp_path: Path,
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.waits
 def test_a_home_that_cannot_be_written_is_not_needed(tmp_path: Path):
     """Through Ray, as from the command line; in /proc not even root makes a folder."""

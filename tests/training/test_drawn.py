@@ -80,6 +80,7 @@ def test_coarse_colours_tell_nothing():
     assert _score(_coarse, 8) < CHANCE + 0.08
 
 
+@pytest.mark.slow
 def test_accuracy_rises_with_the_side():
     scores = {side: _score(_energies, side) for side in (64, 32, 16)}
     assert scores[64] > 0.7

@@ -121,6 +121,7 @@ def test_each_process_has_one_of_the_gpus_that_are_seen(monkeypatch: pytest.Monk
     assert probing._environment(1, 0)["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.slow
 def test_probes_in_processes_of_their_own(tmp_path: Path):
     jobs = [few(replace(JOB, recipe=replace(RECIPE, batch=batch)), PREPARED, tmp_path) for batch in (2, 4)]
     found = probe_beside(jobs, [Decoded(JOB.data, 32, 4)], processes=1, limit=0)
