@@ -27,6 +27,7 @@ NAMED = 10  # more networks than this are drawn as a cloud with its front, witho
 CLOUD = "networks"
 SIDES = ("on the front", "behind it")  # of a cloud, each in its own colour
 LONGER = "front, trained longer"
+DENSE = 1_000  # points of a cloud, from which on they are drawn small, or they would be one blot
 UNJOINED = (CLOUD, *SIDES, LONGER)
 
 VECTOR = ".pdf"
@@ -171,7 +172,8 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[st
         if "spread" in curve and curve["spread"].notna().any():
             axes.errorbar(curve[cost], curve["top1"], yerr=curve["spread"].fillna(0), capsize=3, **look)
         else:
-            axes.plot(curve[cost], curve["top1"], **look)
+            dense = {"markersize": 2} if len(curve) > DENSE else {}
+            axes.plot(curve[cost], curve["top1"], **look | dense)
         for x, y, label in zip(curve[cost], curve["top1"], curve["label"], strict=True):
             if 0 < len(label) <= SHORT:
                 axes.annotate(label, (x, y), (4, 4), textcoords="offset points", fontsize=8, color="#444444")
