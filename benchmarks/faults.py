@@ -442,8 +442,9 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     from hiri_search.study.reading import read_study
     from hiri_search.study.run import run
     from hiri_search.study.slots import Slots
+    from hiri_search.study.work import work
 
-    do = partial(traced, home, given.patience)
+    do = partial(traced, work, home, given.patience)
     _be_patient(given.patience)
     try:
         with leaving(print) as asked:
@@ -468,9 +469,11 @@ def _be_patient(seconds: float) -> None:
     patiently.__kwdefaults__["seconds"] = seconds
 
 
-def traced(home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
-    """The work of a trial, each epoch that is really trained noted, outside of the study."""
-    from hiri_search.study.work import work
+def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
+    """The work of a trial, each epoch that is really trained noted, outside of the study.
+
+    `work` comes with it, so that a process has its imports before it is given a task: they take longer than SHORT.
+    """
     from hiri_search.training.files import patiently
 
     _be_patient(patience)
