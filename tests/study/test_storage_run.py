@@ -190,8 +190,9 @@ def test_killed_and_gone_on_with_nothing_but_a_bucket(tmp_path: Path, server: Se
         process.wait()
     told = _epochs(results)
     shutil.rmtree(results)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main(["run", *given])
+    assert ended.value.code == 0
     assert digits(trials(read_events(results))) == unbroken
     after = _epochs(results)
     assert {name: after[name] for name in told} == told, "an epoch that was told ran again"
