@@ -12,7 +12,7 @@ BUILDS = "HIRI_SEARCH_BUILDS"  # set where `uv` has been tried
 def main() -> None:
     """Run it; on a bare node of a Ray cluster, in an environment that uv builds there from pyproject.toml."""
     try:
-        from hiri_search.cli import main as command
+        from hiri_search.cli.main import main as command
     except ModuleNotFoundError as missing:
         if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and shutil.which("uv") and BUILDS not in os.environ:
             _build()

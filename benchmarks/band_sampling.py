@@ -16,11 +16,11 @@ from typing import TypeVar
 
 import torch
 
-from hiri_search.cost.band import Band, read_band
-from hiri_search.cost.budget import Budgeted
-from hiri_search.cost.counts import count
+from hiri_search.cost.budget.constrained_space import Budgeted
+from hiri_search.cost.budget.constraints import Band, read_band
+from hiri_search.cost.flops import count
 from hiri_search.language import Net, Space, SpecError, sample
-from hiri_search.study.reading import read_space
+from hiri_search.study.config.read import read_space
 
 SPACES = Path(__file__).parent.parent / "spaces"
 CASES = [

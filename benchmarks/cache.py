@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from hiri_search.nets.user_cache import VARIABLE
-from hiri_search.training.batches import Batches, open_batches
-from hiri_search.training.data import prepare
+from hiri_search.system.cache_dir import VARIABLE
+from hiri_search.training.data.image_folder import DataError
+from hiri_search.training.data.loader import Batches, open_batches
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Prepared
-from hiri_search.training.pictures import DataError
 from hiri_search.training.recipe import Recipe
 
 PACK = Path(__file__).parents[2] / "shared" / "data" / "grocery81.tar"

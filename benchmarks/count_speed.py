@@ -15,11 +15,11 @@ from statistics import median
 
 import torch
 
-from hiri_search.cost.counts import Cost, count, count_module
+from hiri_search.cost.flops import Cost, count, count_module
 from hiri_search.language import Net, sample
-from hiri_search.nets.hiri import build
+from hiri_search.nets.hirivit import build
 from hiri_search.nets.pieces import place
-from hiri_search.study.reading import read_space
+from hiri_search.study.config.read import read_space
 
 SPACE = Path(__file__).parent.parent / "spaces" / "five_stage.yaml"
 

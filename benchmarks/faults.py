@@ -435,14 +435,14 @@ class Watcher:
 
 def drive(home: Path, given: argparse.Namespace) -> int:
     """As `run` does; its exit code."""
-    from hiri_search.study import dispatch
-    from hiri_search.study.cluster import on_ray
+    from hiri_search.study.config.read import read_study
+    from hiri_search.study.dispatch import serial_executor as dispatch
+    from hiri_search.study.dispatch.ray_executor import on_ray
+    from hiri_search.study.dispatch.resources import Slots
+    from hiri_search.study.dispatch.run_trial import work
     from hiri_search.study.errors import StudyError
-    from hiri_search.study.leaving import leaving
-    from hiri_search.study.reading import read_study
     from hiri_search.study.run import run
-    from hiri_search.study.slots import Slots
-    from hiri_search.study.work import work
+    from hiri_search.system.shutdown import leaving
 
     do = partial(traced, work, home, given.patience)
     _be_patient(given.patience)
@@ -463,7 +463,7 @@ def drive(home: Path, given: argparse.Namespace) -> int:
 
 
 def _be_patient(seconds: float) -> None:
-    from hiri_search.training.files import patiently
+    from hiri_search.system.files import patiently
 
     assert patiently.__kwdefaults__
     patiently.__kwdefaults__["seconds"] = seconds
@@ -474,7 +474,7 @@ def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: A
 
     `work` comes with it, so that a process has its imports before it is given a task: they take longer than SHORT.
     """
-    from hiri_search.training.files import patiently
+    from hiri_search.system.files import patiently
 
     _be_patient(patience)
     curve = task.checkpoint.with_name("curve.csv")

@@ -21,13 +21,13 @@ from typing import Any
 from timm.layers import LayerNorm2d
 from torch import nn
 
-from hiri_search.cost.latency import Latency, measure_modules, ratios
-from hiri_search.cost.passes import Untimed
-from hiri_search.cost.setting import LatencyError, Setting
+from hiri_search.cost.latency.benchmark import Latency, measure_modules, ratios
+from hiri_search.cost.latency.config import LatencyError, Setting
+from hiri_search.cost.latency.forward import Untimed
 from hiri_search.language import Net, SpecError, parse_network
-from hiri_search.nets.fuse import fuse
-from hiri_search.nets.models import SPECS
-from hiri_search.nets.networks import build
+from hiri_search.nets.build import build
+from hiri_search.nets.fuse_batchnorm import fuse
+from hiri_search.nets.timm_registry import SPECS
 
 BASE = "hirivit_small"
 FUSED, LAYER_NORM = f"{BASE}, BN merged", f"{BASE}, LN for BN"

@@ -32,8 +32,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hiri_search.study.ledger import Trial
-    from hiri_search.study.task import Task, Tell
+    from hiri_search.study.dispatch.task import Task, Tell
+    from hiri_search.study.ledger.trial import Trial
 
 SLOTS = 2
 SPACE = Path(__file__).parents[1] / "spaces" / "five_stage.yaml"
@@ -113,11 +113,11 @@ class Watch:
 
 def measure(kind: str, trials: int, each: int) -> list[list[float]]:
     """In this process."""
-    from hiri_search.study.cluster import on_ray
-    from hiri_search.study.leaving import Leaving
-    from hiri_search.study.reading import read_study
+    from hiri_search.study.config.read import read_study
+    from hiri_search.study.dispatch.ray_executor import on_ray
+    from hiri_search.study.dispatch.resources import Slots
     from hiri_search.study.run import run
-    from hiri_search.study.slots import Slots
+    from hiri_search.system.shutdown import Leaving
 
     watch = Watch(each)
     with tempfile.TemporaryDirectory() as home:

@@ -9,12 +9,13 @@ from random import Random
 from typing import Any
 
 from hiri_search.language import Net, parse_network, uniform
-from hiri_search.study.candidates import Candidate, found, rows, space_of
-from hiri_search.study.config import Study
-from hiri_search.study.ledger import LEDGER, as_line, read_lines
-from hiri_search.study.meaning import meaning
-from hiri_search.study.sums import summed
-from hiri_search.study.unseen import Unseen
+from hiri_search.study.config.identity import meaning
+from hiri_search.study.config.networks import Candidate, found, rows, space_of
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.checksums import summed
+from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.ledger import as_line, read_lines
+from hiri_search.study.search.visited import Unseen
 from hiri_search.training.job import Job
 
 SPACE = (

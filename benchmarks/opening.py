@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hiri_search.study.config import Study
-    from hiri_search.study.ledger import Trial
-    from hiri_search.study.task import Feed
+    from hiri_search.study.config.schema import Study
+    from hiri_search.study.dispatch.task import Feed
+    from hiri_search.study.ledger.trial import Trial
 
 SEEDS = 10
 KINDS = ("search", "halving", "ablation")
@@ -69,9 +69,9 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
 
     import many
 
+    from hiri_search.cli.results import read_results
     from hiri_search.report.write import write
-    from hiri_search.runs import read_results
-    from hiri_search.study.optuna_export import JOURNAL, read_export, to_file
+    from hiri_search.study.export.optuna_export import JOURNAL, read_export, to_file
     from hiri_search.study.run import run
     from hiri_search.study.status import lines, status
 

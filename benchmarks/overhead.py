@@ -71,12 +71,12 @@ def asleep(seconds: float) -> tuple[float, float]:
 
 
 def ours(seconds: float, trials: int, watch: Watch) -> None:
-    from hiri_search.study.cluster import on_ray
-    from hiri_search.study.leaving import Leaving
-    from hiri_search.study.ledger import Trial
-    from hiri_search.study.reading import read_study
+    from hiri_search.study.config.read import read_study
+    from hiri_search.study.dispatch.ray_executor import on_ray
+    from hiri_search.study.dispatch.resources import Slots
+    from hiri_search.study.ledger.trial import Trial
     from hiri_search.study.run import run
-    from hiri_search.study.slots import Slots
+    from hiri_search.system.shutdown import Leaving
 
     class Watcher:
         def say(self, text: str) -> None:

@@ -14,15 +14,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hiri_search.study.ledger import read_events
-from hiri_search.study.plan import Compared, Plan, compared, lines
-from hiri_search.study.planning import draw_up
-from hiri_search.study.reading import read_study
+from hiri_search.study.config.read import read_study
+from hiri_search.study.dispatch.resources import Slots
+from hiri_search.study.ledger.ledger import read_events
+from hiri_search.study.plan.estimate import draw_up
+from hiri_search.study.plan.plan import Compared, Plan, compared, lines
 from hiri_search.study.run import PICTURES
-from hiri_search.study.slots import Slots
-from hiri_search.training.device import cores, gpus
+from hiri_search.system.hardware import cores, gpus
 
-COMMAND = "from hiri_search.cli import main; main()"
+COMMAND = "from hiri_search.cli.main import main; main()"
 HEAD = "| study | part | planned s | took s | error % | load |"
 
 

@@ -30,12 +30,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hiri_search.cost.counts import count
-from hiri_search.cost.front import hypervolume, undominated
+from hiri_search.cost.flops import count
+from hiri_search.cost.pareto import hypervolume, undominated
 from hiri_search.language import Net, Space, parse
-from hiri_search.study.config import Study
-from hiri_search.study.ledger import Trial
-from hiri_search.study.search import Search
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.search.search import Search
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "nas_bench_macro" / "nas-bench-macro_cifar10.csv"
 OURS = ("surrogate", "evolution", "random", "tpe", "nsga2", "nsga3", "gp")

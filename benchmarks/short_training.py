@@ -26,14 +26,14 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from hiri_search.language import parse_network
-from hiri_search.nets.models import paper_net
-from hiri_search.nets.networks import build
-from hiri_search.study.yaml_file import parse_value, read_yaml
-from hiri_search.training.data import prepare
+from hiri_search.nets.build import build
+from hiri_search.nets.timm_registry import paper_net
+from hiri_search.study.config.yaml_file import parse_value, read_yaml
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job
+from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.seeds import seed_globally
-from hiri_search.training.trial import train
+from hiri_search.training.rng import seed_globally
 
 ROOT = Path(__file__).parents[1]
 PACK = ROOT.parent / "shared" / "data" / "grocery81.tar"

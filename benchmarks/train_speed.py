@@ -20,15 +20,15 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
-from hiri_search.cost.counts import count
+from hiri_search.cost.flops import count
 from hiri_search.language import parse_network
-from hiri_search.nets.models import paper_net
-from hiri_search.nets.networks import build
-from hiri_search.training.batches import Batches, open_batches
-from hiri_search.training.data import prepare
+from hiri_search.nets.build import build
+from hiri_search.nets.timm_registry import paper_net
+from hiri_search.training.data.loader import Batches, open_batches
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.seeds import sources
+from hiri_search.training.rng import sources
 from hiri_search.training.state import begin
 from hiri_search.training.step import Step
 

@@ -3,8 +3,7 @@
 After `import hiri_search`, timm knows the models of `nets.models` (`hirivit_small`, and `hirivit` of any `spec=`) and
 Table 9's backbones of `nets.fronted`, whichever of the two was imported first. Importing timm takes seconds, and
 parsing or reporting needs none of it: so nothing is imported here, and the models are registered when somebody else
-has imported timm.
-"""
+has imported timm."""
 
 from __future__ import annotations
 
@@ -16,12 +15,13 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
+
 _REGISTRY = "timm.models"  # no name of timm's can be asked for before this module has run
 
 
 def _register() -> None:
-    import hiri_search.nets.fronted
-    import hiri_search.nets.models  # noqa: F401 - their decorators register
+    import hiri_search.nets.hr_front_registry
+    import hiri_search.nets.timm_registry  # noqa: F401 - their decorators register
 
 
 class _AfterTimm:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hiri_search.cli import main
+from hiri_search.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -94,7 +94,7 @@ def _run(command: str) -> None:
 
 def _serve(given: list[str]) -> None:
     """It says where it is, answers there, and goes when it is asked to."""
-    command = [sys.executable, "-W", "ignore", "-c", "from hiri_search.cli import main; main()", *given]
+    command = [sys.executable, "-W", "ignore", "-c", "from hiri_search.cli.main import main; main()", *given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             address = _where(process)

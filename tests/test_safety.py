@@ -23,20 +23,20 @@ from PIL import Image
 
 import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
-from hiri_search.nets import peers
-from hiri_search.study.checkpoints import place
-from hiri_search.study.config import Study
+from hiri_search.nets import timm_networks as peers
+from hiri_search.study.config.read import read_study
+from hiri_search.study.config.schema import Study
+from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger import Trial
-from hiri_search.study.reading import read_study
-from hiri_search.study.yaml_file import parse_yaml
-from hiri_search.training import archives
-from hiri_search.training.data import prepare
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.persistence.checkpoints import place
+from hiri_search.training.data import image_folder as archives
+from hiri_search.training.data.image_folder import DataError, encoded, open_shelf
+from hiri_search.training.data.pixel_stores import Mapped
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, Prepared
-from hiri_search.training.pictures import DataError, encoded, open_shelf
+from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.stores import Mapped
-from hiri_search.training.trial import train
 
 ROOT = Path(hiri_search.__file__).parent
 JOB = Job("hr(8 e=4)", 32, 4, 0, Recipe(epochs=1, batch=16, warmup_epochs=0), DataSource(train=16, val=16))
@@ -377,7 +377,7 @@ NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<scrip
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_names_of_rows_and_studies_make_no_paths(name: str, tmp_path: Path):
-    from hiri_search.study.candidates import rows
+    from hiri_search.study.config.networks import rows
 
     study = Study.model_validate({"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}})
     (row,) = rows(study)
@@ -429,7 +429,7 @@ def _sockets(pids: set[int]) -> set[str]:
 
 
 RUN = """
-import works
+from tests.study.dispatch import fake_work as works
 from test_crew import _work
 from pathlib import Path
 _work(Path({home!r}), works.slow_steps)

@@ -1,20 +1,12 @@
-"""A network, and a whole search space, as text and as a value. Imports the standard library alone."""
+"""Networks and search spaces as text and as values. Standard library only."""
 
+from hiri_search.language.choosers import sample, uniform
 from hiri_search.language.errors import SpecError
-from hiri_search.language.grammar import parse, parse_net
-from hiri_search.language.net import (
-    Cffn,
-    ConvStem,
-    Hr,
-    HrStem,
-    Net,
-    Part,
-    Stage,
-    Transformer,
-    VitStem,
-)
-from hiri_search.language.peer import Network, Peer, parse_network
-from hiri_search.language.space import Chooser, Space, sample, uniform
+from hiri_search.language.net import Net
+from hiri_search.language.parser import parse, parse_net
+from hiri_search.language.space import Chooser, Space
+from hiri_search.language.stages import Cffn, ConvStem, Hr, HrStem, Part, Stage, Transformer, VitStem
+from hiri_search.language.timm_spec import Network, Peer, parse_network
 
 __all__ = [
     "Cffn",

@@ -1,4 +1,4 @@
-"""The one error of the language."""
+"""SpecError: a network or space that cannot exist, with the place in its text."""
 
 from __future__ import annotations
 

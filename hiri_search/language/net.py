@@ -1,4 +1,4 @@
-"""One network as a value: a stem and its stages, with every default resolved."""
+"""Net: one network as a value, a stem and its stages with every default resolved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import lcm
 from typing import Any
 
 from hiri_search.language.errors import SpecError
-from hiri_search.language.kinds import (
+from hiri_search.language.stages import (
     KINDS,
     ORDER,
     STAGES,

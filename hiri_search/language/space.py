@@ -1,21 +1,21 @@
-"""A space of networks: its size, and the walk that decides one network in it."""
+"""Space: a set of networks with its size, enumeration and decision walk."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 from hiri_search.language.errors import SpecError
-from hiri_search.language.kinds import KINDS, Part, names
 from hiri_search.language.net import REMEMBERED, Net
-from hiri_search.language.tree import Group, Leaf, Options, Term
+from hiri_search.language.stages import KINDS, Part, names
+from hiri_search.language.syntax_tree import Group, Leaf, Options, Term
 
 if TYPE_CHECKING:
-    from random import Random
+    pass
+
+from typing import Protocol
 
 Chooser: TypeAlias = Callable[[str, Options, tuple[int, ...]], int]
 """choose(name, options, sizes) -> index. The sizes are as the numbers of networks behind each option."""
@@ -78,21 +78,6 @@ class Space:
         return self.decide(choose)
 
 
-def uniform(rng: Random) -> Chooser:
-    """The chooser that makes every network of a space as likely as any other."""
-
-    def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-        *_, total = bounds = list(accumulate(sizes))
-        return bisect_right(bounds, rng.randrange(total))  # in whole numbers: exact for any size
-
-    return choose
-
-
-def sample(space: Space, rng: Random) -> Net:
-    """One network, every one as likely as any other."""
-    return space.decide(uniform(rng))
-
-
 def _turning(turn: list[int], ends: list[bool]) -> Chooser:
     """Takes these indices, then first options; notes for each whether it is the last one there."""
 
@@ -138,3 +123,20 @@ def _index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser)
 def _part(kind: str, values: tuple[tuple[str, int | str], ...]) -> Part:
     fields = names(KINDS[kind])
     return KINDS[kind](**{fields[letter]: value for letter, value in values})
+
+
+Decisions: TypeAlias = Mapping[str, int]
+
+
+Walked: TypeAlias = tuple[Net, dict[str, int]]
+
+
+class Walkable(Protocol):
+    """A space, or one inside a budget: an option of size 0 is forbidden."""
+
+    @property
+    def size(self) -> int:
+        """How many networks there are, as far as that is known."""
+
+    def recorded(self, choose: Chooser) -> Walked:
+        """One network, and the decisions that led to it; `choose` may be asked for more than one walk."""

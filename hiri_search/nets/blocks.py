@@ -1,4 +1,4 @@
-"""The three kinds of block: HR, CFFN and Transformer (sections 4.2 and 4.3, Eq. 3)."""
+"""HR, CFFN and Transformer blocks (sections 4.2 and 4.3, Eq. 3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d
 from torch import Tensor, nn
 
-from hiri_search.language.kinds import Cffn, Hr, Stage, Transformer
+from hiri_search.language.stages import Cffn, Hr, Stage, Transformer
 from hiri_search.nets.depthwise import DepthwiseConv2d
 
 

@@ -1,4 +1,4 @@
-"""What stands between two stages: inverted residual downsampling (IRDS, section 4.3) and plain DS."""
+"""Downsampling between stages: inverted residual (IRDS, section 4.3) and plain convolution."""
 
 from __future__ import annotations
 

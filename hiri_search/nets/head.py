@@ -1,4 +1,4 @@
-"""The classifier behind the last stage."""
+"""The classification head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network cut into pieces that can be built, and counted, each on its own."""
+"""A network as a list of pieces (stem, downsampling, block, head), each built and counted on its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from hiri_search.language.net import STEM_STRIDE, Net, Part, Stage
+from hiri_search.language.net import STEM_STRIDE, Net
+from hiri_search.language.stages import Part, Stage
 from hiri_search.nets.blocks import block
 from hiri_search.nets.downsample import downsampling
 from hiri_search.nets.head import Head

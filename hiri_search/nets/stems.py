@@ -5,7 +5,8 @@ from __future__ import annotations
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from hiri_search.language.net import STEM_STRIDE, ConvStem, HrStem, Part, VitStem
+from hiri_search.language.net import STEM_STRIDE
+from hiri_search.language.stages import ConvStem, HrStem, Part, VitStem
 from hiri_search.nets.depthwise import DepthwiseConv2d
 
 

@@ -1,4 +1,4 @@
-"""Everything a results folder shows, made from its ledger alone; can be deleted and made again."""
+"""Write every table, figure and the page of a results folder."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from hiri_search.report.comparisons import comparison_caption, comparison_table, readable
-from hiri_search.report.content import content
-from hiri_search.report.dictionary import dictionary, typed
-from hiri_search.report.figures import VECTOR, beside, comparison, hypervolume_over_trials, pareto, save
-from hiri_search.report.formats import csv, markdown
-from hiri_search.report.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
-from hiri_search.report.page import page
-from hiri_search.report.search import believed, confirmed_table, proxy_table
-from hiri_search.report.tables import Results, caption, inference_table, network_table, paper_table, trial_table
+from hiri_search.report.figures import VECTOR, comparison, hypervolume_over_trials, pareto, save
+from hiri_search.report.page.page_data import content
+from hiri_search.report.page.render import page
+from hiri_search.report.tables.ablation import comparison_caption, comparison_table, readable
+from hiri_search.report.tables.curves import beside
+from hiri_search.report.tables.data_dictionary import dictionary, typed
+from hiri_search.report.tables.formats import csv, markdown
+from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
+from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
+from hiri_search.report.tables.results import Results
+from hiri_search.report.tables.search import believed, confirmed_table, proxy_table
 
 PARQUET, PAGE = "trials.parquet", "index.html"
 

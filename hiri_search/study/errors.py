@@ -1,4 +1,4 @@
-"""The one error of the study room."""
+"""StudyError."""
 
 from __future__ import annotations
 

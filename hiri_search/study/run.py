@@ -1,4 +1,4 @@
-"""The life of a study: check, prepare, count, time, and hand out what the ledger lacks."""
+"""Running a study: check, prepare data, count, benchmark, then train what the ledger lacks."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from hiri_search.cost.latency import Latency, measure
+from hiri_search.cost.latency.benchmark import Latency, measure
 from hiri_search.language import Network, Peer
-from hiri_search.nets.garbage import set_aside
-from hiri_search.study.candidates import probes, rows, space_of, trainings
-from hiri_search.study.config import Study
+from hiri_search.language.space import Walkable
+from hiri_search.study.callbacks import Watcher
+from hiri_search.study.config.identity import about, hindrances, meaning
+from hiri_search.study.config.networks import probes, rows, space_of, trainings
+from hiri_search.study.config.schema import Study
+from hiri_search.study.dispatch.task import Event, Feed
 from hiri_search.study.errors import StudyError
-from hiri_search.study.facts import CHECKPOINTS, Pictures, costs, keys
-from hiri_search.study.feed import StudyFeed
-from hiri_search.study.ledger import GO_ON, LEDGER, Ledger, locked, open_ledger
-from hiri_search.study.meaning import about, hindrances, meaning
-from hiri_search.study.mirror import mirrored, storage_of, take_up
-from hiri_search.study.origin import origin
-from hiri_search.study.plan import ENDED
-from hiri_search.study.task import Event, Feed
-from hiri_search.study.unseen import Walkable
-from hiri_search.study.watcher import Watcher
-from hiri_search.study.within import walkable
-from hiri_search.training.data import check_augmentation, prepare
-from hiri_search.training.device import found, gpus
+from hiri_search.study.ledger.events import GO_ON, RUN_ENDED
+from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
+from hiri_search.study.ledger.ledger import Ledger, open_ledger
+from hiri_search.study.ledger.lock import locked
+from hiri_search.study.persistence.mirror import mirrored, storage_of, take_up
+from hiri_search.study.provenance.environment import origin
+from hiri_search.study.scheduler import StudyFeed
+from hiri_search.study.search.network_facts import Pictures, costs, keys
+from hiri_search.study.search.search_space import walkable
+from hiri_search.system.gc_control import set_aside
+from hiri_search.system.hardware import found, gpus
+from hiri_search.training.data.datasets import check_augmentation
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
 
 PICTURES = "pictures"
@@ -78,7 +81,7 @@ def run(
                 execute(feed)
             if feed.trouble:
                 raise StudyError(f"{feed.trouble}; {GO_ON}")
-            ledger.append(ENDED, seconds=clock.seconds())
+            ledger.append(RUN_ENDED, seconds=clock.seconds())
 
 
 class _Clock:

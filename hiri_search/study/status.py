@@ -1,4 +1,4 @@
-"""How a study stands, told from its ledger alone: by anyone who can read it, while it runs or not."""
+"""Status of a study, from its ledger alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from hiri_search.cost.front import undominated
-from hiri_search.study.ledger import TIME, Event, Holder, Trial, holder, read_events, study_event, trials
-from hiri_search.study.objectives import OBJECTIVES, losses
-from hiri_search.study.plan import ENDED, duration
-from hiri_search.study.throughput import HOUR, Done, progress, rest, seconds_left, wanted
+from hiri_search.cost.pareto import undominated
+from hiri_search.study.eta import HOUR, Done, progress, rest, seconds_left, wanted
+from hiri_search.study.ledger.events import RUN_ENDED, TIME, Event
+from hiri_search.study.ledger.ledger import read_events, study_event, trials
+from hiri_search.study.ledger.lock import Holder, holder
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.plan.plan import duration
+from hiri_search.study.search.objectives import OBJECTIVES, losses
 
 OF_AN_ABLATION = ("top1", "gmacs")  # the objectives of its front
 AT_WORK = "at work"
@@ -73,7 +76,7 @@ def status(folder: Path) -> Status:
     about = study_event(events, folder)
     silent = time.time() - events[-1][TIME] if TIME in events[-1] else None
     known = {trial.number: trial for trial in trials(events)}
-    unseen = held.elsewhere and events[-1]["event"] != ENDED  # a lock of another machine may not be seen here
+    unseen = held.elsewhere and events[-1]["event"] != RUN_ENDED  # a lock of another machine may not be seen here
     running = held.held or (unseen and silent is not None and silent < SILENCE)
     busy = _busy(events) if running else set()
     steps = progress(events, known)

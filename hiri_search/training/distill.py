@@ -1,4 +1,4 @@
-"""EMA distillation: what the moving average of the weights adds to the targets (section 4.5)."""
+"""EMA distillation (section 4.5, Eq. 4-5)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from hiri_search.language import Net, Network, SpecError
-from hiri_search.nets.hiri import HiriVit
-from hiri_search.nets.modes import evaluating
-from hiri_search.training.mixing import Mixing
+from hiri_search.nets.eval_mode import evaluating
+from hiri_search.nets.hirivit import HiriVit
+from hiri_search.training.mixup import Mixing
 
 
 def check_teacher(network: Network) -> None:

@@ -1,4 +1,4 @@
-"""What is trained, on what, and what comes of it: values that travel between processes and into the ledger."""
+"""Job, DataSource, PreparedData, Epoch: the values that cross process boundaries."""
 
 from __future__ import annotations
 

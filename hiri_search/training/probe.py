@@ -1,4 +1,4 @@
-"""How long a trial takes, by a little of it: on this device, beside others, before anything is spent."""
+"""Time measured on short real trainings, alone or side by side, for planning."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from hiri_search.training.data import open_supply, stored_side
-from hiri_search.training.device import gpus
+from hiri_search.system.hardware import gpus
+from hiri_search.training.data.image_folder import DataError
+from hiri_search.training.data.prepare import open_supply, stored_side
+from hiri_search.training.data.timm_datasets import open_timm
 from hiri_search.training.job import DataSource, Epoch, Job, Prepared
-from hiri_search.training.pictures import DataError
-from hiri_search.training.proxies import job_scores
-from hiri_search.training.timm_sets import open_timm
-from hiri_search.training.trial import train
+from hiri_search.training.loop import train
+from hiri_search.training.zero_cost import job_scores
 
 # Of an epoch of a probe; a GPU's batches are gathered ahead, which in a short epoch would not show.
 STEPS, GPU_STEPS = 2, 8

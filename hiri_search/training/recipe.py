@@ -1,4 +1,4 @@
-"""How a network is trained: every knob of a short training, with its unit and source."""
+"""Recipe: every hyperparameter of a training, with unit and source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes during a training, and how it is kept."""
+"""Training state (model, optimizer, schedule, EMA, curve) and its checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import parse_network
-from hiri_search.nets.networks import build
-from hiri_search.training.files import patiently, whole
+from hiri_search.nets.build import build
+from hiri_search.system.files import patiently, whole
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""One step of a training: mix, teach, forward, backward, clip, move, average."""
+"""One optimisation step: mixup, distillation targets, forward, backward, clip, update, EMA."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from hiri_search.nets.hiri import HiriVit
-from hiri_search.nets.modes import restore, statistics, statistics_held
+from hiri_search.nets.eval_mode import restore, statistics, statistics_held
+from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.distill import distilled, teacher_map
-from hiri_search.training.mixing import Mixed, mixer
+from hiri_search.training.mixup import Mixed, mixer
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.state import State, TrialFailed
 

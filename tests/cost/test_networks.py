@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hiri_search.cost import counts
-from hiri_search.cost.counts import ZERO, Cost, CountError, count, count_module, count_parts
+from hiri_search.cost import flops as counts
+from hiri_search.cost.flops import ZERO, Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, Peer, SpecError, parse_network
-from hiri_search.nets import networks, peers
-from hiri_search.nets.modes import one_thread
+from hiri_search.nets import build as networks
+from hiri_search.nets import timm_networks as peers
+from hiri_search.nets.eval_mode import one_thread
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "hiri_search" / "report" / "paper"

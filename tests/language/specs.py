@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from hiri_search.language import Cffn, ConvStem, Hr, HrStem, Net, Stage, Transformer, VitStem
-from hiri_search.language.kinds import Argument, arguments
+from hiri_search.language.stages import Argument, arguments
 
 KINDS = ("hr", "cffn", "t")
 WORDS = {"hr": ("bn",), "cffn": ("bn", "ln"), "t": ("mix", "ln", "bn")}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from specs import nets
 
 from hiri_search.language import Hr, HrStem, Net, SpecError, VitStem, parse, parse_net
-from hiri_search.language.kinds import KINDS, ORDER
+from hiri_search.language.stages import KINDS, ORDER
+from tests.language.specs import nets
 
 S = "hr(32 e=4)*2 -> hr(64 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9 -> t(512 e=5)*4"
 GOLDEN = list(csv.DictReader((Path(__file__).parent / "golden_keys.csv").read_text().splitlines()))

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 from hypothesis import assume, given, settings
-from specs import Written, small_spaces, spaces
 
 from hiri_search.language import Chooser, Net, Space, SpecError, parse, parse_net, sample
+from tests.language.specs import Written, small_spaces, spaces
 
 CONDITIONAL = "hr(32 e=4)*1|hr(32|64 e=6) -> (hr | cffn(norm=bn|ln) | t(d=16|32|64) -> t)(64 e=4|6)"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from variants import CLASSES, error, images, lively_net, variants
 
 from hiri_search.language import parse_net
+from tests.nets.variants import CLASSES, error, images, lively_net, variants
 
 VARIANTS = variants()
 SMALL = parse_net("hrstem(hs=8) -> hr(8 e=2) -> cffn(16 e=2) -> t(16 e=2 d=8)")

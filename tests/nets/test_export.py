@@ -12,17 +12,17 @@ import timm
 import torch
 from timm.models import load_checkpoint
 from torch import Tensor, nn
-from variants import error, images, lively_net
 
 from hiri_search.language import parse_net
-from hiri_search.nets.fuse import fuse
-from hiri_search.nets.hiri import build
-from hiri_search.nets.models import paper_net
-from hiri_search.training.batches import open_batches
-from hiri_search.training.data import prepare
+from hiri_search.nets.fuse_batchnorm import fuse
+from hiri_search.nets.hirivit import build
+from hiri_search.nets.timm_registry import paper_net
+from hiri_search.training.data.loader import open_batches
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job
+from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.trial import train
+from tests.nets.variants import error, images, lively_net
 
 SMALL = paper_net("hirivit_small").shrunk(width=8, depth=9)
 JOB = Job(SMALL.full, 64, 4, 0, Recipe(epochs=2, batch=16, lr=4e-3), DataSource("drawn", train=64, val=48))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
-from hiri_search.nets.hiri import build
+from hiri_search.nets.hirivit import build
 
 SIDE = 64
 VARIANTS = [  # spec, and the shape in front of the head: channels and side

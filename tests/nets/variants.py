@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hiri_search.language.kinds import STAGES, STEMS, Stage, arguments, names
 from hiri_search.language.net import Net
-from hiri_search.nets.hiri import HiriVit, build
+from hiri_search.language.stages import STAGES, STEMS, Stage, arguments, names
+from hiri_search.nets.hirivit import HiriVit, build
 
 CLASSES = 7
 # Numbers that change what a block is made of, beside all words; `down` and `s` are those of a second stage.

@@ -2,7 +2,7 @@
 
 import os
 
-from hiri_search.study.cluster import OF_WORKERS, SETTINGS, _be_private
+from hiri_search.study.dispatch.ray_executor import OF_WORKERS, SETTINGS, _be_private
 
 for name, value in (SETTINGS | OF_WORKERS).items():
     os.environ.setdefault(name, value)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.cli import main
+from hiri_search.cli.main import main
 
 pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from hiri_search.language import SpecError
-from hiri_search.study.dispatch import serial
+from hiri_search.study.config.read import read_study
+from hiri_search.study.dispatch.serial_executor import serial
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger import Trial, read_events, trials
-from hiri_search.study.reading import read_study
+from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import move_aside, run
 
 ROOT = Path(__file__).parents[2]

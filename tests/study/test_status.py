@@ -13,15 +13,19 @@ from pathlib import Path
 
 import many
 import pytest
-from searches import ROWS, Quiet
 
-from hiri_search.cli import main
-from hiri_search.study.dispatch import serial
+from hiri_search.cli.main import main
+from hiri_search.study.config.read import read_study
+from hiri_search.study.dispatch.serial_executor import serial
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger import LEDGER, LOCK, Event, Trial, locked, read_events, trials
-from hiri_search.study.reading import read_study
+from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.layout import LEDGER, LOCK
+from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.lock import locked
+from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
 from hiri_search.study.status import AT_WORK, SILENCE, Status, lines, status
+from tests.study.search.searches import ROWS, Quiet
 
 NOBODY = 65534
 DEVICE = "CPU, 2 cores (x86_64)"

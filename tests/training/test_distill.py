@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hiri_search.language import Net, SpecError, parse_net, parse_network
 from hiri_search.nets.head import Head
-from hiri_search.nets.hiri import HiriVit, build
+from hiri_search.nets.hirivit import HiriVit, build
 from hiri_search.training.distill import check_teacher, distilled, teacher_map
-from hiri_search.training.mixing import Mixer, Mixing
+from hiri_search.training.mixup import Mixer, Mixing
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

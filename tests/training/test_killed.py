@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
-from hiri_search.training.data import prepare
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, Prepared
+from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.trial import train
 
 KILLS = 20
 TIMES = ("seconds", "images_per_second", "seconds_waiting")
@@ -33,7 +33,7 @@ def _train(job: Job, prepared: Prepared, checkpoint: Path) -> None:
 def _killed_at_random(prepared: Prepared, checkpoint: Path, longest: float, rng: random.Random) -> bool:
     """Whether it was still at work when it was killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "timm", "hiri_search.training.trial"])
+    context.set_forkserver_preload(["torch", "timm", "hiri_search.training.loop"])
     process = context.Process(target=_train, args=(JOB, prepared, checkpoint))
     process.start()
     process.join(rng.uniform(0, longest))

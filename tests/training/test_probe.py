@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
+from hiri_search.training import loop as trial
 from hiri_search.training import probe as probing
-from hiri_search.training import trial
-from hiri_search.training.data import is_kept, prepare
+from hiri_search.training.data.prepare import is_kept, prepare
 from hiri_search.training.job import DataSource, Epoch, Job, Prepared
 from hiri_search.training.probe import STEPS, Decoded, Pace, ProbeError, few, mean, picture_seconds, probe, probe_beside
 from hiri_search.training.recipe import Recipe

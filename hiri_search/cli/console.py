@@ -1,0 +1,199 @@
+"""Terminal output: live table, tables of costs and latencies."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich import box
+from rich.console import Console as RichConsole
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hiri_search.cost.flops import Cost
+    from hiri_search.cost.latency.benchmark import Latency
+    from hiri_search.cost.latency.forward import Untimed
+    from hiri_search.language import Network
+    from hiri_search.study.ledger.trial import Trial
+
+
+Thing = TypeVar("Thing")
+
+WORDS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
+PIPED_WIDTH = 300
+SHOWN = 20  # trials in the live table, the running ones and the newest
+
+
+class Console:
+    """Shows the trials of a study; writes to the terminal even while Ray's own output goes to a file."""
+
+    def __init__(self) -> None:
+        # A copy of standard output, which stays where it is while the original is turned into a log.
+        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+        self.rich = RichConsole(file=self._file, soft_wrap=True)
+        self.trials: dict[int, Trial] = {}
+        self.started = time.monotonic()
+        self.live: Live | None = None
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Console:
+        if self.rich.is_terminal:
+            self.live = Live(console=self.rich, get_renderable=self._table, refresh_per_second=2)
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def say(self, text: str) -> None:
+        self.rich.print(text, markup=False, highlight=False)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Words to the left, which come first, and numbers to the right."""
+        shown = Table(box=box.SIMPLE, show_edge=False)
+        for place, name in enumerate(columns):
+            shown.add_column(name, justify="right" if place and name else "left", overflow="fold")
+        for row in rows:
+            shown.add_row(*map(escape, row))
+        RichConsole(file=self._file, width=None if self.rich.is_terminal else PIPED_WIDTH).print(shown)
+
+    def moved(self, trial: Trial) -> None:
+        """A trial has begun, come to the end of an epoch, or ended."""
+        self.trials[trial.number] = trial
+        if self.live is None:
+            self.say(
+                f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {_label(trial)}".rstrip()
+            )
+
+    def _elapsed(self) -> str:
+        return f"{time.monotonic() - self.started:6.0f} s"
+
+    def _table(self) -> Table:
+        states = Counter(trial.state for trial in self.trials.values())
+        title = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        table = Table(box=box.SIMPLE, title=f"{self._elapsed().strip()}: {title or 'starting'}", title_justify="left")
+        for name in ("trial", "network", "seed", "GFLOPs", "M params", "epoch", "loss", "top-1", "state"):
+            table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
+        ordered = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
+        for trial in sorted(ordered[:SHOWN], key=lambda trial: trial.number):
+            table.add_row(*_cells(trial))
+        return table
+
+
+def _cells(trial: Trial) -> list[str]:
+    asked, last = trial.asked, trial.curve[-1] if trial.curve else None
+    return [
+        str(trial.number),
+        asked["name"][:48],
+        str(asked["seed"]),
+        f"{asked['macs'] / 1e9:.3f}",
+        f"{asked['params'] / 1e6:.2f}",
+        str(len(trial.curve)),
+        f"{last['loss']:.3f}" if last else "-",
+        f"{last['top1']:.2f}" if last else "-",
+        _state(trial),
+    ]
+
+
+def _state(trial: Trial) -> str:
+    if trial.state == "unfinished":
+        return f"epoch {len(trial.curve)}" if trial.curve else "begins"
+    return f"failed: {trial.reason}" if trial.state == "failed" else trial.state
+
+
+def _score(trial: Trial) -> str:
+    last = trial.curve[-1] if trial.curve else None
+    return f"loss {last['loss']:.3f}  top-1 {last['top1']:.2f} %" if last else ""
+
+
+def _label(trial: Trial) -> str:
+    return f"{trial.asked['name']}  seed {trial.asked['seed']}"
+
+
+def progress(things: Sequence[Thing], doing: str) -> Iterator[Thing]:
+    """Each thing in turn, with a bar beside the output on a terminal."""
+    console = RichConsole(stderr=True)
+    yield from track(things, f"{doing} {len(things)} networks", console=console, transient=True)
+
+
+def print_tables(titles: Mapping[str, str]) -> None:
+    """Which tables of the paper there are."""
+    for number, title in titles.items():
+        print(f"{number}  {title}")
+
+
+def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The paper's numbers beside ours, and how many rows agree."""
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name != "note")
+    verdicts: Counter[str] = Counter()
+    for row in rows:
+        table.add_row(*map(escape, row))
+        verdicts[row[list(columns).index("verdict")]] += 1
+    # Wide where nobody looks through a window, so that a pipe gets each row on one line.
+    RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
+
+
+def print_latencies(measured: Iterable[tuple[str, Latency | Untimed]], *, as_json: bool) -> None:
+    """How fast networks are, for people or as one line of JSON each."""
+    if as_json:
+        for name, latency in measured:
+            print(json.dumps({"network": name, **asdict(latency)}))
+        return
+    table = Table(box=box.SIMPLE)
+    for name in ("network", "side", "batch", "ms/image", "images/s", "spread %", "rounds", ""):
+        table.add_column(name, justify="left" if name in ("network", "") else "right", overflow="fold")
+    for name, latency in measured:
+        table.add_row(escape(name), *_latency_cells(latency))
+        machine = getattr(latency, "conditions", None) and latency.conditions.machine  # type: ignore[union-attr]
+        table.caption = f"{machine.device}, {machine.threads} thread(s), torch {machine.torch}" if machine else None
+    RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+
+
+def _latency_cells(latency: Latency | Untimed) -> list[str]:
+    from hiri_search.cost.latency.forward import Untimed
+
+    if isinstance(latency, Untimed):
+        return ["-"] * 6 + [latency.reason]
+    numbers = [f"{latency.ms_per_image:.3f}", f"{latency.images_per_second:.1f}", f"{100 * latency.spread:.1f}"]
+    doubt = "" if latency.settled else "not settled: time used up, or cores held by others"
+    return [str(latency.side), str(latency.batch), *numbers, str(latency.repeats), doubt]
+
+
+def print_cost(net: Network, side: int, parts: dict[str, Cost], *, as_json: bool) -> None:
+    """A network's cost by part, for people or as stable JSON."""
+    total = _numbers(parts.values())
+    if as_json:
+        by_part = {name: _numbers([cost]) for name, cost in parts.items()}
+        print(json.dumps({**total, "parts": by_part, "spec": str(net), "key": net.key, "side": side}, indent=2))
+        return
+    table = Table(box=box.SIMPLE, title=f"{net} @ {side}", title_justify="left")
+    for name in ("part", "params", "macs", "core macs"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    *_, last = parts
+    for name, numbers in [*((name, _numbers([cost])) for name, cost in parts.items()), ("total", total)]:
+        table.add_row(name, *(f"{number:,}" for number in numbers.values()), end_section=name == last)
+    RichConsole(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _numbers(costs: Any) -> dict[str, int]:
+    costs = list(costs)
+    return {name: sum(getattr(cost, name) for cost in costs) for name in ("params", "macs", "core_macs")}

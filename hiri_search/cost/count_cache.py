@@ -1,0 +1,91 @@
+"""On-disk cache of counted costs, keyed by the code that counted them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import hiri_search
+from hiri_search.system.cache_dir import user_cache
+
+ROOMS = ("language", "nets", "cost")  # what networks are, and how they are counted
+OTHERS = ("torch", "timm", "fvcore")
+
+Numbers = Mapping[str, tuple[int, ...]]
+
+_anew = False
+
+
+def believed() -> bool:
+    """Whether what was counted before is taken as it is, as everywhere but within `nothing_remembered`."""
+    return not _anew
+
+
+def remembered(key: str, count: Callable[[], Numbers]) -> Numbers:
+    """What `count` gives, or gave when it was asked for this key before: by name of a part.
+
+    Kept in the user's cache, in a file for each version of what counts; where none can be written it is counted each
+    time. Lines that are torn, or no such numbers, are passed over.
+    """
+    file = _file()
+    if file is None or not believed():
+        return count()
+    known = _known(file)
+    if key not in known:
+        known[key] = count()
+        _write(file, json.dumps([key, known[key]]))
+    return known[key]
+
+
+@contextmanager
+def nothing_remembered() -> Iterator[None]:
+    """In here all is counted, whatever was before."""
+    global _anew
+    before, _anew = _anew, True
+    try:
+        yield
+    finally:
+        _anew = before
+
+
+def _file() -> Path | None:
+    place = user_cache("counts")
+    return place / f"counts-{_code()}.jsonl" if place else None
+
+
+@cache
+def _code() -> str:
+    """The same for the same code, ours and that of others."""
+    package = Path(hiri_search.__file__).parent
+    digest = hashlib.sha256(repr([(name, version(name)) for name in OTHERS]).encode())
+    for path in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _known(file: Path) -> dict[str, Numbers]:
+    known: dict[str, Numbers] = {}
+    with suppress(OSError):
+        for line in file.read_bytes().splitlines():
+            with suppress(ValueError, TypeError, AttributeError):
+                key, numbers = json.loads(line)
+                known[str(key)] = {name: tuple(map(int, each)) for name, each in numbers.items()}
+    return known
+
+
+def _write(file: Path, line: str) -> None:
+    """At once and at the end, so that other processes may write, too."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(handle, f"{line}\n".encode())
+        finally:
+            os.close(handle)

@@ -1,0 +1,19 @@
+"""Build any network, ours or timm's, as a classifier module."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hiri_search.language import Network, Peer
+from hiri_search.nets import hirivit as hiri
+from hiri_search.nets import timm_networks as peers
+
+
+def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
+    """The classifier for square inputs of `side` pixels: (B, 3, side, side) -> (B, classes).
+
+    SpecError where timm has no such network, or none for this side.
+    """
+    if isinstance(network, Peer):
+        return peers.build(network, side, classes=classes, drop_path=drop_path)
+    return hiri.build(network, classes=classes, drop_path=drop_path)

@@ -1,0 +1,133 @@
+"""HiriVit: any Net as one `nn.Module` with timm's model interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from math import sqrt
+from typing import Any
+
+from timm.layers import trunc_normal_
+from timm.models import checkpoint_seq, named_apply
+from torch import Tensor, linspace, nn
+
+from hiri_search.language.net import Net
+from hiri_search.language.stages import Stage
+from hiri_search.nets.head import Head, classifier
+from hiri_search.nets.pieces import IMAGE_CHANNELS, BlockPiece, StemPiece, down_piece
+
+
+class HiriStage(nn.Module):
+    """A downsampling and `depth` blocks."""
+
+    def __init__(self, before: Stage | None, stage: Stage, drop_paths: Sequence[float]) -> None:
+        super().__init__()
+        self.downsample = nn.Identity() if before is None else down_piece(before, stage).build()
+        piece = BlockPiece.of(stage)
+        self.blocks = nn.Sequential(*(piece.build(drop_path=rate) for rate in drop_paths))
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, Ci, H, W) -> (B, C, H/s, W/s)
+        x = self.downsample(x)
+        if self.grad_checkpointing and self.training:
+            return checkpoint_seq(self.blocks, x)  # type: ignore[no-any-return]
+        return self.blocks(x)  # type: ignore[no-any-return]
+
+
+class HiriVit(nn.Module):
+    """The classifier of a Net: (B, 3, side, side) -> (B, num_classes).
+
+    `drop_path_rate` is the stochastic depth of the last block, growing linearly from 0 at the first.
+    `global_pool=""` keeps the positions: (B, H, W, num_classes).
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        num_classes: int = 1000,
+        in_chans: int = IMAGE_CHANNELS,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.net, self.num_classes = net, num_classes
+        self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
+        depths = [stage.depth for stage in net.stages]
+        rates = iter(linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        befores = (None, *net.stages)
+        drop_paths = [list(islice(rates, depth)) for depth in depths]
+        self.stages = nn.Sequential(*map(HiriStage, befores, net.stages, drop_paths))
+        self.num_features = net.stages[-1].width
+        self.head = Head(self.num_features, num_classes, pool=_pooled(global_pool), drop=drop_rate)
+        self.head_hidden_size = self.head.hidden
+        self.feature_info = [
+            {"num_chs": stage.width, "reduction": stride, "module": f"stages.{index}"}
+            for index, (stage, stride) in enumerate(zip(net.stages, net.strides, strict=True))
+        ]
+        named_apply(initialise, self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, 3, side, side) -> (B, C5, H, W), in front of the head and its norm."""
+        return self.stages(self.stem(x))  # type: ignore[no-any-return]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, C5, H, W) -> (B, num_classes), or (B, 5*C5) with `pre_logits`."""
+        return self.head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
+
+    def forward_map(self, x: Tensor) -> Tensor:
+        """(B, 3, side, side) -> (B, H, W, num_classes), whatever the pool: for the teacher's map of Eq. 4-5."""
+        return self.head.everywhere(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new last layer; 0 classes leave the head's hidden features as output."""
+        self.num_classes = num_classes
+        if global_pool is not None:
+            self.head.pool = _pooled(global_pool)
+        self.head.fc = classifier(self.head.hidden, num_classes)
+        initialise(self.head.fc)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass: less memory, more time."""
+        for stage in self.stages:
+            assert isinstance(stage, HiriStage)
+            stage.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Nothing beyond what timm leaves out itself (biases and norms)."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups for timm's layer-wise learning rate decay."""
+        fine = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+
+def build(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
+    """The module of a network."""
+    return HiriVit(net, num_classes=classes, drop_path_rate=drop_path)
+
+
+def _pooled(global_pool: str) -> bool:
+    if global_pool not in ("avg", ""):
+        raise ValueError(f"global_pool={global_pool!r} is not possible; write 'avg', or '' for all positions")
+    return global_pool == "avg"
+
+
+def initialise(module: nn.Module, name: str = "") -> None:
+    """Truncated normal for FCs, scaled by fan-out for spatial convolutions, as timm's PVTv2 and Swin do."""
+    if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
+        trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv2d):
+        height, width = module.kernel_size
+        fan_out = height * width * module.out_channels // module.groups
+        nn.init.normal_(module.weight, 0.0, sqrt(2.0 / fan_out))
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,60 @@
+"""The paper's published numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
+
+FOLDER = files("hiri_search.report") / "paper"
+
+# The tables of the paper by their number there, and figure 1, whose points are printed.
+NAMES = {
+    "1": "figure1_resolution",
+    "2": "table2_imagenet",
+    "3": "table3_higher_resolution",
+    "4": "table4_5_detection",
+    "6": "table6_segmentation",
+    "7": "table7_ablation",
+    "8": "table8_block_mix",
+    "9": "table9_other_backbones",
+}
+
+
+@cache
+def _read(name: str) -> pd.DataFrame:
+    with (FOLDER / f"{NAMES[name]}.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
+def published(table: str) -> pd.DataFrame:
+    """The rows of a table, as printed: params_m in millions, gflops in 10^9 multiply-adds, top1 in percent.
+
+    The index, `row`, names each: by its network or first column, and by the side (`Swin-B @ 384`) or the backbone
+    (`ATSS 3x, Swin-T`) where that is not enough.
+    """
+    rows = _read(table)
+    names = rows["network" if "network" in rows else rows.columns[0]].astype(str)
+    if "backbone" in rows:
+        names = names + ", " + rows["backbone"]
+    if names.duplicated().any() and "resolution" in rows:
+        names = names + " @ " + rows["resolution"].astype(str)
+    return rows.set_axis(pd.Index(names, name="row"))
+
+
+def networks(table: str) -> pd.DataFrame:
+    """The network that each row of a table is: row (as in `published`), side, spec, note.
+
+    `spec` is of our language or of timm, and empty where no network exists here; the note then says why. A row
+    may be there twice, where its published cost can be read in two ways.
+    """
+    with (FOLDER / "networks.csv").open(encoding="utf-8") as file:
+        known = pd.read_csv(file, dtype={"table": str, "network": str}, keep_default_na=False)
+    rows = known[known["table"] == table].reset_index(drop=True)
+    if rows.empty:  # detection and segmentation
+        why = "a backbone within another network, which is not built here"
+        return pd.DataFrame({"row": published(table).index, "side": "-", "spec": "", "note": why})
+    with_sides = rows["network"] + " @ " + rows["resolution"].astype(str)
+    named = rows["network"].where(rows["network"].isin(published(table).index), with_sides)
+    return pd.DataFrame({"row": named, "side": rows["resolution"], "spec": rows["spec"], "note": rows["note"]})

@@ -1,0 +1,223 @@
+"""Tables of trials and networks, beside the paper's rows; captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiri_search.report.paper.published import published
+from hiri_search.report.tables.results import GIGA, MEGA, Results
+from hiri_search.stats.rank_correlation import Order, kendall
+from hiri_search.stats.significance import LEVEL, mean_interval
+
+PAPER_COLUMNS = ("params_m", "gflops", "top1")
+
+
+def trial_table(results: Results) -> pd.DataFrame:
+    """One line for each trial; the curve is top-1 by epoch, separated by spaces."""
+    table = pd.DataFrame(list(results.trials))
+    if table.empty:
+        return pd.DataFrame(columns=["trial", "name", "state"])
+    table = table.drop(columns="by_part", errors="ignore")
+    return table.assign(curve=[" ".join(f"{top1:.2f}" for top1 in curve) for curve in table["curve"]])
+
+
+NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spec", "trained_side")
+
+
+def network_table(results: Results) -> pd.DataFrame:
+    """One line for each network, in the study's order: cost, and the mean and spread of top-1 over seeds.
+
+    Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `low` and `high`
+    are Student's interval of the mean over seeds, where there is a spread. `ms` is the measured inference of one image.
+    """
+    known = pd.DataFrame([*results.counted, *results.first_look], columns=NETWORK_COLUMNS)
+    networks = known.drop_duplicates("name").set_index("name")
+    trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
+    failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
+    finished = trials[trials["state"] == "finished"].astype({"top1": float})
+    scores, several = (
+        rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
+    )
+    timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
+    intervals = {name: found for name, values in several if (found := mean_interval(values))}
+    rows = results.about["rows"]
+    table = pd.DataFrame(
+        {
+            "curve": [rows.get(name, {}).get("curve", "") for name in networks.index],
+            **networks[["key", "spec", "side"]],
+            "params_m": networks["params"] / MEGA,
+            "gflops": networks["macs"] / GIGA,
+            "top1": scores.mean(),
+            "spread": scores.std(),
+            "low": pd.Series({name: found.low for name, found in intervals.items()}, dtype="float64"),
+            "high": pd.Series({name: found.high for name, found in intervals.items()}, dtype="float64"),
+            "seeds": scores.count(),
+            "failed": failed,
+            "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
+            **networks[["trained_spec", "trained_side"]],
+            "note": [rows.get(name, {}).get("note", "") for name in networks.index],
+        },
+        index=networks.index,
+    )
+    return table.fillna({"seeds": 0, "failed": 0}).astype({"seeds": int, "failed": int}).reset_index()
+
+
+def paper_table(results: Results) -> pd.DataFrame:
+    """The networks of an ablation beside the paper's rows: both costs, both accuracies, both ranks.
+
+    `rank` is by mean top-1 of the short trainings, `paper_rank` by the published Top-1 among the same rows; 1 is
+    best and equals share the better rank. Nothing of ours is fitted to the paper; differences are shown as they are.
+    """
+    rows = results.about["rows"]
+    ours = network_table(results).set_index("name").reindex(list(rows))
+    labels = [row.get("paper") or name for name, row in rows.items()]
+    beside = published(results.about["table"]).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
+    return pd.DataFrame(
+        {
+            "network": ours.index,
+            "paper_row": labels,
+            "side": ours["side"],
+            "params_m": ours["params_m"].round(3),
+            "paper_params_m": beside["params_m"],
+            "gflops": ours["gflops"].round(3),
+            "paper_gflops": beside["gflops"],
+            "top1": ours["top1"].round(2),
+            "spread": ours["spread"].round(2),
+            "low": ours["low"].round(2),
+            "high": ours["high"].round(2),
+            "seeds": ours["seeds"],
+            "rank": _rank(ours["top1"]),
+            "paper_top1": beside["top1"],
+            "paper_rank": _rank(beside["top1"]),
+            "note": [row.get("note", "") for row in rows.values()],
+            "spec": ours["spec"],
+            "trained_spec": ours["trained_spec"],
+            "trained_side": ours["trained_side"].astype("Int64"),
+        }
+    ).reset_index(drop=True)
+
+
+def _rank(scores: pd.Series) -> pd.Series:
+    return scores.rank(ascending=False, method="min").astype("Int64")
+
+
+def front(table: pd.DataFrame, cost: str, gain: str) -> pd.DataFrame:
+    """The rows no other row beats on both counts, cheapest first."""
+    ordered = table.dropna(subset=[cost, gain]).sort_values([cost, gain], ascending=[True, False])
+    return ordered[ordered[gain] > ordered[gain].cummax().shift(fill_value=-np.inf)]
+
+
+def inference_table(results: Results) -> pd.DataFrame:
+    """One line for each network that was timed: how fast, how sure, and on what.
+
+    Apart from the other tables, which two runs of one study give alike to the last digit.
+    """
+    names = {(row["key"], row["side"]): row["name"] for row in [*results.trials, *results.counted]}
+    timed = pd.json_normalize([dict(event) for event in results.timed])
+    if timed.empty:
+        return timed
+    timed.insert(0, "name", [names.get(each, "") for each in zip(timed["key"], timed["side"], strict=True)])
+    return timed.drop(columns="event", errors="ignore")
+
+
+def caption(results: Results) -> str:
+    """What was counted, and what was really trained on what."""
+    about, networks = results.about, network_table(results)
+    file, pictures = about["file"], about["pictures"]
+    recipe = file["recipe"]
+    chance = 100 / pictures["classes"]
+    error = 100 * np.sqrt(0.25 / pictures["val"])
+    text = (
+        f"Params and GFLOPs (multiply-adds) are those of the networks at {_numbers(networks['side'])} pixels with"
+        f" {file['counted']['classes']} classes, counted on the modules. Top-1 is that of {_trained(networks, file)} at"
+        f" {_numbers(networks['trained_side'])} pixels,"
+        f" trained {recipe['epochs']} epochs{_recipe(recipe)} on {pictures['train']} pictures of"
+        f" {file['data']['source']} ({pictures['classes']} classes, chance {chance:.1f} %), on all {pictures['val']}"
+        f" validation pictures: {_seeds(file['seeds'])}. One standard error from the number of"
+        f" validation pictures alone is up to {error:.1f} points."
+        f" Device: {about['device']}; profile {about['profile']}."
+    )
+    if own := _own_recipes(file):
+        text += f" Rows with a recipe of their own: {own}."
+    if skipped := pictures["skipped"]:
+        text += f" {len(skipped)} unreadable pictures were left out."
+    if untrained := list(networks["name"][networks["trained_spec"].isna()]):
+        text += f" Counted only, not trained: {', '.join(untrained)}."
+    if about["table"]:
+        text += (
+            " The paper's Top-1 is that of ImageNet-1K after 300 epochs: compare orders, not values."
+            " Params and GFLOPs differ from the paper's where they differ; nothing is fitted."
+        )
+        text += _order(results)
+    return text
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return "one seed, which has no interval (write seeds: 3)"
+    return f"mean, standard deviation and Student's {LEVEL:.0%} interval over {len(seeds)} seeds"
+
+
+SETTINGS = {  # of a recipe, in words; those that are not in it, or off, are left out
+    "lr": ("learning rate {:g}", 0),
+    "batch": ("batch {}", 0),
+    "warmup_epochs": ("warm-up {:g} epochs", 0),
+    "weight_decay": ("weight decay {:g}", 0),
+    "drop_path": ("stochastic depth {:g}", 0),
+    "label_smoothing": ("label smoothing {:g}", 0),
+    "crop": ("crops from {:.0%}", 1),
+    "auto_augment": ("{}", ""),
+    "mixup": ("Mixup {:g}", 0),
+    "cutmix": ("CutMix {:g}", 0),
+    "erasing": ("erasing {:g}", 0),
+    "ema": ("EMA {:g}", 0),
+    "distill_alpha": ("distillation with alpha {:g}", 1),
+}
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """What a reader wants to know of a training; all of it is in the study file."""
+    said = [
+        text.format(recipe[name]) for name, (text, off) in SETTINGS.items() if name in recipe and recipe[name] != off
+    ]
+    return f" (AdamW, {', '.join(said)})" if said else ""
+
+
+def _own_recipes(file: Mapping[str, Any]) -> str:
+    """What differs from the study's recipe, row by row."""
+    found = []
+    for name, row in (file.get("nets") or {}).items():
+        own = {key: value for key, value in (row["recipe"] or {}).items() if value != file["recipe"].get(key)}
+        found += [f"{name} ({', '.join(f'{key} {value}' for key, value in own.items())})"] if own else []
+    return ", ".join(found)
+
+
+def paper_order(table: pd.DataFrame) -> Order | None:
+    """Kendall's tau of our top-1 with the paper's, over the rows of `paper_table` that have both."""
+    both = table.dropna(subset=["top1", "paper_top1"])
+    return kendall(both["top1"], both["paper_top1"])
+
+
+def _order(results: Results) -> str:
+    order = paper_order(paper_table(results))
+    return f" Kendall's tau with the paper's order over {order.things} rows: {order}." if order else ""
+
+
+def _trained(networks: pd.DataFrame, file: Mapping[str, Any]) -> str:
+    """What was trained for the networks that were counted."""
+    known = networks.dropna(subset=["trained_spec"])
+    if (known["trained_spec"] == known["spec"]).all():
+        return "the networks themselves"
+    divided = {"widths": file["proxy"]["width"], "depths": file["proxy"]["depth"]}
+    how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
+    return f"stand-ins ({', '.join([*how, 'written out as trained_spec'])})"
+
+
+def _numbers(column: pd.Series) -> str:
+    """`64`, or `32, 64 and 128`."""
+    *others, last = [f"{number:.0f}" for number in sorted(column.dropna().unique())] or ["no"]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,0 +1,110 @@
+"""Tables of a search: hypervolume over trials, confirmed networks, zero-cost proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiri_search.cost.pareto import Points, hypervolume, undominated
+from hiri_search.report.tables.results import GIGA, MEGA, Results
+from hiri_search.stats.rank_correlation import Order, kendall
+from hiri_search.stats.significance import mean_interval
+
+MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
+LEAST = 1e-9  # of a range, where all are the same
+PROXY = "proxy_"  # how the columns of zero-cost proxies begin
+
+
+def volume_table(results: Results) -> pd.DataFrame:
+    """The hypervolume that the study's objectives dominate behind each finished trial, as a share of the last.
+
+    The reference point lies a tenth of the range beyond the worst of all networks.
+    """
+    if not results.losses:
+        return pd.DataFrame(columns=["trials", "share"])
+    points = np.array(results.losses)
+    worst, best = points.max(axis=0), points.min(axis=0)
+    volumes = _growing(points, worst + MARGIN * np.maximum(worst - best, LEAST))
+    return pd.DataFrame({"trials": range(1, len(points) + 1), "share": volumes / volumes[-1]})
+
+
+def _growing(points: Points, reference: Points) -> Points:
+    """The volume behind each point: it adds its box, less what those before it dominate in there."""
+    front, volume, volumes = points[:0], 0.0, []
+    for point in points:
+        if not (front <= point).all(axis=1).any():
+            inside = np.unique(np.maximum(front, point), axis=0)
+            volume += float(np.prod(reference - point)) - hypervolume(inside[undominated(inside)], list(reference))
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+        volumes.append(volume)
+    return np.array(volumes)
+
+
+def confirmed_table(results: Results) -> pd.DataFrame:
+    """The networks that were looked at again: the short training's top-1 and rank beside the long ones'."""
+    long = pd.DataFrame(_finished(results.second_look))
+    if long.empty:
+        return pd.DataFrame()
+    short = pd.DataFrame(_finished(results.first_look))
+    scores = long.groupby("key", sort=False)["top1"]
+    facts = long.drop_duplicates("key").set_index("key")
+    intervals = {key: found for key, values in scores if (found := mean_interval(values))}
+    table = pd.DataFrame(
+        {
+            "name": facts["name"],
+            "params_m": (facts["params"] / MEGA).round(3),
+            "gflops": (facts["macs"] / GIGA).round(3),
+            "short_epochs": results.about["file"]["recipe"]["epochs"],
+            "short_top1": short.groupby("key")["top1"].mean().reindex(facts.index).round(2),
+            "epochs": facts["epochs"],
+            "top1": scores.mean().round(2),
+            "spread": scores.std().round(2),
+            "low": pd.Series({key: found.low for key, found in intervals.items()}, dtype="float64").round(2),
+            "high": pd.Series({key: found.high for key, found in intervals.items()}, dtype="float64").round(2),
+            "seeds": scores.count(),
+            "trained_spec": facts["trained_spec"],
+        }
+    )
+    ranks = {
+        "short_rank": table["short_top1"].rank(ascending=False, method="min"),
+        "rank": table["top1"].rank(ascending=False, method="min"),
+    }
+    ordered = table.assign(**{name: rank.astype("Int64") for name, rank in ranks.items()}).sort_values("gflops")
+    return ordered.reset_index(drop=True)
+
+
+def believed(table: pd.DataFrame) -> str:
+    """Whether the order of the short trainings is that of the long ones, in words."""
+    tau = kendall(table["short_top1"], table["top1"]) if len(table) else None
+    if tau is None:
+        return "Too few networks were trained again to say whether the short trainings may be believed."
+    return f"Kendall's tau of short against long trainings over {len(table)} networks: {tau}. {_verdict(tau)}"
+
+
+def _verdict(tau: Order) -> str:
+    if tau.low > 0:
+        return "The order of the short trainings is more than chance."
+    return "The interval holds 0: these short trainings show no order that the long ones confirm."
+
+
+def proxy_table(results: Results) -> pd.DataFrame:
+    """Kendall's tau of each zero-cost proxy, and of the costs, with the top-1 of the short trainings."""
+    rows = _finished(results.first_look)
+    names = {name: name.removeprefix(PROXY) for row in rows for name in row if name.startswith(PROXY)}
+    if not names:
+        return pd.DataFrame()
+    known = [(shown, *_tau(rows, name)) for name, shown in {**names, "params": "params", "macs": "macs"}.items()]
+    return pd.DataFrame(known, columns=["proxy", "networks", "tau", "low", "high"])
+
+
+def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["state"] == "finished"]
+
+
+def _tau(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
+    scored = [(row[name], row["top1"]) for row in rows if row.get(name) is not None]
+    tau = kendall(*zip(*scored, strict=True)) if scored else None
+    return (len(scored), tau.value, tau.low, tau.high) if tau else (len(scored), np.nan, np.nan, np.nan)

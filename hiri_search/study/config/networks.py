@@ -1,0 +1,137 @@
+"""The networks of a study: each with its side, its stand-in for training, its recipe and its Job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hiri_search.language import Net, Network, Peer, Space, SpecError, parse, parse_network
+from hiri_search.language.choosers import covering
+from hiri_search.language.space import Walkable
+from hiri_search.study.config.schema import Proxy, Row, Study
+from hiri_search.training.job import Job
+from hiri_search.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network with a name, and what stands in for it in a training."""
+
+    name: str
+    network: Network
+    side: int  # pixels, at which it is counted and timed
+    trained: Network | None  # None: counted and shown, not trained
+    trained_side: int
+    recipe: Recipe
+    decisions: dict[str, int]  # that led to it: names and indices
+
+
+class Misfit(SpecError):
+    """A network that a study cannot have: `key` is the setting it fails on, `around` the row or space it is of."""
+
+    def __init__(self, key: tuple[str, ...], around: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.key, self.around = key, around
+
+
+@contextmanager
+def naming(key: tuple[str, ...], around: tuple[str, ...]) -> Iterator[None]:
+    """A mistake in here is one of the setting `key`."""
+    try:
+        yield
+    except SpecError as error:
+        raise Misfit(key, around, str(error)) from error
+
+
+def space_of(study: Study) -> Space:
+    """What a search walks."""
+    assert study.space is not None
+    return parse(study.space, let=study.let)
+
+
+def rows(study: Study) -> list[Candidate]:
+    """The networks of an ablation, those that are not trained among them; none for a search.
+
+    Misfit where a spec cannot be read, or a network or its stand-in does not fit its side.
+    """
+    return [_row(study, name, row, index) for index, (name, row) in enumerate((study.nets or {}).items())]
+
+
+def _row(study: Study, name: str, row: Row, index: int) -> Candidate:
+    here = ("nets", name)
+    with naming(here, here):
+        network = parse_network(row.spec, let=study.let)
+    side = row.side or study.counted.side
+    with naming((*here, "side") if row.side else ("counted", "side"), here):
+        _check_side(network, side)
+    if not row.train:
+        return Candidate(name, network, side, None, 0, study.recipe, {"net": index})
+    with naming((*here, "stand_in") if row.stand_in else ("proxy", "width"), here):
+        small = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
+    with naming((*here, "stand_in_side") if row.stand_in_side else ("proxy", "side"), here):
+        small_side = row.stand_in_side or _scaled(side, study)
+        _check_side(small, small_side)
+    return Candidate(name, network, side, small, small_side, row.recipe or study.recipe, {"net": index})
+
+
+def stand_in(network: Network, proxy: Proxy) -> Network:
+    """The network that is trained for one that is counted: one of timm's is trained as it is."""
+    return network if isinstance(network, Peer) else network.shrunk(width=proxy.width, depth=proxy.depth)
+
+
+def probes(study: Study, space: Walkable) -> Iterator[Candidate]:
+    """Networks that take every option of a space once: where one of them does not fit, nothing is begun. Misfit."""
+    return (found(study, net, decisions) for net, decisions in covering(space))
+
+
+def trainings(study: Study) -> set[tuple[int, Recipe]]:
+    """The sides that networks are trained at, and the recipes."""
+    if study.space is not None:
+        return {(study.proxy.side, study.recipe)}
+    return {(row.trained_side, row.recipe) for row in rows(study) if row.trained}
+
+
+def found(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
+    """One network of a space. Misfit."""
+    counted, proxy = study.counted, study.proxy
+    with naming(("counted", "side"), ("space",)):
+        _check_side(net, counted.side)
+    with naming(("proxy", "width"), ("space",)):
+        small = stand_in(net, proxy)
+    with naming(("proxy", "side"), ("space",)):
+        _check_side(small, proxy.side)
+    return Candidate(str(net), net, counted.side, small, proxy.side, study.recipe, decisions)
+
+
+def _check_side(network: Network, side: int) -> None:
+    """What side fits a network of timm is found when it is counted."""
+    if isinstance(network, Net):
+        network.grids(side)
+
+
+def _scaled(side: int, study: Study) -> int:
+    """`proxy.side` stands for `counted.side`; rows of other sides are brought down by the same ratio."""
+    scaled, rest = divmod(side * study.proxy.side, study.counted.side)
+    if rest:
+        ratio = f"{side} * {study.proxy.side} / {study.counted.side}"
+        raise SpecError(f"the side to train at would be {ratio}, no whole number; write it as stand_in_side")
+    return scaled
+
+
+Recipes = Mapping[str, Recipe]  # by the name of a row
+
+
+def recipes(study: Study) -> Recipes:
+    """Those of an ablation's rows; a search has that of the study alone."""
+    return {row.name: row.recipe for row in rows(study)}
+
+
+def job_of(asked: Mapping[str, Any], study: Study, known: Recipes) -> Job:
+    """The training of a trial, by the facts that it was asked for with. SpecError where its network cannot be read."""
+    recipe = known.get(asked["name"], study.recipe)
+    if "confirm_epochs" in asked:
+        recipe = replace(recipe, epochs=asked["confirm_epochs"])
+    spec = parse_network(asked["trained_spec"]).full
+    return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)

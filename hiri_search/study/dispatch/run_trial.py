@@ -1,0 +1,58 @@
+"""Run one trial on a worker and report its events."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import asdict
+from typing import Any
+
+from hiri_search.study.dispatch.task import SURROUNDINGS, Beat, Task, Tell
+from hiri_search.study.persistence.checkpoint_sync import kept
+from hiri_search.system.hardware import found, release
+from hiri_search.training.data.ensure_local import at_hand
+from hiri_search.training.job import Epoch
+from hiri_search.training.loop import train
+from hiri_search.training.state import Crowded
+from hiri_search.training.zero_cost import job_scores
+
+
+def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bool = False) -> None:
+    """Train, telling of each epoch and of the end, good or bad, of the pause, or of what it was lost to."""
+
+    def say(event: str, **facts: Any) -> None:
+        tell({"event": event, "trial": task.trial, **facts})
+
+    say("began", device=found())
+    try:
+        prepared = at_hand(task.prepared, task.job, beat)
+        if task.proxies:
+            say("scored", scores=job_scores(task.job, prepared, task.proxies))
+        with kept(task.checkpoint, task.storage) as checkpoint:
+
+            def report(epoch: Epoch) -> None:
+                checkpoint.bring_up(epoch.epoch)
+                say("epoch", **asdict(epoch))
+
+            curve = train(
+                task.job,
+                prepared,
+                checkpoint.here,
+                until=task.until,
+                report=report,
+                beat=beat,
+                beside_others=beside_others,
+            )
+    except Crowded as error:
+        say("crowded", reason=str(error))
+    except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
+        reason = f"{type(error).__name__}: {error}"
+        where = traceback.format_exc(limit=-4)
+        if isinstance(error, OSError):  # a disk, a mount, a network: never a property of what is trained
+            say("lost", fault=SURROUNDINGS, reason=reason, traceback=where)
+        else:
+            say("failed", reason=reason, traceback=where)
+    else:
+        done = len(curve) == task.job.recipe.epochs
+        say("finished" if done else "paused", curve=[asdict(epoch) for epoch in curve])
+    finally:
+        release()  # what a training leaves on the device is missing to others

@@ -1,0 +1,39 @@
+"""What changed between two runs: study, data, code, software, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hiri_search.study.config.identity import differences, meaning
+from hiri_search.study.config.schema import Study
+
+RUN = ("profile", "device", "machine", "versions")  # as they stand in a run's first line
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Of what, and `name: old -> new`; by what two runs began with. Facts that one of them does not tell are left out.
+
+    Studies are compared as this version reads them: a setting that one ledger is too old for has its default.
+    """
+    yield from (("study", one) for one in differences(*(_meaning(about) for about in (old, new))))
+    yield from (("pictures", one) for one in differences(*(_pictures(about) for about in (old, new))))
+    for name in RUN:
+        if name in old and name in new:
+            yield from ((name, one) for one in differences({name: old[name]}, {name: new[name]}))
+    yield from (("code", one) for one in differences(*(_code(about.get("code", {})) for about in (old, new))))
+
+
+def _meaning(about: Mapping[str, Any]) -> dict[str, Any]:
+    return meaning(Study.model_validate(about["file"]))
+
+
+def _pictures(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in about["pictures"].items() if name != "skipped"}
+
+
+def _code(code: Mapping[str, Any]) -> dict[str, Any]:
+    """Two that have the same digest are the same, whatever git says of them."""
+    dirty = "with changes" if code.get("changed") else "as committed"
+    commit = f"{code['commit'][:12]} {dirty}" if code.get("commit") else "not in git"
+    return {"digest": code["digest"], "commit": commit, "version": code["version"]} if code else {}

@@ -1,0 +1,196 @@
+"""Ask-and-tell search over a space, rebuilt from the ledger at every start; and the list of an ablation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+from hiri_search.language import Net
+from hiri_search.language.space import Decisions, Walkable
+from hiri_search.study.config.networks import Candidate, Misfit, found, rows, space_of
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.search.history import Past, Proposal
+from hiri_search.study.search.objectives import counted_at, losses
+from hiri_search.study.search.samplers.bayesian import Surrogate
+from hiri_search.study.search.samplers.evolution import Evolution
+from hiri_search.study.search.samplers.simple import Costs, GridSampler, RandomSampler, Sampler
+from hiri_search.study.search.visited import Unseen
+
+Asked = tuple[int, Candidate, int]  # the number of a new trial, its network and its seed
+MOST_MISFITS = 100  # in a row: hardly any network of the space fits
+PassOver = Callable[[int, Decisions, str], None]
+
+
+class Asking(Protocol):
+    """The asking side of a study. Trials are numbered as in the ledger."""
+
+    def ask(self) -> Asked | None:
+        """What to train next; None when there is no more to ask."""
+
+    def tell(self, trial: Trial) -> None:
+        """What a trial has come to."""
+
+    def stands(self, trial: Trial) -> bool:
+        """Whether its network is, or may yet be, one of those that are looked for."""
+
+
+class Listing:
+    """The networks of an ablation in the order of its file, each with all its seeds."""
+
+    def __init__(self, study: Study, past: Sequence[Trial]) -> None:
+        asked = {(trial.asked["name"], trial.asked["seed"]) for trial in past}
+        pairs = ((row, seed) for row in rows(study) if row.trained for seed in study.seeds)
+        left = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
+        self._left: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(left, len(past)))
+
+    def ask(self) -> Asked | None:
+        return next(self._left, None)
+
+    def tell(self, trial: Trial) -> None:
+        """Nothing depends on it."""
+
+    def stands(self, trial: Trial) -> bool:
+        return True
+
+
+@dataclass
+class _Entry:
+    """A network of a search, and what its trials came to by seed."""
+
+    net: Net
+    decisions: dict[str, int]
+    trials: dict[int, Trial] = field(default_factory=dict)
+
+    def proposal(self, seeds: Sequence[int], objectives: Sequence[str]) -> Proposal:
+        """Known once all its seeds are in: then it is worth their mean."""
+        ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.ended]
+        if len(ended) < len(seeds):
+            return Proposal(self.net, self.decisions)
+        states = {trial.state for trial in ended}
+        means = losses(ended, objectives) if states == {"finished"} else None
+        if means is not None:
+            return Proposal(self.net, self.decisions, "finished", means)
+        stopped = "stopped" in states and "failed" not in states
+        return Proposal(self.net, self.decisions, "stopped" if stopped else "failed")
+
+
+class Search:
+    """Networks taken from a space one by one, by what is known of those before."""
+
+    def __init__(
+        self,
+        study: Study,
+        past: Sequence[Trial],
+        *,
+        space: Walkable | None = None,
+        costs: Costs | None = None,
+        passed: Iterable[Mapping[str, Any]] = (),
+        pass_over: PassOver = lambda number, decisions, reason: None,
+    ) -> None:
+        """`space` and `costs` are those of the study where nothing else is given.
+
+        `passed` are the networks that did not fit, as `pass_over` was told of them: where in the sequence, by which
+        decisions, and why.
+        """
+        self.study, self._pass_over = study, pass_over
+        self.unseen = Unseen(space or space_of(study))
+        self.past = Past()  # all that was asked for, and what is known of it
+        self._sampler = sampler(study, costs or counted_at(study.counted.side, study.counted.classes))
+        self._places: dict[int, int] = {}  # in `past`, by the number of the trial
+        self._entries: dict[int, _Entry] = {}  # by place; what was passed over has none
+        self._waiting: deque[tuple[int, int]] = deque()  # places and seeds not asked for yet
+        self._rebuild(past, {event["proposal"]: event["decisions"] for event in passed})
+
+    def ask(self) -> Asked | None:
+        """What to train next: all seeds of a network, then another network; None when there is no more to ask."""
+        if not self._waiting:
+            self._propose()
+        if not self._waiting:
+            return None
+        place, seed = self._waiting.popleft()
+        number = len(self._places)
+        self._places[number] = place
+        entry = self._entries[place]
+        return number, found(self.study, entry.net, entry.decisions), seed
+
+    def tell(self, trial: Trial) -> None:
+        """What a trial has come to."""
+        place = self._places[trial.number]
+        entry = self._entries[place]
+        entry.trials[trial.asked["seed"]] = trial
+        self.past.learn(place, entry.proposal(self.study.seeds, self.study.search.objectives))
+
+    def stands(self, trial: Trial) -> bool:
+        place = self._places[trial.number]
+        return self.past[place].state == "running" or self.past.on_front(place)
+
+    def _propose(self) -> None:
+        """Another network, if there is one; what turns out not to fit is passed over. Misfit where that goes on."""
+        for misfits in count():
+            if len(self._entries) == self.study.search.networks or self.unseen.used_up:
+                return
+            _, decisions = self._sampler.propose(self.unseen, self.past)
+            try:
+                found(self.study, *self.unseen.walk(decisions))
+            except Misfit as error:
+                if misfits == MOST_MISFITS:
+                    raise
+                self._pass_over(len(self.past), decisions, str(error))
+                self._pass_by(decisions)
+            else:
+                self._enter(decisions)
+                return
+
+    def _enter(self, decisions: Decisions) -> int:
+        """The place of a network that is asked for herewith."""
+        net, ordered = self.unseen.add(decisions)
+        self._entries[place := len(self.past)] = _Entry(net, ordered)
+        self._waiting.extend((place, seed) for seed in self.study.seeds)
+        self.past.add(Proposal(net, ordered))
+        return place
+
+    def _pass_by(self, decisions: Decisions) -> None:
+        self.past.add(Proposal(*self.unseen.add(decisions), "failed"))
+
+    def _rebuild(self, past: Sequence[Trial], passed: Mapping[int, Decisions]) -> None:
+        places: dict[frozenset[tuple[str, int]], int] = {}
+        for trial in past:
+            decisions = frozenset(trial.asked["decisions"].items())
+            if decisions not in places:
+                self._pass_by_all(passed)
+                places[decisions] = self._enter(dict(decisions))
+            self._places[trial.number] = places[decisions]
+            self._waiting.remove((places[decisions], trial.asked["seed"]))
+            self.tell(trial)
+        self._pass_by_all(passed)
+
+    def _pass_by_all(self, passed: Mapping[int, Decisions]) -> None:
+        """Those that were passed over before the next network."""
+        while (decisions := passed.get(len(self.past))) is not None:
+            self._pass_by(decisions)
+
+
+def asking(study: Study, past: Sequence[Trial], **search: Any) -> Asking:
+    """What an ablation or a search asks for; the keywords are those of a search."""
+    return Listing(study, past) if study.space is None else Search(study, past, **search)
+
+
+def sampler(study: Study, costs: Costs) -> Sampler:
+    """The sampler of a study's word. StudyError where it needs what is not installed."""
+    search = study.search
+    match search.sampler:
+        case "surrogate":
+            return Surrogate(search.seed, search.objectives, costs)
+        case "evolution":
+            return Evolution(search.seed)
+        case "random":
+            return RandomSampler(search.seed)
+        case "grid":
+            return GridSampler()
+    from hiri_search.study.search.samplers.optuna_sampler import OptunaSampler  # slow
+
+    return OptunaSampler(search.sampler, search.seed, len(search.objectives))

@@ -1,0 +1,60 @@
+"""The space a search walks, restricted to its budget; options of each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import inf
+
+from hiri_search.cost.budget.constrained_space import Budgeted, BudgetError
+from hiri_search.language import Net
+from hiri_search.language.space import Walkable
+from hiri_search.language.syntax_tree import Options
+from hiri_search.study.config.networks import space_of
+from hiri_search.study.config.schema import Study
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.search.network_facts import milliseconds
+
+
+def walkable(study: Study) -> Walkable:
+    """The space of a search, inside its budget if it has one. StudyError where no network lies in that.
+
+    Counting for a budget what no network has been counted for before takes seconds.
+    """
+    space, band = space_of(study), study.band
+    if band is None:
+        return space
+    try:
+        side, classes = study.counted.side, study.counted.classes
+        return Budgeted(space, band, side, classes=classes, measure=partial(_measured, study))
+    except BudgetError as error:
+        raise StudyError(f"within: {error}") from error
+
+
+def _measured(study: Study, net: Net) -> float:
+    """What does not fit into memory keeps no limit."""
+    found = milliseconds(study, net)
+    return inf if found is None else found
+
+
+MOST_NAMES = 100  # of an ablation, in each of whose trials Optuna writes them all; more rows are numbers
+
+
+def options_of(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
+    """Of every decision that was made: each has the same wherever it is made."""
+    if study.space is None:
+        rows = tuple(study.nets or ())
+        return {"net": rows if len(rows) <= MOST_NAMES else tuple(range(len(rows)))}
+    known: dict[str, Options] = {}
+    space = space_of(study)
+    for trial in past:
+        if trial.asked["decisions"].keys() <= known.keys():
+            continue
+
+        def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
+            known[name] = options
+            return int(trial.asked["decisions"][name])  # noqa: B023 - used before the next trial
+
+        space.decide(choose)
+    return known

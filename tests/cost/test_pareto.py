@@ -1,0 +1,56 @@
+"""Fronts and hypervolumes, against what can be counted by hand or by cells of a grid."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from hiri_search.cost.pareto import dominance, fronts, gaps, hypervolume, undominated
+
+CASES = {
+    "none": ([], 0.0),
+    "one": ([(1, 1)], 9.0),
+    "two steps": ([(1, 3), (3, 1)], 3 + 3 - 1.0),
+    "beaten ones add nothing": ([(1, 1), (2, 2), (1, 3)], 9.0),
+    "twice is once": ([(1, 1), (1, 1)], 9.0),
+    "beyond the reference": ([(5, 0), (0, 4), (2, 2)], 4.0),
+}
+
+
+@pytest.mark.parametrize(("points", "volume"), CASES.values(), ids=CASES)
+def test_a_hypervolume_of_two_objectives(points: list[tuple[int, int]], volume: float):
+    assert hypervolume(np.array(points, dtype=float).reshape(-1, 2), (4.0, 4.0)) == volume
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_a_hypervolume_is_the_number_of_cells_that_a_point_dominates(objectives: int):
+    points = np.random.default_rng(objectives).integers(0, 5, (6, objectives)).astype(float)
+    cells = np.array(list(product(range(5), repeat=objectives)))
+    dominated = (points[:, None] <= cells).all(axis=2).any(axis=0)
+    assert hypervolume(points, (5.0,) * objectives) == dominated.sum()
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_gaps_and_what_is_dominated_fill_all_below_the_reference(objectives: int):
+    points = np.random.default_rng(objectives).integers(0, 5, (6, objectives)).astype(float)
+    boxes = [[(max(low, 0.0), max(high, 0.0)) for low, high in box] for box in gaps(points, (5.0,) * objectives)]
+    free = sum(np.prod([high - low for low, high in box]) for box in boxes)
+    assert free + hypervolume(points, (5.0,) * objectives) == 5**objectives
+
+
+def test_the_undominated_are_those_that_none_dominates_equals_among_them():
+    points = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
+    assert (undominated(points) == ~dominance(points).any(axis=0)).all()
+    assert undominated(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_fronts_are_peeled_off_one_behind_the_other(objectives: int, seed: int):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, rng.integers(1, 9), (rng.integers(0, 50), objectives)).astype(float)
+    ranks, left = np.zeros(len(points), dtype=int), np.arange(len(points))
+    while len(left):
+        left = left[dominance(points[left]).any(axis=0)]
+        ranks[left] += 1
+    assert fronts(points).tolist() == ranks.tolist()

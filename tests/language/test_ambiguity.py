@@ -1,0 +1,90 @@
+"""No space writes one network twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from hiri_search.language import Space, SpecError, parse
+from hiri_search.language.parser import read
+from tests.language.specs import crowded
+
+LISTED = 5_000
+
+TWICE = [
+    ("(hr | §hr)(128 e=4)", "hr(128 e=4)", 2),
+    ("hr(8 e=4) | §hr(8 e=4 r=2)", "hr(8 e=4 r=2)", 1),
+    ("hr(8 e=4|5) | §hr(8 e=5..9)", "hr(8 e=5)", 1),
+    ("hr(8 e=4) -> t(64 e=4) | §hr(8 e=4) -> (t | hr)(64 e=4)", "hr(8 e=4)", 1),
+    ("hr(8 e=4) -> (hr(8 e=4) | §hr(8 e=4 s=2))", "hr(8 e=4)", 15),
+    ("hr(8 e=4) -> (hr(8 e=4) | §hr(8 e=4 down=b))", "hr(8 e=4)", 15),
+    ("(hr(8) -> hr(9) | §hr(8) -> (hr(9) | hr(10)))(e=4)", "hr(8 e=4)", 2),
+    ("(hr(8 e=4)|§hr(8 e=4)->hr(8 e=4)) -> (hr(8 e=4)|hr(8 e=4)->hr(8 e=4))", "hr(8 e=4)", 2),
+]
+
+
+@pytest.mark.parametrize(("marked", "common", "column"), TWICE)
+def test_a_network_written_twice_is_refused(marked: str, common: str, column: int) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(marked.replace("§", ""))
+    assert caught.value.column == marked.index("§")
+    assert f"{common} can be written in two ways, here and at column {column};" in caught.value.message
+
+
+STEMS = ["(§hrstem | vitstem) -> hr(8 e=4) | hr(8 e=4)", "(§hrstem(hs=32|64) -> hr(8 e=4)) | hr(8|9 e=4)"]
+
+
+@pytest.mark.parametrize("marked", STEMS)
+def test_the_default_stem_does_not_stand_beside_a_spec_without_one(marked: str) -> None:
+    with pytest.raises(SpecError, match="default stem") as caught:
+        parse(marked.replace("§", ""))
+    assert caught.value.column == marked.index("§")
+
+
+def test_a_twin_in_a_let_is_shown_there() -> None:
+    with pytest.raises(SpecError, match=r"in the let mixer: hr.* at column 1 of the let mixer") as caught:
+        parse("(mixer | mixer)(64 e=4)", let={"mixer": "hr | cffn"})
+    assert caught.value.text == "hr | cffn"
+
+
+DISTINCT = [
+    ("hr(8 e=4) | hr(8 e=4 r=1)", 2),
+    ("hr(8 e=4) -> hr(8 e=4) | hr(8 e=4)", 2),
+    ("(hr | hr(r=1) | cffn | cffn(norm=ln))(8 e=4)", 4),
+    ("hr(8 e=4) -> (hr | hr(down=a))(8 e=4)", 2),
+    ("hr(8 e=4) -> (hr | hr(down=b))(8 e=4) -> hr(8 e=4) -> hr(8 e=4)", 2),
+    ("hr(8 e=4) -> (hr | hr(down=none))(8 e=4)", 2),
+    ("(hr(8) -> hr(8))(e=4) | (hr(8) -> hr(8))(e=5)", 2),
+    ("(hrstem | convstem | vitstem | hrstem(hs=64)) -> hr(8 e=4)", 4),
+    ("hr(8 e=4) | hrstem(hs=64) -> hr(8 e=4)", 2),
+    ("(hr(8) -> t(64) | hr(8) -> t(128))(e=4)", 2),
+]
+
+
+@pytest.mark.parametrize(("text", "size"), DISTINCT)
+def test_networks_that_differ_are_not_refused(text: str, size: int) -> None:
+    assert len({net.key for net in parse(text)}) == parse(text).size == size
+
+
+@settings(max_examples=150)
+@given(crowded("hr(64 e=4 s=2)", "cffn(64 e=4 down=a)", "cffn(64 e=4 down=a|b)"))
+def test_no_accepted_space_writes_a_network_twice(text: str) -> None:
+    try:
+        space = parse(text)
+    except SpecError:
+        return
+    if space.size < LISTED:
+        assert len({net.key for net in space}) == space.size
+
+
+@settings(max_examples=150)
+@given(crowded())
+def test_without_ties_only_spaces_with_twins_are_refused(text: str) -> None:
+    unchecked = Space(read(text, {}))
+    if unchecked.size > LISTED:
+        return
+    if len({net.key for net in unchecked}) == unchecked.size:
+        assert parse(text) == unchecked
+    else:
+        with pytest.raises(SpecError, match="two ways"):
+            parse(text)

@@ -1,0 +1,76 @@
+"""A network of timm as text and as a value."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hiri_search.language import Net, Peer, SpecError, parse_net, parse_network
+from hiri_search.language.timm_spec import LONGEST
+
+SCALARS = st.one_of(st.integers(-999, 999), st.booleans(), st.integers(-400, 400).map(lambda n: n / 4), st.just("gelu"))
+VALUES = st.one_of(SCALARS, st.lists(SCALARS, min_size=2, max_size=4).map(tuple))
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True)
+PEERS = st.builds(
+    lambda name, arguments: Peer(name, tuple(sorted(arguments.items()))),
+    NAMES,
+    st.dictionaries(NAMES, VALUES, max_size=3),
+)
+
+
+@given(PEERS)
+def test_a_peer_is_what_its_text_says(peer: Peer) -> None:
+    again = parse_network(str(peer))
+    assert again == peer
+    assert repr(again) == repr(peer)  # 1, 1.0 and True are equal, and not the same to a builder
+    assert again.key == peer.key
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("timm:resnet50", Peer("resnet50")),
+        ("  timm:resnet50\n", Peer("resnet50")),
+        ("timm:a depths=1,1,2", Peer("a", (("depths", (1, 1, 2)),))),
+        ("timm:a scale=1.5 flag=true act=gelu", Peer("a", (("act", "gelu"), ("flag", True), ("scale", 1.5)))),
+        ("timm:a flag=false", Peer("a", (("flag", False),))),
+        ("timm:a low=-3", Peer("a", (("low", -3),))),
+    ],
+)
+def test_values_are_numbers_words_and_lists(text: str, value: Peer) -> None:
+    assert repr(parse_network(text)) == repr(value)
+
+
+def test_the_order_of_arguments_means_nothing() -> None:
+    assert parse_network("timm:a y=2 x=1") == parse_network("timm:a x=1 y=2")
+
+
+def test_a_text_without_the_prefix_is_of_our_language() -> None:
+    found = parse_network("hr(32 e=4)")
+    assert isinstance(found, Net)
+    assert found == parse_net("hr(32 e=4)")
+
+
+def test_keys_stay_as_they_were() -> None:
+    assert parse_network("timm:pvt_v2_b2 depths=1,1,2,1").key == "3c111686ded2"
+    assert len({parse_network(text).key for text in ("timm:a", "timm:a b=1", "timm:a b=1.0", "timm:a b=true")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("timm:", "names no network"),
+        ("timm:2d", "names no network"),
+        ("timm: resnet50 extra", "no argument"),
+        ("timm:a depths", "no argument"),
+        ("timm:a depths=", "no argument"),
+        ("timm:a depths=1,,2", "no argument"),
+        ("timm:a 1=2", "no argument"),
+        ("timm:a b=1 b=2", "twice"),
+        ("timm:" + "a" * LONGEST, "at most"),
+    ],
+)
+def test_mistakes_say_what_is_wrong(text: str, what: str) -> None:
+    with pytest.raises(SpecError, match=what):
+        parse_network(text)

@@ -1,0 +1,120 @@
+"""A network as a module, with the conventions of timm."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from timm.layers import DropPath
+from timm.optim import param_groups_layer_decay
+
+from hiri_search.language import parse_net
+from hiri_search.nets.hirivit import HiriVit, build
+from hiri_search.nets.timm_registry import SPECS, paper_net
+
+SMALL = parse_net("hrstem(hs=8) -> hr(8 e=2)*2 -> hr(8 e=2) -> cffn(16 e=2)*2 -> t(32 e=2 d=16)*3 -> t(32 e=2 d=16)")
+SIDE, UNIT = 128, 64
+
+
+def images(height: int = SIDE, width: int | None = None) -> torch.Tensor:
+    return torch.randn(2, 3, height, width or height, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_classifier_can_be_replaced_and_taken_off() -> None:
+    model = build(SMALL, classes=7).eval()
+    assert model.get_classifier().out_features == 7
+    model.reset_classifier(3)
+    assert (model.num_classes, model.get_classifier().out_features) == (3, 3)
+    assert model(images()).shape == (2, 3)
+    model.reset_classifier(0)
+    assert model.num_classes == 0
+    assert model(images()).shape == (2, model.head_hidden_size) == (2, 5 * 32)
+    model.reset_classifier(4, "")
+    assert model(images()).shape == (2, 2, 2, 4)
+
+
+def test_the_head_stops_in_front_of_the_classifier_when_asked() -> None:
+    model = build(SMALL, classes=7).eval()
+    features = model.forward_features(images())
+    assert features.shape == (2, model.num_features, 2, 2)
+    hidden = model.forward_head(features, pre_logits=True)
+    assert hidden.shape == (2, 160)
+    torch.testing.assert_close(model.get_classifier()(hidden), model(images()))
+
+
+def test_without_the_pool_every_position_is_classified() -> None:
+    pooled = build(SMALL, classes=7).eval()
+    everywhere = HiriVit(SMALL, num_classes=7, global_pool="").eval()
+    everywhere.load_state_dict(pooled.state_dict())
+    assert everywhere(images()).shape == (2, 2, 2, 7)
+    assert everywhere.forward_head(torch.randn(2, 32, 3, 5), pre_logits=True).shape == (2, 3, 5, 160)
+    # On a grid of one position there is nothing to pool.
+    torch.testing.assert_close(everywhere(images(UNIT))[:, 0, 0], pooled(images(UNIT)))
+
+
+def test_a_picture_need_not_be_square() -> None:
+    model = build(SMALL, classes=7).eval()
+    assert model.forward_features(images(UNIT, 3 * UNIT)).shape == (2, 32, 1, 3)
+    wide, high = (model(x) for x in (images(UNIT, 2 * UNIT), images(2 * UNIT, UNIT)))
+    assert wide.shape == high.shape == (2, 7)
+
+
+def test_another_pool_is_refused() -> None:
+    with pytest.raises(ValueError, match="global_pool='max' is not possible"):
+        HiriVit(SMALL, global_pool="max")
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    plain = build(SMALL, classes=7).train()
+    saving = copy.deepcopy(plain)
+    saving.set_grad_checkpointing()
+    assert all(stage.grad_checkpointing for stage in saving.stages)
+    for model in (plain, saving):
+        model(images()).square().sum().backward()
+    for one, other in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_stochastic_depth_grows_linearly_from_nothing() -> None:
+    model = build(SMALL, drop_path=0.4)
+    found = [
+        sorted({m.drop_prob for m in block.modules() if isinstance(m, DropPath)})
+        for stage in model.stages
+        for block in stage.blocks
+    ]
+    assert found == [[pytest.approx(0.4 * index / 8)] for index in range(9)]
+
+
+def test_stochastic_depth_is_idle_in_eval_mode() -> None:
+    model = build(SMALL, drop_path=0.9).eval()
+    torch.testing.assert_close(model(images()), model(images()), rtol=0, atol=0)
+
+
+def test_nothing_more_is_kept_from_weight_decay() -> None:
+    assert build(SMALL).no_weight_decay() == set()
+
+
+def test_layer_wise_decay_reaches_every_parameter_in_order() -> None:
+    model = build(SMALL, classes=7)
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
+    scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    assert set(scale) == {id(p) for p in model.parameters()}
+    firsts = [model.stem, *(block for stage in model.stages for block in stage.blocks), model.head]
+    scales = [scale[id(next(part.parameters()))] for part in firsts]
+    assert scales == sorted(scales)
+    assert len(set(scales[:-1])) == 10
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_papers_networks_have_small_relatives(name: str) -> None:
+    small = build(paper_net(name).shrunk(width=4, depth=3), classes=10).eval()
+    with torch.no_grad():
+        assert small(images(UNIT)).shape == (2, 10)
+
+
+def test_a_network_is_built_without_memory_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = build(paper_net("hirivit_small"), drop_path=0.1)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    assert sum(p.numel() for p in model.parameters()) == 34_761_640

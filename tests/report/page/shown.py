@@ -1,0 +1,108 @@
+"""Results that are made up, for the page: an ablation, a search, many trials, and what a study may look like early."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from hiri_search.report.tables.results import Results
+
+RECIPE = {"epochs": 3}
+FILE: dict[str, Any] = {
+    "nets": {},
+    "space": None,
+    "within": {},
+    "search": {"networks": 24, "sampler": "surrogate", "objectives": ["top1", "gmacs"]},
+    "counted": {"side": 448, "classes": 1000},
+    "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},
+    "recipe": RECIPE,
+    "data": {"source": "drawn"},
+    "seeds": [0, 1],
+}
+ABOUT: dict[str, Any] = {
+    "title": "Mixes of blocks",
+    "table": "8",
+    "rows": {},
+    "file": FILE,
+    "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": []},
+    "device": "CPU, 2 cores",
+    "profile": "laptop",
+    "code": {"commit": "0123456789abcdef", "changed": ["a.py"], "version": "0.1.0", "digest": "d"},
+    "command": "hiri-search run <b>",
+    "versions": {"python": "3.11.2", "torch": "2.15.0", "ray": None},
+}
+KINDS = ("hr", "cffn", "t")
+INJECTED = "<script>document.title='bad'</script>"
+REASON = "ValueError: </script><img src=x onerror=\"document.title='bad'\"> of step 7"
+
+
+def trial(number: int, name: str, seed: int, curve: list[float], gmacs: float, **more: Any) -> dict[str, Any]:
+    costs = {"params": int(gmacs * 7e6), "macs": int(gmacs * 1e9), "core_macs": int(gmacs * 1e9)}
+    parts = {"stem": [10_000, 10**8], "stage1": [int(gmacs * 7e6) - 30_000, int(gmacs * 1e9) - 2 * 10**8]}
+    last = curve[-1] if curve else None
+    scores = {"top1": last, "top5": last, "ema_top1": None, "ema_top5": None, "loss": 1.0 if curve else None}
+    facts = {"trial": number, "name": name, "key": f"key{name[:20]}", "spec": f"hr(32 e=4)*{number} -> {name}"}
+    facts |= {"seed": seed, "side": 448, "trained_spec": f"small {name}", "trained_side": 64, **costs}
+    facts |= {"by_part": {**parts, "head": [20_000, 10**8]}, "state": "finished", "reason": "", "source": ""}
+    facts |= {"epochs": len(curve), **scores, "seconds": 2.0 * len(curve), "device": "CPU, 2 cores", "curve": curve}
+    return facts | {"checkpoint": f"checkpoints/{number}/last.pt", **more}
+
+
+def _curve(best: float) -> list[float]:
+    return [best * 0.5, best * 0.8, best]
+
+
+def ablation() -> Results:
+    """Three networks of two seeds, one with a name and a reason that would be markup; one trial has failed."""
+    names = {"HR-HR-T-T-T": (50.0, 5.4), "HR-HR-CFFN-T-T": (60.0, 5.0), INJECTED: (40.0, 2.4)}
+    rows = {name: {"paper": None, "note": "", "curve": ""} for name in names}
+    trials = [
+        trial(2 * n + seed, name, seed, _curve(best + seed), gmacs)
+        for n, (name, (best, gmacs)) in enumerate(names.items())
+        for seed in (0, 1)
+    ]
+    trials[5] |= {"state": "failed", "reason": REASON, "top1": None, "curve": [], "epochs": 0}
+    planned = [("counting", 2.0, 1.5), ("trials", 30.0, 24.0), ("in all", 32.0, 25.5)]
+    return Results({**ABOUT, "rows": rows}, trials, planned=planned, times=(1.7e9, 1.7e9 + 90))
+
+
+def search(networks: int, *, finished: bool = True) -> Results:
+    """Networks of one seed; every fourth was stopped on its rung, and the best has had a second look."""
+    rng = Random(0)
+    trials, decisions = [], {}
+    for number in range(networks):
+        kind, width = rng.choice(KINDS), rng.choice([32, 64, 96])
+        gmacs = 1 + width / 32 + rng.random() + KINDS.index(kind)
+        name = f"{kind}({width} e=4)*{number % 3 + 1} -> t({128 + number} e=5)*9"
+        stopped = number % 4 == 3
+        more = {"state": "stopped" if stopped else "finished", "proxy_zen": rng.random()}
+        best = 20 + 5 * gmacs + rng.gauss(0, 3)
+        trials.append(trial(number, name, 0, _curve(best)[: 1 if stopped else 3], gmacs, **more))
+        decisions[number] = {"1.which": kind, "1.w": width, **({"1.hr.e": 4} if kind == "hr" else {})}
+    if networks:
+        first = {**trials[0], "confirms": 0}
+        trials += [{**first, "trial": networks + seed, "seed": seed, "top1": 60.0 + seed} for seed in range(2)]
+    file = {**FILE, "space": "a space", "seeds": [0]}
+    shares = {"top1": {"1.which": 0.7, "1.w": 0.3}, "front": {"1.which": 0.4, "1.w": 0.6}} if networks else {}
+    losses = [(-row["top1"], row["macs"] / 1e9) for row in trials[:networks] if row["state"] == "finished"][:200]
+    about = {**ABOUT, "title": "A search", "table": "", "file": file}
+    return Results(about, trials, losses=losses, decisions=decisions, importances=shares)
+
+
+def early() -> dict[str, Results]:
+    """What a study may look like before it has come to much."""
+    whole = ablation()
+    one = {**whole.about, "file": {**FILE, "seeds": [0]}}
+    counted = [{"event": "counted", **{k: v for k, v in row.items() if k != "trial"}} for row in whole.trials[:1]]
+    failed = [{**row, "state": "failed", "reason": "why", "top1": None, "curve": []} for row in whole.trials]
+    begun = [{**row, "state": "unfinished", "top1": None, "curve": [], "epochs": 0} for row in whole.trials[:2]]
+    of_old = [{name: value for name, value in row.items() if name != "by_part"} for row in whole.trials]
+    return {
+        "nothing": Results(whole.about, []),
+        "counted": Results(whole.about, [], counted),
+        "begun": Results(whole.about, begun),
+        "one seed": Results(one, whole.trials[::2]),
+        "all failed": Results(whole.about, failed),
+        "an old ledger": Results({k: v for k, v in whole.about.items() if k not in ("code", "command")}, of_old),
+        "a search before its first trial": search(0),
+    }

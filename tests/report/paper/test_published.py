@@ -1,0 +1,83 @@
+"""The paper's costs beside ours: what is said of each row."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hiri_search.report.paper.agreement import TITLES, agreement, readable
+from hiri_search.report.paper.published import NAMES, networks, published
+from hiri_search.report.tables.formats import FORMATS, latex
+
+GOLDEN = Path(__file__).parents[2] / "cost" / "golden_networks.csv"  # recounted there
+COUNTED = ("1", "2", "3", "7", "8", "9")
+SIDES_384 = {f"HIRI-ViT-{size} @ 384" for size in "SBL"}
+UNEXPLAINED = {
+    "1": {"HIRI-ViT-B @ 224", "HIRI-ViT-B @ 384"},
+    "2": SIDES_384 | {"HIRI-ViT-B @ 224"},
+    "8": {"HR-HR-HR-HR-T"},
+}
+
+
+def golden() -> dict[tuple[str, int], tuple[int, int]]:
+    with GOLDEN.open() as file:
+        rows = csv.DictReader(file)
+        return {(row["spec"], int(row["side"])): (int(row["params"]), int(row["macs"])) for row in rows}
+
+
+@pytest.mark.parametrize("table", COUNTED)
+def test_no_row_of_the_paper_is_unexplained_but_those_known_to_be(table: str):
+    shown = agreement(table, golden())
+    apart = shown[shown["verdict"] == "unexplained"]
+    assert set(apart["row"]) == UNEXPLAINED.get(table, set())
+
+
+@pytest.mark.parametrize("table", COUNTED)
+def test_every_network_stands_beside_a_row_that_is_there(table: str):
+    assert set(networks(table)["row"]) == set(published(table).index)
+
+
+def test_a_difference_is_that_of_ours_to_the_published_number():
+    shown = agreement("8", golden()).set_index("row").loc["HR-HR-HR-T-T"]
+    assert shown["params_off"] == pytest.approx(100 * (shown["params_m"] / 34.7 - 1))
+    assert shown["gflops_off"] == pytest.approx(100 * (shown["gflops"] / 4.8 - 1))
+
+
+@pytest.mark.parametrize(
+    ("params", "macs", "verdict"),
+    [
+        (34_825_000, 5_300_000_000, "agrees"),
+        (34_900_000, 5_405_000_000, "agrees"),
+        (35_000_000, 5_300_000_000, "unexplained"),
+        (34_800_000, 5_410_000_000, "unexplained"),
+    ],
+)
+def test_a_row_without_a_note_agrees_or_is_unexplained(params: int, macs: int, verdict: str):
+    spec, side = networks("8").set_index("row").loc["HR-HR-T-T-T", ["spec", "side"]]
+    shown = agreement("8", {(spec, side): (params, macs)}).set_index("row")
+    assert shown.loc["HR-HR-T-T-T", "verdict"] == verdict
+    assert shown.loc["HR-HR-CFFN-T-T", "verdict"] == "no network"  # nothing was counted for it here
+
+
+@pytest.mark.parametrize("table", NAMES)
+def test_every_table_is_named_and_can_be_shown(table: str):
+    shown = agreement(table, golden())
+    assert table in TITLES
+    assert len(shown) >= len(published(table))
+    assert readable(shown).map(lambda cell: isinstance(cell, str) or pd.isna(cell)).all(axis=None)
+
+
+def test_a_table_as_csv_keeps_every_digit():
+    shown = agreement("7", golden())
+    lines = FORMATS["csv"](shown).splitlines()
+    assert float(next(csv.DictReader(lines))["params_m"]) == shown["params_m"][0]
+
+
+def test_latex_takes_nothing_for_its_own():
+    table = pd.DataFrame({"network": ["a_b & 5 %", "hr(4) -> {t}"], "top1": [1.5, np.nan]})
+    text = latex(table)
+    assert r"a\_b \& 5 \% & 1.5 \\" in text
+    assert r"hr(4) $\to$ \{t\} & -- \\" in text
+    assert text.startswith(r"\begin{tabular}{lr}")

@@ -1,0 +1,139 @@
+"""What a search came to: found when, and believed or not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hiri_search.cost.pareto import hypervolume
+from hiri_search.report.tables import search
+from hiri_search.report.tables.networks import network_table
+from hiri_search.report.tables.results import Results
+from hiri_search.report.tables.search import believed, confirmed_table, proxy_table, volume_table
+from hiri_search.report.write import write
+
+ABOUT: dict[str, Any] = {
+    "title": "A search",
+    "table": "",
+    "rows": {},
+    "file": {
+        "search": {"networks": 3, "sampler": "random", "objectives": ["top1", "gmacs"]},
+        "space": "hr(32 e=4)*1..3",
+        "counted": {"side": 448, "classes": 1000},
+        "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},
+        "recipe": {"epochs": 2},
+        "data": {"source": "drawn"},
+        "seeds": [0],
+    },
+    "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": []},
+    "device": "CPU, 2 cores",
+    "profile": "laptop",
+}
+
+
+def _trial(number: int, name: str, top1: float, gmacs: float, **facts: Any) -> dict[str, Any]:
+    scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
+    what = {"trial": number, "name": name, "key": f"key {name}", "spec": name, "seed": 0, "side": 448}
+    what |= {"params": 1_000_000, "macs": int(gmacs * 1e9), "core_macs": 1, "trained_spec": name, "trained_side": 64}
+    return {**what, "state": "finished", "reason": "", "epochs": 2, **scores, "seconds": 1.0, "curve": [top1]} | facts
+
+
+SHORT = [
+    _trial(0, "a", 10, 1.0, proxy_zen=3.0),
+    _trial(1, "b", 20, 2.0, proxy_zen=2.0),
+    _trial(2, "c", 15, 3.0, proxy_zen=1.0),
+    _trial(3, "d", 30, 3.0, proxy_zen=None),
+    _trial(4, "e", 50, 4.0, state="stopped"),
+]
+LONG = [
+    _trial(number, name, top1, gmacs, epochs=8, confirms=first, seed=number % 2)
+    for number, (name, first, top1, gmacs) in enumerate(
+        [
+            ("a", 0, 21, 1.0),
+            ("a", 0, 23, 1.0),
+            ("b", 1, 40, 2.0),
+            ("b", 1, 44, 2.0),
+            ("d", 3, 30, 3.0),
+            ("d", 3, 34, 3.0),
+        ],
+        5,
+    )
+]
+LOSSES = [(-trial["top1"], trial["macs"] / 1e9) for trial in SHORT if trial["state"] == "finished"]
+RESULTS = Results(ABOUT, [*SHORT, *LONG], losses=LOSSES)
+
+
+def test_the_hypervolume_grows_with_the_front_alone():
+    """By hand: reference 8 % and 3.2 G; the boxes of a, of b behind it, and of d behind b; c adds nothing."""
+    areas = [2 * 2.2, 2 * 2.2 + 10 * 1.2, 2 * 2.2 + 10 * 1.2, 2 * 2.2 + 10 * 1.2 + 10 * 0.2]
+    assert list(volume_table(RESULTS)["share"]) == pytest.approx([area / areas[-1] for area in areas])
+
+
+def test_trials_that_were_stopped_have_no_part_in_it():
+    assert len(volume_table(RESULTS)) == 4
+
+
+def test_the_short_and_the_long_trainings_stand_beside_each_other():
+    table = confirmed_table(RESULTS).set_index("name")
+    assert list(table.index) == ["a", "b", "d"], "by cost"
+    assert list(table["short_top1"]) == [10, 20, 30]
+    assert list(table["top1"]) == [22, 42, 32]
+    assert list(table["short_rank"]) == [3, 2, 1]
+    assert list(table["rank"]) == [3, 1, 2]
+    assert list(table["seeds"]) == [2, 2, 2]
+    assert list(table.loc["a", ["low", "high"]]) == pytest.approx([22 - 12.706, 22 + 12.706], abs=0.005), "Student's"
+
+
+def test_the_second_look_changes_nothing_in_the_table_of_networks():
+    first, both = network_table(Results(ABOUT, SHORT)), network_table(RESULTS)
+    assert first.equals(both)
+
+
+def test_belief_is_put_in_words():
+    assert "tau of short against long trainings over 3 networks: 0.33" in believed(confirmed_table(RESULTS))
+    assert believed(confirmed_table(Results(ABOUT, SHORT))).startswith("Too few")
+
+
+def test_proxies_are_judged_by_what_was_trained():
+    table = proxy_table(RESULTS).set_index("proxy")
+    assert table.loc["zen", "networks"] == 3
+    assert table.loc["zen", "tau"] == pytest.approx(-1 / 3)
+    assert table.loc["macs", "networks"] == 4
+
+
+def test_all_of_it_is_written(tmp_path: Path):
+    names = {path.name for path in write(RESULTS, tmp_path)}
+    assert {
+        "confirmed.csv",
+        "confirmed.md",
+        "confirmed.tex",
+        "proxies.csv",
+        "hypervolume.png",
+        "pareto.png",
+        "trials.csv",
+    } <= names
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_the_volume_grows_as_if_it_were_computed_anew_behind_each_trial(objectives: int):
+    points = np.random.default_rng(0).integers(0, 9, (60, objectives)).astype(float)  # with equals
+    table = volume_table(Results(ABOUT, [], losses=list(map(tuple, points))))
+    reference = points.max(axis=0) + search.MARGIN * (points.max(axis=0) - points.min(axis=0))
+    anew = np.array([hypervolume(points[:count], list(reference)) for count in range(1, 61)])
+    assert table["share"].to_numpy() == pytest.approx(anew / anew[-1])
+
+
+def test_a_trial_that_is_beaten_costs_the_volume_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A study of 10,000 would take hours else."""
+    sizes: list[int] = []
+
+    def counted(points: np.ndarray, reference: list[float]) -> float:
+        sizes.append(len(points))
+        return hypervolume(points, reference)
+
+    monkeypatch.setattr(search, "hypervolume", counted)
+    best, beaten = [(-50.0, 1.0), (-60.0, 2.0), (-70.0, 3.0)], [(-40.0, 3.0 + n) for n in range(500)]
+    assert len(volume_table(Results(ABOUT, [], losses=[*best, *beaten]))) == 503
+    assert len(sizes) == len(best)
+    assert max(sizes) <= 2

@@ -1,0 +1,138 @@
+"""Tables and figures, from the rows of a ledger."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from hiri_search.report.paper.published import NAMES, published
+from hiri_search.report.tables.curves import AXES, COSTS, beside, families
+from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
+from hiri_search.report.tables.results import Results
+from hiri_search.report.write import write
+
+FILE = {
+    "counted": {"side": 448, "classes": 1000},
+    "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},
+    "recipe": {"epochs": 5},
+    "data": {"source": "drawn"},
+    "seeds": [0, 1],
+}
+ABOUT: dict[str, Any] = {
+    "title": "Mixes",
+    "table": "8",
+    "rows": {"one": {"paper": "HR-HR-HR-T-T", "note": "said"}, "HR-HR-T-T-T": {"paper": None, "note": ""}},
+    "file": FILE,
+    "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": ["a.jpg"]},
+    "device": "CPU, 2 cores",
+    "profile": "laptop",
+}
+
+
+def _trial(number: int, name: str, seed: int, top1: float | None, *, macs: float = 4e9, state: str = "finished"):
+    scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
+    costs = {"params": 30_000_000, "macs": int(macs), "core_macs": int(macs)}
+    facts = {"trial": number, "name": name, "key": f"key {name}", "spec": f"spec {name}", "seed": seed, **costs}
+    facts |= {"side": 448, "trained_spec": f"small {name}", "trained_side": 64}
+    curve = [] if top1 is None else [1.0, top1]
+    return {**facts, "state": state, "reason": "", "epochs": len(curve), **scores, "seconds": 1.0, "curve": curve}
+
+
+TRIALS = [
+    _trial(0, "one", 0, 40.0),
+    _trial(1, "one", 1, 44.0),
+    _trial(2, "HR-HR-T-T-T", 0, 50.0, macs=5e9),
+    _trial(3, "HR-HR-T-T-T", 1, None, macs=5e9, state="failed"),
+]
+TIMED = {"event": "timed", "key": "key one", "side": 448, "ms_per_image": 100.0, "machine": {"device": "a CPU"}}
+RESULTS = Results(ABOUT, TRIALS, timed=[TIMED])
+
+
+def test_a_network_is_the_mean_of_its_finished_trials():
+    table = network_table(RESULTS).set_index("name")
+    assert table.loc["one", "top1"] == 42.0
+    assert table.loc["one", "spread"] == pytest.approx(np.std([40, 44], ddof=1))
+    assert list(table["seeds"]) == [2, 1]
+    assert list(table["failed"]) == [0, 1]
+
+
+def test_the_papers_row_stands_beside_ours_unbent():
+    table = paper_table(RESULTS).set_index("network")
+    assert table.loc["one", "paper_gflops"] == 4.8
+    assert table.loc["one", "gflops"] == 4.0
+    assert list(table["rank"]) == [2, 1]
+    assert list(table["paper_rank"]) == [2, 1]
+    assert table.loc["one", "note"] == "said"
+
+
+def test_the_caption_says_what_was_trained_on_what():
+    text = caption(RESULTS)
+    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 pictures of drawn", "12.5 %", "1 unread"):
+        assert part in text
+
+
+def test_a_row_that_is_only_counted_is_shown_with_its_cost_and_without_a_score():
+    facts = {"event": "counted", "name": "two", "key": "k", "spec": "s", "side": 224, "params": 10**6, "macs": 10**9}
+    about = {**ABOUT, "rows": {"one": ABOUT["rows"]["one"], "two": {"paper": "HR-HR-T-T-T", "note": ""}}}
+    results = Results(about, TRIALS[:2], [facts])
+    row = paper_table(results).set_index("network").loc["two"]
+    assert (row["side"], row["gflops"], row["seeds"]) == (224, 1.0, 0)
+    assert np.isnan(row["top1"])
+    assert "not trained: two" in caption(results)
+
+
+def test_one_network_at_two_sides_is_two_rows_each_with_its_own_inference():
+    small, large = ({**TRIALS[0], "name": f"at {side}", "side": side} for side in (224, 448))
+    table = network_table(Results({**ABOUT, "rows": {}}, [small, large], timed=[TIMED]))
+    assert list(table["name"]) == ["at 224", "at 448"]
+    assert np.isnan(table["ms"][0])
+    assert table["ms"][1] == 100.0
+
+
+def test_inference_says_on_what_it_was_measured():
+    table = inference_table(RESULTS)
+    assert list(table["name"]) == ["one"]
+    assert list(table["machine.device"]) == ["a CPU"]
+
+
+def test_the_front_is_what_no_other_beats():
+    table = pd.DataFrame({"cost": [3, 1, 2, 4, 1], "gain": [5.0, 2.0, 1.0, np.nan, 3.0]})
+    best = front(table, "cost", "gain")
+    assert list(zip(best["cost"], best["gain"], strict=True)) == [(1, 3.0), (3, 5.0)]
+
+
+MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
+
+
+@pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
+def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[str, Any]]):
+    about = ABOUT if trials is TRIALS else {**ABOUT, "table": "", "rows": {}}
+    for path in write(Results(about, trials), tmp_path):
+        assert path.stat().st_size > 0
+    assert not list(tmp_path.glob("*.tmp*"))
+    with Image.open(tmp_path / "figure6.png") as picture:
+        assert min(picture.size) > 1000
+
+
+@pytest.mark.parametrize("table", ["", *NAMES])
+def test_each_table_has_points_to_stand_beside(table: str):
+    paper = beside(table)
+    assert set(paper.costs) <= set(AXES)
+    assert len(paper.points.dropna(subset=["gflops", "top1"])) > 1
+    assert {"curve", "label", *paper.costs} <= set(paper.points)
+
+
+@pytest.mark.parametrize("table", NAMES)
+def test_every_table_of_the_paper_can_be_read(table: str):
+    assert len(published(table)) > 0
+
+
+def test_the_papers_curves_have_all_three_costs():
+    points = families()
+    assert points.groupby("curve")["gflops"].count().ge(2).all()
+    assert {"HIRI-ViT @ 224", "HIRI-ViT @ 384", "HIRI-ViT @ 448", "Swin"} <= set(points["curve"])
+    for cost in COSTS:
+        assert points.dropna(subset=[cost]).groupby("curve").size().ge(1).all()

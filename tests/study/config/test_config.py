@@ -1,0 +1,139 @@
+"""What a study file means: short forms, layers, and what decides the results."""
+
+from pathlib import Path
+
+import pytest
+
+from hiri_search.study.config.identity import differences, meaning
+from hiri_search.study.config.networks import rows, space_of
+from hiri_search.study.config.read import profiles_of, read_space, read_study
+from hiri_search.study.config.schema import Study
+from hiri_search.study.errors import StudyError
+
+NETS = "nets: {one: hr(32 e=4) -> t(64 e=4)}\n"
+
+
+def _read(tmp_path: Path, text: str, *, profile: str = "none", sets: tuple[str, ...] = ()) -> Study:
+    (tmp_path / "study.yaml").write_text(text)
+    return read_study(tmp_path / "study.yaml", profile=profile, sets=sets)
+
+
+# ---- short forms
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("", (0,)), ("seeds: 3", (0, 1, 2)), ("seeds: [5, 7]", (5, 7)), ("seeds: 1", (0,))]
+)
+def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[int, ...]):
+    assert _read(tmp_path, NETS + text).seeds == seeds
+
+
+def test_data_is_a_word_or_keys(tmp_path: Path):
+    short, long = (
+        _read(tmp_path, NETS + text).data for text in ("data: folder:pictures", "data: {source: folder:pictures}")
+    )
+    assert short == long
+    assert (short.kind, short.path) == ("folder", "pictures")
+
+
+def test_a_net_is_a_spec_or_keys(tmp_path: Path):
+    short = _read(tmp_path, "nets: {one: hr(32 e=4)}")
+    long = _read(tmp_path, "nets: {one: {spec: hr(32 e=4), note: said}}")
+    assert rows(short) == rows(long)
+    assert long.nets is not None
+    assert long.nets["one"].note == "said"
+
+
+def test_the_number_of_a_table_needs_no_quotes(tmp_path: Path):
+    assert _read(tmp_path, NETS + "table: 8").table == "8"
+
+
+def test_a_space_may_stand_in_a_file_of_its_own(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("let: {end: t(64 e=4|6)}\nspace: hr(32 e=4) -> end\n")
+    study = _read(tmp_path, "space: mine.yaml")
+    assert space_of(study) == read_space(tmp_path / "mine.yaml")
+    assert space_of(study).size == 2
+
+
+def test_names_beside_a_file_of_a_space_are_refused(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("space: hr(32 e=4)\n")
+    with pytest.raises(StudyError, match=r"study\.yaml:1: let: has no meaning beside space: mine\.yaml"):
+        _read(tmp_path, "let: {a: hr(32 e=4)}\nspace: mine.yaml\n")
+
+
+# ---- layers
+
+LAYERS = """\
+nets: {one: hr(32 e=4) -> t(64 e=4)}
+data: drawn
+recipe: {epochs: 3, lr: 1e-3, batch: 32}
+seeds: [1, 2, 3]
+profiles:
+  quick: {recipe: {epochs: 2, lr: 1e-4}, data: {train: 64}, seeds: 1}
+  slow: {}
+"""
+
+
+def test_a_setting_beats_the_profile_and_the_profile_the_file(tmp_path: Path):
+    study = _read(tmp_path, LAYERS, profile="quick", sets=("recipe.lr=3e-2", "recipe.lr=3e-3", "data.val=16"))
+    assert (study.recipe.batch, study.recipe.epochs, study.recipe.lr) == (32, 2, 3e-3)
+    assert (study.data.source, study.data.train, study.data.val) == ("drawn", 64, 16)
+    assert study.seeds == (0,), "a list is replaced, and not merged"
+
+
+@pytest.mark.parametrize("profile", ["none", "slow"])
+def test_a_profile_changes_nothing_that_it_does_not_say(tmp_path: Path, profile: str):
+    study = _read(tmp_path, LAYERS, profile=profile)
+    assert (study.recipe.epochs, study.recipe.lr, study.seeds) == (3, 1e-3, (1, 2, 3))
+
+
+def test_profiles_are_listed(tmp_path: Path):
+    _read(tmp_path, LAYERS)
+    assert profiles_of(tmp_path / "study.yaml") == ("quick", "slow")
+
+
+def test_a_setting_may_say_a_whole_section(tmp_path: Path):
+    study = _read(tmp_path, LAYERS, sets=("nets={two: t(64 e=4)}", "data=folder:x", "space="))
+    assert study.nets is not None
+    assert list(study.nets) == ["one", "two"]
+    assert study.data.source == "folder:x"
+
+
+# ---- what a study means
+
+
+def test_studies_written_differently_mean_the_same(tmp_path: Path):
+    plain = _read(tmp_path, "nets: {one: hr(32 e=4)*2 -> t(64 e=4 d=64)}\nrecipe: {lr: 1e-3}\nseeds: 2\n")
+    other = _read(
+        tmp_path,
+        "title: Another\nseeds: [0, 1]\nlet: {a: hr(32 e=4 n=2)}\nlatency: {batch: 1}\n"
+        "nets: {one: {spec: a -> t(64 e=4), paper: One, note: said}}\nrecipe: {lr: 0.001}\ndata: {source: drawn}\n",
+    )
+    assert meaning(plain) == meaning(other)
+    assert differences(meaning(plain), meaning(other)) == []
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (("recipe.epochs=13",), ["recipe.epochs: 12 -> 13"]),
+        (("nets.one=hr(32 e=6)",), ["nets.one: hr(32 e=4) -> t(64 e=4) -> hr(32 e=6)"]),
+        (("nets.two=hr(32 e=6)",), ["nets.two: (absent) -> hr(32 e=6)"]),
+        (("seeds=2", "proxy.side=64"), ["proxy.side: 448 -> 64", "seeds: [0] -> [0, 1]"]),
+        (("data.train=200",), ["data.train: None -> 200"]),
+    ],
+)
+def test_differences_are_named_by_their_dotted_keys(tmp_path: Path, sets: tuple[str, ...], told: list[str]):
+    old, new = (meaning(_read(tmp_path, NETS, sets=which)) for which in ((), sets))
+    assert sorted(differences(old, new)) == sorted(told)
+
+
+def test_a_study_comes_back_from_its_plain_values(tmp_path: Path):
+    study = _read(tmp_path, LAYERS, profile="quick")
+    assert Study.model_validate(study.model_dump(mode="json")) == study
+
+
+def test_a_stand_in_keeps_the_shape_of_the_network(tmp_path: Path):
+    study = _read(tmp_path, "nets: {one: 'hr(32 e=4)*3 -> t(64 e=4)*4'}\nproxy: {width: 2, depth: 3, side: 64}")
+    small = rows(study)[0].trained
+    assert [(stage.width, stage.depth) for stage in small.stages] == [(16, 1), (32, 2)]

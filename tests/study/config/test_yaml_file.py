@@ -1,0 +1,100 @@
+"""Study files as YAML: places, and nothing lost or guessed in silence."""
+
+from pathlib import Path
+
+import pytest
+
+from hiri_search.study.config.yaml_file import MOST_NODES, parse_value, parse_yaml
+from hiri_search.study.errors import StudyError
+
+FILE = Path("study.yaml")
+
+
+def _content(text: str) -> dict[str, object]:
+    return parse_yaml(text, FILE).content
+
+
+VALUES = [
+    ("no", "no"),
+    ("on", "on"),
+    ("yes", "yes"),
+    ("true", True),
+    ("False", False),
+    ("1e-3", 1e-3),
+    ("1.", 1.0),
+    (".5", 0.5),
+    ("-2", -2),
+    ("007", 7.0),
+    ("1_000", "1_000"),
+    ("12:30", "12:30"),
+    ("2024-01-01", "2024-01-01"),
+    ("0x1F", "0x1F"),
+    ("", None),
+    ("~", None),
+    ("'1'", "1"),
+    ("!!str 1", "1"),
+    ("=", "="),
+    ("hr(32 e=4)*2 -> t(64 e=4)", "hr(32 e=4)*2 -> t(64 e=4)"),
+    ("[1, no]", [1, "no"]),
+    ("{a: 1}", {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), VALUES)
+def test_words_and_numbers_are_what_people_mean(text: str, value: object):
+    read = parse_value(text, "here")
+    assert (read, type(read)) == (value, type(value))
+    assert _content(f"key: {text}") == {"key": value}
+
+
+def test_a_key_is_a_word_as_it_is_written():
+    assert _content("1: a\nno: b\nnull: c\n<<: d") == {"1": "a", "no": "b", "null": "c", "<<": "d"}
+
+
+def test_every_key_has_its_line_and_what_has_none_that_of_what_is_around_it():
+    tree = parse_yaml("title: x\nrecipe:\n  lr: 1\n  epochs: 2\nseeds:\n  - 1\n  - 2\n", FILE)
+    assert tree.place(("recipe", "epochs")) == "study.yaml:4"
+    assert tree.place(("seeds", 1)) == "study.yaml:7"
+    assert tree.place(("recipe", "batch", "deeper")) == "study.yaml:2"
+    assert tree.place(("proxy",)) == "study.yaml"
+
+
+def test_an_alias_stands_for_its_value():
+    assert _content("a: &x {k: 1}\nb: *x") == {"a": {"k": 1}, "b": {"k": 1}}
+
+
+MISTAKES = [
+    ("a: 1\nb: 2\na: 3", "study.yaml:3: 'a' is there twice, first in line 1"),
+    ("r:\n  a: 1\n  a: 1", "study.yaml:3: 'a' is there twice, first in line 2"),
+    ("r: {a: 1, a: 1}", "study.yaml:1: 'a' is there twice, first in line 1"),
+    ("a: &x [*x]", "study.yaml:1: more than 50 mappings or lists inside each other"),
+    ("a: &x {k: *x}", "study.yaml:1: more than 50 mappings or lists inside each other"),
+    ("a: " + "[" * 2000 + "]" * 2000, "more than 50 mappings or lists inside each other"),
+    ("a: *x", "study.yaml:1: this is not YAML: found undefined alias 'x'"),
+    ("? [a]\n: b", "study.yaml:1: a key must be a word"),
+    ("a: !!int x", "study.yaml:1: 'x' cannot be read as int"),
+    ("a: !!float x", "study.yaml:1: 'x' cannot be read as float"),
+    ("a: !!timestamp 2020-01-01", "study.yaml:1: the tag tag:yaml.org,2002:timestamp has no meaning here"),
+    ("a: !!set {b}", "study.yaml:1: the tag tag:yaml.org,2002:set has no meaning here"),
+    ("a: " + "9" * 5000, "study.yaml:1: '9999999999999999999999999999999999999999' cannot be read as int"),
+    ("", "study.yaml holds no mapping; write `key: value` lines"),
+    ("just words", "study.yaml holds no mapping"),
+    ("a: \x07", r"study.yaml: this is not YAML: special characters are not allowed \('\\x07'\)"),
+]
+
+
+@pytest.mark.parametrize(("text", "wanted"), MISTAKES)
+def test_what_would_be_lost_or_guessed_is_refused(text: str, wanted: str):
+    with pytest.raises(StudyError, match=wanted):
+        parse_yaml(text, FILE)
+
+
+def test_an_alias_bomb_is_refused_soon():
+    layers = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    with pytest.raises(StudyError, match=f"more than {MOST_NODES:,} values, counting each use of an alias"):
+        parse_yaml("l0: &l0 [x]\n" + layers, FILE)
+
+
+def test_a_value_of_the_command_line_is_named_by_it():
+    with pytest.raises(StudyError, match=r"^--set a=\[: this is not YAML"):
+        parse_value("[", "--set a=[")

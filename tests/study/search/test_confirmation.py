@@ -1,0 +1,208 @@
+"""Rungs and a second look, trained for real: who is stopped, who is confirmed, and that a crash changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from hiri_search.study.config.read import read_study
+from hiri_search.study.dispatch.ray_executor import on_ray
+from hiri_search.study.dispatch.resources import Slots
+from hiri_search.study.dispatch.run_trial import work
+from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.task import Feed, Later, Task
+from hiri_search.study.errors import StudyError
+from hiri_search.study.export.optuna_export import export, to_file
+from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.run import run
+from hiri_search.system.shutdown import Leaving
+from hiri_search.training import loop as trial
+from tests.study.search.searches import Quiet
+
+STUDY = """
+space: (hr | cffn)(32 e=2..4)*1..2 -> (hr | t(d=32|64))(64 e=4|6)
+within: {mparams: ..1.4}
+search:
+  networks: 9
+  halving: {epochs: [1, 2], keep: 0.34}
+  proxies: [synflow, naswot, zen]
+confirm: {top: 2, seeds: 2, epochs: x2}
+counted: {side: 64, classes: 10}
+proxy: {width: 4, side: 32, classes: 4}
+data: {source: drawn, train: 32, val: 16}
+recipe: {epochs: 3, batch: 16, warmup_epochs: 0.5, ema: 0.0}
+"""
+TIMES = {"seconds", "images_per_second", "seconds_waiting"}
+
+
+def _run(folder: Path, *sets: str, execute: Callable[[Feed], None] = serial) -> list[Trial]:
+    folder.mkdir(exist_ok=True)
+    (folder / "study.yaml").write_text(STUDY)
+    run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
+    return trials(read_events(folder))
+
+
+def _outcome(trial: Trial) -> tuple[object, ...]:
+    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
+    return trial.number, trial.asked, trial.state, trial.scores, curve
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
+    return _run(tmp_path_factory.mktemp("unbroken"))
+
+
+def test_fewer_come_to_each_rung_and_the_best_are_trained_again(unbroken: list[Trial]):
+    first, second = ([t for t in unbroken if t.is_second_look == which] for which in (False, True))
+    came = [sum(len(t.curve) >= rung for t in first) for rung in (1, 2, 3)]
+    assert came[0] == 9
+    assert 3 <= came[1] <= 5, "a third, and those that were among the best for a while"
+    assert 1 <= came[2] < came[1]
+    finished = [t for t in first if t.state == "finished"]
+    assert len(finished) == came[2]
+    assert {t.state for t in first if t not in finished} == {"stopped"}
+    confirmed = {(t.asked["key"], t.asked["seed"], len(t.curve)) for t in second}
+    assert confirmed == {(t.asked["key"], seed, 6) for t in finished[:2] for seed in (0, 1)}
+
+
+def test_all_keep_the_budget_and_have_their_proxies(unbroken: list[Trial]):
+    assert all(t.asked["params"] <= 1_400_000 for t in unbroken)
+    assert all(set(t.scores) == ({"synflow", "naswot", "zen"} if not t.is_second_look else set()) for t in unbroken)
+    assert all(None not in t.scores.values() for t in unbroken)
+    assert len({t.scores["zen"] for t in unbroken if t.scores}) == 9
+
+
+def test_a_trial_goes_on_from_its_rung_and_not_from_the_beginning(
+    unbroken: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained: list[int] = []
+
+    def counting(number: int, *given: Any) -> Any:
+        trained.append(number)
+        return epoch(number, *given)
+
+    epoch = trial._epoch
+    monkeypatch.setattr(trial, "_epoch", counting)
+    assert [_outcome(t) for t in _run(tmp_path)] == [_outcome(t) for t in unbroken]
+    assert len(trained) == sum(len(t.curve) for t in unbroken)
+
+
+class Killed(BaseException):
+    """In place of a signal."""
+
+
+def _dying(every: int, heard_before: set[str]) -> Callable[[Feed], None]:
+    """Stops when so many things were heard that are new, before the last of them is written down."""
+
+    def execute(feed: Feed) -> None:
+        count = 0
+
+        def heard(event):
+            nonlocal count
+            what = f"{event['event']} {event['trial']} {event.get('epoch')} {len(event.get('curve', []))}"
+            count += what not in heard_before
+            heard_before.add(what)
+            if count == every:
+                raise Killed
+            feed.heard(event)
+
+        while task := feed.next():
+            assert isinstance(task, Task)
+            work(task, heard)
+
+    return execute
+
+
+@pytest.mark.parametrize("every", [4, 7])
+def test_killed_again_and_again_it_comes_to_the_same(unbroken: list[Trial], tmp_path: Path, every: int):
+    kills, heard = 0, set[str]()
+    while True:
+        try:
+            after = _run(tmp_path, execute=_dying(every, heard))
+        except Killed:
+            kills += 1
+        else:
+            break
+    assert kills >= 3
+    assert [_outcome(t) for t in after] == [_outcome(t) for t in unbroken]
+
+
+def test_a_second_look_may_be_asked_for_afterwards(unbroken: list[Trial], tmp_path: Path):
+    before = _run(tmp_path, "confirm={top: 1, seeds: 1, epochs: x1}")
+    after = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
+    assert len(after) == len(before) + 2
+    assert [_outcome(t) for t in after[:9]] == [_outcome(t) for t in unbroken[:9]]
+
+
+@pytest.mark.parametrize("cut", [4, None], ids=["with some paused", "whole"])
+def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, cut: int | None):
+    paused = [replace(t, state="paused", curve=t.curve[:1]) for t in unbroken[:cut]] if cut else unbroken
+    (tmp_path / "study.yaml").write_text(STUDY)
+    found = export(read_study(tmp_path / "study.yaml"), paused, {}, name="mine")
+    to_file(found, tmp_path / "optuna.journal")
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
+    assert len(load_study(study_name="mine", storage=storage).trials) == (cut or 9)
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_side_by_side_nobody_is_lost(tmp_path: Path):
+    """Through Ray the order is that of the clock, but the counts are those of the rules."""
+    found = _run(
+        tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Leaving(), do=work)
+    )
+    first = [t for t in found if not t.is_second_look]
+    assert len(first) == 9
+    assert all(t.ended for t in found)
+    finished = [t for t in first if t.state == "finished"]
+    assert 1 <= len(finished) <= 3
+    assert sum(t.is_second_look for t in found) == 2 * min(2, len(finished))
+
+
+def test_a_second_look_is_given_out_side_by_side(tmp_path: Path):
+    most = 0
+
+    def execute(feed: Feed) -> None:
+        """Two at a time, the older one ends first."""
+        nonlocal most
+        tasks: list[Task] = []
+        while True:
+            task = feed.next() if len(tasks) < 2 else Later.LATER
+            if isinstance(task, Task):
+                tasks.append(task)
+                second = [t for t in tasks if t.job.recipe.epochs == 6]
+                most = max(most, len(second))
+            elif tasks:
+                work(tasks.pop(0), feed.heard)
+            else:
+                return
+
+    _run(tmp_path, execute=execute)
+    assert most == 2
+
+
+REFUSED = [
+    ("search.halving.epochs=[1, 3]", r"search\.halving\.epochs.*the last rung must be under recipe\.epochs=3"),
+    ("search.halving.epochs=[2, 1]", r"rungs rise; write them so"),
+    ("search.halving.brackets=4", r"more than one for each rung and one without"),
+    ("confirm.epochs=twice", r"confirm\.epochs='twice' is not known; write x4"),
+    ("confirm.epochs=2", r"less than recipe\.epochs"),
+    ("seeds=2", r"with search\.halving one is enough"),
+    ("within.mparams=1.4", r"within\.mparams: '1\.4' is no range"),
+    ("within.top1=50..", r"within\.top1: this is no metric of a budget"),
+    ("within.mparams=..0.001", r"within: .*mparams"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text for text, _ in REFUSED])
+def test_what_cannot_be_is_refused_before_anything_is_trained(text: str, message: str, tmp_path: Path):
+    with pytest.raises(StudyError, match=message):
+        _run(tmp_path, text)
+    assert not (tmp_path / "ledger.jsonl").exists()

@@ -1,0 +1,98 @@
+"""What is known of the machine; what it does not tell is None, never an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hiri_search.system import hardware as machine
+from hiri_search.system.hardware import Moment, cpu_mhz, cpu_model, find_machine, look, number, smi_values, under_watch
+
+CPU = torch.device("cpu")
+INFO = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\ncpu MHz\t\t: 2000.0\n\nprocessor\t: 1\ncpu MHz\t\t: 3000.5\n"
+
+
+def test_proc_cpuinfo_is_read() -> None:
+    assert cpu_model(INFO) == "Some CPU @ 2 GHz"
+    assert cpu_mhz(INFO) == 2500.25
+
+
+def test_a_machine_without_proc_still_has_a_name() -> None:
+    assert cpu_model("") != ""
+    assert cpu_mhz("") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        ("1980, 2619\n", [1980.0, 2619.0]),
+        ("[N/A], 2619\n", [None, 2619.0]),
+        ("", [None, None]),
+        ("No devices were found\n", [None, None]),
+        ("1, 2, 3\n", [None, None]),
+    ],
+)
+def test_whatever_nvidia_smi_says_there_are_numbers_or_none(answer: str, wanted: list[float | None]) -> None:
+    assert [number(value) for value in smi_values(answer, 2)] == wanted
+
+
+@pytest.mark.parametrize("command", [["there-is-no-such-program"], ["false"], ["sleep", "5"]])
+def test_a_program_that_is_absent_fails_or_hangs_says_nothing(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "SMI_SECONDS", 0.1)
+    assert machine._answer(command) == ""
+
+
+def test_the_machine_has_its_threads_and_the_version_of_torch() -> None:
+    found = find_machine(CPU)
+    assert (found.threads, found.torch) == (torch.get_num_threads(), torch.__version__)
+    assert found.cores >= 1
+    assert found.driver is None
+
+
+def test_what_is_done_under_watch_gives_its_result_and_the_share_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, waited = iter([100.0, 110.0]), iter([3.0, 5.0])
+    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    monkeypatch.setattr(machine, "waited_seconds", lambda: next(waited))
+    result, conditions = under_watch(CPU, lambda: "done")
+    assert result == "done"
+    assert conditions.waited == pytest.approx(0.2)
+    assert isinstance(conditions.before, Moment)
+
+
+def test_a_system_that_does_not_tell_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "waited_seconds", lambda: None)
+    assert under_watch(CPU, lambda: 1)[1].waited is None
+
+
+def test_a_process_that_shares_its_core_has_waited() -> None:
+    if machine.waited_seconds() is None:
+        pytest.skip("this system does not tell")
+    before, kept = machine.waited_seconds(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(kept)})
+    other = subprocess.Popen(["python3", "-c", "while True: pass"])  # inherits the one core
+    try:
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+    finally:
+        other.kill()
+        other.wait()
+        os.sched_setaffinity(0, kept)
+    assert before is not None
+    assert (machine.waited_seconds() or 0.0) - before > 0.05
+
+
+def test_free_memory_is_a_number_of_bytes_where_the_system_tells() -> None:
+    free = machine.free_memory(CPU)
+    assert free is None or free > 2**20
+
+
+def test_clocks_are_looked_up_now() -> None:
+    assert look(CPU).memory_mhz is None

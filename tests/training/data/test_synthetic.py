@@ -1,0 +1,132 @@
+"""Drawn pictures: the same for the same seed, and told apart by fine detail alone."""
+
+import hashlib
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from hiri_search.training.data.synthetic import MOTIFS, draw
+
+CLASSES = 8
+CHANCE = 1 / CLASSES
+Pictures = NDArray[np.uint8]
+Features = NDArray[np.float64]
+
+
+# ---- the same bytes
+
+
+def test_the_bytes_are_the_same_on_every_machine():
+    pictures = np.concatenate([draw(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
+    assert hashlib.sha256(pictures.tobytes()).hexdigest() == (
+        "0d6aa76959a5efec80290d760083ab0c4e146835ab4743f6e67d4a37c0113c78"
+    )
+
+
+def test_a_larger_count_only_adds_pictures():
+    few, few_labels = draw(5, classes=CLASSES, side=64, seed=3)
+    many, many_labels = draw(9, classes=CLASSES, side=64, seed=3)
+    assert np.array_equal(few, many[:5])
+    assert np.array_equal(few_labels, many_labels[:5])
+
+
+def test_seeds_share_no_picture():
+    seeds = (0, 1, 2, 2**32, 2**32 + 1)
+    drawn = [picture.tobytes() for seed in seeds for picture in draw(16, classes=CLASSES, side=32, seed=seed)[0]]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_smaller_side_shows_the_same_scene_averaged():
+    native = draw(4, classes=CLASSES, side=128, seed=5)[0].astype(float)
+    half = draw(4, classes=CLASSES, side=64, seed=5)[0]
+    means = native.reshape(4, 64, 2, 64, 2, 3).mean((2, 4))
+    assert np.abs(means - half).max() <= 0.5
+
+
+@pytest.mark.parametrize("side", [32, 97, 128, 160, 512])
+def test_any_side_will_do(side: int):
+    pictures, labels = draw(2, classes=CLASSES, side=side, seed=0)
+    assert (pictures.shape, pictures.dtype, labels.dtype) == ((2, side, side, 3), np.uint8, np.int64)
+    assert pictures.std() > 10
+
+
+# ---- labels
+
+
+@pytest.mark.parametrize(("count", "classes"), [(40, 8), (43, 8), (30, 12), (5, 1), (3, 8)])
+def test_labels_are_balanced(count: int, classes: int):
+    counts = np.bincount(draw(count, classes=classes, side=8, seed=1)[1], minlength=classes)
+    assert counts.sum() == count
+    assert np.ptp(counts) <= 1
+
+
+def test_every_motif_is_its_own_mirror_image():
+    assert all(row == row[::-1] for rows in MOTIFS.values() for row in rows)
+
+
+@pytest.mark.parametrize("classes", [0, 13])
+def test_there_is_a_motif_for_every_class(classes: int):
+    with pytest.raises(ValueError, match="12 motifs"):
+        draw(1, classes=classes, side=32, seed=0)
+
+
+# ---- what tells the classes apart
+
+
+def test_coarse_colours_tell_nothing():
+    assert _score(_coarse, 8) < CHANCE + 0.08
+
+
+@pytest.mark.slow
+def test_accuracy_rises_with_the_side():
+    scores = {side: _score(_energies, side) for side in (64, 32, 16)}
+    assert scores[64] > 0.7
+    assert scores[64] > scores[32] + 0.1
+    assert scores[32] > scores[16] + 0.1
+
+
+@pytest.mark.slow
+def test_accuracy_falls_to_chance_when_detail_is_blurred_away():
+    assert _score(lambda pictures: _energies(_blurred(pictures, 5)), 128) < CHANCE + 0.08
+
+
+def _score(features, side: int) -> float:
+    """Share of 320 pictures of one seed named rightly by a linear probe fitted to 240 of another."""
+    train, labels = draw(240, classes=CLASSES, side=side, seed=1)
+    val, answers = draw(320, classes=CLASSES, side=side, seed=2)
+    return float((_probe(features(train), labels, features(val)) == answers).mean())
+
+
+def _probe(train: Features, labels: NDArray[np.int64], val: Features) -> NDArray[np.int64]:
+    """Ridge regression onto the classes, on standardised features."""
+    mean, spread = train.mean(0), train.std(0)
+    train, val = ((features - mean) / spread for features in (train, val))
+    penalty = 0.1 * train.shape[1] * np.eye(train.shape[1])
+    weights = np.linalg.solve(train.T @ train + penalty, train.T @ (np.eye(CLASSES)[labels] - CHANCE))
+    return (val @ weights).argmax(1)
+
+
+def _energies(pictures: Pictures) -> Features:
+    """How strong each of eight 3x3 derivatives is over the picture, against the others: (count, 8)."""
+    grey = pictures.mean(-1)
+    taps = (np.array([1, 2, 1]), np.array([1, 0, -1]), np.array([1, -2, 1]))
+    kernels = [np.outer(down, across) for down, across in product(taps, taps)][1:]  # the first is a blur
+    strengths = np.log(1 + np.stack([np.abs(_filtered(grey, kernel)).mean((1, 2)) for kernel in kernels], 1))
+    return strengths - strengths.mean(1, keepdims=True)
+
+
+def _filtered(grey: Features, kernel: NDArray[np.int64]) -> Features:
+    inner = grey.shape[1] - 2
+    return sum(kernel[y, x] * grey[:, y : y + inner, x : x + inner] for y, x in product(range(3), range(3)))
+
+
+def _coarse(pictures: Pictures) -> Features:
+    return pictures.reshape(len(pictures), -1).astype(float)
+
+
+def _blurred(pictures: Pictures, radius: float) -> Pictures:
+    blur = ImageFilter.GaussianBlur(radius)
+    return np.stack([np.asarray(Image.fromarray(picture).filter(blur)) for picture in pictures])

@@ -1,0 +1,246 @@
+"""One training: what it gives, that it can be broken anywhere, and that the same job gives the same digits."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hiri_search.language import parse_net
+from hiri_search.training import loop as trial
+from hiri_search.training.data.prepare import prepare
+from hiri_search.training.job import DataSource, Epoch, Job, Prepared
+from hiri_search.training.loop import train
+from hiri_search.training.recipe import Recipe
+from hiri_search.training.state import TrialFailed, begin
+from hiri_search.training.step import Step
+
+SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").full
+RECIPE = Recipe(epochs=3, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, warmup_epochs=0.5)
+Parts = tuple[torch.Tensor, ...]
+JOB = Job(SPEC, 32, 4, 0, RECIPE, DataSource("drawn", train=48, val=32))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare(JOB.data, JOB.side, tmp_path_factory.mktemp("pictures"), classes=JOB.classes)
+
+
+def _outcome(curve: list[Epoch]) -> list[Epoch]:
+    """But for how long it took."""
+    return [replace(epoch, seconds=0, images_per_second=0, seconds_waiting=0) for epoch in curve]
+
+
+def _weights(checkpoint: Path) -> list[torch.Tensor]:
+    return list(torch.load(checkpoint, weights_only=True)["model"].values())
+
+
+def test_each_epoch_is_told_once_it_is_safe(prepared: Prepared, tmp_path: Path):
+    told: list[int] = []
+
+    def hear(epoch: Epoch) -> None:
+        assert len(torch.load(tmp_path / "last.pt", weights_only=True)["curve"]) == epoch.epoch
+        told.append(epoch.epoch)
+
+    curve = train(JOB, prepared, tmp_path / "last.pt", report=hear)
+    assert told == [1, 2, 3] == [epoch.epoch for epoch in curve]
+    assert all(0 <= epoch.top1 <= epoch.top5 <= 100 for epoch in curve)
+
+
+def test_the_same_job_gives_the_same_digits_whatever_ran_before(prepared: Prepared, tmp_path: Path):
+    first = train(JOB, prepared, tmp_path / "first.pt")
+    torch.rand(17)
+    train(replace(JOB, seed=1), prepared, tmp_path / "other.pt")
+    again = train(JOB, prepared, tmp_path / "again.pt")
+    assert _outcome(first) == _outcome(again)
+    pairs = zip(_weights(tmp_path / "first.pt"), _weights(tmp_path / "again.pt"), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_another_seed_gives_another_training(prepared: Prepared, tmp_path: Path):
+    curves = [train(replace(JOB, seed=seed), prepared, tmp_path / f"{seed}.pt") for seed in (0, 1)]
+    assert curves[0][-1].loss != curves[1][-1].loss
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: Prepared, tmp_path: Path, last: int):
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch == last:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(JOB, prepared, tmp_path / "broken.pt", report=stop)
+    told: list[int] = []
+    before = (tmp_path / "broken.pt").stat().st_mtime_ns
+    curve = train(JOB, prepared, tmp_path / "broken.pt", report=lambda epoch: told.append(epoch.epoch))
+    assert (tmp_path / "broken.pt").stat().st_mtime_ns > before
+    assert told == [1, 2, 3], "those before are told again"
+    assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "whole.pt"))
+
+
+def test_paused_behind_an_epoch_it_goes_on_as_if_it_had_not_been(prepared: Prepared, tmp_path: Path):
+    lengths = [len(train(JOB, prepared, tmp_path / "last.pt", until=epoch)) for epoch in (1, 2)]
+    assert lengths == [1, 2]
+    whole = train(JOB, prepared, tmp_path / "whole.pt")
+    assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(whole)
+
+
+def test_a_finished_training_is_not_trained_again(prepared: Prepared, tmp_path: Path):
+    curve = train(JOB, prepared, tmp_path / "last.pt")
+    written = (tmp_path / "last.pt").stat().st_mtime_ns
+    assert train(JOB, prepared, tmp_path / "last.pt") == curve
+    assert (tmp_path / "last.pt").stat().st_mtime_ns == written
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trial.Step, "__call__", lambda *given: torch.tensor(float("nan")))
+    with pytest.raises(TrialFailed, match=r"not finite \(nan\) at epoch 1, step 3"):
+        train(JOB, prepared, tmp_path / "last.pt")
+
+
+def test_training_learns(tmp_path: Path):
+    """Four easy classes, well above chance; the moving average follows the weights."""
+    recipe = Recipe(epochs=12, batch=16, lr=4e-3, crop=0.6, ema=0.9)
+    job = replace(JOB, recipe=recipe, data=DataSource(train=256, val=64))
+    curve = train(job, prepare(job.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
+    assert curve[-1].loss < curve[0].loss - 0.1
+    assert curve[-1].top1 > 35
+    assert curve[-1].ema_top1 is not None
+    assert abs(curve[-1].ema_top1 - curve[-1].top1) < 15
+
+
+def test_without_a_moving_average_there_is_none_to_tell(prepared: Prepared, tmp_path: Path):
+    job = replace(JOB, recipe=replace(RECIPE, ema=0.0, epochs=1))
+    assert train(job, prepared, tmp_path / "last.pt")[0].ema_top1 is None
+
+
+def test_the_digest_names_the_job():
+    assert JOB.digest == replace(JOB).digest
+    others = [replace(JOB, seed=1), replace(JOB, side=64), replace(JOB, recipe=replace(RECIPE, lr=1e-4))]
+    assert len({JOB.digest, *(job.digest for job in others)}) == 4
+
+
+def test_the_curve_lies_beside_the_checkpoint(prepared: Prepared, tmp_path: Path):
+    curve = train(JOB, prepared, tmp_path / "last.pt")
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
+
+
+def test_waiting_for_pictures_is_part_of_the_time_of_an_epoch(prepared: Prepared, tmp_path: Path):
+    for epoch in train(JOB, prepared, tmp_path / "last.pt"):
+        assert 0 < epoch.seconds_waiting < epoch.seconds
+
+
+def test_a_batch_that_does_not_fit_is_computed_in_parts_and_the_ledger_says_so(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fitting = Step._backward
+
+    def backward(self: Step, model: nn.Module, images: Parts, targets: Parts) -> torch.Tensor:
+        if len(images[0]) > 4:
+            model(images[0])  # far enough to move BatchNorm's statistics
+            raise torch.OutOfMemoryError("too large")
+        return fitting(self, model, images, targets)
+
+    monkeypatch.setattr(Step, "_backward", backward)
+    curve = train(JOB, prepared, tmp_path / "last.pt")
+    assert [epoch.parts for epoch in curve] == [4, 4, 4]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["parts"] == 4, "a trial that goes on need not try again"
+    steps = torch.load(tmp_path / "last.pt", weights_only=True)["model"]["head.bn.num_batches_tracked"]
+    assert steps == 4 * 9, "what did not fit has left nothing in BatchNorm"
+
+
+def test_a_batch_of_which_nothing_fits_ends_the_trial(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def backward(*given: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("too large")
+
+    monkeypatch.setattr(Step, "_backward", backward)
+    with pytest.raises(TrialFailed, match="two pictures at a time do not fit into memory"):
+        train(JOB, prepared, tmp_path / "last.pt")
+
+
+def test_parts_give_the_gradient_of_the_whole(prepared: Prepared):
+    """Without BatchNorm, whose statistics are those of a part."""
+    spec = parse_net("vitstem -> t(16 e=2 d=8 norm=ln)").full
+    images, targets = torch.randn(8, 3, 32, 32), torch.rand(8, 4)
+    found = []
+    for parts in (1, 3):
+        torch.manual_seed(0)
+        state = begin(replace(JOB, spec=spec), 4, 2, torch.device("cpu"))
+        state.model.head.bn = torch.nn.Identity()
+        state.parts = parts
+        Step(RECIPE, 4, torch.device("cpu"), state.model.eval())._gradients(state, images, targets)
+        found.append([p.grad for p in state.model.parameters() if p.grad is not None])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+
+
+def test_a_training_may_begin_with_the_weights_of_another_of_any_side_and_classes(prepared: Prepared, tmp_path: Path):
+    train(JOB, prepared, tmp_path / "first.pt")
+    averaged = torch.load(tmp_path / "first.pt", weights_only=True)["model_ema"]
+    job = replace(JOB, side=64, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
+    for classes in (4, 7):
+        begun = begin(job, classes, 3, torch.device("cpu")).model.state_dict()
+        anew = {name for name, value in averaged.items() if not torch.equal(begun[name], value)}
+        assert anew == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
+
+
+def test_weights_of_another_network_end_the_trial(prepared: Prepared, tmp_path: Path):
+    train(JOB, prepared, tmp_path / "first.pt")
+    other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").full
+    job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
+    with pytest.raises(TrialFailed, match="another network's weights"):
+        train(job, prepared, tmp_path / "last.pt")
+
+
+def test_computing_blocks_again_changes_no_digit(prepared: Prepared, tmp_path: Path):
+    """BatchNorm's statistics among them, which see each batch twice."""
+    on, off = (
+        train(replace(JOB, recipe=replace(RECIPE, checkpointing=on)), prepared, tmp_path / f"{on}.pt")
+        for on in (True, False)
+    )
+    assert _outcome(on) == _outcome(off)
+    pairs = zip(_weights(tmp_path / "True.pt"), _weights(tmp_path / "False.pt"), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"erasing": 0.5}, {"mixup": 0.8}, {"drop_path": 0.5}], ids=["augmentation", "mixing", "network"]
+)
+def test_changing_one_thing_moves_no_other_randomness(
+    setting: dict[str, float], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The order of the pictures and the initial weights stay whatever changes."""
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        Step, "__call__", lambda self, state, images, labels, *given: seen.append(labels) or torch.ones(())
+    )
+    for number, recipe in enumerate((RECIPE, replace(RECIPE, **setting))):
+        train(replace(JOB, recipe=recipe), prepared, tmp_path / f"{number}.pt")
+    half = len(seen) // 2
+    assert all(torch.equal(a, b) for a, b in zip(seen[:half], seen[half:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(_weights(tmp_path / "0.pt"), _weights(tmp_path / "1.pt"), strict=True))
+
+
+def test_distillation_off_is_the_plain_loss_bit_for_bit(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = train(JOB, prepared, tmp_path / "plain.pt")
+    monkeypatch.setattr("hiri_search.training.step.teacher_map", lambda *given: pytest.fail("a teacher was asked"))
+    assert _outcome(
+        train(replace(JOB, recipe=replace(RECIPE, distill_alpha=1.0)), prepared, tmp_path / "off.pt")
+    ) == _outcome(plain)
+
+
+def test_the_teacher_is_the_moving_average_and_gets_no_gradient(prepared: Prepared, tmp_path: Path):
+    job = replace(JOB, recipe=replace(RECIPE, distill_alpha=0.5))
+    curve = train(job, prepared, tmp_path / "last.pt")
+    assert [epoch.loss for epoch in curve] != [epoch.loss for epoch in train(JOB, prepared, tmp_path / "plain.pt")]
+    again = train(job, prepared, tmp_path / "again.pt")
+    assert _outcome(curve) == _outcome(again)
