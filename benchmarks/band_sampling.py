@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import torch
 
-from hiri_search.cost.budget.constrained_space import Budgeted
-from hiri_search.cost.budget.constraints import Band, read_band
+from hiri_search.cost.budget.constrained_space import ConstrainedSpace
+from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.flops import count
 from hiri_search.language import Net, Space, SpecError, sample
 from hiri_search.study.config.read import read_space
@@ -42,8 +42,8 @@ class Row:
 
     space: str
     side: int
-    band: Band
-    budget: Budgeted
+    band: CostConstraints
+    budget: ConstrainedSpace
     prepared: float  # seconds, as the next
     sampled: float
     processor: float  # of both
@@ -57,11 +57,11 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - started, done
 
 
-def row(name: str, side: int, band: Band, networks: int, draws: int, seed: int) -> Row:
+def row(name: str, side: int, band: CostConstraints, networks: int, draws: int, seed: int) -> Row:
     """A band as a search meets it; then the same by drawing, where every piece has been counted already."""
     space, rng = read_space(SPACES / f"{name}.yaml"), Random(seed)
     processor = time.process_time()
-    prepared, budget = timed(lambda: Budgeted(space, band, side))
+    prepared, budget = timed(lambda: ConstrainedSpace(space, band, side))
     sampled, nets = timed(lambda: [budget.sample(rng) for _ in range(networks)])
     processor = time.process_time() - processor
     if not all(budget.holds(net) for net in nets):
@@ -70,12 +70,12 @@ def row(name: str, side: int, band: Band, networks: int, draws: int, seed: int) 
     return Row(name, side, band, budget, prepared, sampled, processor, 1000 * seconds / kept if kept else float("nan"))
 
 
-def plain(space: Space, band: Band, side: int, draws: int, rng: Random) -> int:
+def plain(space: Space, band: CostConstraints, side: int, draws: int, rng: Random) -> int:
     """How many of so many networks of the space are inside."""
     return sum(affordable(sample(space, rng), band, side) for _ in range(draws))
 
 
-def affordable(net: Net, band: Band, side: int) -> bool:
+def affordable(net: Net, band: CostConstraints, side: int) -> bool:
     try:
         return band.holds(count(net, side))
     except SpecError:
@@ -97,7 +97,7 @@ def main() -> None:
     given = arguments()
     if given.warm:
         for name, side in {(name, side) for name, side, _ in CASES}:
-            Budgeted(read_space(SPACES / f"{name}.yaml"), read_band({"gmacs": "0.."}), side)
+            ConstrainedSpace(read_space(SPACES / f"{name}.yaml"), parse_constraints({"gmacs": "0.."}), side)
     print(f"{given.networks:,} networks a band; torch {torch.__version__}, {torch.get_num_threads()} threads;")
     print(f"ms a network by drawing from the whole space: {given.draws:,} draws, every piece counted before\n")
     print(
@@ -106,7 +106,7 @@ def main() -> None:
     )
     print("|-|-:|-|-:|-:|-|-:|-:|-:|-:|-:|-:|-:|")
     for name, side, texts in CASES:
-        found = row(name, side, read_band(texts), given.networks, given.draws, given.seed)
+        found = row(name, side, parse_constraints(texts), given.networks, given.draws, given.seed)
         budget, each = found.budget, 1000 * found.sampled / given.networks
         print(
             f"| {name} | {side} | {found.band} | {budget.size:,} | {100 * budget.share:.3g} % | {budget.counting}"

@@ -18,9 +18,9 @@ import torch
 
 from hiri_search.system.cache_dir import VARIABLE
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.loader import Batches, open_batches
+from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 PACK = Path(__file__).parents[2] / "shared" / "data" / "grocery81.tar"
@@ -55,7 +55,7 @@ def ways(given: argparse.Namespace) -> list[Way]:
     return [*kept, *fresh, Way("one by one, RandAugment", "disk", replace(recipe, auto_augment=POLICY))]
 
 
-def run(way: Way, batches: Batches, device: torch.device, epochs: int) -> Epochs:
+def run(way: Way, batches: Loader, device: torch.device, epochs: int) -> Epochs:
     """As a trial asks for them."""
     train, val = [], []
     for epoch in range(epochs):
@@ -74,7 +74,7 @@ def _seconds(batches: Iterator[object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def line(way: Way, prepared: Prepared, made: float, found: Epochs, images: int) -> str:
+def line(way: Way, prepared: PreparedData, made: float, found: Epochs, images: int) -> str:
     """Of the table."""
     size = sum(file.stat().st_size for file in prepared.folder.glob("*")) if prepared.cache != "none" else 0
     later = min(found.train[1:] or found.train)
@@ -122,7 +122,7 @@ def table(given: argparse.Namespace, device: torch.device) -> None:
     for way in ways(given):
         started = time.perf_counter()
         prepared = prepare(data, given.side, Path(), cache=way.cache, say=_said)
-        batches = open_batches(data, prepared, side=given.side, recipe=way.recipe, device=device)
+        batches = open_loader(data, prepared, side=given.side, recipe=way.recipe, device=device)
         made = time.perf_counter() - started
         found = run(way, batches, device, given.epochs)
         print(line(way, prepared, made, found, len(batches) * given.batch), flush=True)

@@ -17,8 +17,8 @@ import torch
 
 from hiri_search.cost.flops import Cost, count, count_module
 from hiri_search.language import Net, sample
-from hiri_search.nets.hirivit import build
-from hiri_search.nets.pieces import place
+from hiri_search.nets.hirivit import build_hirivit
+from hiri_search.nets.pieces import placed_pieces
 from hiri_search.study.config.read import read_space
 
 SPACE = Path(__file__).parent.parent / "spaces" / "five_stage.yaml"
@@ -33,7 +33,7 @@ def timed(work: Callable[[], Cost]) -> tuple[float, Cost]:
 
 def whole(net: Net, side: int) -> Cost:
     """What a network costs without any knowledge of pieces."""
-    return count_module(build(net), (3, side, side))
+    return count_module(build_hirivit(net), (3, side, side))
 
 
 def rows(nets: list[Net], side: int, passes: int) -> Iterator[tuple[str, int, float, float]]:
@@ -70,7 +70,7 @@ def main() -> None:
     given = arguments()
     space, rng = read_space(given.space), Random(given.seed)
     nets = [sample(space, rng) for _ in range(given.networks)]
-    pieces = {(placed.piece, placed.side) for net in nets for placed in place(net, given.side)}
+    pieces = {(placed.piece, placed.side) for net in nets for placed in placed_pieces(net, given.side)}
     table = list(rows(nets, given.side, given.passes))
     print(f"{given.space.name}: {space.size:,} networks; {len(nets):,} sampled, {len(pieces)} distinct pieces;")
     print(f"side {given.side}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")

@@ -442,12 +442,12 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     from hiri_search.study.dispatch.run_trial import work
     from hiri_search.study.errors import StudyError
     from hiri_search.study.run import run
-    from hiri_search.system.shutdown import leaving
+    from hiri_search.system.shutdown import graceful_shutdown
 
     do = partial(traced, work, home, given.patience)
     _be_patient(given.patience)
     try:
-        with leaving(print) as asked:
+        with graceful_shutdown(print) as asked:
             slots = Slots(0 if given.address else 2, timeout=given.timeout)
             log = home / "ray.log"
             side_by_side = partial(on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
@@ -463,10 +463,10 @@ def drive(home: Path, given: argparse.Namespace) -> int:
 
 
 def _be_patient(seconds: float) -> None:
-    from hiri_search.system.files import patiently
+    from hiri_search.system.files import retrying
 
-    assert patiently.__kwdefaults__
-    patiently.__kwdefaults__["seconds"] = seconds
+    assert retrying.__kwdefaults__
+    retrying.__kwdefaults__["seconds"] = seconds
 
 
 def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
@@ -474,12 +474,12 @@ def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: A
 
     `work` comes with it, so that a process has its imports before it is given a task: they take longer than SHORT.
     """
-    from hiri_search.system.files import patiently
+    from hiri_search.system.files import retrying
 
     _be_patient(patience)
     curve = task.checkpoint.with_name("curve.csv")
     there = f"checkpoints/{curve.parent.name}/{curve.name}"
-    stored = task.storage and patiently(partial(task.storage.read, there))
+    stored = task.storage and retrying(partial(task.storage.read, there))
     local = curve.read_bytes() if curve.exists() else b""
     known = max(len(text.splitlines()) - 1 for text in (local, stored or b""))
 

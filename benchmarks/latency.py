@@ -22,11 +22,11 @@ from timm.layers import LayerNorm2d
 from torch import nn
 
 from hiri_search.cost.latency.benchmark import Latency, measure_modules, ratios
-from hiri_search.cost.latency.config import LatencyError, Setting
-from hiri_search.cost.latency.forward import Untimed
+from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.cost.latency.forward import DoesNotFit
 from hiri_search.language import Net, SpecError, parse_network
 from hiri_search.nets.build import build
-from hiri_search.nets.fuse_batchnorm import fuse
+from hiri_search.nets.fuse_batchnorm import fuse_batchnorm
 from hiri_search.nets.timm_registry import SPECS
 
 BASE = "hirivit_small"
@@ -47,7 +47,7 @@ def modules_of(names: Sequence[str], side: int) -> Modules:
     found: Modules = {BASE: (_module(BASE, side), side)}
     for name in dict.fromkeys(names):
         if name == NORMS:
-            found[FUSED] = (fuse(found[BASE][0]), side)
+            found[FUSED] = (fuse_batchnorm(found[BASE][0]), side)
             found[LAYER_NORM] = (with_layer_norm(found[BASE][0]), side)
             continue
         text, _, own = name.partition("@")
@@ -74,17 +74,17 @@ def with_layer_norm(model: nn.Module) -> nn.Module:
     return copy
 
 
-def rows(modules: Modules, setting: Setting) -> Iterator[Row]:
+def rows(modules: Modules, setting: LatencyConfig) -> Iterator[Row]:
     """One for each network; all of them have taken turns."""
     found = dict(measure_modules(modules, setting, say=lambda text: print(text, file=sys.stderr, flush=True)))
     base = found[BASE]
     for name, one in found.items():
         known = {"network": name, "side": modules[name][1], "batch": setting.batch, "dtype": setting.dtype}
         known |= {"compiled": setting.compiled}
-        yield known | {"note": one.reason} if isinstance(one, Untimed) else known | _numbers(one, base)
+        yield known | {"note": one.reason} if isinstance(one, DoesNotFit) else known | _numbers(one, base)
 
 
-def _numbers(one: Latency, base: Latency | Untimed) -> Row:
+def _numbers(one: Latency, base: Latency | DoesNotFit) -> Row:
     conditions = one.conditions
     moments = {"mhz_before": conditions.before.mhz, "mhz_after": conditions.after.mhz, "waited": conditions.waited}
     row = asdict(one) | asdict(conditions.machine) | moments
@@ -128,17 +128,22 @@ def arguments() -> argparse.Namespace:
     add("--ways", nargs="+", choices=["plain", "compiled"], default=["plain"], help="without and with torch.compile")
     add("--device", choices=["cpu", "cuda"], help="if left out, CUDA where there is one")
     add("--threads", type=int, help="on the CPU; if left out, as torch has it")
-    add("--seconds", type=float, default=Setting.seconds, help="limit for each network in each setting")
-    add("--spread", type=float, default=Setting.spread, help="target: half the quartiles' distance over the median")
+    add("--seconds", type=float, default=LatencyConfig.seconds, help="limit for each network in each setting")
+    add(
+        "--spread",
+        type=float,
+        default=LatencyConfig.spread,
+        help="target: half the quartiles' distance over the median",
+    )
     add("--csv", type=Path, help="a file for all columns; written anew, row by row")
     return parser.parse_args()
 
 
-def settings(given: argparse.Namespace) -> list[Setting]:
+def settings(given: argparse.Namespace) -> list[LatencyConfig]:
     """Every way, type and batch; a mistake is said before anything is timed."""
     common = {name: getattr(given, name) for name in ("device", "threads", "seconds", "spread")}
     ways = product(given.ways, given.dtypes, given.batches)
-    return [Setting(batch=batch, dtype=dtype, compiled=way == "compiled", **common) for way, dtype, batch in ways]
+    return [LatencyConfig(batch=batch, dtype=dtype, compiled=way == "compiled", **common) for way, dtype, batch in ways]
 
 
 def main() -> None:
@@ -150,7 +155,7 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def table(modules: Modules, wanted: Sequence[Setting], path: Path | None) -> None:
+def table(modules: Modules, wanted: Sequence[LatencyConfig], path: Path | None) -> None:
     """Printed and written as it grows, so that what is done is kept."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)

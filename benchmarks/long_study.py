@@ -117,13 +117,13 @@ def measure(kind: str, trials: int, each: int) -> list[list[float]]:
     from hiri_search.study.dispatch.ray_executor import on_ray
     from hiri_search.study.dispatch.resources import Slots
     from hiri_search.study.run import run
-    from hiri_search.system.shutdown import Leaving
+    from hiri_search.system.shutdown import Shutdown
 
     watch = Watch(each)
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "study.yaml"
         file.write_text(study(kind, trials))
-        execute = partial(on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Leaving(), do=nothing)
+        execute = partial(on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=nothing)
         run(read_study(file), Path(home) / "results", execute, watch, profile="none")
     watch.note()
     return watch.thousands()

@@ -107,7 +107,7 @@ def _costs(candidate: Candidate) -> dict[str, Any]:
 def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterator[Mapping[str, Any]]:
     """All lines of one; of those with rungs a third goes on from the first, and of the others every tenth fails."""
     costs = _costs(candidate)
-    spec = parse_network(costs["trained_spec"]).full
+    spec = parse_network(costs["trained_spec"]).canonical_text
     job = Job(spec, candidate.trained_side, study.proxy.classes, seed, study.recipe, study.data)
     place = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
     yield {"event": "asked", "trial": number, **costs, **place}

@@ -76,7 +76,7 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
     from hiri_search.study.dispatch.resources import Slots
     from hiri_search.study.ledger.trial import Trial
     from hiri_search.study.run import run
-    from hiri_search.system.shutdown import Leaving
+    from hiri_search.system.shutdown import Shutdown
 
     class Watcher:
         def say(self, text: str) -> None:
@@ -90,7 +90,7 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
         file = Path(home) / "study.yaml"
         file.write_text(STUDY.format(space=SPACE, trials=trials))
         execute = partial(
-            on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Leaving(), do=partial(_dream, seconds)
+            on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=partial(_dream, seconds)
         )
         run(read_study(file), Path(home) / "results", execute, Watcher(), profile="none")
 

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hiri_search.cost.flops import count
-from hiri_search.cost.pareto import hypervolume, undominated
+from hiri_search.cost.pareto import hypervolume, pareto_mask
 from hiri_search.language import Net, Space, parse
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
@@ -87,7 +87,7 @@ class Problem:
     @cached_property
     def whole(self) -> float:
         """The hypervolume of the true front."""
-        return hypervolume(self.points[undominated(self.points)], self.reference)
+        return hypervolume(self.points[pareto_mask(self.points)], self.reference)
 
     def shares(self, asked: list[int]) -> Iterator[float]:
         """The same after every trial."""
@@ -230,7 +230,7 @@ def run(word: str, seed: int, given: argparse.Namespace) -> Run:
         asked, seconds = ours(problem, word, seed, given.random if far else last, GOAL if far else 1.0)
     shares = list(problem.shares(asked))
     seen = np.stack([-problem.seen[asked[:last]], problem.gmacs[asked[:last]]], axis=1)
-    chosen = problem.share(np.array(asked[:last])[undominated(seen)])
+    chosen = problem.share(np.array(asked[:last])[pareto_mask(seen)])
     reached = next((number for number, share in enumerate(shares, 1) if share >= GOAL), None)
     return Run(
         tuple(shares[min(b, len(shares)) - 1] for b in _budgets(given)), reached, chosen, 1e3 * seconds / len(asked)

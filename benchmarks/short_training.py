@@ -178,7 +178,7 @@ def trainings(given: argparse.Namespace, root: Path) -> dict[str, Training]:
     """Ours, and timm's with our crops and with those that its loader makes by itself."""
     sets = dict(text.split("=", 1) for text in given.set)
     recipe = Recipe(**read_yaml(given.recipe).content | {k: parse_value(v, "--set") for k, v in sets.items()})
-    spec = paper_net("hirivit_small").shrunk(width=given.width, depth=given.width).full
+    spec = paper_net("hirivit_small").scaled_down(width=given.width, depth=given.width).canonical_text
     job = Job(spec, given.side, None, 0, recipe, DataSource(f"folder:{root}"))
     timm_loop = partial(timms, job, root=root, workers=given.workers)
     same = {"scale": (recipe.crop, 1.0), "color_jitter": 0.0, "interpolation": "bilinear", "re_prob": recipe.erasing}

@@ -24,12 +24,12 @@ from hiri_search.cost.flops import count
 from hiri_search.language import parse_network
 from hiri_search.nets.build import build
 from hiri_search.nets.timm_registry import paper_net
-from hiri_search.training.data.loader import Batches, open_batches
+from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.rng import sources
-from hiri_search.training.state import begin
+from hiri_search.training.rng import epoch_generators
+from hiri_search.training.state import initial_state
 from hiri_search.training.step import Step
 
 
@@ -41,13 +41,13 @@ class Epoch:
     waiting: float  # share of the time
 
 
-def ours(job: Job, batches: Batches, classes: int, device: torch.device, *, resident: bool) -> Iterator[Epoch]:
+def ours(job: Job, batches: Loader, classes: int, device: torch.device, *, resident: bool) -> Iterator[Epoch]:
     """Our step: on batches as they come, or on the first one over and over, which is the ceiling."""
-    state = begin(job, classes, len(batches), device)
+    state = initial_state(job, classes, len(batches), device)
     step = Step(job.recipe, classes, device, state.model)
     done = 0
     while True:
-        drawing = sources(job.seed, done)
+        drawing = epoch_generators(job.seed, done)
         images = batches.train(drawing.order, drawing.augmentation)
         if resident:
             images = iter([next(images)] * len(batches))
@@ -155,13 +155,13 @@ def main() -> None:
         compile=given.compile,
         cuda_graphs=given.cuda_graphs,
     )
-    spec = paper_net("hirivit_small").shrunk(width=given.width, depth=given.width).full
+    spec = paper_net("hirivit_small").scaled_down(width=given.width, depth=given.width).canonical_text
     data = DataSource(f"folder:{given.folder}")
     job = Job(spec, given.side, None, 0, recipe, data)
     with tempfile.TemporaryDirectory() as home:
         say = lambda text: print(text, file=sys.stderr)
         prepared = prepare(data, given.side, Path(home), batch=given.batch, say=say)
-        batches = open_batches(data, prepared, side=given.side, recipe=recipe, device=device)
+        batches = open_loader(data, prepared, side=given.side, recipe=recipe, device=device)
         classes = len(prepared.classes)
         loops = {
             "ceiling: the step alone": ours(job, batches, classes, device, resident=True),

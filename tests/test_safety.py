@@ -31,10 +31,10 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.persistence.checkpoints import place
 from hiri_search.training.data import image_folder as archives
-from hiri_search.training.data.image_folder import DataError, encoded, open_shelf
-from hiri_search.training.data.pixel_stores import Mapped
+from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
+from hiri_search.training.data.pixel_stores import MmapStore
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import DataSource, Job, Prepared
+from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
 
@@ -109,7 +109,7 @@ def test_torch_load_goes_by_no_other_name():
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     home = tmp_path_factory.mktemp("pictures")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIRI_SEARCH_CACHE", str(home))
@@ -118,7 +118,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("protocol", [None, 0, 4])
-def test_a_checkpoint_with_a_program_in_it_is_set_aside(tmp_path: Path, prepared: Prepared, protocol: int | None):
+def test_a_checkpoint_with_a_program_in_it_is_set_aside(tmp_path: Path, prepared: PreparedData, protocol: int | None):
     content = {"model": Evil(tmp_path / "trace"), "curve": []}
     if protocol is None:
         torch.save(content, tmp_path / "last.pt")
@@ -141,13 +141,13 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
-def test_a_checkpoint_of_something_else_is_set_aside_too(tmp_path: Path, prepared: Prepared, content: object):
+def test_a_checkpoint_of_something_else_is_set_aside_too(tmp_path: Path, prepared: PreparedData, content: object):
     torch.save(content, tmp_path / "last.pt")
     assert len(train(JOB, prepared, tmp_path / "last.pt")) == 1
     assert (tmp_path / "last.unreadable").exists()
 
 
-def test_weights_with_a_program_in_them_are_refused(tmp_path: Path, prepared: Prepared):
+def test_weights_with_a_program_in_them_are_refused(tmp_path: Path, prepared: PreparedData):
     torch.save({"model": Evil(tmp_path / "trace")}, tmp_path / "weights.pt")
     job = replace(JOB, recipe=replace(JOB.recipe, weights=str(tmp_path / "weights.pt")))
     with pytest.raises(pickle.UnpicklingError):
@@ -161,7 +161,7 @@ def test_decoded_pictures_with_a_program_in_them_are_refused(tmp_path: Path, whi
         content = [Evil(tmp_path / "trace")] if name == which else np.zeros(1, np.uint8)
         np.save(tmp_path / f"{name}.npy", np.array(content, dtype=object if name == which else None), allow_pickle=True)
     with pytest.raises(ValueError, match=r"allow_pickle|Python objects"):
-        Mapped(Prepared(tmp_path, ("a", "b"), 1, 1), "train", torch.device("cpu"))
+        MmapStore(PreparedData(tmp_path, ("a", "b"), 1, 1), "train", torch.device("cpu"))
     assert not (tmp_path / "trace").exists()
 
 
@@ -248,8 +248,8 @@ def test_a_zip_writes_nowhere(tmp_path: Path, name: str, monkeypatch: pytest.Mon
 
 
 def _read_all(path: Path) -> dict[str, bytes | str]:
-    shelf = open_shelf(path)
-    return {entry.name: data for entry, data in encoded(shelf, shelf.entries["train"])}
+    shelf = open_image_folder(path)
+    return {entry.name: data for entry, data in encoded_images(shelf, shelf.entries["train"])}
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
@@ -287,9 +287,9 @@ def test_a_zip_that_understates_what_it_holds_gives_no_more_than_it_says(tmp_pat
 def test_a_tar_whose_words_are_too_many_is_refused(tmp_path: Path, kind: bytes):
     info = tarfile.TarInfo("words")
     info.type = kind
-    path = _tar(tmp_path / "set.tar.gz", (info, bytes(archives.MOST_WORDS + 1)), mode="w:gz")
+    path = _tar(tmp_path / "set.tar.gz", (info, bytes(archives.MAX_HEADER_BYTES + 1)), mode="w:gz")
     with pytest.raises(DataError, match="are more than the"):
-        open_shelf(path)
+        open_image_folder(path)
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -369,7 +369,7 @@ def test_networks_of_timm_load_nothing(text: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(socket.socket, "connect", reach)
     with pytest.raises(SpecError):
-        peers.build(parse_network(text), 64)
+        peers.build_timm(parse_network(text), 64)
 
 
 NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<script>", "x" * 300]

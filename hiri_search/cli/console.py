@@ -22,7 +22,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hiri_search.cost.flops import Cost
     from hiri_search.cost.latency.benchmark import Latency
-    from hiri_search.cost.latency.forward import Untimed
+    from hiri_search.cost.latency.forward import DoesNotFit
     from hiri_search.language import Network
     from hiri_search.study.ledger.trial import Trial
 
@@ -152,7 +152,7 @@ def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[
     print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
 
 
-def print_latencies(measured: Iterable[tuple[str, Latency | Untimed]], *, as_json: bool) -> None:
+def print_latencies(measured: Iterable[tuple[str, Latency | DoesNotFit]], *, as_json: bool) -> None:
     """How fast networks are, for people or as one line of JSON each."""
     if as_json:
         for name, latency in measured:
@@ -168,10 +168,10 @@ def print_latencies(measured: Iterable[tuple[str, Latency | Untimed]], *, as_jso
     RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
-def _latency_cells(latency: Latency | Untimed) -> list[str]:
-    from hiri_search.cost.latency.forward import Untimed
+def _latency_cells(latency: Latency | DoesNotFit) -> list[str]:
+    from hiri_search.cost.latency.forward import DoesNotFit
 
-    if isinstance(latency, Untimed):
+    if isinstance(latency, DoesNotFit):
         return ["-"] * 6 + [latency.reason]
     numbers = [f"{latency.ms_per_image:.3f}", f"{latency.images_per_second:.1f}", f"{100 * latency.spread:.1f}"]
     doubt = "" if latency.settled else "not settled: time used up, or cores held by others"

@@ -15,7 +15,7 @@ import typer
 from hiri_search.cli import provenance as proof
 from hiri_search.cli import run as runs
 from hiri_search.cli.results import write_report
-from hiri_search.system.redaction import shown
+from hiri_search.system.redaction import redacted
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         if not _is_mistake(error):
             raise
-        typer.echo(f"error: {shown(str(error))}", err=True)
+        typer.echo(f"error: {redacted(str(error))}", err=True)
         sys.exit(MISTAKE)
 
 
@@ -71,7 +71,7 @@ def run(
     _leave_cores_to_trials()
     from hiri_search.cli.console import Console
     from hiri_search.study.config.read import read_study
-    from hiri_search.system.shutdown import leaving
+    from hiri_search.system.shutdown import graceful_shutdown
 
     name = runs.profile_for(study, profile)
     read = read_study(study, profile=name, sets=sets or [])
@@ -91,7 +91,7 @@ def run(
         runs.begin_anew(read, folder, console.say)
     side_by_side = runs.slots_for(slots, read.resources, address=address)
     # What is done by a KeyboardInterrupt is in the ledger, and is reported.
-    with console, suppress(KeyboardInterrupt), leaving(console.say) as asked:
+    with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as asked:
         execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
         run_study(
             read,
@@ -143,14 +143,14 @@ def latency(
 ) -> None:
     """Measured inference of networks that take turns: milliseconds and images per second, and how far to trust them."""
     from hiri_search.cli.console import print_latencies
-    from hiri_search.cost.latency.config import Setting
+    from hiri_search.cost.latency.config import LatencyConfig
 
     given = dict(_at_side(text, side) for text in networks)
-    settings = [Setting(size, dtype, compiled, fused, threads=threads, seconds=seconds) for size in batch or [1]]  # type: ignore[arg-type]
-    from hiri_search.cost.latency.benchmark import measure
+    settings = [LatencyConfig(size, dtype, compiled, fused, threads=threads, seconds=seconds) for size in batch or [1]]  # type: ignore[arg-type]
+    from hiri_search.cost.latency.benchmark import measure_latencies
 
     for setting in settings:
-        print_latencies(measure(given, setting, say=lambda text: typer.echo(text, err=True)), as_json=as_json)
+        print_latencies(measure_latencies(given, setting, say=lambda text: typer.echo(text, err=True)), as_json=as_json)
 
 
 @app.command()

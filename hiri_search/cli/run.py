@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hiri_search.study.config.schema import Resources, Study
     from hiri_search.study.dispatch.resources import Slots
     from hiri_search.study.run import Executor
-    from hiri_search.system.shutdown import Leaving
+    from hiri_search.system.shutdown import Shutdown
 
 
 INTERRUPTED = 130
@@ -69,7 +69,7 @@ def say_plan_error(folder: Path, say: Callable[[str], None]) -> None:
         say(line)
 
 
-def executor(folder: Path, leaving: Leaving, *, serial: bool, slots: Slots, address: str | None) -> Executor:
+def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: Slots, address: str | None) -> Executor:
     if serial:
         from hiri_search.study.dispatch import serial_executor as dispatch
 

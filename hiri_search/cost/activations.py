@@ -11,37 +11,37 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hiri_search.language import Network, Peer
+from hiri_search.language import Network, TimmNetwork
 from hiri_search.nets.build import build
-from hiri_search.nets.eval_mode import evaluating
-from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, place
+from hiri_search.nets.eval_mode import eval_mode
+from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
 
 
 @cache
-def traffic(network: Network, side: int, *, classes: int = 1000) -> int:
+def activation_count(network: Network, side: int, *, classes: int = 1000) -> int:
     """Elements that one picture's forward pass writes, those of all operators that are no mere views.
 
     As the multiply-adds, that of our own networks is the sum over their pieces. Nothing is computed.
     """
-    if isinstance(network, Peer):
+    if isinstance(network, TimmNetwork):
         with torch.device("meta"):
             module = build(network, side, classes=classes)
-        return module_traffic(module, (IMAGE_CHANNELS, side, side))
-    return sum(_piece_traffic(p.piece, p.side) * p.times for p in place(network, side, classes=classes))
+        return module_activation_count(module, (IMAGE_CHANNELS, side, side))
+    return sum(_piece_traffic(p.piece, p.side) * p.times for p in placed_pieces(network, side, classes=classes))
 
 
 @cache
 def _piece_traffic(piece: Piece, side: int) -> int:
     with torch.device("meta"):
         module = piece.build()
-    return module_traffic(module, (piece.channels, side, side))
+    return module_activation_count(module, (piece.channels, side, side))
 
 
-def module_traffic(module: nn.Module, shape: tuple[int, ...]) -> int:
+def module_activation_count(module: nn.Module, shape: tuple[int, ...]) -> int:
     """That of any module for one input of `shape` (C, H, W), on the device of its weights."""
     device = next((weight.device for weight in module.parameters()), torch.device("meta"))
     image, writing = torch.empty(1, *shape, device=device), _Writing()
-    with evaluating(module), torch.no_grad(), writing:
+    with eval_mode(module), torch.no_grad(), writing:
         module(image)
     return writing.elements
 

@@ -14,27 +14,27 @@ from pathlib import Path
 import hiri_search
 from hiri_search.system.cache_dir import user_cache
 
-ROOMS = ("language", "nets", "cost")  # what networks are, and how they are counted
-OTHERS = ("torch", "timm", "fvcore")
+COUNTING_PACKAGES = ("language", "nets", "cost")  # what networks are, and how they are counted
+COUNTING_LIBRARIES = ("torch", "timm", "fvcore")
 
-Numbers = Mapping[str, tuple[int, ...]]
+CachedNumbers = Mapping[str, tuple[int, ...]]
 
 _anew = False
 
 
-def believed() -> bool:
+def cache_enabled() -> bool:
     """Whether what was counted before is taken as it is, as everywhere but within `nothing_remembered`."""
     return not _anew
 
 
-def remembered(key: str, count: Callable[[], Numbers]) -> Numbers:
+def cached(key: str, count: Callable[[], CachedNumbers]) -> CachedNumbers:
     """What `count` gives, or gave when it was asked for this key before: by name of a part.
 
     Kept in the user's cache, in a file for each version of what counts; where none can be written it is counted each
     time. Lines that are torn, or no such numbers, are passed over.
     """
     file = _file()
-    if file is None or not believed():
+    if file is None or not cache_enabled():
         return count()
     known = _known(file)
     if key not in known:
@@ -44,7 +44,7 @@ def remembered(key: str, count: Callable[[], Numbers]) -> Numbers:
 
 
 @contextmanager
-def nothing_remembered() -> Iterator[None]:
+def cache_disabled() -> Iterator[None]:
     """In here all is counted, whatever was before."""
     global _anew
     before, _anew = _anew, True
@@ -63,15 +63,15 @@ def _file() -> Path | None:
 def _code() -> str:
     """The same for the same code, ours and that of others."""
     package = Path(hiri_search.__file__).parent
-    digest = hashlib.sha256(repr([(name, version(name)) for name in OTHERS]).encode())
-    for path in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
+    digest = hashlib.sha256(repr([(name, version(name)) for name in COUNTING_LIBRARIES]).encode())
+    for path in sorted(path for room in COUNTING_PACKAGES for path in (package / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 @cache
-def _known(file: Path) -> dict[str, Numbers]:
-    known: dict[str, Numbers] = {}
+def _known(file: Path) -> dict[str, CachedNumbers]:
+    known: dict[str, CachedNumbers] = {}
     with suppress(OSError):
         for line in file.read_bytes().splitlines():
             with suppress(ValueError, TypeError, AttributeError):

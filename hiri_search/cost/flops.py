@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hiri_search.cost.count_cache import Numbers, believed, remembered
-from hiri_search.language import Network, Peer, SpecError
+from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
+from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.nets import timm_networks as peers
-from hiri_search.nets.eval_mode import evaluating, one_thread
-from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, place
+from hiri_search.nets.eval_mode import eval_mode, one_thread
+from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
 
 with warnings.catch_warnings():  # fvcore compiles a loss when imported, by what torch now deprecates
     warnings.simplefilter("ignore", FutureWarning)
@@ -80,35 +80,35 @@ def count_parts(network: Network, side: int, *, classes: int = 1000) -> dict[str
 
     Of a network of timm by the modules that it holds itself, in its words; what belongs to none of them is `rest`.
     """
-    if isinstance(network, Peer):
-        return dict(_peer_parts(network, side, classes, believed()))
-    return {p.name: piece_cost(p.piece, p.side) * p.times for p in place(network, side, classes=classes)}
+    if isinstance(network, TimmNetwork):
+        return dict(_peer_parts(network, side, classes, cache_enabled()))
+    return {p.name: piece_cost(p.piece, p.side) * p.times for p in placed_pieces(network, side, classes=classes)}
 
 
 def piece_cost(piece: Piece, side: int) -> Cost:
     """The cost of a piece for square maps of `side` pixels. CountError as in `count_module`."""
-    return _piece_cost(piece, side, believed())
+    return _piece_cost(piece, side, cache_enabled())
 
 
 @cache  # with `believed`: what was read, and what is counted anew, are kept apart
 def _piece_cost(piece: Piece, side: int, believed: bool) -> Cost:
-    def found() -> Numbers:
+    def found() -> CachedNumbers:
         return {"": astuple(count_module(piece.build(), (piece.channels, side, side)))}
 
-    return Cost(*remembered(f"{piece!r} {side}", found)[""])
+    return Cost(*cached(f"{piece!r} {side}", found)[""])
 
 
 @cache
-def _peer_parts(peer: Peer, side: int, classes: int, believed: bool) -> dict[str, Cost]:
-    def found() -> Numbers:
+def _peer_parts(peer: TimmNetwork, side: int, classes: int, believed: bool) -> dict[str, Cost]:
+    def found() -> CachedNumbers:
         return {name: astuple(cost) for name, cost in _found_parts(peer, side, classes).items()}
 
-    numbers = remembered(f"{peer!r} {side} {classes}", found) if peers.is_ours_or_timms(peer) else found()
+    numbers = cached(f"{peer!r} {side} {classes}", found) if peers.is_ours_or_timms(peer) else found()
     return {name: Cost(*each) for name, each in numbers.items()}
 
 
-def _found_parts(peer: Peer, side: int, classes: int) -> dict[str, Cost]:
-    module = peers.build(peer, side, classes=classes)
+def _found_parts(peer: TimmNetwork, side: int, classes: int) -> dict[str, Cost]:
+    module = peers.build_timm(peer, side, classes=classes)
     try:
         return _module_parts(module, (IMAGE_CHANNELS, side, side))
     except CountError as error:
@@ -145,7 +145,7 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
 
 def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
     """Multiply-adds by operator, of each module within `module` by its name, of the whole by ``."""
-    with evaluating(module), torch.no_grad(), one_thread():
+    with eval_mode(module), torch.no_grad(), one_thread():
         analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
         analysis.set_op_handle(**HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")

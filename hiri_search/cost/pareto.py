@@ -14,7 +14,7 @@ Points: TypeAlias = npt.NDArray[np.float64]  # (points, objectives)
 Box: TypeAlias = tuple[tuple[float, float], ...]  # from and to, by objective
 
 
-def undominated(points: Points) -> npt.NDArray[np.bool_]:
+def pareto_mask(points: Points) -> npt.NDArray[np.bool_]:
     """For each point whether no other is at least as small everywhere and smaller somewhere."""
     front = np.zeros(len(points), dtype=bool)
     left = np.lexsort(points.T[::-1])  # a point can be beaten by those before it alone
@@ -31,12 +31,12 @@ def dominance(points: Points, others: Points | None = None) -> npt.NDArray[np.bo
     return np.asarray((mine <= other).all(axis=2) & (mine < other).any(axis=2))
 
 
-def best_first(points: Points) -> list[int]:
+def rank_then_crowding(points: Points) -> list[int]:
     """The points in order: by the front each is on, then by how alone it is there (Deb et al. 2002)."""
     ranks = fronts(points)
     alone = np.zeros(len(points))
     for rank in np.unique(ranks):
-        alone[ranks == rank] = loneliness(points[ranks == rank])
+        alone[ranks == rank] = crowding_distance(points[ranks == rank])
     order: list[int] = np.lexsort((-alone, ranks)).tolist()
     return order
 
@@ -49,7 +49,7 @@ def fronts(points: Points) -> npt.NDArray[np.int64]:
     ranks = np.zeros(len(points), dtype=np.int64)
     left = np.arange(len(points))
     while len(left):
-        left = left[~undominated(points[left])]
+        left = left[~pareto_mask(points[left])]
         ranks[left] += 1
     return ranks
 
@@ -67,7 +67,7 @@ def _fronts_of_two(seconds: Iterable[float]) -> list[int]:
     return ranks
 
 
-def loneliness(points: Points) -> Points:
+def crowding_distance(points: Points) -> Points:
     """The crowding distance: how far the neighbours on both sides lie apart, over the objectives."""
     total = np.zeros(len(points))
     for column in points.T:
@@ -95,12 +95,12 @@ def hypervolume(points: Points, reference: Sequence[float]) -> float:
     )
 
 
-def gaps(points: Points, reference: Sequence[float]) -> Iterator[Box]:
+def nondominated_boxes(points: Points, reference: Sequence[float]) -> Iterator[Box]:
     """Boxes that share nothing, and together are all below the reference that no point dominates."""
     if len(reference) == 1:
         yield ((-np.inf, min([*points[:, 0], reference[0]])),)
         return
     levels = [-np.inf, *(level for level in np.unique(points[:, -1]) if level < reference[-1]), reference[-1]]
     for low, high in pairwise(levels):
-        for box in gaps(points[points[:, -1] <= low, :-1], reference[:-1]):
+        for box in nondominated_boxes(points[points[:, -1] <= low, :-1], reference[:-1]):
             yield (*box, (low, high))

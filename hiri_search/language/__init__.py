@@ -6,7 +6,7 @@ from hiri_search.language.net import Net
 from hiri_search.language.parser import parse, parse_net
 from hiri_search.language.space import Chooser, Space
 from hiri_search.language.stages import Cffn, ConvStem, Hr, HrStem, Part, Stage, Transformer, VitStem
-from hiri_search.language.timm_spec import Network, Peer, parse_network
+from hiri_search.language.timm_spec import Network, TimmNetwork, parse_network
 
 __all__ = [
     "Cffn",
@@ -17,7 +17,7 @@ __all__ = [
     "Net",
     "Network",
     "Part",
-    "Peer",
+    "TimmNetwork",
     "Space",
     "SpecError",
     "Stage",

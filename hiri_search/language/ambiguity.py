@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from hiri_search.language.automaton import START, Automaton, Place, members, union
+from hiri_search.language.automaton import START, Automaton, Position, members, position_union
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import default_down, default_stride
 from hiri_search.language.stages import names, part_text
@@ -27,7 +27,7 @@ def _equal_to_the_end(spec: Automaton) -> Sequence[int]:
     looks = _looks(spec)
     equal = [1 << at for at in range(len(looks))]
     for at in reversed(range(len(looks))):
-        ahead = union(equal[following] for following in members(spec.follow[at]))
+        ahead = position_union(equal[following] for following in members(spec.follow[at]))
         ends = spec.last >> at & 1
         for other in range(at + 1, len(looks)):
             goes_on = spec.follow[other] & ahead or ends & spec.last >> other
@@ -46,12 +46,12 @@ def _looks(spec: Automaton) -> list[Look]:
     return [_look(place, _downs(before[at], behind[at])) for at, place in enumerate(spec.places)]
 
 
-def _look(place: Place, downs: frozenset[str]) -> Look:
+def _look(place: Position, downs: frozenset[str]) -> Look:
     own = tuple(frozenset(place.choices(letter)) for letter in names(place.kind) if letter not in ("down", "s"))
     return own if place.is_stem else (*own, frozenset(_steps(place, downs)))
 
 
-def _steps(place: Place, downs: frozenset[str]) -> Iterator[tuple[str, int]]:
+def _steps(place: Position, downs: frozenset[str]) -> Iterator[tuple[str, int]]:
     """The downsamplings a stage can have, each with its stride; `downs` where it is left to the default."""
     for written in place.choices("down"):
         for down in [written] if isinstance(written, str) else downs:
@@ -76,11 +76,11 @@ def _stages_behind(spec: Automaton) -> list[int]:
     """For each place the numbers of stages that can stand behind it, as a set."""
     counts = [spec.last >> at & 1 for at in range(len(spec.places))]
     for at in reversed(range(len(counts))):
-        counts[at] |= union(counts[following] for following in members(spec.follow[at])) << 1
+        counts[at] |= position_union(counts[following] for following in members(spec.follow[at])) << 1
     return counts
 
 
-def _twice(place: Place, twin: Place, *, implied: bool) -> SpecError:
+def _twice(place: Position, twin: Position, *, implied: bool) -> SpecError:
     if implied:
         return twin.mark.error("this default stem is the one that stands where none is written; leave it out here")
     let = f" of the let {place.mark.let}" if place.mark.let else ""
@@ -88,7 +88,7 @@ def _twice(place: Place, twin: Place, *, implied: bool) -> SpecError:
     return twin.mark.error(f"{_common(place, twin)} can be written in two ways, {where}; leave one out")
 
 
-def _common(place: Place, twin: Place) -> str:
+def _common(place: Position, twin: Position) -> str:
     """A text that both places can stand for."""
     values = {}
     for letter in names(place.kind):

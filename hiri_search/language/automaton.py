@@ -13,7 +13,7 @@ from typing import Any
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import check_first, check_kept
 from hiri_search.language.stages import KINDS, STEMS, Part, Rule, arguments, defaults, names, part_text
-from hiri_search.language.syntax_tree import Given, Group, Leaf, Mark, Term
+from hiri_search.language.syntax_tree import Choice, Group, Leaf, SourcePosition, Term
 
 START = 0  # the place of the default stem, which a spec leaves out
 
@@ -26,7 +26,7 @@ class Automaton:
 
     def __init__(self, root: Group) -> None:
         """SpecError where a place takes what its kind cannot, or where one cannot follow another."""
-        self.places = [Place(Leaf("hrstem"), {})]
+        self.places = [Position(Leaf("hrstem"), {})]
         self.follow = [0]  # for each place those that can come next
         first, self.last = self._add(root, "", {})
         stems = sum(1 << at for at in members(first) if self.places[at].is_stem)
@@ -39,13 +39,13 @@ class Automaton:
     @property
     def first(self) -> int:
         """The stages that can stand behind a stem."""
-        return union(self.follow[stem] for stem in members(self.stems))
+        return position_union(self.follow[stem] for stem in members(self.stems))
 
-    def _add(self, term: Term, name: str, outer: Mapping[str, Reach]) -> tuple[int, int]:
+    def _add(self, term: Term, name: str, outer: Mapping[str, BoundArgument]) -> tuple[int, int]:
         """Add the places of a term; the sets of those that can begin it and of those that can end it."""
-        reach = {**outer, **{g.letter: Reach(name + g.letter, g) for g in term.given}}
+        reach = {**outer, **{g.letter: BoundArgument(name + g.letter, g) for g in term.given}}
         if isinstance(term, Leaf):
-            place = 1 << self._add_leaf(Place(term, reach))
+            place = 1 << self._add_leaf(Position(term, reach))
             return place, place
         first = last = 0
         for path, addresses in zip(term.paths, term.addresses, strict=True):
@@ -56,7 +56,7 @@ class Automaton:
             first, last = first | ends[0][0], last | ends[-1][1]
         return first, last
 
-    def _add_leaf(self, place: Place) -> int:
+    def _add_leaf(self, place: Position) -> int:
         place.check()
         self.places.append(place)
         self.follow.append(0)
@@ -64,7 +64,7 @@ class Automaton:
 
     def _check_stems(self) -> None:
         """A stem comes first and has a stage behind it."""
-        behind = union(self.follow)
+        behind = position_union(self.follow)
         for at, place in enumerate(self.places):
             if place.is_stem and behind >> at & 1:
                 raise place.mark.error(f"{place.leaf.kind} stands behind another part; a stem comes first")
@@ -76,7 +76,7 @@ class Automaton:
             for letter in ("down", "s"):
                 self._check_alone(self.places[at], letter)
 
-    def _check_alone(self, place: Place, letter: str) -> None:
+    def _check_alone(self, place: Position, letter: str) -> None:
         for value in place.choices(letter):
             try:
                 check_first(**{letter: value})
@@ -99,12 +99,12 @@ def members(places: int) -> Iterator[int]:
         places ^= lowest
 
 
-def union(sets: Iterable[int]) -> int:
+def position_union(sets: Iterable[int]) -> int:
     """The places in any of the sets."""
     return reduce(or_, sets, 0)
 
 
-def _check_widths(before: Place, place: Place) -> None:
+def _check_widths(before: Position, place: Position) -> None:
     """Raise SpecError unless both have one and the same width, be it by the same decision."""
     if before.reach["w"].decision == place.reach["w"].decision:
         return
@@ -115,27 +115,27 @@ def _check_widths(before: Place, place: Place) -> None:
             raise place.written("down").error(error.message) from None
 
 
-MOST_COMBINATIONS = 100_000  # of one stage
+MAX_COMBINATIONS = 100_000  # of one stage
 _EXAMPLE = {"w": "64", "e": "4"}
 
 
 @dataclass(frozen=True)
-class Reach:
+class BoundArgument:
     """An argument that reaches a leaf, and the one decision it is: two leaves of the same one are tied."""
 
     decision: str
-    given: Given
+    given: Choice
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Position:
     """One leaf of a space, told apart from the same leaf pasted elsewhere."""
 
     leaf: Leaf
-    reach: Mapping[str, Reach]
+    reach: Mapping[str, BoundArgument]
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> SourcePosition:
         return self.leaf.mark
 
     @property
@@ -153,7 +153,7 @@ class Place:
         """
         return self.reach[letter].given.options if letter in self.reach else (defaults(self.kind)[letter],)
 
-    def written(self, letter: str) -> Mark:
+    def written(self, letter: str) -> SourcePosition:
         """Where an argument is written: the leaf itself where it is not."""
         return self.reach[letter].given.mark if letter in self.reach else self.mark
 
@@ -165,13 +165,13 @@ class Place:
             if default is MISSING and letter not in self.reach:
                 raise self.mark.error(self._missing(letter))
         count = prod(len(reach.given.options) for reach in self.reach.values())
-        if count > MOST_COMBINATIONS:
+        if count > MAX_COMBINATIONS:
             found = f"this {self.leaf.kind} has {count:,} combinations of arguments"
-            raise self.mark.error(f"{found}; {MOST_COMBINATIONS:,} is the most")
+            raise self.mark.error(f"{found}; {MAX_COMBINATIONS:,} is the most")
         for rule in self.kind.rules:
             self._check_rule(rule)
 
-    def _check_argument(self, letter: str, given: Given) -> None:
+    def _check_argument(self, letter: str, given: Choice) -> None:
         kind = self.leaf.kind
         known = arguments(self.kind)
         if letter not in known:

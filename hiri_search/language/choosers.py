@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 from collections import Counter
 from random import Random
 
-from hiri_search.language.space import Chooser, Decisions, Space, Walkable, Walked
+from hiri_search.language.space import Chooser, Decisions, SearchSpace, Space, Walked
 
 
 def uniform(rng: Random) -> Chooser:
@@ -34,7 +34,7 @@ def sample(space: Space, rng: Random) -> Net:
     return space.decide(uniform(rng))
 
 
-IDLE_WALKS = 100  # in a row that took no new option: there are no others
+MAX_IDLE_WALKS = 100  # in a row that took no new option: there are no others
 
 
 def first(name: str, options: Options, sizes: tuple[int, ...]) -> int:
@@ -42,7 +42,7 @@ def first(name: str, options: Options, sizes: tuple[int, ...]) -> int:
     return next(index for index, size in enumerate(sizes) if size)
 
 
-def near(wanted: int, options: Options, sizes: tuple[int, ...], rng: Random) -> int:
+def nearest(wanted: int, options: Options, sizes: tuple[int, ...], rng: Random) -> int:
     """What is wanted, where it is allowed; else the nearest number, or another word by chance."""
     if sizes[wanted]:
         return wanted
@@ -61,12 +61,12 @@ def mutated(decisions: Decisions, rng: Random) -> Chooser:
             return draw(name, options, sizes)
         old = decisions[name]
         others = (*sizes[:old], 0, *sizes[old + 1 :])
-        return draw(name, options, others) if name == changed and any(others) else near(old, options, sizes, rng)
+        return draw(name, options, others) if name == changed and any(others) else nearest(old, options, sizes, rng)
 
     return choose
 
 
-def covering(space: Walkable) -> Iterator[Walked]:
+def covering(space: SearchSpace) -> Iterator[Walked]:
     """Networks that take every option at least once."""
     taken: Counter[tuple[str, int]] = Counter()
 
@@ -76,7 +76,7 @@ def covering(space: Walkable) -> Iterator[Walked]:
         return index
 
     idle = 0
-    while idle < IDLE_WALKS:
+    while idle < MAX_IDLE_WALKS:
         known = len(taken)
         walked = space.recorded(rarest)
         idle = 0 if len(taken) > known else idle + 1

@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 STEM_STRIDE = 4
-REMEMBERED = 2**14  # stages: a search meets the same few in ever new networks
+_CACHE_SIZE = 2**14  # stages: a search meets the same few in ever new networks
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class Net:
         return self._text(full=False)
 
     @property
-    def full(self) -> str:
+    def canonical_text(self) -> str:
         """The spec with every default written out: what `key` is made of."""
         return self._text(full=True)
 
     @cached_property
     def key(self) -> str:
         """12 hex digits: equal for equal networks, the same on every machine, another where a default is."""
-        return hashlib.sha256(self.full.encode()).hexdigest()[:12]
+        return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
 
     def _text(self, *, full: bool) -> str:
         last = len(self.stages) - 1
@@ -129,7 +129,7 @@ class Net:
             raise SpecError(f"side {side} does not fit {self}: it must be a multiple of {unit}; the nearest is {near}")
         return tuple(side // stride for stride in self.strides)
 
-    def shrunk(self, *, width: int = 1, depth: int = 1) -> Net:
+    def scaled_down(self, *, width: int = 1, depth: int = 1) -> Net:
         """A smaller relative: widths divided exactly, numbers of heads kept, depths divided, rounded up."""
         stem = self.stem
         if isinstance(stem, HrStem | ConvStem):
@@ -173,14 +173,14 @@ def check_kept(kind: str, before: int, width: int) -> None:
         )
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _placed(stage: Part, before: int, behind: int) -> Stage:
     assert isinstance(stage, Stage), f"{stage.kind} stands behind another part"
     down = stage.down or default_down(before, behind)
     return replace(stage, down=down, stride=stage.stride or default_stride(down))
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _stage_text(stage: Stage, down: str, full: bool) -> str:
     return _part_text(stage, full=full, down=down, s=default_stride(stage.down or down))
 

@@ -19,27 +19,27 @@ from contextlib import contextmanager
 from hiri_search.language.ambiguity import check_distinct
 from hiri_search.language.automaton import Automaton
 from hiri_search.language.errors import SpecError
-from hiri_search.language.lexer import LONGEST, Token, tokens
+from hiri_search.language.lexer import MAX_SPEC_LENGTH, Token, tokens
 from hiri_search.language.net import Net
 from hiri_search.language.space import Space
 from hiri_search.language.stages import KINDS
 from hiri_search.language.syntax_tree import (
-    Given,
+    Choice,
     Group,
     Leaf,
-    Mark,
     Options,
     Path,
+    SourcePosition,
     Term,
     attached,
     flattened,
     grouped,
-    joined,
+    sequence,
 )
 
-DEEPEST = 50  # groups and lets inside each other
-MOST_LEAVES = LONGEST // 4  # no text of LONGEST characters has more: a leaf takes three and what joins it one
-MOST_NUMBERS = 20_000  # in one value: no argument takes so many
+MAX_DEPTH = 50  # groups and lets inside each other
+MAX_LEAVES = MAX_SPEC_LENGTH // 4  # no text of LONGEST characters has more: a leaf takes three and what joins it one
+MAX_NUMBERS = 20_000  # in one value: no argument takes so many
 _LET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -49,7 +49,7 @@ def parse(text: str, *, let: Mapping[str, str] | None = None) -> Space:
     SpecError for anything that is not one: it shows the place and says what to write instead. Every
     combination of arguments that a stage can take is possible, and no network of the space is written twice.
     """
-    space = Space(read(text, let or {}))
+    space = Space(parse_tree(text, let or {}))
     _check_length(space, text)
     check_distinct(Automaton(space.root))
     return space
@@ -64,7 +64,7 @@ def parse_net(text: str, *, let: Mapping[str, str] | None = None) -> Net:
     return space.replay({})
 
 
-def read(text: str, let: Mapping[str, str]) -> Group:
+def parse_tree(text: str, let: Mapping[str, str]) -> Group:
     """The tree of a spec in normal form, lets pasted: of right grammar, but not yet checked."""
     if not isinstance(text, str):
         raise SpecError(f"a spec is text, as in hr(64 e=4)*2, and not {text!r}")
@@ -74,8 +74,10 @@ def read(text: str, let: Mapping[str, str]) -> Group:
 def _check_length(space: Space, text: str) -> None:
     """Raise SpecError where the space could not be read again from its own text."""
     length = len(str(space))
-    if length > LONGEST:
-        raise SpecError(f"written out, with lets pasted, this has {length:,} characters; {LONGEST:,} is the most", text)
+    if length > MAX_SPEC_LENGTH:
+        raise SpecError(
+            f"written out, with lets pasted, this has {length:,} characters; {MAX_SPEC_LENGTH:,} is the most", text
+        )
 
 
 class _Lets:
@@ -88,9 +90,9 @@ class _Lets:
         for name, text in texts.items():
             _check_let(name, text)
         for name, text in texts.items():
-            self.paths(name, Mark(text, 0, name), 0)
+            self.paths(name, SourcePosition(text, 0, name), 0)
 
-    def paths(self, name: str, mark: Mark, depth: int) -> tuple[tuple[Path, ...], int]:
+    def paths(self, name: str, mark: SourcePosition, depth: int) -> tuple[tuple[Path, ...], int]:
         """What stands in a let that is named at this mark and depth, and the depth it reaches."""
         if name in self._open:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
@@ -119,7 +121,7 @@ class _Reader:
 
     def _take(self, *sorts: str) -> Token | None:
         token = self._token
-        if token.sort not in sorts:
+        if token.kind not in sorts:
             return None
         self._at += 1
         return token
@@ -146,12 +148,12 @@ class _Reader:
         terms = [self._stage()]
         while self._take("->"):
             terms.append(self._stage())
-        return joined(terms)
+        return sequence(terms)
 
     def _stage(self) -> Term:
         term = self._term()
         while opening := self._take("(", "*"):
-            for given in self._arguments() if opening.sort == "(" else [self._depths(opening.mark)]:
+            for given in self._arguments() if opening.kind == "(" else [self._depths(opening.mark)]:
                 term = attached(term, given)
         return term
 
@@ -160,22 +162,24 @@ class _Reader:
         if token.text in KINDS:
             return Leaf(token.text, mark=token.mark)
         with self._inside(token.mark):
-            term = grouped(self._named(token) if token.sort == "name" else self._parenthesised(), token.mark)
-        if term.leaves > MOST_LEAVES:
-            raise token.mark.error(f"with lets pasted this has more than {LONGEST:,} characters, the most there may be")
+            term = grouped(self._named(token) if token.kind == "name" else self._parenthesised(), token.mark)
+        if term.leaves > MAX_LEAVES:
+            raise token.mark.error(
+                f"with lets pasted this has more than {MAX_SPEC_LENGTH:,} characters, the most there may be"
+            )
         return term
 
     @contextmanager
-    def _inside(self, mark: Mark) -> Iterator[None]:
+    def _inside(self, mark: SourcePosition) -> Iterator[None]:
         self._depth += 1
         self._reach(self._depth, mark)
         yield
         self._depth -= 1
 
-    def _reach(self, depth: int, mark: Mark) -> None:
+    def _reach(self, depth: int, mark: SourcePosition) -> None:
         self.deepest = max(self.deepest, depth)
-        if self.deepest > DEEPEST:
-            raise mark.error(f"more than {DEEPEST} groups stand inside each other here")
+        if self.deepest > MAX_DEPTH:
+            raise mark.error(f"more than {MAX_DEPTH} groups stand inside each other here")
 
     def _parenthesised(self) -> tuple[Path, ...]:
         paths = self._net()
@@ -189,25 +193,25 @@ class _Reader:
         self._reach(deepest, token.mark)
         return paths
 
-    def _arguments(self) -> Iterator[Given]:
+    def _arguments(self) -> Iterator[Choice]:
         yield self._argument("an argument")
         while not self._take(")"):
             yield self._argument("an argument or )")
 
-    def _argument(self, what: str) -> Given:
+    def _argument(self, what: str) -> Choice:
         token = self._token
         if not self._take("name"):
-            return Given("w", self._value(what), token.mark)
+            return Choice("w", self._value(what), token.mark)
         if not self._take("="):
             raise token.mark.error(f"'{token.text}' has no letter and = in front, as norm=bn has")
-        return Given(token.text, self._value(f"a value of {token.text}"), token.mark)
+        return Choice(token.text, self._value(f"a value of {token.text}"), token.mark)
 
-    def _depths(self, mark: Mark) -> Given:
+    def _depths(self, mark: SourcePosition) -> Choice:
         if not self._take("("):
-            return Given("n", self._item("a depth"), mark)
+            return Choice("n", self._item("a depth"), mark)
         options = self._value("a depth")
         self._expect("| or )", ")")
-        return Given("n", options, mark)
+        return Choice("n", options, mark)
 
     def _value(self, what: str) -> Options:
         items = [(self._token.mark, self._item(what))]
@@ -217,7 +221,7 @@ class _Reader:
 
     def _item(self, what: str) -> Options:
         token = self._expect(what, "number", "name")
-        if token.sort == "name":
+        if token.kind == "name":
             return (token.text,)
         low = high = _whole(token)
         step = 1
@@ -236,7 +240,7 @@ def _whole(token: Token) -> int:
     return int(token.text)
 
 
-def _range(low: int, high: int, step: int, mark: Mark) -> Options:
+def _range(low: int, high: int, step: int, mark: SourcePosition) -> Options:
     if step == 0:
         raise mark.error("a range with step 0 goes nowhere")
     if high < low:
@@ -244,12 +248,12 @@ def _range(low: int, high: int, step: int, mark: Mark) -> Options:
     if (high - low) % step:
         end = high - (high - low) % step
         raise mark.error(f"{low}..{high}/{step} does not meet {high}; write {low}..{end}/{step}")
-    if (high - low) // step >= MOST_NUMBERS:
-        raise mark.error(f"this range has more than {MOST_NUMBERS:,} numbers")
+    if (high - low) // step >= MAX_NUMBERS:
+        raise mark.error(f"this range has more than {MAX_NUMBERS:,} numbers")
     return tuple(range(low, high + 1, step))
 
 
-def _merged(items: Sequence[tuple[Mark, Options]]) -> Options:
+def _merged(items: Sequence[tuple[SourcePosition, Options]]) -> Options:
     """The options of all items: numbers in order, words as they stand."""
     merged: dict[int | str, None] = {}
     for mark, options in items:
@@ -258,8 +262,8 @@ def _merged(items: Sequence[tuple[Mark, Options]]) -> Options:
         if twice := merged.keys() & set(options):
             raise mark.error(f"{min(twice)} stands here twice; leave one out")
         merged.update(dict.fromkeys(options))
-        if len(merged) > MOST_NUMBERS:
-            raise mark.error(f"with these, the value has more than {MOST_NUMBERS:,} numbers")
+        if len(merged) > MAX_NUMBERS:
+            raise mark.error(f"with these, the value has more than {MAX_NUMBERS:,} numbers")
     return tuple(sorted(merged) if isinstance(items[0][1][0], int) else merged)  # type: ignore[return-value]
 
 

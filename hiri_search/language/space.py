@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from hiri_search.language.errors import SpecError
-from hiri_search.language.net import REMEMBERED, Net
+from hiri_search.language.net import _CACHE_SIZE, Net
 from hiri_search.language.stages import KINDS, Part, names
 from hiri_search.language.syntax_tree import Group, Leaf, Options, Term
 
@@ -43,7 +43,7 @@ class Space:
         _walk(self.root, "", {}, choose, parts)
         return Net.of(parts)
 
-    def recorded(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
+    def walk(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
         """One network, and the decisions that led to it: what `replay` takes."""
         decisions: dict[str, int] = {}
 
@@ -58,7 +58,7 @@ class Space:
         turn: list[int] | None = []
         while turn is not None:
             ends: list[bool] = []
-            net, decisions = self.recorded(_turning(turn, ends))
+            net, decisions = self.walk(_turning(turn, ends))
             turn = _following(list(decisions.values()), ends)
             yield net, decisions
 
@@ -119,7 +119,7 @@ def _index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser)
     return index
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _part(kind: str, values: tuple[tuple[str, int | str], ...]) -> Part:
     fields = names(KINDS[kind])
     return KINDS[kind](**{fields[letter]: value for letter, value in values})
@@ -131,7 +131,7 @@ Decisions: TypeAlias = Mapping[str, int]
 Walked: TypeAlias = tuple[Net, dict[str, int]]
 
 
-class Walkable(Protocol):
+class SearchSpace(Protocol):
     """A space, or one inside a budget: an option of size 0 is forbidden."""
 
     @property

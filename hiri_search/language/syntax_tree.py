@@ -16,7 +16,7 @@ Options: TypeAlias = tuple[int, ...] | tuple[str, ...]  # numbers ascending, wor
 
 
 @dataclass(frozen=True)
-class Mark:
+class SourcePosition:
     """Where something is written: a column of the spec, or of the text of a `let`."""
 
     text: str
@@ -28,16 +28,16 @@ class Mark:
         return SpecError(f"in the let {self.let}: {message}" if self.let else message, self.text, self.column)
 
 
-NOWHERE = Mark("", 0)
+NOWHERE = SourcePosition("", 0)
 
 
 @dataclass(frozen=True)
-class Given:
+class Choice:
     """An argument as written: its letter and the values to choose from."""
 
     letter: str
     options: Options
-    mark: Mark = field(default=NOWHERE, compare=False, repr=False)
+    mark: SourcePosition = field(default=NOWHERE, compare=False, repr=False)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -54,8 +54,8 @@ class Leaf:
     """A stem or a stage of one kind, with the arguments written at it."""
 
     kind: str
-    given: tuple[Given, ...] = ()
-    mark: Mark = field(default=NOWHERE, compare=False, repr=False)
+    given: tuple[Choice, ...] = ()
+    mark: SourcePosition = field(default=NOWHERE, compare=False, repr=False)
     leaves = 1
 
     def __str__(self) -> str:
@@ -77,8 +77,8 @@ class Group:
     """Alternative paths, and arguments that apply to everything inside them."""
 
     paths: tuple[Path, ...]
-    given: tuple[Given, ...] = ()
-    mark: Mark = field(default=NOWHERE, compare=False, repr=False)
+    given: tuple[Choice, ...] = ()
+    mark: SourcePosition = field(default=NOWHERE, compare=False, repr=False)
 
     def __str__(self) -> str:
         return part_text(f"({self.inside})", {g.letter: str(g) for g in self.given})
@@ -131,7 +131,7 @@ Term: TypeAlias = Leaf | Group
 Path: TypeAlias = tuple[Term, ...]
 
 
-def grouped(paths: Iterable[Path], mark: Mark = NOWHERE) -> Term:
+def grouped(paths: Iterable[Path], mark: SourcePosition = NOWHERE) -> Term:
     """The term that alternatives in parentheses make: a group only where it is one."""
     flat = flattened(paths)
     return flat[0][0] if len(flat) == len(flat[0]) == 1 else Group(flat, mark=mark)
@@ -149,7 +149,7 @@ def _alternatives(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def joined(terms: Iterable[Term]) -> Path:
+def sequence(terms: Iterable[Term]) -> Path:
     """The path of these terms, bare groups of a single path taken out of their parentheses."""
     return tuple(inner for term in terms for inner in _stages(term))
 
@@ -161,7 +161,7 @@ def _stages(term: Term) -> Path:
     return (term,)
 
 
-def attached(term: Term, given: Given) -> Term:
+def attached(term: Term, given: Choice) -> Term:
     """The term with one argument more, for everything inside; SpecError where it is named there already."""
     if given.letter in term.letters:
         what = {"w": "the width", "n": "the depth n"}.get(given.letter, given.letter)
@@ -169,7 +169,7 @@ def attached(term: Term, given: Given) -> Term:
     return replace(term, given=tuple(sorted((*term.given, given), key=_rank)))
 
 
-def _rank(given: Given) -> int:
+def _rank(given: Choice) -> int:
     return ORDER.index(given.letter) if given.letter in ORDER else len(ORDER)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """In eval mode, where dropout and stochastic depth are gone; each submodule afterwards in the mode it came in."""
     before = {inner: inner.training for inner in module.modules()}
     module.eval()
@@ -22,16 +22,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def statistics_held(module: nn.Module) -> Iterator[None]:
+def frozen_bn_statistics(module: nn.Module) -> Iterator[None]:
     """BatchNorm's running statistics stay as they are, whatever runs through the network in here, in any mode."""
-    kept = statistics(module)
+    kept = bn_statistics(module)
     try:
         yield
     finally:
         restore(module, kept)
 
 
-def statistics(module: nn.Module) -> list[Tensor]:
+def bn_statistics(module: nn.Module) -> list[Tensor]:
     """A copy of what a network learns without gradients: its buffers."""
     return [buffer.clone() for buffer in module.buffers()]
 

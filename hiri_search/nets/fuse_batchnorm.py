@@ -20,7 +20,7 @@ from hiri_search.nets.depthwise import DepthwiseConv2d
 
 # Exact classes: one that inherits from these may do more with its weight than multiply, as StdConv2d of timm does.
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, DepthwiseConv2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNormAct2d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNormAct2d)
 IDLE = (nn.Identity, nn.Dropout, DropPath)  # in eval mode
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 # What a model of whatever make can raise where it meets a stand-in for its input.
@@ -42,7 +42,7 @@ class _Merge:
     ahead: bool = False  # the norm stands in front of the layers
 
 
-def fuse(model: nn.Module) -> nn.Module:
+def fuse_batchnorm(model: nn.Module) -> nn.Module:
     """A copy for inference, in eval mode, without the BatchNorms that a neighbouring layer can take over.
 
     Those are the ones behind a convolution or FC, behind a sum of such, and in front of FCs and of convolutions
@@ -131,7 +131,7 @@ class _Finder:
 
     def norm(self, node: fx.Node) -> _BatchNorm | None:
         """The norm of a node, if it is the same for every batch."""
-        norm: _BatchNorm | None = self.alone(node, *NORMS)
+        norm: _BatchNorm | None = self.alone(node, *BATCH_NORMS)
         return norm if norm is not None and norm.running_mean is not None else None
 
     def layer(self, node: fx.Node) -> Layer | None:

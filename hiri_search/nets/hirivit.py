@@ -110,7 +110,7 @@ class HiriVit(nn.Module):
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
 
-def build(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
+def build_hirivit(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
     """The module of a network."""
     return HiriVit(net, num_classes=classes, drop_path_rate=drop_path)
 

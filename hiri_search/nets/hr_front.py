@@ -18,7 +18,7 @@ from hiri_search.nets.stems import HighResolutionStem
 BLOCKS, EXPANSION = 2, 4  # as in stage 1 of HIRI-ViT-S (Table 1)
 
 
-class Front(nn.Module):
+class HighResolutionFront(nn.Module):
     """HR-stem, two HR blocks and IRDS-a in place of a stem of stride 4, for inputs of twice the side (Table 9).
 
     (B, 3, H, W) -> (B, `width_out`, H/8, W/8). `hidden` and `width` are inferred from the costs of Table 9.
@@ -39,27 +39,27 @@ class Front(nn.Module):
 # In the three classes below all other keywords are those of timm's class, as its builders pass them.
 
 
-class FrontedPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
+class HrFrontPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
     """PVTv2 behind a Front, which takes the place of the patch convolution; the LN behind that stays."""
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
         width = self.patch_embed.proj.out_channels
-        self.patch_embed.proj = Front(in_chans, width, hidden=front_hidden, width=front_width)
+        self.patch_embed.proj = HighResolutionFront(in_chans, width, hidden=front_hidden, width=front_width)
         _halve_grids(self.feature_info)
 
 
-class FrontedDavit(DaVit):  # type: ignore[misc]
+class HrFrontDavit(DaVit):  # type: ignore[misc]
     """DaViT behind a Front, which takes the place of the stem's convolution; the LN behind that stays."""
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
         width = self.stem.conv.out_channels
-        self.stem.conv = Front(in_chans, width, hidden=front_hidden, width=front_width)
+        self.stem.conv = HighResolutionFront(in_chans, width, hidden=front_hidden, width=front_width)
         _halve_grids(self.feature_info)
 
 
-class FrontedHrnet(HighResolutionNet):  # type: ignore[misc]
+class HrFrontHrnet(HighResolutionNet):  # type: ignore[misc]
     """HRNet behind a Front, which takes the place of both convolutions of the stem and of what follows each.
 
     timm gives the map between the two as the first of its features: here that in front of the IRDS.
@@ -67,7 +67,7 @@ class FrontedHrnet(HighResolutionNet):  # type: ignore[misc]
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
-        front = Front(in_chans, self.layer1[0].conv1.in_channels, hidden=front_hidden, width=front_width)
+        front = HighResolutionFront(in_chans, self.layer1[0].conv1.in_channels, hidden=front_hidden, width=front_width)
         self.conv1, self.conv2 = front.early, front.down
         self.bn1, self.act1, self.bn2, self.act2 = (nn.Identity() for _ in range(4))
         self.feature_info[0]["num_chs"] = front_width

@@ -13,7 +13,7 @@ PVT_V2_B2 = {"depths": (3, 4, 6, 3), "embed_dims": (64, 128, 320, 512), "num_hea
 DAVIT_TINY = {"depths": (1, 1, 3, 1), "embed_dims": (96, 192, 384, 768), "num_heads": (3, 6, 12, 24)}
 
 # The first and the last layer of each.
-ENDS = {
+FIRST_AND_LAST = {
     "hrnet_w18_hiri": ("conv1.0.entry.0", "classifier"),
     "hrnet_w18_small_hiri": ("conv1.0.entry.0", "classifier"),
     "pvt_v2_b2_hiri": ("patch_embed.proj.early.0.entry.0", "head"),
@@ -35,7 +35,7 @@ default_cfgs = generate_default_cfgs(
             "classifier": last,
             "origin_url": "https://arxiv.org/abs/2403.11999",
         }
-        for name, (first, last) in ENDS.items()
+        for name, (first, last) in FIRST_AND_LAST.items()
     }
 )
 
@@ -45,13 +45,13 @@ default_cfgs = generate_default_cfgs(
 def _create_hrnet(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     from timm.models.hrnet import cfg_cls
 
-    from hiri_search.nets.hr_front import FrontedHrnet
+    from hiri_search.nets.hr_front import HrFrontHrnet
 
     # The modules do not run one behind another, so features have to be asked for.
     features = {"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"}
     cfg = cfg_cls[name.removesuffix("_hiri")]
     return build_model_with_cfg(  # type: ignore[no-any-return]
-        FrontedHrnet, name, pretrained, model_cfg=cfg, feature_cfg=features, **kwargs
+        HrFrontHrnet, name, pretrained, model_cfg=cfg, feature_cfg=features, **kwargs
     )
 
 
@@ -70,20 +70,20 @@ def hrnet_w18_small_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 @register_model  # type: ignore[untyped-decorator]
 def pvt_v2_b2_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """PVTv2-B2 with the front (Table 9)."""
-    from hiri_search.nets.hr_front import FrontedPvt
+    from hiri_search.nets.hr_front import HrFrontPvt
 
     features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
     return build_model_with_cfg(  # type: ignore[no-any-return]
-        FrontedPvt, "pvt_v2_b2_hiri", pretrained, feature_cfg=features, **{**PVT_V2_B2, **kwargs}
+        HrFrontPvt, "pvt_v2_b2_hiri", pretrained, feature_cfg=features, **{**PVT_V2_B2, **kwargs}
     )
 
 
 @register_model  # type: ignore[untyped-decorator]
 def davit_tiny_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """DaViT-Tiny with the front (Table 9)."""
-    from hiri_search.nets.hr_front import FrontedDavit
+    from hiri_search.nets.hr_front import HrFrontDavit
 
     features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
     return build_model_with_cfg(  # type: ignore[no-any-return]
-        FrontedDavit, "davit_tiny_hiri", pretrained, feature_cfg=features, **{**DAVIT_TINY, **kwargs}
+        HrFrontDavit, "davit_tiny_hiri", pretrained, feature_cfg=features, **{**DAVIT_TINY, **kwargs}
     )

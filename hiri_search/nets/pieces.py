@@ -76,7 +76,7 @@ Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedPiece:
     """A piece in a network: its name there, the side of the square map it sees, how often it stands there."""
 
     name: str
@@ -94,14 +94,14 @@ def down_piece(before: Stage, stage: Stage) -> DownPiece:
     return DownPiece(stage.down, before.width, stage.width, stage.stride, norm)
 
 
-def place(net: Net, side: int, *, classes: int = 1000) -> Iterator[Placed]:
+def placed_pieces(net: Net, side: int, *, classes: int = 1000) -> Iterator[PlacedPiece]:
     """The pieces of a network for a square input of `side` pixels, from the stem to the head."""
     grids = net.grids(side)
-    yield Placed("stem", StemPiece(net.stem, net.stages[0].width), side)
+    yield PlacedPiece("stem", StemPiece(net.stem, net.stages[0].width), side)
     above = side // STEM_STRIDE
     for index, (stage, grid) in enumerate(zip(net.stages, grids, strict=True)):
         if stage.down != "none":
-            yield Placed(f"down{index + 1}", down_piece(net.stages[index - 1], stage), above)
-        yield Placed(f"stage{index + 1}", BlockPiece.of(stage), grid, stage.depth)
+            yield PlacedPiece(f"down{index + 1}", down_piece(net.stages[index - 1], stage), above)
+        yield PlacedPiece(f"stage{index + 1}", BlockPiece.of(stage), grid, stage.depth)
         above = grid
-    yield Placed("head", HeadPiece(net.stages[-1].width, classes), above)
+    yield PlacedPiece("head", HeadPiece(net.stages[-1].width, classes), above)

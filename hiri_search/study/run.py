@@ -8,9 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from hiri_search.cost.latency.benchmark import Latency, measure
-from hiri_search.language import Network, Peer
-from hiri_search.language.space import Walkable
+from hiri_search.cost.latency.benchmark import Latency, measure_latencies
+from hiri_search.language import Network, TimmNetwork
+from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import Watcher
 from hiri_search.study.config.identity import about, hindrances, meaning
 from hiri_search.study.config.networks import probes, rows, space_of, trainings
@@ -26,8 +26,8 @@ from hiri_search.study.provenance.environment import origin
 from hiri_search.study.scheduler import StudyFeed
 from hiri_search.study.search.network_facts import Pictures, costs, keys
 from hiri_search.study.search.search_space import walkable
-from hiri_search.system.gc_control import set_aside
-from hiri_search.system.hardware import found, gpus
+from hiri_search.system.gc_control import gc_frozen
+from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
@@ -77,7 +77,7 @@ def run(
             feed = StudyFeed(
                 study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
             )
-            with set_aside():
+            with gc_frozen():
                 execute(feed)
             if feed.trouble:
                 raise StudyError(f"{feed.trouble}; {GO_ON}")
@@ -103,7 +103,7 @@ class _Clock:
         return self._taken
 
 
-def _space(study: Study, watcher: Watcher) -> Walkable | None:
+def _space(study: Study, watcher: Watcher) -> SearchSpace | None:
     """What a search walks; whatever does not fit is said here."""
     if study.space is None:
         return None
@@ -174,7 +174,7 @@ def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str,
     ledger.append(
         "study",
         **about(study, profile),
-        device=found(),
+        device=describe_device(),
         pictures=pictures | {"keys": keys(prepared), "skipped": list(of_one.skipped)},
         **made_by,
     )
@@ -184,7 +184,7 @@ def _count_networks(study: Study, ledger: Ledger, prepared: Pictures, watcher: W
     """The costs of an ablation's rows, trained or not; a network that does not fit its side is found here."""
     known = {event["name"] for event in ledger.events if event["event"] == "counted"}
     unknown = [row for row in rows(study) if row.name not in known]
-    if any(isinstance(row.network, Peer) for row in unknown):
+    if any(isinstance(row.network, TimmNetwork) for row in unknown):
         watcher.say(f"counting {len(unknown)} networks")
     for facts in [costs(row, study, prepared) for row in unknown]:
         ledger.append("counted", **facts)
@@ -202,6 +202,6 @@ def _time_networks(study: Study, ledger: Ledger, watcher: Watcher) -> None:
             unknown[row.name] = (row.network, row.side)
     if unknown:
         watcher.say(f"timing inference of {len(unknown)} networks")
-    for name, latency in measure(unknown, study.latency, classes=study.counted.classes, say=watcher.say):
+    for name, latency in measure_latencies(unknown, study.latency, classes=study.counted.classes, say=watcher.say):
         if isinstance(latency, Latency):  # else it does not fit into memory, as has been said
             ledger.append("timed", key=unknown[name][0].key, **asdict(latency))

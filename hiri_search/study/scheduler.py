@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hiri_search.language.space import Walkable
+from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import Watcher
 from hiri_search.study.config.networks import job_of, recipes
 from hiri_search.study.config.schema import Study
@@ -22,9 +22,9 @@ from hiri_search.study.search import confirmation as confirm
 from hiri_search.study.search.network_facts import Pictures, facts, keys
 from hiri_search.study.search.search import asking
 from hiri_search.study.search.successive_halving import Ladder
-from hiri_search.system.gc_control import all_kept
-from hiri_search.system.redaction import shortened, shown
-from hiri_search.training.job import Job, Prepared
+from hiri_search.system.gc_control import gc_disabled
+from hiri_search.system.redaction import redacted, shortened
+from hiri_search.training.job import Job, PreparedData
 
 LOSSES = 2  # of its process, without an epoch in between, that a trial survives
 LONGEST_REASON, LONGEST_TRACEBACK = 2_000, 8_000  # characters
@@ -36,7 +36,7 @@ ASIDE = ("event", "trial", "seed", "checkpoint", "decisions")  # what a second l
 class StudyFeed:
     """Gives out what the ledger lacks, and writes down what is heard."""
 
-    @all_kept()
+    @gc_disabled()
     def __init__(
         self,
         study: Study,
@@ -45,7 +45,7 @@ class StudyFeed:
         folder: Path,
         watcher: Watcher,
         *,
-        space: Walkable | None,
+        space: SearchSpace | None,
         retry_failed: bool,
         mirror: Mirror | None = None,
     ) -> None:
@@ -82,14 +82,14 @@ class StudyFeed:
         self._waiting: dict[str, list[Trial]] = {}
         self._longer: Iterator[tuple[Trial, int]] | None = None  # what a second look asks for, once that is known
 
-    def _for_a_search(self, space: Walkable | None) -> dict[str, Any]:
+    def _for_a_search(self, space: SearchSpace | None) -> dict[str, Any]:
         """What an ablation has no use for."""
         if space is None:
             return {}
         passed = [event for event in self.ledger.events if event["event"] == "passed"]
         return {"space": space, "passed": passed, "pass_over": self._pass_over}
 
-    def heaviest(self) -> tuple[Job, Prepared]:
+    def heaviest(self) -> tuple[Job, PreparedData]:
         """A training that asks for about as much memory as any."""
         classes = len(next(iter(self.prepared.values())).classes)
         job = heaviest(self.study, self.space, classes)
@@ -250,7 +250,7 @@ class StudyFeed:
         """On disk first, then in memory."""
         for name, longest in (("reason", LONGEST_REASON), ("traceback", LONGEST_TRACEBACK)):
             if name in facts:
-                facts[name] = shortened(shown(facts[name]), longest)
+                facts[name] = shortened(redacted(facts[name]), longest)
         trial.apply(self.ledger.append(event, trial=trial.number, **facts))
         if self.ladder and not trial.is_second_look:
             self.ladder.see(trial)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hiri_search.cost.pareto import undominated
+from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.eta import HOUR, Done, progress, rest, seconds_left, wanted
 from hiri_search.study.ledger.events import RUN_ENDED, TIME, Event
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
@@ -128,7 +128,7 @@ def _front(known: Iterable[Trial], file: Mapping[str, Any]) -> Iterator[dict[str
     found = {name: worth for name, seeds in by_name.items() if (worth := losses(seeds, names))}
     if not found:
         return
-    best = undominated(np.array(list(found.values())))
+    best = pareto_mask(np.array(list(found.values())))
     for name, worth in sorted((one for one, is_best in zip(found.items(), best, strict=True) if is_best), key=_cost):
         values = (-loss if OBJECTIVES[each].up else loss for each, loss in zip(names, worth, strict=True))
         yield {"name": name, "seeds": len(by_name[name]), **dict(zip(names, values, strict=True))}

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def prefetch(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, results: int | None = None
 ) -> Iterator[Result]:
     """The results of `work` in the order of `items`, from threads, with so many of them under way or waiting.
@@ -34,7 +34,7 @@ def ahead(
 
 
 @contextmanager
-def meanwhile(do: Callable[[], None], *, every: float) -> Iterator[None]:
+def repeat_in_background(do: Callable[[], None], *, every: float) -> Iterator[None]:
     """In a thread, at once and then every so many seconds; it has ended when this has."""
     over = Event()
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-PATIENCE = 90.0  # seconds: a storage that is away for a minute costs a minute, and nothing else
+RETRY_SECONDS = 90.0  # seconds: a storage that is away for a minute costs a minute, and nothing else
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between attempts
 
 Thing = TypeVar("Thing")
 Say = Callable[[str], None]
 
 
-def patiently(do: Callable[[], Thing], *, seconds: float = PATIENCE, say: Say = lambda text: None) -> Thing:
+def retrying(do: Callable[[], Thing], *, seconds: float = RETRY_SECONDS, say: Say = lambda text: None) -> Thing:
     """Do it again and again while the system refuses; its OSError where it still does after so many seconds."""
     end, wait = time.monotonic() + seconds, FIRST_WAIT
     while True:
@@ -31,7 +31,7 @@ def patiently(do: Callable[[], Thing], *, seconds: float = PATIENCE, say: Say = 
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to be filled, and then put in the place of the old one: a kill leaves the old one or the new one.
 
     Its folder is made, but not the folder of that: where a storage is away, it is not to be written beneath it.

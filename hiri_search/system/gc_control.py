@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def all_kept() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """What is made in here is kept: nothing is looked for."""
     before = gc.isenabled()
     gc.disable()
@@ -20,7 +20,7 @@ def all_kept() -> Iterator[None]:
 
 
 @contextmanager
-def set_aside() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """What was there before is not looked at in here."""
     gc.freeze()
     try:

@@ -36,7 +36,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Moment:
+class MachineState:
     """The state of a machine at one moment; None is what it does not tell."""
 
     mhz: float | None  # clock of the GPU's multiprocessors, or the mean over the CPU's cores
@@ -49,19 +49,19 @@ class Conditions:
     """Under which numbers were measured."""
 
     machine: Machine
-    before: Moment
-    after: Moment
+    before: MachineState
+    after: MachineState
     waited: float | None  # seconds that this process waited for a core that others held, by second; None: not told
 
 
-def under_watch(device: torch.device, work: Callable[[], T]) -> tuple[T, Conditions]:
+def with_conditions(device: torch.device, work: Callable[[], T]) -> tuple[T, Conditions]:
     """What a measurement gives, and the conditions it was made under."""
-    before, started, waited = look(device), time.perf_counter(), waited_seconds()
+    before, started, waited = machine_state(device), time.perf_counter(), waited_seconds()
     result = work()
     seconds, waited_by_then = time.perf_counter() - started, waited_seconds()
     known = waited is not None and waited_by_then is not None
     share = max(0.0, waited_by_then - waited) / seconds if known else None  # type: ignore[operator]
-    return result, Conditions(find_machine(device), before, look(device), share)
+    return result, Conditions(find_machine(device), before, machine_state(device), share)
 
 
 def find_machine(device: torch.device) -> Machine:
@@ -75,13 +75,13 @@ def find_machine(device: torch.device) -> Machine:
     return Machine(name, threads, cores, torch.__version__, torch.version.cuda, cudnn, driver)
 
 
-def look(device: torch.device) -> Moment:
+def machine_state(device: torch.device) -> MachineState:
     """The clocks and the load now."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if device.type != "cuda":
-        return Moment(cpu_mhz(_read(CPU_INFO)), None, load)
+        return MachineState(cpu_mhz(_read(CPU_INFO)), None, load)
     mhz, memory_mhz = map(number, _ask_smi(device, ["clocks.sm", "clocks.mem"]))
-    return Moment(mhz, memory_mhz, load)
+    return MachineState(mhz, memory_mhz, load)
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -171,7 +171,7 @@ def _answer(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def found() -> str:
+def describe_device() -> str:
     """In words: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
@@ -188,7 +188,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def release() -> None:
+def free_gpu_memory() -> None:
     """Give back the device memory that a training which has ended still holds."""
     if torch.cuda.is_available():
         gc.collect()
@@ -217,6 +217,6 @@ def joules(device: torch.device) -> float | None:
         return None
 
 
-def between(before: float | None, after: float | None) -> float | None:
+def joules_between(before: float | None, after: float | None) -> float | None:
     """What was taken meanwhile; None where it is not known, or the counter began anew."""
     return after - before if before is not None and after is not None and after >= before else None

@@ -11,7 +11,7 @@ from hiri_search.system import redaction as urls
 
 HIDDEN = "***"
 SECRET_NAMES = re.compile(r"(AWS|AZURE|FSSPEC|GCS|GOOGLE)_\w*(KEY|PASSWORD|SECRET|TOKEN)\w*")  # of the environment
-LEAST = 8  # letters of a secret: fewer are found in words that are none
+MIN_SECRET_LENGTH = 8  # letters of a secret: fewer are found in words that are none
 
 # What stands before the last @ may be a name and a password, which may hold slashes; what follows ? or #, a token.
 # The scheme is not read: looking for its first letter takes the square of a long text's length.
@@ -19,13 +19,13 @@ _BEFORE = re.compile(r"(?<=[\w+.-])://[^\s'\"]*@")
 _BEHIND = re.compile(r"((?<=[\w+.-])://[^\s'\"?#]*[?#])[^\s'\"]+")
 
 
-def shown(text: str, environment: Mapping[str, str] = os.environ) -> str:
+def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A text that may hold URLs, their secrets left out, and those that the environment holds.
 
     Whatever is printed, written down or raised of a URL goes through here.
     """
     for name, value in environment.items():
-        if SECRET_NAMES.fullmatch(name) and len(value) >= LEAST:
+        if SECRET_NAMES.fullmatch(name) and len(value) >= MIN_SECRET_LENGTH:
             text = text.replace(value, HIDDEN)
     return _BEHIND.sub(rf"\1{HIDDEN}", _BEFORE.sub(f"://{HIDDEN}@", text))
 
@@ -52,7 +52,7 @@ _ASSIGNED = re.compile(rf"(?i)({_NAME}=)[^&\s]+")
 _FLAG = re.compile(rf"(?i)-{{1,2}}{_NAME}")
 
 
-def shown_command(command: Sequence[str]) -> str:
+def redacted_command(command: Sequence[str]) -> str:
     """A command line without secrets, the path of its program, and the home of its user."""
     words: list[str] = []
     for word in command:
@@ -68,7 +68,7 @@ def short_path(path: str) -> str:
 
 
 def _without_secrets(word: str) -> str:
-    return short_path(urls.shown(_ASSIGNED.sub(rf"\1{HIDDEN}", word)))
+    return short_path(urls.redacted(_ASSIGNED.sub(rf"\1{HIDDEN}", word)))
 
 
 def _quoted(word: str) -> str:

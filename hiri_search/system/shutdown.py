@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what Slurm, Kubernetes and a shutdown send
-TWICE = 0.5  # seconds within which a signal is the same one, sent to a process and passed on by its parent
+REPEAT_SECONDS = 0.5  # seconds within which a signal is the same one, sent to a process and passed on by its parent
 
 
-class Leaving:
+class Shutdown:
     """Whether this process was asked to go."""
 
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
@@ -24,10 +24,10 @@ class Leaving:
         """To the signals; in the main thread, where Python hears them."""
         self._listening = True
         for number in SIGNALS:
-            signal.signal(number, self.hear)
+            signal.signal(number, self.on_signal)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def epochs_running(self) -> Iterator[None]:
         """In here the first signal is only noted, since there are epochs to be finished; KeyboardInterrupt behind."""
         self._worth_waiting = True
         if self._listening:
@@ -39,9 +39,9 @@ class Leaving:
         if self.asked:
             raise KeyboardInterrupt
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
         """A signal came. KeyboardInterrupt where there is nothing to wait for, and at the second one."""
-        again = self.asked and time.monotonic() - self._heard > TWICE
+        again = self.asked and time.monotonic() - self._heard > REPEAT_SECONDS
         if again or not self._worth_waiting:
             raise KeyboardInterrupt
         if self.asked:
@@ -51,9 +51,9 @@ class Leaving:
 
 
 @contextmanager
-def leaving(say: Callable[[str], None]) -> Iterator[Leaving]:
+def graceful_shutdown(say: Callable[[str], None]) -> Iterator[Shutdown]:
     """Signals are heard in here; as before, behind."""
-    heard = Leaving(say)
+    heard = Shutdown(say)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heard.listen()
     try:

@@ -11,17 +11,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from hiri_search.system.files import whole
-from hiri_search.system.redaction import shown
+from hiri_search.system.files import atomic_write
+from hiri_search.system.redaction import redacted
 
 # Where a file is there at once and whole, or not at all; elsewhere it is put beside, and renamed.
 AT_ONCE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 EXTRAS = {"s3": "s3", "s3a": "s3"}  # by the kind of URL: the extra of this package that brings what it needs
-UNFINISHED = ".tmp"
-PIECE = 1 << 20  # bytes that are copied at once
+TEMP_SUFFIX = ".tmp"
+CHUNK_BYTES = 1 << 20  # bytes that are copied at once
 
 
-class Away(OSError):
+class StorageUnreachable(OSError):
     """A storage that does not answer, or refuses; what it said, without secrets."""
 
 
@@ -56,12 +56,12 @@ class Storage(Protocol):
 def open_storage(place: str, name: str) -> Storage:
     """The folder of a study in a storage, which is a path or a URL."""
     if "://" in place:
-        return Remote(place.rstrip("/"), name)
-    return Shared(Path(place).expanduser().absolute() / name)
+        return RemoteStorage(place.rstrip("/"), name)
+    return SharedFolder(Path(place).expanduser().absolute() / name)
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedFolder:
     """A folder on a disk that all machines mount at the same path."""
 
     folder: Path
@@ -72,23 +72,23 @@ class Shared:
     def begin(self) -> None:
         """The folder around it must be there: where a disk is away, nothing is to be written beneath its mount."""
         if not self.folder.parent.is_dir():
-            raise Away(f"{self.folder.parent} is not there: mount it, or make it")
+            raise StorageUnreachable(f"{self.folder.parent} is not there: mount it, or make it")
         self.folder.mkdir(exist_ok=True)
 
     def put(self, local: Path, name: str) -> None:
-        with local.open("rb") as source, whole(self._made(name)) as file:
-            shutil.copyfileobj(source, file, PIECE)
+        with local.open("rb") as source, atomic_write(self._made(name)) as file:
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
 
     def write(self, content: bytes, name: str) -> None:
-        with whole(self._made(name)) as file:
+        with atomic_write(self._made(name)) as file:
             file.write(content)
 
     def fetch(self, name: str, local: Path) -> bool:
         path = self._there(name)
         if not path.is_file():
             return False
-        with path.open("rb") as source, whole(local) as file:
-            shutil.copyfileobj(source, file, PIECE)
+        with path.open("rb") as source, atomic_write(local) as file:
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
         return True
 
     def read(self, name: str) -> bytes | None:
@@ -121,14 +121,14 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteStorage:
     """What lies under a URL; credentials and settings are the environment's, as fsspec and its kinds read them."""
 
     url: str
     name: str
 
     def __str__(self) -> str:
-        return shown(f"{self.url}/{self.name}")
+        return redacted(f"{self.url}/{self.name}")
 
     def begin(self) -> None:
         """Nothing: folders are made where files are put, and a bucket is the user's."""
@@ -138,8 +138,8 @@ class Remote:
             if AT_ONCE & _kinds(system):
                 system.put_file(str(local), target)
             else:
-                system.put_file(str(local), target + UNFINISHED)
-                system.mv(target + UNFINISHED, target)
+                system.put_file(str(local), target + TEMP_SUFFIX)
+                system.mv(target + TEMP_SUFFIX, target)
 
     def write(self, content: bytes, name: str) -> None:
         with TemporaryDirectory(prefix="hiri_search_storage_") as folder:
@@ -147,7 +147,7 @@ class Remote:
             self.put(Path(folder) / "content", name)
 
     def fetch(self, name: str, local: Path) -> bool:
-        arriving = local.with_suffix(f".{os.getpid()}{UNFINISHED}")
+        arriving = local.with_suffix(f".{os.getpid()}{TEMP_SUFFIX}")
         try:
             with self._opened(name) as (system, source), suppress(FileNotFoundError):
                 system.get_file(source, str(arriving))
@@ -193,10 +193,10 @@ class Remote:
             yield system, f"{root.rstrip('/')}/{self.name}/{name}".rstrip("/")
         except ImportError as error:
             extra = EXTRAS.get(self.url.partition("://")[0])
-            remedy = f'pip install "hiri-search[{extra}]"' if extra else shown(str(error))
-            raise Away(f"{self}: what this needs is not installed here: {remedy}") from None
+            remedy = f'pip install "hiri-search[{extra}]"' if extra else redacted(str(error))
+            raise StorageUnreachable(f"{self}: what this needs is not installed here: {remedy}") from None
         except Exception as error:  # every kind has exceptions of its own, whose texts and causes may hold secrets
-            raise Away(f"{self}: {type(error).__name__}: {shown(str(error))}") from None
+            raise StorageUnreachable(f"{self}: {type(error).__name__}: {redacted(str(error))}") from None
 
 
 def _last(path: str) -> str:

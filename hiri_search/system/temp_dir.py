@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "hiri_"
-LOCK = "driver.lock"  # held by the process as long as it lives
+TEMP_PREFIX = "hiri_"
+DRIVER_LOCK = "driver.lock"  # held by the process as long as it lives
 SOCKET_FOLDER = 20  # letters; a socket's path has at most 107, of which Ray takes up to 80
 
 
 @contextmanager
-def home() -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
     """A folder for this process; what those of this user that were killed have left is removed first."""
     _clear_away(_short())
-    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short()))
-    unheld = made / f"{LOCK}.new"
+    made = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=_short()))
+    unheld = made / f"{DRIVER_LOCK}.new"
     with unheld.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        unheld.rename(made / LOCK)  # held from the moment it is there
+        unheld.rename(made / DRIVER_LOCK)  # held from the moment it is there
         try:
             yield made
         finally:
@@ -37,9 +37,9 @@ def _short() -> Path:
 
 
 def _clear_away(place: Path) -> None:
-    for old in place.glob(f"{PREFIX}*"):
+    for old in place.glob(f"{TEMP_PREFIX}*"):
         with suppress(OSError):  # others' folders, or one that is gone meanwhile
-            if _is_ours(old) and _is_left(old / LOCK):
+            if _is_ours(old) and _is_left(old / DRIVER_LOCK):
                 shutil.rmtree(old, ignore_errors=True)
 
 

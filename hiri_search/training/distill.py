@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hiri_search.language import Net, Network, SpecError
-from hiri_search.nets.eval_mode import evaluating
+from hiri_search.nets.eval_mode import eval_mode
 from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.mixup import Mixing
 
@@ -26,7 +26,7 @@ def teacher_map(teacher: HiriVit, images: Tensor) -> Tensor:
     The teacher runs in eval mode and without its last average pool; nothing of it changes, and no gradient
     reaches it.
     """
-    with torch.no_grad(), evaluating(teacher):
+    with torch.no_grad(), eval_mode(teacher):
         return teacher.forward_map(images).float().softmax(-1)
 
 

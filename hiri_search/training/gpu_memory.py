@@ -7,14 +7,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from hiri_search.training.job import Job, Prepared
-from hiri_search.training.probe import few, probe
+from hiri_search.training.job import Job, PreparedData
+from hiri_search.training.probe import probe, shrink_for_probe
 
-MARGIN = 0.1  # of the card that stays free: fragments, and networks that are a little larger than the probe
-MOST = 8  # trainings on one card: more take turns rather than run
+MEMORY_MARGIN = 0.1  # of the card that stays free: fragments, and networks that are a little larger than the probe
+MAX_TRIALS_PER_GPU = 8  # trainings on one card: more take turns rather than run
 
 
-def beside(job: Job, prepared: Prepared) -> int:
+def trials_per_gpu(job: Job, prepared: PreparedData) -> int:
     """How many trainings like this one fit on the card of this process, which is alone on it; 1 without a card.
 
     ProbeError where it does not fit even alone.
@@ -22,11 +22,11 @@ def beside(job: Job, prepared: Prepared) -> int:
     if not torch.cuda.is_available():
         return 1
     with TemporaryDirectory(prefix="hiri_search_memory_") as folder:
-        probe(*few(job, prepared, Path(folder)))
+        probe(*shrink_for_probe(job, prepared, Path(folder)))
     free, total = torch.cuda.mem_get_info()  # what torch keeps in reserve, and CUDA itself, are in it
     return fitting(total - free, total)
 
 
 def fitting(used: int, total: int) -> int:
     """How many that use so many bytes fit on a card of so many."""
-    return max(1, min(MOST, int(total * (1 - MARGIN) / used)))
+    return max(1, min(MAX_TRIALS_PER_GPU, int(total * (1 - MEMORY_MARGIN) / used)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hiri_search.training.recipe import Recipe, SettingError
 
-KINDS = ("drawn", "folder", "timm")
+SOURCE_KINDS = ("drawn", "folder", "timm")
 CACHES = ("auto", "gpu", "disk", "none")  # where decoded pictures are kept while training
 
 
@@ -34,7 +34,7 @@ class DataSource:
     skip_corrupt: bool = False  # leave unreadable pictures out, counted and said, where they would end the study
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or (self.kind == "drawn") == bool(self.path):
+        if self.kind not in SOURCE_KINDS or (self.kind == "drawn") == bool(self.path):
             known = "write drawn, folder:PATH, timm:PATH or timm:NAME@ROOT"
             raise SettingError("source", f"source={self.source!r} is not known; {known}")
         for name in ("train", "val"):
@@ -60,7 +60,7 @@ class DataSource:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Pictures ready for trainings at one side, and what they are."""
 
     folder: Path  # named by the content; where nothing is kept, not there, and named by what a glance shows

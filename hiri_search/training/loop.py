@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hiri_search.system.files import patiently, whole
-from hiri_search.system.hardware import between, joules
-from hiri_search.training.data.loader import Batches, open_batches
-from hiri_search.training.job import Epoch, Job, Prepared
+from hiri_search.system.files import atomic_write, retrying
+from hiri_search.system.hardware import joules, joules_between
+from hiri_search.training.data.loader import Loader, open_loader
+from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.rng import Sources, seed_globally, sources
-from hiri_search.training.state import Crowded, State, TrialFailed, begin
+from hiri_search.training.rng import Generators, epoch_generators, seed_globally
+from hiri_search.training.state import OutOfSharedMemory, TrainingState, TrialFailed, initial_state
 from hiri_search.training.step import Step
 
 FINITE_EVERY = 20  # steps between looks at the loss: on CUDA each look waits for the device
@@ -31,7 +31,7 @@ CURVE = "curve.csv"  # beside the checkpoint
 
 def train(
     job: Job,
-    prepared: Prepared,
+    prepared: PreparedData,
     checkpoint: Path,
     *,
     until: int | None = None,
@@ -51,17 +51,17 @@ def train(
     """
     with _memory(beside_others=beside_others):
         device = _device(job.recipe)
-        batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+        batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
         seed_globally(job.seed, "weights")
-        state = begin(job, len(prepared.classes), len(batches), device)
+        state = initial_state(job, len(prepared.classes), len(batches), device)
         state.load(checkpoint, device)
         for epoch in state.curve:  # whoever listened before may have died between the checkpoint and the telling
             report(epoch)
         step = Step(job.recipe, len(prepared.classes), device, state.model, beat=beat, beside_others=beside_others)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
-            state.curve.append(_epoch(number, state, step, batches, sources(job.seed, number)))
+            state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number)))
             state.save(checkpoint)
-            patiently(partial(_write_curve, state.curve, checkpoint.with_name(CURVE)))
+            retrying(partial(_write_curve, state.curve, checkpoint.with_name(CURVE)))
             report(state.curve[-1])
         return state.curve
 
@@ -73,7 +73,7 @@ def _memory(*, beside_others: bool) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         if beside_others:
-            raise Crowded(f"it does not fit into memory beside other trials: {error}") from error
+            raise OutOfSharedMemory(f"it does not fit into memory beside other trials: {error}") from error
         raise TrialFailed(f"it does not fit into memory: {error}") from error
 
 
@@ -88,7 +88,7 @@ def _device(recipe: Recipe) -> torch.device:
     return torch.device("cuda")
 
 
-def _epoch(number: int, state: State, step: Step, batches: Batches, drawing: Sources) -> Epoch:
+def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, drawing: Generators) -> Epoch:
     started, energy = time.perf_counter(), joules(step.device)
     compiled_before = step.compile_seconds
     loss, peak = _train_epoch(number, state, step, batches, drawing)
@@ -110,11 +110,13 @@ def _epoch(number: int, state: State, step: Step, batches: Batches, drawing: Sou
         parts=state.parts,
         compile_seconds=step.compile_seconds if compiled_before is None else None,
         peak_memory_bytes=peak,
-        joules=between(energy, joules(step.device)),
+        joules=joules_between(energy, joules(step.device)),
     )
 
 
-def _train_epoch(epoch: int, state: State, step: Step, batches: Batches, drawing: Sources) -> tuple[float, int | None]:
+def _train_epoch(
+    epoch: int, state: TrainingState, step: Step, batches: Loader, drawing: Generators
+) -> tuple[float, int | None]:
     """The mean loss, and the most memory held at once where the device tells."""
     cuda = step.device.type == "cuda"
     if cuda:
@@ -131,7 +133,7 @@ def _train_epoch(epoch: int, state: State, step: Step, batches: Batches, drawing
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, step: Step, batches: Batches, *, parts: int) -> tuple[float, float]:
+def _evaluate(model: nn.Module, step: Step, batches: Loader, *, parts: int) -> tuple[float, float]:
     """Top-1 and top-5 in percent of the whole split; what is trained in parts is also looked at in parts."""
     model.eval()
     hits = torch.zeros(2, device=step.device)
@@ -159,5 +161,5 @@ def _write_curve(curve: Sequence[Epoch], path: Path) -> None:
     writer = csv.DictWriter(text, list(asdict(curve[0])))
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in curve)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())

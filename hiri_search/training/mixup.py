@@ -14,7 +14,7 @@ from hiri_search.training.recipe import Recipe
 
 CUTMIX_SHARE = 0.5  # of the mixed batches, where Mixup is on too: timm's `switch_prob`
 
-Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right are the first outside
+CutBox = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right are the first outside
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Mixing:
     """
 
     share: float  # lambda
-    box: Box | None = None
+    box: CutBox | None = None
 
     def mix(self, images: Tensor) -> Tensor:
         """(B, C, side, side) -> the same, mixed; the given ones stay as they are."""

@@ -21,18 +21,18 @@ from torch.utils.data import IterableDataset
 
 from hiri_search.system.hardware import gpus
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.prepare import open_supply, stored_side
+from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.data.timm_datasets import open_timm
-from hiri_search.training.job import DataSource, Epoch, Job, Prepared
+from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores
 
 # Of an epoch of a probe; a GPU's batches are gathered ahead, which in a short epoch would not show.
-STEPS, GPU_STEPS = 2, 8
-LEAST = 1  # epochs behind the first, which alone builds, allocates and compiles
+PROBE_STEPS, GPU_PROBE_STEPS = 2, 8
+MIN_STEPS = 1  # epochs behind the first, which alone builds, allocates and compiles
 SECONDS = 2.0  # for these, of each network
-MANY = 1_000_000  # epochs: a probe is ended by the clock
-PICTURES = 24  # that decoding is timed by
+_UNLIMITED = 1_000_000  # epochs: a probe is ended by the clock
+PROBE_IMAGES = 24  # that decoding is timed by
 LIMIT = 25.0  # seconds after which no network is begun
 
 
@@ -41,7 +41,7 @@ class ProbeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Pace:
+class TrialTiming:
     """What the parts of a trial take, each a mean: sums are what it is for. All in seconds."""
 
     begin: float  # before the first step, and what the first epoch takes longer than another
@@ -59,13 +59,13 @@ class Pace:
 class Probed:
     """What was learned by trials side by side."""
 
-    paces: dict[int, Pace]  # by the place of the job; time may not have been enough for all
+    timings: dict[int, TrialTiming]  # by the place of the job; time may not have been enough for all
     import_seconds: float  # until a new process could begin: Python, torch and timm
-    picture_seconds: list[float]  # that one takes on one core, for each of what is to be decoded
+    image_seconds: list[float]  # that one takes on one core, for each of what is to be decoded
     share: float | None  # of a core that each process had: under 1 where others held it; None on a GPU
 
 
-def probe(job: Job, prepared: Prepared, *, proxies: Sequence[str] = (), seconds: float = SECONDS) -> Pace:
+def probe(job: Job, prepared: PreparedData, *, proxies: Sequence[str] = (), seconds: float = SECONDS) -> TrialTiming:
     """Train as a trial does, in this process, until `seconds` of epochs are seen. `prepared` as `few` makes it.
 
     ProbeError where the training fails.
@@ -80,15 +80,15 @@ def probe(job: Job, prepared: Prepared, *, proxies: Sequence[str] = (), seconds:
     return replace(pace, score=time.perf_counter() - started)
 
 
-def _train(job: Job, prepared: Prepared, seconds: float) -> Pace:
+def _train(job: Job, prepared: PreparedData, seconds: float) -> TrialTiming:
     told: list[tuple[float, Epoch]] = []
 
     def hear(epoch: Epoch) -> None:
         told.append((time.perf_counter(), epoch))
-        if len(told) > LEAST and told[-1][0] - told[0][0] >= seconds:
+        if len(told) > MIN_STEPS and told[-1][0] - told[0][0] >= seconds:
             raise _Enough
 
-    longer = replace(job, recipe=replace(job.recipe, epochs=MANY))
+    longer = replace(job, recipe=replace(job.recipe, epochs=_UNLIMITED))
     started = time.perf_counter()
     with TemporaryDirectory(prefix="hiri_search_probe_") as home, suppress(_Enough):
         train(longer, prepared, Path(home) / "last.pt", report=hear)
@@ -99,13 +99,13 @@ class _Enough(Exception):
     """Raised to end a training."""
 
 
-def _pace(started: float, told: Sequence[tuple[float, Epoch]], batch: int, prepared: Prepared) -> Pace:
+def _pace(started: float, told: Sequence[tuple[float, Epoch]], batch: int, prepared: PreparedData) -> TrialTiming:
     steps = prepared.train // batch
     times, epochs = zip(*told, strict=True)
     training = fmean(steps * batch / epoch.images_per_second for epoch in epochs[1:])
     whole = fmean(epoch.seconds for epoch in epochs[1:])
     each = (times[-1] - times[0]) / (len(told) - 1)
-    return Pace(
+    return TrialTiming(
         begin=max(0.0, times[0] - started - each),
         step=training / steps,
         look=(whole - training) / prepared.val,
@@ -113,14 +113,14 @@ def _pace(started: float, told: Sequence[tuple[float, Epoch]], batch: int, prepa
     )
 
 
-def few(job: Job, prepared: Prepared, folder: Path) -> tuple[Job, Prepared]:
+def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Job, PreparedData]:
     """The job with as many pictures as an epoch of a probe wants: noise, kept in `folder` as decoded pictures are.
 
     Those that are decoded while training are decoded for the probe as well, but not those of a stream, which has only
     whole epochs. `prepared` says what there is, decoded or not.
     """
     batch = job.recipe.batch
-    train, val = batch * (GPU_STEPS if gpus() else STEPS), min(prepared.val, 2 * batch)
+    train, val = batch * (GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
     if (prepared.cache == "none" or job.data.kind == "timm") and not _streams(job.data, prepared):
         return job, replace(prepared, train=min(prepared.train, train), val=val)
     folder /= f"{job.side}_{batch}"
@@ -129,7 +129,7 @@ def few(job: Job, prepared: Prepared, folder: Path) -> tuple[Job, Prepared]:
     return replace(job, data=DataSource()), noise
 
 
-def _streams(data: DataSource, prepared: Prepared) -> bool:
+def _streams(data: DataSource, prepared: PreparedData) -> bool:
     return data.kind == "timm" and isinstance(open_timm(data, "train", prepared.classes), IterableDataset)
 
 
@@ -153,8 +153,8 @@ class Decoded:
     classes: int | None
 
 
-def probe_beside(
-    jobs: Sequence[tuple[Job, Prepared]],
+def probe_side_by_side(
+    jobs: Sequence[tuple[Job, PreparedData]],
     decoded: Sequence[Decoded] = (),
     *,
     processes: int,
@@ -170,28 +170,28 @@ def probe_beside(
         begun = []
         for number in range(processes):
             ours, pictures = _from(jobs, number, processes), [] if number else decoded
-            order = Order(time.time(), limit, tuple(ours), tuple(proxies), tuple(pictures))
+            order = ProbeRequest(time.time(), limit, tuple(ours), tuple(proxies), tuple(pictures))
             begun.append(running.enter_context(_Child(order, Path(home) / str(number), _environment(number, gpus()))))
         answers = [child.answer() for child in begun]
-    found: dict[int, list[Pace]] = {}
+    found: dict[int, list[TrialTiming]] = {}
     for answer in answers:
         for place, pace in answer["paces"]:
-            found.setdefault(place, []).append(Pace(**pace))
+            found.setdefault(place, []).append(TrialTiming(**pace))
     paces = {place: mean(found[place]) for place in sorted(found)}
     imports, share = (fmean(answer[name] for answer in answers) for name in ("import_seconds", "share"))
     return Probed(paces, imports, answers[0]["picture_seconds"], None if gpus() else min(1.0, share))
 
 
-def _from(jobs: Sequence[tuple[Job, Prepared]], number: int, processes: int) -> list[tuple[int, Job, Prepared]]:
+def _from(jobs: Sequence[tuple[Job, PreparedData]], number: int, processes: int) -> list[tuple[int, Job, PreparedData]]:
     """All jobs with their places: first every so many-th, from the one of this process's number."""
     own = range(number % len(jobs), len(jobs), processes)
     others = (place for place in range(len(jobs)) if place not in own)
     return [(place, *jobs[place]) for place in (*own, *others)]
 
 
-def mean(paces: Sequence[Pace]) -> Pace:
+def mean(paces: Sequence[TrialTiming]) -> TrialTiming:
     """Of each part."""
-    return Pace(**{f.name: fmean(getattr(pace, f.name) for pace in paces) for f in fields(Pace)})
+    return TrialTiming(**{f.name: fmean(getattr(pace, f.name) for pace in paces) for f in fields(TrialTiming)})
 
 
 def _environment(number: int, count: int) -> dict[str, str]:
@@ -205,12 +205,12 @@ def _environment(number: int, count: int) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Order:
+class ProbeRequest:
     """What a process is to do."""
 
     given: float  # the time of the clock on the wall
     limit: float
-    jobs: tuple[tuple[int, Job, Prepared], ...]
+    jobs: tuple[tuple[int, Job, PreparedData], ...]
     proxies: tuple[str, ...]
     decoded: tuple[Decoded, ...]
 
@@ -218,7 +218,7 @@ class Order:
 class _Child:
     """A process that probes; killed where it is left before it ends."""
 
-    def __init__(self, order: Order, path: Path, environment: dict[str, str]) -> None:
+    def __init__(self, order: ProbeRequest, path: Path, environment: dict[str, str]) -> None:
         path.write_bytes(pickle.dumps(order))
         self._out, self._said = path.with_suffix(".json"), path.with_suffix(".log")
         # Without the caller's program, which a process of multiprocessing would import again.
@@ -243,11 +243,11 @@ class _Child:
 
 def answer(path: str, out: str) -> None:
     """The work of a child; the last line of its output is what is wrong, if anything is."""
-    order: Order = pickle.loads(Path(path).read_bytes())
+    order: ProbeRequest = pickle.loads(Path(path).read_bytes())
     import_seconds = time.time() - order.given
     started, computed = time.perf_counter(), time.process_time()
     try:
-        pictures = [picture_seconds(one) for one in order.decoded]
+        pictures = [image_seconds(one) for one in order.decoded]
         paces = [(place, asdict(pace)) for place, pace in _until(order)]
     except ValueError as error:  # a ProbeError, or of the user's pictures
         sys.exit(str(error))
@@ -256,7 +256,7 @@ def answer(path: str, out: str) -> None:
     Path(out).write_text(json.dumps(found))
 
 
-def _until(order: Order) -> Iterator[tuple[int, Pace]]:
+def _until(order: ProbeRequest) -> Iterator[tuple[int, TrialTiming]]:
     """One job at least."""
     started = time.perf_counter()
     for place, job, prepared in order.jobs:
@@ -265,13 +265,13 @@ def _until(order: Order) -> Iterator[tuple[int, Pace]]:
             return
 
 
-def picture_seconds(decoded: Decoded) -> float:
+def image_seconds(decoded: Decoded) -> float:
     """What one takes on one core, by a few of them. DataError."""
-    supply, stored = open_supply(decoded.data, decoded.classes), stored_side(decoded.side)
+    supply, stored = open_source(decoded.data, decoded.classes), stored_side(decoded.side)
     count = supply.counts["train"]
-    chosen = range(0, count, -(-count // PICTURES))
+    chosen = range(0, count, -(-count // PROBE_IMAGES))
     started = time.perf_counter()
     for index in chosen:
         with suppress(*([DataError] if decoded.data.skip_corrupt else [])):
-            supply.picture("train", index, stored)
+            supply.image("train", index, stored)
     return (time.perf_counter() - started) / len(chosen)

@@ -72,13 +72,13 @@ Bound = tuple[Callable[[float], bool], str]
 POSITIVE: Bound = (lambda value: value > 0, "more than 0")
 NOT_NEGATIVE: Bound = (lambda value: value >= 0, "0 or more")
 UNDER_ONE: Bound = (lambda value: 0 <= value < 1, "from 0 to under 1")
-SHARE: Bound = (lambda value: 0 <= value <= 1, "from 0 to 1")
+ZERO_TO_ONE: Bound = (lambda value: 0 <= value <= 1, "from 0 to 1")
 BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("epochs", "lr"), POSITIVE),
     **dict.fromkeys(("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix"), NOT_NEGATIVE),
     **dict.fromkeys(("jitter", "workers"), NOT_NEGATIVE),
     **dict.fromkeys(("drop_path", "label_smoothing", "ema"), UNDER_ONE),
-    **dict.fromkeys(("mix_share", "erasing", "flip", "distill_alpha"), SHARE),
+    **dict.fromkeys(("mix_share", "erasing", "flip", "distill_alpha"), ZERO_TO_ONE),
     "crop": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
     "batch": (lambda value: value > 0 and value % 2 == 0, "even and more than 0: CutMix and Mixup pair pictures"),
 }

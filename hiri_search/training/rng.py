@@ -16,7 +16,7 @@ def derive(seed: int, purpose: str) -> int:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Generators:
     """What draws within one epoch. Each epoch has its own, so that a trial that goes on draws what it would have."""
 
     order: torch.Generator  # of the pictures
@@ -24,14 +24,14 @@ class Sources:
     mixing: np.random.RandomState  # CutMix and Mixup
 
 
-def sources(seed: int, epoch: int) -> Sources:
+def epoch_generators(seed: int, epoch: int) -> Generators:
     """The sources of an epoch; what the network itself draws (stochastic depth) comes from torch's global state."""
     seed_globally(seed, f"network, epoch {epoch}")
     order, augmentation = (
         torch.Generator().manual_seed(derive(seed, f"{purpose}, epoch {epoch}"))
         for purpose in ("order", "augmentation")
     )
-    return Sources(order, augmentation, np.random.RandomState(derive(seed, f"mixing, epoch {epoch}")))
+    return Generators(order, augmentation, np.random.RandomState(derive(seed, f"mixing, epoch {epoch}")))
 
 
 def seed_globally(seed: int, purpose: str) -> None:

@@ -16,11 +16,11 @@ from torch import nn
 
 from hiri_search.language import parse_network
 from hiri_search.nets.build import build
-from hiri_search.system.files import patiently, whole
+from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 
-UNREADABLE = ".unreadable"  # ending of a checkpoint that was set aside
+UNREADABLE_SUFFIX = ".unreadable"  # ending of a checkpoint that was set aside
 # What a file raises that is none of ours; what is not plain numbers and words is refused before anything of it is run.
 BROKEN = (RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -29,12 +29,12 @@ class TrialFailed(RuntimeError):
     """A training that cannot go on, with the reason in words."""
 
 
-class Crowded(RuntimeError):
+class OutOfSharedMemory(RuntimeError):
     """A training that does not fit beside the others on its device, and may fit alone."""
 
 
 @dataclass
-class State:
+class TrainingState:
     """A training between two epochs: all of it is in its checkpoint, or follows from the number of the epoch."""
 
     model: nn.Module
@@ -53,15 +53,15 @@ class State:
             "parts": self.parts,
             "curve": [asdict(epoch) for epoch in self.curve],
         }
-        patiently(partial(_write, content, path))
+        retrying(partial(_write, content, path))
 
     def load(self, path: Path, device: torch.device) -> None:
         """Go on from a checkpoint, if there is one; one that cannot be read is set aside, and as good as none."""
-        patiently(path.parent.parent.stat)  # where its storage is away, it only looks as if there were none
+        retrying(path.parent.parent.stat)  # where its storage is away, it only looks as if there were none
         if not path.exists():
             return
         try:
-            content = patiently(partial(torch.load, path, map_location=device, weights_only=True))
+            content = retrying(partial(torch.load, path, map_location=device, weights_only=True))
             curve = [Epoch(**epoch) for epoch in content["curve"]]
             weights = [content["model"], *([content["model_ema"]] if self.ema else [])]
             fitting = all(_shapes(found) == _shapes(self.model.state_dict()) for found in weights)
@@ -69,7 +69,7 @@ class State:
         except BROKEN:
             fitting = False
         if not fitting:
-            path.replace(path.with_suffix(UNREADABLE))
+            path.replace(path.with_suffix(UNREADABLE_SUFFIX))
             return
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -97,14 +97,14 @@ def _slots(optimizer: dict[str, Any]) -> list[int]:
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # what torch makes of a disk that is full
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> State:
+def initial_state(job: Job, classes: int, per_epoch: int, device: torch.device) -> TrainingState:
     """A training that has not begun; `per_epoch` steps make an epoch. TrialFailed where `weights` do not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
@@ -115,7 +115,7 @@ def begin(job: Job, classes: int, per_epoch: int, device: torch.device) -> State
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
-    return State(model, optimizer, _schedule(optimizer, recipe, per_epoch), ema)
+    return TrainingState(model, optimizer, _schedule(optimizer, recipe, per_epoch), ema)
 
 
 def _take(model: nn.Module, path: Path) -> None:

@@ -12,12 +12,12 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from hiri_search.nets.eval_mode import restore, statistics, statistics_held
+from hiri_search.nets.eval_mode import bn_statistics, frozen_bn_statistics, restore
 from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.distill import distilled, teacher_map
 from hiri_search.training.mixup import Mixed, mixer
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.state import State, TrialFailed
+from hiri_search.training.state import TrainingState, TrialFailed
 
 
 class Step:
@@ -45,7 +45,9 @@ class Step:
         on = self.recipe.bf16 and self.device.type == "cuda"
         return torch.autocast("cuda", torch.bfloat16) if on else nullcontext()
 
-    def __call__(self, state: State, images: Tensor, labels: Tensor, number: int, rng: np.random.RandomState) -> Tensor:
+    def __call__(
+        self, state: TrainingState, images: Tensor, labels: Tensor, number: int, rng: np.random.RandomState
+    ) -> Tensor:
         """The loss, as a tensor on the device; `number` counts steps from the start of the training, from 1."""
         self.beat()
         started = time.perf_counter()
@@ -62,7 +64,7 @@ class Step:
             self.compile_seconds = time.perf_counter() - started
         return loss
 
-    def _targets(self, state: State, images: Tensor, mixed: Mixed) -> Tensor:
+    def _targets(self, state: TrainingState, images: Tensor, mixed: Mixed) -> Tensor:
         """The labels, and beside them what the teacher says of the pictures before they were mixed (Eq. 5)."""
         alpha = self.recipe.distill_alpha
         if alpha == 1:
@@ -73,12 +75,12 @@ class Step:
             maps = [teacher_map(teacher, part) for part in images.chunk(state.parts)]
         return distilled(mixed.targets, torch.cat(maps), mixed.mixing, images.shape[-1], alpha)
 
-    def _gradients(self, state: State, images: Tensor, targets: Tensor) -> Tensor:
+    def _gradients(self, state: TrainingState, images: Tensor, targets: Tensor) -> Tensor:
         """Of the whole batch, in as many parts as fit: where one does not, from anew in twice as many."""
         while True:
             state.optimizer.zero_grad(set_to_none=True)
             # An attempt that ends half-way is to leave nothing behind in BatchNorm.
-            before = None if self.fitting == state.parts else statistics(state.model)
+            before = None if self.fitting == state.parts else bn_statistics(state.model)
             try:
                 loss = self._backward(state.model, images.chunk(state.parts), targets.chunk(state.parts))
             except torch.OutOfMemoryError as error:
@@ -104,7 +106,7 @@ class Step:
             with self.autocast():
                 loss = self.loss(self.forward(part), wanted) * (len(part) / whole)
             # Blocks that are computed again see the same pictures again.
-            with statistics_held(model) if self.recipe.checkpointing else nullcontext():
+            with frozen_bn_statistics(model) if self.recipe.checkpointing else nullcontext():
                 loss.backward()
             total += loss.detach()
         return total

@@ -16,13 +16,13 @@ from torch.overrides import TorchFunctionMode
 
 from hiri_search.language import Network, parse_network
 from hiri_search.nets.build import build
-from hiri_search.nets.eval_mode import evaluating, one_thread
+from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS
-from hiri_search.training.data.loader import open_batches
-from hiri_search.training.job import Job, Prepared
+from hiri_search.training.data.loader import open_loader
+from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.rng import derive
 
-PROXIES = ("synflow", "naswot", "zen")
+ZERO_COST_SCORES = ("synflow", "naswot", "zen")
 IMAGES = 32  # of naswot
 REPEATS = 8  # of zen; 32 in its authors' code
 NOISE_IMAGES, NOISE = 16, 0.01  # of zen, as in its authors' code
@@ -32,7 +32,7 @@ _CORNERED = ("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "prelu", "hards
 _SMOOTH = ("gelu", "silu", "mish", "elu", "celu", "selu")
 RECTIFIERS = (*_CORNERED, *_SMOOTH)
 COMPARISONS = ("softmax", "scaled_dot_product_attention")
-NORMS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., values that it brings to one scale)
+NORM_LAYERS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., values that it brings to one scale)
     "batch_norm": lambda x, *_: x.transpose(0, 1).flatten(1),
     "layer_norm": lambda x, shape, *_: x.flatten(-len(shape)),
     "rms_norm": lambda x, shape, *_: x.flatten(-len(shape)),
@@ -41,22 +41,22 @@ NORMS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., values that
 }
 
 
-def job_scores(job: Job, prepared: Prepared, names: Sequence[str]) -> dict[str, float | None]:
+def job_scores(job: Job, prepared: PreparedData, names: Sequence[str]) -> dict[str, float | None]:
     """The scores of what a job trains, with the weights that it begins with, on the device that it is trained on."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = open_batches(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+    batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
     images, _ = next(batches.val())
     with one_thread():
-        return proxy_scores(parse_network(job.spec), images[:IMAGES], len(prepared.classes), job.seed, names=names)
+        return zero_cost_scores(parse_network(job.spec), images[:IMAGES], len(prepared.classes), job.seed, names=names)
 
 
-def proxy_scores(
+def zero_cost_scores(
     network: Network,
     images: Tensor,
     classes: int,
     seed: int,
     *,
-    names: Sequence[str] = PROXIES,
+    names: Sequence[str] = ZERO_COST_SCORES,
     repeats: int = REPEATS,
 ) -> dict[str, float | None]:
     """The scores of these names, higher is better; computed where the images (B, 3, side, side) are.
@@ -99,7 +99,7 @@ def synflow(model: nn.Module, side: int) -> float:
         for weight in flow.parameters():
             weight.abs_()
     weights = [weight for weight in flow.parameters() if weight.requires_grad]
-    with _Instead(dict.fromkeys([*NORMS, *RECTIFIERS], _passing) | dict.fromkeys(COMPARISONS, _evenly)):
+    with _Instead(dict.fromkeys([*NORM_LAYERS, *RECTIFIERS], _passing) | dict.fromkeys(COMPARISONS, _evenly)):
         flowing = flow(torch.ones(1, IMAGE_CHANNELS, side, side).to(weights[0])).sum()
     gradients = torch.autograd.grad(flowing, weights, materialize_grads=True)
     shares = [(weight.detach() * gradient).abs().sum() for weight, gradient in zip(weights, gradients, strict=True)]
@@ -121,7 +121,7 @@ def naswot(model: nn.Module, images: Tensor) -> float:
             kernel.add_(_agreement(x.flatten(1)).cpu())
         return rectifier(x, *args, **kwargs)
 
-    with evaluating(model), _Instead({"batch_norm": _by_batch, **dict.fromkeys(RECTIFIERS, compared)}):
+    with eval_mode(model), _Instead({"batch_norm": _by_batch, **dict.fromkeys(RECTIFIERS, compared)}):
         model(images)
     return float(torch.linalg.slogdet(kernel).logabsdet)
 
@@ -153,10 +153,10 @@ def _zen_once(model: nn.Module, side: int, generator: torch.Generator) -> float:
     spreads: list[Tensor] = []
 
     def noted(norm: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        spreads.append(NORMS[norm.__name__](x, *args).var(-1, correction=0).mean().sqrt())
+        spreads.append(NORM_LAYERS[norm.__name__](x, *args).var(-1, correction=0).mean().sqrt())
         return _by_batch(norm, x, *args, **kwargs) if norm is F.batch_norm else norm(x, *args, **kwargs)
 
-    features = _features(model, x, dict.fromkeys(NORMS, noted))
+    features = _features(model, x, dict.fromkeys(NORM_LAYERS, noted))
     moved = _features(model, x + NOISE * noise, {"batch_norm": _by_batch})
     change = (features - moved).abs().sum(1).mean()
     return float(change.log() + sum(spread.log() for spread in spreads))

@@ -11,7 +11,7 @@ from torch import nn
 
 from hiri_search.cost import count_cache as remembered
 from hiri_search.cost import flops as counts
-from hiri_search.cost.count_cache import nothing_remembered
+from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import count, count_parts
 from hiri_search.language import Network, parse_network
 
@@ -122,7 +122,7 @@ def test_who_counts_anew_believes_nothing(network: Network, place: Path):
     first = count(network, SIDE)
     _forge(place)
     assert count(network, SIDE) != first, "it is read"
-    with nothing_remembered():
+    with cache_disabled():
         assert count(network, SIDE) == first
 
 

@@ -18,7 +18,7 @@ from hiri_search.cost import flops as counts
 from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, parse, parse_net, sample
 from hiri_search.nets.blocks import Attention
-from hiri_search.nets.hirivit import build
+from hiri_search.nets.hirivit import build_hirivit
 from hiri_search.nets.timm_registry import SPECS, paper_net
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def flops(model: nn.Module, image: Tensor) -> int:
 def check_sum(net: Net, side: int) -> None:
     """The sum over the pieces is one pass over the whole, and core_macs is what a second counter finds."""
     with torch.device("meta"):
-        model = build(net)
+        model = build_hirivit(net)
     model.to_empty(device="cpu")  # without the time that good weights take
     found = count(net, side)
     assert found == count_module(model, (3, side, side))
@@ -123,7 +123,7 @@ def sampled(space: str, number: int) -> list[Net]:
 @pytest.mark.parametrize(("space", "number"), [("five_stage", 6), ("six_stage", 4)])
 def test_the_pieces_of_any_network_add_up(space: str, number: int) -> None:
     for net in sampled(space, number):
-        check_sum(net.shrunk(depth=2), net.side_unit)  # half the depth for half the time
+        check_sum(net.scaled_down(depth=2), net.side_unit)  # half the depth for half the time
 
 
 VARIANTS = [
@@ -148,7 +148,7 @@ def test_a_space_holds_s_fits_its_side_and_shrinks(space: str) -> None:
     assert 1e5 < whole.size < 1e9
     for net in sampled(space, 300):
         assert net.grids(side)[-1] == 7
-        assert net.shrunk(width=4, depth=3).side_unit == net.side_unit
+        assert net.scaled_down(width=4, depth=3).side_unit == net.side_unit
 
 
 class Wrapped(nn.Module):
@@ -227,7 +227,7 @@ def test_a_piece_is_counted_once() -> None:
 
 
 def test_counting_leaves_a_module_as_it_was() -> None:
-    model = build(parse_net("hrstem(hs=8) -> hr(8 e=2)"), drop_path=0.5)
+    model = build_hirivit(parse_net("hrstem(hs=8) -> hr(8 e=2)"), drop_path=0.5)
     model.stem.eval()
     before = {name: module.training for name, module in model.named_modules()}
     found = count_module(model, (3, 32, 32))

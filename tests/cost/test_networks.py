@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hiri_search.cost import flops as counts
 from hiri_search.cost.flops import ZERO, Cost, CountError, count, count_module, count_parts
-from hiri_search.language import Net, Peer, SpecError, parse_network
+from hiri_search.language import Net, SpecError, TimmNetwork, parse_network
 from hiri_search.nets import build as networks
 from hiri_search.nets import timm_networks as peers
 from hiri_search.nets.eval_mode import one_thread
@@ -130,8 +130,8 @@ def test_every_network_of_the_paper_is_one() -> None:
         if row["spec"]:
             network = parse_network(row["spec"])
             assert str(network) == row["spec"]
-            if isinstance(network, Peer):
-                peers.check(network)
+            if isinstance(network, TimmNetwork):
+                peers.check_timm(network)
             else:
                 network.grids(int(row["resolution"]))
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hiri_search.cost.pareto import dominance, fronts, gaps, hypervolume, undominated
+from hiri_search.cost.pareto import dominance, fronts, hypervolume, nondominated_boxes, pareto_mask
 
 CASES = {
     "none": ([], 0.0),
@@ -33,15 +33,18 @@ def test_a_hypervolume_is_the_number_of_cells_that_a_point_dominates(objectives:
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 def test_gaps_and_what_is_dominated_fill_all_below_the_reference(objectives: int):
     points = np.random.default_rng(objectives).integers(0, 5, (6, objectives)).astype(float)
-    boxes = [[(max(low, 0.0), max(high, 0.0)) for low, high in box] for box in gaps(points, (5.0,) * objectives)]
+    boxes = [
+        [(max(low, 0.0), max(high, 0.0)) for low, high in box]
+        for box in nondominated_boxes(points, (5.0,) * objectives)
+    ]
     free = sum(np.prod([high - low for low, high in box]) for box in boxes)
     assert free + hypervolume(points, (5.0,) * objectives) == 5**objectives
 
 
 def test_the_undominated_are_those_that_none_dominates_equals_among_them():
     points = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
-    assert (undominated(points) == ~dominance(points).any(axis=0)).all()
-    assert undominated(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist() == [True, True, True, False]
+    assert (pareto_mask(points) == ~dominance(points).any(axis=0)).all()
+    assert pareto_mask(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from hiri_search.language import Space, SpecError, parse
-from hiri_search.language.parser import read
+from hiri_search.language.parser import parse_tree
 from tests.language.specs import crowded
 
 LISTED = 5_000
@@ -80,7 +80,7 @@ def test_no_accepted_space_writes_a_network_twice(text: str) -> None:
 @settings(max_examples=150)
 @given(crowded())
 def test_without_ties_only_spaces_with_twins_are_refused(text: str) -> None:
-    unchecked = Space(read(text, {}))
+    unchecked = Space(parse_tree(text, {}))
     if unchecked.size > LISTED:
         return
     if len({net.key for net in unchecked}) == unchecked.size:

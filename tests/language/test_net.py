@@ -30,8 +30,8 @@ def test_a_network_is_what_its_text_says(net: Net) -> None:
 @settings(max_examples=60)
 @given(nets())
 def test_defaults_written_out_change_nothing(net: Net) -> None:
-    assert parse_net(net.full) == net
-    assert parse_net(net.full).key == net.key
+    assert parse_net(net.canonical_text) == net
+    assert parse_net(net.canonical_text).key == net.key
 
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
@@ -83,7 +83,7 @@ def test_a_changed_default_changes_the_key() -> None:
 
 
 def test_the_full_text_names_every_argument() -> None:
-    assert parse_net("hr(32 e=4) -> t(64 e=4)").full == (
+    assert parse_net("hr(32 e=4) -> t(64 e=4)").canonical_text == (
         "hrstem(hs=32) -> hr(32 e=4 r=2 norm=bn down=none s=1)*1 -> t(64 e=4 d=64 sr=1 ffn=conv norm=mix down=b s=2)*1"
     )
 
@@ -129,13 +129,13 @@ def test_grids_of_the_paper() -> None:
 
 
 def test_a_shrunk_network_keeps_its_heads() -> None:
-    small = parse_net(S).shrunk(width=4, depth=2)
+    small = parse_net(S).scaled_down(width=4, depth=2)
     assert str(small) == (
         "hrstem(hs=8) -> hr(8 e=4) -> hr(16 e=4) -> cffn(32 e=6) -> t(80 e=5 d=16)*5 -> t(128 e=5 d=16)*2"
     )
     assert [stage.heads for stage in small.stages[3:]] == [5, 8]  # type: ignore[attr-defined]
     with pytest.raises(SpecError, match="w=80 cannot be divided by 32"):
-        parse_net("vitstem -> t(80 e=5 d=16)").shrunk(width=32)
+        parse_net("vitstem -> t(80 e=5 d=16)").scaled_down(width=32)
 
 
 def test_a_network_has_a_stage() -> None:

@@ -63,7 +63,7 @@ def test_a_decision_has_one_name_and_one_set_of_options_and_can_be_replayed(writ
     known: dict[str, tuple[object, ...]] = {}
     for _ in range(10):
         asked: list[tuple[str, tuple[object, ...], int]] = []
-        net, decisions = space.recorded(keeping(at_random(rng), asked))
+        net, decisions = space.walk(keeping(at_random(rng), asked))
         assert decisions == {name: index for name, _, index in asked}
         assert len(decisions) == len(asked)
         assert all(known.setdefault(name, options) == options for name, options, _ in asked)

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiri_search.language import Net, Peer, SpecError, parse_net, parse_network
-from hiri_search.language.timm_spec import LONGEST
+from hiri_search.language import Net, SpecError, TimmNetwork, parse_net, parse_network
+from hiri_search.language.timm_spec import MAX_TIMM_LENGTH
 
 SCALARS = st.one_of(st.integers(-999, 999), st.booleans(), st.integers(-400, 400).map(lambda n: n / 4), st.just("gelu"))
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, min_size=2, max_size=4).map(tuple))
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True)
 PEERS = st.builds(
-    lambda name, arguments: Peer(name, tuple(sorted(arguments.items()))),
+    lambda name, arguments: TimmNetwork(name, tuple(sorted(arguments.items()))),
     NAMES,
     st.dictionaries(NAMES, VALUES, max_size=3),
 )
 
 
 @given(PEERS)
-def test_a_peer_is_what_its_text_says(peer: Peer) -> None:
+def test_a_peer_is_what_its_text_says(peer: TimmNetwork) -> None:
     again = parse_network(str(peer))
     assert again == peer
     assert repr(again) == repr(peer)  # 1, 1.0 and True are equal, and not the same to a builder
@@ -30,15 +30,15 @@ def test_a_peer_is_what_its_text_says(peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("timm:resnet50", Peer("resnet50")),
-        ("  timm:resnet50\n", Peer("resnet50")),
-        ("timm:a depths=1,1,2", Peer("a", (("depths", (1, 1, 2)),))),
-        ("timm:a scale=1.5 flag=true act=gelu", Peer("a", (("act", "gelu"), ("flag", True), ("scale", 1.5)))),
-        ("timm:a flag=false", Peer("a", (("flag", False),))),
-        ("timm:a low=-3", Peer("a", (("low", -3),))),
+        ("timm:resnet50", TimmNetwork("resnet50")),
+        ("  timm:resnet50\n", TimmNetwork("resnet50")),
+        ("timm:a depths=1,1,2", TimmNetwork("a", (("depths", (1, 1, 2)),))),
+        ("timm:a scale=1.5 flag=true act=gelu", TimmNetwork("a", (("act", "gelu"), ("flag", True), ("scale", 1.5)))),
+        ("timm:a flag=false", TimmNetwork("a", (("flag", False),))),
+        ("timm:a low=-3", TimmNetwork("a", (("low", -3),))),
     ],
 )
-def test_values_are_numbers_words_and_lists(text: str, value: Peer) -> None:
+def test_values_are_numbers_words_and_lists(text: str, value: TimmNetwork) -> None:
     assert repr(parse_network(text)) == repr(value)
 
 
@@ -68,7 +68,7 @@ def test_keys_stay_as_they_were() -> None:
         ("timm:a depths=1,,2", "no argument"),
         ("timm:a 1=2", "no argument"),
         ("timm:a b=1 b=2", "twice"),
-        ("timm:" + "a" * LONGEST, "at most"),
+        ("timm:" + "a" * MAX_TIMM_LENGTH, "at most"),
     ],
 )
 def test_mistakes_say_what_is_wrong(text: str, what: str) -> None:

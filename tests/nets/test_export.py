@@ -14,18 +14,18 @@ from timm.models import load_checkpoint
 from torch import Tensor, nn
 
 from hiri_search.language import parse_net
-from hiri_search.nets.fuse_batchnorm import fuse
-from hiri_search.nets.hirivit import build
+from hiri_search.nets.fuse_batchnorm import fuse_batchnorm
+from hiri_search.nets.hirivit import build_hirivit
 from hiri_search.nets.timm_registry import paper_net
-from hiri_search.training.data.loader import open_batches
+from hiri_search.training.data.loader import open_loader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
 from tests.nets.variants import error, images, lively_net
 
-SMALL = paper_net("hirivit_small").shrunk(width=8, depth=9)
-JOB = Job(SMALL.full, 64, 4, 0, Recipe(epochs=2, batch=16, lr=4e-3), DataSource("drawn", train=64, val=48))
+SMALL = paper_net("hirivit_small").scaled_down(width=8, depth=9)
+JOB = Job(SMALL.canonical_text, 64, 4, 0, Recipe(epochs=2, batch=16, lr=4e-3), DataSource("drawn", train=64, val=48))
 NETS = {
     "S": SMALL,
     "LayerNorms": parse_net("convstem(hs=8) -> cffn(16 e=2 norm=ln) -> t(32 e=2 d=8 sr=2 norm=ln down=conv)"),
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list
     folder = tmp_path_factory.mktemp("trained")
     prepared = prepare(JOB.data, JOB.side, folder / "pictures", classes=JOB.classes)
     last = train(JOB, prepared, folder / "last.pt")[-1]
-    batches = open_batches(JOB.data, prepared, side=JOB.side, recipe=JOB.recipe, device=torch.device("cpu"))
+    batches = open_loader(JOB.data, prepared, side=JOB.side, recipe=JOB.recipe, device=torch.device("cpu"))
     return folder / "last.pt", last, list(batches.val())
 
 
@@ -59,7 +59,7 @@ def _weights(checkpoint: Path, *, ema: bool) -> dict[str, Tensor]:
 @pytest.mark.parametrize("ema", [True, False])
 def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
     checkpoint, last, pictures = trained
-    reference = build(SMALL, classes=JOB.classes).eval()
+    reference = build_hirivit(SMALL, classes=JOB.classes).eval()
     reference.load_state_dict(_weights(checkpoint, ema=ema))
     if ema:
         model = timm.create_model(
@@ -75,16 +75,16 @@ def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
 
 
 def test_what_was_trained_is_fused(trained: Any) -> None:
-    model = build(SMALL, classes=JOB.classes).eval()
+    model = build_hirivit(SMALL, classes=JOB.classes).eval()
     model.load_state_dict(_weights(trained[0], ema=False))
     with torch.no_grad():
-        assert error(fuse(model)(images(height=64)), model(images(height=64))) < 1e-5
+        assert error(fuse_batchnorm(model)(images(height=64)), model(images(height=64))) < 1e-5
 
 
 @cache
 def _model(name: str, fused: bool) -> nn.Module:
     model = lively_net(NETS[name])
-    return fuse(model) if fused else model
+    return fuse_batchnorm(model) if fused else model
 
 
 BATCH = ({0: torch.export.Dim("batch", min=1, max=64)},)

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from hiri_search.cost.flops import count_module
 from hiri_search.language import parse_net
-from hiri_search.nets.fuse_batchnorm import FuseError, fuse
+from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
 from hiri_search.nets.hirivit import HiriVit
 from hiri_search.nets.timm_registry import SPECS, paper_net
 from tests.nets.variants import batch_norms, error, images, lively, lively_net, variants
 
 VARIANTS = variants()
-SMALL = paper_net("hirivit_small").shrunk(width=8, depth=9)
+SMALL = paper_net("hirivit_small").scaled_down(width=8, depth=9)
 EQUAL = 1e-5  # relative, in single precision
 
 
 @torch.no_grad()
 def check(model: nn.Module, x: Tensor, *, left: int = 0) -> nn.Module:
     """Fuse, compare, and count the norms that are left."""
-    fused = fuse(model)
+    fused = fuse_batchnorm(model)
     assert error(fused(x), model.eval()(x)) < EQUAL
     assert len(batch_norms(fused)) == left
     return fused
@@ -39,7 +39,7 @@ def test_every_variant_of_the_language_is_fused_whole(spec: str) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_papers_networks_are_fused_whole(name: str) -> None:
-    model = lively_net(paper_net(name).shrunk(width=8, depth=9))
+    model = lively_net(paper_net(name).scaled_down(width=8, depth=9))
     assert len(batch_norms(model)) > 15
     fused = check(model, images(height=64))
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_nothing_is_lost_but_rounding() -> None:
     model = lively_net(SMALL).double()
     x = images(height=64).double()
     with torch.no_grad():
-        assert error(fuse(model)(x), model(x)) < 1e-13
+        assert error(fuse_batchnorm(model)(x), model(x)) < 1e-13
 
 
 def test_a_map_of_classes_is_fused_as_well() -> None:
@@ -61,7 +61,7 @@ def test_a_map_of_classes_is_fused_as_well() -> None:
 def test_a_copy_is_fused_and_evaluates_whatever_the_mode() -> None:
     model = lively_net(SMALL).train()
     before = {name: values.clone() for name, values in model.state_dict().items()}
-    fused = fuse(model)
+    fused = fuse_batchnorm(model)
     assert model.training
     assert not any(module.training for module in fused.modules())
     assert all(torch.equal(before[name], values) for name, values in model.state_dict().items())
@@ -70,7 +70,7 @@ def test_a_copy_is_fused_and_evaluates_whatever_the_mode() -> None:
 
 def test_names_stay_and_biases_come() -> None:
     model = lively_net(SMALL)
-    fused = fuse(model)
+    fused = fuse_batchnorm(model)
     names, before = set(fused.state_dict()), set(model.state_dict())
     assert {name.rpartition(".")[2] for name in names - before} == {"bias"}
     assert {name.rpartition(".")[0] for name in before - names} == set(batch_norms(model))
@@ -81,18 +81,18 @@ def test_names_stay_and_biases_come() -> None:
 
 def test_fused_costs_are_those_without_the_norms() -> None:
     model = lively_net(SMALL)
-    before, after = (count_module(m, (3, 64, 64)) for m in (model, fuse(model)))
+    before, after = (count_module(m, (3, 64, 64)) for m in (model, fuse_batchnorm(model)))
     assert after.core_macs == before.core_macs
     assert after.macs < before.macs
-    fused = fuse(model)
+    fused = fuse_batchnorm(model)
     gone = sum(p.numel() for name in batch_norms(model) for p in model.get_submodule(name).parameters())
     come = sum(v.numel() for name, v in fused.state_dict().items() if name not in model.state_dict())
     assert after.params == before.params - gone + come
 
 
 def test_fusing_twice_changes_nothing_more() -> None:
-    once = fuse(lively_net(SMALL))
-    twice = fuse(once)
+    once = fuse_batchnorm(lively_net(SMALL))
+    twice = fuse_batchnorm(once)
     assert all(torch.equal(once.state_dict()[name], values) for name, values in twice.state_dict().items())
 
 
@@ -103,7 +103,7 @@ def test_models_of_timm_are_fused_whole(name: str) -> None:
 
 def test_features_are_fused_as_well() -> None:
     model = lively(timm.create_model("hirivit", spec=str(SMALL), features_only=True).eval())
-    fused = fuse(model)
+    fused = fuse_batchnorm(model)
     assert batch_norms(fused) == []
     assert fused.feature_info.reduction() == [4, 8, 16, 32, 64]
     with torch.no_grad():
@@ -232,10 +232,10 @@ def test_a_norm_is_gone_under_each_of_its_names() -> None:
 def test_what_cannot_be_traced_is_refused_with_what_to_do() -> None:
     model = Steps(lambda m, x: m.a(x) if x.sum() > 0 else x, a=conv())
     with pytest.raises(FuseError, match=r"Steps cannot be fused: torch.fx cannot trace .*; fuse those of its submod"):
-        fuse(model)
+        fuse_batchnorm(model)
 
 
 def test_a_network_is_fused_without_memory() -> None:
     with torch.device("meta"):
         model = HiriVit(parse_net(SPECS["hirivit_large"]))
-    assert batch_norms(fuse(model)) == []
+    assert batch_norms(fuse_batchnorm(model)) == []

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from timm.optim import param_groups_layer_decay
 
 from hiri_search.language import parse_net
-from hiri_search.nets.hirivit import HiriVit, build
+from hiri_search.nets.hirivit import HiriVit, build_hirivit
 from hiri_search.nets.timm_registry import SPECS, paper_net
 
 SMALL = parse_net("hrstem(hs=8) -> hr(8 e=2)*2 -> hr(8 e=2) -> cffn(16 e=2)*2 -> t(32 e=2 d=16)*3 -> t(32 e=2 d=16)")
@@ -22,7 +22,7 @@ def images(height: int = SIDE, width: int | None = None) -> torch.Tensor:
 
 
 def test_the_classifier_can_be_replaced_and_taken_off() -> None:
-    model = build(SMALL, classes=7).eval()
+    model = build_hirivit(SMALL, classes=7).eval()
     assert model.get_classifier().out_features == 7
     model.reset_classifier(3)
     assert (model.num_classes, model.get_classifier().out_features) == (3, 3)
@@ -35,7 +35,7 @@ def test_the_classifier_can_be_replaced_and_taken_off() -> None:
 
 
 def test_the_head_stops_in_front_of_the_classifier_when_asked() -> None:
-    model = build(SMALL, classes=7).eval()
+    model = build_hirivit(SMALL, classes=7).eval()
     features = model.forward_features(images())
     assert features.shape == (2, model.num_features, 2, 2)
     hidden = model.forward_head(features, pre_logits=True)
@@ -44,7 +44,7 @@ def test_the_head_stops_in_front_of_the_classifier_when_asked() -> None:
 
 
 def test_without_the_pool_every_position_is_classified() -> None:
-    pooled = build(SMALL, classes=7).eval()
+    pooled = build_hirivit(SMALL, classes=7).eval()
     everywhere = HiriVit(SMALL, num_classes=7, global_pool="").eval()
     everywhere.load_state_dict(pooled.state_dict())
     assert everywhere(images()).shape == (2, 2, 2, 7)
@@ -54,7 +54,7 @@ def test_without_the_pool_every_position_is_classified() -> None:
 
 
 def test_a_picture_need_not_be_square() -> None:
-    model = build(SMALL, classes=7).eval()
+    model = build_hirivit(SMALL, classes=7).eval()
     assert model.forward_features(images(UNIT, 3 * UNIT)).shape == (2, 32, 1, 3)
     wide, high = (model(x) for x in (images(UNIT, 2 * UNIT), images(2 * UNIT, UNIT)))
     assert wide.shape == high.shape == (2, 7)
@@ -66,7 +66,7 @@ def test_another_pool_is_refused() -> None:
 
 
 def test_checkpointing_changes_no_gradient() -> None:
-    plain = build(SMALL, classes=7).train()
+    plain = build_hirivit(SMALL, classes=7).train()
     saving = copy.deepcopy(plain)
     saving.set_grad_checkpointing()
     assert all(stage.grad_checkpointing for stage in saving.stages)
@@ -77,7 +77,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 def test_stochastic_depth_grows_linearly_from_nothing() -> None:
-    model = build(SMALL, drop_path=0.4)
+    model = build_hirivit(SMALL, drop_path=0.4)
     found = [
         sorted({m.drop_prob for m in block.modules() if isinstance(m, DropPath)})
         for stage in model.stages
@@ -87,16 +87,16 @@ def test_stochastic_depth_grows_linearly_from_nothing() -> None:
 
 
 def test_stochastic_depth_is_idle_in_eval_mode() -> None:
-    model = build(SMALL, drop_path=0.9).eval()
+    model = build_hirivit(SMALL, drop_path=0.9).eval()
     torch.testing.assert_close(model(images()), model(images()), rtol=0, atol=0)
 
 
 def test_nothing_more_is_kept_from_weight_decay() -> None:
-    assert build(SMALL).no_weight_decay() == set()
+    assert build_hirivit(SMALL).no_weight_decay() == set()
 
 
 def test_layer_wise_decay_reaches_every_parameter_in_order() -> None:
-    model = build(SMALL, classes=7)
+    model = build_hirivit(SMALL, classes=7)
     groups = param_groups_layer_decay(model, layer_decay=0.5)
     scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
     assert set(scale) == {id(p) for p in model.parameters()}
@@ -108,13 +108,13 @@ def test_layer_wise_decay_reaches_every_parameter_in_order() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_papers_networks_have_small_relatives(name: str) -> None:
-    small = build(paper_net(name).shrunk(width=4, depth=3), classes=10).eval()
+    small = build_hirivit(paper_net(name).scaled_down(width=4, depth=3), classes=10).eval()
     with torch.no_grad():
         assert small(images(UNIT)).shape == (2, 10)
 
 
 def test_a_network_is_built_without_memory_on_the_meta_device() -> None:
     with torch.device("meta"):
-        model = build(paper_net("hirivit_small"), drop_path=0.1)
+        model = build_hirivit(paper_net("hirivit_small"), drop_path=0.1)
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert sum(p.numel() for p in model.parameters()) == 34_761_640

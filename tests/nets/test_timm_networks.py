@@ -8,10 +8,10 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from hiri_search.language import Peer, SpecError, parse_network
+from hiri_search.language import SpecError, TimmNetwork, parse_network
 from hiri_search.nets import build as networks
 from hiri_search.nets import timm_networks as peers
-from hiri_search.nets.hr_front_registry import ENDS
+from hiri_search.nets.hr_front_registry import FIRST_AND_LAST
 
 NARROW = "front_hidden=4 front_width=8"
 SMALL = {
@@ -21,9 +21,9 @@ SMALL = {
 }
 
 
-def peer(text: str) -> Peer:
+def peer(text: str) -> TimmNetwork:
     found = parse_network(text)
-    assert isinstance(found, Peer)
+    assert isinstance(found, TimmNetwork)
     return found
 
 
@@ -42,12 +42,12 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "what"), MISTAKES)
 def test_what_cannot_be_is_known_before_anything_is_built(text: str, what: str) -> None:
     with pytest.raises(SpecError, match=what):
-        peers.check(peer(text))
+        peers.check_timm(peer(text))
 
 
 @pytest.mark.parametrize("text", [*SMALL.values(), "timm:hirivit_small", "timm:swin_tiny_patch4_window7_224"])
 def test_what_timm_has_passes(text: str) -> None:
-    peers.check(peer(text))
+    peers.check_timm(peer(text))
 
 
 UNBUILT = [
@@ -83,7 +83,7 @@ def test_a_network_without_stochastic_depth_says_so() -> None:
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "cait_xxs24_224", "pvt_v2_b0", "resnet18"])
 @pytest.mark.parametrize("side", [64, 96])
 def test_a_peer_is_built_for_its_side(name: str, side: int) -> None:
-    model = networks.build(Peer(name), side, classes=7).eval()
+    model = networks.build(TimmNetwork(name), side, classes=7).eval()
     with torch.no_grad():
         assert model(torch.zeros(1, 3, side, side)).shape == (1, 7)
 
@@ -152,7 +152,7 @@ def test_features_of_some_stages() -> None:
         assert [tuple(m.shape[1:]) for m in model(torch.zeros(1, 3, 128, 128))] == [(32, 32, 32), (256, 8, 8)]
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", FIRST_AND_LAST)
 def test_timm_finds_the_first_and_the_last_layer(name: str) -> None:
     model = timm.create_model(name, in_chans=1)  # what timm adapts weights by
     first = model.get_submodule(model.pretrained_cfg["first_conv"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
-from hiri_search.nets.hirivit import build
+from hiri_search.nets.hirivit import build_hirivit
 
 SIDE = 64
 VARIANTS = [  # spec, and the shape in front of the head: channels and side
@@ -39,7 +39,7 @@ VARIANTS = [  # spec, and the shape in front of the head: channels and side
 @pytest.mark.parametrize(("spec", "shape"), VARIANTS)
 def test_a_variant_has_its_shape_and_every_parameter_learns(spec: str, shape: tuple[int, int]) -> None:
     width, grid = shape
-    model = build(parse_net(spec), classes=7)
+    model = build_hirivit(parse_net(spec), classes=7)
     images = torch.randn(2, 3, SIDE, SIDE)
     with torch.no_grad():
         assert model.eval().forward_features(images).shape == (2, width, grid, grid)
@@ -55,7 +55,7 @@ def test_a_variant_has_its_shape_and_every_parameter_learns(spec: str, shape: tu
 
 @pytest.mark.parametrize(("spec", "shape"), VARIANTS)
 def test_the_memory_format_changes_no_result(spec: str, shape: tuple[int, int]) -> None:
-    model = build(parse_net(spec), classes=7).eval()
+    model = build_hirivit(parse_net(spec), classes=7).eval()
     images = torch.randn(2, 3, SIDE, SIDE)
     with torch.no_grad():
         contiguous = model(images)
@@ -65,7 +65,7 @@ def test_the_memory_format_changes_no_result(spec: str, shape: tuple[int, int]) 
 
 
 def test_high_resolution_blocks_repeat_what_the_low_branch_found() -> None:
-    block = build(parse_net("hr(8 e=2)"), classes=7).eval().stages[0].blocks[0]
+    block = build_hirivit(parse_net("hr(8 e=2)"), classes=7).eval().stages[0].blocks[0]
     for parameter in block.high.parameters():
         parameter.data.zero_()
     with torch.no_grad():

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hiri_search.language.net import Net
 from hiri_search.language.stages import STAGES, STEMS, Stage, arguments, names
-from hiri_search.nets.hirivit import HiriVit, build
+from hiri_search.nets.hirivit import HiriVit, build_hirivit
 
 CLASSES = 7
 # Numbers that change what a block is made of, beside all words; `down` and `s` are those of a second stage.
@@ -67,7 +67,7 @@ def lively(model: nn.Module, seed: int = 0) -> nn.Module:
 
 def lively_net(net: Net) -> HiriVit:
     """In eval mode, with CLASSES classes."""
-    model = lively(build(net, classes=CLASSES).eval())
+    model = lively(build_hirivit(net, classes=CLASSES).eval())
     assert isinstance(model, HiriVit)
     return model
 

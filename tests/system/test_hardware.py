@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from hiri_search.system import hardware as machine
-from hiri_search.system.hardware import Moment, cpu_mhz, cpu_model, find_machine, look, number, smi_values, under_watch
+from hiri_search.system.hardware import (
+    MachineState,
+    cpu_mhz,
+    cpu_model,
+    find_machine,
+    machine_state,
+    number,
+    smi_values,
+    with_conditions,
+)
 
 CPU = torch.device("cpu")
 INFO = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\ncpu MHz\t\t: 2000.0\n\nprocessor\t: 1\ncpu MHz\t\t: 3000.5\n"
@@ -60,15 +69,15 @@ def test_what_is_done_under_watch_gives_its_result_and_the_share_of_waiting(monk
     seconds, waited = iter([100.0, 110.0]), iter([3.0, 5.0])
     monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     monkeypatch.setattr(machine, "waited_seconds", lambda: next(waited))
-    result, conditions = under_watch(CPU, lambda: "done")
+    result, conditions = with_conditions(CPU, lambda: "done")
     assert result == "done"
     assert conditions.waited == pytest.approx(0.2)
-    assert isinstance(conditions.before, Moment)
+    assert isinstance(conditions.before, MachineState)
 
 
 def test_a_system_that_does_not_tell_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "waited_seconds", lambda: None)
-    assert under_watch(CPU, lambda: 1)[1].waited is None
+    assert with_conditions(CPU, lambda: 1)[1].waited is None
 
 
 def test_a_process_that_shares_its_core_has_waited() -> None:
@@ -95,4 +104,4 @@ def test_free_memory_is_a_number_of_bytes_where_the_system_tells() -> None:
 
 
 def test_clocks_are_looked_up_now() -> None:
-    assert look(CPU).memory_mhz is None
+    assert machine_state(CPU).memory_mhz is None

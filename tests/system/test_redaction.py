@@ -2,7 +2,7 @@
 
 import pytest
 
-from hiri_search.system.redaction import secret_in, shown
+from hiri_search.system.redaction import redacted, secret_in
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,14 @@ from hiri_search.system.redaction import secret_in, shown
     ],
 )  # fmt: skip
 def test_what_may_be_secret_is_left_out(text: str, as_shown: str):
-    assert shown(text, {}) == as_shown
-    assert "SECRET" not in shown(text, {})
+    assert redacted(text, {}) == as_shown
+    assert "SECRET" not in redacted(text, {})
 
 
 def test_nor_a_secret_of_the_environment():
     environment = {"AWS_SECRET_ACCESS_KEY": "abc/def/ghi", "FSSPEC_FTP_PASSWORD": "hunter22", "HOME": "/home/somebody"}
     said = "403 for abc/def/ghi, hunter22 at /home/somebody"
-    assert shown(said, environment) == "403 for ***, *** at /home/somebody"
+    assert redacted(said, environment) == "403 for ***, *** at /home/somebody"
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a", "/mnt/a?b", "sftp://me@host/a", "abfs://box@account.host/a", "a@b:c"])

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from hiri_search.system.storage import Away, Storage, open_storage
+from hiri_search.system.storage import Storage, StorageUnreachable, open_storage
 from tests.s3_server import BUCKET, SECRET, Server, serving
 
 
@@ -106,7 +106,7 @@ def test_a_server_that_is_away_is_an_os_error_and_is_there_again_when_it_is_back
     storage.write(b"x", "ledger.jsonl")
     server.end()
     try:
-        with pytest.raises(Away, match="studies"):
+        with pytest.raises(StorageUnreachable, match="studies"):
             storage.fetch("ledger.jsonl", tmp_path / "back")
     finally:
         server.begin()
@@ -115,7 +115,7 @@ def test_a_server_that_is_away_is_an_os_error_and_is_there_again_when_it_is_back
 
 def test_a_shared_folder_that_is_away_is_not_an_empty_one_and_nothing_is_written_in_its_place(tmp_path: Path):
     storage = open_storage(str(tmp_path / "mount"), "study")
-    with pytest.raises(Away, match="mount it, or make it"):
+    with pytest.raises(StorageUnreachable, match="mount it, or make it"):
         storage.begin()
     (tmp_path / "mount").mkdir()
     storage.begin()
@@ -128,15 +128,15 @@ def test_a_shared_folder_that_is_away_is_not_an_empty_one_and_nothing_is_written
 
 
 def test_a_bucket_that_is_not_there_and_a_kind_that_nobody_knows_are_said(server: Server):
-    with pytest.raises(Away, match="bucket"):
+    with pytest.raises(StorageUnreachable, match="bucket"):
         open_storage("s3://nobodys/x", "study").write(b"", "driver")
-    with pytest.raises(Away, match="nokind"):
+    with pytest.raises(StorageUnreachable, match="nokind"):
         open_storage("nokind://x", "study").write(b"", "driver")
 
 
 def test_what_is_missing_for_a_kind_is_named(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fsspec.core.url_to_fs", _lacking)
-    with pytest.raises(Away, match=r"hiri-search\[s3\]"):
+    with pytest.raises(StorageUnreachable, match=r"hiri-search\[s3\]"):
         open_storage(f"s3://{BUCKET}/x", "study").read("driver")
 
 
@@ -149,7 +149,7 @@ def test_no_error_holds_a_secret(server: Server, monkeypatch: pytest.MonkeyPatch
         raise RuntimeError(f"signed with {SECRET} at http://me:pw@host/?X-Amz-Signature=abc") from ValueError(SECRET)
 
     monkeypatch.setattr("fsspec.core.url_to_fs", fail)
-    with pytest.raises(Away) as away:
+    with pytest.raises(StorageUnreachable) as away:
         open_storage(f"s3://{BUCKET}/x", "study").read("driver")
     assert SECRET not in str(away.value)
     assert "pw" not in str(away.value)

@@ -28,7 +28,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_gone_behind_a_run(short: Path):
-    with home.home() as folder:
+    with home.temporary_directory() as folder:
         assert folder.parent == short
         (folder / "session").mkdir()
     assert not list(short.iterdir())
@@ -47,7 +47,7 @@ def test_those_of_runs_that_live_stay_and_those_of_killed_ones_go():
         killed.kill()
         killed.wait()
         assert other.exists()
-        with home.home() as mine:
+        with home.temporary_directory() as mine:
             assert one.exists()
             assert not other.exists()
             assert mine.exists()
@@ -59,18 +59,18 @@ def test_what_is_not_of_a_run_is_left_alone(short: Path):
     (short / "hiri_no_lock").mkdir()
     (short / "hiri_file").touch()
     (short / "elsewhere").mkdir()
-    (short / "elsewhere" / home.LOCK).touch()
+    (short / "elsewhere" / home.DRIVER_LOCK).touch()
     (short / "hiri_link").symlink_to(short / "elsewhere")
-    with home.home():
+    with home.temporary_directory():
         pass
     assert {path.name for path in short.iterdir()} == {"hiri_no_lock", "hiri_file", "hiri_link", "elsewhere"}
 
 
 def test_another_users_folder_is_left_alone(short: Path, monkeypatch: pytest.MonkeyPatch):
     (short / "hiri_old").mkdir()
-    (short / "hiri_old" / home.LOCK).touch()
+    (short / "hiri_old" / home.DRIVER_LOCK).touch()
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with home.home():
+    with home.temporary_directory():
         pass
     assert (short / "hiri_old").exists()
 

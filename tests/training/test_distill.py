@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hiri_search.language import Net, SpecError, parse_net, parse_network
 from hiri_search.nets.head import Head
-from hiri_search.nets.hirivit import HiriVit, build
+from hiri_search.nets.hirivit import HiriVit, build_hirivit
 from hiri_search.training.distill import check_teacher, distilled, teacher_map
 from hiri_search.training.mixup import Mixer, Mixing
 
@@ -51,7 +51,7 @@ def shares(seed: int = 2) -> Tensor:
 def teacher(net: Net = NET) -> HiriVit:
     """With statistics and weights that are not those of the start."""
     torch.manual_seed(0)
-    model = build(net, classes=CLASSES, drop_path=0.5)
+    model = build_hirivit(net, classes=CLASSES, drop_path=0.5)
     for _ in range(3):
         model(4 * torch.randn(8, 3, SIDE, SIDE))
     for parameter in model.parameters():

@@ -12,7 +12,7 @@ import torch
 
 from hiri_search.language import parse_net
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import DataSource, Job, Prepared
+from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
 
@@ -22,15 +22,15 @@ TIMES = ("seconds", "images_per_second", "seconds_waiting")
 RECIPE = Recipe(
     epochs=6, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, jitter=0.3, distill_alpha=0.5, ema=0.9
 )
-SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4)*2 -> cffn(16 e=4)*2 -> t(32 e=2 d=16)*2").full
+SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4)*2 -> cffn(16 e=4)*2 -> t(32 e=2 d=16)*2").canonical_text
 JOB = Job(SPEC, 64, 4, 0, RECIPE, DataSource("drawn", train=128, val=64))
 
 
-def _train(job: Job, prepared: Prepared, checkpoint: Path) -> None:
+def _train(job: Job, prepared: PreparedData, checkpoint: Path) -> None:
     train(job, prepared, checkpoint)
 
 
-def _killed_at_random(prepared: Prepared, checkpoint: Path, longest: float, rng: random.Random) -> bool:
+def _killed_at_random(prepared: PreparedData, checkpoint: Path, longest: float, rng: random.Random) -> bool:
     """Whether it was still at work when it was killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "timm", "hiri_search.training.loop"])

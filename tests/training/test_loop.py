@@ -11,20 +11,20 @@ from torch import nn
 from hiri_search.language import parse_net
 from hiri_search.training import loop as trial
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import DataSource, Epoch, Job, Prepared
+from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.state import TrialFailed, begin
+from hiri_search.training.state import TrialFailed, initial_state
 from hiri_search.training.step import Step
 
-SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").full
+SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
 RECIPE = Recipe(epochs=3, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, warmup_epochs=0.5)
 Parts = tuple[torch.Tensor, ...]
 JOB = Job(SPEC, 32, 4, 0, RECIPE, DataSource("drawn", train=48, val=32))
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(JOB.data, JOB.side, tmp_path_factory.mktemp("pictures"), classes=JOB.classes)
 
 
@@ -37,7 +37,7 @@ def _weights(checkpoint: Path) -> list[torch.Tensor]:
     return list(torch.load(checkpoint, weights_only=True)["model"].values())
 
 
-def test_each_epoch_is_told_once_it_is_safe(prepared: Prepared, tmp_path: Path):
+def test_each_epoch_is_told_once_it_is_safe(prepared: PreparedData, tmp_path: Path):
     told: list[int] = []
 
     def hear(epoch: Epoch) -> None:
@@ -49,7 +49,7 @@ def test_each_epoch_is_told_once_it_is_safe(prepared: Prepared, tmp_path: Path):
     assert all(0 <= epoch.top1 <= epoch.top5 <= 100 for epoch in curve)
 
 
-def test_the_same_job_gives_the_same_digits_whatever_ran_before(prepared: Prepared, tmp_path: Path):
+def test_the_same_job_gives_the_same_digits_whatever_ran_before(prepared: PreparedData, tmp_path: Path):
     first = train(JOB, prepared, tmp_path / "first.pt")
     torch.rand(17)
     train(replace(JOB, seed=1), prepared, tmp_path / "other.pt")
@@ -59,13 +59,13 @@ def test_the_same_job_gives_the_same_digits_whatever_ran_before(prepared: Prepar
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_another_seed_gives_another_training(prepared: Prepared, tmp_path: Path):
+def test_another_seed_gives_another_training(prepared: PreparedData, tmp_path: Path):
     curves = [train(replace(JOB, seed=seed), prepared, tmp_path / f"{seed}.pt") for seed in (0, 1)]
     assert curves[0][-1].loss != curves[1][-1].loss
 
 
 @pytest.mark.parametrize("last", [1, 2])
-def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: Prepared, tmp_path: Path, last: int):
+def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: PreparedData, tmp_path: Path, last: int):
     def stop(epoch: Epoch) -> None:
         if epoch.epoch == last:
             raise KeyboardInterrupt
@@ -80,14 +80,14 @@ def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: Prepared, tm
     assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "whole.pt"))
 
 
-def test_paused_behind_an_epoch_it_goes_on_as_if_it_had_not_been(prepared: Prepared, tmp_path: Path):
+def test_paused_behind_an_epoch_it_goes_on_as_if_it_had_not_been(prepared: PreparedData, tmp_path: Path):
     lengths = [len(train(JOB, prepared, tmp_path / "last.pt", until=epoch)) for epoch in (1, 2)]
     assert lengths == [1, 2]
     whole = train(JOB, prepared, tmp_path / "whole.pt")
     assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(whole)
 
 
-def test_a_finished_training_is_not_trained_again(prepared: Prepared, tmp_path: Path):
+def test_a_finished_training_is_not_trained_again(prepared: PreparedData, tmp_path: Path):
     curve = train(JOB, prepared, tmp_path / "last.pt")
     written = (tmp_path / "last.pt").stat().st_mtime_ns
     assert train(JOB, prepared, tmp_path / "last.pt") == curve
@@ -95,7 +95,7 @@ def test_a_finished_training_is_not_trained_again(prepared: Prepared, tmp_path: 
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(trial.Step, "__call__", lambda *given: torch.tensor(float("nan")))
     with pytest.raises(TrialFailed, match=r"not finite \(nan\) at epoch 1, step 3"):
@@ -113,7 +113,7 @@ def test_training_learns(tmp_path: Path):
     assert abs(curve[-1].ema_top1 - curve[-1].top1) < 15
 
 
-def test_without_a_moving_average_there_is_none_to_tell(prepared: Prepared, tmp_path: Path):
+def test_without_a_moving_average_there_is_none_to_tell(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(RECIPE, ema=0.0, epochs=1))
     assert train(job, prepared, tmp_path / "last.pt")[0].ema_top1 is None
 
@@ -124,20 +124,20 @@ def test_the_digest_names_the_job():
     assert len({JOB.digest, *(job.digest for job in others)}) == 4
 
 
-def test_the_curve_lies_beside_the_checkpoint(prepared: Prepared, tmp_path: Path):
+def test_the_curve_lies_beside_the_checkpoint(prepared: PreparedData, tmp_path: Path):
     curve = train(JOB, prepared, tmp_path / "last.pt")
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
 
 
-def test_waiting_for_pictures_is_part_of_the_time_of_an_epoch(prepared: Prepared, tmp_path: Path):
+def test_waiting_for_pictures_is_part_of_the_time_of_an_epoch(prepared: PreparedData, tmp_path: Path):
     for epoch in train(JOB, prepared, tmp_path / "last.pt"):
         assert 0 < epoch.seconds_waiting < epoch.seconds
 
 
 def test_a_batch_that_does_not_fit_is_computed_in_parts_and_the_ledger_says_so(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fitting = Step._backward
 
@@ -156,7 +156,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts_and_the_ledger_says_so(
 
 
 def test_a_batch_of_which_nothing_fits_ends_the_trial(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def backward(*given: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("too large")
@@ -166,14 +166,14 @@ def test_a_batch_of_which_nothing_fits_ends_the_trial(
         train(JOB, prepared, tmp_path / "last.pt")
 
 
-def test_parts_give_the_gradient_of_the_whole(prepared: Prepared):
+def test_parts_give_the_gradient_of_the_whole(prepared: PreparedData):
     """Without BatchNorm, whose statistics are those of a part."""
-    spec = parse_net("vitstem -> t(16 e=2 d=8 norm=ln)").full
+    spec = parse_net("vitstem -> t(16 e=2 d=8 norm=ln)").canonical_text
     images, targets = torch.randn(8, 3, 32, 32), torch.rand(8, 4)
     found = []
     for parts in (1, 3):
         torch.manual_seed(0)
-        state = begin(replace(JOB, spec=spec), 4, 2, torch.device("cpu"))
+        state = initial_state(replace(JOB, spec=spec), 4, 2, torch.device("cpu"))
         state.model.head.bn = torch.nn.Identity()
         state.parts = parts
         Step(RECIPE, 4, torch.device("cpu"), state.model.eval())._gradients(state, images, targets)
@@ -181,25 +181,27 @@ def test_parts_give_the_gradient_of_the_whole(prepared: Prepared):
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
 
 
-def test_a_training_may_begin_with_the_weights_of_another_of_any_side_and_classes(prepared: Prepared, tmp_path: Path):
+def test_a_training_may_begin_with_the_weights_of_another_of_any_side_and_classes(
+    prepared: PreparedData, tmp_path: Path
+):
     train(JOB, prepared, tmp_path / "first.pt")
     averaged = torch.load(tmp_path / "first.pt", weights_only=True)["model_ema"]
     job = replace(JOB, side=64, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
     for classes in (4, 7):
-        begun = begin(job, classes, 3, torch.device("cpu")).model.state_dict()
+        begun = initial_state(job, classes, 3, torch.device("cpu")).model.state_dict()
         anew = {name for name, value in averaged.items() if not torch.equal(begun[name], value)}
         assert anew == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
 
 
-def test_weights_of_another_network_end_the_trial(prepared: Prepared, tmp_path: Path):
+def test_weights_of_another_network_end_the_trial(prepared: PreparedData, tmp_path: Path):
     train(JOB, prepared, tmp_path / "first.pt")
-    other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").full
+    other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").canonical_text
     job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
     with pytest.raises(TrialFailed, match="another network's weights"):
         train(job, prepared, tmp_path / "last.pt")
 
 
-def test_computing_blocks_again_changes_no_digit(prepared: Prepared, tmp_path: Path):
+def test_computing_blocks_again_changes_no_digit(prepared: PreparedData, tmp_path: Path):
     """BatchNorm's statistics among them, which see each batch twice."""
     on, off = (
         train(replace(JOB, recipe=replace(RECIPE, checkpointing=on)), prepared, tmp_path / f"{on}.pt")
@@ -214,7 +216,7 @@ def test_computing_blocks_again_changes_no_digit(prepared: Prepared, tmp_path: P
     "setting", [{"erasing": 0.5}, {"mixup": 0.8}, {"drop_path": 0.5}], ids=["augmentation", "mixing", "network"]
 )
 def test_changing_one_thing_moves_no_other_randomness(
-    setting: dict[str, float], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: dict[str, float], prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The order of the pictures and the initial weights stay whatever changes."""
     seen: list[torch.Tensor] = []
@@ -229,7 +231,7 @@ def test_changing_one_thing_moves_no_other_randomness(
 
 
 def test_distillation_off_is_the_plain_loss_bit_for_bit(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     plain = train(JOB, prepared, tmp_path / "plain.pt")
     monkeypatch.setattr("hiri_search.training.step.teacher_map", lambda *given: pytest.fail("a teacher was asked"))
@@ -238,7 +240,7 @@ def test_distillation_off_is_the_plain_loss_bit_for_bit(
     ) == _outcome(plain)
 
 
-def test_the_teacher_is_the_moving_average_and_gets_no_gradient(prepared: Prepared, tmp_path: Path):
+def test_the_teacher_is_the_moving_average_and_gets_no_gradient(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(RECIPE, distill_alpha=0.5))
     curve = train(job, prepared, tmp_path / "last.pt")
     assert [epoch.loss for epoch in curve] != [epoch.loss for epoch in train(JOB, prepared, tmp_path / "plain.pt")]

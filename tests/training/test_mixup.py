@@ -12,7 +12,7 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from hiri_search.training.mixup import Box, Mixed, Mixer, Mixing, mixer
+from hiri_search.training.mixup import CutBox, Mixed, Mixer, Mixing, mixer
 from hiri_search.training.recipe import Recipe
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -31,7 +31,7 @@ SETTINGS = {
 }
 # (side, grid): cells of whole pixels, one cell, pixels as cells, pixels cut by cells, cells smaller than pixels
 GRIDS = [(12, 4), (12, 1), (12, 12), (12, 5), (13, 4), (7, 3), (4, 6)]
-BOXES: dict[str, Box] = {
+BOXES: dict[str, CutBox] = {
     "wide, at the top": (0, 2, 1, 4),
     "high, at the right": (1, 4, 3, 4),
     "nothing": (2, 2, 0, 4),
@@ -164,7 +164,7 @@ def test_a_recipe_says_how_to_mix() -> None:
 # ---- the mask
 
 
-def scaled(box: Box, side: int) -> Box:
+def scaled(box: CutBox, side: int) -> CutBox:
     """A box on 4 x 4 pixels, on as many as `side` has."""
     top, bottom, left, right = (pixel * side // 4 for pixel in box)
     return top, bottom, left, right

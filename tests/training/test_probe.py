@@ -10,15 +10,25 @@ import torch
 from hiri_search.language import parse_net
 from hiri_search.training import loop as trial
 from hiri_search.training import probe as probing
-from hiri_search.training.data.prepare import is_kept, prepare
-from hiri_search.training.job import DataSource, Epoch, Job, Prepared
-from hiri_search.training.probe import STEPS, Decoded, Pace, ProbeError, few, mean, picture_seconds, probe, probe_beside
+from hiri_search.training.data.prepare import is_prepared, prepare
+from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
+from hiri_search.training.probe import (
+    PROBE_STEPS,
+    Decoded,
+    ProbeError,
+    TrialTiming,
+    image_seconds,
+    mean,
+    probe,
+    probe_side_by_side,
+    shrink_for_probe,
+)
 from hiri_search.training.recipe import Recipe
 
-SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").full
+SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
 RECIPE = Recipe(epochs=3, batch=8, mixup=0.2, cutmix=1.0, erasing=0.2, distill_alpha=0.5, checkpointing=True)
 JOB = Job(SPEC, 32, 4, 0, RECIPE, DataSource(train=64, val=16))
-PREPARED = Prepared(Path("nowhere"), tuple("abcd"), 64, 16)
+PREPARED = PreparedData(Path("nowhere"), tuple("abcd"), 64, 16)
 EPOCH = Epoch(1, 1.0, 1e-3, 0, 0, 0, 0, 0.0, 0.0, 0.0, 1, None, None)
 
 
@@ -47,14 +57,14 @@ def test_a_probe_makes_the_steps_and_looks_of_the_trial(tmp_path: Path, monkeypa
     trial.train(JOB, prepare(JOB.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
     steps, looks = set(seen.steps), set(seen.looks)
     seen.steps, seen.looks = [], []
-    probe(*few(JOB, PREPARED, tmp_path / "few"), seconds=0)
+    probe(*shrink_for_probe(JOB, PREPARED, tmp_path / "few"), seconds=0)
     assert set(seen.steps) == steps
     assert set(seen.looks) == looks, "both of the weights and of their average"
-    assert len(seen.steps) == STEPS * len(seen.looks) / 2
+    assert len(seen.steps) == PROBE_STEPS * len(seen.looks) / 2
 
 
 def test_a_probe_ends_when_its_time_is_over_and_leaves_nothing(tmp_path: Path):
-    pace = probe(*few(JOB, PREPARED, tmp_path), seconds=0)
+    pace = probe(*shrink_for_probe(JOB, PREPARED, tmp_path), seconds=0)
     assert pace.step > 0
     assert pace.look > 0
     assert [path.name for path in tmp_path.iterdir()] == ["32_8"]
@@ -66,42 +76,42 @@ def test_parts_are_means_of_the_epochs_behind_the_first():
 
     times = [told(5.0, 4.0, 4.5), told(6.0, 0.6, 0.8), told(7.2, 0.8, 1.0)]
     pace = probing._pace(1.0, times, 8, replace(PREPARED, train=16, val=10))
-    assert pace == Pace(*(pytest.approx(value) for value in (4.0 - 1.1, 0.35, 0.02, 0.2)))
+    assert pace == TrialTiming(*(pytest.approx(value) for value in (4.0 - 1.1, 0.35, 0.02, 0.2)))
     whole = pace.seconds(1, steps=2, val=10)
     assert whole == pytest.approx(4.0), "the first epoch, from the start of the training until it was told"
     assert pace.seconds(3, steps=2, val=10) == pytest.approx(4.0 + 2 * 1.1)
 
 
 def test_scores_are_timed_where_they_are_wanted(tmp_path: Path):
-    job, some = few(JOB, PREPARED, tmp_path)
+    job, some = shrink_for_probe(JOB, PREPARED, tmp_path)
     assert probe(job, some, seconds=0, proxies=["naswot"]).score > 10 * probe(job, some, seconds=0).score
 
 
 def test_a_mean_is_taken_part_by_part():
-    assert mean([Pace(1, 2, 3, 4, 0), Pace(3, 4, 5, 6, 1)]) == Pace(2, 3, 4, 5, 0.5)
+    assert mean([TrialTiming(1, 2, 3, 4, 0), TrialTiming(3, 4, 5, 6, 1)]) == TrialTiming(2, 3, 4, 5, 0.5)
 
 
 def test_noise_lies_as_decoded_pictures_do(tmp_path: Path):
-    _, noise = few(JOB, PREPARED, tmp_path / "few")
+    _, noise = shrink_for_probe(JOB, PREPARED, tmp_path / "few")
     kept = prepare(JOB.data, 32, tmp_path, classes=4)
     for split in ("train", "val"):
         made, true = (np.load(folder / f"{split}_images.npy") for folder in (noise.folder, kept.folder))
         assert made.shape[1:] == true.shape[1:]
         assert made.dtype == true.dtype
-    assert (noise.train, noise.val) == (STEPS * 8, 16)
+    assert (noise.train, noise.val) == (PROBE_STEPS * 8, 16)
 
 
 def test_pictures_that_nobody_keeps_are_decoded_for_a_probe_too(tmp_path: Path):
-    job, some = few(JOB, replace(PREPARED, cache="none"), tmp_path)
+    job, some = shrink_for_probe(JOB, replace(PREPARED, cache="none"), tmp_path)
     assert job.data == JOB.data
-    assert (some.train, some.val, some.cache) == (STEPS * 8, 16, "none")
+    assert (some.train, some.val, some.cache) == (PROBE_STEPS * 8, 16, "none")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_trial_that_would_fail_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trial.Step, "__call__", lambda *given: torch.tensor(float("nan")))
     with pytest.raises(ProbeError, match="at side 32 fails: the loss is not finite"):
-        probe(*few(JOB, PREPARED, tmp_path))
+        probe(*shrink_for_probe(JOB, PREPARED, tmp_path))
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -123,23 +133,23 @@ def test_each_process_has_one_of_the_gpus_that_are_seen(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_probes_in_processes_of_their_own(tmp_path: Path):
-    jobs = [few(replace(JOB, recipe=replace(RECIPE, batch=batch)), PREPARED, tmp_path) for batch in (2, 4)]
-    found = probe_beside(jobs, [Decoded(JOB.data, 32, 4)], processes=1, limit=0)
-    assert list(found.paces) == [0], "there was no time for another"
-    assert found.paces[0].step > 0
+    jobs = [shrink_for_probe(replace(JOB, recipe=replace(RECIPE, batch=batch)), PREPARED, tmp_path) for batch in (2, 4)]
+    found = probe_side_by_side(jobs, [Decoded(JOB.data, 32, 4)], processes=1, limit=0)
+    assert list(found.timings) == [0], "there was no time for another"
+    assert found.timings[0].step > 0
     assert found.import_seconds > 0
-    assert len(found.picture_seconds) == 1
+    assert len(found.image_seconds) == 1
     assert found.share is None or 0 < found.share <= 1
 
 
 def test_a_picture_takes_some_time():
-    assert picture_seconds(Decoded(DataSource(train=3), 32, 4)) > 0
+    assert image_seconds(Decoded(DataSource(train=3), 32, 4)) > 0
 
 
 def test_what_is_decoded_is_known_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path))
-    assert not is_kept(JOB.data, 32, tmp_path, classes=4)
-    assert is_kept(JOB.data, 32, tmp_path, classes=4, cache="none")
+    assert not is_prepared(JOB.data, 32, tmp_path, classes=4)
+    assert is_prepared(JOB.data, 32, tmp_path, classes=4, cache="none")
     prepare(JOB.data, 32, tmp_path, classes=4)
-    assert is_kept(JOB.data, 32, tmp_path, classes=4)
-    assert not is_kept(JOB.data, 64, tmp_path, classes=4)
+    assert is_prepared(JOB.data, 32, tmp_path, classes=4)
+    assert not is_prepared(JOB.data, 64, tmp_path, classes=4)

@@ -15,7 +15,7 @@ from hiri_search.language import Network, parse_net, parse_network
 from hiri_search.nets.blocks import Attention
 from hiri_search.nets.build import build
 from hiri_search.training.rng import seed_globally
-from hiri_search.training.zero_cost import NOISE, NOISE_IMAGES, PROXIES, naswot, proxy_scores, synflow, zen
+from hiri_search.training.zero_cost import NOISE, NOISE_IMAGES, ZERO_COST_SCORES, naswot, synflow, zen, zero_cost_scores
 
 torch.set_num_threads(1)  # networks as small as these are computed faster by one than by several
 
@@ -51,9 +51,11 @@ def _chain(between: Between, widths: Sequence[int] = (3, 5, 4, 6)) -> Featured:
     return Featured(*layers[:-1])
 
 
-def _scores(network: Network | str, names: Sequence[str] = PROXIES, *, seed: int = 0) -> dict[str, float | None]:
+def _scores(
+    network: Network | str, names: Sequence[str] = ZERO_COST_SCORES, *, seed: int = 0
+) -> dict[str, float | None]:
     network = parse_network(network) if isinstance(network, str) else network
-    return proxy_scores(network, IMAGES, 10, seed, names=names, repeats=1)
+    return zero_cost_scores(network, IMAGES, 10, seed, names=names, repeats=1)
 
 
 def _finite(scores: dict[str, float | None]) -> bool:
@@ -104,7 +106,7 @@ def test_naswot_sees_a_network_as_its_training_does():
 
 def test_the_same_image_twice_has_no_naswot():
     images = IMAGES[[0, 1, 1]]
-    assert proxy_scores(parse_net(SPEC), images, 10, 0, names=["naswot"]) == {"naswot": None}
+    assert zero_cost_scores(parse_net(SPEC), images, 10, 0, names=["naswot"]) == {"naswot": None}
 
 
 def _slow_zen(generator: torch.Generator) -> float:
@@ -192,7 +194,7 @@ def test_of_several_maps_zen_sees_all():
     assert two == pytest.approx(one + math.log(2))
 
 
-@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize("name", ZERO_COST_SCORES)
 @pytest.mark.parametrize(
     "larger", [SPEC.replace("hr(16", "hr(32"), SPEC.replace("e=6", "e=12"), SPEC.replace(")*3", ")*6")]
 )
@@ -210,7 +212,7 @@ def test_the_same_seed_gives_the_same_digits_and_another_seed_others():
 
 
 def test_scores_do_not_depend_on_which_are_asked_for():
-    assert _scores(SPEC) == {name: _scores(SPEC, [name])[name] for name in PROXIES}
+    assert _scores(SPEC) == {name: _scores(SPEC, [name])[name] for name in ZERO_COST_SCORES}
     assert list(_scores(SPEC, ["zen"])) == ["zen"]
 
 
@@ -248,5 +250,5 @@ def test_a_model_is_left_as_it_was():
 def test_a_gpu_gives_nearly_the_scores_of_a_cpu():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    here, there = (proxy_scores(parse_net(SPEC), IMAGES.to(device), 10, 0, repeats=2) for device in ("cpu", "cuda"))
+    here, there = (zero_cost_scores(parse_net(SPEC), IMAGES.to(device), 10, 0, repeats=2) for device in ("cpu", "cuda"))
     assert here == pytest.approx(there, rel=1e-2)

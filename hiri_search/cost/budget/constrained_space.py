@@ -9,13 +9,13 @@ from random import Random
 from typing import Literal
 
 from hiri_search.cost import flops as counts
-from hiri_search.cost.budget.constraints import METRICS, OPEN, Band
-from hiri_search.cost.budget.cost_table import Cost
-from hiri_search.cost.budget.decision_diagram import END, Branch, TooMany, chart
-from hiri_search.cost.budget.feasible_counts import MOST_NETWORKS, Inside
+from hiri_search.cost.budget.constraints import METRICS, UNBOUNDED, CostConstraints
+from hiri_search.cost.budget.cost_table import CostVector
+from hiri_search.cost.budget.decision_diagram import END, Edge, TooManyNodes, build_diagram
+from hiri_search.cost.budget.feasible_counts import MAX_NETWORKS, FeasibleCounts
 from hiri_search.language import Chooser, Net, Space, SpecError, uniform
 
-GIVE_UP_AFTER = 10_000  # walks in a row that ended outside
+MAX_REJECTIONS = 10_000  # walks in a row that ended outside
 
 Measure = Callable[[Net], float]
 Walked = tuple[Net, dict[str, int]]
@@ -25,7 +25,7 @@ class BudgetError(ValueError):
     """A budget that no network keeps, or an answer that leads out of it."""
 
 
-class Budgeted:
+class ConstrainedSpace:
     """The networks of a space that lie in a band, at one side.
 
     `counting` says how the networks inside are told from the others, before any time is measured:
@@ -41,7 +41,7 @@ class Budgeted:
     def __init__(
         self,
         space: Space,
-        band: Band,
+        band: CostConstraints,
         side: int,
         *,
         classes: int = 1000,
@@ -53,7 +53,7 @@ class Budgeted:
         """
         if band.ms_per_image and measure is None:
             raise BudgetError(f"{band} needs networks to be timed, and nothing here can; leave ms_per_image out")
-        self.space, self.band, self.side, self.classes = space, band, side, classes
+        self.space, self.constraints, self.side, self.classes = space, band, side, classes
         self._measure = measure
         self._metrics = list(band.counted) or ["gmacs"]
         self._inside = self._charted()
@@ -75,7 +75,7 @@ class Budgeted:
         if self._inside is None:
             return round(self.space.size * self.acceptance)
         most = self._inside.count(self._inside.start.to, self._inside.spent)
-        return (self._inside.least() + most + 1) // 2
+        return (self._inside.lower_bound() + most + 1) // 2
 
     @property
     def share(self) -> float:
@@ -93,29 +93,29 @@ class Budgeted:
 
     def decide(self, choose: Chooser) -> Net:
         """One network inside; `choose` is asked what the space asks, with the networks inside behind each option."""
-        return self.recorded(choose)[0]
+        return self.walk(choose)[0]
 
-    def recorded(self, choose: Chooser) -> Walked:
+    def walk(self, choose: Chooser) -> Walked:
         """One network inside, and the decisions that led to it: what `space.replay` takes.
 
         BudgetError where `choose` takes an option of size 0, and where many walks in a row have ended outside: by
         their time, or if `drawn`.
         """
-        for _ in range(GIVE_UP_AFTER):
-            found = self.space.recorded(choose) if self._inside is None else self._walk(self._inside, choose)
+        for _ in range(MAX_REJECTIONS):
+            found = self.space.walk(choose) if self._inside is None else self._walk(self._inside, choose)
             if self._is_inside(found[0]):
                 return found
         raise self._gave_up()
 
     def sample(self, rng: Random) -> Net:
         """One network inside, every one as likely as any other: whatever `counting` is."""
-        return self.drawn(rng)[0]
+        return self.sample_by_rejection(rng)[0]
 
-    def drawn(self, rng: Random) -> Walked:
+    def sample_by_rejection(self, rng: Random) -> Walked:
         """One network inside as by `sample`, and the decisions that led to it."""
-        for _ in range(GIVE_UP_AFTER):
+        for _ in range(MAX_REJECTIONS):
             self._walks += 1
-            found = self.space.recorded(uniform(rng)) if self._inside is None else self._draw(self._inside, rng)
+            found = self.space.walk(uniform(rng)) if self._inside is None else self._draw(self._inside, rng)
             if found and self._is_inside(found[0]):
                 self._kept += 1
                 return found
@@ -136,46 +136,46 @@ class Budgeted:
 
     def _affordable(self, net: Net) -> bool:
         try:
-            return self.band.holds(counts.count(net, self.side, classes=self.classes))
+            return self.constraints.holds(counts.count(net, self.side, classes=self.classes))
         except SpecError:
             return False
 
     def _fast(self, net: Net) -> bool:
-        limit = self.band.ms_per_image
+        limit = self.constraints.ms_per_image
         return limit is None or self._measure is None or limit.holds(self._measure(net))
 
-    def _charted(self) -> Inside | None:
-        if self.space.size > MOST_NETWORKS:
+    def _charted(self) -> FeasibleCounts | None:
+        if self.space.size > MAX_NETWORKS:
             return None
         try:
-            found = chart(self.space, self.side, classes=self.classes)
-        except TooMany:
+            found = build_diagram(self.space, self.side, classes=self.classes)
+        except TooManyNodes:
             return None
         if found.start is None:
             next(iter(self.space)).grids(self.side)
-        bounds = [self.band.counted.get(name, (0, OPEN)) for name in self._metrics]
-        inside = Inside(found, self._cost, bounds)
-        if not inside.holds_one(inside.start.to, inside.spent):
+        bounds = [self.constraints.counted.get(name, (0, UNBOUNDED)) for name in self._metrics]
+        inside = FeasibleCounts(found, self._cost, bounds)
+        if not inside.has_feasible(inside.start.to, inside.spent):
             raise BudgetError(self._nothing(inside))
         return inside
 
-    def _cost(self, branch: Branch) -> Cost:
+    def _cost(self, branch: Edge) -> CostVector:
         cost = sum((counts.piece_cost(p.piece, p.side) * p.times for p in branch.placed), counts.ZERO)
         by_name = {"gmacs": cost.macs, "mparams": cost.params}
         return tuple(by_name[name] for name in self._metrics)
 
-    def _walk(self, inside: Inside, choose: Chooser) -> Walked:
+    def _walk(self, inside: FeasibleCounts, choose: Chooser) -> Walked:
         fork, spent = inside.start.to, inside.spent
         decisions: dict[str, int] = {}
         while fork != END:
-            asked, sizes = inside.forks[fork], inside.proven(fork, spent)
+            asked, sizes = inside.forks[fork], inside.certified_sizes(fork, spent)
             index = decisions[asked.name] = choose(asked.name, asked.options, sizes)
             if not sizes[index]:
-                raise BudgetError(f"behind {asked.name}={asked.options[index]} is no network of {self.band}")
+                raise BudgetError(f"behind {asked.name}={asked.options[index]} is no network of {self.constraints}")
             fork, spent = inside.after(fork, index, spent)
         return self.space.replay(decisions), decisions
 
-    def _draw(self, inside: Inside, rng: Random) -> Walked | None:
+    def _draw(self, inside: FeasibleCounts, rng: Random) -> Walked | None:
         """One network inside, every one by the same chance; with what chance is left, None.
 
         A fork's number may be higher than those of its branches together. What is missing ends the walk, and so the
@@ -194,8 +194,8 @@ class Budgeted:
             fork, spent = inside.after(fork, index, spent)
         return self.space.replay(decisions), decisions
 
-    def _listed(self, inside: Inside) -> Iterator[Walked]:
-        stack: list[tuple[int, Cost, tuple[tuple[str, int], ...]]] = [(inside.start.to, inside.spent, ())]
+    def _listed(self, inside: FeasibleCounts) -> Iterator[Walked]:
+        stack: list[tuple[int, CostVector, tuple[tuple[str, int], ...]]] = [(inside.start.to, inside.spent, ())]
         while stack:
             fork, spent, made = stack.pop()
             if fork == END:
@@ -206,9 +206,9 @@ class Budgeted:
             ahead = [(*inside.after(fork, index, spent), (*made, (name, index))) for index, n in enumerate(sizes) if n]
             stack.extend(reversed(ahead))
 
-    def _nothing(self, inside: Inside) -> str:
+    def _nothing(self, inside: FeasibleCounts) -> str:
         """What to say of a band that nothing lies in."""
-        lines = [f"no network of the space lies in {self.band} at side {self.side}"]
+        lines = [f"no network of the space lies in {self.constraints} at side {self.side}"]
         rest = " within the rest of the band" if len(self._metrics) > 1 else ""
         for metric, name in enumerate(self._metrics):
             unit = METRICS[name]
@@ -219,7 +219,7 @@ class Budgeted:
 
     def _gave_up(self) -> BudgetError:
         return BudgetError(
-            f"{GIVE_UP_AFTER:,} walks through the space ended outside {self.band}; widen the band, or narrow the space"
+            f"{MAX_REJECTIONS:,} walks through the space ended outside {self.constraints}; widen the band, or narrow the space"
         )
 
 

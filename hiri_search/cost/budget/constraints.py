@@ -10,12 +10,12 @@ from math import inf
 from typing import Protocol
 
 METRICS = {"gmacs": 10**9, "mparams": 10**6, "ms_per_image": 1}  # each with how many of what is counted are one
-OPEN = 2**60  # more than any network costs, and sums of two of them are still numbers of NumPy
+UNBOUNDED = 2**60  # more than any network costs, and sums of two of them are still numbers of NumPy
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _FORM = "write the lowest and the highest number, as in 4.5..5.5, or one of them, as in 4.5.. or ..5.5"
 
 
-class BandError(ValueError):
+class ConstraintError(ValueError):
     """A budget that cannot be read; `name` is the metric at fault, and the message begins with it."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -34,7 +34,7 @@ class Counts(Protocol):
 
 
 @dataclass(frozen=True)
-class Range:
+class Interval:
     """The numbers from `low` to `high`, both ends among them."""
 
     low: float = 0.0
@@ -51,20 +51,22 @@ class Range:
     def whole(self, unit: int) -> tuple[int, int]:
         """The lowest and the highest whole number inside, `unit` of them to one of the range."""
         low = (Decimal(repr(self.low)) * unit).to_integral_value(ROUND_CEILING)
-        high = Decimal(OPEN) if self.high == inf else (Decimal(repr(self.high)) * unit).to_integral_value(ROUND_FLOOR)
-        return min(int(low), OPEN), min(int(high), OPEN)
+        high = (
+            Decimal(UNBOUNDED) if self.high == inf else (Decimal(repr(self.high)) * unit).to_integral_value(ROUND_FLOOR)
+        )
+        return min(int(low), UNBOUNDED), min(int(high), UNBOUNDED)
 
 
 @dataclass(frozen=True)
-class Band:
+class CostConstraints:
     """What a network may cost; None is a metric without a limit."""
 
-    gmacs: Range | None = None
-    mparams: Range | None = None
-    ms_per_image: Range | None = None
+    gmacs: Interval | None = None
+    mparams: Interval | None = None
+    ms_per_image: Interval | None = None
 
     @property
-    def ranges(self) -> dict[str, Range]:
+    def ranges(self) -> dict[str, Interval]:
         """The metrics with a limit, in the order of METRICS."""
         return {name: limit for name in METRICS if (limit := getattr(self, name)) is not None}
 
@@ -82,24 +84,24 @@ class Band:
         return all(low <= found[name] <= high for name, (low, high) in self.counted.items())
 
 
-def read_band(texts: Mapping[str, object]) -> Band:
+def parse_constraints(texts: Mapping[str, object]) -> CostConstraints:
     """The band that a study writes, as in {gmacs: 4.5..5.5, mparams: ..36}; BandError where it is none."""
     if not texts:
-        raise BandError("", f"a budget without a metric is none; there is {', '.join(METRICS)}")
+        raise ConstraintError("", f"a budget without a metric is none; there is {', '.join(METRICS)}")
     for name in texts:
         if name not in METRICS:
-            raise BandError(name, f"this is no metric of a budget; there is {', '.join(METRICS)}")
-    return Band(**{name: read_range(text, name=name) for name, text in texts.items()})
+            raise ConstraintError(name, f"this is no metric of a budget; there is {', '.join(METRICS)}")
+    return CostConstraints(**{name: parse_interval(text, name=name) for name, text in texts.items()})
 
 
-def read_range(text: object, *, name: str = "") -> Range:
+def parse_interval(text: object, *, name: str = "") -> Interval:
     """The range that a text writes: `4.5..5.5`, `4.5..` or `..5.5`; BandError, naming the metric, where it is none."""
     low, dots, high = (part.strip() for part in str(text).partition(".."))
     if not dots or not (low or high) or any(end and not _NUMBER.fullmatch(end) for end in (low, high)):
-        raise BandError(name, f"{text!r} is no range of numbers from 0; {_FORM}")
-    found = Range(float(low or 0), float(high or inf))
+        raise ConstraintError(name, f"{text!r} is no range of numbers from 0; {_FORM}")
+    found = Interval(float(low or 0), float(high or inf))
     if found.low > found.high:
-        raise BandError(name, f"{text} counts down; write {high}..{low}")
+        raise ConstraintError(name, f"{text} counts down; write {high}..{low}")
     return found
 
 

@@ -10,19 +10,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers: TypeAlias = NDArray[np.int64]
-Cost: TypeAlias = tuple[int, ...]  # by metric
+IntArray: TypeAlias = NDArray[np.int64]
+CostVector: TypeAlias = tuple[int, ...]  # by metric
 Bounds: TypeAlias = Sequence[tuple[int, int]]  # by metric, both ends inside
 
 
 @dataclass(frozen=True)
-class Grain:
+class Binning:
     """How near costs are that a table puts together, by metric; all above the `top` are as one."""
 
-    step: Numbers  # (M, 1)
-    top: Numbers  # (M, 1), in steps; the product of all of them with one more is below 2^16
+    step: IntArray  # (M, 1)
+    top: IntArray  # (M, 1), in steps; the product of all of them with one more is below 2^16
 
-    def boxes(self, costs: Numbers) -> NDArray[np.uint16]:
+    def boxes(self, costs: IntArray) -> NDArray[np.uint16]:
         """The number of the box that each of (M, K) costs falls into: (1, K), so short that NumPy sorts by radix."""
         steps = np.minimum(costs // self.step, self.top)
         numbers: NDArray[np.uint16] = np.ravel_multi_index(tuple(steps), tuple(self.top[:, 0] + 1)).astype(np.uint16)
@@ -30,30 +30,30 @@ class Grain:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class CostTable:
     """Boxes of costs, each with how many networks it holds, in the order of the lowest cost by the first metric.
 
     In an exact table every box is one cost. Else a network is known to lie in its box, and each side of the box
     touches one of its networks.
     """
 
-    low: Numbers  # (M, K)
-    high: Numbers  # (M, K)
-    networks: Numbers  # (K,)
+    low: IntArray  # (M, K)
+    high: IntArray  # (M, K)
+    networks: IntArray  # (K,)
     exact: bool
 
     @staticmethod
-    def nothing_left(metrics: int) -> Table:
+    def nothing_left(metrics: int) -> CostTable:
         """One network, and all its pieces counted already."""
         zero = np.zeros((metrics, 1), np.int64)
-        return Table(zero, zero, np.ones(1, np.int64), True)
+        return CostTable(zero, zero, np.ones(1, np.int64), True)
 
     @cached_property
     def _widest(self) -> int:
         return int((self.high[0] - self.low[0]).max(initial=0))
 
     @cached_property
-    def _before(self) -> Numbers:
+    def _before(self) -> IntArray:
         """How many networks stand before each box."""
         return np.concatenate([np.zeros(1, np.int64), self.networks.cumsum()])
 
@@ -80,7 +80,7 @@ class Table:
         return int(self.networks[kept].sum())
 
 
-def union(tables: Iterable[tuple[Table, Cost]], *, grain: Grain | None = None) -> Table:
+def merge_tables(tables: Iterable[tuple[CostTable, CostVector]], *, grain: Binning | None = None) -> CostTable:
     """The networks of several tables, each of them dearer by a cost; equal ones, or those of one grain, in one box."""
     parts = [(table, np.array(cost, np.int64)[:, None]) for table, cost in tables]
     low = np.concatenate([table.low + cost for table, cost in parts], axis=1)
@@ -93,10 +93,10 @@ def union(tables: Iterable[tuple[Table, Cost]], *, grain: Grain | None = None) -
     high = np.maximum.reduceat(high[:, order], firsts, axis=1) if grain else low
     networks = np.add.reduceat(networks[order], firsts)
     order = np.argsort(low[0], kind="stable")
-    return Table(low[:, order], high[:, order], networks[order], grain is None)
+    return CostTable(low[:, order], high[:, order], networks[order], grain is None)
 
 
-def _firsts(keys: NDArray[np.integer[Any]]) -> Numbers:
+def _firsts(keys: NDArray[np.integer[Any]]) -> IntArray:
     """Where in sorted keys each begins."""
     new = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     return np.concatenate([np.zeros(1, np.int64), np.flatnonzero(new) + 1])

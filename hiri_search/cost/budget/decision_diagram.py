@@ -11,46 +11,46 @@ from hiri_search.language import Cffn, HrStem, Net, Part, Space, SpecError, Stag
 from hiri_search.language.net import STEM_STRIDE, default_down, default_stride
 from hiri_search.language.stages import KINDS, names
 from hiri_search.language.syntax_tree import Leaf, Options, Term
-from hiri_search.nets.pieces import Placed, place
+from hiri_search.nets.pieces import PlacedPiece, placed_pieces
 
 END = 0  # the number of the fork where nothing is left to decide
-MOST_FORKS = 100_000
-REMEMBERED = 2**14
+MAX_NODES = 100_000
+_CACHE_SIZE = 2**14
 
 
-class TooMany(Exception):
+class TooManyNodes(Exception):
     """A space with more forks than can be charted."""
 
 
 @dataclass(frozen=True)
-class Branch:
+class Edge:
     """An answer at a fork: the pieces that it settles, and the number of the next fork."""
 
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedPiece, ...]
     to: int
 
 
 @dataclass(frozen=True)
-class Fork:
+class Node:
     """A decision; a branch is None where no network would fit the side."""
 
     name: str
     options: Options
-    branches: tuple[Branch | None, ...]
+    edges: tuple[Edge | None, ...]
 
 
 @dataclass(frozen=True)
-class Chart:
+class DecisionDiagram:
     """The forks of a space, END first and each behind those that it leads to, and the way to the first decision.
 
     No start is where no network of the space fits the side; a fork has at least one branch.
     """
 
-    start: Branch | None
-    forks: tuple[Fork, ...]
+    start: Edge | None
+    nodes: tuple[Node, ...]
 
 
-def chart(space: Space, side: int, *, classes: int = 1000) -> Chart:
+def build_diagram(space: Space, side: int, *, classes: int = 1000) -> DecisionDiagram:
     """The forks of a space for square inputs of `side` pixels; TooMany where there are over MOST_FORKS."""
     return _Charting(side, classes).chart(space)
 
@@ -106,7 +106,7 @@ class _Front:
 
 
 _State: TypeAlias = tuple[_Rest, _Front]  # of a walk that has something left to decide
-_Way: TypeAlias = tuple[tuple[Placed, ...], _State | None]  # a branch before its fork has a number
+_Way: TypeAlias = tuple[tuple[PlacedPiece, ...], _State | None]  # a branch before its fork has a number
 
 
 class _Charting:
@@ -114,15 +114,15 @@ class _Charting:
         self.side, self.classes = side, classes
         self._rests: dict[tuple[int, str, _Values, int, _Rest | None], _Rest] = {}
 
-    def chart(self, space: Space) -> Chart:
+    def chart(self, space: Space) -> DecisionDiagram:
         start = self._way(self._rest(space.root, "", (), 0, None), _Front(self.side))
         numbers: dict[_State | None, int | None] = {None: END}  # to None: nothing behind it fits the side
-        forks = [Fork("", (), ())]
+        forks = [Node("", (), ())]
         for state, ways in self._from_the_end(start[1] if start else None):
-            fork = Fork(state[0].asked, state[0].options, tuple(_branch(way, numbers) for way in ways))
-            numbers[state] = len(forks) if any(fork.branches) else None
-            forks += [fork] if any(fork.branches) else []
-        return Chart(_branch(start, numbers), tuple(forks))
+            fork = Node(state[0].asked, state[0].options, tuple(_branch(way, numbers) for way in ways))
+            numbers[state] = len(forks) if any(fork.edges) else None
+            forks += [fork] if any(fork.edges) else []
+        return DecisionDiagram(_branch(start, numbers), tuple(forks))
 
     def _from_the_end(self, start: _State | None) -> Iterator[tuple[_State, list[_Way | None]]]:
         """Every state from here on, each after those that it leads to.
@@ -136,8 +136,8 @@ class _Charting:
             state = stack[-1]
             if state not in ways:
                 ways[state] = self._ways(*state)
-            if len(ways) > MOST_FORKS:
-                raise TooMany
+            if len(ways) > MAX_NODES:
+                raise TooManyNodes
             ahead = [way[1] for way in ways[state] if way and way[1] and way[1] not in done]
             stack.extend(ahead)
             if not ahead:
@@ -151,7 +151,7 @@ class _Charting:
 
     def _way(self, rest: _Rest | None, front: _Front) -> _Way | None:
         """On to the next decision, past all that is none; None where a grid is no whole number."""
-        placed: list[Placed] = []
+        placed: list[PlacedPiece] = []
         try:
             while rest is not None and len(rest.options) < 2:
                 if rest.options:
@@ -190,9 +190,9 @@ class _Charting:
         return self._rests[key]
 
 
-def _branch(way: _Way | None, numbers: dict[_State | None, int | None]) -> Branch | None:
+def _branch(way: _Way | None, numbers: dict[_State | None, int | None]) -> Edge | None:
     to = numbers[way[1]] if way else None
-    return None if way is None or to is None else Branch(way[0], to)
+    return None if way is None or to is None else Edge(way[0], to)
 
 
 def _stages(term: Term) -> tuple[int, int]:
@@ -204,13 +204,13 @@ def _stages(term: Term) -> tuple[int, int]:
     return min(sum(low for low, _ in path) for path in paths), max(sum(high for _, high in path) for path in paths)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _part(kind: str, values: _Values) -> Part:
     fields = names(KINDS[kind])
     return KINDS[kind](**{fields[letter]: value for letter, value in values})
 
 
-def _joined(front: _Front, part: Part, behind: _Rest | None) -> tuple[list[Placed], _Front]:
+def _joined(front: _Front, part: Part, behind: _Rest | None) -> tuple[list[PlacedPiece], _Front]:
     """The pieces that are settled with one part more, and what the next is built on."""
     if not isinstance(part, Stage):
         return [], replace(front, stem=part)
@@ -218,7 +218,7 @@ def _joined(front: _Front, part: Part, behind: _Rest | None) -> tuple[list[Place
         return list(_first(front.stem, part, front.side)), _Front(front.side // STEM_STRIDE, channels=part.width)
     before = [replace(stage, behind=stage.behind + 1) for stage in front.open]
     least, most = (behind.least, behind.most) if behind else (0, 0)
-    placed: list[Placed] = []
+    placed: list[PlacedPiece] = []
     still: list[_Open] = []
     for each in (*before, _Open(part, front.channels, front.side)):
         if each.stage.down or each.behind + least >= 2 or each.behind + most < 2:
@@ -238,18 +238,18 @@ def _placed(stage: Stage, behind: int) -> Stage:
 # stage stands as it does in the whole. What stands in front of a stage counts by its width only.
 
 
-@lru_cache(REMEMBERED)
-def _first(stem: Part, stage: Stage, side: int) -> tuple[Placed, ...]:
+@lru_cache(_CACHE_SIZE)
+def _first(stem: Part, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
     return tuple(_named(Net.of([stem, stage]), side, "stem", "stage1"))
 
 
-@lru_cache(REMEMBERED)
-def _behind(channels: int, stage: Stage, side: int) -> tuple[Placed, ...]:
+@lru_cache(_CACHE_SIZE)
+def _behind(channels: int, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
     return tuple(_named(Net(HrStem(), (_any(channels), stage)), STEM_STRIDE * side, "down2", "stage2"))
 
 
-@lru_cache(REMEMBERED)
-def _head(channels: int, side: int, classes: int) -> Placed:
+@lru_cache(_CACHE_SIZE)
+def _head(channels: int, side: int, classes: int) -> PlacedPiece:
     return next(_named(Net(HrStem(), (_any(channels),)), STEM_STRIDE * side, "head", classes=classes))
 
 
@@ -257,5 +257,5 @@ def _any(width: int) -> Stage:
     return Cffn(width=width, expansion=1, down="none", stride=1)
 
 
-def _named(net: Net, side: int, *wanted: str, classes: int = 1000) -> Iterator[Placed]:
-    return (placed for placed in place(net, side, classes=classes) if placed.name in wanted)
+def _named(net: Net, side: int, *wanted: str, classes: int = 1000) -> Iterator[PlacedPiece]:
+    return (placed for placed in placed_pieces(net, side, classes=classes) if placed.name in wanted)

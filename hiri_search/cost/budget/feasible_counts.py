@@ -9,22 +9,22 @@ from operator import add
 
 import numpy as np
 
-from hiri_search.cost.budget.constraints import OPEN
-from hiri_search.cost.budget.cost_table import Bounds, Cost, Grain, Table, union
-from hiri_search.cost.budget.decision_diagram import Branch, Chart, Fork
+from hiri_search.cost.budget.constraints import UNBOUNDED
+from hiri_search.cost.budget.cost_table import Binning, Bounds, CostTable, CostVector, merge_tables
+from hiri_search.cost.budget.decision_diagram import DecisionDiagram, Edge, Node
 
-MOST_EXACT = 2**16  # boxes of an exact table
-MOST_LEADS = 2**15  # ways from the start to exact tables, over which all can be added up
-MOST_NETWORKS = 2**62  # that NumPy can count
-MOST_BOXES = 2**13  # of a table that is not exact, were they all filled
-MOST_LOOKS = 2**14  # at forks, for one network inside
-REMEMBERED = 2**16  # answers from tables
-STEPS = 32  # into which the bounds of one metric are cut: finer ones say no more
+MAX_EXACT = 2**16  # boxes of an exact table
+MAX_LEADS = 2**15  # ways from the start to exact tables, over which all can be added up
+MAX_NETWORKS = 2**62  # that NumPy can count
+MAX_BINS = 2**13  # of a table that is not exact, were they all filled
+MAX_LOOKUPS = 2**14  # at forks, for one network inside
+_CACHE_SIZE = 2**16  # answers from tables
+_STEPS = 32  # into which the bounds of one metric are cut: finer ones say no more
 
 Sizes = tuple[int, ...]
 
 
-class Inside:
+class FeasibleCounts:
     """The networks of a chart within bounds. `exact`: every number is; else some are somewhat too high.
 
     Behind a fork with few networks stands an exact table of their costs. Further up, as long as the ways down to such
@@ -32,56 +32,57 @@ class Inside:
     of the boxes which reach into the bounds: never too low, and never lower than those of its branches together.
     """
 
-    def __init__(self, found: Chart, cost: Callable[[Branch], Cost], bounds: Bounds) -> None:
+    def __init__(self, found: DecisionDiagram, cost: Callable[[Edge], CostVector], bounds: Bounds) -> None:
         assert found.start is not None
-        self.bounds, self.start, self.forks = bounds, found.start, found.forks
+        self.bounds, self.start, self.forks = bounds, found.start, found.nodes
         self._costs = {id(branch): cost(branch) for branch in _branches(found)}
         self.tables, leads = self._exact_tables()
         self.reach = self._reach()
-        self.exact = leads[self.start.to] <= MOST_LEADS
+        self.exact = leads[self.start.to] <= MAX_LEADS
         if not self.exact:
             self._fill()
         self._summed = cache(self._counted)  # over few ways: see MOST_LEADS
-        self._looked_up = lru_cache(REMEMBERED)(self._counted)
-        self._found: dict[tuple[int, Cost], bool] = {}
+        self._looked_up = lru_cache(_CACHE_SIZE)(self._counted)
+        self._found: dict[tuple[int, CostVector], bool] = {}
         self._looks = 0
 
     @property
-    def spent(self) -> Cost:
+    def spent(self) -> CostVector:
         """What every network costs at least: its pieces before the first decision."""
         return self._costs[id(self.start)]
 
-    def after(self, fork: int, index: int, spent: Cost) -> tuple[int, Cost]:
+    def after(self, fork: int, index: int, spent: CostVector) -> tuple[int, CostVector]:
         """The next fork, and what is spent by then."""
-        branch = self.forks[fork].branches[index]
+        branch = self.forks[fork].edges[index]
         assert branch is not None
         return branch.to, tuple(map(add, spent, self._costs[id(branch)]))
 
-    def sizes(self, fork: int, spent: Cost) -> Sizes:
+    def sizes(self, fork: int, spent: CostVector) -> Sizes:
         """The counts by branch."""
         return (self._summed if self.tables[fork] is None else self._looked_up)(fork, spent)
 
-    def count(self, fork: int, spent: Cost) -> int:
+    def count(self, fork: int, spent: CostVector) -> int:
         """The networks inside behind a fork; an upper bound where `exact` is not."""
         table = self.tables[fork]
         return sum(self.sizes(fork, spent)) if table is None else table.possible(self._left(spent))
 
-    def proven(self, fork: int, spent: Cost) -> Sizes:
+    def certified_sizes(self, fork: int, spent: CostVector) -> Sizes:
         """The counts by branch, where one without a network inside is sure to have 0."""
         sizes = self.sizes(fork, spent)
         table = self.tables[fork]
         if table is None or table.exact:
             return sizes
         return tuple(
-            size if size and self.holds_one(*self.after(fork, index, spent)) else 0 for index, size in enumerate(sizes)
+            size if size and self.has_feasible(*self.after(fork, index, spent)) else 0
+            for index, size in enumerate(sizes)
         )
 
-    def holds_one(self, fork: int, spent: Cost) -> bool:
+    def has_feasible(self, fork: int, spent: CostVector) -> bool:
         """Whether a network inside was found behind a fork; if `exact`, whether there is one."""
-        self._looks = MOST_LOOKS
+        self._looks = MAX_LOOKUPS
         return self._holds_one(fork, spent)
 
-    def least(self) -> int:
+    def lower_bound(self) -> int:
         """The networks that are sure to lie inside."""
         if self.exact:
             return self.count(self.start.to, self.spent)
@@ -89,7 +90,7 @@ class Inside:
         assert table is not None
         return table.sure(self._left(self.spent))
 
-    def _holds_one(self, fork: int, spent: Cost) -> bool:
+    def _holds_one(self, fork: int, spent: CostVector) -> bool:
         possible = self.count(fork, spent)
         table = self.tables[fork]
         if table is None or table.exact or not possible:
@@ -103,7 +104,7 @@ class Inside:
             self._found[fork, spent] = found
         return self._found[fork, spent]
 
-    def _any(self, fork: int, spent: Cost) -> bool:
+    def _any(self, fork: int, spent: CostVector) -> bool:
         """The branches with most networks first, for there one is found soonest."""
         sizes = self.sizes(fork, spent)
         for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
@@ -112,24 +113,24 @@ class Inside:
                 return True
         return False
 
-    def _counted(self, fork: int, spent: Cost) -> Sizes:
+    def _counted(self, fork: int, spent: CostVector) -> Sizes:
         return tuple(
             0 if branch is None else self.count(branch.to, tuple(map(add, spent, self._costs[id(branch)])))
-            for branch in self.forks[fork].branches
+            for branch in self.forks[fork].edges
         )
 
-    def _left(self, spent: Cost) -> Bounds:
+    def _left(self, spent: CostVector) -> Bounds:
         return [(low - s, high - s) for (low, high), s in zip(self.bounds, spent, strict=True)]
 
-    def _exact_tables(self) -> tuple[list[Table | None], list[int]]:
+    def _exact_tables(self) -> tuple[list[CostTable | None], list[int]]:
         """A table for each fork that has few networks, and how many ways lead from each down to such tables."""
-        tables: list[Table | None] = [Table.nothing_left(len(self.bounds))]
+        tables: list[CostTable | None] = [CostTable.nothing_left(len(self.bounds))]
         leads = [1]
         for fork in self.forks[1:]:
-            behind = [tables[branch.to] for branch in fork.branches if branch]
-            few = sum(MOST_EXACT + 1 if table is None else len(table.networks) for table in behind) <= MOST_EXACT
+            behind = [tables[branch.to] for branch in fork.edges if branch]
+            few = sum(MAX_EXACT + 1 if table is None else len(table.networks) for table in behind) <= MAX_EXACT
             tables.append(self._union(fork, tables) if few else None)
-            leads.append(1 if few else sum(leads[branch.to] for branch in fork.branches if branch))
+            leads.append(1 if few else sum(leads[branch.to] for branch in fork.edges if branch))
         return tables, leads
 
     def _fill(self) -> None:
@@ -139,18 +140,18 @@ class Inside:
             if self.tables[at] is None:
                 self.tables[at] = self._union(fork, self.tables, grain)
 
-    def _union(self, fork: Fork, tables: Sequence[Table | None], grain: Grain | None = None) -> Table:
-        parts = [(table, self._costs[id(b)]) for b in fork.branches if b and (table := tables[b.to]) is not None]
-        return union(parts, grain=grain)
+    def _union(self, fork: Node, tables: Sequence[CostTable | None], grain: Binning | None = None) -> CostTable:
+        parts = [(table, self._costs[id(b)]) for b in fork.edges if b and (table := tables[b.to]) is not None]
+        return merge_tables(parts, grain=grain)
 
-    def _grain(self) -> Grain:
+    def _grain(self) -> Binning:
         """Steps that cut the bounds finely, but so coarse that a table stays small."""
         tops = [min(high, reached) for (_, high), (_, reached) in zip(self.bounds, self.reach, strict=True)]
         widths = [max(1, top - low) for (low, _), top in zip(self.bounds, tops, strict=True)]
-        cells = _cells([max(1.0, STEPS * top / width) for top, width in zip(tops, widths, strict=True)])
+        cells = _cells([max(1.0, _STEPS * top / width) for top, width in zip(tops, widths, strict=True)])
         steps = [max(1, ceil(top / number)) for top, number in zip(tops, cells, strict=True)]
         step = np.array(steps, np.int64)[:, None]
-        return Grain(step, np.array(tops, np.int64)[:, None] // step + 1)
+        return Binning(step, np.array(tops, np.int64)[:, None] // step + 1)
 
     def _reach(self) -> list[tuple[int, int]]:
         """The lowest and the highest cost in the whole chart, by metric."""
@@ -159,7 +160,7 @@ class Inside:
     def _furthest(self, metric: int, best: Callable[..., int]) -> int:
         ends = [0]
         for fork in self.forks[1:]:
-            ends.append(best(self._costs[id(branch)][metric] + ends[branch.to] for branch in fork.branches if branch))
+            ends.append(best(self._costs[id(branch)][metric] + ends[branch.to] for branch in fork.edges if branch))
         return self._costs[id(self.start)][metric] + ends[self.start.to]
 
     def nearest(self, metric: int) -> tuple[int | None, int | None]:
@@ -168,17 +169,17 @@ class Inside:
         Where `exact` is not, they are costs of networks still, but may not be the nearest, or keep the others nearly.
         """
         low, high = self.bounds[metric]
-        below, above = -1, OPEN
+        below, above = -1, UNBOUNDED
         for table, spent in self._ends():
             kept = np.ones(len(table.networks), bool)
             for other, (least, most) in enumerate(self._left(spent)):
                 kept &= (other == metric) | ((table.low[other] <= most) & (table.high[other] >= least))
             touched = np.concatenate([table.low[metric, kept], table.high[metric, kept]]) + spent[metric]
             below = max(below, int(touched.max(initial=-1, where=touched < low)))
-            above = min(above, int(touched.min(initial=OPEN, where=touched > high)))
-        return below if below >= 0 else None, above if above < OPEN else None
+            above = min(above, int(touched.min(initial=UNBOUNDED, where=touched > high)))
+        return below if below >= 0 else None, above if above < UNBOUNDED else None
 
-    def _ends(self) -> Iterator[tuple[Table, Cost]]:
+    def _ends(self) -> Iterator[tuple[CostTable, CostVector]]:
         """The tables that the ways from the start come to first, with what is spent by then."""
         stack = [(self.start.to, self.spent)]
         while stack:
@@ -187,19 +188,19 @@ class Inside:
             if table is not None:
                 yield table, spent
                 continue
-            indices = [index for index, branch in enumerate(self.forks[fork].branches) if branch]
+            indices = [index for index, branch in enumerate(self.forks[fork].edges) if branch]
             stack.extend(self.after(fork, index, spent) for index in indices)
 
 
-def _branches(found: Chart) -> Iterator[Branch]:
+def _branches(found: DecisionDiagram) -> Iterator[Edge]:
     assert found.start is not None
     yield found.start
-    yield from (branch for fork in found.forks for branch in fork.branches if branch)
+    yield from (branch for fork in found.nodes for branch in fork.edges if branch)
 
 
 def _cells(wanted: Sequence[float]) -> list[float]:
     """Into how many steps each metric is cut: as wanted, while there are no more than MOST_BOXES of all together."""
-    cells, left = list(wanted), float(MOST_BOXES)
+    cells, left = list(wanted), float(MAX_BINS)
     for done, metric in enumerate(sorted(range(len(cells)), key=lambda metric: wanted[metric])):
         cells[metric] = min(wanted[metric], left ** (1 / (len(cells) - done)))
         left /= cells[metric]

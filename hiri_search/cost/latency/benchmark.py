@@ -13,15 +13,15 @@ from statistics import median
 import torch
 from torch import nn
 
-from hiri_search.cost.latency.config import LatencyError, Setting
-from hiri_search.cost.latency.forward import Loaded, Ready, Say, Untimed, convert, first_passes, size_of
-from hiri_search.cost.latency.rounds import K, Rounds, spread, take_turns, warm_up
-from hiri_search.cost.latency.torch_state import as_set, find_device
+from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, Say, WarmModel, convert, first_passes, size_of
+from hiri_search.cost.latency.rounds import K, StoppingRule, interleave, spread, warm_up
+from hiri_search.cost.latency.torch_state import find_device, torch_configured
 from hiri_search.language import Net, Network
 from hiri_search.nets.build import build
-from hiri_search.system.hardware import Conditions, free_memory, under_watch
+from hiri_search.system.hardware import Conditions, free_memory, with_conditions
 
-BUSY = 0.05  # seconds of waiting, by second, over which times are those of the machine's other work
+BUSY_SHARE = 0.05  # seconds of waiting, by second, over which times are those of the machine's other work
 WEIGHTS_SHARE = 0.5  # of the free memory, at most: the rest is for what flows through the networks
 
 Build = Callable[[], nn.Module]
@@ -48,13 +48,13 @@ class Latency:
     conditions: Conditions  # from when all was warm
 
 
-def measure(
+def measure_latencies(
     entries: Mapping[K, tuple[Network, int]],
-    setting: Setting,
+    setting: LatencyConfig,
     *,
     classes: int = 1000,
     say: Say = lambda text: None,
-) -> Iterator[tuple[K, Latency | Untimed]]:
+) -> Iterator[tuple[K, Latency | DoesNotFit]]:
     """Time networks against each other, each at its side: eval mode, channels-last, random weights and pictures.
 
     In the order given, in groups whose weights fit into half of the free memory together; those of a group take
@@ -68,8 +68,8 @@ def measure(
 
 
 def measure_modules(
-    entries: Mapping[K, tuple[nn.Module, int]], setting: Setting, *, say: Say = lambda text: None
-) -> Iterator[tuple[K, Latency | Untimed]]:
+    entries: Mapping[K, tuple[nn.Module, int]], setting: LatencyConfig, *, say: Say = lambda text: None
+) -> Iterator[tuple[K, Latency | DoesNotFit]]:
     """The same for modules (B, 3, side, side) -> anything; they are copied, and stay as they are."""
     builds = {key: (partial(deepcopy, module), side) for key, (module, side) in entries.items()}
     return _measure(builds, setting, say)
@@ -88,26 +88,28 @@ def _build(network: Network, side: int, classes: int) -> nn.Module:
 
 
 def _measure(
-    builds: Mapping[K, tuple[Build, int]], setting: Setting, say: Say
-) -> Iterator[tuple[K, Latency | Untimed]]:
+    builds: Mapping[K, tuple[Build, int]], setting: LatencyConfig, say: Say
+) -> Iterator[tuple[K, Latency | DoesNotFit]]:
     return _results(builds, setting, find_device(setting), say)  # a setting that cannot be is said at once
 
 
 def _results(
-    builds: Mapping[K, tuple[Build, int]], setting: Setting, device: torch.device, say: Say
-) -> Iterator[tuple[K, Latency | Untimed]]:
+    builds: Mapping[K, tuple[Build, int]], setting: LatencyConfig, device: torch.device, say: Say
+) -> Iterator[tuple[K, Latency | DoesNotFit]]:
     for group in _groups(builds, setting, device):
         if len(group) < len(builds):
             say(f"{len(group)} of {len(builds)} networks fit into memory together, and take turns")
-        with as_set(setting):
+        with torch_configured(setting):
             results = _measure_group(group, setting, device, say)
         group.clear()  # its memory is the next one's
         yield from results.items()
 
 
-def _groups(builds: Mapping[K, tuple[Build, int]], setting: Setting, device: torch.device) -> Iterator[dict[K, Loaded]]:
+def _groups(
+    builds: Mapping[K, tuple[Build, int]], setting: LatencyConfig, device: torch.device
+) -> Iterator[dict[K, LoadedModel]]:
     """As many networks at a time as fit, at least one; whoever takes a group must empty it."""
-    group: dict[K, Loaded] = {}
+    group: dict[K, LoadedModel] = {}
     room = 0.0
     for key, (build_one, side) in builds.items():
         model = convert(str(key), build_one(), setting)
@@ -118,7 +120,7 @@ def _groups(builds: Mapping[K, tuple[Build, int]], setting: Setting, device: tor
         if not group:
             room = _room(device)
         room -= size
-        group[key] = Loaded(model.to(device), device, side, size)
+        group[key] = LoadedModel(model.to(device), device, side, size)
         del model  # or it would live on through the next group
     if group:
         yield group
@@ -131,28 +133,28 @@ def _room(device: torch.device) -> float:
 
 
 def _measure_group(
-    group: Mapping[K, Loaded], setting: Setting, device: torch.device, say: Say
-) -> dict[K, Latency | Untimed]:
+    group: Mapping[K, LoadedModel], setting: LatencyConfig, device: torch.device, say: Say
+) -> dict[K, Latency | DoesNotFit]:
     first = {key: first_passes(str(key), loaded, setting, say) for key, loaded in group.items()}
-    ready = {key: one for key, one in first.items() if isinstance(one, Ready)}
-    turns = {key: one.turn for key, one in ready.items()}
+    ready = {key: one for key, one in first.items() if isinstance(one, WarmModel)}
+    turns = {key: one.timed_turn for key, one in ready.items()}
     rng = Random(setting.seed)
     warm_up(turns, {key: 1000 * one.pass_seconds / setting.batch for key, one in ready.items()}, rng)
-    rounds = Rounds(setting.least, setting.most, setting.spread, setting.seconds * len(ready))
-    times, conditions = under_watch(device, lambda: take_turns(turns, rounds, rng))
+    rounds = StoppingRule(setting.least, setting.most, setting.spread, setting.seconds * len(ready))
+    times, conditions = with_conditions(device, lambda: interleave(turns, rounds, rng))
     if _busy(conditions):
         waited = f"{conditions.waited:.0%} of the time its threads waited"
         say(f"other work held the cores while the networks were timed ({waited}): time them again on an idle machine")
     timed = {key: _latency(one, times[key], setting, conditions) for key, one in ready.items()}
-    untimed = {key: one for key, one in first.items() if isinstance(one, Untimed)}
+    untimed = {key: one for key, one in first.items() if isinstance(one, DoesNotFit)}
     return {key: timed.get(key) or untimed[key] for key in first}
 
 
 def _busy(conditions: Conditions) -> bool:
-    return (conditions.waited or 0.0) > BUSY
+    return (conditions.waited or 0.0) > BUSY_SHARE
 
 
-def _latency(ready: Ready, rounds_ms: list[float], setting: Setting, conditions: Conditions) -> Latency:
+def _latency(ready: WarmModel, rounds_ms: list[float], setting: LatencyConfig, conditions: Conditions) -> Latency:
     middle, apart = median(rounds_ms), spread(rounds_ms)
     return Latency(
         ms_per_image=middle,

@@ -19,7 +19,7 @@ class LatencyError(ValueError):
 
 
 @dataclass(frozen=True)
-class Setting:
+class LatencyConfig:
     """How a pass is timed, always in eval mode and channels-last.
 
     The repeating ends when all spreads are at the target or the time is used up.

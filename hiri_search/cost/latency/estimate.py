@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from hiri_search.cost.flops import count
-from hiri_search.cost.latency.benchmark import Latency, measure
-from hiri_search.cost.latency.config import Setting
+from hiri_search.cost.latency.benchmark import Latency, measure_latencies
+from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.forward import TURN_SECONDS
-from hiri_search.cost.latency.rounds import FEWEST_ROUNDS, WARM_UP_ROUNDS
+from hiri_search.cost.latency.rounds import MIN_ROUNDS, WARM_UP_ROUNDS
 from hiri_search.language import Network
 from hiri_search.nets.build import build
 
-CHEAPEST = 2  # networks that are timed: dear ones would take as long as what they foretell
-SHORTLY = 0.5  # seconds for each of them
+PROBED_NETWORKS = 2  # networks that are timed: dear ones would take as long as what they foretell
+PROBE_SECONDS = 0.5  # seconds for each of them
 
-Entry = tuple[Network, int]  # a network and its side
+NetworkAtSide = tuple[Network, int]  # a network and its side
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,26 @@ class _Rates:
     settled: bool
 
 
-def measure_seconds(entries: Iterable[Entry], setting: Setting, *, classes: int = 1000) -> float:
+def estimate_seconds(entries: Iterable[NetworkAtSide], setting: LatencyConfig, *, classes: int = 1000) -> float:
     """Seconds that `measure` will take; times that do not settle shortly are taken not to settle at all."""
     costs = {entry: count(*entry, classes=classes) for entry in dict.fromkeys(entries)}
     ordered = sorted(costs, key=lambda entry: costs[entry].macs)
     if not ordered:
         return 0.0
-    rates = _rates(ordered[:CHEAPEST], setting, classes)
+    rates = _rates(ordered[:PROBED_NETWORKS], setting, classes)
     passes = [rates.pass_seconds * setting.batch * cost.macs for cost in costs.values()]
     building = rates.build_seconds * sum(cost.params for cost in costs.values())
     return building + rates.compile_seconds * len(costs) + 2 * sum(passes) + _repeating(passes, setting, rates.settled)
 
 
-def _rates(entries: Sequence[Entry], setting: Setting, classes: int) -> _Rates:
+def _rates(entries: Sequence[NetworkAtSide], setting: LatencyConfig, classes: int) -> _Rates:
     costs = [count(*entry, classes=classes) for entry in entries]
     started = time.perf_counter()
     for entry in entries:
         build(*entry, classes=classes)
     built = time.perf_counter() - started
-    quick = replace(setting, seconds=min(setting.seconds, SHORTLY))
-    measured = [found for _, found in measure(dict(enumerate(entries)), quick, classes=classes)]
+    quick = replace(setting, seconds=min(setting.seconds, PROBE_SECONDS))
+    measured = [found for _, found in measure_latencies(dict(enumerate(entries)), quick, classes=classes)]
     timed = [(found, cost) for found, cost in zip(measured, costs, strict=True) if isinstance(found, Latency)]
     return _Rates(
         pass_seconds=fmean(found.ms_per_image / 1000 / cost.macs for found, cost in timed) if timed else 0.0,
@@ -61,13 +61,13 @@ def _rates(entries: Sequence[Entry], setting: Setting, classes: int) -> _Rates:
     )
 
 
-def _repeating(passes: Sequence[float], setting: Setting, settled: bool) -> float:
+def _repeating(passes: Sequence[float], setting: LatencyConfig, settled: bool) -> float:
     """The rounds, those to warm up among them."""
     once = sum(map(_turn, passes))
     if settled:
         return (1 + setting.least) * once
     limit = setting.seconds * len(passes) + once / 2  # the round that passes the limit is the last
-    fewest = min(FEWEST_ROUNDS, setting.least) * once
+    fewest = min(MIN_ROUNDS, setting.least) * once
     return WARM_UP_ROUNDS * once + min(max(limit, fewest), setting.most * once)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hiri_search.cost.latency.config import LatencyError, Setting
+from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 
 TURN_SECONDS = 0.1  # a turn has as many passes as fill this: one pass of 50 microseconds is lost in a clock's error
-MOST_PASSES = 10_000
+MAX_PASSES = 10_000
 # What a network of whatever make can raise where it meets an input that it cannot take.
 REFUSALS = (AssertionError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
@@ -22,7 +22,7 @@ Forward = Callable[[Tensor], object]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A network on its device, and the side of what it is to see."""
 
     model: nn.Module
@@ -32,7 +32,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Ready:
+class WarmModel:
     """A network that has made its first passes."""
 
     forward: Forward
@@ -44,9 +44,9 @@ class Ready:
     @property
     def passes(self) -> int:
         """In a turn."""
-        return max(1, min(MOST_PASSES, math.ceil(TURN_SECONDS / self.pass_seconds)))
+        return max(1, min(MAX_PASSES, math.ceil(TURN_SECONDS / self.pass_seconds)))
 
-    def turn(self) -> float:
+    def timed_turn(self) -> float:
         """Milliseconds per image."""
         if self.passes > 1:  # one longer than a turn fills the caches after its neighbour by itself
             self.forward(self.image)
@@ -54,13 +54,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Untimed:
+class DoesNotFit:
     """Why a network has no latency, where that is no mistake: it does not fit into memory."""
 
     reason: str
 
 
-def convert(name: str, model: nn.Module, setting: Setting) -> nn.Module:
+def convert(name: str, model: nn.Module, setting: LatencyConfig) -> nn.Module:
     """The network as it would be deployed; `model` itself is changed.
 
     bf16 is that of weights and pictures, as in timm's `benchmark.py --precision bfloat16`. Autocast would cast the
@@ -73,15 +73,15 @@ def convert(name: str, model: nn.Module, setting: Setting) -> nn.Module:
 
 def _fused(name: str, model: nn.Module) -> nn.Module:
     """In fp32: merged weights are rounded once."""
-    from hiri_search.nets.fuse_batchnorm import FuseError, fuse  # torch.fx is slow to import
+    from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm  # torch.fx is slow to import
 
     try:
-        return fuse(model)
+        return fuse_batchnorm(model)
     except FuseError as error:
         raise LatencyError(f"{name}: {error}", name="fused") from error
 
 
-def _dtype(setting: Setting) -> torch.dtype:
+def _dtype(setting: LatencyConfig) -> torch.dtype:
     return torch.bfloat16 if setting.dtype == "bf16" else torch.float32
 
 
@@ -90,14 +90,14 @@ def size_of(model: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
 
 
-def noise(side: int, setting: Setting, device: torch.device) -> Tensor:
+def noise(side: int, setting: LatencyConfig, device: torch.device) -> Tensor:
     """Normal noise, as pictures are once normalised, for zeros are multiplied faster: (B, 3, side, side)."""
     rng = torch.Generator().manual_seed(setting.seed)
     image = torch.randn(setting.batch, 3, side, side, generator=rng)
     return image.to(device, _dtype(setting), memory_format=torch.channels_last)
 
 
-def first_passes(name: str, loaded: Loaded, setting: Setting, say: Say) -> Ready | Untimed:
+def first_passes(name: str, loaded: LoadedModel, setting: LatencyConfig, say: Say) -> WarmModel | DoesNotFit:
     """Compile, see that the network takes its input, and learn how long a pass is and what it holds."""
     how = f"batch {setting.batch}, side {loaded.side}, {setting.dtype}" + ", compiled" * setting.compiled
     try:
@@ -110,7 +110,7 @@ def first_passes(name: str, loaded: Loaded, setting: Setting, say: Say) -> Ready
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise LatencyError(f"{name} cannot make a pass at {how}: {reason}") from error
     # Said out here, where the error no longer holds on to what had been computed.
-    untimed = Untimed(f"{name} does not fit into memory at {how}; make the batch smaller")
+    untimed = DoesNotFit(f"{name} does not fit into memory at {how}; make the batch smaller")
     say(untimed.reason)
     return untimed
 
@@ -119,13 +119,13 @@ def _is_lack_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # CUDA, CPU
 
 
-def _try(loaded: Loaded, setting: Setting) -> Ready:
+def _try(loaded: LoadedModel, setting: LatencyConfig) -> WarmModel:
     image = noise(loaded.side, setting, loaded.device)
     # Shapes are fixed: else torch would compile a second batch of one class of network for any batch, and slower.
     forward = torch.compile(loaded.model, dynamic=False) if setting.compiled else loaded.model
     first = _seconds(forward, image, 1)
     peak = _peak_bytes(forward, image, loaded.size) if image.is_cuda else None
-    return Ready(forward, image, _seconds(forward, image, 1), first if setting.compiled else None, peak)
+    return WarmModel(forward, image, _seconds(forward, image, 1), first if setting.compiled else None, peak)
 
 
 def _seconds(forward: Forward, image: Tensor, passes: int) -> float:

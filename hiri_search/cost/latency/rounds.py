@@ -10,15 +10,15 @@ from random import Random
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
-Turn = Callable[[], float]  # does its work, and tells how long it took, in whatever unit
+Timed = Callable[[], float]  # does its work, and tells how long it took, in whatever unit
 
 WARM_UP_ROUNDS = 4  # at most
 WARM = 0.95  # warm when no turn takes less than this share of the one before
-FEWEST_ROUNDS = 3  # whatever the limit of time: under three there are no quartiles to speak of
+MIN_ROUNDS = 3  # whatever the limit of time: under three there are no quartiles to speak of
 
 
 @dataclass(frozen=True)
-class Rounds:
+class StoppingRule:
     """When there have been enough rounds: when all spreads are small, but at least and at most so many."""
 
     least: int  # before a small spread is believed
@@ -27,7 +27,7 @@ class Rounds:
     seconds: float  # for all rounds together; the round that passes it is the last
 
 
-def warm_up(turns: Mapping[K, Turn], before: Mapping[K, float], rng: Random) -> None:
+def warm_up(turns: Mapping[K, Timed], before: Mapping[K, float], rng: Random) -> None:
     """Untimed rounds until nothing gets faster; `before` are the times so far."""
     for _ in range(WARM_UP_ROUNDS):
         now = _round(turns, rng)
@@ -36,8 +36,8 @@ def warm_up(turns: Mapping[K, Turn], before: Mapping[K, float], rng: Random) -> 
         before = now
 
 
-def take_turns(
-    turns: Mapping[K, Turn], rounds: Rounds, rng: Random, *, clock: Callable[[], float] = time.perf_counter
+def interleave(
+    turns: Mapping[K, Timed], rounds: StoppingRule, rng: Random, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[K, list[float]]:
     """The times of each by round. All take part in every round, in a fresh random order.
 
@@ -52,16 +52,16 @@ def take_turns(
     return times
 
 
-def _round(turns: Mapping[K, Turn], rng: Random) -> dict[K, float]:
+def _round(turns: Mapping[K, Timed], rng: Random) -> dict[K, float]:
     return {key: turns[key]() for key in rng.sample(list(turns), len(turns))}
 
 
-def _enough(times: Mapping[K, Sequence[float]], rounds: Rounds, seconds: float) -> bool:
+def _enough(times: Mapping[K, Sequence[float]], rounds: StoppingRule, seconds: float) -> bool:
     done = len(next(iter(times.values())))
     if done >= rounds.most:
         return True
     if seconds >= rounds.seconds:
-        return done >= min(FEWEST_ROUNDS, rounds.least)
+        return done >= min(MIN_ROUNDS, rounds.least)
     return done >= rounds.least and all(spread(measured) <= rounds.spread for measured in times.values())
 
 

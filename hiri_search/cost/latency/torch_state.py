@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from hiri_search.cost.latency.config import LatencyError, Setting
-from hiri_search.system.gc_control import all_kept
+from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.system.gc_control import gc_disabled
 from hiri_search.system.hardware import has_bf16
 
-COMPILED_MOST = 1_000  # networks; beyond its own 8 of one class, torch would quietly stop compiling
+MAX_COMPILED = 1_000  # networks; beyond its own 8 of one class, torch would quietly stop compiling
 
 
-def find_device(setting: Setting) -> torch.device:
+def find_device(setting: LatencyConfig) -> torch.device:
     """Where a setting is measured; LatencyError where it cannot be."""
     cuda = torch.cuda.is_available()
     if setting.device == "cuda" and not cuda:
@@ -31,7 +31,7 @@ def find_device(setting: Setting) -> torch.device:
 
 
 @contextmanager
-def as_set(setting: Setting) -> Iterator[None]:
+def torch_configured(setting: LatencyConfig) -> Iterator[None]:
     """Torch set for the measurement, and afterwards as it was; nothing is collected meanwhile."""
     cudnn = torch.backends.cudnn
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
@@ -45,7 +45,7 @@ def as_set(setting: Setting) -> Iterator[None]:
             stack.enter_context(_compiling())
         _set(setting.threads or before[0], "high" if tf32 else "highest", tf32, True)
         gc.collect()
-        stack.enter_context(all_kept())
+        stack.enter_context(gc_disabled())
         yield
 
 
@@ -63,7 +63,7 @@ def _compiling() -> Iterator[None]:
     """Room for many networks of one class, and an error, not plain passes, where it is not enough."""
     import torch._dynamo
 
-    limits = {"recompile_limit": COMPILED_MOST, "accumulated_recompile_limit": COMPILED_MOST}
+    limits = {"recompile_limit": MAX_COMPILED, "accumulated_recompile_limit": MAX_COMPILED}
     try:
         with torch._dynamo.config.patch({**limits, "fail_on_recompile_limit_hit": True}):
             yield

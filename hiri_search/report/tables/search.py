@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.cost.pareto import Points, hypervolume, undominated
+from hiri_search.cost.pareto import Points, hypervolume, pareto_mask
 from hiri_search.report.tables.results import GIGA, MEGA, Results
 from hiri_search.stats.rank_correlation import Order, kendall
 from hiri_search.stats.significance import mean_interval
@@ -37,7 +37,7 @@ def _growing(points: Points, reference: Points) -> Points:
     for point in points:
         if not (front <= point).all(axis=1).any():
             inside = np.unique(np.maximum(front, point), axis=0)
-            volume += float(np.prod(reference - point)) - hypervolume(inside[undominated(inside)], list(reference))
+            volume += float(np.prod(reference - point)) - hypervolume(inside[pareto_mask(inside)], list(reference))
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
         volumes.append(volume)
     return np.array(volumes)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hiri_search.language import Net, Network, Peer, Space, SpecError, parse, parse_network
+from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network
 from hiri_search.language.choosers import covering
-from hiri_search.language.space import Walkable
+from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.schema import Proxy, Row, Study
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
@@ -78,10 +78,10 @@ def _row(study: Study, name: str, row: Row, index: int) -> Candidate:
 
 def stand_in(network: Network, proxy: Proxy) -> Network:
     """The network that is trained for one that is counted: one of timm's is trained as it is."""
-    return network if isinstance(network, Peer) else network.shrunk(width=proxy.width, depth=proxy.depth)
+    return network if isinstance(network, TimmNetwork) else network.scaled_down(width=proxy.width, depth=proxy.depth)
 
 
-def probes(study: Study, space: Walkable) -> Iterator[Candidate]:
+def probes(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     """Networks that take every option of a space once: where one of them does not fit, nothing is begun. Misfit."""
     return (found(study, net, decisions) for net, decisions in covering(space))
 
@@ -133,5 +133,5 @@ def job_of(asked: Mapping[str, Any], study: Study, known: Recipes) -> Job:
     recipe = known.get(asked["name"], study.recipe)
     if "confirm_epochs" in asked:
         recipe = replace(recipe, epochs=asked["confirm_epochs"])
-    spec = parse_network(asked["trained_spec"]).full
+    spec = parse_network(asked["trained_spec"]).canonical_text
     return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hiri_search.cost.budget.constraints import BandError
-from hiri_search.cost.latency.config import LatencyError, Setting
-from hiri_search.language import Peer, Space, SpecError, parse
+from hiri_search.cost.budget.constraints import ConstraintError
+from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.language import Space, SpecError, TimmNetwork, parse
 from hiri_search.study.config.networks import Candidate, Misfit, naming, probes, rows, space_of
 from hiri_search.study.config.schema import Row, SpaceFile, Study
 from hiri_search.study.config.yaml_file import Key, Tree, parse_value, read_yaml
 from hiri_search.study.errors import StudyError
-from hiri_search.system.redaction import shown
+from hiri_search.system.redaction import redacted
 from hiri_search.training.recipe import SettingError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Places:
 
     def error(self, key: Key, message: str) -> StudyError:
         """The mistake at this place."""
-        return StudyError(shown(f"{self(key)}: {message}"))
+        return StudyError(redacted(f"{self(key)}: {message}"))
 
 
 def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
@@ -94,7 +94,7 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
     content.pop("profiles", None)
     for text in sets:
         key, value = _parse_set(text)
-        places.sets[key] = shown(f"--set {text}")
+        places.sets[key] = redacted(f"--set {text}")
         content = _laid_over(content, _nested(key, value))
     content = _with_row_recipes(_with_recipe(_with_space(content, path, places), path, places))
     study = _validated(Study, content, places)
@@ -137,12 +137,12 @@ def _parse_set(text: str) -> tuple[Key, Any]:
     name, equals, value = text.partition("=")
     key = tuple(name.strip().split("."))
     if not equals or not all(key):
-        raise StudyError(f"--set {shown(text)}: write key=value, such as --set recipe.epochs=20")
+        raise StudyError(f"--set {redacted(text)}: write key=value, such as --set recipe.epochs=20")
     if key[0] == "profiles":
         raise StudyError(
-            f"--set {shown(text)}: profiles cannot be set; choose one with --profile, and set the key itself"
+            f"--set {redacted(text)}: profiles cannot be set; choose one with --profile, and set the key itself"
         )
-    return key, parse_value(value, shown(f"--set {text}"))
+    return key, parse_value(value, redacted(f"--set {text}"))
 
 
 def _nested(key: Key, value: Any) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
     if kind == "missing":
         return key, f"{dotted(key)} is missing; write it"
-    if isinstance(cause := context.get("error"), BandError):
+    if isinstance(cause := context.get("error"), ConstraintError):
         return ("within", cause.name), f"within.{cause}"
     if isinstance(cause, SettingError | LatencyError):
         return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
@@ -256,7 +256,7 @@ def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
     """The keys that may stand under `key`."""
     if not key:
         return [*model.model_fields, *(["profiles"] if model is Study else [])]
-    sections = {"nets": Row, "latency": Setting}
+    sections = {"nets": Row, "latency": LatencyConfig}
     known: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
     return list(getattr(known, "model_fields", None) or known.__dataclass_fields__)
 
@@ -289,14 +289,14 @@ def _check_known(found: Candidate) -> None:
 
     Asked only where there is one of timm's, whose import is slow.
     """
-    if isinstance(found.trained, Peer) and found.recipe.distill_alpha < 1:
+    if isinstance(found.trained, TimmNetwork) and found.recipe.distill_alpha < 1:
         from hiri_search.training.distill import check_teacher
 
         with naming(("nets", found.name, "recipe", "distill_alpha"), ("nets", found.name)):
             check_teacher(found.trained)
     for network, word in ((found.network, "spec"), (found.trained, "stand_in")):
-        if isinstance(network, Peer):
+        if isinstance(network, TimmNetwork):
             from hiri_search.nets import timm_networks as peers
 
             with naming(("nets", found.name, word), ("nets", found.name)):
-                peers.check(network)
+                peers.check_timm(network)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hiri_search.cost.budget.constraints import Band, read_band
-from hiri_search.cost.latency.config import Setting
-from hiri_search.system.redaction import secret_in, shown
+from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
+from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
 
@@ -171,7 +171,7 @@ class Study(_Strict):
     resources: Resources = Resources()  # no digit depends on it
     checkpoints: Literal["auto", "all", "none"] = "auto"  # which are kept; no digit depends on it
     storage: str | None = Field(None, min_length=1)  # a shared path or a URL: see `mirror`; no digit depends on it
-    latency: Setting | None = None  # how inference of an ablation's rows is timed; None: not at all
+    latency: LatencyConfig | None = None  # how inference of an ablation's rows is timed; None: not at all
 
     @model_validator(mode="after")
     def _whole(self) -> Study:
@@ -200,7 +200,7 @@ class Study(_Strict):
 
     def _check_search(self) -> None:
         if self.within:
-            read_band(self.within)
+            parse_constraints(self.within)
         for name in ("within", "confirm"):
             if self.space is None and getattr(self, name):
                 raise SettingError(name, f"{name}: has a meaning beside space: alone; remove it, or write a space")
@@ -217,13 +217,13 @@ class Study(_Strict):
 
     def _check_storage(self) -> None:
         if secret := secret_in(self.storage or ""):
-            found = f"storage: {shown(self.storage or '')} holds {secret}"
+            found = f"storage: {redacted(self.storage or '')} holds {secret}"
             raise SettingError("storage", f"{found}; leave it out: credentials are taken from {CREDENTIALS}")
 
     @property
-    def band(self) -> Band | None:
+    def band(self) -> CostConstraints | None:
         """What networks of a search may cost; None: anything."""
-        return read_band(self.within) if self.within else None
+        return parse_constraints(self.within) if self.within else None
 
 
 class SpaceFile(_Strict):

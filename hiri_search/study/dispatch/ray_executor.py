@@ -22,10 +22,10 @@ from hiri_search.study.dispatch.task import Feed, Task
 from hiri_search.study.dispatch.worker import Hand, Work
 from hiri_search.study.dispatch.worker_pool import Crew, Yard
 from hiri_search.study.errors import StudyError
-from hiri_search.system.concurrency import meanwhile
+from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.files import Say
-from hiri_search.system.shutdown import Leaving
-from hiri_search.system.temp_dir import home
+from hiri_search.system.shutdown import Shutdown
+from hiri_search.system.temp_dir import temporary_directory
 
 LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
 LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
@@ -41,7 +41,7 @@ SETTINGS = {
 OF_WORKERS = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
 
 
-def on_ray(feed: Feed, slots: Slots, log: Path, leaving: Leaving, *, do: Work, address: str | None = None) -> None:
+def on_ray(feed: Feed, slots: Slots, log: Path, leaving: Shutdown, *, do: Work, address: str | None = None) -> None:
     """Trials side by side through Ray; what Ray prints goes to `log`.
 
     Without an address on this machine, with a Ray of its own that ends with it. StudyError where Ray cannot be
@@ -55,9 +55,9 @@ def on_ray(feed: Feed, slots: Slots, log: Path, leaving: Leaving, *, do: Work, a
         _hand_out(first, feed, slots, leaving, do)
 
 
-def _hand_out(first: Task, feed: Feed, slots: Slots, leaving: Leaving, do: Work) -> None:
+def _hand_out(first: Task, feed: Feed, slots: Slots, leaving: Shutdown, do: Work) -> None:
     """From this task to the last, through the Ray that has been started."""
-    with leaving.at_work():
+    with leaving.epochs_running():
         slots = _resolved(slots, feed, leaving.say)
         Crew(feed, _yard(slots, do, _Look(slots, leaving.say)), leaving, timeout=slots.timeout).work(first)
 
@@ -80,7 +80,7 @@ def _own(slots: Slots) -> Iterator[None]:
     _be_private()
     import ray
 
-    with home() as folder:
+    with temporary_directory() as folder:
         try:
             ray.init(
                 address="local",  # never somebody else's Ray that happens to run here
@@ -114,9 +114,9 @@ def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:
     if not has_cards:
         return replace(slots, gpus=0.0)
     kind = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
-    from hiri_search.training.gpu_memory import beside  # slow
+    from hiri_search.training.gpu_memory import trials_per_gpu  # slow
 
-    fit = ray.get(ray.remote(beside).options(num_gpus=1, **kind).remote(*feed.heaviest()))
+    fit = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*feed.heaviest()))
     say(f"{fit} trials fit on a card, by the memory that the heaviest was measured to take")
     return replace(slots, gpus=1 / fit)
 
@@ -184,7 +184,7 @@ def noise_to(log: Path) -> Iterator[None]:
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
     try:
-        with log.open("ab") as file, meanwhile(partial(_bound, file.fileno()), every=LOG_SECONDS):
+        with log.open("ab") as file, repeat_in_background(partial(_bound, file.fileno()), every=LOG_SECONDS):
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             yield

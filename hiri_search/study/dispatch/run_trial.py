@@ -8,11 +8,11 @@ from typing import Any
 
 from hiri_search.study.dispatch.task import SURROUNDINGS, Beat, Task, Tell
 from hiri_search.study.persistence.checkpoint_sync import kept
-from hiri_search.system.hardware import found, release
-from hiri_search.training.data.ensure_local import at_hand
+from hiri_search.system.hardware import describe_device, free_gpu_memory
+from hiri_search.training.data.ensure_local import ensure_local
 from hiri_search.training.job import Epoch
 from hiri_search.training.loop import train
-from hiri_search.training.state import Crowded
+from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
 
 
@@ -22,9 +22,9 @@ def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bo
     def say(event: str, **facts: Any) -> None:
         tell({"event": event, "trial": task.trial, **facts})
 
-    say("began", device=found())
+    say("began", device=describe_device())
     try:
-        prepared = at_hand(task.prepared, task.job, beat)
+        prepared = ensure_local(task.prepared, task.job, beat)
         if task.proxies:
             say("scored", scores=job_scores(task.job, prepared, task.proxies))
         with kept(task.checkpoint, task.storage) as checkpoint:
@@ -42,7 +42,7 @@ def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bo
                 beat=beat,
                 beside_others=beside_others,
             )
-    except Crowded as error:
+    except OutOfSharedMemory as error:
         say("crowded", reason=str(error))
     except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
         reason = f"{type(error).__name__}: {error}"
@@ -55,4 +55,4 @@ def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bo
         done = len(curve) == task.job.recipe.epochs
         say("finished" if done else "paused", curve=[asdict(epoch) for epoch in curve])
     finally:
-        release()  # what a training leaves on the device is missing to others
+        free_gpu_memory()  # what a training leaves on the device is missing to others

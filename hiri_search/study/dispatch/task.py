@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hiri_search.system.storage import Storage
-from hiri_search.training.job import Job, Prepared
+from hiri_search.training.job import Job, PreparedData
 
 Event = dict[str, Any]
 Tell = Callable[[Event], None]
@@ -25,7 +25,7 @@ class Task:
 
     trial: int
     job: Job
-    prepared: Prepared
+    prepared: PreparedData
     checkpoint: Path
     until: int | None = None  # the epoch behind which it pauses; None: trained to the end
     proxies: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
@@ -48,7 +48,7 @@ class Feed(Protocol):
         After None there may be more, when one that was at work is lost.
         """
 
-    def heaviest(self) -> tuple[Job, Prepared]:
+    def heaviest(self) -> tuple[Job, PreparedData]:
         """A training that asks for about as much memory as any."""
 
     def heard(self, event: Event) -> None:

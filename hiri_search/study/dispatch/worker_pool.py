@@ -12,7 +12,7 @@ from typing import Any
 from hiri_search.study.dispatch.task import PROCESS, SURROUNDINGS, Event, Feed, Task
 from hiri_search.study.dispatch.worker import Heard
 from hiri_search.study.errors import StudyError
-from hiri_search.system.shutdown import Leaving
+from hiri_search.system.shutdown import Shutdown
 
 TICK = 5.0  # seconds between looks at who has been silent for long
 STACK_SECONDS = 5.0  # that a hand which hangs has to say where
@@ -52,7 +52,7 @@ class Yard:
 class Crew:
     """Takes tasks from a feed until there are no more, and tells it what became of them."""
 
-    def __init__(self, feed: Feed, yard: Yard, leaving: Leaving, *, timeout: float) -> None:
+    def __init__(self, feed: Feed, yard: Yard, leaving: Shutdown, *, timeout: float) -> None:
         self.feed, self.yard, self.leaving, self.timeout = feed, yard, leaving, timeout
         self.seats: list[Seat] = []
         self.crowded: deque[Task] = deque()  # that wait for a card

@@ -19,8 +19,8 @@ from hiri_search.study.ledger.events import GO_ON, TIME, Event
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.system.files import Say, patiently
-from hiri_search.system.gc_control import all_kept
+from hiri_search.system.files import Say, retrying
+from hiri_search.system.gc_control import gc_disabled
 
 
 def read_events(folder: Path, *, timed: bool = False) -> list[Event]:
@@ -50,7 +50,7 @@ def _whole(content: bytes) -> list[bytes]:
     return lines[:-1] if lines and not rest and _event(lines[-1]) is None else lines
 
 
-@all_kept()
+@gc_disabled()
 def _parse(lines: Iterable[bytes], path: Path, *, timed: bool = False) -> list[Event]:
     events = []
     for number, line in enumerate(lines, 1):
@@ -81,7 +81,7 @@ def study_event(events: Sequence[Event], folder: Path) -> Event:
     return about
 
 
-@all_kept()
+@gc_disabled()
 def trials(events: Iterable[Event]) -> list[Trial]:
     """The trials by number, each in the state that its last events left it in."""
     found: dict[int, Trial] = {}
@@ -113,7 +113,7 @@ class Ledger:
         line: Event = {"event": event, **facts}
         written = self._sums.signed(as_line({**line, TIME: round(time.time(), 3)}))
         try:
-            patiently(partial(self._write, written + b"\n"), say=self._say)
+            retrying(partial(self._write, written + b"\n"), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
         self._sums.added(written)

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from hiri_search.study.ledger.layout import CHECKPOINTS
-from hiri_search.system.files import patiently
+from hiri_search.system.files import retrying
 from hiri_search.system.storage import Storage
-from hiri_search.system.temp_dir import home
+from hiri_search.system.temp_dir import temporary_directory
 from hiri_search.training.loop import CURVE
 
 
@@ -26,11 +26,11 @@ class Kept:
         """The copy takes the place of a checkpoint that is missing here, or older."""
         if self._storage is None:
             return
-        self._stored = _epochs(patiently(partial(self._storage.read, f"{self._name}/{CURVE}")))
+        self._stored = _epochs(retrying(partial(self._storage.read, f"{self._name}/{CURVE}")))
         if not self.here.exists() or self._stored > self._epochs_here():
             self.here.parent.mkdir(exist_ok=True)
             for path in (self.here, self.here.with_name(CURVE)):
-                patiently(partial(self._storage.fetch, f"{self._name}/{path.name}", path))
+                retrying(partial(self._storage.fetch, f"{self._name}/{path.name}", path))
 
     def bring_up(self, epoch: int) -> None:
         """The copy is at least of this epoch."""
@@ -38,7 +38,7 @@ class Kept:
             return
         for path in (self.here, self.here.with_name(CURVE)):  # the curve last: it says how far the copy is
             if path.exists():
-                patiently(partial(self._storage.put, path, f"{self._name}/{path.name}"))
+                retrying(partial(self._storage.put, path, f"{self._name}/{path.name}"))
         self._stored = max(epoch, self._epochs_here())
 
     def _epochs_here(self) -> int:
@@ -57,7 +57,7 @@ def kept(place: Path, storage: Storage | None) -> Iterator[Kept]:
     if storage is None or place.parent.parent.is_dir():
         yield _fetched(Kept(place, storage))
         return
-    with home() as folder:
+    with temporary_directory() as folder:
         yield _fetched(Kept(folder / place.parent.name / place.name, storage))
 
 

@@ -17,7 +17,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER, NAME
 from hiri_search.study.ledger.ledger import open_ledger
-from hiri_search.system.files import Say, patiently, whole
+from hiri_search.system.files import Say, atomic_write, retrying
 from hiri_search.system.storage import Storage, open_storage
 
 REPORT = "report"
@@ -62,7 +62,7 @@ def take_up(folder: Path, storage: Storage, say: Say = lambda text: None) -> Non
             raise StudyError(_parted(folder, storage, here, stored))
         more = stored.count(b"\n") - here.count(b"\n")
         say(f"going on from {storage}, which has {more:,} more lines than {folder}")
-        with whole(folder / LEDGER) as file:
+        with atomic_write(folder / LEDGER) as file:
             file.write(stored)
 
 
@@ -96,7 +96,7 @@ class Mirror:
     def trainings(self) -> set[str]:
         """Those that have something in the storage, by digest. StudyError where it is away."""
         with _reachable():
-            return patiently(partial(self.storage.folders, CHECKPOINTS))
+            return retrying(partial(self.storage.folders, CHECKPOINTS))
 
     def remove(self, name: str) -> None:
         """All that a training left there, once the ledger there says why."""
@@ -200,7 +200,7 @@ def _keep_up(mirror: Mirror, over: Event, say: Say) -> None:
 
 def _bring_last(mirror: Mirror, say: Say) -> None:
     try:
-        patiently(mirror.bring_up, say=say)
+        retrying(mirror.bring_up, say=say)
     except Taken:
         say(mirror.taken)
     except OSError as error:
@@ -210,6 +210,6 @@ def _bring_last(mirror: Mirror, say: Say) -> None:
 def bring_report(folder: Path, storage: Storage, say: Say) -> None:
     """The report as it is now; said where the storage stays away."""
     try:
-        patiently(Mirror(folder, storage).bring_report, say=say)
+        retrying(Mirror(folder, storage).bring_report, say=say)
     except OSError as error:
         say(f"the storage lacks the report: {error}; the same command brings it there")

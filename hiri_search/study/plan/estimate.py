@@ -11,12 +11,12 @@ from statistics import fmean
 
 import numpy as np
 
-from hiri_search.cost.activations import traffic
+from hiri_search.cost.activations import activation_count
 from hiri_search.cost.flops import Cost, count
-from hiri_search.cost.latency.config import Setting
-from hiri_search.cost.latency.estimate import measure_seconds
+from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language import uniform
-from hiri_search.language.space import Walkable
+from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, Misfit, found, rows, space_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import Slots
@@ -72,7 +72,7 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
     timed = {name: [_timed(stint, paces, pictures) for stint in stints] for name, stints in given_out.items()}
     every = [one for ours in timed.values() for one in ours]
     return Plan(
-        device=device.found(),
+        device=device.describe_device(),
         slots=side_by_side.count,
         gpus=side_by_side.share,
         trainings=tuple(_training(name, ours, paces) for name, ours in timed.items()),
@@ -123,12 +123,12 @@ def _counted(study: Study, classes: int) -> tuple[list[Trained], Spread | None, 
 def _trained(study: Study, candidate: Candidate, classes: int, cost: Cost) -> Trained:
     assert candidate.trained is not None
     small, side = candidate.trained, candidate.trained_side
-    job = Job(small.full, side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
-    work = Work(count(small, side, classes=classes).macs, traffic(small, side, classes=classes))
+    job = Job(small.canonical_text, side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
+    work = Work(count(small, side, classes=classes).macs, activation_count(small, side, classes=classes))
     return Trained(candidate, job, cost, work)
 
 
-def _sample(study: Study, space: Walkable) -> Iterator[Candidate]:
+def _sample(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     """Networks drawn by chance, each as likely as any other; what does not fit is passed over, as by a search."""
     rng, misfit = Random(study.search.seed), None
     drawn = 0
@@ -142,7 +142,7 @@ def _sample(study: Study, space: Walkable) -> Iterator[Candidate]:
         raise misfit
 
 
-def _spread(study: Study, space: Walkable, nets: Sequence[Trained]) -> Spread:
+def _spread(study: Study, space: SearchSpace, nets: Sequence[Trained]) -> Spread:
     gmacs = _quartiles([net.cost.macs / 1e9 for net in nets])
     mparams = _quartiles([net.cost.params / 1e6 for net in nets])
     return Spread(space_of(study).size, space.size, len(nets), gmacs, mparams)
@@ -218,9 +218,9 @@ def _inference(study: Study) -> float:
     """Of an ablation's rows before the trials; of a search's networks one by one, where they are compared by it."""
     if study.space is None:
         entries = [(row.network, row.side) for row in rows(study)]
-        return measure_seconds(entries, study.latency, classes=study.counted.classes) if study.latency else 0.0
+        return estimate_seconds(entries, study.latency, classes=study.counted.classes) if study.latency else 0.0
     asks = "ms_per_image" in study.search.objectives
-    return study.search.networks * (study.latency or Setting()).seconds if asks else 0.0
+    return study.search.networks * (study.latency or LatencyConfig()).seconds if asks else 0.0
 
 
 def _limits(study: Study) -> Iterator[str]:

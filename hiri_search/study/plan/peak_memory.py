@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from hiri_search.cost.activations import traffic
+from hiri_search.cost.activations import activation_count
 from hiri_search.language import uniform
-from hiri_search.language.space import Walkable
+from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, found, rows
 from hiri_search.study.config.schema import Study
 from hiri_search.training.job import Job
@@ -14,19 +14,21 @@ from hiri_search.training.job import Job
 SAMPLED = 40  # networks of a space that are compared
 
 
-def heaviest(study: Study, space: Walkable | None, classes: int) -> Job:
+def heaviest(study: Study, space: SearchSpace | None, classes: int) -> Job:
     """Of an ablation's rows, or of some networks of a space: the one whose batch writes the most numbers."""
     candidates = [one for one in rows(study) if one.trained] if space is None else _drawn(study, space)
     one = max(candidates, key=lambda one: one.recipe.batch * _traffic(one, classes))
     assert one.trained is not None
-    return Job(one.trained.full, one.trained_side, study.proxy.classes, study.seeds[0], one.recipe, study.data)
+    return Job(
+        one.trained.canonical_text, one.trained_side, study.proxy.classes, study.seeds[0], one.recipe, study.data
+    )
 
 
-def _drawn(study: Study, space: Walkable) -> list[Candidate]:
+def _drawn(study: Study, space: SearchSpace) -> list[Candidate]:
     rng = Random(study.search.seed)
     return [found(study, *space.recorded(uniform(rng))) for _ in range(SAMPLED)]
 
 
 def _traffic(one: Candidate, classes: int) -> int:
     assert one.trained is not None
-    return traffic(one.trained, one.trained_side, classes=classes)
+    return activation_count(one.trained, one.trained_side, classes=classes)

@@ -18,9 +18,9 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.plan.schedule import spread_out
 from hiri_search.study.plan.time_model import Law, Work, fitted, left_out
 from hiri_search.system import hardware as device
-from hiri_search.training.data.prepare import is_kept, prepare
-from hiri_search.training.job import Job, Prepared
-from hiri_search.training.probe import Decoded, Pace, ProbeError, few, mean, probe_beside
+from hiri_search.training.data.prepare import is_prepared, prepare
+from hiri_search.training.job import Job, PreparedData
+from hiri_search.training.probe import Decoded, ProbeError, TrialTiming, mean, probe_side_by_side, shrink_for_probe
 from hiri_search.training.recipe import Recipe
 
 MOST_PROBED = 8  # networks of a space
@@ -56,7 +56,7 @@ class Pictures:
         self.by_side = {side: replace(look(side), cache=study.cache) for side in sides}
 
     @property
-    def any(self) -> Prepared:
+    def any(self) -> PreparedData:
         """The same at every side."""
         return next(iter(self.by_side.values()))
 
@@ -68,7 +68,7 @@ class Pictures:
     def missing(self) -> list[Decoded]:
         """What is to be decoded before the trials."""
         data, classes = self.study.data, self.study.proxy.classes
-        kept = partial(is_kept, data, home=self.home, classes=classes, cache=self.study.cache)
+        kept = partial(is_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
         return [Decoded(data, side, classes) for side in self.by_side if not kept(side)]
 
     def decoding(self, picture_seconds: Sequence[float]) -> float:
@@ -80,12 +80,12 @@ class Pictures:
 class Paces:
     """How fast each network is trained."""
 
-    timed: Mapping[Job, tuple[Trained, Pace]]
+    timed: Mapping[Job, tuple[Trained, TrialTiming]]
     import_seconds: float  # until a new process could begin
     decoding: float  # seconds until all pictures are decoded
     share: float | None  # of a core that each trial had
 
-    def of(self, net: Trained) -> Pace:
+    def of(self, net: Trained) -> TrialTiming:
         """As it was timed, or by the law of those that were."""
         if net.job in self.timed:
             return self.timed[net.job][1]
@@ -98,7 +98,7 @@ class Paces:
         return fmean(map(abs, errors)) if errors else None
 
     @cached_property
-    def _mean(self) -> Pace:
+    def _mean(self) -> TrialTiming:
         return mean([pace for _, pace in self.timed.values()])
 
     @cached_property
@@ -122,10 +122,10 @@ def take_paces(study: Study, nets: Sequence[Trained], pictures: Pictures, slots:
     chosen = [ordered[index] for index in islice(spread_out(len(ordered)), most)]
     proxies = study.search.proxies if study.space is not None else ()
     with TemporaryDirectory(prefix="hiri_search_plan_") as folder:
-        jobs = [few(net.job, pictures.by_side[net.job.side], Path(folder)) for net in chosen]
+        jobs = [shrink_for_probe(net.job, pictures.by_side[net.job.side], Path(folder)) for net in chosen]
         try:
-            found = probe_beside(jobs, pictures.missing, processes=slots.count, proxies=proxies)
+            found = probe_side_by_side(jobs, pictures.missing, processes=slots.count, proxies=proxies)
         except ProbeError as error:
             raise StudyError(str(error)) from error
-    timed = {chosen[index].job: (chosen[index], pace) for index, pace in found.paces.items()}
-    return Paces(timed, found.import_seconds, pictures.decoding(found.picture_seconds), found.share)
+    timed = {chosen[index].job: (chosen[index], pace) for index, pace in found.timings.items()}
+    return Paces(timed, found.import_seconds, pictures.decoding(found.image_seconds), found.share)

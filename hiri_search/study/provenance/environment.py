@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import hiri_search
-from hiri_search.cost.latency.config import Setting
+from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.torch_state import find_device
 from hiri_search.system.hardware import find_machine
-from hiri_search.system.redaction import shortened, shown_command
+from hiri_search.system.redaction import redacted_command, shortened
 
 # Whatever a digit, or a table's letter, may depend on; None where it is not installed: Ray is not needed for trials in
 # one process, torchcodec decodes photographs where it is there.
@@ -33,9 +33,9 @@ def origin(command: Sequence[str]) -> dict[str, Any]:
     """In plain values."""
     return {
         "code": code(),
-        "command": shown_command(command),
+        "command": redacted_command(command),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "machine": asdict(find_machine(find_device(Setting())))
+        "machine": asdict(find_machine(find_device(LatencyConfig())))
         | {"system": f"{platform.system()} {platform.release()}"},
     }
 

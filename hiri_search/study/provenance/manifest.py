@@ -13,7 +13,7 @@ from hiri_search.study.ledger.checksums import Sums
 from hiri_search.study.ledger.events import MERGED, RUN_ENDED, TIME, Event
 from hiri_search.study.ledger.ledger import read_events, read_lines, study_event, trials
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.system.files import whole
+from hiri_search.system.files import atomic_write
 
 MANIFEST = "manifest.json"
 OF_A_RUN = ("command", "code", "versions", "device", "machine", "profile", "pictures")
@@ -25,7 +25,7 @@ ON_CPU = "CPU"  # how the name of a device begins that is no GPU
 def write(folder: Path) -> Path:
     """Make it anew; where it lies."""
     path = folder / MANIFEST
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text(folder).encode())
     return path
 

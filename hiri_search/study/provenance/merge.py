@@ -20,7 +20,7 @@ from hiri_search.study.persistence.checkpoints import there
 from hiri_search.study.provenance.manifest import anchor, runs
 from hiri_search.study.provenance.merged_study import Names, joined, rows_of, unlike
 from hiri_search.study.provenance.record import Record, own_name, read
-from hiri_search.system.files import whole
+from hiri_search.system.files import atomic_write
 from hiri_search.system.redaction import short_path
 
 
@@ -209,7 +209,7 @@ def _copy_checkpoints(union: Union, into: Path) -> None:
 
 def _write(path: Path, events: Iterator[Event]) -> None:
     sums = Sums()
-    with whole(path) as file:
+    with atomic_write(path) as file:
         for event in events:
             line = sums.signed(as_line(event))
             sums.added(line)

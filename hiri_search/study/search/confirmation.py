@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from hiri_search.cost.pareto import best_first
+from hiri_search.cost.pareto import rank_then_crowding
 from hiri_search.study.config.schema import Confirm
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses
@@ -18,7 +18,7 @@ def chosen(trials: Iterable[Trial], confirm: Confirm, objectives: tuple[str, ...
     known = [(seeds[0], found) for seeds in networks if (found := losses(seeds, objectives)) is not None]
     if not known:
         return []
-    order = best_first(np.array([found for _, found in known]))
+    order = rank_then_crowding(np.array([found for _, found in known]))
     return [known[index][0] for index in order[: confirm.top]]
 
 

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from typing import Any
 
 from hiri_search.cost.flops import ZERO, count, count_parts
-from hiri_search.cost.latency.benchmark import Latency, measure
-from hiri_search.cost.latency.config import Setting
+from hiri_search.cost.latency.benchmark import Latency, measure_latencies
+from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.language import Network
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
-from hiri_search.training.job import Prepared
+from hiri_search.training.job import PreparedData
 
-Pictures = dict[int, Prepared]  # by the side that networks see
+Pictures = dict[int, PreparedData]  # by the side that networks see
 
 
 def keys(prepared: Pictures) -> dict[str, str]:
@@ -33,7 +33,7 @@ def facts(candidate: Candidate, study: Study, prepared: Pictures) -> dict[str, A
 def milliseconds(study: Study, network: Network) -> float | None:
     """Measured inference of one image; None where it does not fit into memory."""
     alone = {str(network): (network, study.counted.side)}
-    _, latency = next(measure(alone, study.latency or Setting(), classes=study.counted.classes))
+    _, latency = next(measure_latencies(alone, study.latency or LatencyConfig(), classes=study.counted.classes))
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
 

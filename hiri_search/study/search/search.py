@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from hiri_search.language import Net
-from hiri_search.language.space import Decisions, Walkable
+from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.study.config.networks import Candidate, Misfit, found, rows, space_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
@@ -86,7 +86,7 @@ class Search:
         study: Study,
         past: Sequence[Trial],
         *,
-        space: Walkable | None = None,
+        space: SearchSpace | None = None,
         costs: Costs | None = None,
         passed: Iterable[Mapping[str, Any]] = (),
         pass_over: PassOver = lambda number, decisions, reason: None,

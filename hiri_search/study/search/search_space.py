@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from math import inf
 
-from hiri_search.cost.budget.constrained_space import Budgeted, BudgetError
+from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
 from hiri_search.language import Net
-from hiri_search.language.space import Walkable
+from hiri_search.language.space import SearchSpace
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.networks import space_of
 from hiri_search.study.config.schema import Study
@@ -17,7 +17,7 @@ from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.network_facts import milliseconds
 
 
-def walkable(study: Study) -> Walkable:
+def walkable(study: Study) -> SearchSpace:
     """The space of a search, inside its budget if it has one. StudyError where no network lies in that.
 
     Counting for a budget what no network has been counted for before takes seconds.
@@ -27,7 +27,7 @@ def walkable(study: Study) -> Walkable:
         return space
     try:
         side, classes = study.counted.side, study.counted.classes
-        return Budgeted(space, band, side, classes=classes, measure=partial(_measured, study))
+        return ConstrainedSpace(space, band, side, classes=classes, measure=partial(_measured, study))
     except BudgetError as error:
         raise StudyError(f"within: {error}") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hiri_search.cost.nondominated_layers import Layers
-from hiri_search.cost.pareto import loneliness
+from hiri_search.cost.pareto import crowding_distance
 from hiri_search.study.config.schema import Halving
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses_after
@@ -79,7 +79,7 @@ class _Rung:
             return None
         for numbers, points in self._layers.fronts():
             if not self._paused.keys().isdisjoint(numbers.tolist()):
-                order = np.lexsort((numbers, -loneliness(points)))
+                order = np.lexsort((numbers, -crowding_distance(points)))
                 waiting = (self._paused.get(int(number)) for number in numbers[order][:share])
                 if trial := next(filter(None, waiting), None):
                     return trial

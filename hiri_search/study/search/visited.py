@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from hiri_search.language import Chooser, uniform
-from hiri_search.language.space import Decisions, Walkable, Walked
+from hiri_search.language.space import Decisions, SearchSpace, Walked
 from hiri_search.language.syntax_tree import Options
 
 
@@ -26,7 +26,7 @@ NOTHING = _Node()
 class Unseen:
     """The networks of a space that were not asked for yet."""
 
-    def __init__(self, space: Walkable) -> None:
+    def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self.options: dict[str, Options] = {}  # of every decision met so far
         self._root = _Node()

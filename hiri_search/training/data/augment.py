@@ -17,12 +17,12 @@ ATTEMPTS = 10  # at a rectangle that lies inside; timm's number for crops and fo
 CROP_RATIOS = (3 / 4, 4 / 3)  # width to height; torchvision's and timm's
 ERASED_AREAS, ERASED_RATIOS = (0.02, 1 / 3), (0.3, 1 / 0.3)  # timm's, of the net's input; height to width
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and torchvision have it
-ORDERS = tuple(permutations(range(3)))
+JITTER_ORDERS = tuple(permutations(range(3)))
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 
 @dataclass(frozen=True)
-class Looks:
+class AugmentParams:
     """What is done to each of B pictures; tensors on the CPU."""
 
     box: Tensor  # (B, 4) long: top, left, height and width of the crop, in pixels of the stored picture
@@ -47,15 +47,15 @@ class _Chances:
     shift: Tensor  # (B,)
 
 
-def draw_looks(count: int, stored: int, side: int, recipe: Recipe, rng: torch.Generator) -> Looks:
+def sample_params(count: int, stored: int, side: int, recipe: Recipe, rng: torch.Generator) -> AugmentParams:
     """How `count` pictures of `stored` pixels a side are looked at in training; `rng` is of the CPU."""
     seed = int(torch.randint(2**31, (), generator=rng))
     chances = _chances(count, rng)
-    orders = torch.tensor(ORDERS)[(chances.order * len(ORDERS)).long()]
+    orders = torch.tensor(JITTER_ORDERS)[(chances.order * len(JITTER_ORDERS)).long()]
     factors = 1 + (2 * chances.factors - 1) * recipe.jitter
     erased = _rectangles(chances.erasing, side, ERASED_AREAS, ERASED_RATIOS, whole=False)
     erased *= (chances.erased < recipe.erasing)[:, None]
-    return Looks(
+    return AugmentParams(
         box=_rectangles(chances.crop, stored, (recipe.crop, 1.0), CROP_RATIOS, whole=True),
         flip=chances.flip < recipe.flip,
         factors=factors.clamp(min=0),
@@ -66,10 +66,10 @@ def draw_looks(count: int, stored: int, side: int, recipe: Recipe, rng: torch.Ge
     )
 
 
-def central_looks(count: int, stored: int, share: float) -> Looks:
+def center_crop_params(count: int, stored: int, share: float) -> AugmentParams:
     """The middle of each picture, about `share` of its side high and wide, and nothing else: for validation."""
     edge = round(stored * (1 - share) / 2)  # the same on all sides
-    return Looks(
+    return AugmentParams(
         box=torch.tensor([edge, edge, stored - 2 * edge, stored - 2 * edge]).expand(count, 4),
         flip=torch.zeros(count, dtype=torch.bool),
         factors=torch.ones(count, 3),
@@ -80,7 +80,7 @@ def central_looks(count: int, stored: int, share: float) -> Looks:
     )
 
 
-def look(pictures: Tensor, looks: Looks, side: int) -> Tensor:
+def augment(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
     """Pictures (B, S, S, 3), whole numbers from 0 to 255, as a network sees them: normalised (B, 3, side, side).
 
     On the device of `pictures`, in channels-last memory.
@@ -132,14 +132,14 @@ def _noise(seed: int, side: int, erased: Tensor) -> Tensor:
 # ---- cropping
 
 
-def _resampled(pictures: Tensor, looks: Looks, side: int) -> Tensor:
+def _resampled(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
     """The crops at another side, whole numbers from 0 to 255: (B, 3, side, side), channels-last."""
     if pictures.device.type == "cpu":
         return _in_turn(pictures, looks, side)
     return _at_once(pictures, looks, side).round_().contiguous(memory_format=torch.channels_last)
 
 
-def _in_turn(pictures: Tensor, looks: Looks, side: int) -> Tensor:
+def _in_turn(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
     """One picture after the other, by torch's program for whole numbers: on one core 7 times as fast as `_at_once`."""
     images = torch.empty((len(pictures), side, side, 3), dtype=torch.uint8)
     for index, (top, left, height, width) in enumerate(looks.box.tolist()):
@@ -149,7 +149,7 @@ def _in_turn(pictures: Tensor, looks: Looks, side: int) -> Tensor:
     return images.permute(0, 3, 1, 2).float()
 
 
-def _at_once(pictures: Tensor, looks: Looks, side: int) -> Tensor:
+def _at_once(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
     """All of them as two batched matrix products, not rounded."""
     count, stored = pictures.shape[:2]
     box = looks.box.to(pictures.device, non_blocking=True)
@@ -180,7 +180,7 @@ def _weights(start: Tensor, length: Tensor, stored: int, side: int) -> Tensor:
 # ---- colour
 
 
-def _coloured(images: Tensor, looks: Looks) -> Tensor:
+def _coloured(images: Tensor, looks: AugmentParams) -> Tensor:
     """Each step a mixture with black, with the mean grey, or with the grey of each pixel, as torchvision has it."""
     factors, order = (table.to(images.device, non_blocking=True) for table in (looks.factors, looks.order))
     images = images.contiguous()  # colours apart: much faster than three numbers at a time
@@ -207,7 +207,7 @@ def _normalised(images: Tensor) -> Tensor:
 # ---- erasing
 
 
-def _erase(images: Tensor, looks: Looks) -> Tensor:
+def _erase(images: Tensor, looks: AugmentParams) -> Tensor:
     """Noise in a rectangle of some of the pictures (`pixel` of timm's modes), in place."""
     chosen = looks.erased[:, 2].nonzero()[:, 0]  # on the CPU
     if not len(chosen):

@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 
 from hiri_search.training.data import timm_datasets as timm_sets
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.prepare import open_supply, stored_side
-from hiri_search.training.data.sources import Supply
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.data.prepare import open_source, stored_side
+from hiri_search.training.data.sources import ImageSource
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 
-def mended(transform: Any) -> Any:
+def with_safe_posterize(transform: Any) -> Any:
     """The same transform, changed in place, whose posterizing may leave no bit: Pillow 13 raises ValueError there.
 
     The strong levels of timm's RandAugment ask for that (timm 1.0.31; "0 to 4 bits"), and mean a black picture.
@@ -52,7 +52,7 @@ def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, as timm has it
 
 
-class Pictures(Dataset[tuple[torch.Tensor, int]]):
+class MmapDataset(Dataset[tuple[torch.Tensor, int]]):
     """Decoded pictures on disk, mapped into memory and shared by all trials of a machine."""
 
     def __init__(self, folder: Path, split: str, transform: Callable[[Image.Image], torch.Tensor]) -> None:
@@ -67,11 +67,11 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-class Fresh(Dataset[tuple[torch.Tensor, int]]):
+class DecodingDataset(Dataset[tuple[torch.Tensor, int]]):
     """Pictures of a split that are kept nowhere: decoded, or drawn, whenever they are asked for."""
 
     def __init__(
-        self, supply: Supply, split: str, stored: int, transform: Callable[[Image.Image], torch.Tensor]
+        self, supply: ImageSource, split: str, stored: int, transform: Callable[[Image.Image], torch.Tensor]
     ) -> None:
         self.supply, self.split, self.stored, self.transform = supply, split, stored, transform
 
@@ -79,18 +79,18 @@ class Fresh(Dataset[tuple[torch.Tensor, int]]):
         return self.supply.counts[self.split]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image, label = self.supply.picture(self.split, index, self.stored)
+        image, label = self.supply.image(self.split, index, self.stored)
         return self.transform(Image.fromarray(image)), label
 
 
-def open_split(data: DataSource, prepared: Prepared, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
+def open_split(data: DataSource, prepared: PreparedData, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
     """The pictures of a split as (3, side, side) float tensors with their labels, augmented for training."""
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
     if data.kind == "timm":
         return timm_sets.open_timm(data, split, prepared.classes, transform)
     if prepared.cache == "none":
-        return Fresh(open_supply(data, len(prepared.classes)), split, stored_side(side), transform)
-    return Pictures(prepared.folder, split, transform)
+        return DecodingDataset(open_source(data, len(prepared.classes)), split, stored_side(side), transform)
+    return MmapDataset(prepared.folder, split, transform)
 
 
 def check_augmentation(recipe: Recipe, side: int) -> None:
@@ -116,7 +116,7 @@ def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
     )
-    return mended(transform)  # type: ignore[no-any-return]
+    return with_safe_posterize(transform)  # type: ignore[no-any-return]
 
 
 def _val_transform(side: int) -> Callable[[Image.Image], torch.Tensor]:

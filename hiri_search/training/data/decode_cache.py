@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from hiri_search.system.cache_dir import VARIABLE, user_cache
 from hiri_search.training.data.image_folder import DataError
 
-MEMORY = "contents"
-ROOM = 0.95  # share of the free disk that may be taken
+FINGERPRINTS = "contents"
+MAX_DISK_SHARE = 0.95  # share of the free disk that may be taken
 PROGRESS_SECONDS = 5.0
 
 Say = Callable[[str], None]
 
 
-def cache_place(home: Path) -> Path:
+def cache_folder(home: Path) -> Path:
     """The folder for decoded pictures: $HIRI_SEARCH_CACHE, or the user's cache, or `home` where that is not writable.
 
     Shared by all studies of a user. Nothing in it is ever removed by us; each of its folders holds some pictures at one
@@ -36,12 +36,12 @@ def cache_place(home: Path) -> Path:
     return user_cache("pictures") or home
 
 
-def remembered(place: Path, seen: str, find: Callable[[], str]) -> str:
+def cached_fingerprint(place: Path, seen: str, find: Callable[[], str]) -> str:
     """The digest that `find` takes long for, kept in a small file of `place` under that of what was seen before.
 
     A file that is not whole is as good as none; one that cannot be written is done without.
     """
-    file = place / MEMORY / seen[:16]
+    file = place / FINGERPRINTS / seen[:16]
     with suppress(OSError):
         if known := re.fullmatch(f"{seen} ([0-9a-f]{{64}})\n", file.read_text(errors="replace")):
             return known[1]
@@ -54,9 +54,9 @@ def remembered(place: Path, seen: str, find: Callable[[], str]) -> str:
     return found
 
 
-def is_remembered(place: Path, seen: str) -> bool:
+def has_cached_fingerprint(place: Path, seen: str) -> bool:
     """Whether `remembered` has something to read."""
-    return (place / MEMORY / seen[:16]).is_file()
+    return (place / FINGERPRINTS / seen[:16]).is_file()
 
 
 def make_once(folder: Path, bytes_needed: int, make: Callable[[Path], None], say: Say) -> None:
@@ -105,7 +105,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 def _demand_room(needed: int, folder: Path) -> None:
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
-    if needed > ROOM * shutil.disk_usage(there).free:
+    if needed > MAX_DISK_SHARE * shutil.disk_usage(there).free:
         raise _too_small(needed, there, f"point {VARIABLE} to a larger one")
 
 

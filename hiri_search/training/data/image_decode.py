@@ -16,31 +16,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from hiri_search.system.concurrency import ahead
+from hiri_search.system.concurrency import prefetch
 from hiri_search.system.hardware import cores
 from hiri_search.training.data.image_folder import (
-    UNREADABLE,
+    READ_ERRORS,
     DataError,
-    Entry,
+    ImageEntry,
+    ImageFolder,
     Read,
-    Shelf,
     _read,
-    encoded,
+    encoded_images,
 )
 
 APP1, START_OF_SCAN = b"\xe1", b"\xda"  # of the segments of a JPEG
 
 
-def decode(
-    shelf: Shelf, entries: Sequence[Entry], side: int, *, skip_corrupt: bool
-) -> Iterator[tuple[Entry, NDArray[np.uint8] | None]]:
+def decode_images(
+    shelf: ImageFolder, entries: Sequence[ImageEntry], side: int, *, skip_corrupt: bool
+) -> Iterator[tuple[ImageEntry, NDArray[np.uint8] | None]]:
     """The pictures (side, side, 3) in order, decoded on all cores; None for those that are unreadable and left out.
 
     Only a few are in memory at once. DataError where one is unreadable and not to be left out, or where all are.
     """
     readable = False
     # Decoded and resized beside each other, without Python's lock.
-    for entry, image in ahead(partial(_decode_entry, side=side), encoded(shelf, entries), threads=cores()):
+    for entry, image in prefetch(partial(_decode_entry, side=side), encoded_images(shelf, entries), threads=cores()):
         if isinstance(image, str):
             _complain(f"{shelf.path}: {entry.name}", image, skip_corrupt)
         else:
@@ -50,7 +50,7 @@ def decode(
         raise DataError(f"{shelf.path}: none of the {len(entries)} pictures can be read, {entries[0].name} among them")
 
 
-def decode_one(shelf: Shelf, read: Read, entry: Entry, side: int) -> NDArray[np.uint8]:
+def decode_image(shelf: ImageFolder, read: Read, entry: ImageEntry, side: int) -> NDArray[np.uint8]:
     """One picture (side, side, 3); DataError where it is unreadable."""
     with warnings.catch_warnings(action="ignore"):  # odd EXIF blocks and palettes
         image = _decode_one(_read(read, entry), side)
@@ -59,7 +59,7 @@ def decode_one(shelf: Shelf, read: Read, entry: Entry, side: int) -> NDArray[np.
     return image
 
 
-def _decode_entry(found: tuple[Entry, bytes | str], side: int) -> tuple[Entry, NDArray[np.uint8] | str]:
+def _decode_entry(found: tuple[ImageEntry, bytes | str], side: int) -> tuple[ImageEntry, NDArray[np.uint8] | str]:
     entry, data = found
     return entry, _decode_one(data, side)
 
@@ -73,7 +73,7 @@ def _decode_one(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
             return _square(data, image, side)
     except UnidentifiedImageError:
         return "no picture of a known format" if data else "the file is empty"
-    except (*UNREADABLE, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+    except (*READ_ERRORS, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__
 
 
@@ -89,7 +89,7 @@ def _unreadable(name: str, reason: str) -> DataError:
     )
 
 
-def squared(image: Image.Image, *, side: int) -> Image.Image:
+def center_square(image: Image.Image, *, side: int) -> Image.Image:
     """The centre square, `side` pixels wide."""
     image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode no more pixels than are needed
     return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
@@ -98,7 +98,7 @@ def squared(image: Image.Image, *, side: int) -> Image.Image:
 def _square(data: bytes, image: Image.Image, side: int) -> NDArray[np.uint8]:
     """As `squared`; of usual photographs by faster programs."""
     if image.format != "JPEG" or image.mode != "RGB" or min(image.size) >= 4 * side:  # from there `draft` saves more
-        return np.asarray(squared(image, side=side))
+        return np.asarray(center_square(image, side=side))
     try:
         pixels = _jpeg_decoder()(data)
     except RuntimeError:

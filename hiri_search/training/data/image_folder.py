@@ -18,7 +18,7 @@ SPLITS = ("train", "val")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
 # What broken files and archives make the standard library raise.
-UNREADABLE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class DataError(ValueError):
@@ -26,7 +26,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """One picture: where it lies on its shelf, and the index of its class."""
 
     name: str
@@ -34,15 +34,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ImageFolder:
     """The pictures of a folder or archive, by split, still encoded."""
 
     path: Path
-    entries: dict[str, tuple[Entry, ...]]
+    entries: dict[str, tuple[ImageEntry, ...]]
     classes: tuple[str, ...]
     reading: Callable[[], AbstractContextManager[Read]]
 
-    def pick(self, split: str, count: int | None, *, seed: int) -> Sequence[Entry]:
+    def pick(self, split: str, count: int | None, *, seed: int) -> Sequence[ImageEntry]:
         """All pictures of a split, or `count` of them drawn by the seed, in their old order."""
         entries = self.entries[split]
         if count is None or count >= len(entries):
@@ -51,7 +51,7 @@ class Shelf:
         return [entries[i] for i in chosen]
 
 
-def open_shelf(path: Path, *, classes: int | None = None) -> Shelf:
+def open_image_folder(path: Path, *, classes: int | None = None) -> ImageFolder:
     """The pictures at `path`, of the first so many classes by name; DataError where the layout is not kept."""
     if not path.exists():
         raise DataError(f"{path} is not there; folder:PATH wants {LAYOUT}")
@@ -63,10 +63,10 @@ def open_shelf(path: Path, *, classes: int | None = None) -> Shelf:
         wanted = f"proxy.classes={classes} is more; write fewer" if classes else "a training needs 2 or more"
         raise DataError(f"{path} has pictures of {len(known)} class(es) in train/ ({', '.join(known)}); {wanted}")
     entries = {
-        split: tuple(Entry(name, label) for label, one in enumerate(known) for name in found[split][one])
+        split: tuple(ImageEntry(name, label) for label, one in enumerate(known) for name in found[split][one])
         for split in found
     }
-    return Shelf(path, entries, tuple(known), reading)
+    return ImageFolder(path, entries, tuple(known), reading)
 
 
 def _list_names(path: Path) -> tuple[list[str], Callable[[], AbstractContextManager[Read]]]:
@@ -81,7 +81,7 @@ def _list_names(path: Path) -> tuple[list[str], Callable[[], AbstractContextMana
         with open_tar(path) as tar:
             members = {m.name.removeprefix("./") + "/" * m.isdir(): m for m in tar if m.isfile() or m.isdir()}
             return list(members), partial(in_tar, path, members)
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise DataError(
             f"{path} is no folder, and no archive that can be opened ({reason}); folder:PATH wants {LAYOUT}"
@@ -124,26 +124,26 @@ def _check_layout(path: Path, found: dict[str, dict[str, list[str]]]) -> None:
                 raise DataError(f"{path}: class {name!r} has no picture in {split}/; add some or remove the class")
 
 
-def encoded(shelf: Shelf, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes | str]]:
+def encoded_images(shelf: ImageFolder, entries: Iterable[ImageEntry]) -> Iterator[tuple[ImageEntry, bytes | str]]:
     """The files of pictures, or why one cannot be read: one after the other, as archives want it."""
     with shelf.reading() as read:
         for entry in entries:
             yield entry, _read(read, entry)
 
 
-def _read(read: Read, entry: Entry) -> bytes | str:
+def _read(read: Read, entry: ImageEntry) -> bytes | str:
     """The file, or why it cannot be read."""
     try:
         return read(entry.name)
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         return str(error)
 
 
 Read = Callable[[str], bytes]
 
-MOST_BYTES = 256 << 20  # of one picture's file, unpacked
-MOST_WORDS = 1 << 20  # bytes of the words about one member of a tar, which are read whole
-WORDS = (
+MAX_FILE_BYTES = 256 << 20  # of one picture's file, unpacked
+MAX_HEADER_BYTES = 1 << 20  # bytes of the words about one member of a tar, which are read whole
+EXTENDED_HEADERS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
@@ -152,18 +152,18 @@ WORDS = (
 )
 
 
-class Member(tarfile.TarInfo):
+class CheckedTarInfo(tarfile.TarInfo):
     """One of a tar; the place that tarfile has for what is special about members."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> Any:
-        if self.type in WORDS:
-            _demand_small(self.size, MOST_WORDS)
+        if self.type in EXTENDED_HEADERS:
+            _demand_small(self.size, MAX_HEADER_BYTES)
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
 def open_tar(path: Path) -> tarfile.TarFile:
     """To be read alone."""
-    return tarfile.open(path, tarinfo=Member)
+    return tarfile.open(path, tarinfo=CheckedTarInfo)
 
 
 @contextmanager
@@ -201,6 +201,6 @@ def in_tar(path: Path, members: dict[str, tarfile.TarInfo]) -> Iterator[Read]:
         yield read
 
 
-def _demand_small(size: int, most: int = MOST_BYTES) -> None:
+def _demand_small(size: int, most: int = MAX_FILE_BYTES) -> None:
     if size > most:
         raise tarfile.ReadError(f"{size:,} bytes are more than the {most:,} that are read")

@@ -16,18 +16,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from hiri_search.training.data.augment import central_looks, draw_looks, look
+from hiri_search.training.data.augment import augment, center_crop_params, sample_params
 from hiri_search.training.data.datasets import VAL_CROP, open_split
-from hiri_search.training.data.pixel_stores import Batch, Decoding, Mapped, Resident, Store, demand_gpu, fits_gpu, load
-from hiri_search.training.data.prepare import SPLITS, open_supply, stored_side
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.data.pixel_stores import (
+    Batch,
+    DecodingStore,
+    GpuStore,
+    MmapStore,
+    PixelStore,
+    demand_gpu,
+    fits_gpu,
+    load,
+)
+from hiri_search.training.data.prepare import SPLITS, open_source, stored_side
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 
-class Batches(ABC):
+class Loader(ABC):
     """The pictures of one training: images (B, 3, side, side), normalised, channels-last, and labels, on its device."""
 
-    def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
+    def __init__(self, recipe: Recipe, prepared: PreparedData) -> None:
         self.recipe, self.prepared = recipe, prepared
         self.seconds_waiting = 0.0  # in the last `train`: until its batches came, what is computed for them included
 
@@ -63,7 +72,7 @@ class Batches(ABC):
         return list(torch.split(torch.arange(self.prepared.val), 2 * self.recipe.batch))
 
 
-def open_batches(data: DataSource, prepared: Prepared, *, side: int, recipe: Recipe, device: torch.device) -> Batches:
+def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device) -> Loader:
     """The way that `prepared.cache` names; `auto`: on the GPU where that leaves plenty of room, else from the disk.
 
     What networks see is the same to the last digit of the CPU in each of them. Policies of `auto_augment`, and what
@@ -73,41 +82,43 @@ def open_batches(data: DataSource, prepared: Prepared, *, side: int, recipe: Rec
     if prepared.cache == "gpu":
         demand_gpu(device)
     if data.kind == "timm" or recipe.auto_augment:
-        return OneByOne(data, prepared, side=side, recipe=recipe, device=device)
+        return TimmTransformLoader(data, prepared, side=side, recipe=recipe, device=device)
     if prepared.cache == "none":
-        supply = open_supply(data, len(prepared.classes))
-        decoding = partial(Decoding, supply, stored=stored_side(side), workers=recipe.workers, device=device)
-        return Whole(decoding("train"), decoding("val"), prepared, side=side, recipe=recipe)
-    kept = Resident if fits_gpu(prepared, stored_side(side), device) else Mapped
+        supply = open_source(data, len(prepared.classes))
+        decoding = partial(DecodingStore, supply, stored=stored_side(side), workers=recipe.workers, device=device)
+        return BatchedLoader(decoding("train"), decoding("val"), prepared, side=side, recipe=recipe)
+    kept = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore
     train, val = (kept(prepared, split, device) for split in SPLITS)
-    return Whole(train, val, prepared, side=side, recipe=recipe)
+    return BatchedLoader(train, val, prepared, side=side, recipe=recipe)
 
 
-class Whole(Batches):
+class BatchedLoader(Loader):
     """Stored squares of the whole split, cropped, flipped, coloured and erased a batch at a time on the device."""
 
-    def __init__(self, train: Store, val: Store, prepared: Prepared, *, side: int, recipe: Recipe) -> None:
+    def __init__(
+        self, train: PixelStore, val: PixelStore, prepared: PreparedData, *, side: int, recipe: Recipe
+    ) -> None:
         super().__init__(recipe, prepared)
         self.stores, self.side, self.stored = {"train": train, "val": val}, side, stored_side(side)
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
         for images, labels in self.stores["train"].gather(self._picks(order)):
-            looks = draw_looks(len(images), self.stored, self.side, self.recipe, augmentation)
-            yield look(images, looks, self.side), labels
+            looks = sample_params(len(images), self.stored, self.side, self.recipe, augmentation)
+            yield augment(images, looks, self.side), labels
 
     def val(self) -> Iterator[Batch]:
         for images, labels in self.stores["val"].gather(self._in_order()):
-            yield look(images, central_looks(len(images), self.stored, VAL_CROP), self.side), labels
+            yield augment(images, center_crop_params(len(images), self.stored, VAL_CROP), self.side), labels
 
 
 # ---- one by one: timm's transforms
 
 
-class OneByOne(Batches):
+class TimmTransformLoader(Loader):
     """Pictures as Pillow has them, through timm's transforms for training and for validation."""
 
     def __init__(
-        self, data: DataSource, prepared: Prepared, *, side: int, recipe: Recipe, device: torch.device
+        self, data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device
     ) -> None:
         super().__init__(recipe, prepared)
         opened = partial(open_split, data, prepared, side=side, recipe=recipe)

@@ -12,19 +12,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hiri_search.system.concurrency import ahead
-from hiri_search.training.data.datasets import Fresh
+from hiri_search.system.concurrency import prefetch
+from hiri_search.training.data.datasets import DecodingDataset
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.sources import Supply
-from hiri_search.training.job import Prepared
+from hiri_search.training.data.sources import ImageSource
+from hiri_search.training.job import PreparedData
 
-RESIDENT_SHARE = 0.25  # of the device's free memory that pictures may take by themselves
-AHEAD = 2  # batches gathered before they are asked for
+GPU_MEMORY_SHARE = 0.25  # of the device's free memory that pictures may take by themselves
+PREFETCHED_BATCHES = 2  # batches gathered before they are asked for
 
 Batch = tuple[Tensor, Tensor]  # images and their labels (B,)
 
 
-class Store(ABC):
+class PixelStore(ABC):
     """The stored squares of one split."""
 
     @abstractmethod
@@ -32,10 +32,10 @@ class Store(ABC):
         """For each list of indices those pictures (B, S, S, 3), uint8, and their labels, on the device."""
 
 
-class Resident(Store):
+class GpuStore(PixelStore):
     """All of them on the device, once for each trial."""
 
-    def __init__(self, prepared: Prepared, split: str, device: torch.device) -> None:
+    def __init__(self, prepared: PreparedData, split: str, device: torch.device) -> None:
         images, labels = _mapped(prepared, split)
         self.images, self.labels, self.device = images.to(device), labels.to(device), device
 
@@ -46,17 +46,17 @@ class Resident(Store):
             yield self.images[chosen], self.labels[chosen]
 
 
-class Mapped(Store):
+class MmapStore(PixelStore):
     """On disk, in the page cache that all trials of a machine share."""
 
-    def __init__(self, prepared: Prepared, split: str, device: torch.device) -> None:
+    def __init__(self, prepared: PreparedData, split: str, device: torch.device) -> None:
         self.images, self.labels = _mapped(prepared, split)
         self.device = device
 
     def gather(self, picks: Sequence[Tensor]) -> Iterator[Batch]:
         # A trial on the CPU has one core: a thread would only take turns with it.
         beside = self.device.type == "cuda"
-        taken = ahead(self._take, picks, threads=1, results=AHEAD) if beside else map(self._take, picks)
+        taken = prefetch(self._take, picks, threads=1, results=PREFETCHED_BATCHES) if beside else map(self._take, picks)
         for images, labels in taken:
             # Pinned memory is used again only behind the copy: torch's allocator sees to that.
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
@@ -69,17 +69,17 @@ class Mapped(Store):
         return images, labels.pin_memory() if pinned else labels
 
 
-def _mapped(prepared: Prepared, split: str) -> Batch:
+def _mapped(prepared: PreparedData, split: str) -> Batch:
     """All images (N, S, S, 3) and labels (N,); the images as pages of the file, which writing would copy."""
     images = np.load(prepared.folder / f"{split}_images.npy", mmap_mode="c")
     return torch.from_numpy(images), torch.from_numpy(np.load(prepared.folder / f"{split}_labels.npy"))
 
 
-class Decoding(Store):
+class DecodingStore(PixelStore):
     """Not kept at all: decoded whenever they are used, by `workers` processes, or by the trial's own."""
 
-    def __init__(self, supply: Supply, split: str, *, stored: int, workers: int, device: torch.device) -> None:
-        self.dataset, self.workers, self.device = Fresh(supply, split, stored, _pixels), workers, device
+    def __init__(self, supply: ImageSource, split: str, *, stored: int, workers: int, device: torch.device) -> None:
+        self.dataset, self.workers, self.device = DecodingDataset(supply, split, stored, _pixels), workers, device
 
     def gather(self, picks: Sequence[Tensor]) -> Iterator[Batch]:
         for images, labels in load(self.dataset, [chosen.tolist() for chosen in picks], self.workers):
@@ -114,7 +114,7 @@ def demand_gpu(device: torch.device) -> None:
     check_gpus("gpu", gpus=device.type == "cuda")
 
 
-def fits_gpu(prepared: Prepared, stored: int, device: torch.device) -> bool:
+def fits_gpu(prepared: PreparedData, stored: int, device: torch.device) -> bool:
     """Whether pictures are kept on the GPU; DataError where that is demanded and they do not fit."""
     if device.type != "cuda" or prepared.cache == "disk":
         return False
@@ -125,4 +125,4 @@ def fits_gpu(prepared: Prepared, stored: int, device: torch.device) -> bool:
             f"cache: gpu wants {needed / 1e9:.2f} GB for the pictures and the GPU has {free / 1e9:.2f} GB free;"
             " write auto or disk, or take fewer with data.train and data.val"
         )
-    return prepared.cache == "gpu" or needed < RESIDENT_SHARE * free
+    return prepared.cache == "gpu" or needed < GPU_MEMORY_SHARE * free

@@ -15,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiri_search.training.data import timm_datasets as timm_sets
-from hiri_search.training.data.decode_cache import Progress, Say, cache_place, is_remembered, make_once, write_array
+from hiri_search.training.data.decode_cache import (
+    Progress,
+    Say,
+    cache_folder,
+    has_cached_fingerprint,
+    make_once,
+    write_array,
+)
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.sources import Drawn, Made, Photos, Supply
-from hiri_search.training.job import CACHES, DataSource, Prepared
+from hiri_search.training.data.sources import FolderSource, ImageSource, Made, SyntheticSource
+from hiri_search.training.job import CACHES, DataSource, PreparedData
 
 SPLITS = ("train", "val")
-MARGIN = 1.25  # decoded pictures are larger than the net's side, so that crops keep their detail
+DISK_MARGIN = 1.25  # decoded pictures are larger than the net's side, so that crops keep their detail
 FORMAT = 2  # of what is kept: another number where the same source would give other bytes
-ABOUT = "about.json"
+ABOUT_FILE = "about.json"
 
 
 def prepare(
@@ -35,7 +42,7 @@ def prepare(
     batch: int = 1,
     cache: str = "auto",
     say: Say = lambda text: None,
-) -> Prepared:
+) -> PreparedData:
     """Decode everything once, before anything is trained, and leave it for all trials of all studies.
 
     It lies in `cache_place(home)`, in a folder named by what decides its bytes: those of the chosen pictures, their
@@ -52,38 +59,38 @@ def prepare(
     """
     if cache not in CACHES:
         raise DataError(f"cache: {cache} is not known; write {', '.join(CACHES)}")
-    place = cache_place(home)
+    place = cache_folder(home)
     if data.kind == "timm":
-        names, counts, seen = timm_sets.look(data, classes)
+        names, counts, seen = timm_sets.inspect_timm(data, classes)
         _demand_batch(counts["train"], batch)
-        return Prepared(place / _key(side, names, counts, seen), names, counts["train"], counts["val"], cache=cache)
-    supply = open_supply(data, classes)
+        return PreparedData(place / _key(side, names, counts, seen), names, counts["train"], counts["val"], cache=cache)
+    supply = open_source(data, classes)
     _demand_batch(supply.counts["train"], batch)  # before anything is read, which may take minutes
     if cache == "none":
         _demand_readable(data)
-        folder = place / _key(side, supply.classes, supply.counts, supply.glance())
-        return Prepared(folder, supply.classes, supply.counts["train"], supply.counts["val"], cache=cache)
+        folder = place / _key(side, supply.classes, supply.counts, supply.stat_fingerprint())
+        return PreparedData(folder, supply.classes, supply.counts["train"], supply.counts["val"], cache=cache)
     kept = replace(_kept_in(_keep(supply, data, side, place, say), supply), cache=cache)
     _demand_batch(kept.train, batch)
     return kept
 
 
-def _kept_in(folder: Path, supply: Supply) -> Prepared:
+def _kept_in(folder: Path, supply: ImageSource) -> PreparedData:
     """What a folder of decoded pictures says of itself."""
-    about = json.loads((folder / ABOUT).read_text())
+    about = json.loads((folder / ABOUT_FILE).read_text())
     skipped = tuple(supply.name(split, index) for split, index in about["skipped"])
-    return Prepared(folder, supply.classes, about["train"], about["val"], skipped)
+    return PreparedData(folder, supply.classes, about["train"], about["val"], skipped)
 
 
-def is_kept(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:
+def is_prepared(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:
     """Whether `prepare` has nothing to decode; no picture is read to know it."""
     if data.kind == "timm" or cache == "none":
         return True
-    supply, place = open_supply(data, classes), cache_place(home)
-    seen = supply.glance()
-    if data.kind == "folder" and not is_remembered(place, seen):
+    supply, place = open_source(data, classes), cache_folder(home)
+    seen = supply.stat_fingerprint()
+    if data.kind == "folder" and not has_cached_fingerprint(place, seen):
         return False
-    content = supply.content(seen, place, lambda text: None)
+    content = supply.content_fingerprint(seen, place, lambda text: None)
     return (place / _key(side, supply.classes, supply.counts, content)).exists()
 
 
@@ -96,24 +103,26 @@ def fingerprint(
     names, sizes and times are taken to be the same. DataError where there are no pictures any more.
     """
     if data.kind == "timm":
-        names, counts, seen = timm_sets.look(data, classes)
+        names, counts, seen = timm_sets.inspect_timm(data, classes)
         return _key(side, names, counts, seen)
-    supply = open_supply(data, classes)
+    supply = open_source(data, classes)
     if cache == "none":
-        return _key(side, supply.classes, supply.counts, supply.glance())
+        return _key(side, supply.classes, supply.counts, supply.stat_fingerprint())
     with TemporaryDirectory() as nothing_remembered:
-        place = Path(nothing_remembered) if read else cache_place(Path(nothing_remembered))
-        return _key(side, supply.classes, supply.counts, supply.content(supply.glance(), place, say))
+        place = Path(nothing_remembered) if read else cache_folder(Path(nothing_remembered))
+        return _key(
+            side, supply.classes, supply.counts, supply.content_fingerprint(supply.stat_fingerprint(), place, say)
+        )
 
 
-def open_supply(data: DataSource, classes: int | None) -> Supply:
+def open_source(data: DataSource, classes: int | None) -> ImageSource:
     """Of drawn pictures, or of a folder or archive; DataError where it cannot be trained on."""
-    return Photos(data, classes) if data.kind == "folder" else Drawn(data, classes)
+    return FolderSource(data, classes) if data.kind == "folder" else SyntheticSource(data, classes)
 
 
 def stored_side(side: int) -> int:
     """Of the squares that pictures are kept as, for a network that sees `side` pixels."""
-    return round(side * MARGIN)
+    return round(side * DISK_MARGIN)
 
 
 def _demand_batch(train: int, batch: int) -> None:
@@ -132,24 +141,24 @@ def _key(side: int, classes: tuple[str, ...], counts: dict[str, int], what: str)
     return hashlib.sha256(whole.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def _keep(supply: Supply, data: DataSource, side: int, place: Path, say: Say) -> Path:
+def _keep(supply: ImageSource, data: DataSource, side: int, place: Path, say: Say) -> Path:
     """The folder with all pictures decoded, filled now or found."""
-    seen = supply.glance()
-    folder = place / _key(side, supply.classes, supply.counts, supply.content(seen, place, say))
+    seen = supply.stat_fingerprint()
+    folder = place / _key(side, supply.classes, supply.counts, supply.content_fingerprint(seen, place, say))
     if not folder.exists():
         say(f"preparing the pictures of {data.source} for side {side}")
     total = sum(supply.counts.values())
 
     def fill(unfinished: Path) -> None:
         _fill(supply, stored_side(side), Progress(total, say), unfinished)
-        if supply.glance() != seen:  # the folder's name would be that of others
+        if supply.stat_fingerprint() != seen:  # the folder's name would be that of others
             raise DataError(f"{data.source} was changed while it was read; run again when its pictures are in place")
 
     make_once(folder, total * stored_side(side) ** 2 * 3, fill, say)
     return folder
 
 
-def _fill(supply: Supply, stored: int, progress: Progress, folder: Path) -> None:
+def _fill(supply: ImageSource, stored: int, progress: Progress, folder: Path) -> None:
     about: dict[str, Any] = {}
     skipped: list[tuple[str, int]] = []  # by split and index: names are not of the content
     for split in SPLITS:
@@ -157,12 +166,12 @@ def _fill(supply: Supply, stored: int, progress: Progress, folder: Path) -> None
         left_out: list[int] = []
         # Odd EXIF blocks and palettes are not the study's business. Set here: filters are not of one thread alone.
         with warnings.catch_warnings(action="ignore"):
-            kept = _kept(supply.pictures(split, stored), labels, left_out, progress)
+            kept = _kept(supply.images(split, stored), labels, left_out, progress)
             shape = (supply.counts[split], stored, stored, 3)
             about[split] = write_array(folder / f"{split}_images.npy", kept, shape)
         np.save(folder / f"{split}_labels.npy", np.array(labels, np.int64))
         skipped += [(split, index) for index in left_out]
-    (folder / ABOUT).write_text(json.dumps(about | {"skipped": skipped}))
+    (folder / ABOUT_FILE).write_text(json.dumps(about | {"skipped": skipped}))
 
 
 def _kept(

@@ -14,11 +14,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hiri_search.system.concurrency import ahead
+from hiri_search.system.concurrency import prefetch
 from hiri_search.system.hardware import cores
-from hiri_search.training.data.decode_cache import Progress, Say, remembered
-from hiri_search.training.data.image_decode import decode, decode_one
-from hiri_search.training.data.image_folder import SPLITS, DataError, Entry, Read, Shelf, encoded, open_shelf
+from hiri_search.training.data.decode_cache import Progress, Say, cached_fingerprint
+from hiri_search.training.data.image_decode import decode_image, decode_images
+from hiri_search.training.data.image_folder import (
+    SPLITS,
+    DataError,
+    ImageEntry,
+    ImageFolder,
+    Read,
+    encoded_images,
+    open_image_folder,
+)
 from hiri_search.training.data.synthetic import MOTIFS, draw, draw_beside
 from hiri_search.training.job import DataSource
 
@@ -30,29 +38,29 @@ DRAWN_CHUNK = 256  # pictures that one process draws at a time, in half a second
 Made = tuple[NDArray[np.uint8] | None, int]
 
 
-class Supply(Protocol):
+class ImageSource(Protocol):
     """Pictures that can be made or decoded, as squares of any side."""
 
     classes: tuple[str, ...]
     counts: dict[str, int]  # pictures of each split, those that turn out unreadable among them
 
-    def glance(self) -> str:
+    def stat_fingerprint(self) -> str:
         """What is seen of them without reading any."""
 
-    def content(self, seen: str, place: Path, say: Say) -> str:
+    def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
         """What they are, remembered in `place` under what a glance showed before."""
 
     def name(self, split: str, index: int) -> str:
         """Of one of them, for the user."""
 
-    def pictures(self, split: str, stored: int) -> Iterator[Made]:
+    def images(self, split: str, stored: int) -> Iterator[Made]:
         """All of `train` or `val`, in order, `stored` pixels wide."""
 
-    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
+    def image(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
         """One of them, the same bytes, and its label."""
 
 
-class Drawn:
+class SyntheticSource:
     """Pictures made from a seed: the default, without a download."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
@@ -64,24 +72,24 @@ class Drawn:
         # Each split has a seed of its own, so that changing the size of one leaves the other's pictures alone.
         self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}
 
-    def glance(self) -> str:
+    def stat_fingerprint(self) -> str:
         return f"drawn {self.seed}"
 
-    def content(self, seen: str, place: Path, say: Say) -> str:
+    def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
         return seen
 
     def name(self, split: str, index: int) -> str:
         return f"picture {index}"
 
-    def pictures(self, split: str, stored: int) -> Iterator[Made]:
+    def images(self, split: str, stored: int) -> Iterator[Made]:
         count, drawing = self.counts[split], partial(self._draw, split, stored)
         alone = count <= DRAWN_CHUNK  # then another process would begin later than this one ends
         chunks = [(first, min(DRAWN_CHUNK, count - first)) for first in range(0, count, DRAWN_CHUNK)]
-        drawn = map(drawing, chunks) if alone else ahead(partial(drawing, beside=True), chunks, threads=cores())
+        drawn = map(drawing, chunks) if alone else prefetch(partial(drawing, beside=True), chunks, threads=cores())
         for index, image in enumerate(chain.from_iterable(drawn)):
             yield image, index % len(self.classes)
 
-    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
+    def image(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
         return self._draw(split, stored, (index, 1))[0], index % len(self.classes)
 
     def _draw(self, split: str, stored: int, chunk: tuple[int, int], *, beside: bool = False) -> NDArray[np.uint8]:
@@ -90,33 +98,33 @@ class Drawn:
         return do(count, classes=len(self.classes), side=stored, seed=self.seeds[split], first=first)[0]
 
 
-class Photos:
+class FolderSource:
     """Pictures of the user's, in a folder or an archive."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
-        self.shelf = open_shelf(Path(data.path).expanduser(), classes=classes)
+        self.shelf = open_image_folder(Path(data.path).expanduser(), classes=classes)
         self.picked = {split: self.shelf.pick(split, getattr(data, split), seed=data.seed) for split in SPLITS}
         self.skip_corrupt = data.skip_corrupt
         self.classes = self.shelf.classes
         self.counts = {split: len(entries) for split, entries in self.picked.items()}
         self._read: Read | None = None
 
-    def glance(self) -> str:
-        return glance(self.shelf, self.picked)
+    def stat_fingerprint(self) -> str:
+        return stat_fingerprint(self.shelf, self.picked)
 
-    def content(self, seen: str, place: Path, say: Say) -> str:
-        return f"{remembered(place, seen, partial(digest, self.shelf, self.picked, say))} {self.skip_corrupt}"
+    def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
+        return f"{cached_fingerprint(place, seen, partial(content_fingerprint, self.shelf, self.picked, say))} {self.skip_corrupt}"
 
     def name(self, split: str, index: int) -> str:
         return self.picked[split][index].name
 
-    def pictures(self, split: str, stored: int) -> Iterator[Made]:
-        for entry, image in decode(self.shelf, self.picked[split], stored, skip_corrupt=self.skip_corrupt):
+    def images(self, split: str, stored: int) -> Iterator[Made]:
+        for entry, image in decode_images(self.shelf, self.picked[split], stored, skip_corrupt=self.skip_corrupt):
             yield image, entry.label
 
-    def picture(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
+    def image(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
         entry = self.picked[split][index]
-        return decode_one(self.shelf, self._reader(), entry, stored), entry.label
+        return decode_image(self.shelf, self._reader(), entry, stored), entry.label
 
     def _reader(self) -> Read:
         """Opened at the first use, in the process that uses it, and as long as this object lives."""
@@ -127,10 +135,10 @@ class Photos:
         return self._read
 
 
-Picked = Mapping[str, Sequence[Entry]]  # by split
+Picked = Mapping[str, Sequence[ImageEntry]]  # by split
 
 
-def glance(shelf: Shelf, picked: Picked) -> str:
+def stat_fingerprint(shelf: ImageFolder, picked: Picked) -> str:
     """A digest of path, names, sizes and times: changes when pictures do, or are moved or copied; nothing is read."""
     entries = _in_order(picked)
     files = [shelf.path / entry.name for entry in entries] if shelf.path.is_dir() else [shelf.path]
@@ -139,17 +147,17 @@ def glance(shelf: Shelf, picked: Picked) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def digest(shelf: Shelf, picked: Picked, say: Say) -> str:
+def content_fingerprint(shelf: ImageFolder, picked: Picked, say: Say) -> str:
     """Of the bytes and labels of pictures in their order: the same from a folder, a copy of it, and an archive."""
     entries = _in_order(picked)
     whole, progress = hashlib.sha256(), Progress(len(entries), say, done="looked at")
-    for line in ahead(_line, encoded(shelf, entries), threads=cores()):
+    for line in prefetch(_line, encoded_images(shelf, entries), threads=cores()):
         whole.update(line)
         progress.step()
     return whole.hexdigest()
 
 
-def _in_order(picked: Picked) -> list[Entry]:
+def _in_order(picked: Picked) -> list[ImageEntry]:
     return [entry for entries in picked.values() for entry in entries]
 
 
@@ -161,7 +169,7 @@ def _state(file: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def _line(found: tuple[Entry, bytes | str]) -> bytes:
+def _line(found: tuple[ImageEntry, bytes | str]) -> bytes:
     """Of one picture; a file that cannot be read is like one with nothing in it."""
     entry, data = found
     return f"{entry.label} {hashlib.sha256(data if isinstance(data, bytes) else b'').hexdigest()}\n".encode()

@@ -13,27 +13,29 @@ from PIL import Image
 from timm.data import create_dataset
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from hiri_search.training.data.image_folder import DataError, open_shelf
-from hiri_search.training.data.sources import glance
+from hiri_search.training.data.image_folder import DataError, open_image_folder
+from hiri_search.training.data.sources import stat_fingerprint
 from hiri_search.training.job import DataSource
 
-SPLITS = {"train": "train", "val": "validation"}  # ours, and timm's word for each
-WANTED = "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or a name as timm has it, such as torch/cifar10@ROOT"
+TIMM_SPLITS = {"train": "train", "val": "validation"}  # ours, and timm's word for each
+EXPECTED_LAYOUT = (
+    "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or a name as timm has it, such as torch/cifar10@ROOT"
+)
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
-def look(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int], str]:
+def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int], str]:
     """The names of the classes, how many pictures each split has, and what a glance shows of their files.
 
     DataError for what cannot be trained on. Of a set that timm knows by name no files are seen.
     """
     folder = _folder(data)
     if folder:
-        shelf = open_shelf(folder, classes=classes)
-        names, seen = shelf.classes, glance(shelf, shelf.entries)
+        shelf = open_image_folder(folder, classes=classes)
+        names, seen = shelf.classes, stat_fingerprint(shelf, shelf.entries)
     else:
         names, seen = _named_classes(data, classes), data.source
-    return names, {split: _length(data, split, open_timm(data, split, names)) for split in SPLITS}, seen
+    return names, {split: _length(data, split, open_timm(data, split, names)) for split in TIMM_SPLITS}, seen
 
 
 def open_timm(data: DataSource, split: str, classes: Sequence[str], transform: Transform | None = None) -> Dataset[Any]:
@@ -55,7 +57,7 @@ def _folder(data: DataSource) -> Path | None:
 
 
 def _open_folder(folder: Path, split: str, classes: Sequence[str]) -> Any:
-    first = open_shelf(folder).entries[split][0].name  # the splits may lie one folder deeper
+    first = open_image_folder(folder).entries[split][0].name  # the splits may lie one folder deeper
     root = folder.joinpath(*PurePosixPath(first).parts[:-2])
     return create_dataset("", str(root), class_map={name: i for i, name in enumerate(classes)}, search_split=False)
 
@@ -64,10 +66,10 @@ def _open_named(data: DataSource, split: str) -> Any:
     name, _, root = data.path.partition("@")
     folder = str(Path(root).expanduser()) if root else None
     try:
-        return create_dataset(name, folder, split=SPLITS[split], is_training=split == "train")
+        return create_dataset(name, folder, split=TIMM_SPLITS[split], is_training=split == "train")
     except Exception as error:  # timm's readers raise whatever their libraries raise
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise DataError(f"timm cannot open {data.path!r} ({reason}); timm: wants {WANTED}") from error
+        raise DataError(f"timm cannot open {data.path!r} ({reason}); timm: wants {EXPECTED_LAYOUT}") from error
 
 
 def _named_classes(data: DataSource, classes: int | None) -> tuple[str, ...]:

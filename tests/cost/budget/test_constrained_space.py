@@ -22,8 +22,8 @@ from hiri_search.cost import flops as counts
 from hiri_search.cost.budget import constrained_space as budgets
 from hiri_search.cost.budget import decision_diagram as forks
 from hiri_search.cost.budget import feasible_counts as inside
-from hiri_search.cost.budget.constrained_space import Budgeted, BudgetError
-from hiri_search.cost.budget.constraints import Band, Range, read_band
+from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
+from hiri_search.cost.budget.constraints import CostConstraints, Interval, parse_constraints
 from hiri_search.cost.flops import Cost, count
 from hiri_search.language import Chooser, Net, Space, SpecError, parse, uniform
 from hiri_search.nets.eval_mode import one_thread
@@ -67,9 +67,9 @@ class forced:
             each.stop()
 
 
-def made(counting: str, space: Space, band: Band, side: int) -> Budgeted:
+def made(counting: str, space: Space, band: CostConstraints, side: int) -> ConstrainedSpace:
     with forced(counting):
-        found = Budgeted(space, band, side)
+        found = ConstrainedSpace(space, band, side)
     assert found.counting == ("exact" if counting == "summed" else counting)
     return found
 
@@ -90,17 +90,17 @@ def costs(space: Space, side: int) -> dict[Net, Cost]:
     return listed(space, side)
 
 
-def middle(values: list[int], unit: int, low: float = 0.35, high: float = 0.65) -> Range:
+def middle(values: list[int], unit: int, low: float = 0.35, high: float = 0.65) -> Interval:
     """A range whose ends are costs of networks."""
     ordered = sorted(values)
-    return Range(ordered[int(low * (len(values) - 1))] / unit, ordered[int(high * (len(values) - 1))] / unit)
+    return Interval(ordered[int(low * (len(values) - 1))] / unit, ordered[int(high * (len(values) - 1))] / unit)
 
 
-def band_of(space: Space, side: int, metrics: str) -> Band:
+def band_of(space: Space, side: int, metrics: str) -> CostConstraints:
     found = costs(space, side).values()
     gmacs = middle([cost.macs for cost in found], 10**9) if "gmacs" in metrics else None
     mparams = middle([cost.params for cost in found], 10**6, 0, 0.8) if "mparams" in metrics else None
-    return Band(gmacs=gmacs, mparams=mparams)
+    return CostConstraints(gmacs=gmacs, mparams=mparams)
 
 
 SPACES = {
@@ -208,7 +208,7 @@ def test_whoever_takes_options_of_some_size_ends_inside(case: tuple[Space, int],
     found = made(counting, space, band, side)
     for choose in (first, last, rarest, *[whims(rng)] * 30, *[uniform(rng)] * 30):
         asked: list[tuple[str, tuple[object, ...], tuple[int, ...], int]] = []
-        net, decisions = found.recorded(keeping(choose, asked))
+        net, decisions = found.walk(keeping(choose, asked))
         assert band.holds(count(net, side))
         assert space.replay(decisions) == net
         assert [(name, options, index) for name, options, _, index in asked] == plainly(space, decisions)
@@ -265,8 +265,8 @@ def test_every_space_inside_every_band_is_its_listing_cut(written: Written, side
         nets = listed(space, side)
         assume(nets)
         one, other = (data.draw(st.sampled_from(list(nets.values()))) for _ in range(2))
-        gmacs = Range(min(one.macs, other.macs) / 1e9, max(one.macs, other.macs) / 1e9)
-        band = Band(gmacs=gmacs, mparams=Range(0, max(one.params, other.params) / 1e6))
+        gmacs = Interval(min(one.macs, other.macs) / 1e9, max(one.macs, other.macs) / 1e9)
+        band = CostConstraints(gmacs=gmacs, mparams=Interval(0, max(one.params, other.params) / 1e6))
         expected = [net for net, cost in nets.items() if band.holds(cost)]
         for counting in CHARTED:
             found = made(counting, space, band, side)
@@ -277,8 +277,8 @@ def test_every_space_inside_every_band_is_its_listing_cut(written: Written, side
 
 def test_a_real_search_stays_in_its_budget() -> None:
     space, rng = read_space(ROOT / "spaces" / "five_stage.yaml"), Random(6)
-    band = read_band({"gmacs": "0.1..0.105", "mparams": "..30"})  # at 64, a 49th of what is counted at 448
-    found = Budgeted(space, band, 64)
+    band = parse_constraints({"gmacs": "0.1..0.105", "mparams": "..30"})  # at 64, a 49th of what is counted at 448
+    found = ConstrainedSpace(space, band, 64)
     assert found.counting == "exact"
     nets = [found.sample(rng) for _ in range(300)]
     assert all(band.holds(count(net, 64)) for net in nets)
@@ -300,9 +300,9 @@ def fake_macs(piece: Piece, side: int) -> Cost:
 def test_spaces_too_large_to_be_added_up_are_counted_roughly_and_kept_exactly() -> None:
     space, rng = parse(VAST), Random(7)
     assert space.size > 10**9
-    band = read_band({"gmacs": "0.2..0.201"})
+    band = parse_constraints({"gmacs": "0.2..0.201"})
     with patch.object(counts, "piece_cost", fake_macs):
-        found = Budgeted(space, band, 448)
+        found = ConstrainedSpace(space, band, 448)
         assert found.counting == "rounded"
         nets = [found.sample(rng) for _ in range(200)]
         assert found.acceptance > 0.7
@@ -314,19 +314,19 @@ def test_networks_are_counted_without_listing_them() -> None:
     """Of 40 stages each is one of two, at any grid the same two: the sum tells how many are the second."""
     space = parse("cffn(8 e=1) -> " + " -> ".join(["cffn(8 e=1|2 s=1 down=a)"] * 40))
     ends = [count(space.replay({f"{at}.e": int(at <= second) for at in range(2, 42)}), 32).macs for second in (1, 11)]
-    found = Budgeted(space, Band(gmacs=Range(ends[0] / 1e9, ends[1] / 1e9)), 32)
+    found = ConstrainedSpace(space, CostConstraints(gmacs=Interval(ends[0] / 1e9, ends[1] / 1e9)), 32)
     assert found.counting == "exact"
     assert found.size == sum(comb(40, seconds) for seconds in range(11))
 
 
 def test_sizes_are_whole_numbers_where_floats_would_round() -> None:
     space = parse("cffn(8 e=1) -> " + " -> ".join(["cffn(8 e=1|2|3 s=1 down=a)"] * 38))
-    assert Budgeted(space, read_band({"gmacs": "0.."}), 32).size == 3**38
+    assert ConstrainedSpace(space, parse_constraints({"gmacs": "0.."}), 32).size == 3**38
 
 
 def test_a_space_with_more_networks_than_can_be_counted_is_drawn_from() -> None:
     space = parse("cffn(8 e=1) -> " + " -> ".join(["cffn(8 e=1|2 s=1 down=a)"] * 70))
-    found = Budgeted(space, read_band({"gmacs": "0.."}), 32)
+    found = ConstrainedSpace(space, parse_constraints({"gmacs": "0.."}), 32)
     assert found.counting == "drawn"
     assert found.holds(found.sample(Random(8)))
 
@@ -335,7 +335,7 @@ def test_a_space_with_more_networks_than_can_be_counted_is_drawn_from() -> None:
 def test_an_answer_that_leads_out_of_the_budget_is_refused(counting: str) -> None:
     space = parse("hr(32 e=2|4)*1..3")
     cheapest = min(cost.macs for cost in costs(space, 64).values())
-    found = made(counting, space, Band(gmacs=Range(0, cheapest / 1e9)), 64)
+    found = made(counting, space, CostConstraints(gmacs=Interval(0, cheapest / 1e9)), 64)
     asked: list[tuple[str, tuple[object, ...], tuple[int, ...], int]] = []
     assert found.decide(keeping(uniform(Random(9)), asked)) == parse("hr(32 e=2)").replay({})
     assert [sizes for _, _, sizes, _ in asked] == [(1, 0), (1, 0, 0)]
@@ -348,7 +348,7 @@ def test_a_band_that_nothing_fits_is_refused_with_what_there_is(counting: str) -
     space = parse("hr(32 e=2|4)*1..3")
     macs = sorted(cost.macs for cost in costs(space, 64).values())
     low, below, above, high = (f"{macs[at] / 1e9:.12g}" for at in (0, 2, 3, -1))
-    between = Band(gmacs=Range((macs[2] + 1) / 1e9, (macs[3] - 1) / 1e9))
+    between = CostConstraints(gmacs=Interval((macs[2] + 1) / 1e9, (macs[3] - 1) / 1e9))
     with pytest.raises(BudgetError) as caught:
         made(counting, space, between, 64)
     assert str(caught.value) == (
@@ -363,7 +363,7 @@ def test_what_is_nearest_is_the_cost_of_a_network_where_counts_are_rough() -> No
     gaps = [(high - low, low, high) for low, high in pairwise(macs)]
     _, below, above = max(gaps)
     with pytest.raises(BudgetError) as caught:
-        made("rounded", space, Band(gmacs=Range((below + 1) / 1e9, (above - 1) / 1e9)), 64)
+        made("rounded", space, CostConstraints(gmacs=Interval((below + 1) / 1e9, (above - 1) / 1e9)), 64)
     near = re.search(r"nearest: ([\d.]+) below, ([\d.]+) above", str(caught.value))
     assert near is not None
     said = [round(float(end) * 1e9) for end in near.groups()]
@@ -378,7 +378,7 @@ def test_what_is_nearest_keeps_the_rest_of_the_band() -> None:
     cheapest, dearest = min(found, key=lambda c: c.macs), max(found, key=lambda c: c.macs)
     gmacs, mparams = dearest.macs / 1e9, cheapest.params / 1e6
     with pytest.raises(BudgetError) as caught:
-        Budgeted(space, Band(gmacs=Range(gmacs), mparams=Range(0, mparams)), 64)
+        ConstrainedSpace(space, CostConstraints(gmacs=Interval(gmacs), mparams=Interval(0, mparams)), 64)
     assert f"the nearest within the rest of the band: {cheapest.macs / 1e9:.12g} below, none above" in str(caught.value)
     assert f"the nearest within the rest of the band: none below, {dearest.params / 1e6:.12g} above" in str(
         caught.value
@@ -387,10 +387,10 @@ def test_what_is_nearest_keeps_the_rest_of_the_band() -> None:
 
 def test_networks_that_do_not_fit_the_side_are_outside_every_band() -> None:
     space = parse("hr(16 e=2) -> (cffn(32 e=2) | cffn(32 e=3) -> cffn(32 e=2))")
-    found = Budgeted(space, read_band({"gmacs": "0.."}), 8)
+    found = ConstrainedSpace(space, parse_constraints({"gmacs": "0.."}), 8)
     assert [str(net) for net in found] == ["hr(16 e=2) -> cffn(32 e=2)"]
     with pytest.raises(SpecError, match=r"^side 12 does not fit"):
-        Budgeted(space, read_band({"gmacs": "0.."}), 12)
+        ConstrainedSpace(space, parse_constraints({"gmacs": "0.."}), 12)
 
 
 def milliseconds(net: Net) -> float:
@@ -403,24 +403,24 @@ def test_time_is_kept_by_measuring_what_keeps_the_rest(counting: str) -> None:
     gmacs = band_of(space, 64, "gmacs").gmacs
     timed: list[Net] = []
     with forced(counting):
-        found = Budgeted(
+        found = ConstrainedSpace(
             space,
-            Band(gmacs=gmacs, ms_per_image=Range(0, 1)),
+            CostConstraints(gmacs=gmacs, ms_per_image=Interval(0, 1)),
             64,
             measure=lambda net: timed.append(net) or milliseconds(net),  # type: ignore[func-returns-value]
         )
     rng = Random(10)
     nets = [found.sample(rng) for _ in range(20)] + [found.decide(whims(rng)) for _ in range(20)]
     assert all(milliseconds(net) == 1 for net in nets)
-    assert all(Band(gmacs=gmacs).holds(count(net, 64)) for net in timed)
+    assert all(CostConstraints(gmacs=gmacs).holds(count(net, 64)) for net in timed)
     assert found.acceptance < 1
 
 
 def test_time_needs_something_to_measure_it_with_and_networks_that_keep_it() -> None:
-    space, band = parse("hr(32 e=2|4)"), read_band({"ms_per_image": "..1"})
+    space, band = parse("hr(32 e=2|4)"), parse_constraints({"ms_per_image": "..1"})
     with pytest.raises(BudgetError, match="needs networks to be timed"):
-        Budgeted(space, band, 64)
-    found = Budgeted(space, band, 64, measure=lambda net: 2.0)
+        ConstrainedSpace(space, band, 64)
+    found = ConstrainedSpace(space, band, 64, measure=lambda net: 2.0)
     assert found.size == 2
     with patch.object(budgets, "GIVE_UP_AFTER", 5), pytest.raises(BudgetError, match=r"^5 walks .* ms_per_image \.\.1"):
         found.sample(Random(11))

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from hiri_search.cost.latency import benchmark as latency
 from hiri_search.cost.latency import forward as passes
-from hiri_search.cost.latency.benchmark import Latency, measure, measure_modules, ratios
-from hiri_search.cost.latency.config import LatencyError, Setting
-from hiri_search.cost.latency.forward import Untimed
-from hiri_search.cost.latency.torch_state import as_set
+from hiri_search.cost.latency.benchmark import Latency, measure_latencies, measure_modules, ratios
+from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.cost.latency.forward import DoesNotFit
+from hiri_search.cost.latency.torch_state import torch_configured
 from hiri_search.language import SpecError, parse_network
-from hiri_search.nets.hirivit import build
+from hiri_search.nets.hirivit import build_hirivit
 from hiri_search.nets.timm_registry import paper_net
 from hiri_search.system.hardware import has_bf16
 
 CPU = torch.device("cpu")
-QUICK = Setting(device="cpu", threads=1, least=3, most=3, seconds=30.0)
+QUICK = LatencyConfig(device="cpu", threads=1, least=3, most=3, seconds=30.0)
 SMALL, RESNET = parse_network("hrstem(hs=8) -> hr(8 e=1) -> t(64 e=1)"), parse_network("timm:resnet18")
 
 
@@ -59,14 +59,14 @@ class Failing(nn.Module):
         raise self.error
 
 
-def _one(setting: Setting, network: Any = SMALL, side: int = 32) -> Latency:
-    (found,) = dict(measure({"it": (network, side)}, setting)).values()
+def _one(setting: LatencyConfig, network: Any = SMALL, side: int = 32) -> Latency:
+    (found,) = dict(measure_latencies({"it": (network, side)}, setting)).values()
     assert isinstance(found, Latency)
     return found
 
 
 def test_networks_of_both_kinds_are_timed_each_at_its_side() -> None:
-    found = dict(measure({"ours": (SMALL, 32), "theirs": (RESNET, 64)}, replace(QUICK, batch=2)))
+    found = dict(measure_latencies({"ours": (SMALL, 32), "theirs": (RESNET, 64)}, replace(QUICK, batch=2)))
     assert list(found) == ["ours", "theirs"]
     for one, side in zip(found.values(), (32, 64), strict=True):
         assert isinstance(one, Latency)
@@ -124,7 +124,7 @@ def test_torch_is_left_as_it_was() -> None:
         return torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
 
     before, torch_random = state(), torch.get_rng_state()
-    for _ in measure({"it": (SMALL, 32), "other": (SMALL, 64)}, QUICK):
+    for _ in measure_latencies({"it": (SMALL, 32), "other": (SMALL, 64)}, QUICK):
         assert state() == before, "between results too"
         assert gc.isenabled()
         assert not torch.is_inference_mode_enabled()
@@ -135,11 +135,11 @@ def test_a_turn_has_as_many_passes_as_fill_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(passes, "TURN_SECONDS", 0.1)
     seen: list[Any] = []
     image = torch.zeros(2, 3, 4, 4)
-    for seconds, wanted in ((5e-5, 2000), (0.03, 4), (0.1, 1), (7.0, 1), (1e-9, passes.MOST_PASSES)):
+    for seconds, wanted in ((5e-5, 2000), (0.03, 4), (0.1, 1), (7.0, 1), (1e-9, passes.MAX_PASSES)):
         seen.clear()
-        ready = passes.Ready(seen.append, image, seconds, None, None)
+        ready = passes.WarmModel(seen.append, image, seconds, None, None)
         assert ready.passes == wanted
-        ready.turn()
+        ready.timed_turn()
         assert len(seen) == wanted + (wanted > 1), "and one before them, untimed"
 
 
@@ -147,7 +147,7 @@ def test_a_turn_tells_milliseconds_for_one_image(monkeypatch: pytest.MonkeyPatch
     ticks = iter([10.0, 14.0])
     monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(passes, "TURN_SECONDS", 4.0)
-    assert passes.Ready(lambda x: x, torch.zeros(8, 3, 4, 4), 1.0, None, None).turn() == 4000 / 4 / 8
+    assert passes.WarmModel(lambda x: x, torch.zeros(8, 3, 4, 4), 1.0, None, None).timed_turn() == 4000 / 4 / 8
 
 
 def test_what_does_not_fit_is_named_and_the_others_are_timed() -> None:
@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_named_and_the_others_are_timed() -> None:
     entries = {"large": (full, 8), "small": (Seeing([]), 8)}
     found = dict(measure_modules(entries, replace(QUICK, batch=64), say=said.append))
     assert list(found) == ["large", "small"]
-    assert isinstance(found["large"], Untimed)
+    assert isinstance(found["large"], DoesNotFit)
     assert "large does not fit into memory at batch 64, side 8, fp32" in found["large"].reason
     assert found["large"].reason in said
     assert isinstance(found["small"], Latency)
@@ -190,7 +190,7 @@ def test_the_ratio_is_that_of_each_round() -> None:
 def test_a_busy_machine_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     waited, said = iter([0.0, 1000.0]), []
     monkeypatch.setattr("hiri_search.system.hardware.waited_seconds", lambda: next(waited))
-    ((_, found),) = measure({"it": (SMALL, 32)}, replace(QUICK, spread=1e9), say=said.append)
+    ((_, found),) = measure_latencies({"it": (SMALL, 32)}, replace(QUICK, spread=1e9), say=said.append)
     assert isinstance(found, Latency)
     assert not found.settled
     assert "other work held the cores" in said[-1]
@@ -218,17 +218,17 @@ def test_a_setting_that_cannot_be(name: str, value: Any, message: str) -> None:
 def test_a_device_without_the_arithmetic_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hiri_search.cost.latency.torch_state.has_bf16", lambda device: False)
     with pytest.raises(LatencyError, match="no arithmetic for it; write fp32"):
-        measure({}, replace(QUICK, dtype="bf16"))
+        measure_latencies({}, replace(QUICK, dtype="bf16"))
     with pytest.raises(LatencyError, match="tf32 is a mode of CUDA devices"):
-        measure({}, replace(QUICK, dtype="tf32"))
+        measure_latencies({}, replace(QUICK, dtype="tf32"))
     if not torch.cuda.is_available():
         with pytest.raises(LatencyError, match="there is no CUDA device here"):
-            measure({}, replace(QUICK, device="cuda"))
+            measure_latencies({}, replace(QUICK, device="cuda"))
 
 
 def test_a_side_that_does_not_fit_is_refused_at_once() -> None:
     with pytest.raises(SpecError, match="the nearest is"):
-        measure({"it": (SMALL, 33)}, QUICK)
+        measure_latencies({"it": (SMALL, 33)}, QUICK)
 
 
 @pytest.mark.parametrize("error", [AssertionError("Input height (8) doesn't match"), RuntimeError("size of tensor a")])
@@ -249,7 +249,7 @@ def test_a_network_that_cannot_be_fused_is_named() -> None:
 # ---- on a GPU
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-GPU = Setting(device="cuda", least=3, most=5, seconds=10.0)
+GPU = LatencyConfig(device="cuda", least=3, most=5, seconds=10.0)
 
 
 @pytest.mark.gpu
@@ -257,14 +257,14 @@ GPU = Setting(device="cuda", least=3, most=5, seconds=10.0)
 @pytest.mark.parametrize(("dtype", "most"), [("fp32", 1e-4), ("tf32", 1e-2), ("bf16", 5e-2)])
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
 def test_cuda_computes_what_the_cpu_does(dtype: Any, most: float, fused: bool) -> None:
-    setting = Setting(batch=2, dtype=dtype, device="cuda", fused=fused)
+    setting = LatencyConfig(batch=2, dtype=dtype, device="cuda", fused=fused)
     torch.manual_seed(0)
-    model = build(paper_net("hirivit_small")).eval()
+    model = build_hirivit(paper_net("hirivit_small")).eval()
     image = passes.noise(128, replace(setting, dtype="fp32"), CPU)
     with torch.inference_mode():
         wanted = model.double()(image.double())
     converted = passes.convert("S", model.float(), setting).cuda()
-    with as_set(setting):
+    with torch_configured(setting):
         found = converted(passes.noise(128, setting, torch.device("cuda"))).double().cpu()
     assert (found - wanted).norm() / wanted.norm() < most
 
@@ -291,10 +291,10 @@ def test_a_batch_too_large_for_the_gpu_is_named_and_the_other_timed() -> None:
     torch.cuda.set_per_process_memory_fraction(0.01)
     try:
         entries = {"S": (paper_net("hirivit_small"), 448), "small": (SMALL, 32)}
-        found = dict(measure(entries, replace(GPU, batch=64)))
+        found = dict(measure_latencies(entries, replace(GPU, batch=64)))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert isinstance(found["S"], Untimed)
+    assert isinstance(found["S"], DoesNotFit)
     assert isinstance(found["small"], Latency)
 
 
@@ -303,5 +303,5 @@ def test_a_batch_too_large_for_the_gpu_is_named_and_the_other_timed() -> None:
 @pytest.mark.filterwarnings("ignore")  # foreign: what torch.compile says of itself
 def test_more_networks_of_one_class_are_compiled_than_torch_allows_by_itself() -> None:
     entries = {width: (parse_network(f"hr({width} e=1)"), 32) for width in range(8, 28, 2)}
-    found = dict(measure(entries, replace(GPU, compiled=True)))
+    found = dict(measure_latencies(entries, replace(GPU, compiled=True)))
     assert all(isinstance(one, Latency) and (one.compile_seconds or 0) > 0.1 for one in found.values())

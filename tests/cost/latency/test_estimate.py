@@ -3,12 +3,12 @@
 import pytest
 
 from hiri_search.cost.latency import estimate as foretold
-from hiri_search.cost.latency.config import Setting
-from hiri_search.cost.latency.estimate import measure_seconds
+from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.cost.latency.forward import TURN_SECONDS
 from hiri_search.language import parse_net
 
-SETTING = Setting(seconds=10, least=4, most=100)
+SETTING = LatencyConfig(seconds=10, least=4, most=100)
 LONG = 2 * TURN_SECONDS  # a pass that fills a turn
 
 
@@ -27,13 +27,13 @@ def test_times_that_do_not_settle_take_the_time_they_are_given():
 
 
 def test_never_more_rounds_than_the_most_and_never_fewer_than_the_fewest():
-    assert foretold._repeating([LONG], Setting(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
-    assert foretold._repeating([LONG], Setting(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
+    assert foretold._repeating([LONG], LatencyConfig(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
+    assert foretold._repeating([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
 
 
 def test_more_networks_take_longer_and_none_takes_nothing():
-    setting = Setting(seconds=0.01, least=1, threads=1)
+    setting = LatencyConfig(seconds=0.01, least=1, threads=1)
     nets = [(parse_net(f"hr({width} e=4) -> hr(64 e=4)"), 64) for width in (32, 48, 64)]
-    one, three = (measure_seconds(entries, setting, classes=10) for entries in (nets[:1], nets))
+    one, three = (estimate_seconds(entries, setting, classes=10) for entries in (nets[:1], nets))
     assert 0 < one < three
-    assert measure_seconds([], setting) == 0
+    assert estimate_seconds([], setting) == 0

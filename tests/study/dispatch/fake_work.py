@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.study.dispatch.task import Beat, Event, Later, Task, Tell
-from hiri_search.training.job import DataSource, Job, Prepared
+from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 
 HANDS = 4  # of two cards, two on each
@@ -20,7 +20,7 @@ class Listed:
 
     def __init__(self, home: Path, count: int) -> None:
         job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
-        prepared = Prepared(home, ("a", "b"), 1, 1)
+        prepared = PreparedData(home, ("a", "b"), 1, 1)
         self.tasks = [Task(number, job, prepared, home / "last.pt") for number in range(count)]
         self.left = list(self.tasks)
         self.events: list[Event] = []
@@ -33,7 +33,7 @@ class Listed:
         if event["event"] in ("lost", "crowded"):
             self.left.append(replace(self.tasks[event["trial"]], alone=event["event"] == "crowded"))
 
-    def heaviest(self) -> tuple[Job, Prepared]:
+    def heaviest(self) -> tuple[Job, PreparedData]:
         raise NotImplementedError
 
     def told(self, name: str) -> list[Event]:

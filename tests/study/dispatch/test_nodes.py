@@ -21,7 +21,7 @@ from hiri_search.study.dispatch.resources import Slots
 from hiri_search.study.dispatch.serial_executor import serial
 from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.run import run
-from hiri_search.system.shutdown import Leaving
+from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work as works
 from tests.study.dispatch.machines import machines
 from tests.study.search.searches import ROWS, Quiet
@@ -47,7 +47,7 @@ def _on(folder: Path, address: str | None) -> None:
         if address is None:
             serial(feed)
         else:
-            on_ray(feed, Slots(0), folder / "ray.log", Leaving(), address=address, do=works.traced)
+            on_ray(feed, Slots(0), folder / "ray.log", Shutdown(), address=address, do=works.traced)
 
     run(read_study(folder / "study.yaml"), folder / "results", execute, Quiet(), profile="none")
 

@@ -14,7 +14,7 @@ from hiri_search.study.dispatch.resources import Slots
 from hiri_search.study.dispatch.task import Event
 from hiri_search.study.dispatch.worker import Work
 from hiri_search.study.errors import StudyError
-from hiri_search.system.shutdown import Leaving
+from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work as works
 from tests.study.dispatch.fake_work import Listed
 
@@ -31,11 +31,11 @@ def _one_ray() -> Iterator[None]:
 
 def _work(home: Path, do: Work, *, hands: int = 1, count: int = 4, **slots: Any) -> Listed:
     feed = Listed(home, count)
-    _share(feed, Leaving(), do, Slots(hands, **slots))
+    _share(feed, Shutdown(), do, Slots(hands, **slots))
     return feed
 
 
-def _share(feed: Listed, leaving: Leaving, do: Work, slots: Slots) -> None:
+def _share(feed: Listed, leaving: Shutdown, do: Work, slots: Slots) -> None:
     first = feed.next()
     assert first
     _hand_out(first, feed, slots, leaving, do)
@@ -66,19 +66,19 @@ def test_a_task_that_only_takes_long_is_not(tmp_path: Path):
 class LeftEarly(Listed):
     """Is asked to go at the first epoch that it hears of."""
 
-    def __init__(self, home: Path, leaving: Leaving) -> None:
+    def __init__(self, home: Path, leaving: Shutdown) -> None:
         super().__init__(home, 4)
         self.leaving, self.since = leaving, 0.0
 
     def heard(self, event: Event) -> None:
         super().heard(event)
         if event["event"] == "epoch" and not self.leaving.asked:
-            self.leaving.hear(2, None)
+            self.leaving.on_signal(2, None)
             self.since = time.monotonic()
 
 
 def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
-    leaving = Leaving()
+    leaving = Shutdown()
     feed = LeftEarly(tmp_path, leaving)
     with pytest.raises(KeyboardInterrupt):
         _share(feed, leaving, works.epochs, Slots(1))

@@ -19,8 +19,8 @@ from hiri_search.study.dispatch.resources import Slots
 from hiri_search.study.dispatch.task import Event
 from hiri_search.study.dispatch.worker import Work
 from hiri_search.study.errors import StudyError
-from hiri_search.system.shutdown import TWICE, Leaving
-from hiri_search.system.temp_dir import home
+from hiri_search.system.shutdown import REPEAT_SECONDS, Shutdown
+from hiri_search.system.temp_dir import temporary_directory
 from tests.study.dispatch import fake_work as works
 from tests.study.dispatch.machines import machines
 
@@ -30,7 +30,7 @@ CARD = 2  # tasks that share one
 
 def _work(home: Path, do: Work, *, count: int = 1) -> works.Listed:
     feed = works.Listed(home, count)
-    on_ray(feed, Slots(1), home / "ray.log", Leaving(), do=do)
+    on_ray(feed, Slots(1), home / "ray.log", Shutdown(), do=do)
     return feed
 
 
@@ -62,19 +62,19 @@ def test_a_ray_that_was_ended_from_outside_ends_the_run(tmp_path: Path, monkeypa
         monkeypatch.setenv(f"RAY_health_check_{name}", f"{value}")  # a minute otherwise
     feed = EndsRay(tmp_path, 4)
     with pytest.raises(StudyError, match="Ray has ended"):
-        on_ray(feed, Slots(1), tmp_path / "ray.log", Leaving(), do=works.epochs)
+        on_ray(feed, Slots(1), tmp_path / "ray.log", Shutdown(), do=works.epochs)
     assert not feed.told("finished")
 
 
 def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
     """A parent passes it on: `uv run` does."""
-    leaving = Leaving()
+    leaving = Shutdown()
     leaving._worth_waiting = True
-    leaving.hear(15, None)
-    leaving.hear(15, None)
-    leaving._heard -= 2 * TWICE
+    leaving.on_signal(15, None)
+    leaving.on_signal(15, None)
+    leaving._heard -= 2 * REPEAT_SECONDS
     with pytest.raises(KeyboardInterrupt):
-        leaving.hear(15, None)
+        leaving.on_signal(15, None)
 
 
 def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -82,7 +82,7 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 
     @contextmanager
     def noted() -> Iterator[Path]:
-        with home() as folder:
+        with temporary_directory() as folder:
             homes.append(folder)
             yield folder
 
@@ -108,7 +108,7 @@ def head() -> Iterator[str]:
 
 def _shared_cards(home: Path, address: str) -> works.Listed:
     feed = works.Listed(home, 10)
-    on_ray(feed, Slots(0, 1 / CARD), home / "ray.log", Leaving(), address=address, do=works.needs_a_card)
+    on_ray(feed, Slots(0, 1 / CARD), home / "ray.log", Shutdown(), address=address, do=works.needs_a_card)
     return feed
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.persistence.checkpoint_sync import Kept, kept
-from hiri_search.system.storage import Shared
+from hiri_search.system.storage import SharedFolder
 
 NAME = "checkpoints/abc"
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Shared:
-    found = Shared(tmp_path / "shared" / "results")
+def storage(tmp_path: Path) -> SharedFolder:
+    found = SharedFolder(tmp_path / "shared" / "results")
     found.folder.parent.mkdir()
     found.begin()
     return found
@@ -34,7 +34,7 @@ def _save(path: Path, epochs: int) -> None:
     path.with_name("curve.csv").write_bytes(_curve(epochs))
 
 
-def _store(storage: Shared, epochs: int, *, curve: bool = True) -> None:
+def _store(storage: SharedFolder, epochs: int, *, curve: bool = True) -> None:
     storage.write(f"stored weights of {epochs}".encode(), f"{NAME}/last.pt")
     if curve:
         storage.write(_curve(epochs), f"{NAME}/curve.csv")
@@ -52,7 +52,7 @@ def _store(storage: Shared, epochs: int, *, curve: bool = True) -> None:
     ],
 )
 def test_the_one_that_was_trained_for_longer_is_gone_on_from(
-    mine: int, stored: int, gone_on_from: str | None, here: Path, storage: Shared
+    mine: int, stored: int, gone_on_from: str | None, here: Path, storage: SharedFolder
 ):
     if mine:
         _save(here, mine)
@@ -63,17 +63,17 @@ def test_the_one_that_was_trained_for_longer_is_gone_on_from(
         assert (here.read_text() if here.exists() else None) == gone_on_from
 
 
-def test_a_copy_whose_curve_did_not_get_there_is_better_than_none(here: Path, storage: Shared):
+def test_a_copy_whose_curve_did_not_get_there_is_better_than_none(here: Path, storage: SharedFolder):
     _store(storage, 1, curve=False)
     with kept(here, storage):
         assert here.read_text() == "stored weights of 1"
 
 
-def test_the_copy_is_brought_up_once_for_each_epoch_and_never_back(here: Path, storage: Shared):
+def test_the_copy_is_brought_up_once_for_each_epoch_and_never_back(here: Path, storage: SharedFolder):
     _store(storage, 1)
     puts: list[str] = []
 
-    class Noting(Shared):
+    class Noting(SharedFolder):
         def put(self, local: Path, name: str) -> None:
             puts.append(name)
             super().put(local, name)
@@ -95,7 +95,7 @@ def test_the_copy_is_brought_up_once_for_each_epoch_and_never_back(here: Path, s
     assert len(puts) == 4
 
 
-def test_where_there_is_no_results_folder_it_is_kept_for_the_task_alone(tmp_path: Path, storage: Shared):
+def test_where_there_is_no_results_folder_it_is_kept_for_the_task_alone(tmp_path: Path, storage: SharedFolder):
     _store(storage, 2)
     place = tmp_path / "of another machine" / NAME / "last.pt"
     with kept(place, storage) as found:

@@ -11,14 +11,14 @@ from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import open_ledger, read_events
 from hiri_search.study.persistence import mirror as mirrors
 from hiri_search.study.persistence.mirror import Mirror, Taken, mirrored, move_stored_aside, storage_of, take_up
-from hiri_search.system.storage import Shared
+from hiri_search.system.storage import SharedFolder
 from tests.study.search.searches import Quiet
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Shared:
+def storage(tmp_path: Path) -> SharedFolder:
     (tmp_path / "shared").mkdir()
-    found = Shared(tmp_path / "shared" / "results")
+    found = SharedFolder(tmp_path / "shared" / "results")
     found.begin()
     return found
 
@@ -52,7 +52,7 @@ def _folder(tmp_path: Path, content: bytes | None) -> Path:
     ],
 )
 def test_what_goes_on_is_the_longer_one(
-    here: bytes | None, stored: bytes | None, then: bytes, tmp_path: Path, storage: Shared
+    here: bytes | None, stored: bytes | None, then: bytes, tmp_path: Path, storage: SharedFolder
 ):
     folder = _folder(tmp_path, here)
     if stored is not None:
@@ -61,7 +61,7 @@ def test_what_goes_on_is_the_longer_one(
     assert (folder / LEDGER).read_bytes() == then
 
 
-def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, storage: Shared):
+def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, storage: SharedFolder):
     folder = _folder(tmp_path, _lines("a", "b", "here"))
     storage.write(_lines("a", "b", "there"), LEDGER)
     with pytest.raises(StudyError, match=r"up to line 2 .* went on apart") as refused:
@@ -74,7 +74,7 @@ def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, st
 
 def test_a_storage_that_is_not_there_is_said_at_once(tmp_path: Path):
     with pytest.raises(StudyError, match="mount it, or make it"):
-        take_up(_folder(tmp_path, None), Shared(tmp_path / "nowhere" / "results"))
+        take_up(_folder(tmp_path, None), SharedFolder(tmp_path / "nowhere" / "results"))
 
 
 def test_the_results_folder_itself_is_no_storage(tmp_path: Path):
@@ -95,7 +95,7 @@ def _until(holds) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage: Shared):
+def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage: SharedFolder):
     with open_ledger(folder) as ledger:
         with mirrored(folder, storage, Quiet().say):
             for word in ("a", "b"):
@@ -111,13 +111,13 @@ def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage
     assert storage.read("report/table.csv") == b"12"
 
 
-def test_half_a_line_is_not_brought_there(folder: Path, storage: Shared):
+def test_half_a_line_is_not_brought_there(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a") + b'{"event": "half')
     Mirror(folder, storage).bring_up()
     assert storage.read(LEDGER) == _lines("a")
 
 
-def test_nothing_is_removed_there_before_the_ledger_there_says_why(folder: Path, storage: Shared):
+def test_nothing_is_removed_there_before_the_ledger_there_says_why(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a"))
     storage.write(b"weights", "checkpoints/abc/last.pt")
     mirror = Mirror(folder, storage)
@@ -130,7 +130,7 @@ def test_nothing_is_removed_there_before_the_ledger_there_says_why(folder: Path,
     assert mirror.trainings() == set()
 
 
-def test_what_is_wanted_again_meanwhile_stays(folder: Path, storage: Shared):
+def test_what_is_wanted_again_meanwhile_stays(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a"))
     storage.write(b"weights", "checkpoints/abc/last.pt")
     mirror = Mirror(folder, storage)
@@ -140,7 +140,7 @@ def test_what_is_wanted_again_meanwhile_stays(folder: Path, storage: Shared):
     assert mirror.trainings() == {"abc"}
 
 
-def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Path, storage: Shared):
+def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Path, storage: SharedFolder):
     said: list[str] = []
     with open_ledger(folder) as ledger, mirrored(folder, storage, said.append) as mirror:
         assert mirror
@@ -159,7 +159,7 @@ def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Pat
     assert "again" in said[1]
 
 
-def test_who_began_last_has_it_and_the_other_one_writes_nothing_more(tmp_path: Path, storage: Shared):
+def test_who_began_last_has_it_and_the_other_one_writes_nothing_more(tmp_path: Path, storage: SharedFolder):
     (tmp_path / "b").mkdir()
     first, second = _folder(tmp_path, _lines("a")), _folder(tmp_path / "b", _lines("a", "b"))
     with mirrored(first, storage, Quiet().say) as mine:
@@ -173,8 +173,8 @@ def test_who_began_last_has_it_and_the_other_one_writes_nothing_more(tmp_path: P
     assert storage.read(LEDGER) == _lines("a", "b")
 
 
-def test_what_is_begun_anew_leaves_the_old_one_under_another_name(folder: Path, storage: Shared):
-    assert move_stored_aside(folder, Shared(storage.folder.with_name("none"))) is None
+def test_what_is_begun_anew_leaves_the_old_one_under_another_name(folder: Path, storage: SharedFolder):
+    assert move_stored_aside(folder, SharedFolder(storage.folder.with_name("none"))) is None
     storage.write(_lines("a"), LEDGER)
     name = move_stored_aside(folder, storage)
     assert name

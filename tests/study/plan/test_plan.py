@@ -21,11 +21,11 @@ from hiri_search.study.plan.estimate import RAY_IMPORTS, draw_up
 from hiri_search.study.plan.plan import Plan, compared, duration, last_plan, lines, table
 from hiri_search.study.run import run
 from hiri_search.system.cache_dir import VARIABLE
-from hiri_search.training.probe import Pace, Probed, ProbeError
+from hiri_search.training.probe import Probed, ProbeError, TrialTiming
 from tests.study.search.searches import Quiet
 from tests.study.test_run import SPACE, STUDY
 
-PACE = Pace(begin=1.0, step=0.5, look=0.0625, save=0.25, score=2.0)
+PACE = TrialTiming(begin=1.0, step=0.5, look=0.0625, save=0.25, score=2.0)
 TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 pictures in batches of 16, and 16 looked at
 UNTIMED = STUDY.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
 UNTIMED_SPACE = SPACE.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
@@ -59,7 +59,7 @@ def test_an_ablation_has_a_trial_for_each_row_and_seed(tmp_path: Path):
         ("other", 2, 2, 32, True),
     ]
     assert plan.space is None
-    assert plan.trainings[0].trained == parse_network("hrstem(hs=8) -> hr(8 e=4) -> hr(16 e=4)").full
+    assert plan.trainings[0].trained == parse_network("hrstem(hs=8) -> hr(8 e=4) -> hr(16 e=4)").canonical_text
     assert plan.device_hours == pytest.approx(4 * TRIAL / 3600)
 
 

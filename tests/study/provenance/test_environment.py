@@ -7,7 +7,7 @@ import pytest
 from hiri_search.study.ledger.checksums import Sums, misfits, split
 from hiri_search.study.provenance.environment import code, origin
 from hiri_search.study.provenance.run_diff import changes
-from hiri_search.system.redaction import shown_command
+from hiri_search.system.redaction import redacted_command
 
 HOME = str(Path.home())
 
@@ -26,7 +26,7 @@ HOME = str(Path.home())
     ],
 )
 def test_a_command_is_kept_without_secrets(command: list[str], kept: str):
-    assert shown_command(command) == kept
+    assert redacted_command(command) == kept
 
 
 def test_code_is_known_by_its_bytes_and_by_git():

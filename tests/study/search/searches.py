@@ -83,7 +83,7 @@ class Light:
         return found if found in self.inside else self.recorded(choose)
 
     def _walk(self, choose: Chooser, made: dict[str, int]) -> tuple[Net, dict[str, int]]:
-        return self.space.recorded(lambda *fork: self._choose(choose, made, *fork))
+        return self.space.walk(lambda *fork: self._choose(choose, made, *fork))
 
     def _choose(self, choose, made, name, options, sizes) -> int:
         ahead = [d for _, d in self.inside if made.items() <= d.items()]

@@ -22,7 +22,7 @@ from hiri_search.study.export.optuna_export import export, to_file
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
-from hiri_search.system.shutdown import Leaving
+from hiri_search.system.shutdown import Shutdown
 from hiri_search.training import loop as trial
 from tests.study.search.searches import Quiet
 
@@ -156,7 +156,7 @@ def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, 
 def test_side_by_side_nobody_is_lost(tmp_path: Path):
     """Through Ray the order is that of the clock, but the counts are those of the rules."""
     found = _run(
-        tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Leaving(), do=work)
+        tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Shutdown(), do=work)
     )
     first = [t for t in found if not t.is_second_look]
     assert len(first) == 9

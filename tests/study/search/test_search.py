@@ -10,7 +10,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from hiri_search.cost.pareto import best_first, fronts, hypervolume, loneliness
+from hiri_search.cost.pareto import crowding_distance, fronts, hypervolume, rank_then_crowding
 from hiri_search.language import parse
 from hiri_search.study.config.networks import Misfit, space_of
 from hiri_search.study.config.schema import Study
@@ -108,7 +108,7 @@ def test_decisions_are_those_of_the_network_and_no_others(sampler: str):
     space = parse(SPACE)
     for trial in carry_on(searching(study(SPACE, sampler=sampler, networks=20)), 20):
         made = trial.asked["decisions"]
-        net, decisions = space.recorded(lambda name, options, sizes, made=made: made[name])
+        net, decisions = space.walk(lambda name, options, sizes, made=made: made[name])
         assert (net.key, list(decisions.items())) == (trial.asked["key"], list(made.items()))
 
 
@@ -238,8 +238,8 @@ def _place(trials: int, passed: list[dict[str, Any]]) -> int:
 def test_the_ranking_is_by_front_then_by_how_alone_a_point_is():
     points = np.array([[0, 4], [4, 0], [1, 3], [1.5, 2.5], [3, 1], [5, 5], [2, 4]], dtype=float)
     assert fronts(points).tolist() == [0, 0, 0, 0, 0, 2, 1]
-    assert loneliness(points[:3]).tolist() == [np.inf, np.inf, 2.0]
-    places = np.argsort(best_first(points)).tolist()
+    assert crowding_distance(points[:3]).tolist() == [np.inf, np.inf, 2.0]
+    places = np.argsort(rank_then_crowding(points)).tolist()
     assert sorted(places) == list(range(7))
     assert (places[5], places[6]) == (6, 5)
     assert places[4] < places[3]

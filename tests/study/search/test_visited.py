@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from hiri_search.language import Space, parse, uniform
-from hiri_search.language.choosers import covering, first, mutated, near
+from hiri_search.language.choosers import covering, first, mutated, nearest
 from hiri_search.study.search.visited import Unseen
 from tests.study.search.searches import Light
 
@@ -82,7 +82,7 @@ def test_nothing_that_was_asked_for_is_mutated_to():
     ],
 )
 def test_what_is_forbidden_becomes_the_nearest_number_or_another_word(options, sizes, wanted, taken):
-    assert {near(wanted, options, sizes, Random(seed)) for seed in range(50)} == taken
+    assert {nearest(wanted, options, sizes, Random(seed)) for seed in range(50)} == taken
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as one_by_one
 
 from hiri_search.training.data import augment
-from hiri_search.training.data.augment import BRIGHTNESS, CONTRAST, SATURATION, Looks, central_looks, draw_looks, look
+from hiri_search.training.data.augment import (
+    BRIGHTNESS,
+    CONTRAST,
+    SATURATION,
+    AugmentParams,
+    augment,
+    center_crop_params,
+    sample_params,
+)
 from hiri_search.training.recipe import Recipe
 
 STORED, SIDE = 40, 32
@@ -34,14 +42,14 @@ def _shown(images: Tensor) -> Tensor:
     return 255 * (images * STD + MEAN)
 
 
-def _only(looks: Looks, index: int) -> Looks:
+def _only(looks: AugmentParams, index: int) -> AugmentParams:
     """Of one picture; the noise belongs to all."""
     parts = {field.name: getattr(looks, field.name)[index : index + 1] for field in fields(looks)}
     return replace(looks, **parts | {"noise": looks.noise})
 
 
-def _drawn(recipe: Recipe, count: int = MANY, seed: int = 0) -> Looks:
-    return draw_looks(count, STORED, SIDE, recipe, _rng(seed))
+def _drawn(recipe: Recipe, count: int = MANY, seed: int = 0) -> AugmentParams:
+    return sample_params(count, STORED, SIDE, recipe, _rng(seed))
 
 
 # ---- crops and flips
@@ -63,7 +71,7 @@ def test_crops_and_flips_are_torchvisions_with_antialiasing(resample, tolerance:
 @pytest.mark.parametrize(("stored", "side"), [(40, 32), (32, 40), (80, 20), (33, 32)])
 def test_the_resampling_is_pillows_to_its_rounding(stored: int, side: int):
     pictures = _pictures(2, stored)
-    found = _shown(look(pictures, central_looks(2, stored, 1.0), side))
+    found = _shown(augment(pictures, center_crop_params(2, stored, 1.0), side))
     for image, picture in zip(found, pictures, strict=True):
         pillows = Image.fromarray(picture.numpy()).resize((side, side), Image.Resampling.BILINEAR)
         assert np.abs(image.permute(1, 2, 0).numpy() - np.asarray(pillows)).max() < 1.1
@@ -71,7 +79,7 @@ def test_the_resampling_is_pillows_to_its_rounding(stored: int, side: int):
 
 def test_the_whole_picture_at_its_own_side_is_itself():
     pictures = _pictures(3)
-    found = _shown(look(pictures, central_looks(3, STORED, 1.0), STORED))
+    found = _shown(augment(pictures, center_crop_params(3, STORED, 1.0), STORED))
     torch.testing.assert_close(found, pictures.permute(0, 3, 1, 2).float(), atol=1e-3, rtol=0)
 
 
@@ -80,7 +88,7 @@ def test_the_middle_is_the_middle():
     for stored in (STORED, STORED + 1):
         pictures = _pictures(2, stored)
         pictures = torch.where(torch.arange(stored)[:, None] < stored // 2, pictures, pictures.flip(2))
-        found = _shown(look(pictures, central_looks(2, stored, 0.875), SIDE))
+        found = _shown(augment(pictures, center_crop_params(2, stored, 0.875), SIDE))
         torch.testing.assert_close(found, found.flip(3), atol=1.01, rtol=0)
 
 
@@ -131,8 +139,8 @@ STEPS = {
 def test_colours_are_torchvisions_in_the_drawn_order():
     looks = _drawn(Recipe(jitter=0.8, flip=0.0, crop=1.0), 24)
     pictures = _pictures(24, SIDE)
-    looks = replace(looks, box=central_looks(24, SIDE, 1.0).box)
-    found = _shown(look(pictures, looks, SIDE)) / 255
+    looks = replace(looks, box=center_crop_params(24, SIDE, 1.0).box)
+    found = _shown(augment(pictures, looks, SIDE)) / 255
     for index, picture in enumerate(pictures):
         wanted = picture.permute(2, 0, 1) / 255
         for step in looks.order[index].tolist():
@@ -153,8 +161,8 @@ def test_the_range_of_the_factors(jitter: float, least: float, most: float):
 
 def test_what_is_erased_is_noise_in_its_rectangle_and_nothing_beside_it():
     pictures, looks = _pictures(64), _drawn(Recipe(erasing=0.5), 64)
-    plain = look(pictures, replace(looks, erased=torch.zeros_like(looks.erased)), SIDE)
-    found = look(pictures, looks, SIDE)
+    plain = augment(pictures, replace(looks, erased=torch.zeros_like(looks.erased)), SIDE)
+    found = augment(pictures, looks, SIDE)
     noise = []
     for index, (top, left, height, width) in enumerate(looks.erased.tolist()):
         inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -181,16 +189,16 @@ def test_the_share_and_area_that_is_erased(share: float):
 
 
 def test_the_same_generator_gives_the_same_images():
-    images = [look(_pictures(8), _drawn(ALL, 8, seed), SIDE) for seed in (0, 0, 1)]
+    images = [augment(_pictures(8), _drawn(ALL, 8, seed), SIDE) for seed in (0, 0, 1)]
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
 
 
 def test_a_picture_does_not_feel_its_neighbours():
     pictures, looks = _pictures(8), _drawn(ALL, 8)
-    together = look(pictures, looks, SIDE)
+    together = augment(pictures, looks, SIDE)
     for index in range(8):
-        alone = look(pictures[index : index + 1], _only(looks, index), SIDE)
+        alone = augment(pictures[index : index + 1], _only(looks, index), SIDE)
         torch.testing.assert_close(alone[0], together[index], atol=1e-5, rtol=0)
 
 
@@ -209,7 +217,7 @@ def test_a_knob_moves_no_other(knob: dict[str, float], moved: set[str]):
     streams = [_rng(), _rng()]
     for _ in range(2):
         one, other = (
-            draw_looks(64, STORED, SIDE, recipe, rng)
+            sample_params(64, STORED, SIDE, recipe, rng)
             for recipe, rng in zip((ALL, replace(ALL, **knob)), streams, strict=True)
         )
         unequal = {f.name for f in fields(one) if not torch.equal(getattr(one, f.name), getattr(other, f.name))}
@@ -219,7 +227,7 @@ def test_a_knob_moves_no_other(knob: dict[str, float], moved: set[str]):
 def test_images_are_as_a_network_wants_them():
     pictures = _pictures(4)
     before = pictures.clone()
-    images = look(pictures, _drawn(ALL, 4), SIDE)
+    images = augment(pictures, _drawn(ALL, 4), SIDE)
     assert (images.shape, images.dtype, images.requires_grad) == ((4, 3, SIDE, SIDE), torch.float32, False)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(pictures, before)
@@ -230,7 +238,7 @@ def test_the_gpu_shows_what_the_cpu_shows():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     pictures, looks = _pictures(16), _drawn(ALL, 16)
-    found = look(pictures.cuda(), looks, SIDE).cpu()
-    apart = (found - look(pictures, looks, SIDE)).abs()
+    found = augment(pictures.cuda(), looks, SIDE).cpu()
+    apart = (found - augment(pictures, looks, SIDE)).abs()
     assert apart.max() < 0.03, "one step of 255 where a number is rounded the other way"
     assert apart.mean() < 0.002

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hiri_search.training.data.datasets import _ops, _posterized, mended, open_split
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.data.datasets import _ops, _posterized, open_split, with_safe_posterize
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 
@@ -15,7 +15,11 @@ from hiri_search.training.recipe import Recipe
 def test_every_step_of_every_policy_runs(policy: str, tmp_path):
     data = DataSource("drawn", train=2, val=2)
     split = open_split(
-        data, Prepared(tmp_path, ("a", "b"), 2, 2, cache="none"), "train", side=16, recipe=Recipe(auto_augment=policy)
+        data,
+        PreparedData(tmp_path, ("a", "b"), 2, 2, cache="none"),
+        "train",
+        side=16,
+        recipe=Recipe(auto_augment=policy),
     )
     random.seed(0)
     image = Image.new("RGB", (16, 16), (200, 100, 50))
@@ -34,4 +38,4 @@ def test_no_bit_is_black_and_all_bits_are_the_picture():
 
 
 def test_a_transform_without_a_policy_is_left_alone():
-    assert mended(torch.nn.Identity())(1) == 1
+    assert with_safe_posterize(torch.nn.Identity())(1) == 1

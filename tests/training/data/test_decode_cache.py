@@ -14,14 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hiri_search.system.concurrency import ahead
-from hiri_search.training.data.decode_cache import MEMORY, Progress, cache_place, make_once, remembered, write_array
+from hiri_search.system.concurrency import prefetch
+from hiri_search.training.data.decode_cache import (
+    FINGERPRINTS,
+    Progress,
+    cache_folder,
+    cached_fingerprint,
+    make_once,
+    write_array,
+)
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.pixel_stores import check_gpus
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.data.sources import DRAWN_CHUNK, Drawn
+from hiri_search.training.data.sources import DRAWN_CHUNK, SyntheticSource
 from hiri_search.training.data.synthetic import draw, draw_beside
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.job import DataSource, PreparedData
 
 
 def _quiet(text: str) -> None:
@@ -127,16 +134,16 @@ def test_an_array_is_written_as_it_comes_and_may_end_early(tmp_path: Path, count
 def test_the_place_is_the_users_unless_it_is_said_or_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     home = tmp_path / "results"
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "said"))
-    assert cache_place(home) == tmp_path / "said"
+    assert cache_folder(home) == tmp_path / "said"
     monkeypatch.delenv("HIRI_SEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_place(home) == tmp_path / "xdg/hiri_search/pictures"
+    assert cache_folder(home) == tmp_path / "xdg/hiri_search/pictures"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert cache_place(home) == tmp_path / "me/.cache/hiri_search/pictures"
+    assert cache_folder(home) == tmp_path / "me/.cache/hiri_search/pictures"
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache_place(home) == home
+    assert cache_folder(home) == home
 
 
 def test_studies_share_what_one_of_them_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -160,7 +167,7 @@ def test_what_decides_the_pictures_names_their_folder(tmp_path: Path):
 
 
 def test_the_same_relative_path_of_another_place_is_another_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    found: list[Prepared] = []
+    found: list[PreparedData] = []
     for place, colour in (("a", "red"), ("b", "tan")):  # of one size and time
         for file in ("train/x/0.bmp", "train/y/0.bmp", "val/x/0.bmp", "val/y/0.bmp"):
             path = tmp_path / place / "pictures" / file
@@ -179,10 +186,12 @@ SEEN, FOUND = "5e" * 32, "f0" * 32
 
 
 def test_what_was_found_is_remembered_for_what_was_seen(tmp_path: Path):
-    assert remembered(tmp_path, SEEN, lambda: FOUND) == FOUND
-    assert remembered(tmp_path, SEEN, _never) == FOUND
-    assert remembered(tmp_path, SEEN[:-1] + "0", lambda: "other") == "other", "the same file, and another answer in it"
-    assert [path.name for path in (tmp_path / MEMORY).iterdir()] == [SEEN[:16]]
+    assert cached_fingerprint(tmp_path, SEEN, lambda: FOUND) == FOUND
+    assert cached_fingerprint(tmp_path, SEEN, _never) == FOUND
+    assert cached_fingerprint(tmp_path, SEEN[:-1] + "0", lambda: "other") == "other", (
+        "the same file, and another answer in it"
+    )
+    assert [path.name for path in (tmp_path / FINGERPRINTS).iterdir()] == [SEEN[:16]]
 
 
 def _never() -> str:
@@ -193,15 +202,15 @@ def _never() -> str:
     "text", ["", SEEN, f"{SEEN} {FOUND[:9]}\n", f"{SEEN} {FOUND}", f"{FOUND} {FOUND}\n", "\0\udcff"]
 )
 def test_a_broken_memory_is_none_and_is_mended(tmp_path: Path, text: str):
-    (tmp_path / MEMORY).mkdir()
-    (tmp_path / MEMORY / SEEN[:16]).write_text(text, errors="surrogateescape")
-    assert remembered(tmp_path, SEEN, lambda: FOUND) == FOUND
-    assert remembered(tmp_path, SEEN, _never) == FOUND
+    (tmp_path / FINGERPRINTS).mkdir()
+    (tmp_path / FINGERPRINTS / SEEN[:16]).write_text(text, errors="surrogateescape")
+    assert cached_fingerprint(tmp_path, SEEN, lambda: FOUND) == FOUND
+    assert cached_fingerprint(tmp_path, SEEN, _never) == FOUND
 
 
 def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path: Path):
-    (tmp_path / MEMORY).touch()
-    assert [remembered(tmp_path, SEEN, lambda: FOUND) for _ in range(2)] == [FOUND, FOUND]
+    (tmp_path / FINGERPRINTS).touch()
+    assert [cached_fingerprint(tmp_path, SEEN, lambda: FOUND) for _ in range(2)] == [FOUND, FOUND]
 
 
 REMEMBER = f"""
@@ -225,7 +234,7 @@ def test_processes_that_remember_the_same_do_not_disturb_each_other(tmp_path: Pa
             process.stdin.write("go\n")
             process.stdin.flush()
     assert (one.returncode, other.returncode) == (0, 0)
-    assert [file.read_text().split()[1] for file in (tmp_path / MEMORY).iterdir()] == [FOUND] * 300
+    assert [file.read_text().split()[1] for file in (tmp_path / FINGERPRINTS).iterdir()] == [FOUND] * 300
 
 
 @pytest.mark.parametrize(
@@ -263,9 +272,9 @@ def test_pictures_drawn_beside_are_the_same(tmp_path: Path):
 
 def test_many_drawn_pictures_come_in_order():
     count = DRAWN_CHUNK + 3
-    drawn = Drawn(DataSource("drawn", train=count), 4)
+    drawn = SyntheticSource(DataSource("drawn", train=count), 4)
     images, labels = draw(count, classes=4, side=16, seed=0)
-    made = list(drawn.pictures("train", 16))
+    made = list(drawn.images("train", 16))
     assert np.array_equal(np.stack([image for image, _ in made]), images)
     assert [label for _, label in made] == labels.tolist()
 
@@ -282,14 +291,14 @@ def test_work_ahead_comes_in_order_and_not_all_at_once():
             begun.append(item)
             yield item
 
-    for count, result in enumerate(ahead(work, items(), threads=4, results=6)):
+    for count, result in enumerate(prefetch(work, items(), threads=4, results=6)):
         assert result == count
         assert len(begun) <= count + 7
     assert count == 19
 
 
 def test_work_ahead_tells_of_its_failures_in_their_turn():
-    results = ahead(lambda item: 1 // item, [2, 1, 0, 1], threads=2)
+    results = prefetch(lambda item: 1 // item, [2, 1, 0, 1], threads=2)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from hiri_search.training.data import ensure_local as elsewhere
-from hiri_search.training.data.ensure_local import OtherMachine, at_hand
+from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import DataSource, Job, Prepared
+from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 
 JOB = Job("hr(8 e=4)", 32, 2, 0, Recipe(epochs=1, batch=4, warmup_epochs=0), DataSource(train=8, val=4))
@@ -27,12 +27,12 @@ def _photos(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def _prepared(job: Job, place: Path, monkeypatch: pytest.MonkeyPatch, *, cache: str = "auto") -> Prepared:
+def _prepared(job: Job, place: Path, monkeypatch: pytest.MonkeyPatch, *, cache: str = "auto") -> PreparedData:
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(place))
     return prepare(job.data, job.side, place, classes=job.classes, cache=cache)
 
 
-def _bytes(prepared: Prepared) -> dict[str, bytes]:
+def _bytes(prepared: PreparedData) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in prepared.folder.iterdir()}
 
 
@@ -46,14 +46,14 @@ def test_they_are_prepared_there_the_same_to_the_byte(kind: str, tmp_path: Path,
     job = replace(JOB, data=DataSource(source, train=8, val=4))
     there = _prepared(job, tmp_path / "driver's", monkeypatch)
     before = _bytes(there)
-    assert at_hand(there, job, quiet) is there
+    assert ensure_local(there, job, quiet) is there
     (tmp_path / "driver's").rename(tmp_path / "of another machine")
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "own"))
-    here = at_hand(there, job, quiet)
+    here = ensure_local(there, job, quiet)
     assert here.folder.is_relative_to(tmp_path / "own")
     assert replace(here, folder=there.folder) == there
     assert _bytes(here) == before
-    assert at_hand(there, job, quiet).folder == here.folder
+    assert ensure_local(there, job, quiet).folder == here.folder
 
 
 def test_other_pictures_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -62,8 +62,8 @@ def test_other_pictures_there_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     for folder in ("driver's", "photos"):
         shutil.rmtree(tmp_path / folder)
     _photos(tmp_path / "photos", seed=1)
-    with pytest.raises(OtherMachine, match="holds other pictures"):
-        at_hand(there, job, quiet)
+    with pytest.raises(NodeMismatch, match="holds other pictures"):
+        ensure_local(there, job, quiet)
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
@@ -75,8 +75,8 @@ def test_data_that_are_not_there_are_no_fault_of_the_trial(
     there = _prepared(job, tmp_path / "driver's", monkeypatch, cache=cache)
     shutil.rmtree(tmp_path / "photos")
     shutil.rmtree(tmp_path / "driver's", ignore_errors=True)
-    with pytest.raises(OtherMachine, match=r"there is no .*photos"):
-        at_hand(there, job, quiet)
+    with pytest.raises(NodeMismatch, match=r"there is no .*photos"):
+        ensure_local(there, job, quiet)
 
 
 def test_what_cannot_be_read_there_is_none_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -84,8 +84,8 @@ def test_what_cannot_be_read_there_is_none_either(tmp_path: Path, monkeypatch: p
     there = _prepared(job, tmp_path / "driver's", monkeypatch)
     shutil.rmtree(tmp_path / "driver's")
     (tmp_path / "photos" / "train" / "a" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(OtherMachine, match=r"0\.png"):
-        at_hand(there, job, quiet)
+    with pytest.raises(NodeMismatch, match=r"0\.png"):
+        ensure_local(there, job, quiet)
 
 
 def test_it_gives_signs_of_life_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -94,11 +94,11 @@ def test_it_gives_signs_of_life_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(elsewhere, "BEAT", 0.01)
     make = elsewhere.prepare
 
-    def slow(*given: object, **more: object) -> Prepared:
+    def slow(*given: object, **more: object) -> PreparedData:
         time.sleep(0.2)
         return make(*given, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(elsewhere, "prepare", slow)
     beats: list[int] = []
-    at_hand(there, JOB, lambda: beats.append(1))
+    ensure_local(there, JOB, lambda: beats.append(1))
     assert beats

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.loader import Batches, Whole, open_batches
-from hiri_search.training.data.pixel_stores import Batch, Mapped, Resident, Store, fits_gpu
+from hiri_search.training.data.loader import BatchedLoader, Loader, open_loader
+from hiri_search.training.data.pixel_stores import Batch, GpuStore, MmapStore, PixelStore, fits_gpu
 from hiri_search.training.data.prepare import SPLITS, prepare
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 SIDE, TRAIN, VAL = 16, 26, 21
@@ -37,14 +37,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _open(source: str, photos: Path, *, cache: str = "auto", recipe: Recipe = RECIPE) -> Batches:
+def _open(source: str, photos: Path, *, cache: str = "auto", recipe: Recipe = RECIPE) -> Loader:
     counts = {"train": TRAIN, "val": VAL} if source == "drawn" else {}
     data = DataSource(source if source == "drawn" else f"{source}:{photos}", **counts)
     prepared = prepare(data, SIDE, photos.parent, classes=2, cache=cache)
-    return open_batches(data, prepared, side=SIDE, recipe=recipe, device=CPU)
+    return open_loader(data, prepared, side=SIDE, recipe=recipe, device=CPU)
 
 
-def _epoch(batches: Batches, order: int = 0, augmentation: int = 0) -> list[Batch]:
+def _epoch(batches: Loader, order: int = 0, augmentation: int = 0) -> list[Batch]:
     return list(batches.train(*(torch.Generator().manual_seed(seed) for seed in (order, augmentation))))
 
 
@@ -105,10 +105,10 @@ def test_nothing_is_drawn_from_what_the_network_draws_from(source, cache, recipe
 @pytest.mark.parametrize("source", ["drawn", "folder"])
 def test_the_digits_are_the_same_wherever_the_pictures_lie(source: str, photos: Path):
     mapped, fresh = (_open(source, photos, cache=cache) for cache in ("disk", "none"))
-    stores = [Resident(mapped.prepared, split, CPU) for split in SPLITS]
-    resident = Whole(stores[0], stores[1], mapped.prepared, side=SIDE, recipe=RECIPE)
-    assert isinstance(mapped, Whole)
-    assert isinstance(mapped.stores["train"], Mapped)
+    stores = [GpuStore(mapped.prepared, split, CPU) for split in SPLITS]
+    resident = BatchedLoader(stores[0], stores[1], mapped.prepared, side=SIDE, recipe=RECIPE)
+    assert isinstance(mapped, BatchedLoader)
+    assert isinstance(mapped.stores["train"], MmapStore)
     for other in (resident, fresh):
         assert _same(_epoch(mapped), _epoch(other))
         assert _same(list(mapped.val()), list(other.val()))
@@ -144,7 +144,7 @@ class _Clock:
 
 
 @dataclass
-class _Slow(Store):
+class _Slow(PixelStore):
     clock: _Clock
 
     def gather(self, picks: Sequence[Tensor]) -> Iterator[Batch]:
@@ -157,7 +157,7 @@ def test_the_time_that_a_training_waits_is_that_of_its_last_epoch(monkeypatch: p
     clock = _Clock()
     monkeypatch.setattr("hiri_search.training.data.loader.time", clock)
     store = _Slow(clock)
-    batches = Whole(store, store, Prepared(Path(), ("a", "b"), TRAIN, VAL), side=SIDE, recipe=RECIPE)
+    batches = BatchedLoader(store, store, PreparedData(Path(), ("a", "b"), TRAIN, VAL), side=SIDE, recipe=RECIPE)
     for _ in range(2):
         for _ in batches.train(torch.Generator(), torch.Generator()):
             clock.now += 50  # the step: none of the waiting
@@ -185,13 +185,13 @@ def test_what_fits_beside_a_training_stays_on_the_gpu(
     cache: str, free: int, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 2 * free))
-    prepared = Prepared(Path(), ("a", "b"), TRAIN, VAL, cache=cache)
+    prepared = PreparedData(Path(), ("a", "b"), TRAIN, VAL, cache=cache)
     assert fits_gpu(prepared, 20, torch.device("cuda")) is wanted
 
 
 def test_what_is_demanded_and_does_not_fit_is_said_with_the_sizes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10**9, 10**10))
-    prepared = Prepared(Path(), ("a", "b"), 10**6, VAL, cache="gpu")
+    prepared = PreparedData(Path(), ("a", "b"), 10**6, VAL, cache="gpu")
     with pytest.raises(DataError, match=r"cache: gpu wants 1\.20 GB for the pictures and the GPU has 1\.00 GB free"):
         fits_gpu(prepared, 20, torch.device("cuda"))
 
@@ -203,7 +203,7 @@ def test_a_gpu_shows_what_the_cpu_shows(cache: str, photos: Path):
         pytest.skip("no CUDA device")
     data = DataSource(f"folder:{photos}")
     prepared = prepare(data, SIDE, photos, cache=cache)
-    there = open_batches(data, prepared, side=SIDE, recipe=RECIPE, device=torch.device("cuda"))
+    there = open_loader(data, prepared, side=SIDE, recipe=RECIPE, device=torch.device("cuda"))
     here = _open("folder", photos)
     for ours, theirs in ((_epoch(here), _epoch(there)), (list(here.val()), list(there.val()))):
         for (images, labels), (others, names) in zip(ours, theirs, strict=True):

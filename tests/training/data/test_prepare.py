@@ -17,18 +17,18 @@ from torch.utils.data import DataLoader, Dataset
 from hiri_search.training.data import sources as supplies
 from hiri_search.training.data import timm_datasets as timm_sets
 from hiri_search.training.data.datasets import check_augmentation, open_split
-from hiri_search.training.data.decode_cache import MEMORY
+from hiri_search.training.data.decode_cache import FINGERPRINTS
 from hiri_search.training.data.image_decode import (
     _by_pillow,
     _decode_one,
     _jpeg_decoder,
     _without_exif,
-    decode,
-    squared,
+    center_square,
+    decode_images,
 )
-from hiri_search.training.data.image_folder import DataError, open_shelf
+from hiri_search.training.data.image_folder import DataError, open_image_folder
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import DataSource, Prepared
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 SIDE = 16
@@ -53,18 +53,20 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
-def _prepare(path: Path, home: Path, *, classes: int | None = None, kind: str = "folder", **keys: object) -> Prepared:
+def _prepare(
+    path: Path, home: Path, *, classes: int | None = None, kind: str = "folder", **keys: object
+) -> PreparedData:
     data = DataSource(f"{kind}:{path}", **keys)  # type: ignore[arg-type]
     return _prepare_in(home, data, classes=classes)
 
 
-def _prepare_in(place: Path, data: DataSource, **keys: object) -> Prepared:
+def _prepare_in(place: Path, data: DataSource, **keys: object) -> PreparedData:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIRI_SEARCH_CACHE", str(place))
         return prepare(data, SIDE, place, **keys)  # type: ignore[arg-type]
 
 
-def _arrays(prepared: Prepared) -> dict[str, np.ndarray]:
+def _arrays(prepared: PreparedData) -> dict[str, np.ndarray]:
     return {file.stem: np.load(file) for file in sorted(prepared.folder.glob("*.npy"))}
 
 
@@ -97,7 +99,7 @@ def test_a_folder_is_decoded_in_order(pictures: Path, tmp_path: Path):
     assert (arrays["train_images"].shape, arrays["train_images"].dtype) == ((12, STORED, STORED, 3), np.uint8)
     assert arrays["train_labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     with Image.open(pictures / "val/bee/1.png") as image:
-        assert np.array_equal(arrays["val_images"][3], np.asarray(squared(image, side=STORED)))
+        assert np.array_equal(arrays["val_images"][3], np.asarray(center_square(image, side=STORED)))
 
 
 PACKED: dict[str, tuple[Callable[[Path, Path, str], Path], str, str]] = {
@@ -151,7 +153,7 @@ def test_what_is_no_picture_of_a_class_is_passed_over(pictures: Path, tmp_path: 
 @pytest.mark.parametrize("size", [(1, 900), (900, 1), (20, 20), (3, 3)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"])
 def test_any_picture_becomes_a_square_in_colour(size: tuple[int, int], mode: str):
-    image = squared(Image.new(mode, size), side=STORED)
+    image = center_square(Image.new(mode, size), side=STORED)
     assert (image.size, image.mode) == ((STORED, STORED), "RGB")
 
 
@@ -170,7 +172,7 @@ def test_a_photograph_is_what_pillow_makes_of_it_whichever_decoder_is_faster(siz
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "x.jpg", quality=95)
     data = (tmp_path / "x.jpg").read_bytes()
     with Image.open(tmp_path / "x.jpg") as image:
-        apart = np.abs(_decode_one(data, STORED).astype(int) - np.asarray(squared(image, side=STORED)))
+        apart = np.abs(_decode_one(data, STORED).astype(int) - np.asarray(center_square(image, side=STORED)))
     assert apart.mean() < 3, "the crop may begin half a pixel beside Pillow's"
 
 
@@ -366,7 +368,7 @@ def test_a_byte_changed_behind_size_and_time_is_found_when_the_files_are_read(pi
     _byte(pictures)
     os.utime(pictures / "train/ant/0.png", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert _told(pictures, tmp_path / "home")[0] == first
-    shutil.rmtree(tmp_path / "home" / MEMORY)
+    shutil.rmtree(tmp_path / "home" / FINGERPRINTS)
     assert _told(pictures, tmp_path / "home")[0] != first
 
 
@@ -391,7 +393,7 @@ def test_pictures_that_change_while_they_are_read_are_not_kept(
 ):
     def meanwhile(*given: object, **keys: object) -> object:
         _byte(pictures)
-        return decode(*given, **keys)  # type: ignore[arg-type]
+        return decode_images(*given, **keys)  # type: ignore[arg-type]
 
     monkeypatch.setattr(supplies, "decode", meanwhile)
     with pytest.raises(DataError, match=f"folder:{pictures} was changed while it was read; run again"):
@@ -421,7 +423,7 @@ def test_too_little_room_is_said_before_any_is_decoded(pictures: Path, tmp_path:
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     with pytest.raises(DataError, match=r"need 0\.00 GB .* has 0\.00 GB free .* take fewer with data\.train"):
         _prepare(pictures, tmp_path / "home")
-    assert [file.name for file in (tmp_path / "home").iterdir()] == [MEMORY]
+    assert [file.name for file in (tmp_path / "home").iterdir()] == [FINGERPRINTS]
 
 
 # ---- as a training sees them
@@ -458,7 +460,7 @@ def test_timm_takes_the_first_classes_and_a_part_as_a_folder_does(pictures: Path
     prepared = prepare(data, SIDE, tmp_path, classes=2)
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 5, 4)
     _, labels = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 5)
-    chosen = open_shelf(pictures, classes=2).pick("train", 5, seed=0)
+    chosen = open_image_folder(pictures, classes=2).pick("train", 5, seed=0)
     assert labels.tolist() == [entry.label for entry in chosen]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hiri_search.cost.count_cache import nothing_remembered
+from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import Cost, CountError, count
 from hiri_search.language import SpecError, parse_network
 from hiri_search.study.config.networks import Candidate, found, space_of
@@ -88,7 +88,7 @@ def costs(record: Record, *, quick: bool, say: Say) -> Finding:
     """Params and multiply-adds as they are counted now: to the unit. Each network is counted once."""
     checked, told = Findings.none(), _told(record)
     some = Random(0).sample(list(told), min(SAMPLE, len(told))) if quick else list(told)
-    with nothing_remembered():
+    with cache_disabled():
         for one in _slowly(some, say):
             checked.faults += _miscounted(one, told[one])
     share = f"{len(some):,} of {len(told):,}" if len(some) < len(told) else f"{len(told):,}"

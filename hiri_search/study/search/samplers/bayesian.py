@@ -9,7 +9,7 @@ from random import Random
 
 import numpy as np
 
-from hiri_search.cost.pareto import Points, gaps, undominated
+from hiri_search.cost.pareto import Points, nondominated_boxes, pareto_mask
 from hiri_search.language import uniform
 from hiri_search.language.choosers import mutated
 from hiri_search.language.space import Walked
@@ -56,7 +56,7 @@ class Surrogate:
         return tuple(costs[name] for name in sorted(costs, key=lambda name: name not in self.objectives))
 
     def _pool(self, unseen: Unseen, known: Sequence[Proposal], rng: Random) -> list[Walked]:
-        front = undominated(np.array([proposal.losses for proposal in known]))
+        front = pareto_mask(np.array([proposal.losses for proposal in known]))
         parents = [proposal for proposal, best in zip(known, front, strict=True) if best and proposal.decisions]
         children = (unseen.recorded(mutated(rng.choice(parents).decisions, rng), rng) for _ in range(CHILDREN))
         strangers = (unseen.recorded(uniform(rng), rng) for _ in range(STRANGERS))
@@ -80,7 +80,7 @@ class Surrogate:
         worst, best = losses.max(axis=0), losses.min(axis=0)
         reference = worst + MARGIN * (worst - best)
         front = np.concatenate([losses, means[:running]])
-        return expected_gains(front[undominated(front)], reference, means[running:], deviations[running:])
+        return expected_gains(front[pareto_mask(front)], reference, means[running:], deviations[running:])
 
 
 def expected_gains(front: Points, reference: Points, means: Points, deviations: Points) -> Points:
@@ -88,7 +88,7 @@ def expected_gains(front: Points, reference: Points, means: Points, deviations: 
 
     Exact for independent normal distributions: a sum over boxes of products over objectives.
     """
-    boxes = np.array(list(gaps(front, list(reference))))  # (boxes, objectives, 2)
+    boxes = np.array(list(nondominated_boxes(front, list(reference))))  # (boxes, objectives, 2)
     total = np.ones((len(means), len(boxes)))
     for column in range(len(reference)):
         levels, places = np.unique(boxes[:, column], return_inverse=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hiri_search.cost.pareto import best_first
+from hiri_search.cost.pareto import rank_then_crowding
 from hiri_search.language import uniform
 from hiri_search.language.choosers import mutated
 from hiri_search.language.space import Walked
@@ -29,6 +29,6 @@ class Evolution:
         living = past.finished(last=POPULATION)
         if len(past) < POPULATION or not living:
             return unseen.recorded(uniform(rng), rng)
-        order = best_first(np.array([proposal.losses for proposal in living]))
+        order = rank_then_crowding(np.array([proposal.losses for proposal in living]))
         parent = min(rng.choices(range(len(living)), k=TOURNAMENT), key=order.index)
         return unseen.recorded(mutated(living[parent].decisions, rng), rng)

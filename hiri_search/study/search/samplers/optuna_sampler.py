@@ -13,7 +13,7 @@ from optuna.samplers import BaseGASampler, BaseSampler, GPSampler, NSGAIIISample
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from hiri_search.language.choosers import near
+from hiri_search.language.choosers import nearest
 from hiri_search.language.space import Walked
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.search.history import Proposal
@@ -57,7 +57,7 @@ class OptunaSampler:
         trial = self.study.ask()
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            return near(_suggested(trial, name, options), options, sizes, rng)
+            return nearest(_suggested(trial, name, options), options, sizes, rng)
 
         walked = unseen.recorded(choose, rng)
         self.study.tell(trial, state=TrialState.FAIL)
