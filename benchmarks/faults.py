@@ -429,7 +429,7 @@ class Watcher:
     def say(self, text: str) -> None:
         print(text, flush=True)
 
-    def moved(self, trial: Any) -> None:
+    def on_trial(self, trial: Any) -> None:
         print(trial.number, trial.state, trial.reason, flush=True)
 
 
@@ -437,21 +437,21 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     """As `run` does; its exit code."""
     from hiri_search.study.config.read import read_study
     from hiri_search.study.dispatch import serial_executor as dispatch
-    from hiri_search.study.dispatch.ray_executor import on_ray
-    from hiri_search.study.dispatch.resources import Slots
-    from hiri_search.study.dispatch.run_trial import work
+    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.resources import TrialResources
+    from hiri_search.study.dispatch.run_trial import run_trial
     from hiri_search.study.errors import StudyError
     from hiri_search.study.run import run
     from hiri_search.system.shutdown import graceful_shutdown
 
-    do = partial(traced, work, home, given.patience)
+    do = partial(traced, run_trial, home, given.patience)
     _be_patient(given.patience)
     try:
         with graceful_shutdown(print) as asked:
-            slots = Slots(0 if given.address else 2, timeout=given.timeout)
+            slots = TrialResources(0 if given.address else 2, timeout=given.timeout)
             log = home / "ray.log"
-            side_by_side = partial(on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
-            execute = partial(dispatch.serial, leaving=asked, do=do) if given.serial else side_by_side
+            side_by_side = partial(run_on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
+            execute = partial(dispatch.run_serially, leaving=asked, do=do) if given.serial else side_by_side
             study = read_study(home / "study.yaml")
             run(study, home / "results", execute, Watcher(), profile="none", retry_failed=given.retry_failed)
     except StudyError as error:

@@ -32,7 +32,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hiri_search.study.dispatch.task import Task, Tell
+    from hiri_search.study.dispatch.task import Report, TrialTask
     from hiri_search.study.ledger.trial import Trial
 
 SLOTS = 2
@@ -71,7 +71,7 @@ def _rows(count: int) -> str:
     return "\n".join(f"  row {number}: {sample(space, rng)}" for number in range(count))
 
 
-def nothing(task: Task, tell: Tell, beat: Any, *, beside_others: bool) -> None:
+def nothing(task: TrialTask, tell: Report, beat: Any, *, beside_others: bool) -> None:
     """In place of a training: more for what is large, and for what its name happens to say."""
     size = sum(map(int, re.findall(r"\d+", task.job.spec)))
     luck = sha256(task.job.spec.encode()).digest()[0] / 256
@@ -95,8 +95,8 @@ class Watch:
     def say(self, text: str) -> None:
         """Nothing that matters here."""
 
-    def moved(self, trial: Trial) -> None:
-        if trial.number >= self.seen and not trial.is_second_look:
+    def on_trial(self, trial: Trial) -> None:
+        if trial.number >= self.seen and not trial.is_confirmation:
             self.seen = trial.number + 1
             if trial.number % self.each == 0:
                 self.note()
@@ -114,8 +114,8 @@ class Watch:
 def measure(kind: str, trials: int, each: int) -> list[list[float]]:
     """In this process."""
     from hiri_search.study.config.read import read_study
-    from hiri_search.study.dispatch.ray_executor import on_ray
-    from hiri_search.study.dispatch.resources import Slots
+    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.run import run
     from hiri_search.system.shutdown import Shutdown
 
@@ -123,7 +123,9 @@ def measure(kind: str, trials: int, each: int) -> list[list[float]]:
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "study.yaml"
         file.write_text(study(kind, trials))
-        execute = partial(on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=nothing)
+        execute = partial(
+            run_on_ray, slots=TrialResources(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=nothing
+        )
         run(read_study(file), Path(home) / "results", execute, watch, profile="none")
     watch.note()
     return watch.thousands()

@@ -9,13 +9,13 @@ from random import Random
 from typing import Any
 
 from hiri_search.language import Net, parse_network, uniform
-from hiri_search.study.config.identity import meaning
-from hiri_search.study.config.networks import Candidate, found, rows, space_of
+from hiri_search.study.config.identity import canonical_form
+from hiri_search.study.config.networks import Candidate, ablation_networks, network_of, space_of
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.checksums import summed
+from hiri_search.study.ledger.checksums import check_lines
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import as_line, read_lines
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.visited import UnvisitedSpace
 from hiri_search.training.job import Job
 
 SPACE = (
@@ -29,7 +29,7 @@ COMMON = {"proxy": {"width": 8, "side": 64}, "recipe": {"epochs": 6, "batch": 16
 
 
 def ablation(networks: int, seeds: int) -> Study:
-    walked = Unseen(space_of(search(1)))
+    walked = UnvisitedSpace(space_of(search(1)))
     nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
     return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
 
@@ -43,7 +43,7 @@ def write(study: Study, folder: Path, trials: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     there = (folder / LEDGER).exists()
     told = (event for n, one in enumerate(islice(_asked(study), trials)) for event in _trial(study, n, *one))
-    sums = summed(read_lines(folder) if there else [], folder / LEDGER)
+    sums = check_lines(read_lines(folder) if there else [], folder / LEDGER)
     with (folder / LEDGER).open("ab") as file:
         for number, event in enumerate(chain([] if there else _start(study), told)):
             line = sums.signed(as_line({**event, "time": LATE + number * PACE}))
@@ -57,7 +57,7 @@ def _start(study: Study) -> Iterator[Mapping[str, Any]]:
     shown = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
     yield {
         "event": "study",
-        "meaning": meaning(study),
+        "meaning": canonical_form(study),
         "title": "Many trials",
         "table": "",
         "rows": shown,
@@ -67,22 +67,22 @@ def _start(study: Study) -> Iterator[Mapping[str, Any]]:
         "pictures": PICTURES,
         "versions": {},
     }
-    yield from ({"event": "counted", **_costs(row)} for row in rows(study))
+    yield from ({"event": "counted", **_costs(row)} for row in ablation_networks(study))
 
 
 def _asked(study: Study) -> Iterator[tuple[Candidate, int]]:
     """In the order that a run asks."""
     if study.space is None:
-        yield from ((row, seed) for row in rows(study) for seed in study.seeds)
+        yield from ((row, seed) for row in ablation_networks(study) for seed in study.seeds)
         return
-    for net, decisions in _walks(Unseen(space_of(study))):
-        yield from ((found(study, net, decisions), seed) for seed in study.seeds)
+    for net, decisions in _walks(UnvisitedSpace(space_of(study))):
+        yield from ((network_of(study, net, decisions), seed) for seed in study.seeds)
 
 
-def _walks(unseen: Unseen) -> Iterator[Any]:
+def _walks(unseen: UnvisitedSpace) -> Iterator[Any]:
     rng = Random(0)
     while True:
-        _, decisions = unseen.recorded(uniform(rng), rng)
+        _, decisions = unseen.walk(uniform(rng), rng)
         yield unseen.add(decisions)
 
 
@@ -113,7 +113,7 @@ def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterat
     yield {"event": "asked", "trial": number, **costs, **place}
     yield {"event": "began", "trial": number, "device": "CPU, 2 cores (x86_64)"}
     halving, scores = study.search.halving, {"synflow": 15.4 + number % 7, "zen": 179.0 - number % 11}
-    if study.search.proxies:
+    if study.search.zero_cost:
         yield {"event": "scored", "trial": number, "scores": scores}
     curve = list(_curve(Random(number), costs["macs"] / 1e9, study.recipe.epochs))
     rung = halving.epochs[0] if halving else 0

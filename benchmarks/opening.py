@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hiri_search.study.config.schema import Study
-    from hiri_search.study.dispatch.task import Feed
+    from hiri_search.study.dispatch.task import TrialSource
     from hiri_search.study.ledger.trial import Trial
 
 SEEDS = 10
@@ -41,7 +41,7 @@ class Quiet:
     def say(self, text: str) -> None:
         pass
 
-    def moved(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         pass
 
 
@@ -53,7 +53,7 @@ def study(kind: str, trials: int) -> Study:
         case "search":
             return many.search(trials + 1)
         case "halving":
-            return many.search(trials + 1, halving={"epochs": [2], "keep": 1 / 3}, proxies=["synflow", "zen"])
+            return many.search(trials + 1, halving={"epochs": [2], "keep": 1 / 3}, zero_cost=["synflow", "zen"])
     return many.ablation(trials // SEEDS + 1, SEEDS)
 
 
@@ -70,10 +70,10 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
     import many
 
     from hiri_search.cli.results import read_results
-    from hiri_search.report.write import write
+    from hiri_search.report.write import write_all
     from hiri_search.study.export.optuna_export import JOURNAL, read_export, to_file
     from hiri_search.study.run import run
-    from hiri_search.study.status import lines, status
+    from hiri_search.study.status import status, status_lines
 
     found["imports"] = time.perf_counter() - began
     given = study(kind, trials)
@@ -82,14 +82,14 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
         run(given, folder, lambda feed: None, Quiet(), profile="none")  # pictures, and the first lines
         many.write(given, folder, trials)
 
-        def first(feed: Feed) -> None:
+        def first(feed: TrialSource) -> None:
             assert feed.next(), "there is a trial to ask for"
 
         timed("decision", lambda: run(given, folder, first, Quiet(), profile="none"))
         if decision_alone:
             return found
-        timed("status", lambda: list(lines(status(folder))))
-        timed("report", lambda: write(read_results(folder), folder / "report"))
+        timed("status", lambda: list(status_lines(status(folder))))
+        timed("report", lambda: write_all(read_results(folder), folder / "report"))
         timed("export", lambda: to_file(read_export(folder), folder / JOURNAL))
         found["ledger MB"] = (folder / "ledger.jsonl").stat().st_size / 1e6
     return found

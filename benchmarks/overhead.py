@@ -72,8 +72,8 @@ def asleep(seconds: float) -> tuple[float, float]:
 
 def ours(seconds: float, trials: int, watch: Watch) -> None:
     from hiri_search.study.config.read import read_study
-    from hiri_search.study.dispatch.ray_executor import on_ray
-    from hiri_search.study.dispatch.resources import Slots
+    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.ledger.trial import Trial
     from hiri_search.study.run import run
     from hiri_search.system.shutdown import Shutdown
@@ -82,7 +82,7 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
         def say(self, text: str) -> None:
             pass
 
-        def moved(self, trial: Trial) -> None:
+        def on_trial(self, trial: Trial) -> None:
             if trial.state == "finished":
                 watch.add(*trial.curve[-1]["slept"])
 
@@ -90,7 +90,11 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
         file = Path(home) / "study.yaml"
         file.write_text(STUDY.format(space=SPACE, trials=trials))
         execute = partial(
-            on_ray, slots=Slots(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=partial(_dream, seconds)
+            run_on_ray,
+            slots=TrialResources(SLOTS),
+            log=Path(home) / "ray.log",
+            leaving=Shutdown(),
+            do=partial(_dream, seconds),
         )
         run(read_study(file), Path(home) / "results", execute, Watcher(), profile="none")
 

@@ -15,34 +15,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.resources import Slots
+from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.ledger.ledger import read_events
-from hiri_search.study.plan.estimate import draw_up
-from hiri_search.study.plan.plan import Compared, Plan, compared, lines
-from hiri_search.study.run import PICTURES
+from hiri_search.study.plan.estimate import estimate_plan
+from hiri_search.study.plan.plan import Compared, Plan, compared_with_run, plan_lines
+from hiri_search.study.run import IMAGE_FOLDER
 from hiri_search.system.hardware import cores, gpus
 
 COMMAND = "from hiri_search.cli.main import main; main()"
 HEAD = "| study | part | planned s | took s | error % | load |"
 
 
-def slots_here() -> Slots:
+def slots_here() -> TrialResources:
     """As a run has them where nothing is said."""
     count = gpus() or cores()
-    return Slots(count, min(1.0, gpus() / count))
+    return TrialResources(count, min(1.0, gpus() / count))
 
 
 def measure(file: Path, profile: str, sets: list[str], home: Path) -> Iterator[Compared]:
     """The whole command first, then its parts as far as its ledger tells them."""
     study = read_study(file, profile=profile, sets=sets)
-    plan = draw_up(study, slots_here(), home / PICTURES, say=lambda text: print(text, file=sys.stderr))
-    print(*lines(plan), sep="\n", file=sys.stderr)
+    plan = estimate_plan(study, slots_here(), home / IMAGE_FOLDER, say=lambda text: print(text, file=sys.stderr))
+    print(*plan_lines(plan), sep="\n", file=sys.stderr)
     given = [argument for text in sets for argument in ("--set", text)]
     started = time.perf_counter()
     arguments = ["run", str(file), "--profile", profile, "--results", str(home), *given]
     subprocess.run([sys.executable, "-W", "ignore", "-c", COMMAND, *arguments], check=True, stdout=subprocess.DEVNULL)
     yield Compared("the command", plan.total, time.perf_counter() - started)
-    yield from compared(_written(plan), read_events(home))
+    yield from compared_with_run(_written(plan), read_events(home))
 
 
 def _written(plan: Plan) -> Plan:

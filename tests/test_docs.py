@@ -40,7 +40,7 @@ SMALL = {
     "data": "{train: 32, val: 16}",
     "latency": "null",
 }
-SMALL_SEARCH = {"search": "{networks: 3, halving: null, proxies: [zen]}", "confirm": "{top: 1, seeds: 1, epochs: x1}"}
+SMALL_SEARCH = {"search": "{networks: 3, halving: null, zero_cost: [zen]}", "confirm": "{top: 1, seeds: 1, epochs: x1}"}
 
 
 def commands(page: Path) -> list[str]:

@@ -29,7 +29,7 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.persistence.checkpoints import place
+from hiri_search.study.persistence.checkpoints import checkpoint_path
 from hiri_search.training.data import image_folder as archives
 from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
 from hiri_search.training.data.pixel_stores import MmapStore
@@ -169,7 +169,7 @@ def test_decoded_pictures_with_a_program_in_them_are_refused(tmp_path: Path, whi
 def test_a_ledger_names_no_place_outside_of_its_folder(tmp_path: Path, name: str):
     trial = Trial(0, {"checkpoint": name})
     with pytest.raises(StudyError, match="restore the ledger"):
-        place(tmp_path, trial)
+        checkpoint_path(tmp_path, trial)
 
 
 # ---- archives
@@ -377,10 +377,10 @@ NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<scrip
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_names_of_rows_and_studies_make_no_paths(name: str, tmp_path: Path):
-    from hiri_search.study.config.networks import rows
+    from hiri_search.study.config.networks import ablation_networks
 
     study = Study.model_validate({"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}})
-    (row,) = rows(study)
+    (row,) = ablation_networks(study)
     assert row.trained
     digest = Job(str(row.trained), 64, None, 0, study.recipe, study.data).digest
     assert set(digest) <= set("0123456789abcdef")

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from hiri_search.study.ledger.trial import Trial
 
 
-Thing = TypeVar("Thing")
+_T = TypeVar("_T")
 
-WORDS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
+TEXT_COLUMNS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
 PIPED_WIDTH = 300
-SHOWN = 20  # trials in the live table, the running ones and the newest
+MAX_LIVE_ROWS = 20  # trials in the live table, the running ones and the newest
 
 
 class Console:
@@ -73,7 +73,7 @@ class Console:
             shown.add_row(*map(escape, row))
         RichConsole(file=self._file, width=None if self.rich.is_terminal else PIPED_WIDTH).print(shown)
 
-    def moved(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """A trial has begun, come to the end of an epoch, or ended."""
         self.trials[trial.number] = trial
         if self.live is None:
@@ -91,7 +91,7 @@ class Console:
         for name in ("trial", "network", "seed", "GFLOPs", "M params", "epoch", "loss", "top-1", "state"):
             table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
         ordered = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
-        for trial in sorted(ordered[:SHOWN], key=lambda trial: trial.number):
+        for trial in sorted(ordered[:MAX_LIVE_ROWS], key=lambda trial: trial.number):
             table.add_row(*_cells(trial))
         return table
 
@@ -126,7 +126,7 @@ def _label(trial: Trial) -> str:
     return f"{trial.asked['name']}  seed {trial.asked['seed']}"
 
 
-def progress(things: Sequence[Thing], doing: str) -> Iterator[Thing]:
+def progress_bar(things: Sequence[_T], doing: str) -> Iterator[_T]:
     """Each thing in turn, with a bar beside the output on a terminal."""
     console = RichConsole(stderr=True)
     yield from track(things, f"{doing} {len(things)} networks", console=console, transient=True)
@@ -142,7 +142,7 @@ def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[
     """The paper's numbers beside ours, and how many rows agree."""
     table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
     for name in columns:
-        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name != "note")
+        table.add_column(name, justify="left" if name in TEXT_COLUMNS else "right", no_wrap=name != "note")
     verdicts: Counter[str] = Counter()
     for row in rows:
         table.add_row(*map(escape, row))

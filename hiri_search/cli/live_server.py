@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.cli.results import read_results
-from hiri_search.report.page.page_data import content
+from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import as_json, page, policy
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
@@ -18,10 +18,10 @@ from hiri_search.study.ledger.lock import holder
 from hiri_search.study.status import Status, status
 
 LOOPBACK = "127.0.0.1"
-NAMES = (LOOPBACK, "localhost")  # that it answers to; any other host is somebody's page that leads here
+ALLOWED_HOSTS = (LOOPBACK, "localhost")  # that it answers to; any other host is somebody's page that leads here
 
 
-class News:
+class LiveReport:
     """What a results folder has to tell, put together again only where there is something new."""
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +50,7 @@ class News:
         """What was known stays where the ledger cannot be read now."""
         try:
             self._known = {
-                "content": content(read_results(self._folder)),
+                "content": page_content(read_results(self._folder)),
                 "trouble": "",
                 "status": _short(status(self._folder)),
             }
@@ -69,7 +69,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True  # a window that is open keeps nothing from ending
 
-    def __init__(self, news: News, port: int) -> None:
+    def __init__(self, news: LiveReport, port: int) -> None:
         self.news = news
         super().__init__((LOOPBACK, port), _Handler)
 
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        if host not in NAMES:
+        if host not in ALLOWED_HOSTS:
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", "ask for this page as http://127.0.0.1")
         elif self.path == "/data":
             self._data()
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the questions of an open window are no news."""
 
 
-def opened(folder: Path, port: int) -> Server:
+def open_server(folder: Path, port: int) -> Server:
     """What serves the page of a results folder, at any free port where `port` is 0, once it is told to.
 
     StudyError where there is no such folder, or where the port is not to be had.
@@ -133,6 +133,6 @@ def opened(folder: Path, port: int) -> Server:
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give the folder of a study, such as results/block_mix")
     try:
-        return Server(News(folder), port)
+        return Server(LiveReport(folder), port)
     except OSError as error:
         raise StudyError(f"port {port} cannot be had ({error.strerror}); leave --port out for a free one") from error

@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is there in half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
-app.add_typer(proof.app)
+app.add_typer(proof.provenance_app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,8 +50,8 @@ def _is_mistake(error: ValueError) -> bool:
     return any(kind.__module__.startswith("hiri_search.") for kind in type(error).__mro__)
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_command(
     context: typer.Context,
     study: Annotated[Path, typer.Argument(help="A study file, such as studies/block_mix.yaml.")],
     profile: Annotated[str, typer.Option(help="A profile of the study, or none; auto: by the hardware.")] = "auto",
@@ -85,11 +85,11 @@ def run(
     folder = results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
     if plan:
-        runs.plan(read, folder, None if serial else runs.slots_for(slots, read.resources, address=None), console)
+        runs.plan(read, folder, None if serial else runs.resources_for(slots, read.resources, address=None), console)
         return
     if fresh:
-        runs.begin_anew(read, folder, console.say)
-    side_by_side = runs.slots_for(slots, read.resources, address=address)
+        runs.start_fresh(read, folder, console.say)
+    side_by_side = runs.resources_for(slots, read.resources, address=address)
     # What is done by a KeyboardInterrupt is in the ledger, and is reported.
     with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as asked:
         execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
@@ -113,8 +113,8 @@ def _leave_cores_to_trials() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-@app.command()
-def count(
+@app.command("count")
+def count_command(
     network: Annotated[str, typer.Argument(help='A network, such as "hr(32 e=4)*2 -> t(64 e=4)" or timm:pvt_v2_b2.')],
     side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
     classes: Annotated[int, typer.Option(help="Classes of the head.", min=1)] = 1000,
@@ -162,7 +162,7 @@ def paper(
 ) -> None:
     """A table of the paper beside our counts, with the differences; without a number, which tables there are."""
     from hiri_search.cli.console import print_agreement, print_tables
-    from hiri_search.report.paper.agreement import TITLES, agreement, readable
+    from hiri_search.report.paper.agreement import TITLES, agreement, agreement_text
     from hiri_search.report.tables.formats import FORMATS
 
     formats = [name for name, asked in zip(FORMATS, (as_csv, as_markdown, as_latex), strict=True) if asked]
@@ -175,9 +175,9 @@ def paper(
         raise typer.BadParameter(f"there is no table {table!r}; choose one of {', '.join(TITLES)}", param_hint="TABLE")
     shown = agreement(table, runs.costs_of_table(table))
     if formats:
-        typer.echo(FORMATS[formats[0]](shown if as_csv else readable(shown)), nl=False)
+        typer.echo(FORMATS[formats[0]](shown if as_csv else agreement_text(shown)), nl=False)
     else:
-        cells = readable(shown).fillna("-")
+        cells = agreement_text(shown).fillna("-")
         print_agreement(
             f"Table {table}: {TITLES[table]}", cells.columns.astype(str).tolist(), cells.to_numpy().tolist()
         )
@@ -191,8 +191,8 @@ def report(
     write_report(results, typer.echo)
 
 
-@app.command()
-def status(
+@app.command("status")
+def status_command(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: all of it, in plain values.")] = False,
 ) -> None:
@@ -202,7 +202,7 @@ def status(
     found = study_status.status(results)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
-    for line in () if as_json else study_status.lines(found):
+    for line in () if as_json else study_status.status_lines(found):
         typer.echo(line)
 
 
@@ -212,9 +212,9 @@ def watch(
     port: Annotated[int, typer.Option(help="On this machine; 0: a free one.", min=0, max=65535)] = 0,
 ) -> None:
     """Serve the page of a study to this machine's browser, brought up to date while it runs; changes nothing."""
-    from hiri_search.cli.live_server import opened
+    from hiri_search.cli.live_server import open_server
 
-    with opened(results, port) as server, suppress(KeyboardInterrupt):
+    with open_server(results, port) as server, suppress(KeyboardInterrupt):
         typer.echo(f"{server.address} shows {results} as it goes on; Ctrl-C ends it")
         server.serve_forever(poll_interval=0.2)
 
@@ -225,9 +225,9 @@ def init(
     search: Annotated[bool, typer.Option("--search", help="A search in a space; without it, an ablation.")] = False,
 ) -> None:
     """Write a commented study to begin with."""
-    from hiri_search.study.config.templates import begin
+    from hiri_search.study.config.templates import write_template
 
-    typer.echo(begin(file, "search" if search else "ablation"))
+    typer.echo(write_template(file, "search" if search else "ablation"))
 
 
 @app.command("list")
@@ -261,7 +261,7 @@ def dashboard(
     from hiri_search.study.export import dashboard as shown
 
     if serve:
-        shown.check()
+        shown.check_installed()
     from hiri_search.study.export.optuna_export import JOURNAL, in_database, read_export, to_file
 
     found, path = read_export(results, name=name), results / JOURNAL

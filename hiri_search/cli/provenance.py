@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from hiri_search.study.provenance.verify.finding import Finding
 
 
-app = typer.Typer()
+provenance_app = typer.Typer()
 
 
-@app.command()
-def verify(
+@provenance_app.command("verify")
+def verify_command(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
     quick: Annotated[
         bool, typer.Option("--quick", help="Count a sample of networks; read no checkpoints and pictures.")
@@ -28,12 +28,12 @@ def verify(
 ) -> None:
     """Recount costs, recheck sums, trials, fingerprints and tables; say what does not hold. Changes nothing."""
     from hiri_search.study.provenance.verify import verify as checks
-    from hiri_search.study.provenance.verify.finding import lines
+    from hiri_search.study.provenance.verify.finding import finding_lines
 
     wrong = done = 0
     for finding in chain(checks(results, quick=quick, say=lambda text: typer.echo(text, err=True)), _tables(results)):
         done, wrong = done + 1, wrong + (not finding.holds)
-        for line in lines(finding):
+        for line in finding_lines(finding):
             typer.echo(line)
     typer.echo(f"{results}: {wrong} of {done} checks found something" if wrong else f"{results} holds: {done} checks")
     sys.exit(1 if wrong else 0)
@@ -48,7 +48,7 @@ def _tables(folder: Path) -> Iterator[Finding]:
     hint = ""
     try:
         results = read_results(folder)
-        faults = tuple(anew.faults(results, folder / "report"))
+        faults = tuple(anew.report_faults(results, folder / "report"))
         if results.about.get("code", {}).get("digest") != code()["digest"]:
             hint = f"another version of hiri_search ran; `hiri-search report {folder}` makes the tables of this one"
     except (ValueError, LookupError) as error:
@@ -56,8 +56,8 @@ def _tables(folder: Path) -> Iterator[Finding]:
     yield Finding("tables", faults, (f"{len(anew.texts(folder / 'report'))} are what the ledger gives",), hint)
 
 
-@app.command()
-def compare(
+@provenance_app.command("compare")
+def compare_command(
     a: Annotated[Path, typer.Argument(help="A results folder.")],
     b: Annotated[Path, typer.Argument(help="Another one.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="The table alone, for other programs.")] = False,
@@ -66,12 +66,16 @@ def compare(
     """Networks of two results folders side by side: differences with intervals, and what changed between the two."""
     from hiri_search.report.compare_runs import as_text, side_by_side
     from hiri_search.report.tables.formats import csv
-    from hiri_search.study.provenance.run_diff import changes
+    from hiri_search.study.provenance.run_diff import run_differences
 
     one, other = read_results(a), read_results(b)
     found = side_by_side(one, other)
     table_alone = as_csv or (out is not None and out.suffix == ".csv")
-    shown = csv(found.table) if table_alone else as_text(found, (str(a), str(b)), list(changes(one.about, other.about)))
+    shown = (
+        csv(found.table)
+        if table_alone
+        else as_text(found, (str(a), str(b)), list(run_differences(one.about, other.about)))
+    )
     if out is None:
         typer.echo(shown, nl=False)
     else:
@@ -79,8 +83,8 @@ def compare(
         typer.echo(f"wrote {out}")
 
 
-@app.command()
-def merge(
+@provenance_app.command("merge")
+def merge_command(
     context: typer.Context,
     folders: Annotated[list[Path], typer.Argument(help="Results folders, two or more.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to make.")],
@@ -89,12 +93,12 @@ def merge(
     ] = False,
 ) -> None:
     """Join results folders into a new one, each trial with where it came from; the folders are only read."""
-    from hiri_search.study.provenance.environment import origin
+    from hiri_search.study.provenance.environment import run_environment
     from hiri_search.study.provenance.merge import merge as join
 
     if len(folders) < 2:
         raise typer.BadParameter("give two results folders or more", param_hint="FOLDERS")
-    for line in join(folders, out, origin(context.obj), told=unlike):
+    for line in join(folders, out, run_environment(context.obj), told=unlike):
         typer.echo(f"unlike, and merged all the same: {line}")
     states = write_report(out, typer.echo)
     typer.echo(f"{out}: {sum(states.values())} trials of {len(folders)} folders")

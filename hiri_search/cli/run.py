@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hiri_search.cli.console import Console
     from hiri_search.study.config.schema import Resources, Study
-    from hiri_search.study.dispatch.resources import Slots
+    from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.run import Executor
     from hiri_search.system.shutdown import Shutdown
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-def begin_anew(study: Study, folder: Path, say: Callable[[str], None]) -> None:
+def start_fresh(study: Study, folder: Path, say: Callable[[str], None]) -> None:
     """Move aside what there is, here and in the storage, for a fresh one."""
     from hiri_search.study.persistence.mirror import move_stored_aside, storage_of
     from hiri_search.study.run import move_aside
@@ -33,63 +33,63 @@ def begin_anew(study: Study, folder: Path, say: Callable[[str], None]) -> None:
 
 def store_report(study: Study, folder: Path, say: Callable[[str], None]) -> None:
     """The report, as it is now, beside the rest in the storage."""
-    from hiri_search.study.persistence.mirror import bring_report, storage_of
+    from hiri_search.study.persistence.mirror import storage_of, upload_report
 
     if storage := storage_of(study.storage, folder):
-        bring_report(folder, storage, say)
+        upload_report(folder, storage, say)
 
 
-def plan(study: Study, folder: Path, slots: Slots | None, console: Console) -> None:
+def plan(study: Study, folder: Path, slots: TrialResources | None, console: Console) -> None:
     """What a study will take, kept in its ledger, so that the run can say how far off it was."""
     from hiri_search.study.ledger.events import PLANNED
     from hiri_search.study.ledger.ledger import open_ledger
-    from hiri_search.study.persistence.mirror import storage_of, take_up
-    from hiri_search.study.plan.estimate import draw_up
-    from hiri_search.study.plan.plan import COLUMNS, lines, table
-    from hiri_search.study.run import PICTURES
+    from hiri_search.study.persistence.mirror import resume_from_storage, storage_of
+    from hiri_search.study.plan.estimate import estimate_plan
+    from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
+    from hiri_search.study.run import IMAGE_FOLDER
 
     if storage := storage_of(study.storage, folder):
-        take_up(folder, storage, console.say)  # else what is written down here would stand where it ends
-    drawn_up = draw_up(study, slots, folder / PICTURES, say=console.say)
+        resume_from_storage(folder, storage, console.say)  # else what is written down here would stand where it ends
+    drawn_up = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
     with open_ledger(folder) as ledger:
         ledger.append(PLANNED, **drawn_up.to_json())
-    console.table(COLUMNS, table(drawn_up))
-    for line in lines(drawn_up):
+    console.table(PLAN_COLUMNS, plan_table(drawn_up))
+    for line in plan_lines(drawn_up):
         console.say(line)
 
 
 def say_plan_error(folder: Path, say: Callable[[str], None]) -> None:
     """Where there was a plan: what came of it."""
     from hiri_search.study.ledger.ledger import read_events
-    from hiri_search.study.plan.plan import compared, error_lines, last_plan
+    from hiri_search.study.plan.plan import compared_with_run, error_lines, last_plan
 
     events = read_events(folder)
     planned = last_plan(events)
-    for line in error_lines(compared(planned, events)) if planned else ():
+    for line in error_lines(compared_with_run(planned, events)) if planned else ():
         say(line)
 
 
-def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: Slots, address: str | None) -> Executor:
+def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: TrialResources, address: str | None) -> Executor:
     if serial:
         from hiri_search.study.dispatch import serial_executor as dispatch
 
-        return partial(dispatch.serial, leaving=leaving)
+        return partial(dispatch.run_serially, leaving=leaving)
     from hiri_search.study.dispatch.ray_connection import check_answers, in_a_job
-    from hiri_search.study.dispatch.ray_executor import on_ray
-    from hiri_search.study.dispatch.run_trial import work
+    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.run_trial import run_trial
 
     if address:
         check_answers(address)  # before pictures are decoded and networks timed
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
-    return partial(on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, do=work, address=address)
+    return partial(run_on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, do=run_trial, address=address)
 
 
-def slots_for(asked: int, resources: Resources, *, address: str | None) -> Slots:
+def resources_for(asked: int, resources: Resources, *, address: str | None) -> TrialResources:
     """As many as were asked for, or as the hardware carries; on a cluster that is seen when it is joined."""
-    from hiri_search.study.dispatch.resources import ROUNDING, Slots
+    from hiri_search.study.dispatch.resources import ROUNDING, TrialResources
 
-    given = partial(Slots, accelerator=resources.needs.accelerator, timeout=resources.timeout)
+    given = partial(TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout)
     if address:
         return given(asked, resources.gpu, cpus=resources.cpu or 1.0)
     from hiri_search.system.hardware import cores, gpus
@@ -115,7 +115,7 @@ def summary(states: Counter[str], say: Callable[[str], None]) -> int:
 
 def costs_of_table(table: str) -> dict[tuple[str, int], tuple[int, int]]:
     """Params and multiply-adds of each network of a table of the paper, counted now."""
-    from hiri_search.cli.console import progress
+    from hiri_search.cli.console import progress_bar
     from hiri_search.cost.flops import count
     from hiri_search.language import parse_network
     from hiri_search.report.paper.published import networks
@@ -123,7 +123,7 @@ def costs_of_table(table: str) -> dict[tuple[str, int], tuple[int, int]]:
     known = networks(table)
     wanted = dict.fromkeys((spec, side) for spec, side in zip(known["spec"], known["side"], strict=True) if spec)
     found = {}
-    for spec, side in progress(list(wanted), "counting"):
+    for spec, side in progress_bar(list(wanted), "counting"):
         cost = count(parse_network(spec), side)
         found[spec, side] = (cost.params, cost.macs)
     return found

@@ -78,7 +78,7 @@ def covering(space: SearchSpace) -> Iterator[Walked]:
     idle = 0
     while idle < MAX_IDLE_WALKS:
         known = len(taken)
-        walked = space.recorded(rarest)
+        walked = space.walk(rarest)
         idle = 0 if len(taken) > known else idle + 1
         if not idle or not walked[1]:
             yield walked

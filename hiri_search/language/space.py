@@ -138,5 +138,5 @@ class SearchSpace(Protocol):
     def size(self) -> int:
         """How many networks there are, as far as that is known."""
 
-    def recorded(self, choose: Chooser) -> Walked:
+    def walk(self, choose: Chooser) -> Walked:
         """One network, and the decisions that led to it; `choose` may be asked for more than one walk."""

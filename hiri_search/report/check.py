@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from hiri_search.report.page.page_data import content
+from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import as_json, shown_by
 from hiri_search.report.tables.results import Results
 from hiri_search.report.write import PAGE, PARQUET, write_tables
 
 TEXTS = (".csv", ".md", ".tex", ".json")
-LONGEST = 90  # letters of a line that are shown
+MAX_LINE_SHOWN = 90  # letters of a line that are shown
 
 
 def texts(folder: Path) -> list[Path]:
@@ -24,7 +24,7 @@ def texts(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix in TEXTS)
 
 
-def faults(results: Results, folder: Path) -> Iterator[str]:
+def report_faults(results: Results, folder: Path) -> Iterator[str]:
     """Tables that are not, to the byte, what is made from the ledger now; each with the first line that differs."""
     if not folder.is_dir():
         yield f"there is none; `hiri-search report {folder.parent}` makes it"
@@ -70,7 +70,7 @@ def _unlike_page(there: Path, results: Results) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"{there.name} cannot be read: {error}"
         return
-    new = json.loads(as_json(content(results)))
+    new = json.loads(as_json(page_content(results)))
     if differ := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
         yield f"{there.name} shows other {', '.join(differ)} than the ledger gives"
 
@@ -80,5 +80,5 @@ def _about(line: str | None, other: str | None) -> str:
     if line is None:
         return "nothing"
     same = next((n for n, pair in enumerate(zip(line, other or "", strict=False)) if pair[0] != pair[1]), 0)
-    begin = max(0, same - LONGEST // 2)
-    return ("..." if begin else "") + line[begin : begin + LONGEST]
+    begin = max(0, same - MAX_LINE_SHOWN // 2)
+    return ("..." if begin else "") + line[begin : begin + MAX_LINE_SHOWN]

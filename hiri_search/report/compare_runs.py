@@ -12,12 +12,12 @@ import pandas as pd
 
 from hiri_search.report.tables.formats import markdown
 from hiri_search.report.tables.results import GIGA, MEGA, Results
-from hiri_search.stats.significance import Comparison, compare, in_words
+from hiri_search.stats.significance import Comparison, compare_pairs, in_words
 
-Row = tuple[str, int, str, int]  # key, side, name where the key alone does not tell, epochs of a second look or 0
-Trials = Mapping[Row, Sequence[Mapping[str, Any]]]
-COSTS = ("params", "macs")
-COLUMNS = (
+RowKey = tuple[str, int, str, int]  # key, side, name where the key alone does not tell, epochs of a second look or 0
+Trials = Mapping[RowKey, Sequence[Mapping[str, Any]]]
+COST_COLUMNS = ("params", "macs")
+COMPARED_COLUMNS = (
     *("network", "key", "side", "params_m", "gflops", "same_costs", "seeds", "top1_a", "top1_b"),
     *("difference", "low", "high", "p", "says"),
 )
@@ -41,12 +41,12 @@ def side_by_side(one: Results, other: Results) -> SideBySide:
     ours, theirs = (_by_row(results, rows) for results in (one, other))
     both = [row for row in ours if row in theirs]
     scores = {f"a {row}": _scores(ours[row]) for row in both} | {f"b {row}": _scores(theirs[row]) for row in both}
-    found = compare([(f"b {row}", f"a {row}") for row in both], scores)
+    found = compare_pairs([(f"b {row}", f"a {row}") for row in both], scores)
     lines = [
         _line(ours[row][0], theirs[row][0], scores[one.against], scores[one.row], one)
         for row, one in zip(both, found, strict=True)
     ]
-    table = pd.DataFrame(lines, columns=list(COLUMNS))
+    table = pd.DataFrame(lines, columns=list(COMPARED_COLUMNS))
     return SideBySide(table, _names(ours, theirs), _names(theirs, ours))
 
 
@@ -59,7 +59,7 @@ def _rows(*both: Results) -> set[tuple[str, int]]:
 
 
 def _by_row(results: Results, several: set[tuple[str, int]]) -> Trials:
-    found: dict[Row, list[Mapping[str, Any]]] = {}
+    found: dict[RowKey, list[Mapping[str, Any]]] = {}
     for trial in results.trials:
         key, side = trial["key"], trial["side"]
         name = trial["name"] if (key, side) in several else ""
@@ -86,7 +86,7 @@ def _line(
         "side": ours["side"],
         "params_m": ours["params"] / MEGA,
         "gflops": ours["macs"] / GIGA,
-        "same_costs": all(ours[name] == theirs[name] for name in COSTS),
+        "same_costs": all(ours[name] == theirs[name] for name in COST_COLUMNS),
         "seeds": len(shared),
         "top1_a": _mean(before[seed] for seed in shared),
         "top1_b": _mean(after[seed] for seed in shared),

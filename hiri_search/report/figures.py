@@ -15,16 +15,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COSTS, beside, drawable
+from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, drawable, published_points
 from hiri_search.report.tables.networks import front
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, volume_table
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SIDES = ("on the front", "behind it")  # of a cloud, each in its own colour
-LONGER = "front, trained longer"
+CONFIRMED = "front, trained longer"
 DENSE = 1_000  # points of a cloud, from which on they are drawn small, or they would be one blot
-UNJOINED = (CLOUD, *SIDES, LONGER)
+UNJOINED = (CLOUD, *SIDES, CONFIRMED)
 
 VECTOR = ".pdf"
 TRUETYPE = 42  # Type 3, matplotlib's default, is refused by journals
@@ -52,7 +52,7 @@ def save(figure: Figure, *paths: Path) -> None:
 
 def comparison(results: Results) -> Figure:
     """The paper's published points, and under them this study's: two scales, never mixed."""
-    paper, networks = beside(results.about["table"]), drawable(results)
+    paper, networks = published_points(results.about["table"]), drawable(results)
     figure = _figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
@@ -76,7 +76,7 @@ def pareto(results: Results) -> Figure:
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
         _draw_networks(axes, networks, cost)
         _draw_longer(axes, confirmed, cost)
-    panels[0].set_ylabel("Top-1 (%)" if results.second_look else "Top-1 of the short training (%)")
+    panels[0].set_ylabel("Top-1 (%)" if results.confirmations else "Top-1 of the short training (%)")
     _legend(figure, panels)
     return figure
 
@@ -111,7 +111,7 @@ def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[st
 
 def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
     known, styles = networks.dropna(subset=[cost, "top1"]), _styles(networks["curve"])
-    if cost in COSTS:  # rows and sides are no costs
+    if cost in COST_AXES:  # rows and sides are no costs
         best = front(known, cost, "top1")
         look: dict[str, Any] = {"color": "#999999", "linewidth": 1.2, "drawstyle": "steps-post"}
         axes.plot(best[cost], best["top1"], zorder=1, label="front", **look)
@@ -126,8 +126,8 @@ def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
 def _draw_longer(axes: Axes, confirmed: pd.DataFrame, cost: str) -> None:
     """The second look at a search's best networks: means and spreads over seeds."""
     if len(confirmed):
-        points = confirmed.assign(curve=LONGER, label="")
-        _draw_curves(axes, points, cost, {LONGER: (COLOURS[1], "D")})
+        points = confirmed.assign(curve=CONFIRMED, label="")
+        _draw_curves(axes, points, cost, {CONFIRMED: (COLOURS[1], "D")})
 
 
 def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:

@@ -7,31 +7,31 @@ from pathlib import Path
 import pandas as pd
 
 from hiri_search.report.figures import VECTOR, comparison, hypervolume_over_trials, pareto, save
-from hiri_search.report.page.page_data import content
+from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
-from hiri_search.report.tables.ablation import comparison_caption, comparison_table, readable
-from hiri_search.report.tables.curves import beside
+from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
+from hiri_search.report.tables.curves import published_points
 from hiri_search.report.tables.data_dictionary import dictionary, typed
 from hiri_search.report.tables.formats import csv, markdown
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import believed, confirmed_table, proxy_table
+from hiri_search.report.tables.search import confirmed_table, rank_agreement, zero_cost_table
 
 PARQUET, PAGE = "trials.parquet", "index.html"
 
 
-def write(results: Results, folder: Path) -> list[Path]:
+def write_all(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
     paths = write_tables(results, folder)
-    pictures = {"pareto": pareto, beside(results.about["table"]).stem: comparison}
+    pictures = {"pareto": pareto, published_points(results.about["table"]).stem: comparison}
     if results.about["file"].get("space"):
         pictures |= {"hypervolume": hypervolume_over_trials}
     for stem, draw in pictures.items():
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
-    return [*paths, _text(page(content(results)), folder / PAGE)]
+    return [*paths, _text(page(page_content(results)), folder / PAGE)]
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
@@ -65,9 +65,7 @@ def _comparisons(results: Results, folder: Path) -> list[Path]:
     table = comparison_table(results)
     if table.empty:
         return []
-    text = (
-        f"# {results.about['title'] or 'Comparisons'}\n\n{comparison_caption(results)}\n\n{markdown(readable(table))}"
-    )
+    text = f"# {results.about['title'] or 'Comparisons'}\n\n{comparison_caption(results)}\n\n{markdown(comparison_text(table))}"
     return [
         _csv(table, folder / "comparisons.csv"),
         _text(text, folder / "comparisons.md"),
@@ -77,14 +75,14 @@ def _comparisons(results: Results, folder: Path) -> list[Path]:
 
 def _search(results: Results, folder: Path) -> list[Path]:
     """What only a search has: its networks looked at again, and what proxies would have said."""
-    confirmed, proxies = confirmed_table(results), proxy_table(results)
+    confirmed, proxies = confirmed_table(results), zero_cost_table(results)
     paths = []
     if len(confirmed):
-        text = f"# {results.about['title'] or 'Confirmed'}\n\n{believed(confirmed)}\n\n{markdown(confirmed)}"
+        text = f"# {results.about['title'] or 'Confirmed'}\n\n{rank_agreement(confirmed)}\n\n{markdown(confirmed)}"
         paths += [_csv(confirmed, folder / "confirmed.csv"), _text(text, folder / "confirmed.md")]
         paths.append(_text(confirmed_tex(results), folder / "confirmed.tex"))
     if len(proxies):
-        paths.append(_csv(proxies, folder / "proxies.csv"))
+        paths.append(_csv(proxies, folder / "zero_cost.csv"))
     return paths
 
 

@@ -15,10 +15,10 @@ from scipy import optimize, stats
 
 from hiri_search.stats.significance import LEVEL, Estimate, p_text
 
-MANY = 40  # of more things than these the interval is that of large numbers
+MAX_EXACT_ITEMS = 40  # of more things than these the interval is that of large numbers
 ROWS = 256  # things that are held against all others at once
-ALL_ORDERS = 7  # so many things are put into each of their 5,040 orders; more of them into ORDERS by chance
-ORDERS = 9_999
+MAX_ENUMERATED = 7  # so many things are put into each of their 5,040 orders; more of them into ORDERS by chance
+PERMUTATIONS = 9_999
 CERTAIN = 1e-9  # short of a tau of 1, which Fisher's scale does not hold
 STEEPEST = 50.0  # a tilt that leaves nothing but the extreme
 
@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Order(Estimate):
+class Tau(Estimate):
     """Kendall's tau-b, and how often mere chance comes to one as far from 0."""
 
     p: float
@@ -37,7 +37,7 @@ class Order(Estimate):
 
 
 @dataclass(frozen=True)
-class _Null:
+class _NullDistribution:
     """How often each sum of concordant less discordant pairs comes up where the orders have nothing in common."""
 
     sums: Array
@@ -54,7 +54,7 @@ class _Null:
         return float(self.tilted(tilt) @ self.sums)
 
 
-def kendall(one: npt.ArrayLike, other: npt.ArrayLike) -> Order | None:
+def kendall_tau(one: npt.ArrayLike, other: npt.ArrayLike) -> Tau | None:
     """Kendall's tau-b of two scores of the same things, with an interval and the p of chance, two-sided.
 
     Up to MANY things: the exact test and its inversion under Mallows' model, so that the interval holds 0 where p is
@@ -65,16 +65,16 @@ def kendall(one: npt.ArrayLike, other: npt.ArrayLike) -> Order | None:
     if len(ours) < 3 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return None
     found = stats.kendalltau(ours, theirs)
-    if len(ours) > MANY:
-        return Order(float(found.statistic), *_of_many(ours, theirs), float(found.pvalue), len(ours))
+    if len(ours) > MAX_EXACT_ITEMS:
+        return Tau(float(found.statistic), *_of_many(ours, theirs), float(found.pvalue), len(ours))
     total, null = float(_signs(ours) @ _signs(theirs)), _null(ours, theirs)
     scale = sqrt(_untied(_groups(ours)) * _untied(_groups(theirs)))  # tau-b's
     low, high = (bound / scale for bound in _inverted(null, total))
     p = float(null.chances[np.abs(null.sums) >= abs(total)].sum())
-    return Order(float(found.statistic), low, high, min(p, 1.0), len(ours))
+    return Tau(float(found.statistic), low, high, min(p, 1.0), len(ours))
 
 
-def _inverted(null: _Null, total: float) -> tuple[float, float]:
+def _inverted(null: _NullDistribution, total: float) -> tuple[float, float]:
     """The expected sums under which one as high, or as low, comes up with half of what is outside LEVEL."""
     tail = (1 - LEVEL) / 2
 
@@ -93,7 +93,7 @@ def _signs(scores: Array) -> Array:
     return np.sign(scores[..., first] - scores[..., second])
 
 
-def _null(one: Array, other: Array) -> _Null:
+def _null(one: Array, other: Array) -> _NullDistribution:
     """Exact, but where both have ties among more than ALL_ORDERS things."""
     fewer, more = sorted((_groups(scores) for scores in (one, other)), key=_untied, reverse=True)
     return _exact(more) if max(fewer) == 1 else _shuffled(one, other)
@@ -110,14 +110,14 @@ def _untied(groups: tuple[int, ...]) -> int:
 
 
 @cache
-def _exact(ties: tuple[int, ...]) -> _Null:
+def _exact(ties: tuple[int, ...]) -> _NullDistribution:
     """Against scores without ties: each group adds its inversions with those before it, which are Mann-Whitney's U."""
     chances, before = np.ones(1), 0
     for size in ties:
         chances = np.asarray(np.convolve(chances, _mann_whitney(size, before)), dtype=np.float64)
         before += size
     pairs = len(chances) - 1
-    return _Null(
+    return _NullDistribution(
         np.asarray(pairs - 2.0 * np.arange(pairs + 1), dtype=np.float64), np.asarray(chances, dtype=np.float64)
     )
 
@@ -132,16 +132,16 @@ def _mann_whitney(one: int, other: int) -> Array:
     return (ours + theirs) / (one + other)
 
 
-def _shuffled(one: Array, other: Array) -> _Null:
+def _shuffled(one: Array, other: Array) -> _NullDistribution:
     """By putting one of them into all orders, or into many; the one that was found is among them."""
     count = len(one)
-    if count <= ALL_ORDERS:
+    if count <= MAX_ENUMERATED:
         orders = np.array([*permutations(range(count))])
     else:
         rng = np.random.default_rng(0)  # the same table, the same interval
-        orders = np.vstack([np.arange(count), rng.permuted(np.tile(np.arange(count), (ORDERS, 1)), axis=1)])
+        orders = np.vstack([np.arange(count), rng.permuted(np.tile(np.arange(count), (PERMUTATIONS, 1)), axis=1)])
     sums, counts = np.unique(_signs(other[orders]) @ _signs(one), return_counts=True)
-    return _Null(sums, counts / counts.sum())
+    return _NullDistribution(sums, counts / counts.sum())
 
 
 def _of_many(one: Array, other: Array) -> tuple[float, float]:

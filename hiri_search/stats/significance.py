@@ -15,11 +15,11 @@ from statsmodels.stats.power import TTestPower
 
 LEVEL = 0.95
 POWER = 0.80  # how often a difference of WORTH would be shown
-WORTH = 0.5  # points of top-1 that are worth showing
-MOST_SEEDS = 10_000  # nobody trains more
-DIGITS = 9  # of a difference: what lies behind is of floating point's making
+WORTHWHILE_GAIN = 0.5  # points of top-1 that are worth showing
+MAX_ESTIMATED_SEEDS = 10_000  # nobody trains more
+_DECIMALS = 9  # of a difference: what lies behind is of floating point's making
 
-Points = npt.NDArray[np.float64]
+PercentPoints = npt.NDArray[np.float64]
 Scores = Mapping[str, Mapping[int, float]]  # top-1 by row and seed
 
 
@@ -55,7 +55,7 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _vary(values: Sequence[float]) -> bool:
-    return len({round(value, DIGITS) for value in values}) > 1
+    return len({round(value, _DECIMALS) for value in values}) > 1
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Comparison:
         return None if needed is None else max(0, needed - self.seeds)
 
 
-def compare(pairs: Sequence[tuple[str, str]], scores: Scores) -> list[Comparison]:
+def compare_pairs(pairs: Sequence[tuple[str, str]], scores: Scores) -> list[Comparison]:
     """Each pair's first row against its second, over the seeds that both have; Holm's correction over all of them.
 
     A pair with fewer than two shared seeds is not tested and does not count. Rows of several pairs make the tests
@@ -133,7 +133,7 @@ def compare(pairs: Sequence[tuple[str, str]], scores: Scores) -> list[Comparison
 
 def _differences(scores: Scores, row: str, against: str) -> tuple[float, ...]:
     ours, theirs = scores.get(row, {}), scores.get(against, {})
-    return tuple(round(ours[seed] - theirs[seed], DIGITS) for seed in ours if seed in theirs)
+    return tuple(round(ours[seed] - theirs[seed], _DECIMALS) for seed in ours if seed in theirs)
 
 
 def against_best(scores: Scores) -> list[Comparison]:
@@ -167,14 +167,14 @@ def _place(first: int, second: int, count: int) -> int:
     return first * count - first * (first + 1) // 2 + second - first - 1
 
 
-def _p_of_all_pairs(scores: Scores, rows: Sequence[str]) -> Points:
+def _p_of_all_pairs(scores: Scores, rows: Sequence[str]) -> PercentPoints:
     """As `Comparison.p`, NaN where that is None: of a thousand rows, with half a million pairs, in a second."""
     seeds = sorted({seed for row in rows for seed in scores[row]})
     table = np.array([[scores[row].get(seed, np.nan) for seed in seeds] for row in rows])
-    return np.concatenate([_p_of_pairs(np.round(one - table[at:], DIGITS)) for at, one in enumerate(table[:-1], 1)])
+    return np.concatenate([_p_of_pairs(np.round(one - table[at:], _DECIMALS)) for at, one in enumerate(table[:-1], 1)])
 
 
-def _p_of_pairs(differences: Points) -> Points:
+def _p_of_pairs(differences: PercentPoints) -> PercentPoints:
     """Of some pairs' differences, (pairs, seeds), NaN where a seed is not shared."""
     shared = ~np.isnan(differences)
     known, count = np.where(shared, differences, 0.0), shared.sum(axis=1)
@@ -204,17 +204,17 @@ def seeds_needed(spread: float, family: int = 1) -> int | None:
     power = TTestPower()
 
     def reached(seeds: int) -> bool:
-        return float(power.power(WORTH / spread, seeds, (1 - LEVEL) / family)) >= POWER
+        return float(power.power(WORTHWHILE_GAIN / spread, seeds, (1 - LEVEL) / family)) >= POWER
 
     few, many = 1, 2
     while not reached(many):
-        if many > MOST_SEEDS:
+        if many > MAX_ESTIMATED_SEEDS:
             return None
         few, many = many, 2 * many
     while many - few > 1:
         middle = (few + many) // 2
         few, many = (few, middle) if reached(middle) else (middle, many)
-    return many if many <= MOST_SEEDS else None
+    return many if many <= MAX_ESTIMATED_SEEDS else None
 
 
 def in_words(comparison: Comparison) -> str:
@@ -244,13 +244,13 @@ def _among(comparison: Comparison) -> str:
 def _more(comparison: Comparison) -> str:
     match comparison.more_seeds:
         case None:
-            return f"more than {MOST_SEEDS:,} seeds would show {WORTH} points"
+            return f"more than {MAX_ESTIMATED_SEEDS:,} seeds would show {WORTHWHILE_GAIN} points"
         case 0:
-            return f"so many would have shown {WORTH} points"
+            return f"so many would have shown {WORTHWHILE_GAIN} points"
         case 1:
-            return f"1 more seed would show {WORTH} points"
+            return f"1 more seed would show {WORTHWHILE_GAIN} points"
         case more:
-            return f"{more:,} more seeds would show {WORTH} points"
+            return f"{more:,} more seeds would show {WORTHWHILE_GAIN} points"
 
 
 def p_text(p: float | None) -> str:

@@ -8,17 +8,17 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
-from hiri_search.study.config.schema import Confirm, Halving
+from hiri_search.study.config.schema import ConfirmConfig, HalvingConfig
 from hiri_search.study.ledger.events import MERGED, TIME, Event
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.plan.schedule import halved
+from hiri_search.study.plan.schedule import training_stints
 
-HOUR = 3600.0
-FEWEST = 4  # epochs, below which nothing is said of the future
+SECONDS_PER_HOUR = 3600.0
+MIN_TRIALS = 4  # epochs, below which nothing is said of the future
 
 
 @dataclass(frozen=True)
-class Done:
+class Throughput:
     """What was trained, and in how many hours from the first trial's line of a run to its last."""
 
     hours: float = 0.0
@@ -26,14 +26,14 @@ class Done:
     epochs: int = 0
     work: float = 0.0  # epochs times multiply-adds of the network that is trained
 
-    def __sub__(self, other: Done) -> Done:
-        return Done(
+    def __sub__(self, other: Throughput) -> Throughput:
+        return Throughput(
             self.hours - other.hours, self.trials - other.trials, self.epochs - other.epochs, self.work - other.work
         )
 
 
 @dataclass(frozen=True)
-class Rest:
+class Remaining:
     """What is still to be trained, as far as that is decided."""
 
     epochs: float
@@ -41,28 +41,28 @@ class Rest:
     longest: float  # seconds that one trial alone still takes, by its own epochs
 
 
-def progress(events: Iterable[Event], known: Mapping[int, Trial]) -> list[Done]:
+def throughput(events: Iterable[Event], known: Mapping[int, Trial]) -> list[Throughput]:
     """Behind each epoch and each end of a trial; the first is nothing. Lines without a time are passed over.
 
     A clock that went back adds nothing, and what lies between two runs is no time of training.
     """
-    steps, done, before = [Done()], Done(), None
+    steps, done, before = [Throughput()], Throughput(), None
     for event in events:
         if event["event"] in ("study", MERGED):
             before = None
         if "trial" not in event or TIME not in event:
             continue
-        hours = done.hours + max(0.0, event[TIME] - (event[TIME] if before is None else before)) / HOUR
+        hours = done.hours + max(0.0, event[TIME] - (event[TIME] if before is None else before)) / SECONDS_PER_HOUR
         before = event[TIME]
         epoch, finished = event["event"] == "epoch", event["event"] == "finished" and "source" not in event
         work = done.work + epoch * _macs(known[event["trial"]].asked)
-        done = Done(hours, done.trials + finished, done.epochs + epoch, work)
+        done = Throughput(hours, done.trials + finished, done.epochs + epoch, work)
         if epoch or finished:
             steps.append(done)
     return steps
 
 
-def seconds_left(steps: Sequence[Done], rest: Rest) -> tuple[float, float] | None:
+def seconds_left(steps: Sequence[Throughput], rest: Remaining) -> tuple[float, float] | None:
     """From the least to the most: by epochs and by multiply-adds, at the pace of all training and of its later half.
 
     None where too little was told to say.
@@ -70,30 +70,32 @@ def seconds_left(steps: Sequence[Done], rest: Rest) -> tuple[float, float] | Non
     if rest.epochs == 0:
         return 0.0, 0.0
     whole, later = steps[-1], steps[-1] - steps[len(steps) // 2]
-    paces = [done for done in (whole, later) if done.epochs >= FEWEST and done.hours > 0 and done.work > 0]
+    paces = [done for done in (whole, later) if done.epochs >= MIN_TRIALS and done.hours > 0 and done.work > 0]
     if not paces:
         return None
     found = [
-        HOUR * done.hours * share for done in paces for share in (rest.epochs / done.epochs, rest.work / done.work)
+        SECONDS_PER_HOUR * done.hours * share
+        for done in paces
+        for share in (rest.epochs / done.epochs, rest.work / done.work)
     ]
     return max(min(found), rest.longest), max(*found, rest.longest)
 
 
-def wanted(file: Mapping[str, Any]) -> int:
+def trials_wanted(file: Mapping[str, Any]) -> int:
     """Trials that a study asks for; of a search the most, for its space may hold fewer."""
     return _first_looks(file) + _second_looks(file)
 
 
-def rest(file: Mapping[str, Any], counted: Iterable[Event], known: Sequence[Trial]) -> Rest:
+def remaining(file: Mapping[str, Any], counted: Iterable[Event], known: Sequence[Trial]) -> Remaining:
     """What the ledger lacks of the study in `file`; from rungs as many are taken to go on as its rules say."""
     stints = list(_stints(file, counted, known))
     alone = max((_alone(file, trial) for trial in known if not trial.ended), default=0.0)
-    return Rest(sum(epochs for epochs, _ in stints), sum(epochs * macs for epochs, macs in stints), alone)
+    return Remaining(sum(epochs for epochs, _ in stints), sum(epochs * macs for epochs, macs in stints), alone)
 
 
 def _stints(file: Mapping[str, Any], counted: Iterable[Event], known: Sequence[Trial]) -> Iterator[tuple[float, float]]:
     """Epochs that are to come, and the multiply-adds of the network that is trained."""
-    first, second = ([trial for trial in known if trial.is_second_look == again] for again in (False, True))
+    first, second = ([trial for trial in known if trial.is_confirmation == again] for again in (False, True))
     usual = fmean([_macs(trial.asked) for trial in known]) if known else 0.0
     missing = max(0, _first_looks(file) - len(first))
     if file["search"].get("halving") and (missing or not all(trial.ended for trial in first)):
@@ -136,14 +138,14 @@ def _second_looks(file: Mapping[str, Any]) -> int:
 
 def _halved(file: Mapping[str, Any]) -> float:
     """Epochs of all trials of a search together."""
-    rules = Halving.model_validate(file["search"]["halving"])
-    return sum(end - start for _, start, end in halved(_first_looks(file), file["recipe"]["epochs"], rules))
+    rules = HalvingConfig.model_validate(file["search"]["halving"])
+    return sum(end - start for _, start, end in training_stints(_first_looks(file), file["recipe"]["epochs"], rules))
 
 
 def _longer(file: Mapping[str, Any]) -> int:
     """Epochs of a second look."""
     confirm = file.get("confirm")
-    return Confirm.model_validate(confirm).epochs_for(file["recipe"]["epochs"]) if confirm else 0
+    return ConfirmConfig.model_validate(confirm).epochs_for(file["recipe"]["epochs"]) if confirm else 0
 
 
 def _row_epochs(file: Mapping[str, Any], name: str) -> int:
@@ -159,7 +161,7 @@ def _alone(file: Mapping[str, Any], trial: Trial) -> float:
     """Seconds that a trial at work still takes, by its own epochs; one that waits on a rung may not go on at all."""
     if not trial.curve or trial.state != "unfinished":
         return 0.0
-    until = _epochs_left(file, trial) if trial.is_second_look or not file["search"].get("halving") else 1
+    until = _epochs_left(file, trial) if trial.is_confirmation or not file["search"].get("halving") else 1
     return until * fmean(epoch["seconds"] for epoch in trial.curve)
 
 

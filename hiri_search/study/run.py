@@ -11,40 +11,40 @@ from pathlib import Path
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.language import Network, TimmNetwork
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.callbacks import Watcher
-from hiri_search.study.config.identity import about, hindrances, meaning
-from hiri_search.study.config.networks import probes, rows, space_of, trainings
+from hiri_search.study.callbacks import ProgressCallback
+from hiri_search.study.config.identity import canonical_form, incompatible_changes, study_record
+from hiri_search.study.config.networks import ablation_networks, covering_networks, space_of, training_settings
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.task import Event, Feed
+from hiri_search.study.dispatch.task import Event, TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON, RUN_ENDED
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, open_ledger
 from hiri_search.study.ledger.lock import locked
-from hiri_search.study.persistence.mirror import mirrored, storage_of, take_up
-from hiri_search.study.provenance.environment import origin
-from hiri_search.study.scheduler import StudyFeed
-from hiri_search.study.search.network_facts import Pictures, costs, keys
-from hiri_search.study.search.search_space import walkable
+from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
+from hiri_search.study.provenance.environment import run_environment
+from hiri_search.study.scheduler import TrialScheduler
+from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
+from hiri_search.study.search.search_space import search_space
 from hiri_search.system.gc_control import gc_frozen
 from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
 
-PICTURES = "pictures"
+IMAGE_FOLDER = "pictures"
 WAY_OUT = (
     "put it back, give this one another folder with --results, or begin anew with --fresh"
     " (the old folder is kept under another name)"
 )
-Executor = Callable[[Feed], None]
+Executor = Callable[[TrialSource], None]
 
 
 def run(
     study: Study,
     folder: Path,
     execute: Executor,
-    watcher: Watcher,
+    watcher: ProgressCallback,
     *,
     profile: str,
     retry_failed: bool = False,
@@ -55,26 +55,26 @@ def run(
     StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
     trained on; SpecError where a network does not fit. All before anything is trained.
     """
-    clock = _Clock("counting")
+    clock = _PhaseClock("counting")
     _check_objectives(study)
     space = _space(study, watcher)
     storage = storage_of(study.storage, folder)
     if storage:
-        take_up(folder, storage, watcher.say)
+        resume_from_storage(folder, storage, watcher.say)
     with open_ledger(folder, watcher.say) as ledger:
         _check_same(study, ledger, folder)
-        clock.next("pictures")
-        prepared = _prepare(study, trainings(study), folder / PICTURES, watcher)
+        clock.begin("pictures")
+        prepared = _prepare(study, training_settings(study), folder / IMAGE_FOLDER, watcher)
         _check_same_pictures(study, ledger, prepared, folder)
-        _write_start(study, ledger, prepared, profile, origin(command))
-        clock.next("counting")
+        _write_start(study, ledger, prepared, profile, run_environment(command))
+        clock.begin("counting")
         _count_networks(study, ledger, prepared, watcher)
-        clock.next("inference")
+        clock.begin("inference")
         _time_networks(study, ledger, watcher)
-        clock.next("trials")
+        clock.begin("trials")
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
-        with mirrored(folder, storage, watcher.say) as mirror:
-            feed = StudyFeed(
+        with mirroring(folder, storage, watcher.say) as mirror:
+            feed = TrialScheduler(
                 study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
             )
             with gc_frozen():
@@ -84,14 +84,14 @@ def run(
             ledger.append(RUN_ENDED, seconds=clock.seconds())
 
 
-class _Clock:
+class _PhaseClock:
     """How long each part of a run takes."""
 
     def __init__(self, part: str) -> None:
         self._taken: dict[str, float] = {}
         self._part, self._began = part, time.perf_counter()
 
-    def next(self, part: str) -> None:
+    def begin(self, part: str) -> None:
         """What was going on has come to its end."""
         now = time.perf_counter()
         self._taken[self._part] = self._taken.get(self._part, 0.0) + now - self._began
@@ -99,24 +99,24 @@ class _Clock:
 
     def seconds(self) -> dict[str, float]:
         """By part, until now."""
-        self.next(self._part)
+        self.begin(self._part)
         return self._taken
 
 
-def _space(study: Study, watcher: Watcher) -> SearchSpace | None:
+def _space(study: Study, watcher: ProgressCallback) -> SearchSpace | None:
     """What a search walks; whatever does not fit is said here."""
     if study.space is None:
         return None
-    for _ in probes(study, space_of(study)):
+    for _ in covering_networks(study, space_of(study)):
         pass
-    space = walkable(study)
+    space = search_space(study)
     if study.within:
         share = space.size / space_of(study).size
-        watcher.say(f"{space.size:,} networks lie within {study.band}, {share:.3%} of the space")
+        watcher.say(f"{space.size:,} networks lie within {study.constraints}, {share:.3%} of the space")
     return space
 
 
-def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, watcher: Watcher) -> Pictures:
+def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, watcher: ProgressCallback) -> PreparedBySide:
     """The pictures for all trainings, by side and recipe."""
     for side, recipe in trainings:
         check_augmentation(recipe, side)
@@ -150,15 +150,15 @@ def move_aside(folder: Path) -> Path | None:
 
 def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
     begun = _begun(ledger)
-    changed = hindrances(begun["meaning"], meaning(study)) if begun else []
+    changed = incompatible_changes(begun["meaning"], canonical_form(study)) if begun else []
     if changed:
         what = "\n  ".join(changed)
         raise StudyError(f"{folder} was begun with another study; what differs:\n  {what}\n{WAY_OUT}")
 
 
-def _check_same_pictures(study: Study, ledger: Ledger, prepared: Pictures, folder: Path) -> None:
+def _check_same_pictures(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
     begun = _begun(ledger)
-    if begun and not begun["pictures"]["keys"].items() <= keys(prepared).items():
+    if begun and not begun["pictures"]["keys"].items() <= fingerprints(prepared).items():
         raise StudyError(f"the pictures of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
 
 
@@ -167,36 +167,36 @@ def _begun(ledger: Ledger) -> Event | None:
     return next((event for event in reversed(ledger.events) if event["event"] == "study"), None)
 
 
-def _write_start(study: Study, ledger: Ledger, prepared: Pictures, profile: str, made_by: Event) -> None:
+def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, made_by: Event) -> None:
     """What is needed to make the report from the ledger alone, and how the numbers were got."""
     of_one = next(iter(prepared.values()))  # the same pictures at every side
     pictures = {"train": of_one.train, "val": of_one.val, "classes": len(of_one.classes)}
     ledger.append(
         "study",
-        **about(study, profile),
+        **study_record(study, profile),
         device=describe_device(),
-        pictures=pictures | {"keys": keys(prepared), "skipped": list(of_one.skipped)},
+        pictures=pictures | {"keys": fingerprints(prepared), "skipped": list(of_one.skipped)},
         **made_by,
     )
 
 
-def _count_networks(study: Study, ledger: Ledger, prepared: Pictures, watcher: Watcher) -> None:
+def _count_networks(study: Study, ledger: Ledger, prepared: PreparedBySide, watcher: ProgressCallback) -> None:
     """The costs of an ablation's rows, trained or not; a network that does not fit its side is found here."""
     known = {event["name"] for event in ledger.events if event["event"] == "counted"}
-    unknown = [row for row in rows(study) if row.name not in known]
+    unknown = [row for row in ablation_networks(study) if row.name not in known]
     if any(isinstance(row.network, TimmNetwork) for row in unknown):
         watcher.say(f"counting {len(unknown)} networks")
-    for facts in [costs(row, study, prepared) for row in unknown]:
+    for facts in [network_costs(row, study, prepared) for row in unknown]:
         ledger.append("counted", **facts)
 
 
-def _time_networks(study: Study, ledger: Ledger, watcher: Watcher) -> None:
+def _time_networks(study: Study, ledger: Ledger, watcher: ProgressCallback) -> None:
     """Inference of an ablation's networks, on a machine that does nothing else yet."""
     if study.latency is None:
         return
     known = {(event["key"], event["side"]) for event in ledger.events if event["event"] == "timed"}
     unknown: dict[str, tuple[Network, int]] = {}
-    for row in rows(study):
+    for row in ablation_networks(study):
         if (row.network.key, row.side) not in known:  # one that stands there twice is timed once
             known.add((row.network.key, row.side))
             unknown[row.name] = (row.network, row.side)

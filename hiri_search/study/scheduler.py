@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.callbacks import Watcher
+from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.networks import job_of, recipes
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.task import SURROUNDINGS, Event, Later, Task
+from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, Event, TrialTask, Wait
 from hiri_search.study.ledger import trial_cache as memo
 from hiri_search.study.ledger.layout import CHECKPOINTS
 from hiri_search.study.ledger.ledger import Ledger, trials
 from hiri_search.study.ledger.trial import Trial, training_digest
-from hiri_search.study.persistence.checkpoints import Checkpoints, place
+from hiri_search.study.persistence.checkpoints import CheckpointRetention, checkpoint_path
 from hiri_search.study.persistence.mirror import Mirror
-from hiri_search.study.plan.peak_memory import heaviest
+from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.search import confirmation as confirm
-from hiri_search.study.search.network_facts import Pictures, facts, keys
-from hiri_search.study.search.search import asking
-from hiri_search.study.search.successive_halving import Ladder
+from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
+from hiri_search.study.search.search import ask_tell
+from hiri_search.study.search.successive_halving import SuccessiveHalving
 from hiri_search.system.gc_control import gc_disabled
 from hiri_search.system.redaction import redacted, shortened
 from hiri_search.training.job import Job, PreparedData
@@ -33,7 +33,7 @@ UNSEEN = ("began", "scored")  # nothing that a table of trials shows
 ASIDE = ("event", "trial", "seed", "checkpoint", "decisions")  # what a second look does not share with the first
 
 
-class StudyFeed:
+class TrialScheduler:
     """Gives out what the ledger lacks, and writes down what is heard."""
 
     @gc_disabled()
@@ -41,9 +41,9 @@ class StudyFeed:
         self,
         study: Study,
         ledger: Ledger,
-        prepared: Pictures,
+        prepared: PreparedBySide,
         folder: Path,
-        watcher: Watcher,
+        watcher: ProgressCallback,
         *,
         space: SearchSpace | None,
         retry_failed: bool,
@@ -53,22 +53,24 @@ class StudyFeed:
         self.folder, self.watcher, self.space, self.mirror = folder, watcher, space, mirror
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         halving = study.search.halving
-        self.ladder = Ladder(halving, study.search.objectives) if halving and space else None
+        self.ladder = SuccessiveHalving(halving, study.search.objectives) if halving and space else None
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
         self.recipes = recipes(study)
-        self.known = memo.elsewhere(study.search.reuse, keys(prepared)) | memo.finished(self.trials.values())
-        self.search = asking(study, self._first_look(), **self._for_a_search(space))
+        self.known = memo.from_other_folders(study.search.reuse, fingerprints(prepared)) | memo.finished(
+            self.trials.values()
+        )
+        self.search = ask_tell(study, self._first_look(), **self._for_a_search(space))
         if self.ladder:
             for trial in self._first_look():
-                self.ladder.see(trial)
-        self.checkpoints = Checkpoints(
+                self.ladder.update(trial)
+        self.checkpoints = CheckpointRetention(
             study.checkpoints,
             folder,
             self.trials.values(),
             search=bool(space),
-            stands=self.search.stands,
+            stands=self.search.may_be_on_front,
             copies=mirror,
         )
         self.checkpoints.sweep()
@@ -89,23 +91,23 @@ class StudyFeed:
         passed = [event for event in self.ledger.events if event["event"] == "passed"]
         return {"space": space, "passed": passed, "pass_over": self._pass_over}
 
-    def heaviest(self) -> tuple[Job, PreparedData]:
+    def most_memory(self) -> tuple[Job, PreparedData]:
         """A training that asks for about as much memory as any."""
         classes = len(next(iter(self.prepared.values())).classes)
-        job = heaviest(self.study, self.space, classes)
+        job = most_memory(self.study, self.space, classes)
         return job, self.prepared[job.side]
 
     # ---- what is next
 
-    def next(self) -> Task | Later | None:
+    def next(self) -> TrialTask | Wait | None:
         """Nothing is trained twice."""
         self.trouble = self.trouble or (self.mirror.taken if self.mirror else "")
         while not self.trouble and (trial := self._next_trial()):
-            self.watcher.moved(trial)
+            self.watcher.on_trial(trial)
             if task := self._task(trial):
                 return task
         more_may_come = self.ladder or self.study.confirm
-        return Later.LATER if self._at_work and more_may_come and not self.trouble else None
+        return Wait.WAIT if self._at_work and more_may_come and not self.trouble else None
 
     def _next_trial(self) -> Trial | None:
         """What a run before left unfinished, who goes on from a rung, what was never asked, then a second look."""
@@ -113,14 +115,14 @@ class StudyFeed:
             return self._begun.pop(0)
         if trial := self._promoted() or self._ask():
             return trial
-        if any(not self.trials[number].is_second_look for number in self._at_work):
+        if any(not self.trials[number].is_confirmation for number in self._at_work):
             return None  # what they come to decides the rest
         if trial := self._promoted(last=True):
             return trial
         self._stop_paused()
         return self._confirm()
 
-    def _task(self, trial: Trial) -> Task | None:
+    def _task(self, trial: Trial) -> TrialTask | None:
         """None where nothing need be trained, or the same is being trained."""
         digest = training_digest(trial)
         if digest in self.known:
@@ -131,14 +133,16 @@ class StudyFeed:
             return None
         self._at_work.add(trial.number)
         job = self._job(trial.asked)
-        until = self.ladder.next_rung(trial) if self.ladder and not trial.is_second_look else None
-        proxies = () if trial.scores or trial.is_second_look or not self.study.space else self.study.search.proxies
-        checkpoint = place(self.folder, trial)
+        until = self.ladder.next_rung(trial) if self.ladder and not trial.is_confirmation else None
+        proxies = (
+            () if trial.zero_cost or trial.is_confirmation or not self.study.space else self.study.search.zero_cost
+        )
+        checkpoint = checkpoint_path(self.folder, trial)
         storage = self.mirror.storage if self.mirror else None
-        return Task(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone, storage)
+        return TrialTask(trial.number, job, self.prepared[job.side], checkpoint, until, proxies, trial.alone, storage)
 
     def _first_look(self) -> list[Trial]:
-        return [trial for trial in self.trials.values() if not trial.is_second_look]
+        return [trial for trial in self.trials.values() if not trial.is_confirmation]
 
     def _promoted(self, *, last: bool = False) -> Trial | None:
         trial = self.ladder.promoted(last=last) if self.ladder else None
@@ -152,14 +156,14 @@ class StudyFeed:
         for trial in sorted(paused, key=lambda trial: trial.number):
             self._write(trial, "stopped")
             self._ended(trial)
-            self.watcher.moved(trial)
+            self.watcher.on_trial(trial)
 
     def _ask(self) -> Trial | None:
         asked = self.search.ask()
         if asked is None:
             return None
         number, candidate, seed = asked
-        known = facts(candidate, self.study, self.prepared)
+        known = network_facts(candidate, self.study, self.prepared)
         return self._begin(number, {**known, "seed": seed, "decisions": candidate.decisions})
 
     def _confirm(self) -> Trial | None:
@@ -191,7 +195,7 @@ class StudyFeed:
 
     # ---- what is heard
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         if event["event"] == "epoch" and event["epoch"] <= len(trial.curve):
             return  # told again by a trial that goes on
@@ -206,14 +210,14 @@ class StudyFeed:
         if trial.ended:
             self._ended(trial)
         if event["event"] not in UNSEEN:
-            self.watcher.moved(trial)
+            self.watcher.on_trial(trial)
 
     def _again(self, trial: Trial, event: Event) -> None:
         """It goes on from its checkpoint, unless it was lost too often without an epoch in between."""
         self._at_work.discard(trial.number)
         if trial.lost <= LOSSES:
             self._begun.append(trial)
-        elif event["fault"] == SURROUNDINGS:
+        elif event["fault"] == ENVIRONMENT_FAULT:
             self.trouble = f"trial {trial.number} cannot go on: {event['reason']}"
         else:
             self._write(trial, "failed", reason=f"lost {trial.lost} times without an epoch: {event['reason']}")
@@ -229,16 +233,16 @@ class StudyFeed:
             else:
                 self._write(twin, trial.state, reason=f"as trial {trial.number}: {trial.reason}")
                 self._tell(twin)
-                self.watcher.moved(twin)
+                self.watcher.on_trial(twin)
 
-    def _finish(self, trial: Trial, known: memo.Known) -> None:
+    def _finish(self, trial: Trial, known: memo.CachedResult) -> None:
         """Without a training."""
         self._write(trial, "finished", curve=known.curve, source=known.source)
         self._tell(trial)
-        self.watcher.moved(trial)
+        self.watcher.on_trial(trial)
 
     def _tell(self, trial: Trial) -> None:
-        if not trial.is_second_look:
+        if not trial.is_confirmation:
             self.search.tell(trial)
         self.checkpoints.ended(trial)
 
@@ -252,5 +256,5 @@ class StudyFeed:
             if name in facts:
                 facts[name] = shortened(redacted(facts[name]), longest)
         trial.apply(self.ledger.append(event, trial=trial.number, **facts))
-        if self.ladder and not trial.is_second_look:
-            self.ladder.see(trial)
+        if self.ladder and not trial.is_confirmation:
+            self.ladder.update(trial)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hiri_search.cost.pareto import pareto_mask
-from hiri_search.study.eta import HOUR, Done, progress, rest, seconds_left, wanted
+from hiri_search.study.eta import SECONDS_PER_HOUR, Throughput, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import RUN_ENDED, TIME, Event
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
@@ -21,15 +21,15 @@ from hiri_search.study.plan.plan import duration
 from hiri_search.study.search.objectives import OBJECTIVES, losses
 
 OF_AN_ABLATION = ("top1", "gmacs")  # the objectives of its front
-AT_WORK = "at work"
-STATES = ("finished", AT_WORK, "unfinished", "paused", "failed", "stopped")
+RUNNING = "at work"
+STATES = ("finished", RUNNING, "unfinished", "paused", "failed", "stopped")
 OFF = ("finished", "failed", "stopped", "paused", "lost", "crowded")  # behind these a trial is at no work
 SILENCE = 600.0  # seconds, behind which a run whose lock is not seen here is taken to be over
-SHOWN = 12  # lines of each list; JSON has them all
+MAX_LISTED = 12  # lines of each list; JSON has them all
 
 
 @dataclass(frozen=True)
-class Busy:
+class RunningTrial:
     """A trial at work."""
 
     trial: int
@@ -39,7 +39,7 @@ class Busy:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class FailureGroup:
     """What happened to trials for one reason; numbers in it may differ."""
 
     reason: str  # of the first one
@@ -58,12 +58,12 @@ class Status:
     silent: float | None  # seconds since the last line, by the clock here; None: that line has no time
     states: Mapping[str, int]  # trials
     wanted: int  # trials in all; of a search the most
-    done: Done  # in training, by all runs together
+    done: Throughput  # in training, by all runs together
     seconds_left: tuple[float, float] | None  # of training, from and to; None: not known
-    busy: tuple[Busy, ...]
+    busy: tuple[RunningTrial, ...]
     front: tuple[Mapping[str, Any], ...]  # name, seeds, and each objective
-    failures: tuple[Trouble, ...]
-    lost: tuple[Trouble, ...]  # with their process or machine; they went on elsewhere, or failed
+    failures: tuple[FailureGroup, ...]
+    lost: tuple[FailureGroup, ...]  # with their process or machine; they went on elsewhere, or failed
 
     def to_json(self) -> dict[str, Any]:
         """In plain values."""
@@ -76,10 +76,12 @@ def status(folder: Path) -> Status:
     about = study_event(events, folder)
     silent = time.time() - events[-1][TIME] if TIME in events[-1] else None
     known = {trial.number: trial for trial in trials(events)}
-    unseen = held.elsewhere and events[-1]["event"] != RUN_ENDED  # a lock of another machine may not be seen here
+    unseen = (
+        held.on_another_machine and events[-1]["event"] != RUN_ENDED
+    )  # a lock of another machine may not be seen here
     running = held.held or (unseen and silent is not None and silent < SILENCE)
     busy = _busy(events) if running else set()
-    steps = progress(events, known)
+    steps = throughput(events, known)
     counted = [event for event in events if event["event"] == "counted"]
     return Status(
         about["title"],
@@ -87,10 +89,10 @@ def status(folder: Path) -> Status:
         running,
         silent,
         _states(known.values(), busy),
-        wanted(about["file"]),
+        trials_wanted(about["file"]),
         steps[-1],
-        seconds_left(steps, rest(about["file"], counted, list(known.values()))),
-        tuple(Busy(n, known[n].asked["name"], len(known[n].curve), known[n].device) for n in sorted(busy)),
+        seconds_left(steps, remaining(about["file"], counted, list(known.values()))),
+        tuple(RunningTrial(n, known[n].asked["name"], len(known[n].curve), known[n].device) for n in sorted(busy)),
         tuple(_front(known.values(), about["file"])),
         tuple(_grouped([(t.reason, t) for t in known.values() if t.state == "failed"])),
         tuple(_grouped([(event["reason"], known[event["trial"]]) for event in events if event["event"] == "lost"])),
@@ -114,7 +116,7 @@ def _busy(events: Iterable[Event]) -> set[int]:
 def _states(known: Iterable[Trial], busy: set[int]) -> dict[str, int]:
     counts = dict.fromkeys(STATES, 0)
     for trial in known:
-        counts[AT_WORK if trial.number in busy else trial.state] += 1
+        counts[RUNNING if trial.number in busy else trial.state] += 1
     return counts
 
 
@@ -123,7 +125,7 @@ def _front(known: Iterable[Trial], file: Mapping[str, Any]) -> Iterator[dict[str
     names = file["search"]["objectives"] if file["nets"] is None else OF_AN_ABLATION
     by_name: dict[str, list[Trial]] = {}
     for trial in known:
-        if trial.state == "finished" and not trial.is_second_look:
+        if trial.state == "finished" and not trial.is_confirmation:
             by_name.setdefault(trial.asked["name"], []).append(trial)
     found = {name: worth for name, seeds in by_name.items() if (worth := losses(seeds, names))}
     if not found:
@@ -139,7 +141,7 @@ def _cost(one: tuple[str, tuple[float, ...]]) -> tuple[float, ...]:
     return one[1][::-1]
 
 
-def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[Trouble]:
+def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:
     """The most frequent first."""
     groups: dict[str, list[tuple[str, Trial]]] = {}
     for reason, trial in happened:
@@ -147,13 +149,13 @@ def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[Trouble]:
     for group in sorted(groups.values(), key=len, reverse=True):
         numbers = tuple(dict.fromkeys(trial.number for _, trial in group))
         devices = tuple(dict.fromkeys(trial.device for _, trial in group if trial.device))
-        yield Trouble(group[0][0], len(group), numbers, devices)
+        yield FailureGroup(group[0][0], len(group), numbers, devices)
 
 
 # ---- shown
 
 
-def lines(found: Status) -> Iterator[str]:
+def status_lines(found: Status) -> Iterator[str]:
     """The status in words."""
     yield from (found.title,) if found.title else ()
     yield _running(found)
@@ -172,16 +174,16 @@ def _running(found: Status) -> str:
     who = f"process {found.holder.who or 'unknown'}"
     if found.running:
         return f"running: {who}{'' if found.holder.held else ', by its lines alone'}{ago}"
-    if found.holder.elsewhere:
+    if found.holder.on_another_machine:
         return f"not running as far as is seen from here: {who} was the last{ago}"
     return f"not running{f': {who} was the last' if found.holder.who else ''}{ago}"
 
 
-def _pace(done: Done) -> str:
+def _pace(done: Throughput) -> str:
     if not done.hours or not done.epochs:
         return "not known yet"
     trials_, epochs = done.trials / done.hours, done.epochs / done.hours
-    return f"{trials_:,.3g} trials/h, {epochs:,.3g} epochs/h in {duration(HOUR * done.hours)} of training"
+    return f"{trials_:,.3g} trials/h, {epochs:,.3g} epochs/h in {duration(SECONDS_PER_HOUR * done.hours)} of training"
 
 
 def _left(found: Status) -> str:
@@ -199,9 +201,9 @@ def _member(member: Mapping[str, Any]) -> str:
     return f"{values}  {member['name']}"
 
 
-def _trouble(trouble: Trouble) -> str:
+def _trouble(trouble: FailureGroup) -> str:
     first, *more = trouble.reason.splitlines() or ["for no reason"]
-    numbers = ", ".join(map(str, trouble.trials[:SHOWN])) + (", ..." if len(trouble.trials) > SHOWN else "")
+    numbers = ", ".join(map(str, trouble.trials[:MAX_LISTED])) + (", ..." if len(trouble.trials) > MAX_LISTED else "")
     where = f", on {'; '.join(trouble.devices)}" if trouble.devices else ""
     return f"{trouble.times} x {first}{' ...' if more else ''} (trials {numbers}{where})"
 
@@ -210,6 +212,6 @@ def _listed(head: str, rows: Iterable[str]) -> Iterator[str]:
     known = list(rows)
     if known:
         yield f"{head} ({len(known)}):"
-        yield from (f"  {row}" for row in known[:SHOWN])
-    if len(known) > SHOWN:
-        yield f"  and {len(known) - SHOWN} more, see --json"
+        yield from (f"  {row}" for row in known[:MAX_LISTED])
+    if len(known) > MAX_LISTED:
+        yield f"  and {len(known) - MAX_LISTED} more, see --json"

@@ -12,11 +12,11 @@ from typing import BinaryIO, TypeVar
 RETRY_SECONDS = 90.0  # seconds: a storage that is away for a minute costs a minute, and nothing else
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between attempts
 
-Thing = TypeVar("Thing")
+_T = TypeVar("_T")
 Say = Callable[[str], None]
 
 
-def retrying(do: Callable[[], Thing], *, seconds: float = RETRY_SECONDS, say: Say = lambda text: None) -> Thing:
+def retrying(do: Callable[[], _T], *, seconds: float = RETRY_SECONDS, say: Say = lambda text: None) -> _T:
     """Do it again and again while the system refuses; its OSError where it still does after so many seconds."""
     end, wait = time.monotonic() + seconds, FIRST_WAIT
     while True:

@@ -65,7 +65,7 @@ class Probed:
     share: float | None  # of a core that each process had: under 1 where others held it; None on a GPU
 
 
-def probe(job: Job, prepared: PreparedData, *, proxies: Sequence[str] = (), seconds: float = SECONDS) -> TrialTiming:
+def probe(job: Job, prepared: PreparedData, *, zero_cost: Sequence[str] = (), seconds: float = SECONDS) -> TrialTiming:
     """Train as a trial does, in this process, until `seconds` of epochs are seen. `prepared` as `few` makes it.
 
     ProbeError where the training fails.
@@ -73,8 +73,8 @@ def probe(job: Job, prepared: PreparedData, *, proxies: Sequence[str] = (), seco
     try:
         pace = _train(job, prepared, seconds)
         started = time.perf_counter()
-        if proxies:
-            job_scores(job, prepared, proxies)
+        if zero_cost:
+            job_scores(job, prepared, zero_cost)
     except RuntimeError as error:  # of torch, or a TrialFailed
         raise ProbeError(f"a trial of '{job.spec}' at side {job.side} fails: {error}") from error
     return replace(pace, score=time.perf_counter() - started)
@@ -158,7 +158,7 @@ def probe_side_by_side(
     decoded: Sequence[Decoded] = (),
     *,
     processes: int,
-    proxies: Sequence[str] = (),
+    zero_cost: Sequence[str] = (),
     limit: float = LIMIT,
 ) -> Probed:
     """Probe in so many processes at once, as trials run, for about `limit` seconds; the earlier jobs first.
@@ -170,7 +170,7 @@ def probe_side_by_side(
         begun = []
         for number in range(processes):
             ours, pictures = _from(jobs, number, processes), [] if number else decoded
-            order = ProbeRequest(time.time(), limit, tuple(ours), tuple(proxies), tuple(pictures))
+            order = ProbeRequest(time.time(), limit, tuple(ours), tuple(zero_cost), tuple(pictures))
             begun.append(running.enter_context(_Child(order, Path(home) / str(number), _environment(number, gpus()))))
         answers = [child.answer() for child in begun]
     found: dict[int, list[TrialTiming]] = {}
@@ -211,7 +211,7 @@ class ProbeRequest:
     given: float  # the time of the clock on the wall
     limit: float
     jobs: tuple[tuple[int, Job, PreparedData], ...]
-    proxies: tuple[str, ...]
+    zero_cost: tuple[str, ...]
     decoded: tuple[Decoded, ...]
 
 
@@ -260,7 +260,7 @@ def _until(order: ProbeRequest) -> Iterator[tuple[int, TrialTiming]]:
     """One job at least."""
     started = time.perf_counter()
     for place, job, prepared in order.jobs:
-        yield place, probe(job, prepared, proxies=order.proxies)
+        yield place, probe(job, prepared, zero_cost=order.zero_cost)
         if time.perf_counter() - started >= order.limit:
             return
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from many import search, write
 
-from hiri_search.cli.live_server import Server, opened
+from hiri_search.cli.live_server import Server, open_server
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.lock import locked
@@ -27,7 +27,7 @@ CHROMIUM = shutil.which("chromium")
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    with opened(folder, 0) as server:
+    with open_server(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
@@ -119,9 +119,9 @@ def test_it_answers_by_its_own_name_alone(growing: tuple[Path, list[bytes]]):
 
 def test_no_folder_and_a_port_that_is_taken_are_said_in_a_sentence(growing: tuple[Path, list[bytes]], tmp_path: Path):
     with pytest.raises(StudyError, match="there is no folder"):
-        opened(tmp_path / "nowhere", 0)
-    with opened(growing[0], 0) as server, pytest.raises(StudyError, match="leave --port out"):
-        opened(growing[0], server.server_port)
+        open_server(tmp_path / "nowhere", 0)
+    with open_server(growing[0], 0) as server, pytest.raises(StudyError, match="leave --port out"):
+        open_server(growing[0], server.server_port)
 
 
 def test_ctrl_c_ends_it_without_a_word(growing: tuple[Path, list[bytes]]):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hiri_search.cli.main import main
-from hiri_search.study.config.identity import meaning
+from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.read import read_study
 
 ROOT = Path(__file__).parents[2]
@@ -336,7 +336,7 @@ def test_a_ledger_that_lost_a_line(capfd: pytest.CaptureFixture[str], tmp_path: 
 
 def test_another_study_in_the_same_folder(capfd: pytest.CaptureFixture[str], tmp_path: Path):
     file, ledger = _written(tmp_path, STUDY), _ledger(tmp_path)
-    ledger.write_text(json.dumps({"event": "study", "meaning": meaning(read_study(file))}) + "\n")
+    ledger.write_text(json.dumps({"event": "study", "meaning": canonical_form(read_study(file))}) + "\n")
     told = _refused(capfd, tmp_path, "run", str(file), "--set", "recipe.epochs=3", keep=True)
     assert "was begun with another study" in told
     assert "recipe.epochs: 1 -> 3" in told

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hiri_search.report.paper.published import NAMES, published
-from hiri_search.report.tables.curves import AXES, COSTS, beside, families
+from hiri_search.report.paper.published import TABLE_FILES, published
+from hiri_search.report.tables.curves import AXES, COST_AXES, families, published_points
 from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.write import write
+from hiri_search.report.write import write_all
 
 FILE = {
     "counted": {"side": 448, "classes": 1000},
@@ -110,22 +110,22 @@ MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
 @pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
 def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[str, Any]]):
     about = ABOUT if trials is TRIALS else {**ABOUT, "table": "", "rows": {}}
-    for path in write(Results(about, trials), tmp_path):
+    for path in write_all(Results(about, trials), tmp_path):
         assert path.stat().st_size > 0
     assert not list(tmp_path.glob("*.tmp*"))
     with Image.open(tmp_path / "figure6.png") as picture:
         assert min(picture.size) > 1000
 
 
-@pytest.mark.parametrize("table", ["", *NAMES])
+@pytest.mark.parametrize("table", ["", *TABLE_FILES])
 def test_each_table_has_points_to_stand_beside(table: str):
-    paper = beside(table)
+    paper = published_points(table)
     assert set(paper.costs) <= set(AXES)
     assert len(paper.points.dropna(subset=["gflops", "top1"])) > 1
     assert {"curve", "label", *paper.costs} <= set(paper.points)
 
 
-@pytest.mark.parametrize("table", NAMES)
+@pytest.mark.parametrize("table", TABLE_FILES)
 def test_every_table_of_the_paper_can_be_read(table: str):
     assert len(published(table)) > 0
 
@@ -134,5 +134,5 @@ def test_the_papers_curves_have_all_three_costs():
     points = families()
     assert points.groupby("curve")["gflops"].count().ge(2).all()
     assert {"HIRI-ViT @ 224", "HIRI-ViT @ 384", "HIRI-ViT @ 448", "Swin"} <= set(points["curve"])
-    for cost in COSTS:
+    for cost in COST_AXES:
         assert points.dropna(subset=[cost]).groupby("curve").size().ge(1).all()

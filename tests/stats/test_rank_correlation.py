@@ -5,12 +5,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from hiri_search.stats.rank_correlation import MANY, Order, kendall
+from hiri_search.stats.rank_correlation import MAX_EXACT_ITEMS, Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL
 
 
-def found(one, other) -> Order:
-    order = kendall(one, other)
+def found(one, other) -> Tau:
+    order = kendall_tau(one, other)
     assert order is not None
     return order
 
@@ -72,13 +72,13 @@ def _total(one, other) -> float:
 
 @pytest.mark.parametrize("scores", [([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0, 0, 0])])
 def test_where_it_is_not_defined_there_is_none(scores):
-    assert kendall(*scores) is None
+    assert kendall_tau(*scores) is None
 
 
-@pytest.mark.parametrize("things", [12, MANY + 1])
+@pytest.mark.parametrize("things", [12, MAX_EXACT_ITEMS + 1])
 def test_the_same_scores_give_the_same_interval(things: int):
     one, other = np.random.default_rng(1).random((2, things))
-    assert kendall(one, other) == kendall(one, other)
+    assert kendall_tau(one, other) == kendall_tau(one, other)
 
 
 def test_the_interval_holds_no_order_where_the_test_does_not_reject_it():
@@ -88,7 +88,7 @@ def test_the_interval_holds_no_order_where_the_test_does_not_reject_it():
         assert (order.low <= 0 <= order.high) == (order.p > 1 - LEVEL)
 
 
-@pytest.mark.parametrize("things", [4, 5, 8, 11, MANY + 1])
+@pytest.mark.parametrize("things", [4, 5, 8, 11, MAX_EXACT_ITEMS + 1])
 @pytest.mark.parametrize("tau", [0.0, 0.5, 0.8])
 def test_intervals_cover_the_tau_of_a_population_as_often_as_they_say(things: int, tau: float):
     """Pairs drawn from a normal distribution, whose tau is 2 / pi * arcsin of its correlation."""

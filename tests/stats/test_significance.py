@@ -8,12 +8,12 @@ import pytest
 
 from hiri_search.stats.significance import (
     LEVEL,
-    WORTH,
+    WORTHWHILE_GAIN,
     Comparison,
     Scores,
     against_best,
     clear_best,
-    compare,
+    compare_pairs,
     in_words,
     mean_interval,
     p_text,
@@ -34,7 +34,7 @@ def scores(**rows: list[float]) -> Scores:
 
 def test_students_sleep():
     """R's documentation, ?t.test and ?sleep, paired: t = -4.0621, df = 9, p = 0.002833, -2.4598858 to -0.7001142."""
-    (found,) = compare([("first", "second")], scores(first=FIRST_DRUG, second=SECOND_DRUG))
+    (found,) = compare_pairs([("first", "second")], scores(first=FIRST_DRUG, second=SECOND_DRUG))
     assert found.interval is not None
     assert found.gain == pytest.approx(-1.58)
     assert (found.interval.low, found.interval.high) == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
@@ -56,7 +56,7 @@ def test_without_spread_there_is_no_interval(values: list[float]):
 
 
 def test_only_shared_seeds_are_compared():
-    (found,) = compare([("a", "b")], {"a": {0: 5.0, 1: 6.0, 7: 9.0}, "b": {1: 4.0, 0: 4.5, 2: 0.0}})
+    (found,) = compare_pairs([("a", "b")], {"a": {0: 5.0, 1: 6.0, 7: 9.0}, "b": {1: 4.0, 0: 4.5, 2: 0.0}})
     assert sorted(found.differences) == [0.5, 2.0]
 
 
@@ -69,7 +69,7 @@ def test_only_shared_seeds_are_compared():
     ],
 )
 def test_where_nothing_can_be_tested_words_say_why(ours: dict[int, float], theirs: dict[int, float], words: str):
-    (found,) = compare([("a", "b")], {"a": ours, "b": theirs})
+    (found,) = compare_pairs([("a", "b")], {"a": ours, "b": theirs})
     assert in_words(found).startswith(words)
     assert (found.p, found.corrected, found.interval, found.more_seeds, found.shown) == (None, None, None, None, False)
 
@@ -86,7 +86,7 @@ def test_holms_correction():
     rows = {"base": [0.0] * 8} | {
         f"h{number}": list(_with_p(rng.normal(size=8), p)) for number, p in enumerate([0.01, 0.04, 0.03, 0.005])
     }
-    found = compare([(name, "base") for name in rows if name != "base"], scores(**rows))
+    found = compare_pairs([(name, "base") for name in rows if name != "base"], scores(**rows))
     assert [one.p for one in found] == pytest.approx([0.01, 0.04, 0.03, 0.005], rel=1e-4)
     assert [one.corrected for one in found] == pytest.approx([0.03, 0.06, 0.06, 0.02], rel=1e-4)
     assert [one.shown for one in found] == [True, False, False, True]
@@ -103,7 +103,7 @@ def _with_p(noise: np.ndarray, p: float) -> np.ndarray:
 
 
 def test_pairs_that_cannot_be_tested_do_not_count():
-    found = compare([("a", "b"), ("a", "c")], {"a": {0: 1.0, 1: 3.0}, "b": {0: 0.0, 1: 0.5}, "c": {0: 1.0}})
+    found = compare_pairs([("a", "b"), ("a", "c")], {"a": {0: 1.0, 1: 3.0}, "b": {0: 0.0, 1: 0.5}, "c": {0: 1.0}})
     assert [one.family for one in found] == [1, 1]
 
 
@@ -129,9 +129,12 @@ def test_a_best_row_is_clear_only_where_it_beats_every_other():
 @pytest.mark.parametrize(
     ("spread", "seeds"),
     [
-        (WORTH / 0.5, 34),  # Cohen (1988), d = .5, and R's pwr.t.test(d=.5, power=.8, type="paired"): n = 33.37
-        (WORTH / 0.8, 15),  # the same with .8: n = 14.30
-        (WORTH / 0.2, 199),  # the same with .2: n = 198.15
+        (
+            WORTHWHILE_GAIN / 0.5,
+            34,
+        ),  # Cohen (1988), d = .5, and R's pwr.t.test(d=.5, power=.8, type="paired"): n = 33.37
+        (WORTHWHILE_GAIN / 0.8, 15),  # the same with .8: n = 14.30
+        (WORTHWHILE_GAIN / 0.2, 199),  # the same with .2: n = 198.15
     ],
 )
 def test_seeds_for_eighty_percent(spread: float, seeds: int):
@@ -150,13 +153,13 @@ def test_so_many_seeds_show_it_as_often_as_they_say():
     seeds = seeds_needed(spread)
     assert seeds is not None
     rng = np.random.default_rng(0)
-    ours = rng.normal(WORTH, spread, size=(1000, seeds))
+    ours = rng.normal(WORTHWHILE_GAIN, spread, size=(1000, seeds))
     shown = [(p := Comparison("a", "b", tuple(row)).p) is not None and p <= 1 - LEVEL for row in ours]
     assert 0.76 <= np.mean(shown) <= 0.84
 
 
 def test_words_say_how_many_more_seeds():
-    (found,) = compare([("a", "b")], scores(a=[40.0, 41.0, 42.5], b=[40.5, 40.0, 42.0]))
+    (found,) = compare_pairs([("a", "b")], scores(a=[40.0, 41.0, 42.5], b=[40.5, 40.0, 42.0]))
     needed = seeds_needed(float(np.std([-0.5, 1.0, 0.5], ddof=1)))
     assert needed is not None
     words = f"no difference shown at this budget (3 seeds, p = 0.529); {needed - 3} more seeds would show 0.5 points"
@@ -164,7 +167,7 @@ def test_words_say_how_many_more_seeds():
 
 
 def test_where_there_are_enough_seeds_words_say_so():
-    (found,) = compare([("a", "b")], scores(a=[0.01, -0.02, 0.01, 0.0, -0.01], b=[0.0] * 5))
+    (found,) = compare_pairs([("a", "b")], scores(a=[0.01, -0.02, 0.01, 0.0, -0.01], b=[0.0] * 5))
     assert "so many would have shown 0.5 points" in in_words(found)
 
 
@@ -200,7 +203,7 @@ def ladders() -> list[list[Comparison]]:
         luck = rng.normal(0, 2, size=SEEDS)
         drawn = truth[:, None] + luck + spreads[:, None] * rng.normal(size=(len(names), SEEDS))
         rows = {name: dict(enumerate(row)) for name, row in zip(names, drawn.tolist(), strict=True)}
-        found.append(compare([(after, before) for before, after in pairwise(names)], rows))
+        found.append(compare_pairs([(after, before) for before, after in pairwise(names)], rows))
     monkeypatch.undo()
     return found
 

@@ -2,9 +2,9 @@
 
 import os
 
-from hiri_search.study.dispatch.ray_executor import OF_WORKERS, SETTINGS, _be_private
+from hiri_search.study.dispatch.ray_executor import RAY_ENV, WORKER_ENV, _be_private
 
-for name, value in (SETTINGS | OF_WORKERS).items():
+for name, value in (RAY_ENV | WORKER_ENV).items():
     os.environ.setdefault(name, value)
 _be_private()
 

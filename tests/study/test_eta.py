@@ -9,7 +9,7 @@ import many
 import pytest
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.eta import HOUR, progress, rest, seconds_left, wanted
+from hiri_search.study.eta import SECONDS_PER_HOUR, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.ledger import trials
 
@@ -36,7 +36,7 @@ def _left(study: Study, events: list[Event], until: float) -> tuple[float, float
     told = [event for event in events if event["time"] <= until]
     known = {trial.number: trial for trial in trials(told)}
     costs = [{"name": e["name"], "trained_macs": e["trained_macs"]} for e in events if e["event"] == "asked"]
-    return seconds_left(progress(told, known), rest(study.model_dump(mode="json"), costs, list(known.values())))
+    return seconds_left(throughput(told, known), remaining(study.model_dump(mode="json"), costs, list(known.values())))
 
 
 ALIKE: Callable[[int], float] = lambda number: GIGA
@@ -79,9 +79,9 @@ def test_time_between_runs_and_a_clock_that_went_back_are_no_training():
     events = [*first, {"event": "study", "time": 9e5}, *later]
     events.insert(9, {"event": "began", "trial": 1, "device": "", "time": 0.0})
     known = {trial.number: trial for trial in trials(events)}
-    whole = progress(events, known)[-1]
+    whole = throughput(events, known)[-1]
     trained = 4 * EPOCHS * 2.0
-    assert trained <= whole.hours * HOUR <= trained + 1e3 + 2 * EPOCHS * 2.0
+    assert trained <= whole.hours * SECONDS_PER_HOUR <= trained + 1e3 + 2 * EPOCHS * 2.0
     assert (whole.trials, whole.epochs, whole.work) == (4, 4 * EPOCHS, 4 * EPOCHS * GIGA)
 
 
@@ -106,19 +106,19 @@ SEARCHES = {
 @pytest.mark.parametrize(("study", "count", "epochs"), SEARCHES.values(), ids=SEARCHES)
 def test_what_a_study_asks_for_before_it_has_begun(study: Study, count: int, epochs: int):
     file = study.model_dump(mode="json")
-    assert wanted(file) == count
-    assert rest(file, [], []).epochs == epochs
+    assert trials_wanted(file) == count
+    assert remaining(file, [], []).epochs == epochs
 
 
 def test_a_second_look_counts():
     file = many.search(20).model_copy(update={"confirm": None}).model_dump(mode="json")
     file["confirm"] = {"top": 3, "seeds": [0, 1], "epochs": "x2"}
-    assert wanted(file) == 20 + 6
-    assert rest(file, [], []).epochs == 20 * EPOCHS + 6 * 2 * EPOCHS
+    assert trials_wanted(file) == 20 + 6
+    assert remaining(file, [], []).epochs == 20 * EPOCHS + 6 * 2 * EPOCHS
 
 
 def test_steps_only_grow():
     events = list(_told(5, ALIKE, lambda number, epoch: 2.0))
-    steps = progress(events, {trial.number: trial for trial in trials(events)})
+    steps = throughput(events, {trial.number: trial for trial in trials(events)})
     assert all(a.epochs <= b.epochs and a.hours <= b.hours for a, b in pairwise(steps))
     assert len(steps) == 1 + 5 * (EPOCHS + 1)

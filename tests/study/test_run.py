@@ -8,7 +8,7 @@ from PIL import Image
 
 from hiri_search.language import SpecError
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
@@ -41,14 +41,14 @@ class Remembers:
     def say(self, text: str) -> None:
         pass
 
-    def moved(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         self.moves.append((trial.number, trial.state))
 
 
 def _run(tmp_path: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), retry_failed: bool = False) -> list[Trial]:
     (tmp_path / "study.yaml").write_text(text)
     study = read_study(tmp_path / "study.yaml", sets=sets)
-    run(study, tmp_path / "results", serial, Remembers(), profile="none", retry_failed=retry_failed)
+    run(study, tmp_path / "results", run_serially, Remembers(), profile="none", retry_failed=retry_failed)
     return trials(read_events(tmp_path / "results"))
 
 

@@ -16,15 +16,15 @@ import pytest
 
 from hiri_search.cli.main import main
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event
-from hiri_search.study.ledger.layout import LEDGER, LOCK
+from hiri_search.study.ledger.layout import LEDGER, LEDGER_LOCK
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
-from hiri_search.study.status import AT_WORK, SILENCE, Status, lines, status
+from hiri_search.study.status import RUNNING, SILENCE, Status, status, status_lines
 from tests.study.search.searches import ROWS, Quiet
 
 NOBODY = 65534
@@ -64,7 +64,7 @@ def test_a_trial_is_at_work_while_somebody_holds_the_folder(folder: Path):
     assert _states(status(folder)) == {"finished": 11, "failed": 1, "unfinished": 1}
     with locked(folder):
         found = status(folder)
-    assert _states(found) == {"finished": 11, "failed": 1, AT_WORK: 1}
+    assert _states(found) == {"finished": 11, "failed": 1, RUNNING: 1}
     assert [(busy.trial, busy.name, busy.epochs, busy.device) for busy in found.busy] == [(12, "network 12", 0, DEVICE)]
     assert found.wanted == 20
 
@@ -84,7 +84,7 @@ def test_it_is_not_when_it_was_lost_or_another_run_has_begun(folder: Path, off: 
     with locked(folder):
         assert _states(status(folder)) == {"finished": 11, "failed": 1, "unfinished": 1}
         _add(folder, _began(12))
-        assert _states(status(folder))[AT_WORK] == 1
+        assert _states(status(folder))[RUNNING] == 1
 
 
 def test_who_waits_on_a_rung_and_who_was_stopped_there(tmp_path: Path):
@@ -100,20 +100,20 @@ def test_who_waits_on_a_rung_and_who_was_stopped_there(tmp_path: Path):
 def test_running_or_not_is_seen_by_the_lock(folder: Path):
     assert (status(folder).running, status(folder).holder.who) == (False, "")
     with locked(folder):
-        assert f"running: process {os.getpid()} on" in "\n".join(lines(status(folder)))
-    assert f"not running: process {os.getpid()} on" in "\n".join(lines(status(folder)))
+        assert f"running: process {os.getpid()} on" in "\n".join(status_lines(status(folder)))
+    assert f"not running: process {os.getpid()} on" in "\n".join(status_lines(status(folder)))
 
 
 @pytest.mark.parametrize(("ago", "running"), [(0.0, True), (SILENCE + 60, False)])
 def test_of_another_machine_whose_lock_is_not_seen_the_last_line_tells(folder: Path, ago: float, running: bool):
-    (folder / LOCK).write_text("7 on elsewhere")
+    (folder / LEDGER_LOCK).write_text("7 on elsewhere")
     _add(folder, _began(12), ago=ago)
     found = status(folder)
     assert found.running == running
     said = (
         "running: process 7 on elsewhere, by its" if running else "not running as far as is seen from here: process 7"
     )
-    assert said in "\n".join(lines(found))
+    assert said in "\n".join(status_lines(found))
     _add(folder, {"event": "ended", "seconds": {}})
     assert not status(folder).running
 
@@ -144,7 +144,7 @@ def test_failures_of_one_kind_are_told_once_with_how_many_and_where(tmp_path: Pa
     first, second = status(tmp_path).failures
     assert (first.times, first.trials, first.devices) == (4, (9, 19, 29, 39), (DEVICE,))
     assert (second.times, second.trials, second.devices) == (1, (40,), ())
-    said = "\n".join(lines(status(tmp_path)))
+    said = "\n".join(status_lines(status(tmp_path)))
     assert f"4 x ValueError: the loss of step 9 is not finite (trials 9, 19, 29, 39, on {DEVICE})" in said
     assert "1 x OSError: gone ... (trials 40)" in said
 
@@ -161,7 +161,7 @@ def test_who_was_lost_on_the_way_is_told_though_it_went_on(folder: Path):
 
 def test_before_the_first_trial(tmp_path: Path):
     many.write(many.search(5), tmp_path, 0)
-    said = "\n".join(lines(status(tmp_path)))
+    said = "\n".join(status_lines(status(tmp_path)))
     assert "trials: none yet; 0 of 5 asked for" in said
     assert "throughput: not known yet" in said
     assert "time left: not known yet" in said
@@ -170,7 +170,7 @@ def test_before_the_first_trial(tmp_path: Path):
 def test_the_pace_is_that_of_the_lines(folder: Path):
     done = status(folder).done
     assert (done.trials, done.epochs) == (11, 66)
-    assert "time left" in "\n".join(lines(status(folder)))
+    assert "time left" in "\n".join(status_lines(status(folder)))
 
 
 def test_long_lists_are_cut_for_people_and_whole_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -245,10 +245,10 @@ def test_a_study_looked_at_while_it_trains(tmp_path: Path):
     results, seen = tmp_path / "results", list[Status]()
 
     class Looker(Quiet):
-        def moved(self, trial: Trial) -> None:
+        def on_trial(self, trial: Trial) -> None:
             seen.append(status(results))
 
-    run(read_study(tmp_path / "study.yaml"), results, serial, Looker(), profile="none")
+    run(read_study(tmp_path / "study.yaml"), results, run_serially, Looker(), profile="none")
     assert all(found.running and found.wanted == 2 for found in seen)
     assert [found.states["finished"] for found in seen] == sorted(found.states["finished"] for found in seen)
     at_work = [[(busy.trial, busy.epochs) for busy in found.busy] for found in seen]

@@ -84,7 +84,7 @@ def test_parts_are_means_of_the_epochs_behind_the_first():
 
 def test_scores_are_timed_where_they_are_wanted(tmp_path: Path):
     job, some = shrink_for_probe(JOB, PREPARED, tmp_path)
-    assert probe(job, some, seconds=0, proxies=["naswot"]).score > 10 * probe(job, some, seconds=0).score
+    assert probe(job, some, seconds=0, zero_cost=["naswot"]).score > 10 * probe(job, some, seconds=0).score
 
 
 def test_a_mean_is_taken_part_by_part():

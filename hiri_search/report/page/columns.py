@@ -12,7 +12,7 @@ import pandas as pd
 from hiri_search.report.tables.curves import drawable
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import GIGA, MEGA, Results
-from hiri_search.report.tables.search import PROXY
+from hiri_search.report.tables.search import ZERO_COST_PREFIX
 
 GIB = 2**30
 DEFAULT_COST, SCORE = "gflops", "top1"  # of the front
@@ -30,7 +30,7 @@ class Column:
     best: str = ""  # max or min: which number is set off
 
 
-COLUMNS = (
+TABLE_COLUMNS = (
     Column("name", "Network", "As the study calls it; of a search its spec."),
     Column("top1", "Top-1 %", "Mean over the seeds that have finished.", 2, best="max"),
     Column("spread", "± sd", "Standard deviation of top-1 over seeds, in points.", 2),
@@ -67,7 +67,7 @@ COLUMNS = (
     Column("key", "Key", "Short for its spec.", shown=False),
     Column("note", "Note", "Said in the study file."),
 )
-OF_THE_PAPER = ("paper_row", "paper_params_m", "paper_gflops", "paper_top1", "paper_rank", "rank")
+PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", "paper_top1", "paper_rank", "rank")
 
 
 def main_table(results: Results) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def scores_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-OF_TRIALS = (
+TRIAL_SUMMARY_COLUMNS = (
     *("name", "state", "epochs", "top1", "ema_top1", "loss", "seconds", "images_per_second", "peak_memory_bytes"),
     "ms_per_image",
 )
@@ -100,8 +100,8 @@ OF_TRIALS = (
 
 def _by_network(results: Results) -> pd.DataFrame:
     """What the trials of each network come to together; proxies as they were scored."""
-    proxies = sorted({name for row in results.first_look for name in row if name.startswith(PROXY)})
-    rows = pd.DataFrame(results.first_look, columns=[*OF_TRIALS, *proxies])
+    proxies = sorted({name for row in results.first_trainings for name in row if name.startswith(ZERO_COST_PREFIX)})
+    rows = pd.DataFrame(results.first_trainings, columns=[*TRIAL_SUMMARY_COLUMNS, *proxies])
     numbers = rows.drop(columns=["name", "state"]).astype(float)
     done = numbers.where(rows["state"] == "finished")
     columns = {
@@ -125,7 +125,7 @@ def _states(states: pd.Series) -> str:
 
 def _beside_the_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
     rows = paper_table(results).set_index("network")
-    table = table.join(rows[list(OF_THE_PAPER)])
+    table = table.join(rows[list(PAPER_VALUE_COLUMNS)])
     for cost in ("gflops", "params"):
         ours, theirs = (f"{cost}_m", f"paper_{cost}_m") if cost == "params" else (cost, f"paper_{cost}")
         table[f"{cost}_off"] = 100 * (table[ours] / table[theirs] - 1)
@@ -134,11 +134,11 @@ def _beside_the_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 def columns_of(table: pd.DataFrame) -> list[Column]:
     """The columns that say something here: in some line there is a number, or a word."""
-    known = [column for column in COLUMNS if column.key in table and _says_something(table[column.key], column)]
+    known = [column for column in TABLE_COLUMNS if column.key in table and _says_something(table[column.key], column)]
     return known + [
-        Column(name, name.removeprefix(PROXY), "A zero-cost proxy: a score without a training.", 2)
+        Column(name, name.removeprefix(ZERO_COST_PREFIX), "A zero-cost proxy: a score without a training.", 2)
         for name in map(str, table)
-        if name.startswith(PROXY) and table[name].notna().any()
+        if name.startswith(ZERO_COST_PREFIX) and table[name].notna().any()
     ]
 
 
@@ -152,7 +152,7 @@ def _says_something(values: pd.Series, column: Column) -> bool:
 
 def parts_of(results: Results, names: Iterable[str]) -> list[dict[str, tuple[float, float]]]:
     """Params in millions and GFLOPs by part of each network; empty for those of older ledgers, which lack them."""
-    known = {row["name"]: row.get("by_part") or {} for row in [*results.first_look, *results.counted]}
+    known = {row["name"]: row.get("by_part") or {} for row in [*results.first_trainings, *results.counted]}
     return [
         {part: (params / MEGA, macs / GIGA) for part, (params, macs) in known.get(name, {}).items()} for name in names
     ]

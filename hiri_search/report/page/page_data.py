@@ -13,36 +13,36 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.report.page.columns import columns_of, main_table, parts_of, scores_by_name
-from hiri_search.report.page.summary import headline
-from hiri_search.report.tables.ablation import comparison_caption, comparison_table, readable
-from hiri_search.report.tables.curves import AXES, COLOURS, beside
+from hiri_search.report.page.summary import summary_cards
+from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
+from hiri_search.report.tables.curves import AXES, COLOURS, published_points
 from hiri_search.report.tables.networks import caption, inference_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import believed, confirmed_table, proxy_table, volume_table
+from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
 from hiri_search.stats.significance import mean_interval
 
-DIGITS = 6  # of a number
+SIGNIFICANT_DIGITS = 6  # of a number
 REPEATED = 0.5  # words that come again as often as this are kept once
 TRIAL_COLUMNS = (
     *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
     "checkpoint",
 )
-SECOND_LOOK = (  # of its table, what there is room for
+CONFIRMATION_COLUMNS = (  # of its table, what there is room for
     *("name", "gflops", "short_epochs", "short_top1", "short_rank", "epochs", "top1", "spread", "low", "high", "rank"),
     "seeds",
 )
-MOST_COMPARED = 60  # rows, for each pair of which there is a test
-UNKNOWN = "not kept by this ledger"
+MAX_COMPARED = 60  # rows, for each pair of which there is a test
+NOT_RECORDED = "not kept by this ledger"
 
 
-def content(results: Results) -> dict[str, Any]:
+def page_content(results: Results) -> dict[str, Any]:
     """All that the page shows of a study, in values that JSON knows."""
     table = main_table(results)
     return {
         "title": results.about["title"] or "A study without a title",
         "search": bool(results.about["file"].get("space")),
         "states": dict(Counter(str(row["state"]) for row in results.trials)),
-        "cards": headline(results, table),
+        "cards": summary_cards(results, table),
         "facts": _facts(results),
         "caption": caption(results),
         "colours": COLOURS,
@@ -77,7 +77,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         "Command": about.get("command", ""),
         "Versions": ", ".join(f"{name} {which}" for name, which in about.get("versions", {}).items() if which),
     }
-    return [(name, text or UNKNOWN) for name, text in shown.items()]
+    return [(name, text or NOT_RECORDED) for name, text in shown.items()]
 
 
 def _commit(code: Mapping[str, Any]) -> str:
@@ -128,7 +128,7 @@ def _looks(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
     """The top-1 of each seed, with mean, spread and interval, where a network has more than one; by look."""
     line = {name: number for number, name in enumerate(table["name"])}
     found = []
-    for second, rows in ((False, results.first_look), (True, results.second_look)):
+    for second, rows in ((False, results.first_trainings), (True, results.confirmations)):
         for name, scores in scores_by_name(rows).items():
             if len(scores) > 1:
                 interval = mean_interval(scores)
@@ -140,11 +140,11 @@ def _looks(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _comparisons(results: Results) -> dict[str, Any]:
     """Of an ablation: which differences are shown, and how that was found."""
-    few = not results.about["file"].get("space") and len(results.about["rows"]) <= MOST_COMPARED
+    few = not results.about["file"].get("space") and len(results.about["rows"]) <= MAX_COMPARED
     found = comparison_table(results) if few else pd.DataFrame()
     if found.empty:
         return {"caption": "", **_shown(found)}
-    return {"caption": comparison_caption(results), **_shown(readable(found))}
+    return {"caption": comparison_caption(results), **_shown(comparison_text(found))}
 
 
 def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
 
 def _paper(results: Results) -> dict[str, Any]:
     """The published points, for a panel of their own."""
-    paper = beside(results.about["table"])
+    paper = published_points(results.about["table"])
     columns = [name for name in ("curve", "network", "label", *paper.costs, "top1") if name in paper.points]
     return {"title": paper.title, "costs": paper.costs, "points": columnar(paper.points[columns])}
 
@@ -169,9 +169,9 @@ def _of_a_search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     volume = volume_table(results)
     return {
         "volume": [plain(100 * share) for share in volume["share"]],
-        "confirmed": _shown(confirmed.reindex(columns=SECOND_LOOK) if len(confirmed) else confirmed),
-        "believed": believed(confirmed) if len(confirmed) else "",
-        "proxies": _shown(proxy_table(results)),
+        "confirmed": _shown(confirmed.reindex(columns=CONFIRMATION_COLUMNS) if len(confirmed) else confirmed),
+        "believed": rank_agreement(confirmed) if len(confirmed) else "",
+        "zero_cost": _shown(zero_cost_table(results)),
         "importances": {name: plain(dict(shares)) for name, shares in results.importances.items()},
         "decisions": _decisions(results, table),
     }
@@ -180,7 +180,7 @@ def _of_a_search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
 def _decisions(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """What was chosen for each network, by decision: its options in order, and for each network the number of one."""
     chosen: dict[str, Mapping[str, int | str]] = {}
-    for row in results.first_look:
+    for row in results.first_trainings:
         chosen.setdefault(row["name"], results.decisions.get(row["trial"], {}))
     rows = [chosen.get(name, {}) for name in table["name"]]
     names = sorted({name for row in rows for name in row}, key=_order)
@@ -237,5 +237,5 @@ def plain(value: Any) -> Any:
 def _number(value: float) -> float | int | None:
     if not math.isfinite(value):
         return None
-    short = float(f"{value:.{DIGITS}g}")
+    short = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
     return int(short) if short == int(short) else short

@@ -14,7 +14,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-FOLDER = files("hiri_search.report") / "page"
+PAGE_FOLDER = files("hiri_search.report") / "page"
 SCRIPTS = (  # in this order
     *("words", "data", "table", "draw", "plots", "learning", "parts", "lists", "section", "searched", "trial"),
     *("sections", "start"),
@@ -101,4 +101,4 @@ def _hash(text: str) -> str:
 
 @cache
 def _text(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+    return (PAGE_FOLDER / name).read_text(encoding="utf-8")

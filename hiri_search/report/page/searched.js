@@ -180,12 +180,12 @@ function searchSections(owner) {
       [volume],
     ),
     new Section(
-      "proxies",
+      "zero_cost",
       "Zero-cost proxies",
       "Kendall's tau of each proxy, and of the costs, with top-1.",
-      (page) => page.study.proxies.rows.length,
+      (page) => page.study.zero_cost.rows.length,
       [proxies],
-      (page) => proxies.replaceChildren(shownTable("Proxies", page.study.proxies)),
+      (page) => proxies.replaceChildren(shownTable("Proxies", page.study.zero_cost)),
     ),
   ];
 }

@@ -10,11 +10,11 @@ from hiri_search.report.tables.ablation import best_row
 from hiri_search.report.tables.results import Results
 
 Card = dict[str, str]  # label, value, detail
-NOTHING = "-"
-HOUR, MINUTE = 3600, 60
+DASH = "-"
+_HOUR, _MINUTE = 3600, 60
 
 
-def headline(results: Results, table: pd.DataFrame) -> list[Card]:
+def summary_cards(results: Results, table: pd.DataFrame) -> list[Card]:
     """The cards on top of the page."""
     return [_best(results, table), _front(results, table), _trials(results), _time(results)]
 
@@ -27,7 +27,7 @@ def _best(results: Results, table: pd.DataFrame) -> Card:
     """Whether it is more than luck is said beside it."""
     known = table.dropna(subset=["top1"])
     if known.empty:
-        return _card("Best top-1", NOTHING, "no trial has finished")
+        return _card("Best top-1", DASH, "no trial has finished")
     best = known.sort_values("top1", ascending=False, kind="stable").iloc[0]
     return _card("Best top-1", f"{best['top1']:.2f} %", f"{best['name']}{_how_sure(results, known)}")
 
@@ -43,7 +43,7 @@ def _front(results: Results, table: pd.DataFrame) -> Card:
     """How many networks nothing beats, and from where to where they go."""
     members = table[table["front"]]
     if members.empty:
-        return _card("On the front", NOTHING, "of top-1 against GFLOPs")
+        return _card("On the front", DASH, "of top-1 against GFLOPs")
     low, high = members["gflops"].min(), members["gflops"].max()
     span = f"{low:.2f} GFLOPs" if len(members) == 1 else f"{low:.2f} to {high:.2f} GFLOPs"
     return _card("On the front", f"{len(members):,} of {table['top1'].notna().sum():,}", span)
@@ -65,6 +65,6 @@ def _time(results: Results) -> Card:
 
 def spent(seconds: float) -> str:
     """`12 s`, `3 min`, `2.5 h`."""
-    if seconds < MINUTE:
+    if seconds < _MINUTE:
         return f"{seconds:.0f} s"
-    return f"{seconds / MINUTE:.0f} min" if seconds < HOUR else f"{seconds / HOUR:,.1f} h"
+    return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:,.1f} h"

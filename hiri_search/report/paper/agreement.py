@@ -21,10 +21,10 @@ TITLES = {
     "9": "the high-resolution front on other backbones",
 }
 
-Costs = Mapping[tuple[str, int], tuple[int, int]]  # params and multiply-adds, by spec and side
+CountedCosts = Mapping[tuple[str, int], tuple[int, int]]  # params and multiply-adds, by spec and side
 
 
-def agreement(table: str, costs: Costs) -> pd.DataFrame:
+def agreement(table: str, costs: CountedCosts) -> pd.DataFrame:
     """Each row of a table beside the network that it is, where there is one.
 
     params_m in millions, gflops in 10^9 multiply-adds; `params_off` and `gflops_off` are ours over the published
@@ -63,7 +63,7 @@ def _verdict(gflops: float, params_off: float, gflops_off: float, note: str) -> 
     return "explained" if note and not note.startswith(UNEXPLAINED) else UNEXPLAINED
 
 
-def readable(shown: pd.DataFrame) -> pd.DataFrame:
+def agreement_text(shown: pd.DataFrame) -> pd.DataFrame:
     """The columns and digits that people read: ours to three decimals, differences in percent to one."""
     columns = {
         "row": shown["row"],

@@ -7,10 +7,10 @@ from importlib.resources import files
 
 import pandas as pd
 
-FOLDER = files("hiri_search.report") / "paper"
+TABLE_FOLDER = files("hiri_search.report") / "paper"
 
 # The tables of the paper by their number there, and figure 1, whose points are printed.
-NAMES = {
+TABLE_FILES = {
     "1": "figure1_resolution",
     "2": "table2_imagenet",
     "3": "table3_higher_resolution",
@@ -24,7 +24,7 @@ NAMES = {
 
 @cache
 def _read(name: str) -> pd.DataFrame:
-    with (FOLDER / f"{NAMES[name]}.csv").open(encoding="utf-8") as file:
+    with (TABLE_FOLDER / f"{TABLE_FILES[name]}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 
@@ -49,7 +49,7 @@ def networks(table: str) -> pd.DataFrame:
     `spec` is of our language or of timm, and empty where no network exists here; the note then says why. A row
     may be there twice, where its published cost can be read in two ways.
     """
-    with (FOLDER / "networks.csv").open(encoding="utf-8") as file:
+    with (TABLE_FOLDER / "networks.csv").open(encoding="utf-8") as file:
         known = pd.read_csv(file, dtype={"table": str, "network": str}, keep_default_na=False)
     rows = known[known["table"] == table].reset_index(drop=True)
     if rows.empty:  # detection and segmentation

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.stats.significance import LEVEL, Comparison, Scores, against_best, clear_best, compare, in_words
+from hiri_search.stats.significance import LEVEL, Comparison, Scores, against_best, clear_best, compare_pairs, in_words
 
-COLUMNS = (
+COMPARISON_COLUMNS = (
     *("network", "against", "seeds", "gain", "low", "high", "low_together", "high_together"),
     *("p", "p_holm", "shown", "more_seeds", "words"),
 )
@@ -20,16 +20,16 @@ BEST = "best"
 
 def seed_scores(results: Results) -> Scores:
     """Top-1 of the finished trials of the study's own recipe, by network and seed, in the study's order."""
-    names = dict.fromkeys(row["name"] for row in (*results.counted, *results.first_look))
+    names = dict.fromkeys(row["name"] for row in (*results.counted, *results.first_trainings))
     rows = [name for name in results.about["rows"] if name in names]
     found: dict[str, dict[int, float]] = {name: {} for name in (*rows, *names)}
-    for row in results.first_look:
+    for row in results.first_trainings:
         if row["state"] == "finished" and row["top1"] is not None:
             found[row["name"]][row["seed"]] = row["top1"]
     return found
 
 
-def way(results: Results) -> str:
+def comparison_mode(results: Results) -> str:
     """What the study's rows are held against: `best`, `steps`, or a row's name."""
     return str(results.about["file"].get("compare", BEST))
 
@@ -44,15 +44,15 @@ def comparisons(results: Results) -> list[Comparison]:
     """Each row of an ablation against what the study's `compare` says; rows that were never to be trained have none."""
     if _is_search(results):
         return []
-    trained = {row["name"] for row in results.first_look}
+    trained = {row["name"] for row in results.first_trainings}
     scores = {name: seeds for name, seeds in seed_scores(results).items() if name in trained}
-    match way(results):
+    match comparison_mode(results):
         case "best":
             return against_best(scores)
         case "steps":
-            return compare([(after, before) for before, after in _steps(results, list(scores))], scores)
+            return compare_pairs([(after, before) for before, after in _steps(results, list(scores))], scores)
         case reference:
-            return compare([(name, reference) for name in scores if name != reference], scores)
+            return compare_pairs([(name, reference) for name in scores if name != reference], scores)
 
 
 def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ def comparison_table(results: Results) -> pd.DataFrame:
     `low` and `high` are for this comparison alone, `low_together` and `high_together` for all at once; `p_holm` is what
     `shown` goes by.
     """
-    return pd.DataFrame([_line(one) for one in comparisons(results)], columns=list(COLUMNS)).astype(
+    return pd.DataFrame([_line(one) for one in comparisons(results)], columns=list(COMPARISON_COLUMNS)).astype(
         {"more_seeds": "Int64"}
     )
 
@@ -111,7 +111,7 @@ def comparison_caption(results: Results) -> str:
     if all(one.p is None for one in found):
         return f"{held}. None could be tested, for too few seeds or no spread: no difference is shown."
     family = max(one.family for one in found)
-    chosen = way(results) == BEST and family > 1
+    chosen = comparison_mode(results) == BEST and family > 1
     counted = " (all pairs, as the best is chosen by the same numbers)" if chosen else ""
     return (
         f"{held}, with Student's {LEVEL:.0%} interval of each difference taken alone. p by the paired t-test, with"
@@ -121,7 +121,7 @@ def comparison_caption(results: Results) -> str:
 
 
 def _against(results: Results, found: Sequence[Comparison]) -> str:
-    match way(results):
+    match comparison_mode(results):
         case "best":
             return f"{found[0].against}, which has the highest mean" if found else "the one with the highest mean"
         case "steps":
@@ -130,7 +130,7 @@ def _against(results: Results, found: Sequence[Comparison]) -> str:
             return reference
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def comparison_text(table: pd.DataFrame) -> pd.DataFrame:
     """The columns and digits of `comparison_table` that people read."""
     signed = "{:+.2f}".format
     interval = [

@@ -31,7 +31,7 @@ AXES = {
 }
 
 
-COSTS = ("gflops", "params_m", "ms")  # the panels of Figure 6
+COST_AXES = ("gflops", "params_m", "ms")  # the panels of Figure 6
 
 
 # Families of Table 2 with a small, a base and a large member: the curves of Figure 6.
@@ -45,10 +45,10 @@ class Paper:
     stem: str  # of the file's name
     title: str
     points: pd.DataFrame
-    costs: tuple[str, ...] = COSTS
+    costs: tuple[str, ...] = COST_AXES
 
 
-def beside(table: str) -> Paper:
+def published_points(table: str) -> Paper:
     """What belongs beside a study of this table; Figure 6 where it has no picture of its own."""
     match table:
         case "1":
@@ -79,7 +79,7 @@ def families() -> pd.DataFrame:
         for own, family, side in zip(ours, table["family"], table["resolution"], strict=True)
     ]
     chosen = table.assign(curve=labels, label="")[ours | table["family"].isin(FAMILIES)]
-    return chosen[["curve", "network", "label", *COSTS, "top1"]]
+    return chosen[["curve", "network", "label", *COST_AXES, "top1"]]
 
 
 def drawable(results: Results) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from hiri_search.report.tables.search import PROXY
+from hiri_search.report.tables.search import ZERO_COST_PREFIX
 
 MEANINGS = {  # column: (meaning, unit)
     "trial": ("number of the trial in the ledger, counted from 0", ""),
@@ -55,7 +55,7 @@ MEANINGS = {  # column: (meaning, unit)
     "peak_memory_bytes": ("the most memory that it held on a GPU, in the last epoch; empty on a CPU", "bytes"),
     "curve": ("top1 behind each epoch, separated by spaces", "percent"),
 }
-UNKNOWN = "not described"
+NOT_DESCRIBED = "not described"
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +71,6 @@ def dictionary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _meaning(column: str) -> tuple[str, str]:
-    if column.startswith(PROXY):
-        return f"score by the zero-cost proxy {column.removeprefix(PROXY)}, without a training", ""
-    return MEANINGS.get(column, (UNKNOWN, ""))
+    if column.startswith(ZERO_COST_PREFIX):
+        return f"score by the zero-cost proxy {column.removeprefix(ZERO_COST_PREFIX)}, without a training", ""
+    return MEANINGS.get(column, (NOT_DESCRIBED, ""))

@@ -12,16 +12,16 @@ from hiri_search.report.tables.ablation import best_row, comparison_caption, com
 from hiri_search.report.tables.formats import escaped
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import believed, confirmed_table
+from hiri_search.report.tables.search import confirmed_table, rank_agreement
 from hiri_search.stats.significance import Comparison, Estimate, p_text
 
-NOTHING = "--"
+EMPTY_CELL = "--"
 INTERVALS = " In brackets: the interval, cut off where percents end."
 LONG = 32  # letters: longer names are broken into lines
 
 
 @dataclass(frozen=True)
-class Column:
+class LatexColumn:
     """A column of a table in print."""
 
     head: str  # LaTeX; its group's head stands over it
@@ -38,8 +38,8 @@ def paper_tex(results: Results) -> str:
         _names(table["network"], best),
         *_sides(table["side"]),
         *_costs(table),
-        Column("ours", scores, "l", r"Top-1 (\%)"),
-        Column("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
+        LatexColumn("ours", scores, "l", r"Top-1 (\%)"),
+        LatexColumn("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
     ]
     how = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
     return _float(columns, how, f"table{results.about['table']}")
@@ -54,9 +54,9 @@ def network_tex(results: Results) -> str:
     columns = [
         _names(table["network"], best),
         *_sides(table["side"]),
-        Column("Params (M)", _numbers(table["params_m"], 1)),
-        Column("GFLOPs", _numbers(table["gflops"], 1)),
-        Column(r"Top-1 (\%)", scores, "l"),
+        LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
+        LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
+        LatexColumn(r"Top-1 (\%)", scores, "l"),
     ]
     which = " Shown are the networks that no other beats in both GFLOPs and top-1." if searched else ""
     return _float(columns, f"{_title(results)}{which} {caption(results)}{_bold_caption(best, scores)}", "networks")
@@ -68,12 +68,12 @@ def confirmed_tex(results: Results) -> str:
     short, long = (f"{table[name].iloc[0]} epochs" for name in ("short_epochs", "epochs"))
     columns = [
         _names(table["network"]),
-        Column("Params (M)", _numbers(table["params_m"], 1)),
-        Column("GFLOPs", _numbers(table["gflops"], 1)),
-        Column(short, _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
-        Column(long, _scores(table, None), "l", r"Top-1 (\%)"),
+        LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
+        LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
+        LatexColumn(short, _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
+        LatexColumn(long, _scores(table, None), "l", r"Top-1 (\%)"),
     ]
-    how = f"{INTERVALS.strip()} {believed(table)}"
+    how = f"{INTERVALS.strip()} {rank_agreement(table)}"
     return _float(columns, f"{_title(results)} The best of a search, trained again. {how}", "confirmed")
 
 
@@ -82,14 +82,14 @@ def comparison_tex(results: Results) -> str:
     found = comparisons(results)
     columns = [
         _names([one.row for one in found]),
-        Column("seeds", [str(one.seeds) for one in found]),
-        Column("gain (points)", [_bold(_gain(one), one.shown) for one in found], "l"),
-        Column("$p$", [_p(one) for one in found]),
-        Column("more seeds", [_more(one) for one in found]),
+        LatexColumn("seeds", [str(one.seeds) for one in found]),
+        LatexColumn("gain (points)", [_bold(_gain(one), one.shown) for one in found], "l"),
+        LatexColumn("$p$", [_p(one) for one in found]),
+        LatexColumn("more seeds", [_more(one) for one in found]),
     ]
     shown = " Bold: a difference is shown." if any(one.shown for one in found) else ""
     more = " More seeds: so many would show 0.5 points, where none is shown."
-    how = shown + (more if any(_more(one) != NOTHING for one in found) else "")
+    how = shown + (more if any(_more(one) != EMPTY_CELL for one in found) else "")
     return _float(columns, f"{_title(results)} {comparison_caption(results)}{how}", "comparisons")
 
 
@@ -113,29 +113,29 @@ def _bold_caption(best: str | None, scores: Sequence[str]) -> str:
     return f"{intervals} Bold: better than every other row, by paired t-tests with Holm's correction for all pairs."
 
 
-def _names(names: Iterable[str], best: str | None = None) -> Column:
+def _names(names: Iterable[str], best: str | None = None) -> LatexColumn:
     """Names, and specs where these are the names."""
     cells = [_bold(escaped(name), name == best) for name in names]
     if all(len(name) <= LONG for name in names):
-        return Column("", cells, "l")
-    return Column("", [rf"\raggedright {cell}" for cell in cells], r"p{0.4\linewidth}")
+        return LatexColumn("", cells, "l")
+    return LatexColumn("", [rf"\raggedright {cell}" for cell in cells], r"p{0.4\linewidth}")
 
 
-def _sides(sides: pd.Series) -> list[Column]:
+def _sides(sides: pd.Series) -> list[LatexColumn]:
     """Only where they differ; the caption says one."""
-    return [Column("Side", _numbers(sides, 0))] if sides.nunique() > 1 else []
+    return [LatexColumn("Side", _numbers(sides, 0))] if sides.nunique() > 1 else []
 
 
-def _costs(table: pd.DataFrame) -> list[Column]:
+def _costs(table: pd.DataFrame) -> list[LatexColumn]:
     return [
-        Column(head, _numbers(table[name], 1), "r", group)
+        LatexColumn(head, _numbers(table[name], 1), "r", group)
         for group, cost in (("Params (M)", "params_m"), ("GFLOPs", "gflops"))
         for head, name in (("ours", cost), ("paper", f"paper_{cost}"))
     ]
 
 
 def _numbers(column: pd.Series, digits: int) -> list[str]:
-    return [NOTHING if pd.isna(value) else f"{value:.{digits}f}" for value in column]
+    return [EMPTY_CELL if pd.isna(value) else f"{value:.{digits}f}" for value in column]
 
 
 def _scores(table: pd.DataFrame, best: str | None) -> list[str]:
@@ -148,30 +148,30 @@ def _scores(table: pd.DataFrame, best: str | None) -> list[str]:
 def _score(top1: float, low: float, high: float) -> str:
     """`52.4 [47.6, 57.1]`; an interval ends where percents do."""
     if pd.isna(top1):
-        return NOTHING
+        return EMPTY_CELL
     return f"{top1:.1f}" if pd.isna(low) else f"{top1:.1f} [{max(low, 0):.1f}, {min(high, 100):.1f}]"
 
 
 def _gain(one: Comparison) -> str:
     if one.gain is None:
-        return NOTHING
+        return EMPTY_CELL
     interval: Estimate | None = one.interval
     return f"${one.gain:+.1f}$" + (f" $[{interval.low:+.1f}, {interval.high:+.1f}]$" if interval else "")
 
 
 def _p(one: Comparison) -> str:
-    return NOTHING if one.corrected is None else p_text(one.corrected).removeprefix("p = ").replace("p < ", "$<$")
+    return EMPTY_CELL if one.corrected is None else p_text(one.corrected).removeprefix("p = ").replace("p < ", "$<$")
 
 
 def _more(one: Comparison) -> str:
-    return NOTHING if one.shown or one.more_seeds is None else f"{one.more_seeds:,}"
+    return EMPTY_CELL if one.shown or one.more_seeds is None else f"{one.more_seeds:,}"
 
 
 def _bold(cell: str, chosen: bool) -> str:
     return rf"\textbf{{{cell}}}" if chosen else cell
 
 
-def _float(columns: Sequence[Column], text: str, label: str) -> str:
+def _float(columns: Sequence[LatexColumn], text: str, label: str) -> str:
     rows = zip(*(column.cells for column in columns), strict=True)
     lines = [
         r"\begin{table}",
@@ -194,7 +194,7 @@ def _float(columns: Sequence[Column], text: str, label: str) -> str:
     return "\n".join(["% Needs \\usepackage{booktabs}.", *lines, ""])
 
 
-def _groups(columns: Sequence[Column]) -> list[str]:
+def _groups(columns: Sequence[LatexColumn]) -> list[str]:
     """The heads over the columns, and a rule under each; nothing where there are none."""
     cells, rules, at = [], [], 1
     for group, members in groupby(columns, key=lambda column: column.group):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hiri_search.report.paper.published import published
 from hiri_search.report.tables.results import GIGA, MEGA, Results
-from hiri_search.stats.rank_correlation import Order, kendall
+from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 
 PAPER_COLUMNS = ("params_m", "gflops", "top1")
@@ -34,9 +34,9 @@ def network_table(results: Results) -> pd.DataFrame:
     Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `low` and `high`
     are Student's interval of the mean over seeds, where there is a spread. `ms` is the measured inference of one image.
     """
-    known = pd.DataFrame([*results.counted, *results.first_look], columns=NETWORK_COLUMNS)
+    known = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
     networks = known.drop_duplicates("name").set_index("name")
-    trials = pd.DataFrame(results.first_look, columns=["name", "state", "top1"])
+    trials = pd.DataFrame(results.first_trainings, columns=["name", "state", "top1"])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     finished = trials[trials["state"] == "finished"].astype({"top1": float})
     scores, several = (
@@ -162,7 +162,7 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"mean, standard deviation and Student's {LEVEL:.0%} interval over {len(seeds)} seeds"
 
 
-SETTINGS = {  # of a recipe, in words; those that are not in it, or off, are left out
+RECIPE_TEXTS = {  # of a recipe, in words; those that are not in it, or off, are left out
     "lr": ("learning rate {:g}", 0),
     "batch": ("batch {}", 0),
     "warmup_epochs": ("warm-up {:g} epochs", 0),
@@ -182,7 +182,9 @@ SETTINGS = {  # of a recipe, in words; those that are not in it, or off, are lef
 def _recipe(recipe: Mapping[str, Any]) -> str:
     """What a reader wants to know of a training; all of it is in the study file."""
     said = [
-        text.format(recipe[name]) for name, (text, off) in SETTINGS.items() if name in recipe and recipe[name] != off
+        text.format(recipe[name])
+        for name, (text, off) in RECIPE_TEXTS.items()
+        if name in recipe and recipe[name] != off
     ]
     return f" (AdamW, {', '.join(said)})" if said else ""
 
@@ -196,10 +198,10 @@ def _own_recipes(file: Mapping[str, Any]) -> str:
     return ", ".join(found)
 
 
-def paper_order(table: pd.DataFrame) -> Order | None:
+def paper_order(table: pd.DataFrame) -> Tau | None:
     """Kendall's tau of our top-1 with the paper's, over the rows of `paper_table` that have both."""
     both = table.dropna(subset=["top1", "paper_top1"])
-    return kendall(both["top1"], both["paper_top1"])
+    return kendall_tau(both["top1"], both["paper_top1"])
 
 
 def _order(results: Results) -> str:

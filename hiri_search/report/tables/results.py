@@ -24,11 +24,11 @@ class Results:
     times: tuple[float, float] | None = None  # of the first and the last line, seconds since 1970
 
     @property
-    def first_look(self) -> list[Mapping[str, Any]]:
+    def first_trainings(self) -> list[Mapping[str, Any]]:
         """The trials of the study's own recipe."""
         return [row for row in self.trials if row.get("confirms") is None]
 
     @property
-    def second_look(self) -> list[Mapping[str, Any]]:
+    def confirmations(self) -> list[Mapping[str, Any]]:
         """The longer trials of a search's best networks."""
         return [row for row in self.trials if row.get("confirms") is not None]

@@ -10,12 +10,12 @@ import pandas as pd
 
 from hiri_search.cost.pareto import Points, hypervolume, pareto_mask
 from hiri_search.report.tables.results import GIGA, MEGA, Results
-from hiri_search.stats.rank_correlation import Order, kendall
+from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import mean_interval
 
-MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
-LEAST = 1e-9  # of a range, where all are the same
-PROXY = "proxy_"  # how the columns of zero-cost proxies begin
+VOLUME_MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
+MIN_VOLUME = 1e-9  # of a range, where all are the same
+ZERO_COST_PREFIX = "zero_cost_"  # how the columns of zero-cost proxies begin
 
 
 def volume_table(results: Results) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def volume_table(results: Results) -> pd.DataFrame:
         return pd.DataFrame(columns=["trials", "share"])
     points = np.array(results.losses)
     worst, best = points.max(axis=0), points.min(axis=0)
-    volumes = _growing(points, worst + MARGIN * np.maximum(worst - best, LEAST))
+    volumes = _growing(points, worst + VOLUME_MARGIN * np.maximum(worst - best, MIN_VOLUME))
     return pd.DataFrame({"trials": range(1, len(points) + 1), "share": volumes / volumes[-1]})
 
 
@@ -45,10 +45,10 @@ def _growing(points: Points, reference: Points) -> Points:
 
 def confirmed_table(results: Results) -> pd.DataFrame:
     """The networks that were looked at again: the short training's top-1 and rank beside the long ones'."""
-    long = pd.DataFrame(_finished(results.second_look))
+    long = pd.DataFrame(_finished(results.confirmations))
     if long.empty:
         return pd.DataFrame()
-    short = pd.DataFrame(_finished(results.first_look))
+    short = pd.DataFrame(_finished(results.first_trainings))
     scores = long.groupby("key", sort=False)["top1"]
     facts = long.drop_duplicates("key").set_index("key")
     intervals = {key: found for key, values in scores if (found := mean_interval(values))}
@@ -76,24 +76,26 @@ def confirmed_table(results: Results) -> pd.DataFrame:
     return ordered.reset_index(drop=True)
 
 
-def believed(table: pd.DataFrame) -> str:
+def rank_agreement(table: pd.DataFrame) -> str:
     """Whether the order of the short trainings is that of the long ones, in words."""
-    tau = kendall(table["short_top1"], table["top1"]) if len(table) else None
+    tau = kendall_tau(table["short_top1"], table["top1"]) if len(table) else None
     if tau is None:
         return "Too few networks were trained again to say whether the short trainings may be believed."
     return f"Kendall's tau of short against long trainings over {len(table)} networks: {tau}. {_verdict(tau)}"
 
 
-def _verdict(tau: Order) -> str:
+def _verdict(tau: Tau) -> str:
     if tau.low > 0:
         return "The order of the short trainings is more than chance."
     return "The interval holds 0: these short trainings show no order that the long ones confirm."
 
 
-def proxy_table(results: Results) -> pd.DataFrame:
+def zero_cost_table(results: Results) -> pd.DataFrame:
     """Kendall's tau of each zero-cost proxy, and of the costs, with the top-1 of the short trainings."""
-    rows = _finished(results.first_look)
-    names = {name: name.removeprefix(PROXY) for row in rows for name in row if name.startswith(PROXY)}
+    rows = _finished(results.first_trainings)
+    names = {
+        name: name.removeprefix(ZERO_COST_PREFIX) for row in rows for name in row if name.startswith(ZERO_COST_PREFIX)
+    }
     if not names:
         return pd.DataFrame()
     known = [(shown, *_tau(rows, name)) for name, shown in {**names, "params": "params", "macs": "macs"}.items()]
@@ -106,5 +108,5 @@ def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _tau(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
     scored = [(row[name], row["top1"]) for row in rows if row.get(name) is not None]
-    tau = kendall(*zip(*scored, strict=True)) if scored else None
+    tau = kendall_tau(*zip(*scored, strict=True)) if scored else None
     return (len(scored), tau.value, tau.low, tau.high) if tau else (len(scored), np.nan, np.nan, np.nan)

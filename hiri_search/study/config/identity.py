@@ -7,10 +7,10 @@ from typing import Any
 
 from hiri_search.language import parse_network
 from hiri_search.study.config.networks import space_of
-from hiri_search.study.config.schema import Row, Study
+from hiri_search.study.config.schema import NetworkRow, Study
 
 # What no digit depends on, or is said again below.
-WORDS = (
+WORDING_KEYS = (
     "title",
     "table",
     "compare",
@@ -24,23 +24,23 @@ WORDS = (
     "resources",
     "storage",
 )
-SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDS}
+SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDING_KEYS}
 
 
-def meaning(study: Study) -> dict[str, Any]:
+def canonical_form(study: Study) -> dict[str, Any]:
     """The meaning of a study in plain values."""
     if study.space is not None:
-        plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": {"reuse", "proxies"}})
+        plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": {"reuse", "zero_cost"}})
         return plain | {"space": str(space_of(study))}
     plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": True})
     nets = {name: _meant(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}
 
 
-def about(study: Study, profile: str) -> dict[str, Any]:
+def study_record(study: Study, profile: str) -> dict[str, Any]:
     """What a ledger says of a study, for whoever goes on with it or reports it."""
     return {
-        "meaning": meaning(study),
+        "meaning": canonical_form(study),
         "title": study.title,
         "table": study.table,
         "rows": {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()},
@@ -49,7 +49,7 @@ def about(study: Study, profile: str) -> dict[str, Any]:
     }
 
 
-def _meant(study: Study, row: Row) -> str | dict[str, Any]:
+def _meant(study: Study, row: NetworkRow) -> str | dict[str, Any]:
     """A row's network alone, or with what else decides its training."""
     deciding = {"spec", "stand_in", "side", "stand_in_side", "train", "recipe"}
     written = row.model_dump(mode="json", include=deciding, exclude_defaults=True)
@@ -70,7 +70,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def hindrances(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def incompatible_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """As `differences`, but for what only adds trials to an ablation: rows behind the others, and more seeds."""
     if "nets" in old and "nets" in new:
         rows, seeds = old["nets"], old["seeds"]

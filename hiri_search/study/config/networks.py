@@ -10,7 +10,7 @@ from typing import Any
 from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network
 from hiri_search.language.choosers import covering
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.schema import Proxy, Row, Study
+from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
 
@@ -28,21 +28,21 @@ class Candidate:
     decisions: dict[str, int]  # that led to it: names and indices
 
 
-class Misfit(SpecError):
+class InvalidNetwork(SpecError):
     """A network that a study cannot have: `key` is the setting it fails on, `around` the row or space it is of."""
 
     def __init__(self, key: tuple[str, ...], around: tuple[str, ...], message: str) -> None:
         super().__init__(message)
-        self.key, self.around = key, around
+        self.key, self.context = key, around
 
 
 @contextmanager
-def naming(key: tuple[str, ...], around: tuple[str, ...]) -> Iterator[None]:
+def at_key(key: tuple[str, ...], around: tuple[str, ...]) -> Iterator[None]:
     """A mistake in here is one of the setting `key`."""
     try:
         yield
     except SpecError as error:
-        raise Misfit(key, around, str(error)) from error
+        raise InvalidNetwork(key, around, str(error)) from error
 
 
 def space_of(study: Study) -> Space:
@@ -51,7 +51,7 @@ def space_of(study: Study) -> Space:
     return parse(study.space, let=study.let)
 
 
-def rows(study: Study) -> list[Candidate]:
+def ablation_networks(study: Study) -> list[Candidate]:
     """The networks of an ablation, those that are not trained among them; none for a search.
 
     Misfit where a spec cannot be read, or a network or its stand-in does not fit its side.
@@ -59,48 +59,48 @@ def rows(study: Study) -> list[Candidate]:
     return [_row(study, name, row, index) for index, (name, row) in enumerate((study.nets or {}).items())]
 
 
-def _row(study: Study, name: str, row: Row, index: int) -> Candidate:
+def _row(study: Study, name: str, row: NetworkRow, index: int) -> Candidate:
     here = ("nets", name)
-    with naming(here, here):
+    with at_key(here, here):
         network = parse_network(row.spec, let=study.let)
     side = row.side or study.counted.side
-    with naming((*here, "side") if row.side else ("counted", "side"), here):
+    with at_key((*here, "side") if row.side else ("counted", "side"), here):
         _check_side(network, side)
     if not row.train:
         return Candidate(name, network, side, None, 0, study.recipe, {"net": index})
-    with naming((*here, "stand_in") if row.stand_in else ("proxy", "width"), here):
+    with at_key((*here, "stand_in") if row.stand_in else ("proxy", "width"), here):
         small = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
-    with naming((*here, "stand_in_side") if row.stand_in_side else ("proxy", "side"), here):
+    with at_key((*here, "stand_in_side") if row.stand_in_side else ("proxy", "side"), here):
         small_side = row.stand_in_side or _scaled(side, study)
         _check_side(small, small_side)
     return Candidate(name, network, side, small, small_side, row.recipe or study.recipe, {"net": index})
 
 
-def stand_in(network: Network, proxy: Proxy) -> Network:
+def stand_in(network: Network, proxy: ProxyConfig) -> Network:
     """The network that is trained for one that is counted: one of timm's is trained as it is."""
     return network if isinstance(network, TimmNetwork) else network.scaled_down(width=proxy.width, depth=proxy.depth)
 
 
-def probes(study: Study, space: SearchSpace) -> Iterator[Candidate]:
+def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     """Networks that take every option of a space once: where one of them does not fit, nothing is begun. Misfit."""
-    return (found(study, net, decisions) for net, decisions in covering(space))
+    return (network_of(study, net, decisions) for net, decisions in covering(space))
 
 
-def trainings(study: Study) -> set[tuple[int, Recipe]]:
+def training_settings(study: Study) -> set[tuple[int, Recipe]]:
     """The sides that networks are trained at, and the recipes."""
     if study.space is not None:
         return {(study.proxy.side, study.recipe)}
-    return {(row.trained_side, row.recipe) for row in rows(study) if row.trained}
+    return {(row.trained_side, row.recipe) for row in ablation_networks(study) if row.trained}
 
 
-def found(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
+def network_of(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
     """One network of a space. Misfit."""
     counted, proxy = study.counted, study.proxy
-    with naming(("counted", "side"), ("space",)):
+    with at_key(("counted", "side"), ("space",)):
         _check_side(net, counted.side)
-    with naming(("proxy", "width"), ("space",)):
+    with at_key(("proxy", "width"), ("space",)):
         small = stand_in(net, proxy)
-    with naming(("proxy", "side"), ("space",)):
+    with at_key(("proxy", "side"), ("space",)):
         _check_side(small, proxy.side)
     return Candidate(str(net), net, counted.side, small, proxy.side, study.recipe, decisions)
 
@@ -125,7 +125,7 @@ Recipes = Mapping[str, Recipe]  # by the name of a row
 
 def recipes(study: Study) -> Recipes:
     """Those of an ablation's rows; a search has that of the study alone."""
-    return {row.name: row.recipe for row in rows(study)}
+    return {row.name: row.recipe for row in ablation_networks(study)}
 
 
 def job_of(asked: Mapping[str, Any], study: Study, known: Recipes) -> Job:

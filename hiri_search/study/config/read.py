@@ -12,8 +12,15 @@ from pydantic import BaseModel, ValidationError
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.language import Space, SpecError, TimmNetwork, parse
-from hiri_search.study.config.networks import Candidate, Misfit, naming, probes, rows, space_of
-from hiri_search.study.config.schema import Row, SpaceFile, Study
+from hiri_search.study.config.networks import (
+    Candidate,
+    InvalidNetwork,
+    ablation_networks,
+    at_key,
+    covering_networks,
+    space_of,
+)
+from hiri_search.study.config.schema import NetworkRow, SpaceFile, Study
 from hiri_search.study.config.yaml_file import Key, Tree, parse_value, read_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
@@ -23,14 +30,14 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-Model = TypeVar("Model", bound=BaseModel)
-Value = TypeVar("Value")
+_Model = TypeVar("_Model", bound=BaseModel)
+_Value = TypeVar("_Value")
 
 NO_PROFILE = "none"
 # `data: drawn` is `data: {source: drawn}`, also under keys laid over it; and so with recipes and the rows of `nets:`.
 SHORT_FORMS: dict[Key, str] = {("data",): "source", ("recipe",): "file", ("nets", "*"): "spec"}
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-WANTED = {  # by the first word of pydantic's kinds of errors
+UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
+TYPE_NAMES = {  # by the first word of pydantic's kinds of errors
     "int": "a whole number",
     "float": "a number",
     "finite": "a finite number",
@@ -46,7 +53,7 @@ WANTED = {  # by the first word of pydantic's kinds of errors
 }
 
 
-class Places:
+class YamlLocations:
     """Says where a value came from: a line of a file, of its profile, or the command line."""
 
     def __init__(self, tree: Tree, profile: str = NO_PROFILE) -> None:
@@ -89,7 +96,7 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
     StudyError with the file and line for whatever cannot be run, every network's spec and side included.
     """
     tree = read_yaml(path)
-    places = Places(tree, profile)
+    places = YamlLocations(tree, profile)
     content = _laid_over(tree.content, _profile(_profiles(tree), profile, tree))
     content.pop("profiles", None)
     for text in sets:
@@ -110,8 +117,8 @@ def profiles_of(path: Path) -> tuple[str, ...]:
 def read_space(path: Path) -> Space:
     """The space of a file of `spaces/`."""
     tree = read_yaml(path)
-    file = _validated(SpaceFile, tree.content, Places(tree))
-    return _parsed(parse, file.space, file.let, ("space",), Places(tree))
+    file = _validated(SpaceFile, tree.content, YamlLocations(tree))
+    return _parsed(parse, file.space, file.let, ("space",), YamlLocations(tree))
 
 
 # ---- layers
@@ -120,7 +127,9 @@ def read_space(path: Path) -> Space:
 def _profiles(tree: Tree) -> dict[str, dict[str, Any]]:
     found = tree.content.get("profiles") or {}
     if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
-        raise Places(tree).error(("profiles",), "profiles: wants `name:` lines with the keys to change under each")
+        raise YamlLocations(tree).error(
+            ("profiles",), "profiles: wants `name:` lines with the keys to change under each"
+        )
     return found
 
 
@@ -129,7 +138,7 @@ def _profile(profiles: dict[str, dict[str, Any]], name: str, tree: Tree) -> dict
         return {}
     if name not in profiles:
         known = ", ".join([*profiles, NO_PROFILE])
-        raise Places(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {known}")
+        raise YamlLocations(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {known}")
     return profiles[name]
 
 
@@ -166,7 +175,7 @@ def _long_form(key: Key) -> str | None:
     return SHORT_FORMS.get(key) or SHORT_FORMS.get((*key[:-1], "*"))
 
 
-def _with_space(content: dict[str, Any], path: Path, places: Places) -> dict[str, Any]:
+def _with_space(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
     """`space: FILE.yaml` stands for the space and the names of that file, looked for beside the study."""
     name = content.get("space")
     if not isinstance(name, str) or not name.endswith(".yaml"):
@@ -174,11 +183,11 @@ def _with_space(content: dict[str, Any], path: Path, places: Places) -> dict[str
     if content.get("let"):
         raise places.error(("let",), f"let: has no meaning beside space: {name}, whose own names are used; remove it")
     places.space = read_yaml(path.parent / name)
-    file = _validated(SpaceFile, places.space.content, Places(places.space))
+    file = _validated(SpaceFile, places.space.content, YamlLocations(places.space))
     return content | {"space": file.space, "let": file.let}
 
 
-def _with_recipe(content: dict[str, Any], path: Path, places: Places) -> dict[str, Any]:
+def _with_recipe(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
     """`recipe: FILE.yaml` stands for what that file holds, looked for beside the study; other keys are laid over it."""
     recipe = content.get("recipe")
     over = {"file": recipe} if isinstance(recipe, str) else recipe
@@ -208,12 +217,12 @@ def _with_row_recipes(content: dict[str, Any]) -> dict[str, Any]:
 # ---- mistakes explained
 
 
-def _validated(model: type[Model], content: dict[str, Any], places: Places) -> Model:
+def _validated(model: type[_Model], content: dict[str, Any], places: YamlLocations) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as errors:
         # A misspelt key first: it explains the missing one.
-        first, *others = sorted(errors.errors(), key=lambda error: error["type"] not in UNKNOWN)
+        first, *others = sorted(errors.errors(), key=lambda error: error["type"] not in UNKNOWN_KEY_ERRORS)
         key, message = _explained(model, first)
         raise places.error(key, message + (f" (and {len(others)} more)" if others else "")) from errors
 
@@ -221,7 +230,7 @@ def _validated(model: type[Model], content: dict[str, Any], places: Places) -> M
 def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
     """Where a mistake stands, and what it is."""
     key, kind, context = error["loc"], error["type"], error.get("ctx", {})
-    if kind in UNKNOWN:
+    if kind in UNKNOWN_KEY_ERRORS:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
     if kind == "missing":
         return key, f"{dotted(key)} is missing; write it"
@@ -229,7 +238,7 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
         return ("within", cause.name), f"within.{cause}"
     if isinstance(cause, SettingError | LatencyError):
         return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
-    wanted = WANTED.get(kind.split("_")[0])
+    wanted = TYPE_NAMES.get(kind.split("_")[0])
     if wanted is None:
         return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
     return key, f"{dotted(key)}: found {_shown(error['input'])}; write {wanted.format(**context)}"
@@ -256,7 +265,7 @@ def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
     """The keys that may stand under `key`."""
     if not key:
         return [*model.model_fields, *(["profiles"] if model is Study else [])]
-    sections = {"nets": Row, "latency": LatencyConfig}
+    sections = {"nets": NetworkRow, "latency": LatencyConfig}
     known: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
     return list(getattr(known, "model_fields", None) or known.__dataclass_fields__)
 
@@ -264,23 +273,23 @@ def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
 # ---- networks
 
 
-def _parsed(read: Callable[..., Value], text: str, let: dict[str, str], key: Key, places: Places) -> Value:
+def _parsed(read: Callable[..., _Value], text: str, let: dict[str, str], key: Key, places: YamlLocations) -> _Value:
     try:
         return read(text, let=let)
     except SpecError as error:
         raise places.error(key, f"{dotted(key)}: {error}") from error
 
 
-def _check_networks(study: Study, places: Places) -> None:
+def _check_networks(study: Study, places: YamlLocations) -> None:
     """Every network that is to be trained parses, exists, and fits the side it is counted at and trained at."""
     if study.space is not None:
         _parsed(parse, study.space, study.let, ("space",), places)
     try:
-        for found in rows(study) if study.space is None else probes(study, space_of(study)):
+        for found in ablation_networks(study) if study.space is None else covering_networks(study, space_of(study)):
             _check_known(found)
-    except Misfit as error:
-        place = places.find(error.key) or places(error.around)
-        of = "" if error.key[: len(error.around)] == error.around else f" for {dotted(error.around)}"
+    except InvalidNetwork as error:
+        place = places.find(error.key) or places(error.context)
+        of = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
         raise StudyError(f"{place}: {dotted(error.key)}{of}: {error}") from error
 
 
@@ -292,11 +301,11 @@ def _check_known(found: Candidate) -> None:
     if isinstance(found.trained, TimmNetwork) and found.recipe.distill_alpha < 1:
         from hiri_search.training.distill import check_teacher
 
-        with naming(("nets", found.name, "recipe", "distill_alpha"), ("nets", found.name)):
+        with at_key(("nets", found.name, "recipe", "distill_alpha"), ("nets", found.name)):
             check_teacher(found.trained)
     for network, word in ((found.network, "spec"), (found.trained, "stand_in")):
         if isinstance(network, TimmNetwork):
             from hiri_search.nets import timm_networks as peers
 
-            with naming(("nets", found.name, word), ("nets", found.name)):
+            with at_key(("nets", found.name, word), ("nets", found.name)):
                 peers.check_timm(network)

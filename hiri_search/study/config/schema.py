@@ -15,11 +15,11 @@ from hiri_search.training.recipe import Recipe, SettingError
 
 SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
 ObjectiveName = Literal["top1", "gmacs", "mparams", "ms_per_image", "memory"]
-ProxyName = Literal["synflow", "naswot", "zen"]
+ZeroCostName = Literal["synflow", "naswot", "zen"]
 
-ROUNDING = 1e-9  # a third of 3 is 1
+_ROUNDING = 1e-9  # a third of 3 is 1
 CREDENTIALS = "the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-MOST_SEEDS = 100  # more are meant as one seed: `seeds: 2024`
+MAX_SEEDS = 100  # more are meant as one seed: `seeds: 2024`
 
 
 class _Strict(BaseModel):
@@ -35,12 +35,12 @@ def _as_seeds(value: Any) -> Any:
     """`seeds: 3` stands for `seeds: [0, 1, 2]`."""
     if not isinstance(value, int) or isinstance(value, bool):
         return value
-    if not 1 <= value <= MOST_SEEDS:
-        raise ValueError(f"{value} is no number of seeds; write one from 1 to {MOST_SEEDS}, or a list: [{value}]")
+    if not 1 <= value <= MAX_SEEDS:
+        raise ValueError(f"{value} is no number of seeds; write one from 1 to {MAX_SEEDS}, or a list: [{value}]")
     return tuple(range(value))
 
 
-class Row(_Strict):
+class NetworkRow(_Strict):
     """A named network of an ablation."""
 
     spec: str  # of our language, or `timm:NAME argument=value ...`
@@ -54,14 +54,14 @@ class Row(_Strict):
     note: str = ""  # said in the report beside it
 
 
-class Counted(_Strict):
+class CountConfig(_Strict):
     """The networks whose cost is reported: at the side and for the classes of the paper."""
 
     side: int = Field(448, ge=1, le=8192)
     classes: int = Field(1000, ge=1)
 
 
-class Proxy(_Strict):
+class ProxyConfig(_Strict):
     """How the network that is trained stands in for the one that is counted.
 
     Networks of timm cannot be divided: they are trained as they are, unless their row names a stand-in.
@@ -73,19 +73,19 @@ class Proxy(_Strict):
     classes: int | None = Field(None, ge=2)  # the first so many of the data's; None: all
 
 
-class Halving(_Strict):
+class HalvingConfig(_Strict):
     """Short trainings of many networks of a search, longer ones of those that are worth it."""
 
     epochs: tuple[int, ...] = Field(min_length=1)  # the rungs: behind each of these epochs a trial pauses
     keep: float = Field(1 / 3, gt=0, lt=1)  # share of those that came to a rung that goes on from it
     brackets: int = Field(1, ge=1)  # in turn trials begin with the first rung, the second, ...; Hyperband has them all
 
-    def share(self, came: int) -> int:
+    def kept_share(self, came: int) -> int:
         """How many of so many go on from a rung."""
-        return int(came * self.keep + ROUNDING)
+        return int(came * self.keep + _ROUNDING)
 
     @model_validator(mode="after")
-    def _rising(self) -> Halving:
+    def _rising(self) -> HalvingConfig:
         if list(self.epochs) != sorted({epoch for epoch in self.epochs if epoch > 0}):
             raise SettingError("epochs", f"epochs={list(self.epochs)}: rungs rise; write them so, such as [2, 6]")
         if self.brackets > len(self.epochs) + 1:
@@ -93,7 +93,7 @@ class Halving(_Strict):
         return self
 
 
-class Confirm(_Strict):
+class ConfirmConfig(_Strict):
     """A second look at the best networks of a search: longer, and with several seeds."""
 
     top: int = Field(5, ge=1)  # networks: the front's, those that lie most alone first, then those behind it
@@ -105,25 +105,25 @@ class Confirm(_Strict):
         return epochs * int(self.epochs[1:]) if self.epochs.startswith("x") else int(self.epochs)
 
     @model_validator(mode="after")
-    def _readable(self) -> Confirm:
+    def _readable(self) -> ConfirmConfig:
         if not re.fullmatch(r"x?[1-9]\d*", self.epochs, re.ASCII):
             raise SettingError("epochs", f"epochs={self.epochs!r} is not known; write x4 for four times, or a number")
         return self
 
 
-class Search(_Strict):
+class SearchConfig(_Strict):
     """How networks are taken from a space."""
 
     sampler: SamplerName = "surrogate"
     objectives: tuple[ObjectiveName, ...] = Field(("top1", "gmacs"), min_length=1)  # two or more: a front of these
     networks: int = Field(20, ge=1)  # that are asked for, each once
     seed: int = 0
-    halving: Halving | None = None  # None: every network is trained to the end
-    proxies: tuple[ProxyName, ...] = ()  # scores without a training, beside the others; nothing is chosen by them
+    halving: HalvingConfig | None = None  # None: every network is trained to the end
+    zero_cost: tuple[ZeroCostName, ...] = ()  # scores without a training, beside the others; nothing is chosen by them
     reuse: tuple[str, ...] = ()  # results folders of other studies: what was trained there is not trained again
 
     @model_validator(mode="after")
-    def _once(self) -> Search:
+    def _once(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise SettingError("objectives", "objectives: one stands there twice; write each once")
         return self
@@ -157,13 +157,13 @@ class Study(_Strict):
     table: str = ""  # the table of the paper that the rows belong to: "8"
     compare: str = "best"  # what rows are held against: the best; `steps`: the row before, of the same curve; or a row
     let: dict[str, str] = {}
-    nets: dict[str, Annotated[Row, BeforeValidator(_as_mapping("spec"))]] | None = None
+    nets: dict[str, Annotated[NetworkRow, BeforeValidator(_as_mapping("spec"))]] | None = None
     space: str | None = None
     within: dict[str, str] = {}  # the budget that networks of a search keep: {gmacs: 4.5..5.5, mparams: ..36}
-    search: Search = Search()
-    confirm: Confirm | None = None  # None: no second look
-    counted: Counted = Counted()
-    proxy: Proxy = Proxy()
+    search: SearchConfig = SearchConfig()
+    confirm: ConfirmConfig | None = None  # None: no second look
+    counted: CountConfig = CountConfig()
+    proxy: ProxyConfig = ProxyConfig()
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
     cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # where decoded pictures are kept; no digit depends on it
     recipe: Recipe = Recipe()
@@ -221,7 +221,7 @@ class Study(_Strict):
             raise SettingError("storage", f"{found}; leave it out: credentials are taken from {CREDENTIALS}")
 
     @property
-    def band(self) -> CostConstraints | None:
+    def constraints(self) -> CostConstraints | None:
         """What networks of a search may cost; None: anything."""
         return parse_constraints(self.within) if self.within else None
 

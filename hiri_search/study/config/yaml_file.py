@@ -14,9 +14,9 @@ from hiri_search.study.errors import StudyError
 
 Key = tuple[str | int, ...]  # where a value stands: ("recipe", "epochs")
 
-MOST_NODES = 20_000
-DEEPEST = 50  # mappings and lists inside each other
-TOO_DEEP = f"more than {DEEPEST} mappings or lists inside each other (does an alias contain itself?)"
+MAX_NODES_PER_FILE = 20_000
+MAX_NESTING = 50  # mappings and lists inside each other
+TOO_DEEP = f"more than {MAX_NESTING} mappings or lists inside each other (does an alias contain itself?)"
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class _Reader:
 
     def read(self, node: yaml.Node, key: Key) -> Any:
         self.nodes += 1
-        if self.nodes > MOST_NODES:
-            raise self.error(node.start_mark, f"more than {MOST_NODES:,} values, counting each use of an alias")
-        if len(key) > DEEPEST:  # also ends an alias that contains itself
+        if self.nodes > MAX_NODES_PER_FILE:
+            raise self.error(node.start_mark, f"more than {MAX_NODES_PER_FILE:,} values, counting each use of an alias")
+        if len(key) > MAX_NESTING:  # also ends an alias that contains itself
             raise self.error(node.start_mark, TOO_DEEP)
         self.lines.setdefault(key, node.start_mark.line + 1)
         match node, node.tag.removeprefix(TAG):

@@ -14,12 +14,12 @@ from hiri_search.study.errors import StudyError
 from hiri_search.system.files import Say
 
 CLIENT = "ray://"
-PATIENCE = 10.0  # seconds that an address has to answer at all; Ray itself would try for ten minutes
+CONNECT_SECONDS = 10.0  # seconds that an address has to answer at all; Ray itself would try for ten minutes
 TOKENS = "if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as on its nodes"
 FORMS = "write auto, HOST:PORT or ray://HOST:PORT"
 
 # Read by Ray when it is imported.
-SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of half a minute each to reach a head, of 20
+CONNECTION_ENV = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of half a minute each to reach a head, of 20
 
 
 def in_a_job() -> bool:
@@ -28,7 +28,7 @@ def in_a_job() -> bool:
 
 
 @contextmanager
-def joined(address: str, say: Say, environment: Mapping[str, str]) -> Iterator[None]:
+def connected(address: str, say: Say, environment: Mapping[str, str]) -> Iterator[None]:
     """This package is sent to its nodes, whose processes for trials have this in their environment.
 
     StudyError where nobody answers, or where it does not let us in.
@@ -65,6 +65,6 @@ def check_answers(address: str) -> None:
     if not (colon and host and port.isdigit()):
         raise StudyError(f"{address!r} is no address of a Ray cluster; {FORMS}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise StudyError(f"no Ray answers at {address}: {error}") from error

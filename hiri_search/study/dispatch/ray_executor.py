@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.study.dispatch import ray_connection as join
-from hiri_search.study.dispatch.ray_connection import in_a_job, joined
-from hiri_search.study.dispatch.resources import Slots
-from hiri_search.study.dispatch.task import Feed, Task
-from hiri_search.study.dispatch.worker import Hand, Work
-from hiri_search.study.dispatch.worker_pool import Crew, Yard
+from hiri_search.study.dispatch.ray_connection import connected, in_a_job
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.dispatch.task import TrialSource, TrialTask
+from hiri_search.study.dispatch.worker import TrialFunction, Worker
+from hiri_search.study.dispatch.worker_pool import WorkerFactory, WorkerPool
 from hiri_search.study.errors import StudyError
 from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.files import Say
@@ -33,15 +33,23 @@ LOG_SECONDS = 5.0  # between looks at how long it is
 
 # Read by Ray when it is imported.
 UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
-SETTINGS = {
+RAY_ENV = {
     UV_RUN: "0",  # under `uv run` it would build its workers another environment
     "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of its own logs, which are begun anew once
     "RAY_ROTATION_BACKUP_COUNT": "1",
 }
-OF_WORKERS = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
+WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
 
 
-def on_ray(feed: Feed, slots: Slots, log: Path, leaving: Shutdown, *, do: Work, address: str | None = None) -> None:
+def run_on_ray(
+    feed: TrialSource,
+    slots: TrialResources,
+    log: Path,
+    leaving: Shutdown,
+    *,
+    do: TrialFunction,
+    address: str | None = None,
+) -> None:
     """Trials side by side through Ray; what Ray prints goes to `log`.
 
     Without an address on this machine, with a Ray of its own that ends with it. StudyError where Ray cannot be
@@ -50,32 +58,32 @@ def on_ray(feed: Feed, slots: Slots, log: Path, leaving: Shutdown, *, do: Work, 
     first = feed.next()
     if first is None:
         return  # all is done: no need to start Ray
-    assert isinstance(first, Task), "nothing is at work that could be waited for"
+    assert isinstance(first, TrialTask), "nothing is at work that could be waited for"
     with noise_to(log), _ray(address, slots, leaving.say):
         _hand_out(first, feed, slots, leaving, do)
 
 
-def _hand_out(first: Task, feed: Feed, slots: Slots, leaving: Shutdown, do: Work) -> None:
+def _hand_out(first: TrialTask, feed: TrialSource, slots: TrialResources, leaving: Shutdown, do: TrialFunction) -> None:
     """From this task to the last, through the Ray that has been started."""
     with leaving.epochs_running():
         slots = _resolved(slots, feed, leaving.say)
-        Crew(feed, _yard(slots, do, _Look(slots, leaving.say)), leaving, timeout=slots.timeout).work(first)
+        WorkerPool(feed, _yard(slots, do, _Look(slots, leaving.say)), leaving, timeout=slots.timeout).run(first)
 
 
 @contextmanager
-def _ray(address: str | None, slots: Slots, say: Say) -> Iterator[None]:
-    settings = SETTINGS | OF_WORKERS
+def _ray(address: str | None, slots: TrialResources, say: Say) -> Iterator[None]:
+    settings = RAY_ENV | WORKER_ENV
     if address:
-        settings |= join.SETTINGS
+        settings |= join.CONNECTION_ENV
     if in_a_job():  # there `uv run` says what the processes for trials need, too
         del settings[UV_RUN]
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    with joined(address, say, OF_WORKERS) if address else _own(slots):
+    with connected(address, say, WORKER_ENV) if address else _own(slots):
         yield
 
 
 @contextmanager
-def _own(slots: Slots) -> Iterator[None]:
+def _own(slots: TrialResources) -> Iterator[None]:
     """A Ray that listens on loopback alone, with a token of its own, whose files go with it."""
     _be_private()
     import ray
@@ -104,7 +112,7 @@ def _be_private() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray's own way writes one into the home
 
 
-def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:
+def _resolved(slots: TrialResources, feed: TrialSource, say: Say) -> TrialResources:
     """With a card for each trial where nothing is said and there are cards; with what was measured for `auto`."""
     import ray
 
@@ -116,15 +124,15 @@ def _resolved(slots: Slots, feed: Feed, say: Say) -> Slots:
     kind = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
     from hiri_search.training.gpu_memory import trials_per_gpu  # slow
 
-    fit = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*feed.heaviest()))
+    fit = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*feed.most_memory()))
     say(f"{fit} trials fit on a card, by the memory that the heaviest was measured to take")
     return replace(slots, gpus=1 / fit)
 
 
-def _yard(slots: Slots, do: Work, look: Callable[[], None]) -> Yard:
+def _yard(slots: TrialResources, do: TrialFunction, look: Callable[[], None]) -> WorkerFactory:
     import ray
 
-    class RayHand(Hand):
+    class RayHand(Worker):
         """A hand that knows where it is."""
 
         def _place(self) -> str:
@@ -134,17 +142,17 @@ def _yard(slots: Slots, do: Work, look: Callable[[], None]) -> Yard:
     kind: dict[str, Any] = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
 
     def hire(alone: bool) -> Any:
-        options = {"num_cpus": slots.cpus, "num_gpus": 1.0 if alone else slots.share} | kind
+        options = {"num_cpus": slots.cpus, "num_gpus": 1.0 if alone else slots.gpu_share} | kind
         placed = actor.options(scheduling_strategy="SPREAD", **options)
-        return placed.remote(do, beside_others=slots.a_card > 1 and not alone)
+        return placed.remote(do, beside_others=slots.per_gpu > 1 and not alone)
 
-    return Yard(hire, (lambda: slots.count) if slots.count else _Room(slots), slots.a_card, look)
+    return WorkerFactory(hire, (lambda: slots.count) if slots.count else _Room(slots), slots.per_gpu, look)
 
 
 class _Look:
     """Why no process for trials comes up: said once where another machine may help."""
 
-    def __init__(self, slots: Slots, say: Say) -> None:
+    def __init__(self, slots: TrialResources, say: Say) -> None:
         self.slots, self.say, self.said = slots, say, False
 
     def __call__(self) -> None:
@@ -162,7 +170,7 @@ class _Look:
 class _Room:
     """How many trials a cluster holds, which may grow and shrink."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: TrialResources) -> None:
         self.slots, self._seen, self._looked = slots, 0, -math.inf
 
     def __call__(self) -> int:

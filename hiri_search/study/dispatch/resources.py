@@ -11,7 +11,7 @@ TIMEOUT = 1800.0  # seconds: time for a long first step that compiles
 
 
 @dataclass(frozen=True)
-class Slots:
+class TrialResources:
     """So many, and this for each."""
 
     count: int  # 0, on a cluster: as many as it has room for, growing or shrinking
@@ -22,12 +22,12 @@ class Slots:
     timeout: float = TIMEOUT  # seconds without a step after which a trial is given up
 
     @property
-    def a_card(self) -> int:
+    def per_gpu(self) -> int:
         """How many share one card."""
-        return int(1 / self.share + ROUNDING) if 0 < self.share < 1 else 1
+        return int(1 / self.gpu_share + ROUNDING) if 0 < self.gpu_share < 1 else 1
 
     @property
-    def share(self) -> float:
+    def gpu_share(self) -> float:
         """Of a card, where that is known."""
         assert isinstance(self.gpus, float)
         return self.gpus
@@ -35,7 +35,7 @@ class Slots:
     @property
     def wanted(self) -> str:
         """By each, in words."""
-        cards = f" and {self.share:g} GPU" if self.share else ""
+        cards = f" and {self.gpu_share:g} GPU" if self.gpu_share else ""
         return f"{self.cpus:g} CPU{cards}{f' of kind {self.accelerator}' if self.accelerator else ''}"
 
     def fit(self, resources: Mapping[str, float]) -> int:
@@ -43,7 +43,7 @@ class Slots:
         if self.accelerator and f"accelerator_type:{self.accelerator}" not in resources:
             return 0
         by_cpu = int(resources.get("CPU", 0) / self.cpus)
-        if not self.share:
+        if not self.gpu_share:
             return by_cpu
         cards = resources.get("GPU", 0)
-        return min(by_cpu, int(cards * self.a_card if self.share < 1 else cards / self.share))
+        return min(by_cpu, int(cards * self.per_gpu if self.gpu_share < 1 else cards / self.gpu_share))

@@ -6,8 +6,8 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
-from hiri_search.study.dispatch.task import SURROUNDINGS, Beat, Task, Tell
-from hiri_search.study.persistence.checkpoint_sync import kept
+from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, Heartbeat, Report, TrialTask
+from hiri_search.study.persistence.checkpoint_sync import synced
 from hiri_search.system.hardware import describe_device, free_gpu_memory
 from hiri_search.training.data.ensure_local import ensure_local
 from hiri_search.training.job import Epoch
@@ -16,7 +16,7 @@ from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
 
 
-def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bool = False) -> None:
+def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, beside_others: bool = False) -> None:
     """Train, telling of each epoch and of the end, good or bad, of the pause, or of what it was lost to."""
 
     def say(event: str, **facts: Any) -> None:
@@ -25,12 +25,12 @@ def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bo
     say("began", device=describe_device())
     try:
         prepared = ensure_local(task.prepared, task.job, beat)
-        if task.proxies:
-            say("scored", scores=job_scores(task.job, prepared, task.proxies))
-        with kept(task.checkpoint, task.storage) as checkpoint:
+        if task.zero_cost:
+            say("scored", scores=job_scores(task.job, prepared, task.zero_cost))
+        with synced(task.checkpoint, task.storage) as checkpoint:
 
             def report(epoch: Epoch) -> None:
-                checkpoint.bring_up(epoch.epoch)
+                checkpoint.upload(epoch.epoch)
                 say("epoch", **asdict(epoch))
 
             curve = train(
@@ -48,7 +48,7 @@ def work(task: Task, tell: Tell, beat: Beat = lambda: None, *, beside_others: bo
         reason = f"{type(error).__name__}: {error}"
         where = traceback.format_exc(limit=-4)
         if isinstance(error, OSError):  # a disk, a mount, a network: never a property of what is trained
-            say("lost", fault=SURROUNDINGS, reason=reason, traceback=where)
+            say("lost", fault=ENVIRONMENT_FAULT, reason=reason, traceback=where)
         else:
             say("failed", reason=reason, traceback=where)
     else:

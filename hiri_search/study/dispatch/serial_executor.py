@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from hiri_search.study.dispatch.run_trial import work
-from hiri_search.study.dispatch.task import Event, Feed, Task
-from hiri_search.study.dispatch.worker import Left, Work
+from hiri_search.study.dispatch.run_trial import run_trial
+from hiri_search.study.dispatch.task import Event, TrialSource, TrialTask
+from hiri_search.study.dispatch.worker import TrialFunction, TrialInterrupted
 from hiri_search.system.shutdown import Shutdown
 
 
-def serial(feed: Feed, leaving: Shutdown | None = None, *, do: Work = work) -> None:
+def run_serially(feed: TrialSource, leaving: Shutdown | None = None, *, do: TrialFunction = run_trial) -> None:
     """One trial after the other, in this process; `timeout` has no meaning here."""
     leaving = leaving or Shutdown()
 
     def tell(event: Event) -> None:
-        feed.heard(event)
+        feed.on_event(event)
         if event["event"] == "epoch" and leaving.asked:
-            raise Left
+            raise TrialInterrupted
 
-    with leaving.epochs_running(), suppress(Left):
+    with leaving.epochs_running(), suppress(TrialInterrupted):
         while not leaving.asked and (task := feed.next()):
-            assert isinstance(task, Task), "nothing is at work that could be waited for"
+            assert isinstance(task, TrialTask), "nothing is at work that could be waited for"
             do(task, tell, lambda: None, beside_others=False)

@@ -12,15 +12,15 @@ from hiri_search.system.storage import Storage
 from hiri_search.training.job import Job, PreparedData
 
 Event = dict[str, Any]
-Tell = Callable[[Event], None]
-Beat = Callable[[], None]
+Report = Callable[[Event], None]
+Heartbeat = Callable[[], None]
 
 # Whose fault it is that a trial was lost.
-PROCESS, SURROUNDINGS = "process", "surroundings"
+PROCESS_FAULT, ENVIRONMENT_FAULT = "process", "surroundings"
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """A trial to be trained."""
 
     trial: int
@@ -28,28 +28,28 @@ class Task:
     prepared: PreparedData
     checkpoint: Path
     until: int | None = None  # the epoch behind which it pauses; None: trained to the end
-    proxies: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
+    zero_cost: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
     alone: bool = False  # it did not fit on a device that it shared
     storage: Storage | None = None  # that holds a copy of the checkpoint
 
 
-class Later(Enum):
+class Wait(Enum):
     """What is next depends on trials that are at work."""
 
-    LATER = "later"
+    WAIT = "later"
 
 
-class Feed(Protocol):
+class TrialSource(Protocol):
     """Gives out tasks and hears of them; lives in the process that holds the ledger."""
 
-    def next(self) -> Task | Later | None:
+    def next(self) -> TrialTask | Wait | None:
         """The next task; None when all have been given out. Never `LATER` where no task is at work.
 
         After None there may be more, when one that was at work is lost.
         """
 
-    def heaviest(self) -> tuple[Job, PreparedData]:
+    def most_memory(self) -> tuple[Job, PreparedData]:
         """A training that asks for about as much memory as any."""
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Scores, an epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""

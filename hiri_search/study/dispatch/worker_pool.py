@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hiri_search.study.dispatch.task import PROCESS, SURROUNDINGS, Event, Feed, Task
-from hiri_search.study.dispatch.worker import Heard
+from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, PROCESS_FAULT, Event, TrialSource, TrialTask
+from hiri_search.study.dispatch.worker import WorkerReport
 from hiri_search.study.errors import StudyError
 from hiri_search.system.shutdown import Shutdown
 
@@ -24,11 +24,11 @@ ENDINGS = ("finished", "failed", "paused", "crowded", "lost")  # of a task
 
 
 @dataclass(eq=False)
-class Seat:
+class WorkerSlot:
     """A hand, and what it does."""
 
     hand: Any  # a Ray actor, see `Hand`
-    task: Task | None
+    task: TrialTask | None
     ended: bool = False  # the task has said so
     question: Any = None  # the open one
     asked: float = 0.0  # when
@@ -40,27 +40,27 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Yard:
+class WorkerFactory:
     """Where hands come from."""
 
-    hire: Callable[[bool], Any]  # a new hand; true: with a card of its own
+    start: Callable[[bool], Any]  # a new hand; true: with a card of its own
     room: Callable[[], int]  # how many fit
-    a_card: int = 1  # of these on one card
+    per_gpu: int = 1  # of these on one card
     look: Callable[[], None] = lambda: None  # after a hand that does not come up; StudyError where none ever will
 
 
-class Crew:
+class WorkerPool:
     """Takes tasks from a feed until there are no more, and tells it what became of them."""
 
-    def __init__(self, feed: Feed, yard: Yard, leaving: Shutdown, *, timeout: float) -> None:
+    def __init__(self, feed: TrialSource, yard: WorkerFactory, leaving: Shutdown, *, timeout: float) -> None:
         self.feed, self.yard, self.leaving, self.timeout = feed, yard, leaving, timeout
-        self.seats: list[Seat] = []
-        self.crowded: deque[Task] = deque()  # that wait for a card
+        self.seats: list[WorkerSlot] = []
+        self.crowded: deque[TrialTask] = deque()  # that wait for a card
         self.cleared: str | None = None  # the place whose card is to be free for them
         self.came_up = False  # one hand at least
         self.false_starts = 0
 
-    def work(self, first: Task) -> None:
+    def run(self, first: TrialTask) -> None:
         """From the first task to the last; StudyError where no process can be started."""
         self._seat(first, self._hire(first))
         self._fill()
@@ -86,33 +86,33 @@ class Crew:
         self._clear_a_card()
         while seat := self._idle() or self._may_hire():
             task = self.feed.next()
-            if not isinstance(task, Task):
+            if not isinstance(task, TrialTask):
                 if task is None:
                     self._retire(*(seat for seat in self.seats if not seat.task))
                 break
-            if task.alone and self.yard.a_card > 1:
+            if task.alone and self.yard.per_gpu > 1:
                 self.crowded.append(task)
                 self._clear_a_card()
             else:
-                self._seat(task, seat if isinstance(seat, Seat) else self._hire(task))
+                self._seat(task, seat if isinstance(seat, WorkerSlot) else self._hire(task))
 
-    def _idle(self) -> Seat | None:
+    def _idle(self) -> WorkerSlot | None:
         return next((seat for seat in self._sharing() if not seat.task), None)
 
-    def _sharing(self) -> list[Seat]:
+    def _sharing(self) -> list[WorkerSlot]:
         """Those whose card is to stay shared."""
         return [seat for seat in self.seats if not seat.alone and (not self.cleared or seat.place != self.cleared)]
 
     def _may_hire(self) -> bool:
         if self.cleared:
-            return len(self._sharing()) < self.yard.room() - self.yard.a_card
+            return len(self._sharing()) < self.yard.room() - self.yard.per_gpu
         return len(self._sharing()) < max(1, self.yard.room())
 
-    def _hire(self, task: Task, *, alone: bool = False) -> Seat:
-        self.seats.append(Seat(self.yard.hire(alone), task, alone=alone))
+    def _hire(self, task: TrialTask, *, alone: bool = False) -> WorkerSlot:
+        self.seats.append(WorkerSlot(self.yard.start(alone), task, alone=alone))
         return self.seats[-1]
 
-    def _seat(self, task: Task, seat: Seat) -> None:
+    def _seat(self, task: TrialTask, seat: WorkerSlot) -> None:
         seat.task, seat.ended = task, False
         seat.question, seat.asked = seat.hand.begin.remote(task), time.monotonic()
 
@@ -134,14 +134,14 @@ class Crew:
             task = self.crowded.popleft()
             self._seat(task, self._hire(task, alone=True))
 
-    def _retire(self, *seats: Seat) -> None:
+    def _retire(self, *seats: WorkerSlot) -> None:
         import ray
 
         for seat in seats:
             self.seats.remove(seat)
             ray.kill(seat.hand)
 
-    def _busy(self) -> list[Seat]:
+    def _busy(self) -> list[WorkerSlot]:
         return [seat for seat in self.seats if seat.task]
 
     # ---- what is heard
@@ -163,36 +163,36 @@ class Crew:
             self.yard.look()
         return moved
 
-    def _answer(self, seat: Seat) -> bool:
+    def _answer(self, seat: WorkerSlot) -> bool:
         import ray
 
         try:
-            heard: Heard = ray.get(seat.question)
+            heard: WorkerReport = ray.get(seat.question)
         except ray.exceptions.RayActorError as error:
             self._lose(seat, _why(error))
             return True
         self.seats.append(self.seats.pop(self.seats.index(seat)))  # the others are listened to first
         self.came_up, seat.place = True, heard.place
         self._pass_on(seat, heard)
-        if seat not in self.seats or not heard.at_work:
+        if seat not in self.seats or not heard.epochs_running:
             return True
         seat.ask()
         return bool(heard.events)
 
-    def _pass_on(self, seat: Seat, heard: Heard) -> None:
+    def _pass_on(self, seat: WorkerSlot, heard: WorkerReport) -> None:
         assert seat.task
         trial = seat.task.trial
         for event in heard.events:
             seat.ended |= event["event"] in ENDINGS
-            self.feed.heard(event)
-        if heard.at_work and not seat.ended and heard.seconds_still > self.timeout:
-            self._lose(seat, f"no step for {heard.seconds_still:.0f} s", stack=self._stack(seat))
-        elif not heard.at_work:
+            self.feed.on_event(event)
+        if heard.epochs_running and not seat.ended and heard.seconds_silent > self.timeout:
+            self._lose(seat, f"no step for {heard.seconds_silent:.0f} s", stack=self._stack(seat))
+        elif not heard.epochs_running:
             seat.task = None
             if not seat.ended and not self.leaving.asked:
-                self.feed.heard(_lost(trial, PROCESS, "its thread ended without a word"))
+                self.feed.on_event(_lost(trial, PROCESS_FAULT, "its thread ended without a word"))
 
-    def _stack(self, seat: Seat) -> str:
+    def _stack(self, seat: WorkerSlot) -> str:
         """Where the hand is; nothing where it does not say."""
         import ray
 
@@ -201,14 +201,14 @@ class Crew:
         except ray.exceptions.RayError:
             return ""
 
-    def _lose(self, seat: Seat, reason: str, *, stack: str = "") -> None:
+    def _lose(self, seat: WorkerSlot, reason: str, *, stack: str = "") -> None:
         assert seat.task
         self._retire(seat)
         self.false_starts += seat.place is None
         if not self.came_up and self.false_starts >= FALSE_STARTS:
             raise StudyError(f"no process for trials could be started: {reason}")
-        fault = SURROUNDINGS if seat.place is None else PROCESS
-        self.feed.heard(_lost(seat.task.trial, fault, reason, traceback=stack))
+        fault = ENVIRONMENT_FAULT if seat.place is None else PROCESS_FAULT
+        self.feed.on_event(_lost(seat.task.trial, fault, reason, traceback=stack))
 
 
 def _lost(trial: int, fault: str, reason: str, **more: Any) -> Event:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 
-LOOPBACK = "127.0.0.1"  # whoever reaches it may change what is there: nobody else is to
+DASHBOARD_HOST = "127.0.0.1"  # whoever reaches it may change what is there: nobody else is to
 
 
-def check() -> None:
+def check_installed() -> None:
     """StudyError where the dashboard is not installed."""
     try:
         import optuna_dashboard  # noqa: F401
@@ -30,11 +30,11 @@ def serve(storage: BaseStorage, port: int, say: Say) -> None:
     from optuna_dashboard import wsgi
 
     try:
-        server = make_server(LOOPBACK, port, wsgi(storage), server_class=_Server, handler_class=_Handler)
+        server = make_server(DASHBOARD_HOST, port, wsgi(storage), server_class=_Server, handler_class=_Handler)
     except OSError as error:
         raise StudyError(f"--port {port}: {error.strerror}; leave it out to have a free one") from error
     with server, suppress(KeyboardInterrupt):
-        say(f"the dashboard is at http://{LOOPBACK}:{server.server_port}/ until Ctrl-C")
+        say(f"the dashboard is at http://{DASHBOARD_HOST}:{server.server_port}/ until Ctrl-C")
         server.serve_forever()
 
 

@@ -30,14 +30,14 @@ from hiri_search.study.ledger.events import TIME, Event
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import OBJECTIVES
-from hiri_search.study.search.samplers.optuna_sampler import STATES, new_study
+from hiri_search.study.search.samplers.optuna_sampler import OPTUNA_STATES, new_study
 from hiri_search.study.search.search_space import options_of
 from hiri_search.system.files import Say
 
 JOURNAL = "optuna.journal"
 MARK = "hiri_search ledger"  # attribute of a study of Optuna's: which one it was made of
-TOLD = ("name", "key", "spec", "seed", "params", "macs")
-BEGINS, ENDS = ("asked", "began"), ("finished", "failed", "stopped")
+USER_ATTRIBUTES = ("name", "key", "spec", "seed", "params", "macs")
+START_EVENTS, END_EVENTS = ("asked", "began"), ("finished", "failed", "stopped")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_export(folder: Path, *, name: str = "") -> Export:
 
 def export(study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, mark: str = "") -> Export:
     """Trials as Optuna's; `times` says when they began and ended, where that is known."""
-    past = [trial for trial in past if not trial.is_second_look]
+    past = [trial for trial in past if not trial.is_confirmation]
     options, objectives = options_of(study, past), study.search.objectives
     distributions = {name: _distribution(each) for name, each in options.items()}
     frozen = [_frozen(trial, options, distributions, objectives, times.get(trial.number)) for trial in past]
@@ -116,7 +116,7 @@ def in_database(found: Export, text: str, say: Say) -> Iterator[RDBStorage]:
         storage = RDBStorage(url.render_as_string(hide_password=False))
     try:
         with _explained(found, url):
-            _make_room(found, storage, shown(url))
+            _make_room(found, storage, redacted_url(url))
             add(storage, found.enter(storage), found.trials, say)
         yield storage
     finally:
@@ -129,15 +129,15 @@ def _explained(found: Export, url: URL) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise StudyError(f"{shown(url)}: {_driver(url)}") from error
+        raise StudyError(f"{redacted_url(url)}: {_driver(url)}") from error
     except DuplicatedStudyError as error:
-        raise StudyError(f"somebody else is writing {found.name} into {shown(url)}; wait for that") from error
+        raise StudyError(f"somebody else is writing {found.name} into {redacted_url(url)}; wait for that") from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise StudyError(f"{shown(url)} cannot be used: {_without_secrets(reason, url)}") from error
+        raise StudyError(f"{redacted_url(url)} cannot be used: {_without_secrets(reason, url)}") from error
 
 
-def shown(url: URL) -> str:
+def redacted_url(url: URL) -> str:
     """Without what nobody else may read."""
     return url.set(password=None, query={}).render_as_string()
 
@@ -192,10 +192,10 @@ def _times(events: Iterable[Event]) -> dict[int, _Times]:
         if "trial" not in event or TIME not in event:
             continue
         number, time = event["trial"], event[TIME]
-        if event["event"] in BEGINS:
+        if event["event"] in START_EVENTS:
             began = time if event["event"] == "asked" or number not in found else found[number][0]
             found[number] = (began, None)
-        elif event["event"] in ENDS and number in found:
+        elif event["event"] in END_EVENTS and number in found:
             found[number] = (found[number][0], time)
     return found
 
@@ -218,12 +218,13 @@ def _frozen(
     values = [OBJECTIVES[name].of(trial) for name in objectives] if trial.state == "finished" else [None]
     known = None not in values
     frozen = optuna.create_trial(
-        state=STATES[trial.state if known or trial.state != "finished" else "failed"],
+        state=OPTUNA_STATES[trial.state if known or trial.state != "finished" else "failed"],
         params={name: options[name][index] for name, index in decisions.items()},
         distributions={name: distributions[name] for name in decisions},
         values=values if known else None,  # type: ignore[arg-type]
         intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
-        user_attrs={name: trial.asked[name] for name in TOLD} | ({"reason": trial.reason} if trial.reason else {}),
+        user_attrs={name: trial.asked[name] for name in USER_ATTRIBUTES}
+        | ({"reason": trial.reason} if trial.reason else {}),
     )
     return _at(frozen, times)
 

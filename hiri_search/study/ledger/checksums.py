@@ -20,14 +20,14 @@ _LENGTH = len(f', "{SUM}": ""}}') + LETTERS
 
 
 @dataclass(frozen=True)
-class Misfit:
+class BrokenLine:
     """A line that does not fit what is before it."""
 
     line: int  # counted from 1
     says: str
 
 
-class Sums:
+class RunningChecksum:
     """The sum behind the last line; lines of an earlier version, without one, count as they are."""
 
     def __init__(self) -> None:
@@ -49,9 +49,9 @@ class Sums:
         return "" if carried == found else CHANGED
 
 
-def summed(lines: Iterable[bytes], path: Path) -> Sums:
+def check_lines(lines: Iterable[bytes], path: Path) -> RunningChecksum:
     """Where the sums of a ledger go on. StudyError where a line does not fit: nothing is built upon it."""
-    sums = Sums()
+    sums = RunningChecksum()
     for number, line in enumerate(lines, 1):
         if wrong := sums.added(line):
             way_out = f"`hiri-search verify {path.parent}` says more; restore the file from a copy"
@@ -65,16 +65,16 @@ def split(line: bytes) -> tuple[bytes, str | None]:
     return (line[: found.start()] + b"}", found[1].decode()) if found else (line, None)
 
 
-def misfits(lines: Sequence[bytes]) -> Iterator[Misfit]:
+def misfits(lines: Sequence[bytes]) -> Iterator[BrokenLine]:
     """The lines that do not fit, each with what can be known of it."""
-    sums, sought = Sums(), 0
+    sums, sought = RunningChecksum(), 0
     for number, line in enumerate(lines, 1):
         wrong = sums.added(line)
         if wrong == CHANGED and sought < SEEK:
             sought += 1
             wrong = _told(lines, number)
         if wrong:
-            yield Misfit(number, wrong)
+            yield BrokenLine(number, wrong)
 
 
 def _told(lines: Sequence[bytes], number: int) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-LEDGER, LOCK = "ledger.jsonl", "ledger.lock"
+LEDGER, LEDGER_LOCK = "ledger.jsonl", "ledger.lock"
 
 
-LAST = "last.pt"
+LAST_CHECKPOINT = "last.pt"
 
 
-NAME = re.compile(r"\w+")  # of the folder of a training: nothing that leads out of the others' company
+TRIAL_FOLDER = re.compile(r"\w+")  # of the folder of a training: nothing that leads out of the others' company
 
 
 CHECKPOINTS = "checkpoints"

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.checksums import SUM, summed
+from hiri_search.study.ledger.checksums import SUM, check_lines
 from hiri_search.study.ledger.events import GO_ON, TIME, Event
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.lock import locked
@@ -103,7 +103,7 @@ class Ledger:
         self._path, self._say = path, say
         lines = _whole(path.read_bytes()) if path.exists() else []
         self.events = _parse(lines, path)
-        self._sums = summed(lines, path)
+        self._sums = check_lines(lines, path)
         self._length = sum(map(len, lines)) + len(lines)  # what of the file is whole lines
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it

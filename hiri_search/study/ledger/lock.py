@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.layout import LOCK
+from hiri_search.study.ledger.layout import LEDGER_LOCK
 
 GRACE = 0.5  # seconds: who only looks whether a folder is held lets go of it sooner
 
@@ -53,7 +53,7 @@ class Holder:
     who: str  # `PROCESS on HOST`, now or last; `` where nobody ever was
 
     @property
-    def elsewhere(self) -> bool:
+    def on_another_machine(self) -> bool:
         """Whether it was another machine, whose lock not every file system shows."""
         return bool(self.who) and not self.who.endswith(f" on {platform.node()}")
 
@@ -61,7 +61,7 @@ class Holder:
 def holder(folder: Path) -> Holder:
     """Looks without getting in the way: a lock that is free is let go of at once, and `locked` waits for that."""
     try:
-        with (folder / LOCK).open() as lock:
+        with (folder / LEDGER_LOCK).open() as lock:
             return Holder(not _taken(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
     except (FileNotFoundError, PermissionError):
         return Holder(False, "")
@@ -70,7 +70,7 @@ def holder(folder: Path) -> Holder:
 def _lock_file(folder: Path) -> IO[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return (folder / LOCK).open("a+")
+        return (folder / LEDGER_LOCK).open("a+")
     except OSError as error:
         reason = f"{folder} cannot hold results ({error.strerror})"
         raise StudyError(f"{reason}; give a folder that can be written with --results") from error

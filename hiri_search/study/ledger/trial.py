@@ -22,7 +22,7 @@ class Trial:
     reason: str = ""  # of failing
     source: str = ""  # where its curve is from, if it was not trained: `trial 3`, or that of another results folder
     curve: list[dict[str, Any]] = field(default_factory=list)  # by epoch
-    scores: dict[str, float | None] = field(default_factory=dict)  # of zero-cost proxies
+    zero_cost: dict[str, float | None] = field(default_factory=dict)  # of zero-cost proxies
     lost: int = 0  # so often since its last epoch
     alone: bool = False  # it did not fit on a device that it shared
     device: str = ""  # that it was last trained on
@@ -52,7 +52,7 @@ class Trial:
             case "began":
                 self.device = event["device"]
             case "scored":
-                self.scores = event["scores"]
+                self.zero_cost = event["scores"]
             case "epoch":
                 # An epoch that is told again takes the place of the first telling.
                 self.curve, self.lost = [*self.curve[: event["epoch"] - 1], facts], 0
@@ -67,7 +67,7 @@ class Trial:
         return self.state in ENDED_STATES
 
     @property
-    def is_second_look(self) -> bool:
+    def is_confirmation(self) -> bool:
         """Whether it trains longer what another trial has trained before."""
         return "confirms" in self.asked
 
@@ -90,7 +90,7 @@ class Trial:
             "device": self.device,
             "epochs": len(self.curve),
             **scores,
-            **{f"proxy_{name}": score for name, score in self.scores.items()},
+            **{f"zero_cost_{name}": score for name, score in self.zero_cost.items()},
             **sums,
             "joules": sum(told) if told else None,
             **ends,
@@ -98,7 +98,7 @@ class Trial:
         }
 
 
-DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
+REPRODUCED_COLUMNS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
 
 
 def training_digest(trial: Trial) -> str:
@@ -107,6 +107,6 @@ def training_digest(trial: Trial) -> str:
     return folder.rpartition("/")[2]
 
 
-def digits(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def reproduced(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What one training has alike whenever it is trained: all but how long it took, and with how much memory."""
-    return [{name: epoch.get(name) for name in DIGITS} for epoch in curve]
+    return [{name: epoch.get(name) for name in REPRODUCED_COLUMNS} for epoch in curve]

@@ -12,21 +12,23 @@ from hiri_search.study.ledger.trial import Trial, training_digest
 
 
 @dataclass(frozen=True)
-class Known:
+class CachedResult:
     """What a training came to, and where that is written."""
 
     curve: list[dict[str, Any]]
     source: str
 
 
-def finished(trials: Iterable[Trial]) -> dict[str, Known]:
+def finished(trials: Iterable[Trial]) -> dict[str, CachedResult]:
     """What the finished ones of this study came to."""
     return {
-        training_digest(t): Known(t.curve, t.source or f"trial {t.number}") for t in trials if t.state == "finished"
+        training_digest(t): CachedResult(t.curve, t.source or f"trial {t.number}")
+        for t in trials
+        if t.state == "finished"
     }
 
 
-def elsewhere(folders: Iterable[str], pictures: Mapping[str, str]) -> dict[str, Known]:
+def from_other_folders(folders: Iterable[str], pictures: Mapping[str, str]) -> dict[str, CachedResult]:
     """What trials of other results folders came to, on the same pictures: their names by side.
 
     StudyError where a folder holds no ledger.
@@ -34,10 +36,10 @@ def elsewhere(folders: Iterable[str], pictures: Mapping[str, str]) -> dict[str, 
     return {name: known for folder in folders for name, known in _in(Path(folder), pictures)}
 
 
-def _in(folder: Path, pictures: Mapping[str, str]) -> Iterator[tuple[str, Known]]:
+def _in(folder: Path, pictures: Mapping[str, str]) -> Iterator[tuple[str, CachedResult]]:
     events = read_events(folder)
     theirs: Mapping[str, str] = next((event["pictures"]["keys"] for event in events if event["event"] == "study"), {})
     same = {side for side, name in pictures.items() if theirs.get(side) == name}
     there = [t for t in trials(events) if str(t.asked.get("trained_side")) in same and "checkpoint" in t.asked]
     for name, known in finished(there).items():
-        yield name, Known(known.curve, known.source if ":" in known.source else f"{folder}: {known.source}")
+        yield name, CachedResult(known.curve, known.source if ":" in known.source else f"{folder}: {known.source}")

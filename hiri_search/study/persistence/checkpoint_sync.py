@@ -14,7 +14,7 @@ from hiri_search.system.temp_dir import temporary_directory
 from hiri_search.training.loop import CURVE
 
 
-class Kept:
+class SyncedCheckpoint:
     """A checkpoint here and its copy in a storage, which is at most one epoch behind. OSError where that stays away."""
 
     def __init__(self, here: Path, storage: Storage | None) -> None:
@@ -32,7 +32,7 @@ class Kept:
             for path in (self.here, self.here.with_name(CURVE)):
                 retrying(partial(self._storage.fetch, f"{self._name}/{path.name}", path))
 
-    def bring_up(self, epoch: int) -> None:
+    def upload(self, epoch: int) -> None:
         """The copy is at least of this epoch."""
         if self._storage is None or epoch <= self._stored:
             return
@@ -52,15 +52,15 @@ def _epochs(curve: bytes | None) -> int:
 
 
 @contextmanager
-def kept(place: Path, storage: Storage | None) -> Iterator[Kept]:
+def synced(place: Path, storage: Storage | None) -> Iterator[SyncedCheckpoint]:
     """At its place in the results folder; on a machine that has none, in a folder that is there for the task alone."""
     if storage is None or place.parent.parent.is_dir():
-        yield _fetched(Kept(place, storage))
+        yield _fetched(SyncedCheckpoint(place, storage))
         return
     with temporary_directory() as folder:
-        yield _fetched(Kept(folder / place.parent.name / place.name, storage))
+        yield _fetched(SyncedCheckpoint(folder / place.parent.name / place.name, storage))
 
 
-def _fetched(found: Kept) -> Kept:
+def _fetched(found: SyncedCheckpoint) -> SyncedCheckpoint:
     found.fetch()
     return found

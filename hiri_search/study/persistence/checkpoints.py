@@ -10,37 +10,37 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.layout import CHECKPOINTS, LAST, NAME
+from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, TRIAL_FOLDER
 from hiri_search.study.ledger.trial import Trial, training_digest
 
-Rule = Literal["auto", "all", "none"]
+RetentionRule = Literal["auto", "all", "none"]
 
 
-def place(folder: Path, trial: Trial) -> Path:
+def checkpoint_path(folder: Path, trial: Trial) -> Path:
     """Where a trial of a results folder keeps its checkpoint. StudyError where the ledger names no such place."""
-    if not NAME.fullmatch(training_digest(trial)):
+    if not TRIAL_FOLDER.fullmatch(training_digest(trial)):
         raise StudyError(f"trial {trial.number} has no place in {folder / CHECKPOINTS}: restore the ledger from a copy")
-    return folder / CHECKPOINTS / training_digest(trial) / LAST
+    return folder / CHECKPOINTS / training_digest(trial) / LAST_CHECKPOINT
 
 
-def there(folder: Path) -> set[str]:
+def existing(folder: Path) -> set[str]:
     """The trainings of a results folder that have a checkpoint, by training_digest."""
-    return {path.parent.name for path in (folder / CHECKPOINTS).glob(f"*/{LAST}")}
+    return {path.parent.name for path in (folder / CHECKPOINTS).glob(f"*/{LAST_CHECKPOINT}")}
 
 
-def shown(folder: Path, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_removed(folder: Path, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of trials; their `checkpoint` is empty where there is none any more."""
-    left = {f"{CHECKPOINTS}/{name}/{LAST}" for name in there(folder)}
+    left = {f"{CHECKPOINTS}/{name}/{LAST_CHECKPOINT}" for name in existing(folder)}
     return [row | {"checkpoint": row["checkpoint"] if row.get("checkpoint") in left else None} for row in rows]
 
 
-def remove(folder: Path, name: str) -> None:
+def remove_checkpoint(folder: Path, name: str) -> None:
     """All that a training left in a results folder: whatever is removed is removed here."""
-    assert NAME.fullmatch(name), "the name of a training"
+    assert TRIAL_FOLDER.fullmatch(name), "the name of a training"
     shutil.rmtree(folder / CHECKPOINTS / name, ignore_errors=True)
 
 
-class Copies(Protocol):
+class RemoteCopies(Protocol):
     """What a storage holds of them."""
 
     def trainings(self) -> set[str]:
@@ -53,7 +53,7 @@ class Copies(Protocol):
         """Soon."""
 
 
-class Checkpoints:
+class CheckpointRetention:
     """Keeps those that somebody may want: by `auto` whoever may go on, and what a study found.
 
     A trial may go on while it has not ended, or has failed (`--retry-failed`). What an ablation finds are all its rows;
@@ -63,13 +63,13 @@ class Checkpoints:
 
     def __init__(
         self,
-        rule: Rule,
+        rule: RetentionRule,
         folder: Path,
         trials: Iterable[Trial],
         *,
         search: bool,
         stands: Callable[[Trial], bool],
-        copies: Copies | None = None,
+        copies: RemoteCopies | None = None,
     ) -> None:
         """`stands` says of a finished trial of a search whether its network is, or may yet be, on the front."""
         self._copies = copies
@@ -92,7 +92,7 @@ class Checkpoints:
     def sweep(self) -> None:
         """Remove what a run that was killed has left; to be called before any trial is at work."""
         copied = self._copies.trainings() if self._copies and self._rule != "all" else set()
-        self._settle((there(self._folder) | copied) & set(self._shared))
+        self._settle((existing(self._folder) | copied) & set(self._shared))
         for unfinished in (self._folder / CHECKPOINTS).glob("*/*.tmp"):
             with suppress(OSError):
                 unfinished.unlink()
@@ -106,8 +106,8 @@ class Checkpoints:
                 self._may_fall.add(name)
                 continue
             self._may_fall.discard(name)
-            if not wanting and NAME.fullmatch(name):
-                remove(self._folder, name)
+            if not wanting and TRIAL_FOLDER.fullmatch(name):
+                remove_checkpoint(self._folder, name)
                 if self._copies:
                     self._copies.remove(name)
 
@@ -118,4 +118,4 @@ class Checkpoints:
 
     def _may(self, trial: Trial) -> bool:
         """Whether another network may take its checkpoint's right to stay."""
-        return self._search and trial.state == "finished" and not trial.is_second_look
+        return self._search and trial.state == "finished" and not trial.is_confirmation

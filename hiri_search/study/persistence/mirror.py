@@ -15,15 +15,15 @@ from threading import Event, Lock, Thread
 
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON
-from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER, NAME
+from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER, TRIAL_FOLDER
 from hiri_search.study.ledger.ledger import open_ledger
 from hiri_search.system.files import Say, atomic_write, retrying
 from hiri_search.system.storage import Storage, open_storage
 
-REPORT = "report"
-DRIVER = "driver"  # who may write: whoever began last
-EVERY = 3.0  # seconds between looks
-SHARE = 0.1  # of the time that is spent on bringing it up to date, at most
+REPORT_FOLDER = "report"
+DRIVER_FILE = "driver"  # who may write: whoever began last
+UPLOAD_SECONDS = 3.0  # seconds between looks
+UPLOAD_SHARE = 0.1  # of the time that is spent on bringing it up to date, at most
 
 
 def move_stored_aside(folder: Path, storage: Storage) -> str | None:
@@ -33,7 +33,7 @@ def move_stored_aside(folder: Path, storage: Storage) -> str | None:
         return name if storage.move_aside(name) else None
 
 
-class Taken(Exception):
+class DriverReplaced(Exception):
     """Another driver has begun since."""
 
 
@@ -47,7 +47,7 @@ def storage_of(place: str | None, folder: Path) -> Storage | None:
     return found
 
 
-def take_up(folder: Path, storage: Storage, say: Say = lambda text: None) -> None:
+def resume_from_storage(folder: Path, storage: Storage, say: Say = lambda text: None) -> None:
     """Go on from the storage where it knows more than the results folder.
 
     StudyError where each knows what the other does not, or where the storage is not there.
@@ -100,7 +100,7 @@ class Mirror:
 
     def remove(self, name: str) -> None:
         """All that a training left there, once the ledger there says why."""
-        assert NAME.fullmatch(name), "the name of a training"
+        assert TRIAL_FOLDER.fullmatch(name), "the name of a training"
         with self._lock:
             self._doomed.add(name)
 
@@ -109,22 +109,22 @@ class Mirror:
         with self._lock:
             self._doomed.discard(name)
 
-    def bring_up(self) -> None:
+    def upload(self) -> None:
         """All that is new. OSError where the storage is away; Taken where it is another driver's."""
         self._demand_ours()
         with self._lock:
             doomed = set(self._doomed)  # by what is in the ledger by now
         self._bring_ledger()
-        self.bring_report()
+        self.upload_report()
         for name in doomed:
             self._remove(name)
 
     def _demand_ours(self) -> None:
-        found = self._driver and self.storage.read(DRIVER)
+        found = self._driver and self.storage.read(DRIVER_FILE)
         if found != self._driver:
             who = (found or b"another driver").decode(errors="replace").partition(",")[0]
             self.taken = f"{self.storage} was taken over by {who}, and this one stops"
-            raise Taken
+            raise DriverReplaced
 
     def _bring_ledger(self) -> None:
         content = (self._folder / LEDGER).read_bytes()
@@ -133,9 +133,9 @@ class Mirror:
             self.storage.write(content, LEDGER)
             self._length = len(content)
 
-    def bring_report(self) -> None:
+    def upload_report(self) -> None:
         """The files of the report that have changed."""
-        for path in sorted((self._folder / REPORT).rglob("*")):
+        for path in sorted((self._folder / REPORT_FOLDER).rglob("*")):
             if path.is_file() and self._seen.get(path) != (stamp := _stamp(path)):
                 self.storage.put(path, path.relative_to(self._folder).as_posix())
                 self._seen[path] = stamp
@@ -158,14 +158,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def mirrored(folder: Path, storage: Storage | None, say: Say) -> Iterator[Mirror | None]:
+def mirroring(folder: Path, storage: Storage | None, say: Say) -> Iterator[Mirror | None]:
     """Every few seconds in here, and at the end; None without a storage. StudyError where it cannot be written."""
     if storage is None:
         yield None
         return
     driver = f"process {os.getpid()} on {platform.node()}, {secrets.token_hex(8)}".encode()
     with _reachable():
-        storage.write(driver, DRIVER)
+        storage.write(driver, DRIVER_FILE)
     mirror = Mirror(folder, storage, driver=driver)
     over = Event()
     thread = Thread(target=_keep_up, args=[mirror, over, say], name="mirror", daemon=True)
@@ -180,12 +180,12 @@ def mirrored(folder: Path, storage: Storage | None, say: Say) -> Iterator[Mirror
 
 def _keep_up(mirror: Mirror, over: Event, say: Say) -> None:
     """While the storage is away trials have patience, or have not; it is said once."""
-    wait, away = EVERY, False
+    wait, away = UPLOAD_SECONDS, False
     while not over.wait(wait):
         started = time.monotonic()
         try:
-            mirror.bring_up()
-        except Taken:
+            mirror.upload()
+        except DriverReplaced:
             return
         except OSError as error:
             if not away:
@@ -195,21 +195,21 @@ def _keep_up(mirror: Mirror, over: Event, say: Say) -> None:
             if away:
                 say(f"the storage is up to date again: {mirror.storage}")
             away = False
-        wait = max(EVERY, (time.monotonic() - started) / SHARE)
+        wait = max(UPLOAD_SECONDS, (time.monotonic() - started) / UPLOAD_SHARE)
 
 
 def _bring_last(mirror: Mirror, say: Say) -> None:
     try:
-        retrying(mirror.bring_up, say=say)
-    except Taken:
+        retrying(mirror.upload, say=say)
+    except DriverReplaced:
         say(mirror.taken)
     except OSError as error:
         say(f"the storage lacks what came last: {error}; the same command brings it there")
 
 
-def bring_report(folder: Path, storage: Storage, say: Say) -> None:
+def upload_report(folder: Path, storage: Storage, say: Say) -> None:
     """The report as it is now; said where the storage stays away."""
     try:
-        retrying(Mirror(folder, storage).bring_report, say=say)
+        retrying(Mirror(folder, storage).upload_report, say=say)
     except OSError as error:
         say(f"the storage lacks the report: {error}; the same command brings it there")

@@ -17,18 +17,18 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language import uniform
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, Misfit, found, rows, space_of
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, ablation_networks, network_of, space_of
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.resources import Slots
-from hiri_search.study.plan.plan import Plan, Quartiles, Spread, Training
-from hiri_search.study.plan.profiling import Paces, Pictures, Trained, take_paces
-from hiri_search.study.plan.schedule import halved, makespan
-from hiri_search.study.plan.time_model import Work
-from hiri_search.study.search.search_space import walkable
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
+from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
+from hiri_search.study.plan.schedule import makespan, training_stints
+from hiri_search.study.plan.time_model import Workload
+from hiri_search.study.search.search_space import search_space
 from hiri_search.system import hardware as device
 from hiri_search.training.job import Job
 
-SAMPLED = 200  # networks of a space that the costs are told of
+SAMPLED_NETWORKS = 200  # networks of a space that the costs are told of
 # In imports of torch and timm by a process of a probe, which say how fast a machine starts things. On two idle cores
 # that is 3.0 s; Ray takes 9.1 s from its start to its end with trials that do nothing, one import among them, and a
 # command 6.3 s around its run: one import, and the report.
@@ -41,13 +41,13 @@ class Stint:
     """What is given out at once: a trial, or the part of one up to a pause."""
 
     trial: int
-    net: Trained
+    net: ProfiledNetwork
     epochs: int
     scored: bool = False  # whether the zero-cost scores of its network, if any are wanted, are computed before
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedStint:
     """A stint, and how long it takes."""
 
     stint: Stint
@@ -55,26 +55,28 @@ class Timed:
     epoch_seconds: float  # of these, what the ledger tells of its epochs
 
 
-def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str], None] = lambda text: None) -> Plan:
+def estimate_plan(
+    study: Study, slots: TrialResources | None, home: Path, *, say: Callable[[str], None] = lambda text: None
+) -> Plan:
     """The plan of a whole study, for trials side by side in `slots` through Ray, or (None) in one process without it.
 
     It takes about a minute: networks are counted, and some trained for seconds, in as many processes as there are
     slots. Nothing of it is kept. `home` is where the study's pictures lie if nowhere else.
     StudyError where a trial would fail; DataError and SpecError as for a run.
     """
-    pictures = Pictures(study, home)
+    pictures = StudyData(study, home)
     nets, space, counting = _counted(study, len(pictures.any.classes))
     distinct = len({net.job for net in nets})
     say(f"training some of {distinct} networks for seconds, to see how long they take")
     side_by_side = _known(slots)
-    paces = take_paces(study, nets, pictures, side_by_side)
+    paces = profile(study, nets, pictures, side_by_side)
     given_out = _given_out(study, nets, space)
     timed = {name: [_timed(stint, paces, pictures) for stint in stints] for name, stints in given_out.items()}
     every = [one for ours in timed.values() for one in ours]
     return Plan(
         device=device.describe_device(),
         slots=side_by_side.count,
-        gpus=side_by_side.share,
+        gpus=side_by_side.gpu_share,
         trainings=tuple(_training(name, ours, paces) for name, ours in timed.items()),
         space=space,
         seconds={
@@ -88,30 +90,32 @@ def draw_up(study: Study, slots: Slots | None, home: Path, *, say: Callable[[str
         },
         epoch_seconds=sum(one.epoch_seconds for one in every),
         timed=len(paces.timed),
-        law_error=paces.law_error,
+        model_error=paces.model_error,
         share=paces.share,
         limits=tuple(_limits(study)),
     )
 
 
-def _known(slots: Slots | None) -> Slots:
+def _known(slots: TrialResources | None) -> TrialResources:
     """How many, where that is known only once they run: one for each card."""
     if slots and slots.count and isinstance(slots.gpus, float):
         return slots
-    return Slots(max(1, device.gpus()) if slots else 1, float(device.gpus() > 0))
+    return TrialResources(max(1, device.gpus()) if slots else 1, float(device.gpus() > 0))
 
 
 # ---- networks
 
 
-def _counted(study: Study, classes: int) -> tuple[list[Trained], Spread | None, float]:
+def _counted(study: Study, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
     """The networks with their costs, what is known of a space, and how long a run counts before its trials."""
     started = time.perf_counter()
     if study.space is None:
-        costs = {row.name: count(row.network, row.side, classes=study.counted.classes) for row in rows(study)}
-        nets = [_trained(study, row, classes, costs[row.name]) for row in rows(study) if row.trained]
+        costs = {
+            row.name: count(row.network, row.side, classes=study.counted.classes) for row in ablation_networks(study)
+        }
+        nets = [_trained(study, row, classes, costs[row.name]) for row in ablation_networks(study) if row.trained]
         return nets, None, time.perf_counter() - started
-    space = walkable(study)
+    space = search_space(study)
     counting = time.perf_counter() - started
     nets = [
         _trained(study, one, classes, count(one.network, one.side, classes=study.counted.classes))
@@ -120,32 +124,32 @@ def _counted(study: Study, classes: int) -> tuple[list[Trained], Spread | None, 
     return nets, _spread(study, space, nets), counting
 
 
-def _trained(study: Study, candidate: Candidate, classes: int, cost: Cost) -> Trained:
+def _trained(study: Study, candidate: Candidate, classes: int, cost: Cost) -> ProfiledNetwork:
     assert candidate.trained is not None
     small, side = candidate.trained, candidate.trained_side
     job = Job(small.canonical_text, side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
-    work = Work(count(small, side, classes=classes).macs, activation_count(small, side, classes=classes))
-    return Trained(candidate, job, cost, work)
+    work = Workload(count(small, side, classes=classes).macs, activation_count(small, side, classes=classes))
+    return ProfiledNetwork(candidate, job, cost, work)
 
 
 def _sample(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     """Networks drawn by chance, each as likely as any other; what does not fit is passed over, as by a search."""
     rng, misfit = Random(study.search.seed), None
     drawn = 0
-    for _ in range(SAMPLED):
+    for _ in range(SAMPLED_NETWORKS):
         try:
-            yield found(study, *space.recorded(uniform(rng)))
+            yield network_of(study, *space.walk(uniform(rng)))
             drawn += 1
-        except Misfit as error:
+        except InvalidNetwork as error:
             misfit = error
     if misfit and not drawn:
         raise misfit
 
 
-def _spread(study: Study, space: SearchSpace, nets: Sequence[Trained]) -> Spread:
+def _spread(study: Study, space: SearchSpace, nets: Sequence[ProfiledNetwork]) -> CostSpread:
     gmacs = _quartiles([net.cost.macs / 1e9 for net in nets])
     mparams = _quartiles([net.cost.params / 1e6 for net in nets])
-    return Spread(space_of(study).size, space.size, len(nets), gmacs, mparams)
+    return CostSpread(space_of(study).size, space.size, len(nets), gmacs, mparams)
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:
@@ -155,14 +159,14 @@ def _quartiles(values: Sequence[float]) -> Quartiles:
 # ---- trials
 
 
-def _given_out(study: Study, nets: Sequence[Trained], space: Spread | None) -> dict[str, list[Stint]]:
+def _given_out(study: Study, nets: Sequence[ProfiledNetwork], space: CostSpread | None) -> dict[str, list[Stint]]:
     """In order, by network of an ablation; of a search, the first look and the second."""
     if space is None:
         return dict(_of_rows(study, nets))
     rng = Random(study.search.seed)
     asked = _evenly(nets, min(study.search.networks, space.inside), rng)
     trials = [net for net in asked for _ in study.seeds]
-    stints = halved(len(trials), study.recipe.epochs, study.search.halving)
+    stints = training_stints(len(trials), study.recipe.epochs, study.search.halving)
     first = [Stint(number, trials[number], end - begin, scored=not begin) for number, begin, end in stints]
     looks = {"search": first}
     if study.confirm is None:
@@ -172,7 +176,7 @@ def _given_out(study: Study, nets: Sequence[Trained], space: Spread | None) -> d
     return looks | {"confirm": [Stint(len(trials) + number, net, longer) for number, net in enumerate(again)]}
 
 
-def _of_rows(study: Study, nets: Sequence[Trained]) -> Iterator[tuple[str, list[Stint]]]:
+def _of_rows(study: Study, nets: Sequence[ProfiledNetwork]) -> Iterator[tuple[str, list[Stint]]]:
     """What is the same training as an earlier row's is not trained again."""
     distinct = {net.job: net for net in reversed(nets)}
     first = [net for net in nets if distinct[net.job] is net]
@@ -181,21 +185,21 @@ def _of_rows(study: Study, nets: Sequence[Trained]) -> Iterator[tuple[str, list[
         yield net.candidate.name, [Stint(number, net, net.job.recipe.epochs) for number in numbers]
 
 
-def _evenly(nets: Sequence[Trained], asked: int, rng: Random) -> list[Trained]:
+def _evenly(nets: Sequence[ProfiledNetwork], asked: int, rng: Random) -> list[ProfiledNetwork]:
     """So many, from the cheapest to the dearest in even steps, mixed."""
     ordered = sorted(nets, key=lambda net: net.work.macs)
     return rng.sample([ordered[int((number + 0.5) * len(nets) / asked)] for number in range(asked)], asked)
 
 
-def _timed(stint: Stint, paces: Paces, pictures: Pictures) -> Timed:
+def _timed(stint: Stint, paces: SpeedTable, pictures: StudyData) -> TimedStint:
     pace = paces.of(stint.net)
     steps, val = pictures.epoch(stint.net.job.recipe)
     bare = replace(pace, begin=0.0, save=0.0)
     scoring = pace.score if stint.scored else 0.0
-    return Timed(stint, scoring + pace.seconds(stint.epochs, steps, val), bare.seconds(stint.epochs, steps, val))
+    return TimedStint(stint, scoring + pace.seconds(stint.epochs, steps, val), bare.seconds(stint.epochs, steps, val))
 
 
-def _training(name: str, timed: Sequence[Timed], paces: Paces) -> Training:
+def _training(name: str, timed: Sequence[TimedStint], paces: SpeedTable) -> Training:
     nets = list({one.stint.net.job: one.stint.net for one in timed}.values())
     trials = len({one.stint.trial for one in timed})
     return Training(
@@ -217,7 +221,7 @@ def _training(name: str, timed: Sequence[Timed], paces: Paces) -> Training:
 def _inference(study: Study) -> float:
     """Of an ablation's rows before the trials; of a search's networks one by one, where they are compared by it."""
     if study.space is None:
-        entries = [(row.network, row.side) for row in rows(study)]
+        entries = [(row.network, row.side) for row in ablation_networks(study)]
         return estimate_seconds(entries, study.latency, classes=study.counted.classes) if study.latency else 0.0
     asks = "ms_per_image" in study.search.objectives
     return study.search.networks * (study.latency or LatencyConfig()).seconds if asks else 0.0

@@ -7,16 +7,16 @@ from random import Random
 from hiri_search.cost.activations import activation_count
 from hiri_search.language import uniform
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, found, rows
+from hiri_search.study.config.networks import Candidate, ablation_networks, network_of
 from hiri_search.study.config.schema import Study
 from hiri_search.training.job import Job
 
-SAMPLED = 40  # networks of a space that are compared
+SAMPLED_FOR_MEMORY = 40  # networks of a space that are compared
 
 
-def heaviest(study: Study, space: SearchSpace | None, classes: int) -> Job:
+def most_memory(study: Study, space: SearchSpace | None, classes: int) -> Job:
     """Of an ablation's rows, or of some networks of a space: the one whose batch writes the most numbers."""
-    candidates = [one for one in rows(study) if one.trained] if space is None else _drawn(study, space)
+    candidates = [one for one in ablation_networks(study) if one.trained] if space is None else _drawn(study, space)
     one = max(candidates, key=lambda one: one.recipe.batch * _traffic(one, classes))
     assert one.trained is not None
     return Job(
@@ -26,7 +26,7 @@ def heaviest(study: Study, space: SearchSpace | None, classes: int) -> Job:
 
 def _drawn(study: Study, space: SearchSpace) -> list[Candidate]:
     rng = Random(study.search.seed)
-    return [found(study, *space.recorded(uniform(rng))) for _ in range(SAMPLED)]
+    return [network_of(study, *space.walk(uniform(rng))) for _ in range(SAMPLED_FOR_MEMORY)]
 
 
 def _traffic(one: Candidate, classes: int) -> int:

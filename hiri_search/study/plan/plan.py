@@ -9,10 +9,10 @@ from typing import Any
 from hiri_search.study.ledger.events import PLANNED, RUN_ENDED, Event
 from hiri_search.study.ledger.ledger import trials
 
-WORTH = 1.0  # seconds, from which on a part is compared
+MIN_SECONDS = 1.0  # seconds, from which on a part is compared
 ALONE = 0.9  # of a core, from which on a trial is taken to have had it for itself
 # Of the parts of a plan, those that belong to one part of a run.
-OF_A_RUN = {
+PLAN_PARTS = {
     "pictures": ("pictures",),
     "counting": ("counting",),
     "inference": ("inference",),
@@ -50,7 +50,7 @@ class Quartiles:
 
 
 @dataclass(frozen=True)
-class Spread:
+class CostSpread:
     """The space of a search, as far as it is known before it."""
 
     size: int  # networks
@@ -72,11 +72,11 @@ class Plan:
     slots: int  # trials side by side
     gpus: float  # of each trial; 0: it has a core
     trainings: tuple[Training, ...]
-    space: Spread | None  # of a search
+    space: CostSpread | None  # of a search
     seconds: Mapping[str, float]  # by part, in order
     epoch_seconds: float  # of all epochs of all trials, as the ledger tells them
     timed: int  # networks that were timed
-    law_error: float | None  # mean size of the relative errors of the law for networks left out of it; None: too few
+    model_error: float | None  # mean size of the relative errors of the law for networks left out of it; None: too few
     share: float | None  # of a core that each trial had when it was timed: under 1 where others held it; None on a GPU
     limits: tuple[str, ...]  # what it does not know
 
@@ -107,11 +107,11 @@ class Plan:
         )
 
 
-def _space(facts: Mapping[str, Any] | None) -> Spread | None:
+def _space(facts: Mapping[str, Any] | None) -> CostSpread | None:
     if facts is None:
         return None
     spreads = {name: Quartiles(**facts[name]) for name in ("gmacs", "mparams")}
-    return Spread(**{**facts, **spreads})
+    return CostSpread(**{**facts, **spreads})
 
 
 # ---- held against what happened
@@ -131,7 +131,7 @@ class Compared:
         return self.planned / self.took - 1
 
 
-def compared(plan: Plan, events: Sequence[Event]) -> list[Compared]:
+def compared_with_run(plan: Plan, events: Sequence[Event]) -> list[Compared]:
     """By part of the run, then all of them, then the epochs alone; empty where not all trials have come to an end.
 
     Nothing but the epochs where a run was killed and so has not told its times.
@@ -144,11 +144,11 @@ def compared(plan: Plan, events: Sequence[Event]) -> list[Compared]:
     parts = list(_parts(plan, runs)) if len(runs) == sum(event["event"] == "study" for event in events) else []
     whole = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
     found = [*parts, *[whole] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]
-    return [one for one in found if one.took >= WORTH]
+    return [one for one in found if one.took >= MIN_SECONDS]
 
 
 def _parts(plan: Plan, runs: Sequence[Mapping[str, float]]) -> Iterator[Compared]:
-    for part, ours in OF_A_RUN.items():
+    for part, ours in PLAN_PARTS.items():
         yield Compared(part, sum(plan.seconds[name] for name in ours), sum(run[part] for run in runs))
 
 
@@ -161,7 +161,7 @@ def last_plan(events: Iterable[Event]) -> Plan | None:
 # ---- shown
 
 
-def lines(plan: Plan) -> Iterator[str]:
+def plan_lines(plan: Plan) -> Iterator[str]:
     """The plan in words; `table` has the trials by network."""
     yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}"
     if plan.space:
@@ -169,7 +169,7 @@ def lines(plan: Plan) -> Iterator[str]:
     unit = "GPU-hours" if plan.gpus else "core-hours"
     yield f"about {duration(plan.total)}, of which trials take {plan.device_hours:.3g} {unit}"
     yield "  " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.seconds.items())
-    error = "" if plan.law_error is None else f"; the law for others is off by {plan.law_error:.0%} on average"
+    error = "" if plan.model_error is None else f"; the law for others is off by {plan.model_error:.0%} on average"
     yield f"  from {plan.timed} networks timed on this device{error}"
     if plan.share is not None and plan.share < ALONE:
         alone = f"trials take {duration(plan.share * plan.seconds['trials'])} on an idle machine"
@@ -177,7 +177,7 @@ def lines(plan: Plan) -> Iterator[str]:
     yield from (f"  not known: {limit}" for limit in plan.limits)
 
 
-def _space_lines(space: Spread) -> Iterator[str]:
+def _space_lines(space: CostSpread) -> Iterator[str]:
     inside = f", {space.inside:,} of them ({space.share:.2%}) inside the budget" if space.inside < space.size else ""
     yield f"{space.size:,} networks in the space{inside}"
     yield f"  least, quartiles and most of {space.sampled} drawn by chance"
@@ -185,10 +185,10 @@ def _space_lines(space: Spread) -> Iterator[str]:
     yield f"  mparams {space.mparams}"
 
 
-COLUMNS = ("network", "side", "gmacs", "mparams", "trials", "epochs", "s/trial", "")
+PLAN_COLUMNS = ("network", "side", "gmacs", "mparams", "trials", "epochs", "s/trial", "")
 
 
-def table(plan: Plan) -> Iterator[tuple[str, ...]]:
+def plan_table(plan: Plan) -> Iterator[tuple[str, ...]]:
     """The rows under COLUMNS, by network."""
     for one in plan.trainings:
         costs = (f"{one.gmacs:.3f}", f"{one.mparams:.2f}")

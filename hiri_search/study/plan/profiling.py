@@ -11,48 +11,48 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 from hiri_search.cost.flops import Cost
-from hiri_search.study.config.networks import Candidate, trainings
+from hiri_search.study.config.networks import Candidate, training_settings
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.resources import Slots
+from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.errors import StudyError
-from hiri_search.study.plan.schedule import spread_out
-from hiri_search.study.plan.time_model import Law, Work, fitted, left_out
+from hiri_search.study.plan.schedule import bit_reversed_order
+from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_one_out_error
 from hiri_search.system import hardware as device
 from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.probe import Decoded, ProbeError, TrialTiming, mean, probe_side_by_side, shrink_for_probe
 from hiri_search.training.recipe import Recipe
 
-MOST_PROBED = 8  # networks of a space
+MAX_PROBED = 8  # networks of a space
 
 
 @dataclass(frozen=True)
-class Trained:
+class ProfiledNetwork:
     """A network that a study trains, and what is known of it before."""
 
     candidate: Candidate
     job: Job  # of the first seed
     cost: Cost  # of the network that is counted
-    work: Work  # of the one that is trained: a picture's forward pass
+    work: Workload  # of the one that is trained: a picture's forward pass
 
     @property
-    def step_work(self) -> Work:
+    def step_work(self) -> Workload:
         """Forward and twice that backward, and what the recipe asks for besides."""
         recipe = self.job.recipe
         passes = 3 + (recipe.distill_alpha < 1) + recipe.checkpointing
         return self.work * (passes * recipe.batch)
 
 
-class Pictures:
+class StudyData:
     """The pictures of a study; none is decoded for what is told here, but a few are to see how long it takes."""
 
     def __init__(self, study: Study, home: Path) -> None:
         """DataError where they cannot be trained on, as far as that is seen without reading them."""
         self.study, self.home = study, home
-        batch = max(recipe.batch for _, recipe in trainings(study))
+        batch = max(recipe.batch for _, recipe in training_settings(study))
         unread = replace(study.data, skip_corrupt=False)  # it would ask for all of them to be decoded
         look = partial(prepare, unread, home=home, classes=study.proxy.classes, batch=batch, cache="none")
-        sides = sorted({side for side, _ in trainings(study)})
+        sides = sorted({side for side, _ in training_settings(study)})
         self.by_side = {side: replace(look(side), cache=study.cache) for side in sides}
 
     @property
@@ -77,24 +77,24 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Paces:
+class SpeedTable:
     """How fast each network is trained."""
 
-    timed: Mapping[Job, tuple[Trained, TrialTiming]]
+    timed: Mapping[Job, tuple[ProfiledNetwork, TrialTiming]]
     import_seconds: float  # until a new process could begin
     decoding: float  # seconds until all pictures are decoded
     share: float | None  # of a core that each trial had
 
-    def of(self, net: Trained) -> TrialTiming:
+    def of(self, net: ProfiledNetwork) -> TrialTiming:
         """As it was timed, or by the law of those that were."""
         if net.job in self.timed:
             return self.timed[net.job][1]
         return replace(self._mean, step=self._step(net.step_work), look=self._look(net.work))
 
     @property
-    def law_error(self) -> float | None:
+    def model_error(self) -> float | None:
         """Mean size of the relative errors for steps of networks left out of the law; None: too few for it."""
-        errors = left_out(*self._steps)
+        errors = leave_one_out_error(*self._steps)
         return fmean(map(abs, errors)) if errors else None
 
     @cached_property
@@ -102,30 +102,30 @@ class Paces:
         return mean([pace for _, pace in self.timed.values()])
 
     @cached_property
-    def _step(self) -> Law:
-        return fitted(*self._steps)
+    def _step(self) -> TimeModel:
+        return fit(*self._steps)
 
     @cached_property
-    def _look(self) -> Law:
-        return fitted([net.work for net, _ in self.timed.values()], [pace.look for _, pace in self.timed.values()])
+    def _look(self) -> TimeModel:
+        return fit([net.work for net, _ in self.timed.values()], [pace.look for _, pace in self.timed.values()])
 
     @property
-    def _steps(self) -> tuple[list[Work], list[float]]:
+    def _steps(self) -> tuple[list[Workload], list[float]]:
         return [net.step_work for net, _ in self.timed.values()], [pace.step for _, pace in self.timed.values()]
 
 
-def take_paces(study: Study, nets: Sequence[Trained], pictures: Pictures, slots: Slots) -> Paces:
+def profile(study: Study, nets: Sequence[ProfiledNetwork], pictures: StudyData, slots: TrialResources) -> SpeedTable:
     """Of all networks of an ablation, as far as the time goes, or of some of a search. StudyError where one fails."""
     by_job = {net.job: net for net in nets}
     ordered = sorted(by_job.values(), key=lambda net: net.work.macs)
-    most = None if study.space is None else MOST_PROBED
-    chosen = [ordered[index] for index in islice(spread_out(len(ordered)), most)]
-    proxies = study.search.proxies if study.space is not None else ()
+    most = None if study.space is None else MAX_PROBED
+    chosen = [ordered[index] for index in islice(bit_reversed_order(len(ordered)), most)]
+    proxies = study.search.zero_cost if study.space is not None else ()
     with TemporaryDirectory(prefix="hiri_search_plan_") as folder:
         jobs = [shrink_for_probe(net.job, pictures.by_side[net.job.side], Path(folder)) for net in chosen]
         try:
-            found = probe_side_by_side(jobs, pictures.missing, processes=slots.count, proxies=proxies)
+            found = probe_side_by_side(jobs, pictures.missing, processes=slots.count, zero_cost=proxies)
         except ProbeError as error:
             raise StudyError(str(error)) from error
     timed = {chosen[index].job: (chosen[index], pace) for index, pace in found.timings.items()}
-    return Paces(timed, found.import_seconds, pictures.decoding(found.image_seconds), found.share)
+    return SpeedTable(timed, found.import_seconds, pictures.decoding(found.image_seconds), found.share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 
-from hiri_search.study.config.schema import Halving
+from hiri_search.study.config.schema import HalvingConfig
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
@@ -16,7 +16,7 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
     return max(free)
 
 
-def spread_out(count: int) -> Iterator[int]:
+def bit_reversed_order(count: int) -> Iterator[int]:
     """Places in a row of so many, all of them: both ends, the middle, the middles between, and so on."""
     given: set[int] = set()
     parts = 1
@@ -29,7 +29,7 @@ def spread_out(count: int) -> Iterator[int]:
         parts *= 2
 
 
-def halved(trials: int, epochs: int, halving: Halving | None) -> Iterator[tuple[int, int, int]]:
+def training_stints(trials: int, epochs: int, halving: HalvingConfig | None) -> Iterator[tuple[int, int, int]]:
     """The stints of so many trials: the number, and behind which epoch it begins and ends.
 
     Who goes on from a rung is not known, but how many are.
@@ -40,4 +40,4 @@ def halved(trials: int, epochs: int, halving: Halving | None) -> Iterator[tuple[
         for rung in (*(halving.epochs[bracket:] if halving else ()), epochs):
             yield from ((trial, before, rung) for trial in going_on)
             before = rung
-            going_on = going_on[: max(1, halving.share(len(going_on))) if halving else 0]
+            going_on = going_on[: max(1, halving.kept_share(len(going_on))) if halving else 0]

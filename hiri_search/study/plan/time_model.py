@@ -10,44 +10,44 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Table: TypeAlias = NDArray[np.float64]
+FloatArray: TypeAlias = NDArray[np.float64]
 
-FEWEST = 4  # points that one can be left out of: three decide a law
+MIN_TIMED = 4  # points that one can be left out of: three decide a law
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What a device has to do."""
 
     macs: float
-    traffic: float  # numbers written to memory
+    activations: float  # numbers written to memory
 
-    def __mul__(self, times: float) -> Work:
-        return Work(self.macs * times, self.traffic * times)
+    def __mul__(self, times: float) -> Workload:
+        return Workload(self.macs * times, self.activations * times)
 
 
 @dataclass(frozen=True)
-class Law:
+class TimeModel:
     """Seconds are a constant, so much for each multiply-add and so much for each number written; never under 0."""
 
     constant: float
     by_mac: float
     by_number: float
 
-    def __call__(self, work: Work) -> float:
-        return self.constant + self.by_mac * work.macs + self.by_number * work.traffic
+    def __call__(self, work: Workload) -> float:
+        return self.constant + self.by_mac * work.macs + self.by_number * work.activations
 
 
-def fitted(works: Sequence[Work], seconds: Sequence[float]) -> Law:
+def fit(works: Sequence[Workload], seconds: Sequence[float]) -> TimeModel:
     """The law of the least squares of relative errors; no coefficient is negative, so that more never takes less."""
     times = np.maximum(seconds, 1e-12)
-    features = np.array([[1.0, work.macs, work.traffic] for work in works])
+    features = np.array([[1.0, work.macs, work.activations] for work in works])
     scale = np.maximum(features.max(axis=0), 1e-12)
     found = _not_negative(features / scale / times[:, None])
-    return Law(*(found / scale).tolist())
+    return TimeModel(*(found / scale).tolist())
 
 
-def _not_negative(features: Table) -> Table:
+def _not_negative(features: FloatArray) -> FloatArray:
     """Coefficients of 0 or more that bring each row of (N, 3) features nearest to 1.
 
     They are the plain least squares of those that are not 0, and there are few choices of which that are.
@@ -63,11 +63,11 @@ def _not_negative(features: Table) -> Table:
     return best
 
 
-def left_out(works: Sequence[Work], seconds: Sequence[float]) -> list[float]:
+def leave_one_out_error(works: Sequence[Workload], seconds: Sequence[float]) -> list[float]:
     """How far off, relatively, each time is by the law of the others; empty where these are too few for a law."""
-    if len(works) < FEWEST:
+    if len(works) < MIN_TIMED:
         return []
     whole = range(len(works))
     others = [[other for other in whole if other != one] for one in whole]
-    laws = [fitted([works[i] for i in rest], [seconds[i] for i in rest]) for rest in others]
+    laws = [fit([works[i] for i in rest], [seconds[i] for i in rest]) for rest in others]
     return [law(work) / taken - 1 for law, work, taken in zip(laws, works, seconds, strict=True)]

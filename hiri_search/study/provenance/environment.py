@@ -29,7 +29,7 @@ LONGEST_DIFF = 200_000  # characters
 GIT_SECONDS = 20
 
 
-def origin(command: Sequence[str]) -> dict[str, Any]:
+def run_environment(command: Sequence[str]) -> dict[str, Any]:
     """In plain values."""
     return {
         "code": code(),

@@ -9,28 +9,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.ledger.checksums import Sums
+from hiri_search.study.ledger.checksums import RunningChecksum
 from hiri_search.study.ledger.events import MERGED, RUN_ENDED, TIME, Event
 from hiri_search.study.ledger.ledger import read_events, read_lines, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.files import atomic_write
 
 MANIFEST = "manifest.json"
-OF_A_RUN = ("command", "code", "versions", "device", "machine", "profile", "pictures")
-OF_A_NETWORK = ("name", "key", "spec", "side", "params", "macs", "core_macs")
-OF_ITS_STAND_IN = ("trained_spec", "trained_side", "trained_params", "trained_macs")
+RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "pictures")
+NETWORK_FIELDS = ("name", "key", "spec", "side", "params", "macs", "core_macs")
+STAND_IN_FIELDS = ("trained_spec", "trained_side", "trained_params", "trained_macs")
 ON_CPU = "CPU"  # how the name of a device begins that is no GPU
 
 
-def write(folder: Path) -> Path:
+def write_manifest(folder: Path) -> Path:
     """Make it anew; where it lies."""
     path = folder / MANIFEST
     with atomic_write(path) as file:
-        file.write(text(folder).encode())
+        file.write(manifest_text(folder).encode())
     return path
 
 
-def text(folder: Path) -> str:
+def manifest_text(folder: Path) -> str:
     """What it should say by the ledger. StudyError where that cannot be read, or is empty."""
     return json.dumps(manifest(folder), indent=2, ensure_ascii=False) + "\n"
 
@@ -47,7 +47,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         "seeds": sorted({trial.asked["seed"] for trial in known}),
         "data": {"source": about["file"]["data"]["source"], **_without(about["pictures"], "skipped")},
         "trials": dict(sorted(Counter(trial.state for trial in known).items())),
-        "spent": spent(events, known),
+        "spent": seconds_spent(events, known),
         "networks": list(_networks(events)),
         "runs": runs(events),
         **({"merged_from": merged} if merged else {}),
@@ -56,7 +56,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def anchor(folder: Path) -> dict[str, Any]:
     """What a ledger is known again by: how many lines, and the sum of them all."""
-    lines, sums = read_lines(folder), Sums()
+    lines, sums = read_lines(folder), RunningChecksum()
     for line in lines:
         sums.added(line)
     return {"lines": len(lines), "sum": sums.last}
@@ -88,11 +88,11 @@ def _run(begun: Event, *rest: Event) -> dict[str, Any]:
         **({"began": datetime.fromtimestamp(times[0], UTC).isoformat(timespec="seconds")} if times else {}),
         **({"wall_seconds": round(max(times) - times[0], 3)} if times else {}),
         "ended": any(event["event"] == RUN_ENDED for event in own),
-        **{name: begun[name] for name in OF_A_RUN if name in begun},
+        **{name: begun[name] for name in RUN_FIELDS if name in begun},
     }
 
 
-def spent(events: Iterable[Event], known: Iterable[Trial]) -> dict[str, Any]:
+def seconds_spent(events: Iterable[Event], known: Iterable[Trial]) -> dict[str, Any]:
     """What training took: trial-seconds by device, of epochs that were trained twice as well; joules where told.
 
     Trials that share a card each count their own seconds, and all of the card's joules.
@@ -120,7 +120,7 @@ def _networks(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
     for event in events:
         if event["event"] not in ("counted", "asked"):
             continue
-        facts = {name: event.get(name) for name in (*OF_A_NETWORK, *OF_ITS_STAND_IN)}
+        facts = {name: event.get(name) for name in (*NETWORK_FIELDS, *STAND_IN_FIELDS)}
         known = tuple(facts.values())
         if known not in seen:
             seen.add(known)
@@ -131,7 +131,7 @@ def _without(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in (*names, TIME)}
 
 
-def faults(folder: Path) -> Iterator[str]:
+def manifest_faults(folder: Path) -> Iterator[str]:
     """Where the manifest that lies there is another than the ledger's."""
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -141,7 +141,7 @@ def faults(folder: Path) -> Iterator[str]:
     except ValueError as error:
         yield f"it is no JSON: {error}"
         return
-    wanted = json.loads(text(folder))
+    wanted = json.loads(manifest_text(folder))
     yield from _differences("", wanted, found)
 
 

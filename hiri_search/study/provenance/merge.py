@@ -8,24 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hiri_search.study.config.identity import about
+from hiri_search.study.config.identity import study_record
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.checksums import Sums, summed
+from hiri_search.study.ledger.checksums import RunningChecksum, check_lines
 from hiri_search.study.ledger.events import MERGED, TIME, Event
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import as_line, read_events, read_lines
 from hiri_search.study.ledger.lock import holder, locked
-from hiri_search.study.ledger.trial import Trial, digits, training_digest
-from hiri_search.study.persistence.checkpoints import there
+from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
+from hiri_search.study.persistence.checkpoints import existing
 from hiri_search.study.provenance.manifest import anchor, runs
-from hiri_search.study.provenance.merged_study import Names, joined, rows_of, unlike
-from hiri_search.study.provenance.record import Record, own_name, read
+from hiri_search.study.provenance.merged_study import RowNames, incompatibilities, join_studies, rows_of
+from hiri_search.study.provenance.record import Record, own_name, read_record
 from hiri_search.system.files import atomic_write
 from hiri_search.system.redaction import short_path
 
 
 @dataclass(frozen=True)
-class Part:
+class SourceFolder:
     """One of the folders."""
 
     record: Record
@@ -34,10 +34,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Taken:
+class MergedTrial:
     """A trial, or a network that was only counted, as it will stand in the merged ledger."""
 
-    part: Part
+    part: SourceFolder
     event: Event  # that tells of the network
     name: str  # there
 
@@ -48,13 +48,13 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Union:
+class MergePlan:
     """All that is merged."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SourceFolder, ...]
     overlooked: tuple[str, ...]  # in what they are unlike
-    counted: tuple[Taken, ...]
-    trials: Mapping[tuple[str, int], Taken]  # by the label of the part and the number in it: those that are kept
+    counted: tuple[MergedTrial, ...]
+    trials: Mapping[tuple[str, int], MergedTrial]  # by the label of the part and the number in it: those that are kept
     numbers: Mapping[tuple[str, int], int]  # of all trials, in the merged ledger
 
 
@@ -69,7 +69,7 @@ def merge(folders: Sequence[Path], into: Path, made_by: Event, *, told: bool = F
     parts = tuple(_part(folder) for folder in folders)
     if len({part.label for part in parts}) < len(parts):
         raise StudyError(f"{parts[0].label} is given twice; give folders of different runs")
-    differing = tuple(line for part in parts[1:] for line in unlike(parts[0].record, part.record))
+    differing = tuple(line for part in parts[1:] for line in incompatibilities(parts[0].record, part.record))
     if differing and not told:
         what = "\n  ".join(differing)
         raise StudyError(f"{' and '.join(map(str, folders))} are unlike:\n  {what}\n--unlike merges them all the same")
@@ -80,43 +80,47 @@ def merge(folders: Sequence[Path], into: Path, made_by: Event, *, told: bool = F
     return differing
 
 
-def _part(folder: Path) -> Part:
+def _part(folder: Path) -> SourceFolder:
     """StudyError where it cannot be built upon."""
     lines, held = read_lines(folder), holder(folder)
     if held.held:
         raise StudyError(f"{folder} is in use by process {held.who}; wait for it, or stop it")
-    summed(lines, folder / LEDGER)
-    record = read(folder, read_events(folder))
-    return Part(record, short_path(str(folder)), tuple(read_events(folder, timed=True)))
+    check_lines(lines, folder / LEDGER)
+    record = read_record(folder, read_events(folder))
+    return SourceFolder(record, short_path(str(folder)), tuple(read_events(folder, timed=True)))
 
 
 # ---- what is taken
 
 
-def _union(parts: tuple[Part, ...], differing: tuple[str, ...]) -> Union:
-    names = Names()
-    counted: dict[str, Taken] = {}
-    trials: dict[tuple[object, ...], tuple[Part, Trial, str]] = {}  # that are kept, by what makes them one trial
+def _union(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergePlan:
+    names = RowNames()
+    counted: dict[str, MergedTrial] = {}
+    trials: dict[
+        tuple[object, ...], tuple[SourceFolder, Trial, str]
+    ] = {}  # that are kept, by what makes them one trial
     whose: dict[tuple[str, int], tuple[object, ...]] = {}
     for part in parts:
         for event in (event for event in part.record.events if event["event"] == "counted"):
             name = names.name(event, part.record.source(event), part.label)
-            counted.setdefault(name, Taken(part, event, name))
+            counted.setdefault(name, MergedTrial(part, event, name))
         for trial in part.record.trials:
             name = names.name(trial.asked, part.record.source(trial.asked), part.label)
             own = whose[part.label, trial.number] = (name, trial.asked["seed"], trial.asked.get("confirm_epochs"))
             trials[own] = _better(trials.get(own), (part, trial, name))
     number = {own: place for place, own in enumerate(trials)}
-    kept = {(part.label, trial.number): Taken(part, trial.asked, name) for part, trial, name in trials.values()}
-    return Union(parts, differing, tuple(counted.values()), kept, {one: number[own] for one, own in whose.items()})
+    kept = {(part.label, trial.number): MergedTrial(part, trial.asked, name) for part, trial, name in trials.values()}
+    return MergePlan(parts, differing, tuple(counted.values()), kept, {one: number[own] for one, own in whose.items()})
 
 
-def _better(one: tuple[Part, Trial, str] | None, other: tuple[Part, Trial, str]) -> tuple[Part, Trial, str]:
+def _better(
+    one: tuple[SourceFolder, Trial, str] | None, other: tuple[SourceFolder, Trial, str]
+) -> tuple[SourceFolder, Trial, str]:
     """Of one trial in two folders, the one that has finished. StudyError where both have, with other digits."""
     if one is None:
         return other
     (ours, first, _), (theirs, second, _) = one, other
-    if first.state == second.state == "finished" and digits(first.curve) != digits(second.curve):
+    if first.state == second.state == "finished" and reproduced(first.curve) != reproduced(second.curve):
         both = f"trial {first.number} of {ours.label} and trial {second.number} of {theirs.label}"
         tops = " and ".join(str(trial.curve[-1]["top1"]) for trial in (first, second))
         way_out = "no merge can say which is right; move one of the folders aside, or train it again"
@@ -127,7 +131,7 @@ def _better(one: tuple[Part, Trial, str] | None, other: tuple[Part, Trial, str])
 # ---- what is written
 
 
-def _lines(union: Union, made_by: Event) -> Iterator[Event]:
+def _lines(union: MergePlan, made_by: Event) -> Iterator[Event]:
     """The merged ledger: a study, and what each folder has told of the trials that were taken from it."""
     yield _study(union, made_by)
     timed: set[tuple[object, ...]] = set()
@@ -142,13 +146,13 @@ def _lines(union: Union, made_by: Event) -> Iterator[Event]:
                 yield event
 
 
-def _study(union: Union, made_by: Event) -> Event:
+def _study(union: MergePlan, made_by: Event) -> Event:
     records = [part.record for part in union.parts]
     first = records[0].about
     rows = {one.name: rows_of(one.part.record, one.event) for one in union.counted}
     networks = len({taken.event["key"] for taken in union.trials.values()})
-    study = joined([record.sources[""].study for record in records], rows, networks)
-    known: Event = about(study, ", ".join(dict.fromkeys(record.about["profile"] for record in records)))
+    study = join_studies([record.sources[""].study for record in records], rows, networks)
+    known: Event = study_record(study, ", ".join(dict.fromkeys(record.about["profile"] for record in records)))
     overlooked = [*first["meaning"].get("unlike", ()), *union.overlooked]
     pictures = {side: key for record in reversed(records) for side, key in record.about["pictures"]["keys"].items()}
     return {
@@ -163,7 +167,7 @@ def _study(union: Union, made_by: Event) -> Event:
     }
 
 
-def _origins(part: Part) -> dict[str, Event]:
+def _origins(part: SourceFolder) -> dict[str, Event]:
     """What is kept of a folder, and of those that it was merged from itself."""
     own = part.record.about
     kept = {"folder": part.label, "ledger": anchor(part.record.folder), "runs": runs(part.events)}
@@ -172,17 +176,17 @@ def _origins(part: Part) -> dict[str, Event]:
     return {**before, part.label: itself}
 
 
-def _counted(one: Taken) -> Event:
+def _counted(one: MergedTrial) -> Event:
     return {**one.event, **_where(one)}
 
 
-def _where(one: Taken) -> Event:
+def _where(one: MergedTrial) -> Event:
     """What a network is called there, whose it is, and what that calls it."""
     own = own_name(one.event)
     return {"name": one.name, "merged_from": one.origin} | ({"merged_name": own} if own != one.name else {})
 
 
-def _of_trials(union: Union, part: Part, origin: str) -> Iterator[Event]:
+def _of_trials(union: MergePlan, part: SourceFolder, origin: str) -> Iterator[Event]:
     """Their lines as they are, but for their numbers."""
     for event in part.events:
         taken = union.trials.get((part.label, event.get("trial", -1)))
@@ -198,17 +202,17 @@ def _of_trials(union: Union, part: Part, origin: str) -> Iterator[Event]:
         yield changed
 
 
-def _copy_checkpoints(union: Union, into: Path) -> None:
+def _copy_checkpoints(union: MergePlan, into: Path) -> None:
     for part in union.parts:
         wanted = {training_digest(trial) for trial in part.record.trials if (part.label, trial.number) in union.trials}
-        for name in sorted(wanted & there(part.record.folder)):
+        for name in sorted(wanted & existing(part.record.folder)):
             target = into / CHECKPOINTS / name
             if not target.exists():
                 shutil.copytree(part.record.folder / CHECKPOINTS / name, target)
 
 
 def _write(path: Path, events: Iterator[Event]) -> None:
-    sums = Sums()
+    sums = RunningChecksum()
     with atomic_write(path) as file:
         for event in events:
             line = sums.signed(as_line(event))

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from hiri_search.language import parse_network
-from hiri_search.study.config.identity import differences, meaning
+from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.networks import stand_in
-from hiri_search.study.config.schema import Row, Study
+from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.provenance.record import Record, Source, own_name
@@ -20,7 +20,7 @@ ASKING = ("sampler", "networks", "seed")  # of a search: how networks were asked
 Same = tuple[object, ...]  # all that decides what a network costs and comes to, but for the seed
 
 
-def unlike(one: Record, other: Record) -> list[str]:
+def incompatibilities(one: Record, other: Record) -> list[str]:
     """What decides results and differs: `recipe.epochs: 12 -> 14`. StudyError where one is a search and one is not."""
     ours, theirs = one.sources[""], other.sources[""]
     if (ours.study.space is None) != (theirs.study.space is None):
@@ -34,7 +34,7 @@ def unlike(one: Record, other: Record) -> list[str]:
 
 def _deciding(study: Study, *, data: bool) -> dict[str, Any]:
     """What both must have alike; where their pictures are the same, it is no matter where these lie."""
-    known = {name: value for name, value in meaning(study).items() if name not in ADDED}
+    known = {name: value for name, value in canonical_form(study).items() if name not in ADDED}
     if "search" in known:
         known["search"] = {name: value for name, value in known["search"].items() if name not in ASKING}
     return known if data else {name: value for name, value in known.items() if name != "data"}
@@ -51,7 +51,7 @@ def same(event: Event, source: Source) -> Same:
     return (*counted, replace(job, data=DataSource()), pictures)
 
 
-class Names:
+class RowNames:
     """What rows are called in a union: as in their study, and where that is another row's name, with its folder."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Names:
         return name
 
 
-def joined(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]], networks: int) -> Study:
+def join_studies(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]], networks: int) -> Study:
     """The union: the first of the studies with all rows and seeds; `rows` says of each name whose it is, and its name
     there. Of a search, `networks` are as many as there are."""
     first = studies[0]
@@ -78,7 +78,7 @@ def joined(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]], netw
     return Study.model_validate(content)
 
 
-def _row(first: Study, study: Study, own: str) -> Row:
+def _row(first: Study, study: Study, own: str) -> NetworkRow:
     """A row as it must be written in the study of another, to mean what it means in its own."""
     assert study.nets is not None
     row = study.nets[own]
@@ -86,7 +86,7 @@ def _row(first: Study, study: Study, own: str) -> Row:
     return row.model_copy(update=changed)
 
 
-def _spelled_out(first: Study, study: Study, row: Row) -> Iterator[tuple[str, Any]]:
+def _spelled_out(first: Study, study: Study, row: NetworkRow) -> Iterator[tuple[str, Any]]:
     network = parse_network(row.spec, let=study.let)
     yield "spec", str(network)
     if row.stand_in:

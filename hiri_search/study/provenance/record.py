@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.config.networks import Candidate, Recipes, job_of, recipes, rows
+from hiri_search.study.config.networks import Candidate, Recipes, ablation_networks, job_of, recipes
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import MERGED, RUN_ENDED, Event
 from hiri_search.study.ledger.ledger import study_event, trials
@@ -27,7 +27,7 @@ class Source:
     @cached_property
     def rows(self) -> Mapping[str, Candidate]:
         """Of an ablation, by name."""
-        return {row.name: row for row in rows(self.study)}
+        return {row.name: row for row in ablation_networks(self.study)}
 
     @cached_property
     def recipes(self) -> Recipes:
@@ -59,14 +59,14 @@ class Record:
         return str(last) == RUN_ENDED
 
 
-def read(folder: Path, events: Sequence[Event]) -> Record:
+def read_record(folder: Path, events: Sequence[Event]) -> Record:
     """StudyError, or another ValueError, where a study in it cannot be read, or a trial's line is missing."""
     about = study_event(events, folder)
-    sources = {event["folder"]: source(event, event["runs"][-1]) for event in events if event["event"] == MERGED}
-    return Record(folder, events, about, trials(events), {"": source(about, about)} | sources)
+    sources = {event["folder"]: source_of(event, event["runs"][-1]) for event in events if event["event"] == MERGED}
+    return Record(folder, events, about, trials(events), {"": source_of(about, about)} | sources)
 
 
-def source(about: Mapping[str, Any], run: Mapping[str, Any]) -> Source:
+def source_of(about: Mapping[str, Any], run: Mapping[str, Any]) -> Source:
     """Of what a ledger says of a study and of a run."""
     return Source(Study.model_validate(about["file"]), about["pictures"], run.get("code", {}).get("digest", ""))
 

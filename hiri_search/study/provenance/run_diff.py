@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hiri_search.study.config.identity import differences, meaning
+from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.schema import Study
 
-RUN = ("profile", "device", "machine", "versions")  # as they stand in a run's first line
+RUN_KEYS = ("profile", "device", "machine", "versions")  # as they stand in a run's first line
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def run_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Of what, and `name: old -> new`; by what two runs began with. Facts that one of them does not tell are left out.
 
     Studies are compared as this version reads them: a setting that one ledger is too old for has its default.
     """
     yield from (("study", one) for one in differences(*(_meaning(about) for about in (old, new))))
     yield from (("pictures", one) for one in differences(*(_pictures(about) for about in (old, new))))
-    for name in RUN:
+    for name in RUN_KEYS:
         if name in old and name in new:
             yield from ((name, one) for one in differences({name: old[name]}, {name: new[name]}))
     yield from (("code", one) for one in differences(*(_code(about.get("code", {})) for about in (old, new))))
 
 
 def _meaning(about: Mapping[str, Any]) -> dict[str, Any]:
-    return meaning(Study.model_validate(about["file"]))
+    return canonical_form(Study.model_validate(about["file"]))
 
 
 def _pictures(about: Mapping[str, Any]) -> dict[str, Any]:

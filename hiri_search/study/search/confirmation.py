@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from hiri_search.cost.pareto import rank_then_crowding
-from hiri_search.study.config.schema import Confirm
+from hiri_search.study.config.schema import ConfirmConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses
 
 
-def chosen(trials: Iterable[Trial], confirm: Confirm, objectives: tuple[str, ...]) -> list[Trial]:
+def chosen(trials: Iterable[Trial], confirm: ConfirmConfig, objectives: tuple[str, ...]) -> list[Trial]:
     """One finished trial of each network to be confirmed: of the front, and of those behind it where it is short."""
     networks = _by_network(trials).values()
     known = [(seeds[0], found) for seeds in networks if (found := losses(seeds, objectives)) is not None]
@@ -35,6 +35,6 @@ def missing(
     chosen: Iterable[Trial], past: Iterable[Trial], seeds: Iterable[int], epochs: int
 ) -> Iterator[tuple[Trial, int]]:
     """Networks, by a trial of the first look, and seeds that nobody has asked for."""
-    asked = {(t.asked["key"], t.asked["seed"], t.asked["confirm_epochs"]) for t in past if t.is_second_look}
+    asked = {(t.asked["key"], t.asked["seed"], t.asked["confirm_epochs"]) for t in past if t.is_confirmation}
     wanted = list(seeds)
     return ((t, seed) for t in chosen for seed in wanted if (t.asked["key"], seed, epochs) not in asked)

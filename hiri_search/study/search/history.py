@@ -23,7 +23,7 @@ class Proposal:
     losses: tuple[float, ...] = ()  # of a finished one, by objective: the smaller the better
 
 
-class Past(Sequence[Proposal]):
+class History(Sequence[Proposal]):
     """All that was asked for, in its order; what finished is at hand without a walk through all."""
 
     def __init__(self) -> None:

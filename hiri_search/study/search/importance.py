@@ -18,9 +18,9 @@ from hiri_search.study.search.objectives import losses_after
 from hiri_search.study.search.samplers.optuna_sampler import choices, new_study
 from hiri_search.study.search.search_space import options_of
 
-LEAST = 8  # trials; among fewer nothing is said of what matters
-MOST = 3_000  # trials that are looked at: more take long, and tell the same
-BEST, AT_LEAST = 0.1, 5  # the share of the best whose decisions are looked at, and how many of them there must be
+MIN_TRIALS_FOR_IMPORTANCE = 8  # trials; among fewer nothing is said of what matters
+MAX_TRIALS_USED = 3_000  # trials that are looked at: more take long, and tell the same
+BEST_SHARE, MIN_BEST = 0.1, 5  # the share of the best whose decisions are looked at, and how many of them there must be
 FRONT = "front"
 
 Shares = Mapping[str, float]  # by decision, adding up to 1
@@ -44,17 +44,17 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     """
     names, halving = study.search.objectives, study.search.halving
     epochs = halving.epochs[0] if halving else study.recipe.epochs
-    came = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_second_look]
+    came = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_confirmation]
     known = [(trial, found) for trial in came if (found := losses_after(trial, epochs, names))]
-    if len(known) < LEAST:
+    if len(known) < MIN_TRIALS_FOR_IMPORTANCE:
         return {}
-    known = known[:: ceil(len(known) / MOST)]
+    known = known[:: ceil(len(known) / MAX_TRIALS_USED)]
     options = options_of(study, came)
     looked = new_study([StudyDirection.MINIMIZE] * len(names))
     for trial, found in known:
         distributions, params = choices(trial.asked["decisions"], options)
         looked.add_trial(optuna.create_trial(values=found, params=params, distributions=distributions))
-    best = PedAnovaImportanceEvaluator(target_quantile=max(BEST, AT_LEAST / len(known)))
+    best = PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, MIN_BEST / len(known)))
     targets: dict[str, Target] = {name: partial(_loss, index) for index, name in enumerate(names)}
     if len(names) > 1:
         targets[FRONT] = None  # by the order of domination

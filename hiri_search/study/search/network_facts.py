@@ -13,17 +13,17 @@ from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
 from hiri_search.training.job import PreparedData
 
-Pictures = dict[int, PreparedData]  # by the side that networks see
+PreparedBySide = dict[int, PreparedData]  # by the side that networks see
 
 
-def keys(prepared: Pictures) -> dict[str, str]:
+def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
     """What names the pictures, by side; JSON knows no numbers as keys."""
     return {str(side): pictures.folder.name for side, pictures in prepared.items()}
 
 
-def facts(candidate: Candidate, study: Study, prepared: Pictures) -> dict[str, Any]:
+def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:
     """All that is written of a network when it is asked for."""
-    known = costs(candidate, study, prepared)
+    known = network_costs(candidate, study, prepared)
     if study.space is None or "ms_per_image" not in (*study.search.objectives, *study.within):
         return known
     # A search needs to know it before others are asked for; disturbed by the trials beside it.
@@ -37,7 +37,7 @@ def milliseconds(study: Study, network: Network) -> float | None:
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
 
-def costs(candidate: Candidate, study: Study, prepared: Pictures) -> dict[str, Any]:
+def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:
     """What a network is and costs, and what is trained for it."""
     parts = count_parts(candidate.network, candidate.side, classes=study.counted.classes)
     facts = {

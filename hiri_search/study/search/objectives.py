@@ -9,7 +9,7 @@ from hiri_search.language import Net
 from hiri_search.study.ledger.trial import Trial
 
 GIGA, MEGA, GIB = 1e9, 1e6, 2**30
-MOST_KNOWN = 20_000  # networks whose costs are remembered; a search looks at a hundred for each that it asks for
+MAX_CACHED = 20_000  # networks whose costs are remembered; a search looks at a hundred for each that it asks for
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def counted_at(side: int, classes: int) -> Callable[[Net], Mapping[str, float]]:
 
     def costs(net: Net) -> Mapping[str, float]:
         if net.key not in known:
-            if len(known) == MOST_KNOWN:
+            if len(known) == MAX_CACHED:
                 del known[next(iter(known))]  # the oldest: it is counted again where it is wanted again
             cost = count(net, side, classes=classes)
             known[net.key] = {"gmacs": cost.macs / GIGA, "mparams": cost.params / MEGA}

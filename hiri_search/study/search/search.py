@@ -10,22 +10,22 @@ from typing import Any, Protocol
 
 from hiri_search.language import Net
 from hiri_search.language.space import Decisions, SearchSpace
-from hiri_search.study.config.networks import Candidate, Misfit, found, rows, space_of
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, ablation_networks, network_of, space_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.history import Past, Proposal
+from hiri_search.study.search.history import History, Proposal
 from hiri_search.study.search.objectives import counted_at, losses
-from hiri_search.study.search.samplers.bayesian import Surrogate
+from hiri_search.study.search.samplers.bayesian import BayesianSampler
 from hiri_search.study.search.samplers.evolution import Evolution
-from hiri_search.study.search.samplers.simple import Costs, GridSampler, RandomSampler, Sampler
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler
+from hiri_search.study.search.visited import UnvisitedSpace
 
 Asked = tuple[int, Candidate, int]  # the number of a new trial, its network and its seed
-MOST_MISFITS = 100  # in a row: hardly any network of the space fits
-PassOver = Callable[[int, Decisions, str], None]
+MAX_INVALID = 100  # in a row: hardly any network of the space fits
+Skip = Callable[[int, Decisions, str], None]
 
 
-class Asking(Protocol):
+class AskTell(Protocol):
     """The asking side of a study. Trials are numbered as in the ledger."""
 
     def ask(self) -> Asked | None:
@@ -34,16 +34,16 @@ class Asking(Protocol):
     def tell(self, trial: Trial) -> None:
         """What a trial has come to."""
 
-    def stands(self, trial: Trial) -> bool:
+    def may_be_on_front(self, trial: Trial) -> bool:
         """Whether its network is, or may yet be, one of those that are looked for."""
 
 
-class Listing:
+class AblationList:
     """The networks of an ablation in the order of its file, each with all its seeds."""
 
     def __init__(self, study: Study, past: Sequence[Trial]) -> None:
         asked = {(trial.asked["name"], trial.asked["seed"]) for trial in past}
-        pairs = ((row, seed) for row in rows(study) if row.trained for seed in study.seeds)
+        pairs = ((row, seed) for row in ablation_networks(study) if row.trained for seed in study.seeds)
         left = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
         self._left: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(left, len(past)))
 
@@ -53,7 +53,7 @@ class Listing:
     def tell(self, trial: Trial) -> None:
         """Nothing depends on it."""
 
-    def stands(self, trial: Trial) -> bool:
+    def may_be_on_front(self, trial: Trial) -> bool:
         return True
 
 
@@ -87,9 +87,9 @@ class Search:
         past: Sequence[Trial],
         *,
         space: SearchSpace | None = None,
-        costs: Costs | None = None,
+        costs: CostFunction | None = None,
         passed: Iterable[Mapping[str, Any]] = (),
-        pass_over: PassOver = lambda number, decisions, reason: None,
+        pass_over: Skip = lambda number, decisions, reason: None,
     ) -> None:
         """`space` and `costs` are those of the study where nothing else is given.
 
@@ -97,9 +97,9 @@ class Search:
         decisions, and why.
         """
         self.study, self._pass_over = study, pass_over
-        self.unseen = Unseen(space or space_of(study))
-        self.past = Past()  # all that was asked for, and what is known of it
-        self._sampler = sampler(study, costs or counted_at(study.counted.side, study.counted.classes))
+        self.unseen = UnvisitedSpace(space or space_of(study))
+        self.past = History()  # all that was asked for, and what is known of it
+        self._sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
         self._places: dict[int, int] = {}  # in `past`, by the number of the trial
         self._entries: dict[int, _Entry] = {}  # by place; what was passed over has none
         self._waiting: deque[tuple[int, int]] = deque()  # places and seeds not asked for yet
@@ -115,7 +115,7 @@ class Search:
         number = len(self._places)
         self._places[number] = place
         entry = self._entries[place]
-        return number, found(self.study, entry.net, entry.decisions), seed
+        return number, network_of(self.study, entry.net, entry.decisions), seed
 
     def tell(self, trial: Trial) -> None:
         """What a trial has come to."""
@@ -124,20 +124,20 @@ class Search:
         entry.trials[trial.asked["seed"]] = trial
         self.past.learn(place, entry.proposal(self.study.seeds, self.study.search.objectives))
 
-    def stands(self, trial: Trial) -> bool:
+    def may_be_on_front(self, trial: Trial) -> bool:
         place = self._places[trial.number]
         return self.past[place].state == "running" or self.past.on_front(place)
 
     def _propose(self) -> None:
         """Another network, if there is one; what turns out not to fit is passed over. Misfit where that goes on."""
         for misfits in count():
-            if len(self._entries) == self.study.search.networks or self.unseen.used_up:
+            if len(self._entries) == self.study.search.networks or self.unseen.exhausted:
                 return
             _, decisions = self._sampler.propose(self.unseen, self.past)
             try:
-                found(self.study, *self.unseen.walk(decisions))
-            except Misfit as error:
-                if misfits == MOST_MISFITS:
+                network_of(self.study, *self.unseen.replay(decisions))
+            except InvalidNetwork as error:
+                if misfits == MAX_INVALID:
                     raise
                 self._pass_over(len(self.past), decisions, str(error))
                 self._pass_by(decisions)
@@ -174,17 +174,17 @@ class Search:
             self._pass_by(decisions)
 
 
-def asking(study: Study, past: Sequence[Trial], **search: Any) -> Asking:
+def ask_tell(study: Study, past: Sequence[Trial], **search: Any) -> AskTell:
     """What an ablation or a search asks for; the keywords are those of a search."""
-    return Listing(study, past) if study.space is None else Search(study, past, **search)
+    return AblationList(study, past) if study.space is None else Search(study, past, **search)
 
 
-def sampler(study: Study, costs: Costs) -> Sampler:
+def sampler_of(study: Study, costs: CostFunction) -> Sampler:
     """The sampler of a study's word. StudyError where it needs what is not installed."""
     search = study.search
     match search.sampler:
         case "surrogate":
-            return Surrogate(search.seed, search.objectives, costs)
+            return BayesianSampler(search.seed, search.objectives, costs)
         case "evolution":
             return Evolution(search.seed)
         case "random":

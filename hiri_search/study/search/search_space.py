@@ -17,12 +17,12 @@ from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.network_facts import milliseconds
 
 
-def walkable(study: Study) -> SearchSpace:
+def search_space(study: Study) -> SearchSpace:
     """The space of a search, inside its budget if it has one. StudyError where no network lies in that.
 
     Counting for a budget what no network has been counted for before takes seconds.
     """
-    space, band = space_of(study), study.band
+    space, band = space_of(study), study.constraints
     if band is None:
         return space
     try:
@@ -38,14 +38,14 @@ def _measured(study: Study, net: Net) -> float:
     return inf if found is None else found
 
 
-MOST_NAMES = 100  # of an ablation, in each of whose trials Optuna writes them all; more rows are numbers
+MAX_NAMES = 100  # of an ablation, in each of whose trials Optuna writes them all; more rows are numbers
 
 
 def options_of(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
     """Of every decision that was made: each has the same wherever it is made."""
     if study.space is None:
         rows = tuple(study.nets or ())
-        return {"net": rows if len(rows) <= MOST_NAMES else tuple(range(len(rows)))}
+        return {"net": rows if len(rows) <= MAX_NAMES else tuple(range(len(rows)))}
     known: dict[str, Options] = {}
     space = space_of(study)
     for trial in past:

@@ -8,15 +8,15 @@ import numpy as np
 
 from hiri_search.cost.nondominated_layers import Layers
 from hiri_search.cost.pareto import crowding_distance
-from hiri_search.study.config.schema import Halving
+from hiri_search.study.config.schema import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses_after
 
 
-class Ladder:
+class SuccessiveHalving:
     """The rungs of a search: all it knows follows from the trials, so it is as it was after a crash."""
 
-    def __init__(self, rules: Halving, objectives: Sequence[str]) -> None:
+    def __init__(self, rules: HalvingConfig, objectives: Sequence[str]) -> None:
         self.rules = rules
         self._rungs = {
             (bracket, epochs): _Rung(epochs, objectives)
@@ -28,7 +28,7 @@ class Ladder:
         """The epoch behind which it pauses next; None: it is trained to the end."""
         return next((epochs for epochs in self.rules.epochs[self._bracket(trial) :] if epochs > trial.rung), None)
 
-    def see(self, trial: Trial) -> None:
+    def update(self, trial: Trial) -> None:
         """What has become of a trial; to be told of each at every change."""
         for (bracket, _), rung in self._rungs.items():
             if bracket == self._bracket(trial):
@@ -40,7 +40,7 @@ class Ladder:
         Of those that came to a rung the best share goes on; at the last at least one.
         """
         for rung in self._rungs.values():
-            share = self.rules.share(len(rung.came))
+            share = self.rules.kept_share(len(rung.came))
             if trial := rung.best_paused(max(share, int(last))):
                 return trial
         return None

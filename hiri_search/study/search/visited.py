@@ -16,14 +16,14 @@ class _Node:
     """What was asked for behind some decisions."""
 
     taken: int = 0  # networks
-    used_up: bool = False
+    exhausted: bool = False
     behind: dict[int, _Node] = field(default_factory=dict)
 
 
-NOTHING = _Node()
+_EMPTY = _Node()
 
 
-class Unseen:
+class UnvisitedSpace:
     """The networks of a space that were not asked for yet."""
 
     def __init__(self, space: SearchSpace) -> None:
@@ -32,13 +32,13 @@ class Unseen:
         self._root = _Node()
 
     @property
-    def used_up(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether there is no other network."""
-        return self._root.used_up
+        return self._root.exhausted
 
-    def walk(self, decisions: Decisions) -> Walked:
+    def replay(self, decisions: Decisions) -> Walked:
         """The network of these decisions, asked for or not; the decisions in the order they are made."""
-        return self.space.recorded(lambda name, options, sizes: decisions[name])
+        return self.space.walk(lambda name, options, sizes: decisions[name])
 
     def add(self, decisions: Decisions) -> Walked:
         """The network of these decisions, which is asked for herewith."""
@@ -52,15 +52,17 @@ class Unseen:
             node = node.behind.setdefault(decisions[name], _Node())
             return decisions[name]
 
-        walked = self.space.recorded(choose)
-        node.taken, node.used_up = 1, True
+        walked = self.space.walk(choose)
+        node.taken, node.exhausted = 1, True
         for above, sizes in reversed(path):
             above.taken += 1
-            above.used_up = node.used_up and not any(_left(above, sizes, sizes))  # behind this one there may be more
+            above.exhausted = node.exhausted and not any(
+                _left(above, sizes, sizes)
+            )  # behind this one there may be more
             node = above
         return walked
 
-    def recorded(self, choose: Chooser, rng: Random) -> Walked:
+    def walk(self, choose: Chooser, rng: Random) -> Walked:
         """A network that was not asked for; `choose` sees how many such are behind each option, 0 where none is.
 
         By chance where those of `choose` lead out of a budget that is known at the end of a walk alone.
@@ -76,17 +78,17 @@ class Unseen:
             self.options[name] = options
             absolute = [total * size // sum(sizes) for size in sizes]
             index = choose(name, options, _left(node, absolute, sizes))
-            node, total = node.behind.get(index, NOTHING), absolute[index]
+            node, total = node.behind.get(index, _EMPTY), absolute[index]
             return index
 
-        return self.space.recorded(narrowed)
+        return self.space.walk(narrowed)
 
 
 def _left(node: _Node, absolute: Sequence[int], sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Networks not asked for; sizes may be estimates, but whether there is one at all is sure."""
-    behind = [node.behind.get(index, NOTHING) for index in range(len(sizes))]
+    behind = [node.behind.get(index, _EMPTY) for index in range(len(sizes))]
     return tuple(
-        0 if not size or child.used_up else max(1, whole - child.taken)
+        0 if not size or child.exhausted else max(1, whole - child.taken)
         for size, whole, child in zip(sizes, absolute, behind, strict=True)
     )
 

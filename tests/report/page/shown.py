@@ -75,7 +75,7 @@ def search(networks: int, *, finished: bool = True) -> Results:
         gmacs = 1 + width / 32 + rng.random() + KINDS.index(kind)
         name = f"{kind}({width} e=4)*{number % 3 + 1} -> t({128 + number} e=5)*9"
         stopped = number % 4 == 3
-        more = {"state": "stopped" if stopped else "finished", "proxy_zen": rng.random()}
+        more = {"state": "stopped" if stopped else "finished", "zero_cost_zen": rng.random()}
         best = 20 + 5 * gmacs + rng.gauss(0, 3)
         trials.append(trial(number, name, 0, _curve(best)[: 1 if stopped else 3], gmacs, **more))
         decisions[number] = {"1.which": kind, "1.w": width, **({"1.hr.e": 4} if kind == "hr" else {})}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hiri_search.report.page.page_data import content
+from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import SCRIPTS, page, policy
 from hiri_search.report.tables.results import Results
 from tests.report.page.shown import INJECTED, ablation, early, search
@@ -25,7 +25,7 @@ Open = Callable[..., Any]
 
 
 def test_nothing_of_a_study_is_markup():
-    text = page(content(ablation()))
+    text = page(page_content(ablation()))
     assert INJECTED not in text
     assert text.count("</script>") == 3
     assert "<title>Mixes of blocks</title>" in text
@@ -41,20 +41,20 @@ def test_the_policy_names_what_may_run_and_lets_nothing_be_fetched():
 
 
 def test_the_page_of_many_trials_is_small():
-    assert len(page(content(search(5000))).encode()) < MOST_BYTES
+    assert len(page(page_content(search(5000))).encode()) < MOST_BYTES
 
 
 def test_the_same_results_give_the_same_page():
-    assert page(content(ablation())) == page(content(ablation()))
+    assert page(page_content(ablation())) == page(page_content(ablation()))
 
 
 def test_content_is_plain_json():
     for results in (ablation(), search(30), *early().values()):
-        assert json.loads(json.dumps(content(results), allow_nan=False))
+        assert json.loads(json.dumps(page_content(results), allow_nan=False))
 
 
 def test_each_script_is_short_enough_to_read():
-    folder = Path(content.__code__.co_filename).parent / "page"
+    folder = Path(page_content.__code__.co_filename).parent / "page"
     assert {path.stem for path in folder.glob("*.js")} == set(SCRIPTS)
     assert all(len(path.read_text().splitlines()) < 300 for path in folder.glob("*.js"))
 
@@ -77,7 +77,7 @@ def browser() -> Iterator[Any]:
 def shown(browser: Any, results: Results, folder: Path, **how: Any) -> Iterator[Any]:
     """The page of some results in a window; errors in its console fail the test."""
     path = folder / "index.html"
-    path.write_text(page(content(results)), encoding="utf-8")
+    path.write_text(page(page_content(results)), encoding="utf-8")
     window = browser.new_page(**{"viewport": DESK, **how})
     errors: list[str] = []
     asked: list[str] = []
@@ -190,7 +190,7 @@ def test_a_phone_scrolls_down_only(browser: Any, tmp_path: Path, results: Result
 def test_a_search_shows_what_only_a_search_has(browser: Any, tmp_path: Path):
     with shown(browser, search(24), tmp_path) as window:
         _draw_all(window)
-        for section in ("second", "importance", "parallel", "found", "proxies"):
+        for section in ("second", "importance", "parallel", "found", "zero_cost"):
             assert window.is_visible(f"#{section}"), section
         assert window.query_selector("#parallel .parcoords")
         bars = "document.querySelector('#importance .plot').data[0].x"
@@ -220,7 +220,7 @@ def test_five_thousand_trials_stay_smooth(browser: Any, tmp_path: Path):
         _draw_all(window)
         assert window.evaluate("document.querySelectorAll('#networks tbody tr').length") <= 200
         top = float(window.inner_text("#networks tbody tr >> nth=0 >> td >> nth=0"))
-        assert top == pytest.approx(max(row["top1"] for row in search(5000).first_look), abs=0.01)
+        assert top == pytest.approx(max(row["top1"] for row in search(5000).first_trainings), abs=0.01)
         box = window.query_selector("#networks .scroll")
         for _ in range(3):
             box.evaluate("one => one.scrollTo(0, one.scrollHeight)")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiri_search.report.paper.agreement import TITLES, agreement, readable
-from hiri_search.report.paper.published import NAMES, networks, published
+from hiri_search.report.paper.agreement import TITLES, agreement, agreement_text
+from hiri_search.report.paper.published import TABLE_FILES, networks, published
 from hiri_search.report.tables.formats import FORMATS, latex
 
 GOLDEN = Path(__file__).parents[2] / "cost" / "golden_networks.csv"  # recounted there
@@ -61,12 +61,12 @@ def test_a_row_without_a_note_agrees_or_is_unexplained(params: int, macs: int, v
     assert shown.loc["HR-HR-CFFN-T-T", "verdict"] == "no network"  # nothing was counted for it here
 
 
-@pytest.mark.parametrize("table", NAMES)
+@pytest.mark.parametrize("table", TABLE_FILES)
 def test_every_table_is_named_and_can_be_shown(table: str):
     shown = agreement(table, golden())
     assert table in TITLES
     assert len(shown) >= len(published(table))
-    assert readable(shown).map(lambda cell: isinstance(cell, str) or pd.isna(cell)).all(axis=None)
+    assert agreement_text(shown).map(lambda cell: isinstance(cell, str) or pd.isna(cell)).all(axis=None)
 
 
 def test_a_table_as_csv_keeps_every_digit():

@@ -5,7 +5,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hiri_search.report.tables.ablation import best_row, comparison_caption, comparison_table, comparisons, readable
+from hiri_search.report.tables.ablation import (
+    best_row,
+    comparison_caption,
+    comparison_table,
+    comparison_text,
+    comparisons,
+)
 from hiri_search.report.tables.networks import caption, network_table, paper_table
 from hiri_search.report.tables.results import Results
 
@@ -89,7 +95,7 @@ def test_the_table_tells_what_is_shown_and_what_more_seeds_would_show():
 
 
 def test_what_people_read_has_signs_and_intervals():
-    cells = readable(comparison_table(study(TOP1, compare="steps")))
+    cells = comparison_text(comparison_table(study(TOP1, compare="steps")))
     assert list(cells["gain (points)"]) == ["+0.13", "+9.83"]
     assert " to +" in cells["95% interval"][1]
 

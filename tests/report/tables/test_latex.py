@@ -10,7 +10,7 @@ from test_comparisons import TOP1, study
 from test_search_report import RESULTS as SEARCH
 
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
-from hiri_search.report.write import write
+from hiri_search.report.write import write_all
 
 DOCUMENT = r"\documentclass{article}\usepackage{booktabs}\begin{document}%s\end{document}"
 
@@ -84,7 +84,7 @@ def test_latex_sets_the_second_look_of_a_search(tmp_path: Path):
 
 @pytest.mark.skipif(not shutil.which("pdffonts"), reason="needs pdffonts (Debian: poppler-utils)")
 def test_figures_are_vectors_with_their_fonts_inside(tmp_path: Path):
-    write(study(TOP1), tmp_path)
+    write_all(study(TOP1), tmp_path)
     for figure in ("table7.pdf", "pareto.pdf"):
         fonts = subprocess.run(["pdffonts", tmp_path / figure], capture_output=True, text=True, check=True).stdout
         _, _, *lines = fonts.splitlines()
@@ -98,7 +98,7 @@ def test_figures_are_vectors_with_their_fonts_inside(tmp_path: Path):
 
 
 def test_all_files_for_a_paper_are_written(tmp_path: Path):
-    names = {path.name for path in write(study(TOP1, compare="steps"), tmp_path)}
+    names = {path.name for path in write_all(study(TOP1, compare="steps"), tmp_path)}
     assert {"table7.tex", "comparisons.tex", "comparisons.csv", "comparisons.md", "table7.pdf"} <= names
     assert {"trials.parquet", "dictionary.csv", "dictionary.md"} <= names
 

@@ -10,8 +10,8 @@ from hiri_search.cost.pareto import hypervolume
 from hiri_search.report.tables import search
 from hiri_search.report.tables.networks import network_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import believed, confirmed_table, proxy_table, volume_table
-from hiri_search.report.write import write
+from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
+from hiri_search.report.write import write_all
 
 ABOUT: dict[str, Any] = {
     "title": "A search",
@@ -40,10 +40,10 @@ def _trial(number: int, name: str, top1: float, gmacs: float, **facts: Any) -> d
 
 
 SHORT = [
-    _trial(0, "a", 10, 1.0, proxy_zen=3.0),
-    _trial(1, "b", 20, 2.0, proxy_zen=2.0),
-    _trial(2, "c", 15, 3.0, proxy_zen=1.0),
-    _trial(3, "d", 30, 3.0, proxy_zen=None),
+    _trial(0, "a", 10, 1.0, zero_cost_zen=3.0),
+    _trial(1, "b", 20, 2.0, zero_cost_zen=2.0),
+    _trial(2, "c", 15, 3.0, zero_cost_zen=1.0),
+    _trial(3, "d", 30, 3.0, zero_cost_zen=None),
     _trial(4, "e", 50, 4.0, state="stopped"),
 ]
 LONG = [
@@ -91,24 +91,24 @@ def test_the_second_look_changes_nothing_in_the_table_of_networks():
 
 
 def test_belief_is_put_in_words():
-    assert "tau of short against long trainings over 3 networks: 0.33" in believed(confirmed_table(RESULTS))
-    assert believed(confirmed_table(Results(ABOUT, SHORT))).startswith("Too few")
+    assert "tau of short against long trainings over 3 networks: 0.33" in rank_agreement(confirmed_table(RESULTS))
+    assert rank_agreement(confirmed_table(Results(ABOUT, SHORT))).startswith("Too few")
 
 
 def test_proxies_are_judged_by_what_was_trained():
-    table = proxy_table(RESULTS).set_index("proxy")
+    table = zero_cost_table(RESULTS).set_index("proxy")
     assert table.loc["zen", "networks"] == 3
     assert table.loc["zen", "tau"] == pytest.approx(-1 / 3)
     assert table.loc["macs", "networks"] == 4
 
 
 def test_all_of_it_is_written(tmp_path: Path):
-    names = {path.name for path in write(RESULTS, tmp_path)}
+    names = {path.name for path in write_all(RESULTS, tmp_path)}
     assert {
         "confirmed.csv",
         "confirmed.md",
         "confirmed.tex",
-        "proxies.csv",
+        "zero_cost.csv",
         "hypervolume.png",
         "pareto.png",
         "trials.csv",
@@ -119,7 +119,7 @@ def test_all_of_it_is_written(tmp_path: Path):
 def test_the_volume_grows_as_if_it_were_computed_anew_behind_each_trial(objectives: int):
     points = np.random.default_rng(0).integers(0, 9, (60, objectives)).astype(float)  # with equals
     table = volume_table(Results(ABOUT, [], losses=list(map(tuple, points))))
-    reference = points.max(axis=0) + search.MARGIN * (points.max(axis=0) - points.min(axis=0))
+    reference = points.max(axis=0) + search.VOLUME_MARGIN * (points.max(axis=0) - points.min(axis=0))
     anew = np.array([hypervolume(points[:count], list(reference)) for count in range(1, 61)])
     assert table["share"].to_numpy() == pytest.approx(anew / anew[-1])
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.config.identity import differences, meaning
-from hiri_search.study.config.networks import rows, space_of
+from hiri_search.study.config.identity import canonical_form, differences
+from hiri_search.study.config.networks import ablation_networks, space_of
 from hiri_search.study.config.read import profiles_of, read_space, read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
@@ -39,7 +39,7 @@ def test_data_is_a_word_or_keys(tmp_path: Path):
 def test_a_net_is_a_spec_or_keys(tmp_path: Path):
     short = _read(tmp_path, "nets: {one: hr(32 e=4)}")
     long = _read(tmp_path, "nets: {one: {spec: hr(32 e=4), note: said}}")
-    assert rows(short) == rows(long)
+    assert ablation_networks(short) == ablation_networks(long)
     assert long.nets is not None
     assert long.nets["one"].note == "said"
 
@@ -109,8 +109,8 @@ def test_studies_written_differently_mean_the_same(tmp_path: Path):
         "title: Another\nseeds: [0, 1]\nlet: {a: hr(32 e=4 n=2)}\nlatency: {batch: 1}\n"
         "nets: {one: {spec: a -> t(64 e=4), paper: One, note: said}}\nrecipe: {lr: 0.001}\ndata: {source: drawn}\n",
     )
-    assert meaning(plain) == meaning(other)
-    assert differences(meaning(plain), meaning(other)) == []
+    assert canonical_form(plain) == canonical_form(other)
+    assert differences(canonical_form(plain), canonical_form(other)) == []
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_studies_written_differently_mean_the_same(tmp_path: Path):
     ],
 )
 def test_differences_are_named_by_their_dotted_keys(tmp_path: Path, sets: tuple[str, ...], told: list[str]):
-    old, new = (meaning(_read(tmp_path, NETS, sets=which)) for which in ((), sets))
+    old, new = (canonical_form(_read(tmp_path, NETS, sets=which)) for which in ((), sets))
     assert sorted(differences(old, new)) == sorted(told)
 
 
@@ -135,5 +135,5 @@ def test_a_study_comes_back_from_its_plain_values(tmp_path: Path):
 
 def test_a_stand_in_keeps_the_shape_of_the_network(tmp_path: Path):
     study = _read(tmp_path, "nets: {one: 'hr(32 e=4)*3 -> t(64 e=4)*4'}\nproxy: {width: 2, depth: 3, side: 64}")
-    small = rows(study)[0].trained
+    small = ablation_networks(study)[0].trained
     assert [(stage.width, stage.depth) for stage in small.stages] == [(16, 1), (32, 2)]

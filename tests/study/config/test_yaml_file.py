@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.config.yaml_file import MOST_NODES, parse_value, parse_yaml
+from hiri_search.study.config.yaml_file import MAX_NODES_PER_FILE, parse_value, parse_yaml
 from hiri_search.study.errors import StudyError
 
 FILE = Path("study.yaml")
@@ -91,7 +91,7 @@ def test_what_would_be_lost_or_guessed_is_refused(text: str, wanted: str):
 
 def test_an_alias_bomb_is_refused_soon():
     layers = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 12))
-    with pytest.raises(StudyError, match=f"more than {MOST_NODES:,} values, counting each use of an alias"):
+    with pytest.raises(StudyError, match=f"more than {MAX_NODES_PER_FILE:,} values, counting each use of an alias"):
         parse_yaml("l0: &l0 [x]\n" + layers, FILE)
 
 

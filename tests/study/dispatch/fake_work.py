@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.dispatch.task import Beat, Event, Later, Task, Tell
+from hiri_search.study.dispatch.task import Event, Heartbeat, Report, TrialTask, Wait
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 
@@ -21,11 +21,11 @@ class Listed:
     def __init__(self, home: Path, count: int) -> None:
         job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
         prepared = PreparedData(home, ("a", "b"), 1, 1)
-        self.tasks = [Task(number, job, prepared, home / "last.pt") for number in range(count)]
+        self.tasks = [TrialTask(number, job, prepared, home / "last.pt") for number in range(count)]
         self.left = list(self.tasks)
         self.events: list[Event] = []
 
-    def next(self) -> Task | Later | None:
+    def next(self) -> TrialTask | Wait | None:
         return self.left.pop(0) if self.left else None
 
     def heard(self, event: Event) -> None:
@@ -40,19 +40,19 @@ class Listed:
         return [event for event in self.events if event["event"] == name]
 
 
-def plain(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def plain(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     say(task, tell, "began", device=f"{os.getpid()}")
     say(task, tell, "finished", curve=[])
 
 
-def dies_once(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def dies_once(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     if task.trial == 1 and first_time(task):
         time.sleep(1)
         os._exit(1)
     plain(task, tell, beat, beside_others=beside_others)
 
 
-def hangs_once(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def hangs_once(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     if task.trial == 1 and first_time(task):
         waits_for_ever()
     plain(task, tell, beat, beside_others=beside_others)
@@ -63,7 +63,7 @@ def waits_for_ever() -> None:
         time.sleep(0.1)
 
 
-def slow_steps(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def slow_steps(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     """Longer than any timeout in all, but each step is a sign of life."""
     for _ in range(30):
         time.sleep(0.1)
@@ -71,14 +71,14 @@ def slow_steps(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> No
     plain(task, tell, beat, beside_others=beside_others)
 
 
-def epochs(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def epochs(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     for number in range(1, 101):
         time.sleep(0.1)
         say(task, tell, "epoch", epoch=number)
     say(task, tell, "finished", curve=[])
 
 
-def needs_a_card(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def needs_a_card(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     """Two of the tasks do not fit beside others; each writes down who was there, the first once all hands are up."""
     with (task.checkpoint.parent / "log").open("a") as log:
         log.write(f"begin {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
@@ -94,17 +94,17 @@ def needs_a_card(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> 
         plain(task, tell, beat, beside_others=beside_others)
 
 
-def ends_without_a_word(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def ends_without_a_word(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     if task.trial == 1 and first_time(task):
         return
     plain(task, tell, beat, beside_others=beside_others)
 
 
-def say(task: Task, tell: Tell, event: str, **facts: Any) -> None:
+def say(task: TrialTask, tell: Report, event: str, **facts: Any) -> None:
     tell({"event": event, "trial": task.trial, **facts})
 
 
-def first_time(task: Task) -> bool:
+def first_time(task: TrialTask) -> bool:
     flag = task.checkpoint.parent / f"tried {task.trial}"
     if flag.exists():
         return False
@@ -112,7 +112,7 @@ def first_time(task: Task) -> bool:
     return True
 
 
-def where(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def where(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     """Tells whose Ray this is."""
     import ray
 
@@ -120,7 +120,7 @@ def where(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
     say(task, tell, "finished", curve=[])
 
 
-def traced(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
+def traced(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
     """A real training; each epoch that is trained to its end, and not read from a checkpoint, leaves a line."""
     curve = task.checkpoint.with_name("curve.csv")
     known = len(curve.read_text().splitlines()) - 1 if curve.exists() else 0
@@ -131,6 +131,6 @@ def traced(task: Task, tell: Tell, beat: Beat, *, beside_others: bool) -> None:
                 trace.write(f"{task.trial} {event['epoch']}\n")
         tell(event)
 
-    from hiri_search.study.dispatch.run_trial import work  # slow, and the others do not need it
+    from hiri_search.study.dispatch.run_trial import run_trial  # slow, and the others do not need it
 
-    work(task, note, beat, beside_others=beside_others)
+    run_trial(task, note, beat, beside_others=beside_others)

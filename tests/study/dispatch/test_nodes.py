@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.ray_executor import on_ray
-from hiri_search.study.dispatch.resources import Slots
-from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.ray_executor import run_on_ray
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
@@ -45,9 +45,9 @@ def _on(folder: Path, address: str | None) -> None:
 
     def execute(feed: Any) -> None:
         if address is None:
-            serial(feed)
+            run_serially(feed)
         else:
-            on_ray(feed, Slots(0), folder / "ray.log", Shutdown(), address=address, do=works.traced)
+            run_on_ray(feed, TrialResources(0), folder / "ray.log", Shutdown(), address=address, do=works.traced)
 
     run(read_study(folder / "study.yaml"), folder / "results", execute, Quiet(), profile="none")
 

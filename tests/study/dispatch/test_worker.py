@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hiri_search.study.dispatch.ray_executor import _hand_out, _ray
-from hiri_search.study.dispatch.resources import Slots
+from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.task import Event
-from hiri_search.study.dispatch.worker import Work
+from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.errors import StudyError
 from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work as works
@@ -25,24 +25,24 @@ pytestmark = pytest.mark.waits
 def _one_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", str(Path(works.__file__).parents[3]))
-        with _ray(None, Slots(2), lambda text: None):
+        with _ray(None, TrialResources(2), lambda text: None):
             yield
 
 
-def _work(home: Path, do: Work, *, hands: int = 1, count: int = 4, **slots: Any) -> Listed:
+def _work(home: Path, do: TrialFunction, *, hands: int = 1, count: int = 4, **slots: Any) -> Listed:
     feed = Listed(home, count)
-    _share(feed, Shutdown(), do, Slots(hands, **slots))
+    _share(feed, Shutdown(), do, TrialResources(hands, **slots))
     return feed
 
 
-def _share(feed: Listed, leaving: Shutdown, do: Work, slots: Slots) -> None:
+def _share(feed: Listed, leaving: Shutdown, do: TrialFunction, slots: TrialResources) -> None:
     first = feed.next()
     assert first
     _hand_out(first, feed, slots, leaving, do)
 
 
 @pytest.mark.parametrize(("do", "hands"), [(works.dies_once, 2), (works.ends_without_a_word, 1)])
-def test_a_task_whose_process_dies_is_lost_and_the_others_are_not(tmp_path: Path, do: Work, hands: int):
+def test_a_task_whose_process_dies_is_lost_and_the_others_are_not(tmp_path: Path, do: TrialFunction, hands: int):
     feed = _work(tmp_path, do, hands=hands)
     assert Counter(e["trial"] for e in feed.told("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
     (lost,) = feed.told("lost")
@@ -81,7 +81,7 @@ def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
     leaving = Shutdown()
     feed = LeftEarly(tmp_path, leaving)
     with pytest.raises(KeyboardInterrupt):
-        _share(feed, leaving, works.epochs, Slots(1))
+        _share(feed, leaving, works.epochs, TrialResources(1))
     assert time.monotonic() - feed.since < 30
     assert not feed.told("finished")
 

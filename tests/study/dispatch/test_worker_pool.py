@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.dispatch.ray_connection import check_answers
-from hiri_search.study.dispatch.ray_executor import on_ray
-from hiri_search.study.dispatch.resources import Slots
+from hiri_search.study.dispatch.ray_executor import run_on_ray
+from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.task import Event
-from hiri_search.study.dispatch.worker import Work
+from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.errors import StudyError
 from hiri_search.system.shutdown import REPEAT_SECONDS, Shutdown
 from hiri_search.system.temp_dir import temporary_directory
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.waits
 CARD = 2  # tasks that share one
 
 
-def _work(home: Path, do: Work, *, count: int = 1) -> works.Listed:
+def _work(home: Path, do: TrialFunction, *, count: int = 1) -> works.Listed:
     feed = works.Listed(home, count)
-    on_ray(feed, Slots(1), home / "ray.log", Shutdown(), do=do)
+    run_on_ray(feed, TrialResources(1), home / "ray.log", Shutdown(), do=do)
     return feed
 
 
@@ -62,7 +62,7 @@ def test_a_ray_that_was_ended_from_outside_ends_the_run(tmp_path: Path, monkeypa
         monkeypatch.setenv(f"RAY_health_check_{name}", f"{value}")  # a minute otherwise
     feed = EndsRay(tmp_path, 4)
     with pytest.raises(StudyError, match="Ray has ended"):
-        on_ray(feed, Slots(1), tmp_path / "ray.log", Shutdown(), do=works.epochs)
+        run_on_ray(feed, TrialResources(1), tmp_path / "ray.log", Shutdown(), do=works.epochs)
     assert not feed.told("finished")
 
 
@@ -108,7 +108,7 @@ def head() -> Iterator[str]:
 
 def _shared_cards(home: Path, address: str) -> works.Listed:
     feed = works.Listed(home, 10)
-    on_ray(feed, Slots(0, 1 / CARD), home / "ray.log", Shutdown(), address=address, do=works.needs_a_card)
+    run_on_ray(feed, TrialResources(0, 1 / CARD), home / "ray.log", Shutdown(), address=address, do=works.needs_a_card)
     return feed
 
 

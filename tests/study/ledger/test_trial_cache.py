@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
-from hiri_search.study.dispatch.task import Event, Feed
+from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.task import Event, TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
@@ -23,7 +23,7 @@ recipe: {epochs: 1, batch: 16, warmup_epochs: 0, ema: 0.0}
 """
 
 
-def _run(folder: Path, *sets: str, execute=serial) -> list[Trial]:
+def _run(folder: Path, *sets: str, execute=run_serially) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
     run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
@@ -85,12 +85,12 @@ def test_networks_with_one_stand_in_share_its_training(tmp_path: Path):
 def test_one_that_is_asked_for_while_its_stand_in_trains_waits_for_that(tmp_path: Path, end: str):
     epoch = {"epoch": 1, "top1": 50.0, "loss": 1.0}
 
-    def all_at_once(feed: Feed) -> None:
+    def all_at_once(feed: TrialSource) -> None:
         tasks = list(iter(feed.next, None))
         assert len(tasks) == 4
         for task in tasks:
             facts: Event = {"curve": [epoch]} if end == "finished" else {"reason": "broken"}
-            feed.heard({"event": end, "trial": task.trial, **facts})
+            feed.on_event({"event": end, "trial": task.trial, **facts})
 
     done = _run(tmp_path, *SHALLOW, execute=all_at_once)
     assert [t.state for t in done] == [end] * 8

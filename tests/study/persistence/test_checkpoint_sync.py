@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.persistence.checkpoint_sync import Kept, kept
+from hiri_search.study.persistence.checkpoint_sync import SyncedCheckpoint, synced
 from hiri_search.system.storage import SharedFolder
 
 NAME = "checkpoints/abc"
@@ -58,14 +58,14 @@ def test_the_one_that_was_trained_for_longer_is_gone_on_from(
         _save(here, mine)
     if stored:
         _store(storage, stored)
-    with kept(here, storage) as found:
+    with synced(here, storage) as found:
         assert found.here == here
         assert (here.read_text() if here.exists() else None) == gone_on_from
 
 
 def test_a_copy_whose_curve_did_not_get_there_is_better_than_none(here: Path, storage: SharedFolder):
     _store(storage, 1, curve=False)
-    with kept(here, storage):
+    with synced(here, storage):
         assert here.read_text() == "stored weights of 1"
 
 
@@ -80,25 +80,25 @@ def test_the_copy_is_brought_up_once_for_each_epoch_and_never_back(here: Path, s
 
     noting = Noting(storage.folder)
     _save(here, 3)
-    with kept(here, noting) as found:
+    with synced(here, noting) as found:
         for told_again in (1, 2, 3):
-            found.bring_up(told_again)
+            found.upload(told_again)
         assert puts == [f"{NAME}/last.pt", f"{NAME}/curve.csv"]
         _save(here, 4)
-        found.bring_up(4)
+        found.upload(4)
     assert len(puts) == 4
     assert storage.read(f"{NAME}/last.pt") == b"weights of 4"
-    behind = Kept(here, noting)
+    behind = SyncedCheckpoint(here, noting)
     behind.fetch()
     _save(here, 2)  # as where it could not be read, and began anew
-    behind.bring_up(2)
+    behind.upload(2)
     assert len(puts) == 4
 
 
 def test_where_there_is_no_results_folder_it_is_kept_for_the_task_alone(tmp_path: Path, storage: SharedFolder):
     _store(storage, 2)
     place = tmp_path / "of another machine" / NAME / "last.pt"
-    with kept(place, storage) as found:
+    with synced(place, storage) as found:
         assert found.here.read_text() == "stored weights of 2"
         assert not found.here.is_relative_to(tmp_path)
     assert not found.here.exists()
@@ -106,6 +106,6 @@ def test_where_there_is_no_results_folder_it_is_kept_for_the_task_alone(tmp_path
 
 
 def test_without_a_storage_it_is_where_it_was(here: Path):
-    with kept(here, None) as found:
-        found.bring_up(1)
+    with synced(here, None) as found:
+        found.upload(1)
         assert found.here == here

@@ -8,12 +8,12 @@ import pytest
 
 from hiri_search.cli.results import read_results
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
-from hiri_search.study.dispatch.task import Beat, Feed, Task, Tell
-from hiri_search.study.dispatch.worker import Work
+from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialSource, TrialTask
+from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial, training_digest
-from hiri_search.study.persistence.checkpoints import there
+from hiri_search.study.persistence.checkpoints import existing
 from hiri_search.study.run import run
 from hiri_search.study.scheduler import LONGEST_REASON, LONGEST_TRACEBACK
 from tests.study.search.searches import Quiet
@@ -29,7 +29,9 @@ SEARCH = "space: hr(32 e=4|6)*1..2 -> (hr | cffn)(64 e=4)*1..2\nsearch: {sampler
 TOP1 = (50, 40, 90, 10, 60, 95, 20, 30)
 
 
-def made_up(task: Task, tell: Tell, beat: Beat, *, beside_others: bool, failing: tuple[int, ...] = ()) -> None:
+def made_up(
+    task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool, failing: tuple[int, ...] = ()
+) -> None:
     """Leaves what a training would."""
     last = task.until or task.job.recipe.epochs
     curve = [{"epoch": n, "loss": 1.0, "top1": TOP1[task.trial % len(TOP1)] + n} for n in range(1, last + 1)]
@@ -42,12 +44,16 @@ def made_up(task: Task, tell: Tell, beat: Beat, *, beside_others: bool, failing:
 
 
 def _run(
-    folder: Path, text: str, *sets: str, do: Work = made_up, execute: Callable[[Feed], None] | None = None
+    folder: Path,
+    text: str,
+    *sets: str,
+    do: TrialFunction = made_up,
+    execute: Callable[[TrialSource], None] | None = None,
 ) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(text)
     study = read_study(folder / "study.yaml", sets=sets)
-    run(study, folder, execute or partial(serial, do=do), Quiet(), profile="none")
+    run(study, folder, execute or partial(run_serially, do=do), Quiet(), profile="none")
     return trials(read_events(folder))
 
 
@@ -62,32 +68,32 @@ def _front(done: list[Trial]) -> set[str]:
 
 
 def test_an_ablation_keeps_those_of_all_its_rows(tmp_path: Path):
-    assert there(tmp_path) == set()
-    assert there(tmp_path) | {training_digest(t) for t in _run(tmp_path, ABLATION)} == there(tmp_path)
-    assert len(there(tmp_path)) == 4
+    assert existing(tmp_path) == set()
+    assert existing(tmp_path) | {training_digest(t) for t in _run(tmp_path, ABLATION)} == existing(tmp_path)
+    assert len(existing(tmp_path)) == 4
 
 
 def test_a_search_keeps_those_of_its_front(tmp_path: Path):
     done = _run(tmp_path, SEARCH)
-    assert there(tmp_path) == _front(done)
-    assert 0 < len(there(tmp_path)) < len(done)
+    assert existing(tmp_path) == _front(done)
+    assert 0 < len(existing(tmp_path)) < len(done)
 
 
 @pytest.mark.parametrize("text", [ABLATION, SEARCH], ids=["ablation", "search"])
 @pytest.mark.parametrize(("rule", "share"), [("all", 1), ("none", 0)])
 def test_all_or_none_are_kept_where_that_is_asked_for(tmp_path: Path, text: str, rule: str, share: int):
     done = _run(tmp_path, text, f"checkpoints={rule}")
-    assert len(there(tmp_path)) == share * len(done)
+    assert len(existing(tmp_path)) == share * len(done)
 
 
 def test_another_rule_is_no_other_study_and_holds_from_then_on(tmp_path: Path):
     done = _run(tmp_path, SEARCH, "checkpoints=all")
     assert _run(tmp_path, SEARCH, "checkpoints=all") == done
-    assert len(there(tmp_path)) == len(done)
+    assert len(existing(tmp_path)) == len(done)
     _run(tmp_path, SEARCH)
-    assert there(tmp_path) == _front(done)
+    assert existing(tmp_path) == _front(done)
     _run(tmp_path, SEARCH, "checkpoints=none")
-    assert there(tmp_path) == set()
+    assert existing(tmp_path) == set()
 
 
 def test_the_table_of_trials_names_none_that_is_gone(tmp_path: Path):
@@ -95,15 +101,15 @@ def test_the_table_of_trials_names_none_that_is_gone(tmp_path: Path):
     rows = read_results(tmp_path).trials
     assert {row["checkpoint"] for row in rows} == {
         None,
-        *(t.asked["checkpoint"] for t in done if training_digest(t) in there(tmp_path)),
+        *(t.asked["checkpoint"] for t in done if training_digest(t) in existing(tmp_path)),
     }
     assert all((tmp_path / row["checkpoint"]).exists() for row in rows if row["checkpoint"])
 
 
 def test_a_trial_that_may_be_trained_again_keeps_its_own(tmp_path: Path):
     done = _run(tmp_path, SEARCH, do=partial(made_up, failing=(1, 3)))
-    assert {training_digest(done[1]), training_digest(done[3])} < there(tmp_path)
-    assert there(tmp_path) == _front(done) | {training_digest(done[1]), training_digest(done[3])}
+    assert {training_digest(done[1]), training_digest(done[3])} < existing(tmp_path)
+    assert existing(tmp_path) == _front(done) | {training_digest(done[1]), training_digest(done[3])}
 
 
 def test_what_a_trial_says_of_its_failing_is_kept_short(tmp_path: Path):
@@ -117,27 +123,27 @@ def test_what_a_trial_says_of_its_failing_is_kept_short(tmp_path: Path):
 def test_who_waits_on_a_rung_keeps_its_own_until_it_is_stopped(tmp_path: Path):
     waiting: list[bool] = []
 
-    def watched(feed: Feed) -> None:
-        while isinstance(task := feed.next(), Task):
+    def watched(feed: TrialSource) -> None:
+        while isinstance(task := feed.next(), TrialTask):
             waiting.extend(place.exists() for place in paused.values())
             paused.pop(task.trial, None)
             if task.until:
                 paused[task.trial] = task.checkpoint
-            made_up(task, feed.heard, lambda: None, beside_others=False)
+            made_up(task, feed.on_event, lambda: None, beside_others=False)
 
     paused: dict[int, Path] = {}
     done = _run(tmp_path, SEARCH, "search.halving={epochs: [1], keep: 0.3}", execute=watched)
     assert len(waiting) > 8
     assert all(waiting)
     assert {t.state for t in done} == {"finished", "stopped"}
-    assert there(tmp_path) == _front(done)
+    assert existing(tmp_path) == _front(done)
 
 
 def test_those_of_a_second_look_stay(tmp_path: Path):
     done = _run(tmp_path, SEARCH, "confirm={top: 2, seeds: 2, epochs: x2}")
-    second = {training_digest(t) for t in done if t.is_second_look}
+    second = {training_digest(t) for t in done if t.is_confirmation}
     assert len(second) == 4
-    assert there(tmp_path) == _front([t for t in done if not t.is_second_look]) | second
+    assert existing(tmp_path) == _front([t for t in done if not t.is_confirmation]) | second
 
 
 def test_trainings_that_are_the_same_share_one(tmp_path: Path):
@@ -145,7 +151,7 @@ def test_trainings_that_are_the_same_share_one(tmp_path: Path):
     done = _run(tmp_path, SEARCH, "proxy.depth=2")
     first = [t for t in done if not t.source]
     assert len(first) < len(done)
-    assert there(tmp_path) == _front_of_twins(done)
+    assert existing(tmp_path) == _front_of_twins(done)
 
 
 def _front_of_twins(done: list[Trial]) -> set[str]:
@@ -167,11 +173,11 @@ def test_what_a_killed_run_has_left_is_removed_at_the_next_start(tmp_path: Path,
         patch.setattr("hiri_search.study.persistence.checkpoints.Checkpoints.ended", dying)
         with pytest.raises(Killed):
             _run(tmp_path, SEARCH)
-    assert len(there(tmp_path)) == 6
+    assert len(existing(tmp_path)) == 6
     half = next((tmp_path / "checkpoints").glob("*/last.pt")).with_name("last.1.tmp")
     half.write_bytes(b"half")
     done = _run(tmp_path, SEARCH)
-    assert there(tmp_path) == _front(done)
+    assert existing(tmp_path) == _front(done)
     assert not half.exists()
 
 
@@ -180,4 +186,4 @@ def test_what_it_does_not_know_is_left_alone(tmp_path: Path):
     strange.parent.mkdir(parents=True)
     strange.write_bytes(b"precious")
     _run(tmp_path, SEARCH, "checkpoints=none")
-    assert there(tmp_path) == {"mine"}
+    assert existing(tmp_path) == {"mine"}

@@ -10,7 +10,14 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import open_ledger, read_events
 from hiri_search.study.persistence import mirror as mirrors
-from hiri_search.study.persistence.mirror import Mirror, Taken, mirrored, move_stored_aside, storage_of, take_up
+from hiri_search.study.persistence.mirror import (
+    DriverReplaced,
+    Mirror,
+    mirroring,
+    move_stored_aside,
+    resume_from_storage,
+    storage_of,
+)
 from hiri_search.system.storage import SharedFolder
 from tests.study.search.searches import Quiet
 
@@ -57,7 +64,7 @@ def test_what_goes_on_is_the_longer_one(
     folder = _folder(tmp_path, here)
     if stored is not None:
         storage.write(stored, LEDGER)
-    take_up(folder, storage)
+    resume_from_storage(folder, storage)
     assert (folder / LEDGER).read_bytes() == then
 
 
@@ -65,7 +72,7 @@ def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, st
     folder = _folder(tmp_path, _lines("a", "b", "here"))
     storage.write(_lines("a", "b", "there"), LEDGER)
     with pytest.raises(StudyError, match=r"up to line 2 .* went on apart") as refused:
-        take_up(folder, storage)
+        resume_from_storage(folder, storage)
     assert str(folder) in str(refused.value)
     assert str(storage) in str(refused.value)
     assert (folder / LEDGER).read_bytes() == _lines("a", "b", "here")
@@ -74,7 +81,7 @@ def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, st
 
 def test_a_storage_that_is_not_there_is_said_at_once(tmp_path: Path):
     with pytest.raises(StudyError, match="mount it, or make it"):
-        take_up(_folder(tmp_path, None), SharedFolder(tmp_path / "nowhere" / "results"))
+        resume_from_storage(_folder(tmp_path, None), SharedFolder(tmp_path / "nowhere" / "results"))
 
 
 def test_the_results_folder_itself_is_no_storage(tmp_path: Path):
@@ -97,7 +104,7 @@ def _until(holds) -> None:
 
 def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage: SharedFolder):
     with open_ledger(folder) as ledger:
-        with mirrored(folder, storage, Quiet().say):
+        with mirroring(folder, storage, Quiet().say):
             for word in ("a", "b"):
                 ledger.append(word)
                 _until(lambda: storage.read(LEDGER) == (folder / LEDGER).read_bytes())
@@ -113,7 +120,7 @@ def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage
 
 def test_half_a_line_is_not_brought_there(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a") + b'{"event": "half')
-    Mirror(folder, storage).bring_up()
+    Mirror(folder, storage).upload()
     assert storage.read(LEDGER) == _lines("a")
 
 
@@ -125,7 +132,7 @@ def test_nothing_is_removed_there_before_the_ledger_there_says_why(folder: Path,
     bring = mirror._bring_ledger
     mirror._bring_ledger = lambda: (seen.append("abc" in mirror.trainings()), bring())[1]  # type: ignore[method-assign]
     mirror.remove("abc")
-    mirror.bring_up()
+    mirror.upload()
     assert seen == [True]
     assert mirror.trainings() == set()
 
@@ -136,13 +143,13 @@ def test_what_is_wanted_again_meanwhile_stays(folder: Path, storage: SharedFolde
     mirror = Mirror(folder, storage)
     mirror.remove("abc")
     mirror.wanted("abc")
-    mirror.bring_up()
+    mirror.upload()
     assert mirror.trainings() == {"abc"}
 
 
 def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Path, storage: SharedFolder):
     said: list[str] = []
-    with open_ledger(folder) as ledger, mirrored(folder, storage, said.append) as mirror:
+    with open_ledger(folder) as ledger, mirroring(folder, storage, said.append) as mirror:
         assert mirror
         storage.write(b"weights", "checkpoints/abc/last.pt")
         ledger.append("a")
@@ -162,14 +169,14 @@ def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Pat
 def test_who_began_last_has_it_and_the_other_one_writes_nothing_more(tmp_path: Path, storage: SharedFolder):
     (tmp_path / "b").mkdir()
     first, second = _folder(tmp_path, _lines("a")), _folder(tmp_path / "b", _lines("a", "b"))
-    with mirrored(first, storage, Quiet().say) as mine:
+    with mirroring(first, storage, Quiet().say) as mine:
         assert mine
         _until(lambda: storage.read(LEDGER) == _lines("a"))
-        with mirrored(second, storage, Quiet().say):
+        with mirroring(second, storage, Quiet().say):
             _until(lambda: mine.taken)
             assert "taken over by process" in mine.taken
-            with pytest.raises(Taken):
-                mine.bring_up()
+            with pytest.raises(DriverReplaced):
+                mine.upload()
     assert storage.read(LEDGER) == _lines("a", "b")
 
 

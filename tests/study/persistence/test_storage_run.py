@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from hiri_search.cli.main import main
-from hiri_search.study.config.identity import meaning
+from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.run_trial import work
-from hiri_search.study.dispatch.serial_executor import serial
-from hiri_search.study.dispatch.task import Beat, Task, Tell
+from hiri_search.study.dispatch.run_trial import run_trial
+from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import read_events, trials
@@ -71,11 +71,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def _run(home: Path, *sets: str, do: Do = work, watcher: Quiet | None = None, text: str = STUDY) -> list[Trial]:
+def _run(home: Path, *sets: str, do: Do = run_trial, watcher: Quiet | None = None, text: str = STUDY) -> list[Trial]:
     home.mkdir(exist_ok=True)
     (home / "study.yaml").write_text(text)
     study = read_study(home / "study.yaml", sets=sets)
-    run(study, home / "results", partial(serial, do=do), watcher or Quiet(), profile="none")
+    run(study, home / "results", partial(run_serially, do=do), watcher or Quiet(), profile="none")
     return trials(read_events(home / "results"))
 
 
@@ -98,13 +98,13 @@ def test_a_fresh_folder_goes_on_from_the_storage_alone(
     (tmp_path / "shared").mkdir()
     storage = f"storage={tmp_path / 'shared' if kind == 'path' else f'memory://{tmp_path.name}'}"
 
-    def until(last: int, task: Task, tell: Tell, beat: Beat, **more: Any) -> None:
+    def until(last: int, task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
         def heard(event: dict[str, Any]) -> None:
             tell(event)
             if (event["event"], event.get("epoch"), event["trial"]) == ("epoch", last, 1):
                 raise Gone
 
-        work(task, heard, beat, **more)
+        run_trial(task, heard, beat, **more)
 
     with pytest.raises(Gone):
         _run(tmp_path / "first", storage, do=partial(until, 1))
@@ -122,7 +122,7 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
     (tmp_path / "shared").mkdir()
     machines: list[Path] = []
 
-    def elsewhere(task: Task, tell: Tell, beat: Beat, **more: Any) -> None:
+    def elsewhere(task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
         machines.append(tmp_path / f"machine {len(machines)}")
         monkeypatch.setenv("HIRI_SEARCH_CACHE", str(machines[-1]))
         nowhere = Path("/nowhere")
@@ -135,7 +135,7 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
                 raise Gone
 
         try:
-            work(there, heard, beat, **more)
+            run_trial(there, heard, beat, **more)
         except Gone:
             tell({"event": "lost", "trial": task.trial, "fault": "process", "reason": "gone"})
 
@@ -149,10 +149,10 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
 
 
 def test_a_machine_without_the_data_stops_the_study_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def elsewhere(task: Task, tell: Tell, beat: Beat, **more: Any) -> None:
+    def elsewhere(task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
         job = replace(task.job, data=replace(task.job.data, source="folder:/nowhere", seed=0))
         pictures = replace(task.prepared, folder=Path("/nowhere/else"))
-        work(replace(task, job=job, prepared=pictures), tell, beat, **more)
+        run_trial(replace(task, job=job, prepared=pictures), tell, beat, **more)
 
     with pytest.raises(StudyError, match="there is no /nowhere"):
         _run(tmp_path, do=elsewhere)
@@ -172,7 +172,7 @@ def test_what_a_study_no_longer_wants_is_removed_there_too(tmp_path: Path):
 def test_a_storage_is_no_part_of_what_a_study_means(tmp_path: Path):
     (tmp_path / "study.yaml").write_text(STUDY)
     with_one = read_study(tmp_path / "study.yaml", sets=("storage=s3://bucket/studies",))
-    assert meaning(with_one) == meaning(read_study(tmp_path / "study.yaml"))
+    assert canonical_form(with_one) == canonical_form(read_study(tmp_path / "study.yaml"))
 
 
 # ---- a server that speaks S3
@@ -219,7 +219,7 @@ def test_a_server_that_is_away_for_seconds_costs_seconds_and_nothing_else(
     tmp_path: Path, server: Server, unbroken: dict[str, Any], trained: list[int]
 ):
     class Cutting(Quiet):
-        def moved(self, trial: Trial) -> None:
+        def on_trial(self, trial: Trial) -> None:
             if len(trained) == 2 and not cut:
                 cut.append(time.monotonic())
                 server.end()

@@ -10,15 +10,15 @@ import pytest
 
 from hiri_search.language import parse_network
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.resources import Slots
-from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.plan import estimate as planning
 from hiri_search.study.plan import plan as planned
 from hiri_search.study.plan import profiling as paces
-from hiri_search.study.plan.estimate import RAY_IMPORTS, draw_up
-from hiri_search.study.plan.plan import Plan, compared, duration, last_plan, lines, table
+from hiri_search.study.plan.estimate import RAY_IMPORTS, estimate_plan
+from hiri_search.study.plan.plan import Plan, compared_with_run, duration, last_plan, plan_lines, plan_table
 from hiri_search.study.run import run
 from hiri_search.system.cache_dir import VARIABLE
 from hiri_search.training.probe import Probed, ProbeError, TrialTiming
@@ -36,9 +36,9 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """All networks are of one pace; what was asked to be probed."""
     asked: list[Any] = []
 
-    def probe_beside(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, proxies: Any) -> Probed:
+    def probe_beside(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> Probed:
         asked.append((jobs, decoded, processes))
-        pace = PACE if proxies else replace(PACE, score=0.0)
+        pace = PACE if zero_cost else replace(PACE, score=0.0)
         return Probed({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
 
     monkeypatch.setattr(paces, "probe_beside", probe_beside)
@@ -47,9 +47,9 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-def _plan(tmp_path: Path, text: str = UNTIMED, *sets: str, slots: Slots | None = Slots(2)) -> Plan:  # noqa: B008
+def _plan(tmp_path: Path, text: str = UNTIMED, *sets: str, slots: TrialResources | None = TrialResources(2)) -> Plan:  # noqa: B008
     (tmp_path / "study.yaml").write_text(text)
-    return draw_up(read_study(tmp_path / "study.yaml", sets=sets), slots, tmp_path / "results")
+    return estimate_plan(read_study(tmp_path / "study.yaml", sets=sets), slots, tmp_path / "results")
 
 
 def test_an_ablation_has_a_trial_for_each_row_and_seed(tmp_path: Path):
@@ -83,7 +83,7 @@ def test_in_one_process_there_is_no_ray(tmp_path: Path, probed: list[Any]):
 def test_pictures_that_are_there_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
     assert _plan(tmp_path).seconds["pictures"] > 0
-    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", serial, Quiet(), profile="none")
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, Quiet(), profile="none")
     assert _plan(tmp_path).seconds["pictures"] == 0
 
 
@@ -108,7 +108,7 @@ def test_a_search_has_its_networks_with_all_seeds(tmp_path: Path):
     assert (plan.space.size, plan.space.inside) == (4, 4)
     assert plan.space.gmacs.least < plan.space.gmacs.most
     assert plan.seconds["trials"] == pytest.approx(3 * TRIAL)
-    assert any("sampler" in line for line in lines(plan))
+    assert any("sampler" in line for line in plan_lines(plan))
 
 
 def test_a_space_smaller_than_what_is_asked_for_ends_it(tmp_path: Path):
@@ -122,7 +122,7 @@ def test_a_budget_leaves_a_share(tmp_path: Path):
     assert plan.space is not None
     assert plan.space.inside < plan.space.size == 4
     assert plan.space.gmacs.least >= whole.gmacs.middle - 1e-9
-    assert any("inside the budget" in line for line in lines(plan))
+    assert any("inside the budget" in line for line in plan_lines(plan))
 
 
 def test_rungs_and_a_second_look(tmp_path: Path):
@@ -134,21 +134,21 @@ def test_rungs_and_a_second_look(tmp_path: Path):
 
 
 def test_scores_are_computed_once_for_each_trial_of_the_first_look(tmp_path: Path):
-    sets = ("seeds=1", "search.halving.epochs=[1]", "search.proxies=[naswot]", "confirm.top=1", "confirm.seeds=1")
+    sets = ("seeds=1", "search.halving.epochs=[1]", "search.zero_cost=[naswot]", "confirm.top=1", "confirm.seeds=1")
     plan = _plan(tmp_path, UNTIMED_SPACE, *sets, slots=None)
     bare = 3 * (PACE.seconds(1, 2, 16)) + PACE.seconds(1, 2, 16) + PACE.seconds(8, 2, 16)
     assert plan.seconds["trials"] == pytest.approx(bare + 3 * PACE.score)
 
 
 def test_networks_that_were_not_timed_go_by_the_law(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, proxies: Any) -> Probed:
+    def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> Probed:
         return Probed({0: PACE}, 3.0, [0.0 for _ in decoded], None)
 
     monkeypatch.setattr(paces, "probe_beside", one)
     plan = _plan(tmp_path)
     assert sorted(training.timed for training in plan.trainings) == [False, True]
     assert all(training.seconds > 0 for training in plan.trainings)
-    assert plan.law_error is None
+    assert plan.model_error is None
 
 
 def test_a_trial_that_would_fail_is_a_mistake_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -180,12 +180,12 @@ def _other(plan: Plan) -> Plan:
 
 def test_what_is_shown(tmp_path: Path):
     plan = _plan(tmp_path)
-    shown = "\n".join(lines(plan))
+    shown = "\n".join(plan_lines(plan))
     assert "4 trials, 2 side by side" in shown
     assert "core-hours" in shown
     assert f"trials take {duration(plan.seconds['trials'] / 2)} on an idle machine" in shown
-    assert "idle" not in "\n".join(lines(replace(plan, share=1.0)))
-    assert [row[0] for row in table(plan)] == ["small", "other"]
+    assert "idle" not in "\n".join(plan_lines(replace(plan, share=1.0)))
+    assert [row[0] for row in plan_table(plan)] == ["small", "other"]
     assert [duration(s) for s in (12.4, 200, 7500)] == ["12 s", "3 min 20 s", "2 h 05 min"]
 
 
@@ -193,7 +193,7 @@ def test_what_is_shown(tmp_path: Path):
 
 
 def _run(tmp_path: Path) -> list[dict[str, Any]]:
-    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", serial, Quiet(), profile="none")
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, Quiet(), profile="none")
     return [event for event in read_events(tmp_path / "results") if event["event"] != "ended"]
 
 
@@ -201,9 +201,9 @@ def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(planned, "WORTH", 1e-3)
     plan = _plan(tmp_path)
     events = _run(tmp_path)
-    assert [one.part for one in compared(plan, events)] == ["epochs of all trials"], "a run that was killed"
+    assert [one.part for one in compared_with_run(plan, events)] == ["epochs of all trials"], "a run that was killed"
     ended = {"event": "ended", "seconds": {"pictures": 6.0, "counting": 1.0, "inference": 0.0, "trials": 10.0}}
-    found = {one.part: one for one in compared(plan, [*events, ended])}
+    found = {one.part: one for one in compared_with_run(plan, [*events, ended])}
     assert list(found) == ["pictures", "counting", "trials", "in all", "epochs of all trials"]
     assert found["pictures"].error == pytest.approx(3.0 / 6.0 - 1)
     assert found["trials"].planned == pytest.approx(plan.seconds["workers"] + plan.seconds["trials"])
@@ -216,4 +216,4 @@ def test_nothing_is_compared_before_all_is_done(tmp_path: Path):
     plan = _plan(tmp_path)
     events = _run(tmp_path)
     last = next(event for event in reversed(events) if event["event"] == "finished")
-    assert compared(plan, [event for event in events if event is not last]) == []
+    assert compared_with_run(plan, [event for event in events if event is not last]) == []

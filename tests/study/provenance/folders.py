@@ -11,8 +11,8 @@ from PIL import Image
 
 from hiri_search.cli.results import write_report
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
-from hiri_search.study.ledger.checksums import Sums
+from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.ledger.checksums import RunningChecksum
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import as_line, read_events, read_lines
@@ -45,7 +45,7 @@ def trained(folder: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), repo
     file = folder.with_suffix(".yaml")
     file.write_text(text)
     study = read_study(file, sets=sets)
-    run(study, folder, serial, Quiet(), profile="none", command=("hiri-search", "run", str(file)))
+    run(study, folder, run_serially, Quiet(), profile="none", command=("hiri-search", "run", str(file)))
     if report:
         write_report(folder, lambda text: None)
     return folder
@@ -64,7 +64,7 @@ def rewrite(folder: Path, change: Change, *, forged: bool = False) -> None:
 
 def summed(events: Iterable[Event]) -> bytes:
     """As a ledger has them."""
-    sums, lines = Sums(), []
+    sums, lines = RunningChecksum(), []
     for event in events:
         lines.append(sums.signed(as_line(event)))
         sums.added(lines[-1])

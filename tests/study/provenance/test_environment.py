@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.ledger.checksums import Sums, misfits, split
-from hiri_search.study.provenance.environment import code, origin
-from hiri_search.study.provenance.run_diff import changes
+from hiri_search.study.ledger.checksums import RunningChecksum, misfits, split
+from hiri_search.study.provenance.environment import code, run_environment
+from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.system.redaction import redacted_command
 
 HOME = str(Path.home())
@@ -39,7 +39,7 @@ def test_code_is_known_by_its_bytes_and_by_git():
 
 
 def test_software_and_machine_are_told():
-    told = origin([])
+    told = run_environment([])
     assert told["versions"]["torch"]
     assert told["machine"]["device"]
     assert told["machine"]["system"]
@@ -49,7 +49,7 @@ def test_changes_are_told_by_name_and_facts_of_one_alone_are_left_out():
     about = {"file": {"nets": {"one": "hr(32 e=4)"}}, "pictures": {"val": 8}, "device": "CPU"}
     new = {"file": {"nets": {"one": "hr(32 e=4)"}, "seeds": [0, 1]}, "pictures": {"val": 9}, "device": "GPU"}
     new["versions"] = {"torch": "3"}
-    assert list(changes(about, new)) == [
+    assert list(run_differences(about, new)) == [
         ("study", "seeds: [0] -> [0, 1]"),
         ("pictures", "val: 8 -> 9"),
         ("device", "device: CPU -> GPU"),
@@ -60,7 +60,7 @@ def test_changes_are_told_by_name_and_facts_of_one_alone_are_left_out():
 
 
 def _ledger(count: int) -> list[bytes]:
-    sums, lines = Sums(), []
+    sums, lines = RunningChecksum(), []
     for number in range(count):
         lines.append(sums.signed(b'{"event": "epoch", "n": %d}' % number))
         assert sums.added(lines[-1]) == ""

@@ -8,11 +8,11 @@ import pytest
 
 from hiri_search.cli.main import main
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
-from hiri_search.study.ledger.trial import Trial, digits
-from hiri_search.study.provenance.manifest import manifest, write
+from hiri_search.study.ledger.trial import Trial, reproduced
+from hiri_search.study.provenance.manifest import manifest, write_manifest
 from hiri_search.study.provenance.merge import merge
 from hiri_search.study.provenance.verify import verify
 from hiri_search.study.run import run
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def _merged(folders: Sequence[Path], into: Path, *, told: bool = False) -> list[Trial]:
     merge(folders, into, {"command": "hiri-search merge"}, told=told)
-    write(into)
+    write_manifest(into)
     assert {finding.check: finding.faults for finding in verify(into) if finding.faults} == {}
     return trials(read_events(into))
 
@@ -83,11 +83,11 @@ def test_a_study_with_all_its_rows_and_seeds_goes_on_in_a_merged_folder(made: di
     """And trains what none of the folders had."""
     _merged([made["a"], made["rows"]], tmp_path / "c")
     (tmp_path / "all.yaml").write_text(STUDY.replace("counted:", "  third: hr(32 e=4) -> t(64 e=4)\ncounted:", 1))
-    run(read_study(tmp_path / "all.yaml"), tmp_path / "c", serial, Quiet(), profile="none")
+    run(read_study(tmp_path / "all.yaml"), tmp_path / "c", run_serially, Quiet(), profile="none")
     done = trials(read_events(tmp_path / "c"))
     assert [t.state for t in done] == ["finished"] * 6
     assert [t.asked.get("merged_from") for t in done[3:]] == [None] * 3
-    write(tmp_path / "c")
+    write_manifest(tmp_path / "c")
     assert all(finding.holds for finding in verify(tmp_path / "c"))
     again = _merged([tmp_path / "c", made["b"]], tmp_path / "d")
     assert len(again) == 6, "what is merged can be merged again"
@@ -101,10 +101,10 @@ def test_another_recipe_is_refused_by_name_unless_told(made: dict[str, Path], tm
     assert not (tmp_path / "c").exists()
     done = _merged([a, slow], tmp_path / "c", told=True)
     assert [t.asked["name"] for t in done] == ["small", "other", f"small ({slow})", f"other ({slow})"]
-    assert digits(done[2].curve) == digits(_of(slow, name="small").curve)
+    assert reproduced(done[2].curve) == reproduced(_of(slow, name="small").curve)
     study = read_study(a.with_suffix(".yaml"), sets=("seeds=[0]",))
     with pytest.raises(StudyError, match="begun with another study"):
-        run(study, tmp_path / "c", serial, Quiet(), profile="none")
+        run(study, tmp_path / "c", run_serially, Quiet(), profile="none")
 
 
 def test_one_training_with_two_outcomes_is_refused_with_both(made: dict[str, Path], tmp_path: Path):

@@ -13,9 +13,9 @@ from PIL import Image
 from hiri_search.cli.main import main
 from hiri_search.cli.results import read_results
 from hiri_search.report import check as anew
-from hiri_search.report.tables.data_dictionary import UNKNOWN
+from hiri_search.report.tables.data_dictionary import NOT_DESCRIBED
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import serial
+from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.layout import LEDGER
@@ -46,7 +46,7 @@ def _faults(folder: Path, *, quick: bool = False) -> dict[str, tuple[str, ...]]:
     """What is said, by check."""
     found = {finding.check: finding.faults for finding in verify(folder, quick=quick)}
     try:
-        found["tables"] = tuple(anew.faults(read_results(folder), folder / "report"))
+        found["tables"] = tuple(anew.report_faults(read_results(folder), folder / "report"))
     except (ValueError, LookupError) as error:
         found["tables"] = (str(error),)
     return {check: faults for check, faults in found.items() if faults}
@@ -267,7 +267,7 @@ BESIDE_IT = {
 
 SEARCH = f"""
 space: hr(32 e=4|6) -> (hr | cffn)(64 e=4|5)
-search: {{networks: 4, halving: {{epochs: [1], keep: 0.5}}, proxies: [zen, synflow]}}
+search: {{networks: 4, halving: {{epochs: [1], keep: 0.5}}, zero_cost: [zen, synflow]}}
 confirm: {{top: 1, seeds: 2, epochs: x2}}
 counted: {{side: 64, classes: 10}}
 proxy: {{width: 4, side: 32}}
@@ -279,7 +279,7 @@ recipe: {{epochs: 2, batch: 8, ema: 0.0}}
 def test_every_column_of_a_real_study_is_described(folder: Path, tmp_path: Path):
     found = trained(tmp_path / "search", SEARCH, report=True)
     for one in (folder, found):
-        assert UNKNOWN not in (one / "report" / "dictionary.csv").read_text()
+        assert NOT_DESCRIBED not in (one / "report" / "dictionary.csv").read_text()
     with pytest.raises(SystemExit) as end:
         main(["verify", str(found)])
     assert end.value.code == 0
@@ -320,7 +320,7 @@ def test_a_ledger_of_an_earlier_version_is_gone_on_with_and_its_lines_are_held_b
 
 def test_a_run_that_goes_on_goes_on_with_the_sums(folder: Path, good: Path):
     study = read_study(good.with_suffix(".yaml"))
-    run(study, folder, serial, Quiet(), profile="none")
+    run(study, folder, run_serially, Quiet(), profile="none")
     assert set(_faults(folder)) == {MANIFEST, "tables"}, "they are of the run before: its page says when it was"
     assert not _faults(folder).get("sums")
 

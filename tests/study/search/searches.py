@@ -8,7 +8,7 @@ from typing import Any
 from hiri_search.language import Chooser, Net, Space
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.search import Asking, Search
+from hiri_search.study.search.search import AskTell, Search
 
 ROWS = """
 nets:
@@ -24,7 +24,7 @@ class Quiet:
     def say(self, text: str) -> None:
         pass
 
-    def moved(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         pass
 
 
@@ -56,7 +56,7 @@ def begun(asked: tuple[int, Any, int], state: str = "unfinished") -> Trial:
     return Trial(number, facts | cost, state, curve=curve)
 
 
-def carry_on(search: Asking, trials: int, fate: Fate = lambda number: "finished") -> list[Trial]:
+def carry_on(search: AskTell, trials: int, fate: Fate = lambda number: "finished") -> list[Trial]:
     """Ask for so many, or until there is no more, and tell each as soon as it is asked for."""
     done: list[Trial] = []
     while len(done) < trials and (asked := search.ask()):

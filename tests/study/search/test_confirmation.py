@@ -12,11 +12,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.ray_executor import on_ray
-from hiri_search.study.dispatch.resources import Slots
-from hiri_search.study.dispatch.run_trial import work
-from hiri_search.study.dispatch.serial_executor import serial
-from hiri_search.study.dispatch.task import Feed, Later, Task
+from hiri_search.study.dispatch.ray_executor import run_on_ray
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.dispatch.run_trial import run_trial
+from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.task import TrialSource, TrialTask, Wait
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_export import export, to_file
 from hiri_search.study.ledger.ledger import read_events, trials
@@ -32,7 +32,7 @@ within: {mparams: ..1.4}
 search:
   networks: 9
   halving: {epochs: [1, 2], keep: 0.34}
-  proxies: [synflow, naswot, zen]
+  zero_cost: [synflow, naswot, zen]
 confirm: {top: 2, seeds: 2, epochs: x2}
 counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 4}
@@ -42,7 +42,7 @@ recipe: {epochs: 3, batch: 16, warmup_epochs: 0.5, ema: 0.0}
 TIMES = {"seconds", "images_per_second", "seconds_waiting"}
 
 
-def _run(folder: Path, *sets: str, execute: Callable[[Feed], None] = serial) -> list[Trial]:
+def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
     run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
@@ -51,7 +51,7 @@ def _run(folder: Path, *sets: str, execute: Callable[[Feed], None] = serial) -> 
 
 def _outcome(trial: Trial) -> tuple[object, ...]:
     curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
-    return trial.number, trial.asked, trial.state, trial.scores, curve
+    return trial.number, trial.asked, trial.state, trial.zero_cost, curve
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
 
 
 def test_fewer_come_to_each_rung_and_the_best_are_trained_again(unbroken: list[Trial]):
-    first, second = ([t for t in unbroken if t.is_second_look == which] for which in (False, True))
+    first, second = ([t for t in unbroken if t.is_confirmation == which] for which in (False, True))
     came = [sum(len(t.curve) >= rung for t in first) for rung in (1, 2, 3)]
     assert came[0] == 9
     assert 3 <= came[1] <= 5, "a third, and those that were among the best for a while"
@@ -74,9 +74,9 @@ def test_fewer_come_to_each_rung_and_the_best_are_trained_again(unbroken: list[T
 
 def test_all_keep_the_budget_and_have_their_proxies(unbroken: list[Trial]):
     assert all(t.asked["params"] <= 1_400_000 for t in unbroken)
-    assert all(set(t.scores) == ({"synflow", "naswot", "zen"} if not t.is_second_look else set()) for t in unbroken)
-    assert all(None not in t.scores.values() for t in unbroken)
-    assert len({t.scores["zen"] for t in unbroken if t.scores}) == 9
+    assert all(set(t.zero_cost) == ({"synflow", "naswot", "zen"} if not t.is_confirmation else set()) for t in unbroken)
+    assert all(None not in t.zero_cost.values() for t in unbroken)
+    assert len({t.zero_cost["zen"] for t in unbroken if t.zero_cost}) == 9
 
 
 def test_a_trial_goes_on_from_its_rung_and_not_from_the_beginning(
@@ -98,10 +98,10 @@ class Killed(BaseException):
     """In place of a signal."""
 
 
-def _dying(every: int, heard_before: set[str]) -> Callable[[Feed], None]:
+def _dying(every: int, heard_before: set[str]) -> Callable[[TrialSource], None]:
     """Stops when so many things were heard that are new, before the last of them is written down."""
 
-    def execute(feed: Feed) -> None:
+    def execute(feed: TrialSource) -> None:
         count = 0
 
         def heard(event):
@@ -111,11 +111,11 @@ def _dying(every: int, heard_before: set[str]) -> Callable[[Feed], None]:
             heard_before.add(what)
             if count == every:
                 raise Killed
-            feed.heard(event)
+            feed.on_event(event)
 
         while task := feed.next():
-            assert isinstance(task, Task)
-            work(task, heard)
+            assert isinstance(task, TrialTask)
+            run_trial(task, heard)
 
     return execute
 
@@ -156,31 +156,34 @@ def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, 
 def test_side_by_side_nobody_is_lost(tmp_path: Path):
     """Through Ray the order is that of the clock, but the counts are those of the rules."""
     found = _run(
-        tmp_path, execute=partial(on_ray, slots=Slots(2), log=tmp_path / "ray.log", leaving=Shutdown(), do=work)
+        tmp_path,
+        execute=partial(
+            run_on_ray, slots=TrialResources(2), log=tmp_path / "ray.log", leaving=Shutdown(), do=run_trial
+        ),
     )
-    first = [t for t in found if not t.is_second_look]
+    first = [t for t in found if not t.is_confirmation]
     assert len(first) == 9
     assert all(t.ended for t in found)
     finished = [t for t in first if t.state == "finished"]
     assert 1 <= len(finished) <= 3
-    assert sum(t.is_second_look for t in found) == 2 * min(2, len(finished))
+    assert sum(t.is_confirmation for t in found) == 2 * min(2, len(finished))
 
 
 def test_a_second_look_is_given_out_side_by_side(tmp_path: Path):
     most = 0
 
-    def execute(feed: Feed) -> None:
+    def execute(feed: TrialSource) -> None:
         """Two at a time, the older one ends first."""
         nonlocal most
-        tasks: list[Task] = []
+        tasks: list[TrialTask] = []
         while True:
-            task = feed.next() if len(tasks) < 2 else Later.LATER
-            if isinstance(task, Task):
+            task = feed.next() if len(tasks) < 2 else Wait.WAIT
+            if isinstance(task, TrialTask):
                 tasks.append(task)
                 second = [t for t in tasks if t.job.recipe.epochs == 6]
                 most = max(most, len(second))
             elif tasks:
-                work(tasks.pop(0), feed.heard)
+                run_trial(tasks.pop(0), feed.on_event)
             else:
                 return
 

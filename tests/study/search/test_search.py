@@ -12,13 +12,13 @@ from optuna.trial import TrialState
 
 from hiri_search.cost.pareto import crowding_distance, fronts, hypervolume, rank_then_crowding
 from hiri_search.language import parse
-from hiri_search.study.config.networks import Misfit, space_of
+from hiri_search.study.config.networks import InvalidNetwork, space_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.export.optuna_export import export, to_file
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.samplers.bayesian import expected_gains, van_der_corput
+from hiri_search.study.search.samplers.bayesian import expected_improvements, van_der_corput
 from hiri_search.study.search.samplers.optuna_sampler import OptunaSampler
-from hiri_search.study.search.search import asking
+from hiri_search.study.search.search import ask_tell
 from tests.study.search.searches import Light, begun, carry_on, costs, searching, study, top1
 
 SMALL = "hr(32 e=4|6) -> (hr | cffn)(64 e=4)*1..3 -> t(128 e=2..4)"  # 2 x 2 x 3 x 3
@@ -221,7 +221,7 @@ def test_a_space_that_nothing_fits_in_is_given_up():
     given = study(SPACE, sampler="random", networks=60)
     given = given.model_copy(update={"counted": given.counted.model_copy(update={"side": 33})})
     passed: list[Any] = []
-    with pytest.raises(Misfit, match="33"):
+    with pytest.raises(InvalidNetwork, match="33"):
         searching(given, pass_over=lambda *about: passed.append(about)).ask()
     assert 0 < len(passed) <= 1000
 
@@ -252,7 +252,7 @@ def test_an_expected_gain_is_the_mean_of_the_gains_of_draws():
     draws = mean + deviation * rng.normal(size=(20_000, 2, 2))
     before = hypervolume(front, (1.0, 1.0))
     gains = [[hypervolume(np.vstack([front, point]), (1.0, 1.0)) - before for point in draw] for draw in draws[:4000]]
-    assert expected_gains(front, reference, mean, deviation) == pytest.approx(np.mean(gains, axis=0), rel=0.1)
+    assert expected_improvements(front, reference, mean, deviation) == pytest.approx(np.mean(gains, axis=0), rel=0.1)
 
 
 def test_costs_are_halved_evenly():
@@ -285,11 +285,11 @@ FATES = ("finished", "failed", "unfinished")
 
 def test_an_ablation_asks_for_its_rows_in_order_each_with_its_seeds_and_after_a_crash_for_the_rest():
     given = STUDIES["ablation"]
-    done = carry_on(asking(given, []), 9)
+    done = carry_on(ask_tell(given, []), 9)
     assert [(t.asked["name"], t.asked["seed"]) for t in done] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
-    rest = carry_on(asking(given, done[:3]), 9)
+    rest = carry_on(ask_tell(given, done[:3]), 9)
     assert [(t.number, t.asked["name"], t.asked["seed"]) for t in rest] == [(3, "two", 1)]
-    assert asking(given, done).ask() is None
+    assert ask_tell(given, done).ask() is None
 
 
 def test_a_grid_keeps_the_order_of_the_listing():
@@ -304,7 +304,7 @@ def test_a_larger_search_begins_with_the_smaller_one():
 
 @pytest.mark.parametrize("given", STUDIES.values(), ids=STUDIES)
 def test_the_export_opens_in_optuna_and_is_made_anew_each_time(given: Study, tmp_path: Path):
-    search = searching(given) if given.space else asking(given, [])
+    search = searching(given) if given.space else ask_tell(given, [])
     past = carry_on(search, 3, lambda number: FATES[number])
     path = tmp_path / "optuna.journal"
     for _ in range(2):

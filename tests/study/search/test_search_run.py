@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.run_trial import work
-from hiri_search.study.dispatch.serial_executor import serial
-from hiri_search.study.dispatch.task import Feed
+from hiri_search.study.dispatch.run_trial import run_trial
+from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
@@ -26,7 +26,7 @@ recipe: {epochs: 1, batch: 16, warmup_epochs: 0, ema: 0.0}
 """
 
 
-def _run(folder: Path, *sets: str, execute: Callable[[Feed], None] = serial) -> list[Trial]:
+def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
     run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
@@ -37,17 +37,17 @@ class Killed(BaseException):
     """In place of a signal."""
 
 
-def _until(trial: int) -> Callable[[Feed], None]:
+def _until(trial: int) -> Callable[[TrialSource], None]:
     """Stops when this trial has told of its first epoch."""
 
-    def execute(feed: Feed) -> None:
+    def execute(feed: TrialSource) -> None:
         def heard(event):
-            feed.heard(event)
+            feed.on_event(event)
             if event["trial"] == trial:
                 raise Killed
 
         while task := feed.next():
-            work(task, heard)
+            run_trial(task, heard)
 
     return execute
 

@@ -5,12 +5,12 @@ from random import Random
 
 import pytest
 
-from hiri_search.study.config.schema import Halving
+from hiri_search.study.config.schema import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.successive_halving import Ladder
+from hiri_search.study.search.successive_halving import SuccessiveHalving
 
 OBJECTIVES = ("top1", "gmacs")
-RULES = Halving(epochs=(1, 3), keep=0.5)
+RULES = HalvingConfig(epochs=(1, 3), keep=0.5)
 
 
 def _trial(number: int, top1: float, gmacs: float, *, epochs: int = 1, rung: int = 0, state: str = "paused") -> Trial:
@@ -18,25 +18,25 @@ def _trial(number: int, top1: float, gmacs: float, *, epochs: int = 1, rung: int
     return Trial(number, {"macs": gmacs * 1e9, "params": 1}, state, rung=rung, curve=curve)
 
 
-def _promoted(trials: list[Trial], rules: Halving = RULES, **how: bool) -> list[int]:
+def _promoted(trials: list[Trial], rules: HalvingConfig = RULES, **how: bool) -> list[int]:
     """The numbers of all that go on, one after the other; each at once stands at the next rung."""
-    ladder, going = Ladder(rules, OBJECTIVES), []
+    ladder, going = SuccessiveHalving(rules, OBJECTIVES), []
     for trial in trials:
-        ladder.see(trial)
+        ladder.update(trial)
     while trial := ladder.promoted(**how):
         going.append(trial.number)
-        ladder.see(replace(trial, state="unfinished"))
+        ladder.update(replace(trial, state="unfinished"))
     return going
 
 
 def test_a_trial_pauses_behind_each_rung_and_then_is_trained_to_the_end():
-    ladder = Ladder(RULES, OBJECTIVES)
+    ladder = SuccessiveHalving(RULES, OBJECTIVES)
     assert [ladder.next_rung(_trial(0, 50, 1, rung=rung)) for rung in (0, 1, 3)] == [1, 3, None]
 
 
 def test_a_trial_that_came_to_a_rung_unheard_pauses_there_all_the_same():
     """Killed between the epoch and the pause: the ledger has the one and not the other."""
-    assert Ladder(RULES, OBJECTIVES).next_rung(_trial(0, 50, 1, epochs=1, state="unfinished")) == 1
+    assert SuccessiveHalving(RULES, OBJECTIVES).next_rung(_trial(0, 50, 1, epochs=1, state="unfinished")) == 1
 
 
 def test_the_best_share_goes_on():
@@ -74,7 +74,7 @@ def test_the_highest_rung_goes_first():
 
 
 def test_brackets_take_turns_and_begin_with_a_later_rung():
-    ladder = Ladder(replace_brackets(3), OBJECTIVES)
+    ladder = SuccessiveHalving(replace_brackets(3), OBJECTIVES)
     assert [ladder.next_rung(_trial(number, 50, 1, epochs=0)) for number in range(4)] == [1, 3, None, 1]
 
 
@@ -83,8 +83,8 @@ def test_a_bracket_is_ranked_by_itself():
     assert sorted(_promoted(trials, replace_brackets(2))) == [0, 1]
 
 
-def replace_brackets(brackets: int) -> Halving:
-    return Halving(epochs=(1, 3), keep=0.5, brackets=brackets)
+def replace_brackets(brackets: int) -> HalvingConfig:
+    return HalvingConfig(epochs=(1, 3), keep=0.5, brackets=brackets)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,7 +7,7 @@ import pytest
 
 from hiri_search.language import Space, parse, uniform
 from hiri_search.language.choosers import covering, first, mutated, nearest
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.visited import UnvisitedSpace
 from tests.study.search.searches import Light
 
 SPACE = parse("hr(32 e=4|6) -> (hr | cffn | t(d=32|64))(64 e=4)*1..3 -> t(128 e=2..4)")  # 2 x 4 x 3 x 3
@@ -22,9 +22,9 @@ def _all_of(space) -> set[str]:
 
 @pytest.mark.parametrize("space", [SPACES["whole"], SPACES["in a budget"]], ids=["whole", "in a budget"])
 def test_by_chance_all_are_taken_once_and_then_none_is_left(space):
-    unseen, rng, taken = Unseen(space), Random(0), []
-    while not unseen.used_up:
-        net, decisions = unseen.recorded(uniform(rng), rng)
+    unseen, rng, taken = UnvisitedSpace(space), Random(0), []
+    while not unseen.exhausted:
+        net, decisions = unseen.walk(uniform(rng), rng)
         assert unseen.add(decisions) == (net, decisions)
         taken.append(net.key)
     assert len(taken) == space.size
@@ -32,29 +32,29 @@ def test_by_chance_all_are_taken_once_and_then_none_is_left(space):
 
 
 def test_the_first_of_what_is_left_is_the_listing():
-    unseen, taken = Unseen(SPACE), []
-    while not unseen.used_up:
-        net, decisions = unseen.recorded(first, Random(0))
+    unseen, taken = UnvisitedSpace(SPACE), []
+    while not unseen.exhausted:
+        net, decisions = unseen.walk(first, Random(0))
         unseen.add(decisions)
         taken.append(net)
     assert taken == list(SPACE)
 
 
 def test_every_network_that_is_left_is_as_likely_as_any_other():
-    unseen, rng = Unseen(SPACE), Random(0)
+    unseen, rng = UnvisitedSpace(SPACE), Random(0)
     for _, decisions in list(SPACE.walks())[: SPACE.size - 5]:
         unseen.add(decisions)
-    drawn = Counter(unseen.recorded(uniform(rng), rng)[0].key for _ in range(2000))
+    drawn = Counter(unseen.walk(uniform(rng), rng)[0].key for _ in range(2000))
     assert len(drawn) == 5
     assert all(300 < times < 500 for times in drawn.values())
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_a_mutation_is_another_network_of_the_space_one_decision_away(space):
-    unseen, rng = Unseen(space), Random(0)
+    unseen, rng = UnvisitedSpace(space), Random(0)
     for _ in range(100):
-        _, parent = unseen.recorded(uniform(rng), rng)
-        net, child = unseen.recorded(mutated(parent, rng), rng)
+        _, parent = unseen.walk(uniform(rng), rng)
+        net, child = unseen.walk(mutated(parent, rng), rng)
         assert net.key in _all_of(space)
         assert SPACE.replay(child) == net
         changed = {name for name in parent.keys() & child.keys() if parent[name] != child[name]}
@@ -65,11 +65,11 @@ def test_a_mutation_is_another_network_of_the_space_one_decision_away(space):
 
 
 def test_nothing_that_was_asked_for_is_mutated_to():
-    unseen, rng = Unseen(SPACE), Random(0)
+    unseen, rng = UnvisitedSpace(SPACE), Random(0)
     *rest, (last, _) = SPACE.walks()
     for _, decisions in rest:
         unseen.add(decisions)
-    assert unseen.recorded(mutated(rest[0][1], rng), rng)[0] == last
+    assert unseen.walk(mutated(rest[0][1], rng), rng)[0] == last
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from hiri_search.study.errors import StudyError
 
-KINDS = ("ablation", "search")
+TEMPLATE_KINDS = ("ablation", "search")
 
 
-def begin(file: Path, kind: str) -> str:
+def write_template(file: Path, kind: str) -> str:
     """Write a study of a kind; what to do with it. StudyError where the file is there already, or cannot be written."""
-    assert kind in KINDS
+    assert kind in TEMPLATE_KINDS
     text = (files(__name__) / f"{kind}.yaml").read_text(encoding="utf-8").replace("THIS_FILE", str(file))
     if file.exists():
         raise StudyError(f"{file} is there already; give another name, or remove it first")

@@ -9,7 +9,7 @@ from pathlib import Path
 from hiri_search.study.ledger.ledger import read_events, read_lines
 from hiri_search.study.provenance import manifest
 from hiri_search.study.provenance.environment import code
-from hiri_search.study.provenance.record import Record, read
+from hiri_search.study.provenance.record import Record, read_record
 from hiri_search.study.provenance.verify import curves, files, lines, networks, trials
 from hiri_search.study.provenance.verify.finding import Finding
 from hiri_search.system.files import Say
@@ -22,10 +22,10 @@ def verify(folder: Path, *, quick: bool = False, say: Say = lambda text: None) -
 
     With `quick` only a sample of networks is counted again, and checkpoints and pictures are not read.
     """
-    yield lines.sums(read_lines(folder))
+    yield lines.check_sums(read_lines(folder))
     try:
         events = read_events(folder)
-        studies, record = lines.studies(events), read(folder, events)
+        studies, record = lines.check_studies(events), read_record(folder, events)
     except ValueError as error:
         yield Finding("lines", (f"{error}; {REST}",))
         return
@@ -34,18 +34,18 @@ def verify(folder: Path, *, quick: bool = False, say: Say = lambda text: None) -
         return
     yield studies
     yield from (_guarded(name, check, record) for name, check in _checks(quick=quick, say=say).items())
-    yield Finding(manifest.MANIFEST, tuple(manifest.faults(folder)), ("follows from the ledger",))
+    yield Finding(manifest.MANIFEST, tuple(manifest.manifest_faults(folder)), ("follows from the ledger",))
 
 
 def _checks(*, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:
     return {
-        "networks": networks.specs,
-        "costs": partial(networks.costs, quick=quick, say=say),
-        "trials": trials.present,
-        "trainings": partial(trials.trainings, code=code()["digest"]),
-        "curves": curves.curves,
-        "checkpoints": partial(files.checkpoints, quick=quick),
-        "pictures": partial(files.pictures, quick=quick, say=say),
+        "networks": networks.check_specs,
+        "costs": partial(networks.check_costs, quick=quick, say=say),
+        "trials": trials.check_present,
+        "trainings": partial(trials.check_trainings, code=code()["digest"]),
+        "curves": curves.check_curves,
+        "checkpoints": partial(files.check_checkpoints, quick=quick),
+        "pictures": partial(files.check_images, quick=quick, say=say),
     }
 
 

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hiri_search.study.ledger.events import Event
-from hiri_search.study.ledger.trial import Trial, digits, training_digest
+from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
 from hiri_search.study.provenance.manifest import ON_CPU
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 
 Curve = Sequence[Mapping[str, Any]]
 SHARES = ("top1", "top5", "ema_top1", "ema_top5")  # percent of the validation pictures
-ROUNDING = 1e-6  # of a share: they are computed in 32 bits
+_TOLERANCE = 1e-6  # of a share: they are computed in 32 bits
 
 
-def curves(record: Record) -> Finding:
+def check_curves(record: Record) -> Finding:
     """Each is as long as its recipe, tells what its epochs told, and shares of the pictures that there are."""
     checked, told = Findings.none(), _by_trial(record.events)
     for trial in record.trials:
@@ -59,9 +59,9 @@ def _impossible(epoch: Mapping[str, Any], val: int) -> Iterator[str]:
         if share is None:
             continue
         pictures = share / 100 * val
-        if not -ROUNDING <= share <= 100 * (1 + ROUNDING):
+        if not -_TOLERANCE <= share <= 100 * (1 + _TOLERANCE):
             yield f"epoch {epoch['epoch']}: {name} is {share}, which is no share of anything"
-        elif abs(pictures - round(pictures)) > ROUNDING * val + ROUNDING:
+        elif abs(pictures - round(pictures)) > _TOLERANCE * val + _TOLERANCE:
             yield f"epoch {epoch['epoch']}: {name} is {share}, which is no whole number of the {val:,} pictures"
     if epoch["top5"] < epoch["top1"]:
         yield f"epoch {epoch['epoch']}: top1 is {epoch['top1']}, and top5 is less, {epoch['top5']}"
@@ -79,7 +79,7 @@ def _as_its_source(record: Record, trial: Trial) -> Iterator[str]:
     for other in of_the_same:
         if training_digest(other) != training_digest(trial):
             yield f"its curve is from {trial.source}, which is another training"
-        if digits(other.curve) != digits(trial.curve):
+        if reproduced(other.curve) != reproduced(trial.curve):
             yield f"its curve is from {trial.source}, and is another"
 
 
@@ -96,7 +96,7 @@ def _told_otherwise(trial: Trial, events: Sequence[Event]) -> Iterator[str]:
         if then is None:
             yield f"no line tells of its epoch {epoch['epoch']}, though it is in its curve"
             continue
-        names = digits([epoch])[0] if kinds["began"] > 1 else epoch
+        names = reproduced([epoch])[0] if kinds["began"] > 1 else epoch
         for name in names:
             if epoch[name] != then.get(name):
                 yield f"epoch {epoch['epoch']}: {name} is {epoch[name]} at its end, and was told as {then.get(name)}"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.layout import CHECKPOINTS, LAST
-from hiri_search.study.ledger.trial import Trial, digits, training_digest
-from hiri_search.study.persistence.checkpoints import there
+from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
+from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
+from hiri_search.study.persistence.checkpoints import existing
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.system.files import Say
@@ -20,9 +20,9 @@ from hiri_search.training.loop import CURVE
 from hiri_search.training.state import curve_in
 
 
-def checkpoints(record: Record, *, quick: bool) -> Finding:
+def check_checkpoints(record: Record, *, quick: bool) -> Finding:
     """Each belongs to a trial, can be read without running what is in it, and has that trial's curve."""
-    checked, names = Findings.none(), sorted(there(record.folder))
+    checked, names = Findings.none(), sorted(existing(record.folder))
     for name in names:
         of_it = [trial for trial in record.trials if training_digest(trial) == name]
         where = f"{CHECKPOINTS}/{name}"
@@ -37,13 +37,13 @@ def checkpoints(record: Record, *, quick: bool) -> Finding:
 
 def _of_another(folder: Path, trial: Trial) -> Iterator[str]:
     """It may be an epoch ahead of what was told, where its run was killed, and behind it where one was lost."""
-    curve = curve_in(folder / LAST)
+    curve = curve_in(folder / LAST_CHECKPOINT)
     if curve is None:
-        yield f"{LAST} cannot be read as a checkpoint of ours"
+        yield f"{LAST_CHECKPOINT} cannot be read as a checkpoint of ours"
         return
     both = min(len(curve), len(trial.curve))
-    if digits(curve[:both]) != digits(trial.curve[:both]) or (trial.state == "finished" and len(curve) != both):
-        yield f"{LAST} holds another curve than trial {trial.number}"
+    if reproduced(curve[:both]) != reproduced(trial.curve[:both]) or (trial.state == "finished" and len(curve) != both):
+        yield f"{LAST_CHECKPOINT} holds another curve than trial {trial.number}"
     if (folder / CURVE).is_file():
         yield from _of_another_table(folder / CURVE, curve)
 
@@ -55,14 +55,14 @@ def _of_another_table(path: Path, curve: Sequence[Mapping[str, Any]]) -> Iterato
         line = next(
             (n for n, pair in enumerate(zip(rows, wanted, strict=False), 2) if pair[0] != pair[1]), len(rows) + 1
         )
-        yield f"{CURVE}, line {line}, is not what {LAST} holds"
+        yield f"{CURVE}, line {line}, is not what {LAST_CHECKPOINT} holds"
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def pictures(record: Record, *, quick: bool, say: Say) -> Finding:
+def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
     """Those of each study are still the same, where they are still there; a quick check reads none of them."""
     checked = Findings.none()
     for source in record.sources.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SHOWN = 12  # faults of one check
+MAX_FAULTS_SHOWN = 12  # faults of one check
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Findings:
         return Finding(check, tuple(dict.fromkeys(self.faults)), tuple(self.remarks))
 
 
-def lines(finding: Finding) -> Iterator[str]:
+def finding_lines(finding: Finding) -> Iterator[str]:
     """In words, one line where nothing is wrong."""
     if finding.holds:
         yield f"good   {finding.check}: {'; '.join(finding.remarks)}"
         return
-    for fault in finding.faults[:SHOWN]:
+    for fault in finding.faults[:MAX_FAULTS_SHOWN]:
         yield f"FAULT  {finding.check}: {fault}"
-    if len(finding.faults) > SHOWN:
-        yield f"FAULT  {finding.check}: and {len(finding.faults) - SHOWN:,} more"
+    if len(finding.faults) > MAX_FAULTS_SHOWN:
+        yield f"FAULT  {finding.check}: and {len(finding.faults) - MAX_FAULTS_SHOWN:,} more"
     if finding.hint:
         yield f"note   {finding.check}: {finding.hint}"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from hiri_search.study.config.identity import about, differences, hindrances
+from hiri_search.study.config.identity import differences, incompatible_changes, study_record
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.checksums import Sums, misfits, split
+from hiri_search.study.ledger.checksums import RunningChecksum, misfits, split
 from hiri_search.study.ledger.events import MERGED, Event
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 
@@ -17,9 +17,9 @@ NEW = "-> (absent)"  # a setting that the version which wrote the ledger did not
 UNLIKE = "meaning.unlike"  # what a merge was told to overlook
 
 
-def sums(lines: Sequence[bytes]) -> Finding:
+def check_sums(lines: Sequence[bytes]) -> Finding:
     """Of lines of an earlier version, which have no sums, nothing is known."""
-    found, running = Findings.none(), Sums()
+    found, running = Findings.none(), RunningChecksum()
     without = next((n for n, line in enumerate(lines) if split(line)[1]), len(lines))
     found.faults += [f"line {misfit.line}: {misfit.says}" for misfit in misfits(lines)]
     for line in lines:
@@ -31,7 +31,7 @@ def sums(lines: Sequence[bytes]) -> Finding:
     return found.of("sums")
 
 
-def studies(events: Sequence[Event]) -> Finding:
+def check_studies(events: Sequence[Event]) -> Finding:
     """What runs began with: each says of its study what follows from it, and goes on with that of the run before."""
     found = Findings.none()
     told = [(n, event) for n, event in enumerate(events, 1) if event["event"] in ("study", MERGED)]
@@ -39,7 +39,9 @@ def studies(events: Sequence[Event]) -> Finding:
         found.faults += [f"line {number}: {fault}" for fault in _unlike(event)]
     begun = [(number, event) for number, event in told if event["event"] == "study"]
     for (_, old), (number, new) in pairwise(begun):
-        found.faults += [f"line {number}: another study: {one}" for one in hindrances(old["meaning"], new["meaning"])]
+        found.faults += [
+            f"line {number}: another study: {one}" for one in incompatible_changes(old["meaning"], new["meaning"])
+        ]
         if not old["pictures"]["keys"].items() <= new["pictures"]["keys"].items():
             found.faults.append(f"line {number}: other pictures than those of the run before")
     if not begun or events[0]["event"] not in ("study", "planned"):
@@ -52,7 +54,7 @@ def _unlike(event: Event) -> list[str]:
     """What a line says of its study that does not follow from the file in it."""
     try:
         study = Study.model_validate(event["file"])
-        wanted: dict[str, Any] = about(study, event.get("profile", ""))
+        wanted: dict[str, Any] = study_record(study, event.get("profile", ""))
     except ValueError as error:
         return [f"the study in it cannot be read: {error}".replace("\n", " ")]
     if event["event"] == MERGED:

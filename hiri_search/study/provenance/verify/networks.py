@@ -11,18 +11,18 @@ from typing import Any
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import Cost, CountError, count
 from hiri_search.language import SpecError, parse_network
-from hiri_search.study.config.networks import Candidate, found, space_of
+from hiri_search.study.config.networks import Candidate, network_of, space_of
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.provenance.record import Record, Source, own_name
 from hiri_search.study.provenance.verify.finding import Finding, Findings
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.visited import UnvisitedSpace
 from hiri_search.system.files import Say
 
 SAMPLE = 20  # networks that a quick check counts again
 SAY_SECONDS = 5.0
 
 
-def named(record: Record) -> Iterator[tuple[str, Event]]:
+def check_names(record: Record) -> Iterator[tuple[str, Event]]:
     """Whatever a ledger says of a network, with a name for it."""
     for event in record.events:
         if event["event"] == "asked":
@@ -31,11 +31,11 @@ def named(record: Record) -> Iterator[tuple[str, Event]]:
             yield f"the network counted as {event['name']!r}", event
 
 
-def specs(record: Record) -> Finding:
+def check_specs(record: Record) -> Finding:
     """Each is a network, its key is its own, and it is the one that the study asks for."""
     checked, spaces = Findings.none(), {name: _space(source) for name, source in record.sources.items()}
     keys: dict[str, str] = {}
-    for name, event in named(record):
+    for name, event in check_names(record):
         try:
             own = keys.setdefault(event["spec"], parse_network(event["spec"]).key)
             wanted = _wanted(event, record.source(event), spaces[event.get("merged_from", "")])
@@ -49,16 +49,16 @@ def specs(record: Record) -> Finding:
     return checked.of("networks")
 
 
-def _space(source: Source) -> Unseen | None:
-    return Unseen(space_of(source.study)) if source.study.space is not None else None
+def _space(source: Source) -> UnvisitedSpace | None:
+    return UnvisitedSpace(space_of(source.study)) if source.study.space is not None else None
 
 
-def _wanted(event: Event, source: Source, space: Unseen | None) -> Candidate | None:
+def _wanted(event: Event, source: Source, space: UnvisitedSpace | None) -> Candidate | None:
     """What the study asks for under the name of a row, or by the decisions; LookupError where it has no such."""
     if space is not None:
         if "decisions" not in event:
             return None  # a second look, which repeats a first one
-        return found(source.study, *space.walk(event["decisions"]))
+        return network_of(source.study, *space.replay(event["decisions"]))
     name = own_name(event)
     if name not in source.rows:
         raise LookupError(f"the study has no row {name!r}")
@@ -76,7 +76,7 @@ def _unlike(event: Event, wanted: Candidate) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Counted:
+class Recount:
     """A network as it is counted."""
 
     spec: str
@@ -84,7 +84,7 @@ class Counted:
     classes: int
 
 
-def costs(record: Record, *, quick: bool, say: Say) -> Finding:
+def check_costs(record: Record, *, quick: bool, say: Say) -> Finding:
     """Params and multiply-adds as they are counted now: to the unit. Each network is counted once."""
     checked, told = Findings.none(), _told(record)
     some = Random(0).sample(list(told), min(SAMPLE, len(told))) if quick else list(told)
@@ -99,20 +99,20 @@ def costs(record: Record, *, quick: bool, say: Say) -> Finding:
 Told = tuple[str, Mapping[str, Any]]  # a name for the line, and the costs it says
 
 
-def _told(record: Record) -> dict[Counted, list[Told]]:
-    told: dict[Counted, list[Told]] = {}
-    for name, event in named(record):
+def _told(record: Record) -> dict[Recount, list[Told]]:
+    told: dict[Recount, list[Told]] = {}
+    for name, event in check_names(record):
         source = record.source(event)
-        whole = Counted(event["spec"], event["side"], source.study.counted.classes)
+        whole = Recount(event["spec"], event["side"], source.study.counted.classes)
         told.setdefault(whole, []).append((name, {each: event[each] for each in ("params", "macs", "core_macs")}))
         if "trained_spec" in event:
-            small = Counted(event["trained_spec"], event["trained_side"], source.pictures["classes"])
+            small = Recount(event["trained_spec"], event["trained_side"], source.pictures["classes"])
             costs = {each: event[f"trained_{each}"] for each in ("params", "macs") if f"trained_{each}" in event}
             told.setdefault(small, []).append((f"the stand-in of {name}", costs))
     return told
 
 
-def _slowly(some: list[Counted], say: Say) -> Iterator[Counted]:
+def _slowly(some: list[Recount], say: Say) -> Iterator[Recount]:
     """Says how far it is, every few seconds."""
     said = time.monotonic()
     for done, one in enumerate(some):
@@ -122,7 +122,7 @@ def _slowly(some: list[Counted], say: Say) -> Iterator[Counted]:
         yield one
 
 
-def _miscounted(one: Counted, told: Iterable[Told]) -> Iterator[str]:
+def _miscounted(one: Recount, told: Iterable[Told]) -> Iterator[str]:
     try:
         cost = count(parse_network(one.spec), one.side, classes=one.classes)
     except (SpecError, CountError) as error:

@@ -14,7 +14,7 @@ from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.study.search import confirmation as confirm
 
 
-def present(record: Record) -> Finding:
+def check_present(record: Record) -> Finding:
     """Numbers without gaps, nothing twice, nothing too much, and nothing missing where the last run has ended."""
     checked, missing = Findings.none(), list(_missing(record))
     checked.faults += [*_gaps(record), *_twice(record)]
@@ -54,7 +54,7 @@ def _open(record: Record) -> list[Trial]:
 
 def _missing(record: Record) -> Iterator[str]:
     study = record.sources[""].study
-    first = [trial for trial in record.trials if not trial.is_second_look]
+    first = [trial for trial in record.trials if not trial.is_confirmation]
     if study.space is None:
         rows = [row.name for row in record.sources[""].rows.values() if row.trained]
         asked = {(trial.asked["name"], trial.asked["seed"]) for trial in first}
@@ -85,7 +85,7 @@ def _missing_of_a_search(record: Record, first: list[Trial]) -> Iterator[str]:
         yield f"{most:,} networks are asked for, and there are {len(seeds):,}"
 
 
-def trainings(record: Record, *, code: str) -> Finding:
+def check_trainings(record: Record, *, code: str) -> Finding:
     """Each trial names the training that follows from its study, network and seed; `code` is what runs here.
 
     Other versions may have named all of them otherwise.

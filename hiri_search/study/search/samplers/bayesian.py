@@ -13,31 +13,35 @@ from hiri_search.cost.pareto import Points, nondominated_boxes, pareto_mask
 from hiri_search.language import uniform
 from hiri_search.language.choosers import mutated
 from hiri_search.language.space import Walked
-from hiri_search.study.search.history import Past, Proposal
-from hiri_search.study.search.samplers.gaussian_process import Process, encoded
-from hiri_search.study.search.samplers.simple import Costs, dice
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.history import History, Proposal
+from hiri_search.study.search.samplers.gaussian_process import GaussianProcess, encode_walks
+from hiri_search.study.search.samplers.simple import CostFunction, rng_for
+from hiri_search.study.search.visited import UnvisitedSpace
 
-START = 8  # networks spread over the costs, before anything is predicted
-CHILDREN, STRANGERS = 64, 16  # that are looked at for each that is asked for
-MOST = 500  # finished networks that a prediction is made from
-MARGIN = 0.1  # how far the reference point lies beyond the worst, over the range
+INITIAL_TRIALS = 8  # networks spread over the costs, before anything is predicted
+MUTANTS, RANDOM_CANDIDATES = 64, 16  # that are looked at for each that is asked for
+MAX_OBSERVATIONS = 500  # finished networks that a prediction is made from
+REFERENCE_MARGIN = 0.1  # how far the reference point lies beyond the worst, over the range
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class BayesianSampler:
     """Expected gain of hypervolume, from exact costs and predicted accuracies."""
 
     seed: int
     objectives: tuple[str, ...]
-    costs: Costs
+    costs: CostFunction
 
-    def propose(self, unseen: Unseen, past: Past) -> Walked:
-        rng = dice(self.seed, len(past))
-        if len(past) < START or past.done < 2:
+    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
+        rng = rng_for(self.seed, len(past))
+        if len(past) < INITIAL_TRIALS or past.done < 2:
             return self._spread(unseen, len(past), rng)
         # Where there are too many to predict from: those on the front and the last ones.
-        known = past.finished(last=MOST // 2, best=MOST // 2) if past.done > MOST else past.finished()
+        known = (
+            past.finished(last=MAX_OBSERVATIONS // 2, best=MAX_OBSERVATIONS // 2)
+            if past.done > MAX_OBSERVATIONS
+            else past.finished()
+        )
         running = past.running()
         pool = self._pool(unseen, known, rng)
         walks = [*((p.net, dict(p.decisions)) for p in (*known, *running)), *pool]
@@ -45,9 +49,9 @@ class Surrogate:
         gains = self._gains(unseen, walks, losses, len(running))
         return pool[int(np.argmax(gains))]
 
-    def _spread(self, unseen: Unseen, number: int, rng: Random) -> Walked:
+    def _spread(self, unseen: UnvisitedSpace, number: int, rng: Random) -> Walked:
         """Of many by chance one by its cost: the dearest and the cheapest, then halving what is between."""
-        pool = sorted(_different(unseen.recorded(uniform(rng), rng) for _ in range(CHILDREN)), key=self._cost)
+        pool = sorted(_different(unseen.walk(uniform(rng), rng) for _ in range(MUTANTS)), key=self._cost)
         return pool[round(van_der_corput(number) * (len(pool) - 1))]
 
     def _cost(self, walked: Walked) -> tuple[float, ...]:
@@ -55,35 +59,35 @@ class Surrogate:
         costs = self.costs(walked[0])
         return tuple(costs[name] for name in sorted(costs, key=lambda name: name not in self.objectives))
 
-    def _pool(self, unseen: Unseen, known: Sequence[Proposal], rng: Random) -> list[Walked]:
+    def _pool(self, unseen: UnvisitedSpace, known: Sequence[Proposal], rng: Random) -> list[Walked]:
         front = pareto_mask(np.array([proposal.losses for proposal in known]))
         parents = [proposal for proposal, best in zip(known, front, strict=True) if best and proposal.decisions]
-        children = (unseen.recorded(mutated(rng.choice(parents).decisions, rng), rng) for _ in range(CHILDREN))
-        strangers = (unseen.recorded(uniform(rng), rng) for _ in range(STRANGERS))
+        children = (unseen.walk(mutated(rng.choice(parents).decisions, rng), rng) for _ in range(MUTANTS))
+        strangers = (unseen.walk(uniform(rng), rng) for _ in range(RANDOM_CANDIDATES))
         return _different([*children, *strangers])
 
-    def _gains(self, unseen: Unseen, walks: Sequence[Walked], losses: Points, running: int) -> Points:
+    def _gains(self, unseen: UnvisitedSpace, walks: Sequence[Walked], losses: Points, running: int) -> Points:
         """Of each walk behind those that finished, with these losses, and those that run."""
         known = len(losses)
         costs = [self.costs(net) for net, _ in walks]
         logs = np.log(np.maximum([list(cost.values()) for cost in costs], 1e-9))
-        features = encoded([decisions for _, decisions in walks], unseen.options, logs, known)
+        features = encode_walks([decisions for _, decisions in walks], unseen.options, logs, known)
         means, deviations = np.zeros((2, len(walks) - known, losses.shape[1]))
         for column, name in enumerate(self.objectives):
             if name in costs[0]:
                 means[:, column] = [cost[name] for cost in costs[known:]]
             else:
-                process = Process.fitted(features[:known], losses[:, column])
+                process = GaussianProcess.fit(features[:known], losses[:, column])
                 # What runs is taken to come to what is predicted: so nothing is asked for next to it.
-                process = process.believing(features[known : known + running])
-                means[:, column], deviations[:, column] = process.predicted(features[known:])
+                process = process.with_pending(features[known : known + running])
+                means[:, column], deviations[:, column] = process.predict(features[known:])
         worst, best = losses.max(axis=0), losses.min(axis=0)
-        reference = worst + MARGIN * (worst - best)
+        reference = worst + REFERENCE_MARGIN * (worst - best)
         front = np.concatenate([losses, means[:running]])
-        return expected_gains(front[pareto_mask(front)], reference, means[running:], deviations[running:])
+        return expected_improvements(front[pareto_mask(front)], reference, means[running:], deviations[running:])
 
 
-def expected_gains(front: Points, reference: Points, means: Points, deviations: Points) -> Points:
+def expected_improvements(front: Points, reference: Points, means: Points, deviations: Points) -> Points:
     """By how much each of some uncertain points, (points, objectives), is expected to widen what the front dominates.
 
     Exact for independent normal distributions: a sum over boxes of products over objectives.

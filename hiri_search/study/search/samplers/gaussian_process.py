@@ -16,7 +16,9 @@ NOISES = (1e-3, 1e-2, 3e-2, 0.1, 0.3)  # variance that repeats differ by, over t
 ENOUGH = 96  # networks that these two are chosen by
 
 
-def encoded(walks: Sequence[Mapping[str, int]], options: Mapping[str, Options], costs: Points, known: int) -> Points:
+def encode_walks(
+    walks: Sequence[Mapping[str, int]], options: Mapping[str, Options], costs: Points, known: int
+) -> Points:
     """(networks, features) whose squared distance is the number of decisions made otherwise.
 
     Numbers differ by their ranks, at most by one; words by one. Costs, given as logarithms, are scaled by those of the
@@ -36,7 +38,7 @@ def _block(name: str, options: Options, walks: Sequence[Mapping[str, int]]) -> P
 
 
 @dataclass(frozen=True)
-class Process:
+class GaussianProcess:
     """Exponential correlations of what was seen, about its mean."""
 
     features: Points  # (networks, features)
@@ -47,24 +49,24 @@ class Process:
     noise: float
 
     @staticmethod
-    def fitted(features: Points, seen: Points) -> Process:
+    def fit(features: Points, seen: Points) -> GaussianProcess:
         """The length and noise that make what was seen most likely."""
         middle, spread = float(seen.mean()), float(seen.std()) or 1.0
         scaled = (seen - middle) / spread
         some = np.unique(np.linspace(0, len(seen) - 1, min(ENOUGH, len(seen))).round().astype(int))
         length, noise = _likeliest(features[some], scaled[some])
-        return Process(features, scaled, middle, spread, length, noise)
+        return GaussianProcess(features, scaled, middle, spread, length, noise)
 
-    def believing(self, features: Points) -> Process:
+    def with_pending(self, features: Points) -> GaussianProcess:
         """As if these had come to what is predicted of them."""
         if len(features) == 0:
             return self
-        means, _ = self.predicted(features)
+        means, _ = self.predict(features)
         seen = np.concatenate([self.seen, (means - self.middle) / self.spread])
         both = np.concatenate([self.features, features])
-        return Process(both, seen, self.middle, self.spread, self.length, self.noise)
+        return GaussianProcess(both, seen, self.middle, self.spread, self.length, self.noise)
 
-    def predicted(self, features: Points) -> tuple[Points, Points]:
+    def predict(self, features: Points) -> tuple[Points, Points]:
         """Mean and standard deviation of each, without the noise of a repeat."""
         inverse = np.linalg.inv(_alike(self.features, self.features, self.length) + self.noise * np.eye(len(self.seen)))
         weights = inverse @ self.seen

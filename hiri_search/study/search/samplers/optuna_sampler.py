@@ -17,10 +17,10 @@ from hiri_search.language.choosers import nearest
 from hiri_search.language.space import Walked
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.search.history import Proposal
-from hiri_search.study.search.samplers.simple import dice
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.samplers.simple import rng_for
+from hiri_search.study.search.visited import UnvisitedSpace
 
-STATES = {
+OPTUNA_STATES = {
     "finished": TrialState.COMPLETE,
     "failed": TrialState.FAIL,
     "stopped": TrialState.PRUNED,
@@ -50,24 +50,24 @@ class OptunaSampler:
         self._open: set[int] = set()  # proposals that are not known to have ended
         self._sampler(0)
 
-    def propose(self, unseen: Unseen, past: Sequence[Proposal]) -> Walked:
+    def propose(self, unseen: UnvisitedSpace, past: Sequence[Proposal]) -> Walked:
         self._enter(unseen, past)
         self.study.sampler = self._sampler(len(past))
-        rng = dice(self.seed, len(past), "near")
+        rng = rng_for(self.seed, len(past), "near")
         trial = self.study.ask()
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
             return nearest(_suggested(trial, name, options), options, sizes, rng)
 
-        walked = unseen.recorded(choose, rng)
+        walked = unseen.walk(choose, rng)
         self.study.tell(trial, state=TrialState.FAIL)
         return walked
 
     def _sampler(self, number: int) -> BaseSampler:
         """Made anew for each question, so that the answer depends on the trials and the number alone."""
-        return sampler(self.word, dice(self.seed, number).getrandbits(32))
+        return optuna_sampler(self.word, rng_for(self.seed, number).getrandbits(32))
 
-    def _enter(self, unseen: Unseen, past: Sequence[Proposal]) -> None:
+    def _enter(self, unseen: UnvisitedSpace, past: Sequence[Proposal]) -> None:
         """Bring Optuna's study up to what is known, in the order that it became known in a serial search."""
         for number in sorted(self._open):
             self._tell(number, past[number])
@@ -79,9 +79,9 @@ class OptunaSampler:
     def _tell(self, number: int, proposal: Proposal) -> None:
         if proposal.state != "running":
             self._open.remove(number)
-            self.study.tell(self.numbers[number], proposal.losses or None, state=STATES[proposal.state])
+            self.study.tell(self.numbers[number], proposal.losses or None, state=OPTUNA_STATES[proposal.state])
 
-    def _add(self, unseen: Unseen, proposal: Proposal, asked: BaseSampler) -> None:
+    def _add(self, unseen: UnvisitedSpace, proposal: Proposal, asked: BaseSampler) -> None:
         distributions, params = choices(proposal.decisions, unseen.options)
         running = optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         self.study.add_trial(running)
@@ -91,7 +91,7 @@ class OptunaSampler:
             asked.get_parent_population(self.study, asked.get_trial_generation(self.study, trial))
 
 
-def sampler(word: str, seed: int) -> BaseSampler:
+def optuna_sampler(word: str, seed: int) -> BaseSampler:
     """Optuna's sampler of this name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -10,10 +10,10 @@ from typing import Protocol, TypeAlias
 from hiri_search.language import Net, uniform
 from hiri_search.language.choosers import first
 from hiri_search.language.space import Walked
-from hiri_search.study.search.history import Past
-from hiri_search.study.search.visited import Unseen
+from hiri_search.study.search.history import History
+from hiri_search.study.search.visited import UnvisitedSpace
 
-Costs: TypeAlias = Callable[[Net], Mapping[str, float]]
+CostFunction: TypeAlias = Callable[[Net], Mapping[str, float]]
 """What a network costs, known before it is trained: values by objective."""
 
 
@@ -23,11 +23,11 @@ class Sampler(Protocol):
     Nothing but what it is given decides the answer: so a search that was killed goes on as if it had not been.
     """
 
-    def propose(self, unseen: Unseen, past: Past) -> Walked:
+    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
         """A network that was not asked for yet; there is one."""
 
 
-def dice(seed: int, *about: int | str) -> Random:
+def rng_for(seed: int, *about: int | str) -> Random:
     """Chance that depends on these alone, on every machine."""
     return Random(" ".join(map(str, (seed, *about))))
 
@@ -38,14 +38,14 @@ class RandomSampler:
 
     seed: int
 
-    def propose(self, unseen: Unseen, past: Past) -> Walked:
-        rng = dice(self.seed, len(past))
-        return unseen.recorded(uniform(rng), rng)
+    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
+        rng = rng_for(self.seed, len(past))
+        return unseen.walk(uniform(rng), rng)
 
 
 @dataclass(frozen=True)
 class GridSampler:
     """In the order of the space's listing: the first of what is left."""
 
-    def propose(self, unseen: Unseen, past: Past) -> Walked:
-        return unseen.recorded(first, dice(0, len(past)))
+    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
+        return unseen.walk(first, rng_for(0, len(past)))
