@@ -1,4 +1,4 @@
-"""What the cache of decoded pictures saves: its size and making, and epochs of pictures with and without it.
+"""What the cache of decoded images saves: its size and making, and epochs of images with and without it.
 
 python benchmarks/cache.py --help
 """
@@ -25,12 +25,12 @@ from hiri_search.training.recipe import Recipe
 
 PACK = Path(__file__).parents[2] / "shared" / "data" / "grocery81.tar"
 POLICY = "rand-m9-mstd0.5-inc1"
-HEAD = "| pictures | cache | made s | MB | first epoch s | later epochs s | images/s later | validation s |"
+HEAD = "| images | cache | made s | MB | first epoch s | later epochs s | images/s later | validation s |"
 
 
 @dataclass(frozen=True)
 class Way:
-    """How pictures come to a training."""
+    """How images come to a training."""
 
     name: str
     cache: str
@@ -93,9 +93,9 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--source", default=f"folder:{PACK}", help="drawn or folder:PATH")
     add("--side", type=int, default=96, help="pixels of the network's input")
-    add("--epochs", type=int, default=3, help="of pictures, the fastest of those behind the first counts")
-    add("--limit", type=int, help="training pictures; if left out, all there are")
-    add("--batch", type=int, default=64, help="pictures of a step")
+    add("--epochs", type=int, default=3, help="of images, the fastest of those behind the first counts")
+    add("--limit", type=int, help="training images; if left out, all there are")
+    add("--batch", type=int, default=64, help="images of a step")
     add("--workers", type=int, nargs="+", default=[0, 2], help="processes that decode where nothing is kept")
     return parser.parse_args()
 
@@ -103,7 +103,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     if given.source == f"folder:{PACK}" and not PACK.exists():
-        sys.exit(f"{PACK} is not there; name other pictures with --source")
+        sys.exit(f"{PACK} is not there; name other images with --source")
     torch.set_num_threads(1)  # as in a trial
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as place:

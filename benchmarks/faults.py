@@ -239,7 +239,7 @@ def storage_away(case: Case) -> bool:
     return True
 
 
-def pictures_gone(case: Case) -> bool:
+def images_gone(case: Case) -> bool:
     shutil.rmtree(case.home / "cache", ignore_errors=True)
     return True
 
@@ -277,7 +277,7 @@ FAULTS = {
     "results folder away for seconds": Fault(away_for_a_while),
     "head lost with its disk": Fault(head_lost, codes=(-9,), storage=True),
     "storage away for seconds": Fault(storage_away, storage=True),
-    "decoded pictures vanish": Fault(pictures_gone, HASTY, (2, 0)),
+    "decoded images vanish": Fault(images_gone, HASTY, (2, 0)),
 }
 
 # ---- one study after the other
@@ -436,7 +436,7 @@ class Watcher:
 def drive(home: Path, given: argparse.Namespace) -> int:
     """As `run` does; its exit code."""
     from hiri_search.study.config.read import read_study
-    from hiri_search.study.dispatch import serial_executor as dispatch
+    from hiri_search.study.dispatch import serial_executor
     from hiri_search.study.dispatch.ray_executor import run_on_ray
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.dispatch.run_trial import run_trial
@@ -451,7 +451,7 @@ def drive(home: Path, given: argparse.Namespace) -> int:
             slots = TrialResources(0 if given.address else 2, timeout=given.timeout)
             log = home / "ray.log"
             side_by_side = partial(run_on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
-            execute = partial(dispatch.run_serially, leaving=asked, do=do) if given.serial else side_by_side
+            execute = partial(serial_executor.run_serially, leaving=asked, do=do) if given.serial else side_by_side
             study = read_study(home / "study.yaml")
             run(study, home / "results", execute, Watcher(), profile="none", retry_failed=given.retry_failed)
     except StudyError as error:

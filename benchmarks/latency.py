@@ -123,7 +123,7 @@ def arguments() -> argparse.Namespace:
     networks = f"SPEC, timm:NAME or one of {', '.join(SPECS)}, with @SIDE; {NORMS}: the two variants of {BASE}"
     add("--networks", nargs="+", default=[*NETWORKS, NORMS], metavar="NETWORK", help=networks)
     add("--side", type=int, default=448, help="pixels of the square input of those without @SIDE")
-    add("--batches", type=int, nargs="+", default=[1], help="pictures of a pass")
+    add("--batches", type=int, nargs="+", default=[1], help="images of a pass")
     add("--dtypes", nargs="+", default=["fp32"], help="fp32, tf32 (CUDA), bf16")
     add("--ways", nargs="+", choices=["plain", "compiled"], default=["plain"], help="without and with torch.compile")
     add("--device", choices=["cpu", "cuda"], help="if left out, CUDA where there is one")

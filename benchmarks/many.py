@@ -24,7 +24,7 @@ SPACE = (
 )
 LATE = 1.7e9  # when the first line was written
 PACE = 0.5  # seconds from one line to the next
-PICTURES = {"train": 100, "val": 50, "classes": 8, "skipped": [], "keys": {"64": "pictures"}}
+IMAGES = {"train": 100, "val": 50, "classes": 8, "skipped": [], "keys": {"64": "images"}}
 COMMON = {"proxy": {"width": 8, "side": 64}, "recipe": {"epochs": 6, "batch": 16, "warmup_epochs": 0.5}}
 
 
@@ -64,7 +64,7 @@ def _start(study: Study) -> Iterator[Mapping[str, Any]]:
         "file": study.model_dump(mode="json"),
         "profile": "none",
         "device": "CPU, 2 cores",
-        "pictures": PICTURES,
+        "images": IMAGES,
         "versions": {},
     }
     yield from ({"event": "counted", **_costs(row)} for row in ablation_networks(study))

@@ -79,7 +79,7 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
     given = study(kind, trials)
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "results"
-        run(given, folder, lambda feed: None, Quiet(), profile="none")  # pictures, and the first lines
+        run(given, folder, lambda feed: None, Quiet(), profile="none")  # images, and the first lines
         many.write(given, folder, trials)
 
         def first(feed: TrialSource) -> None:

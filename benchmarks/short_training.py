@@ -162,7 +162,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--pictures", type=Path, default=PACK, help="a folder, or a .tar of one, with train/CLASS and val/CLASS")
+    add("--images", type=Path, default=PACK, help="a folder, or a .tar of one, with train/CLASS and val/CLASS")
     add("--side", type=int, default=64, help="pixels")
     add("--width", type=int, default=4, help="HIRI-ViT-S with its widths and depths over this; 1: S itself")
     add("--seeds", type=int, default=3)
@@ -191,12 +191,12 @@ def trainings(given: argparse.Namespace, root: Path) -> dict[str, Training]:
 
 def main() -> None:
     given = arguments()
-    if not given.pictures.exists():
-        sys.exit(f"{given.pictures} is not there; name other pictures with --pictures")
+    if not given.images.exists():
+        sys.exit(f"{given.images} is not there; name other images with --images")
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
-        root = _folder(given.pictures, Path(place))
+        root = _folder(given.images, Path(place))
         chosen = trainings(given, root)
         if given.only_ours:
             chosen = {"ours": chosen["ours"]}
@@ -208,11 +208,11 @@ def main() -> None:
     print("\n".join(lines(found)))
 
 
-def _folder(pictures: Path, place: Path) -> Path:
+def _folder(images: Path, place: Path) -> Path:
     """Unpacked where it is an archive."""
-    if pictures.is_dir():
-        return pictures
-    with tarfile.open(pictures) as archive:
+    if images.is_dir():
+        return images
+    with tarfile.open(images) as archive:
         archive.extractall(place, filter="data")
     return next(path.parent for path in sorted(place.rglob("train")))
 

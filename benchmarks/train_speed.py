@@ -48,14 +48,14 @@ def ours(job: Job, batches: Loader, classes: int, device: torch.device, *, resid
     done = 0
     while True:
         drawing = epoch_generators(job.seed, done)
-        images = batches.train(drawing.order, drawing.augmentation)
+        stream = batches.train(drawing.order, drawing.augmentation)
         if resident:
-            images = iter([next(images)] * len(batches))
+            stream = iter([next(stream)] * len(batches))
         state.model.train()
         started = time.perf_counter()
-        for pictures, labels in images:
+        for images, labels in stream:
             done += 1
-            loss = step(state, pictures, labels, done, drawing.mixing)
+            loss = step(state, images, labels, done, drawing.mixing)
         loss.item()
         seconds = time.perf_counter() - started
         yield Epoch(len(batches) * job.recipe.batch / seconds, 0.0 if resident else batches.seconds_waiting / seconds)
@@ -130,7 +130,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="pictures: a folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    parser.add_argument("folder", type=Path, help="images: a folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
     parser.add_argument("--side", type=int, default=64, help="pixels")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=3, help="of each loop, behind one that is not counted")
@@ -170,7 +170,7 @@ def main() -> None:
         }
         # All loops take turns, epoch by epoch, so that a machine that grows busier slows all of them alike.
         epochs = [{name: next(loop) for name, loop in loops.items()} for _ in range(given.epochs + 1)]
-    # A backward pass is twice a forward one: 3 times the multiply-adds of inference for each picture.
+    # A backward pass is twice a forward one: 3 times the multiply-adds of inference for each image.
     peak = peak_macs_per_second(device, bf16=recipe.bf16 and cuda)
     step_macs = 3 * count(parse_network(spec), given.side, classes=classes).core_macs
     print(f"{device.type}: {2e-12 * peak:.2f} TFLOP/s on square matrices; FLOP utilisation is of that")

@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded pictures go where the session's other files go."""
+    """Decoded images go where the session's other files go."""
     before = os.environ.get("HIRI_SEARCH_CACHE")
     os.environ["HIRI_SEARCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield

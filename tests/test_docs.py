@@ -57,10 +57,10 @@ def why_not_run(command: str) -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a user has after cloning, in a folder of its own; and pictures in PATH."""
+    """What a user has after cloning, in a folder of its own; and images in PATH."""
     for name in ("studies", "spaces", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for number, place in enumerate(_picture_places(tmp_path / "PATH")):
+    for number, place in enumerate(_image_places(tmp_path / "PATH")):
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40), (number * 3 % 256, number * 7 % 256, 90)).save(place)
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _picture_places(folder: Path) -> Iterator[Path]:
+def _image_places(folder: Path) -> Iterator[Path]:
     for split, count in (("train", 16), ("val", 8)):
         for name in ("cat", "dog"):
             yield from (folder / split / name / f"{number}.png" for number in range(count))

@@ -23,14 +23,14 @@ from PIL import Image
 
 import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
-from hiri_search.nets import timm_networks as peers
+from hiri_search.nets import timm_networks
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.persistence.checkpoints import checkpoint_path
-from hiri_search.training.data import image_folder as archives
+from hiri_search.training.data import image_folder
 from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
 from hiri_search.training.data.pixel_stores import MmapStore
 from hiri_search.training.data.prepare import prepare
@@ -110,7 +110,7 @@ def test_torch_load_goes_by_no_other_name():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    home = tmp_path_factory.mktemp("pictures")
+    home = tmp_path_factory.mktemp("images")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIRI_SEARCH_CACHE", str(home))
         return prepare(JOB.data, JOB.side, home, classes=4)
@@ -156,7 +156,7 @@ def test_weights_with_a_program_in_them_are_refused(tmp_path: Path, prepared: Pr
 
 
 @pytest.mark.parametrize("which", ["train_images", "train_labels"])
-def test_decoded_pictures_with_a_program_in_them_are_refused(tmp_path: Path, which: str):
+def test_decoded_images_with_a_program_in_them_are_refused(tmp_path: Path, which: str):
     for name in ("train_images", "train_labels"):
         content = [Evil(tmp_path / "trace")] if name == which else np.zeros(1, np.uint8)
         np.save(tmp_path / f"{name}.npy", np.array(content, dtype=object if name == which else None), allow_pickle=True)
@@ -175,7 +175,7 @@ def test_a_ledger_names_no_place_outside_of_its_folder(tmp_path: Path, name: str
 # ---- archives
 
 
-def _picture() -> bytes:
+def _image() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     return file.getvalue()
@@ -187,7 +187,7 @@ GOOD = [f"{split}/{name}/1.png" for split in ("train", "val") for name in "ab"]
 def _tar(path: Path, *more: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name in GOOD:
-            _add(tar, tarfile.TarInfo(name), _picture())
+            _add(tar, tarfile.TarInfo(name), _image())
         for info, content in more:
             _add(tar, info, content)
     return path
@@ -241,7 +241,7 @@ def test_a_zip_writes_nowhere(tmp_path: Path, name: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for each in (*GOOD, name):
-            archive.writestr(each, _picture())
+            archive.writestr(each, _image())
     before = _tree(tmp_path)
     prepare(DataSource(f"folder:{tmp_path / 'set.zip'}"), 32, tmp_path, batch=1)
     assert all(tmp_path / "cache" in (made, *made.parents) for made in _tree(tmp_path) - before)
@@ -253,9 +253,9 @@ def _read_all(path: Path) -> dict[str, bytes | str]:
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
-def test_a_picture_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 16)
-    monkeypatch.setattr(archives._demand_small, "__defaults__", (1 << 16,))
+def test_a_image_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image_folder, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(image_folder._demand_small, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
     if kind == "tar":
@@ -263,11 +263,11 @@ def test_a_picture_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monk
     elif kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for each in (*GOOD, name):
-                archive.writestr(each, content if each == name else _picture())
+                archive.writestr(each, content if each == name else _image())
     else:
         for each in (*GOOD, name):
             (path / each).parent.mkdir(parents=True, exist_ok=True)
-            (path / each).write_bytes(content if each == name else _picture())
+            (path / each).write_bytes(content if each == name else _image())
     found = _read_all(path)
     assert "are more than the" in str(found[name])
     assert isinstance(found[GOOD[0]], bytes)
@@ -277,7 +277,7 @@ def test_a_zip_that_understates_what_it_holds_gives_no_more_than_it_says(tmp_pat
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for each in (*GOOD, "train/a/2.png"):
-            archive.writestr(each, bytes(1 << 20) if each == "train/a/2.png" else _picture())
+            archive.writestr(each, bytes(1 << 20) if each == "train/a/2.png" else _image())
     said = path.read_bytes().replace(struct.pack("<L", 1 << 20), struct.pack("<L", 100))
     path.write_bytes(said)
     assert len(_read_all(path)["train/a/2.png"]) < 1000
@@ -287,12 +287,12 @@ def test_a_zip_that_understates_what_it_holds_gives_no_more_than_it_says(tmp_pat
 def test_a_tar_whose_words_are_too_many_is_refused(tmp_path: Path, kind: bytes):
     info = tarfile.TarInfo("words")
     info.type = kind
-    path = _tar(tmp_path / "set.tar.gz", (info, bytes(archives.MAX_HEADER_BYTES + 1)), mode="w:gz")
+    path = _tar(tmp_path / "set.tar.gz", (info, bytes(image_folder.MAX_HEADER_BYTES + 1)), mode="w:gz")
     with pytest.raises(DataError, match="are more than the"):
         open_image_folder(path)
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # 8 x 8 are more than twice as many
     with pytest.raises(DataError, match="decompression bomb"):
@@ -369,7 +369,7 @@ def test_networks_of_timm_load_nothing(text: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(socket.socket, "connect", reach)
     with pytest.raises(SpecError):
-        peers.build_timm(parse_network(text), 64)
+        timm_networks.build_timm(parse_network(text), 64)
 
 
 NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<script>", "x" * 300]

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search.cli import provenance as proof
-from hiri_search.cli import run as runs
+from hiri_search.cli import provenance, run
 from hiri_search.cli.results import write_report
 from hiri_search.system.redaction import redacted
 
@@ -29,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help is there in half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
-app.add_typer(proof.provenance_app)
+app.add_typer(provenance.provenance_app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,7 +72,7 @@ def run_command(
     from hiri_search.study.config.read import read_study
     from hiri_search.system.shutdown import graceful_shutdown
 
-    name = runs.profile_for(study, profile)
+    name = run.profile_for(study, profile)
     read = read_study(study, profile=name, sets=sets or [])
     from hiri_search.study.run import run as run_study  # slow, and only when the study is in order
     from hiri_search.system.hardware import gpus
@@ -85,14 +84,14 @@ def run_command(
     folder = results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
     if plan:
-        runs.plan(read, folder, None if serial else runs.resources_for(slots, read.resources, address=None), console)
+        run.plan(read, folder, None if serial else run.resources_for(slots, read.resources, address=None), console)
         return
     if fresh:
-        runs.start_fresh(read, folder, console.say)
-    side_by_side = runs.resources_for(slots, read.resources, address=address)
+        run.start_fresh(read, folder, console.say)
+    side_by_side = run.resources_for(slots, read.resources, address=address)
     # What is done by a KeyboardInterrupt is in the ledger, and is reported.
     with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as asked:
-        execute = runs.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
+        execute = run.executor(folder.absolute(), asked, serial=serial, slots=side_by_side, address=address)
         run_study(
             read,
             folder.absolute(),
@@ -103,9 +102,9 @@ def run_command(
             command=context.obj,
         )
     states = write_report(folder, console.say)
-    runs.store_report(read, folder, console.say)
-    runs.say_plan_error(folder, console.say)
-    sys.exit(runs.summary(states, console.say))
+    run.store_report(read, folder, console.say)
+    run.say_plan_error(folder, console.say)
+    sys.exit(run.summary(states, console.say))
 
 
 def _leave_cores_to_trials() -> None:
@@ -133,7 +132,7 @@ def count_command(
 def latency(
     networks: Annotated[list[str], typer.Argument(help="Networks, each with @SIDE where its side is another.")],
     side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
-    batch: Annotated[list[int] | None, typer.Option(help="Pictures of a pass; may be given several times.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images of a pass; may be given several times.")] = None,
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or, on CUDA, tf32.")] = "fp32",
     compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
     fused: Annotated[bool, typer.Option("--fuse", help="With BatchNorm merged into convolutions and FCs.")] = False,
@@ -173,11 +172,11 @@ def paper(
         return
     if table not in TITLES:
         raise typer.BadParameter(f"there is no table {table!r}; choose one of {', '.join(TITLES)}", param_hint="TABLE")
-    shown = agreement(table, runs.costs_of_table(table))
+    dashboard_module = agreement(table, run.costs_of_table(table))
     if formats:
-        typer.echo(FORMATS[formats[0]](shown if as_csv else agreement_text(shown)), nl=False)
+        typer.echo(FORMATS[formats[0]](dashboard_module if as_csv else agreement_text(dashboard_module)), nl=False)
     else:
-        cells = agreement_text(shown).fillna("-")
+        cells = agreement_text(dashboard_module).fillna("-")
         print_agreement(
             f"Table {table}: {TITLES[table]}", cells.columns.astype(str).tolist(), cells.to_numpy().tolist()
         )
@@ -197,12 +196,12 @@ def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: all of it, in plain values.")] = False,
 ) -> None:
     """How a study stands, running or not, from its ledger alone; changes nothing."""
-    from hiri_search.study import status as study_status
+    from hiri_search.study import status
 
-    found = study_status.status(results)
+    found = status.status(results)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
-    for line in () if as_json else study_status.status_lines(found):
+    for line in () if as_json else status.status_lines(found):
         typer.echo(line)
 
 
@@ -258,10 +257,10 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Of the dashboard; 0: any that is free.", min=0, max=65535)] = 0,
 ) -> None:
     """Export a results folder for the Optuna dashboard, and look at it there."""
-    from hiri_search.study.export import dashboard as shown
+    from hiri_search.study.export import dashboard as dashboard_module
 
     if serve:
-        shown.check_installed()
+        dashboard_module.check_installed()
     from hiri_search.study.export.optuna_export import JOURNAL, in_database, read_export, to_file
 
     found, path = read_export(results, name=name), results / JOURNAL
@@ -269,7 +268,7 @@ def dashboard(
         where = "the database" if storage else path
         typer.echo(f"wrote {len(found.trials):,} trials as {found.name} into {where}")
         if serve:
-            shown.serve(made, port, typer.echo)
+            dashboard_module.serve(made, port, typer.echo)
         elif not storage:
             typer.echo(f"look at it with --serve, or with: optuna-dashboard {path}")
 

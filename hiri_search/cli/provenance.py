@@ -23,7 +23,7 @@ provenance_app = typer.Typer()
 def verify_command(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/block_mix.")],
     quick: Annotated[
-        bool, typer.Option("--quick", help="Count a sample of networks; read no checkpoints and pictures.")
+        bool, typer.Option("--quick", help="Count a sample of networks; read no checkpoints and images.")
     ] = False,
 ) -> None:
     """Recount costs, recheck sums, trials, fingerprints and tables; say what does not hold. Changes nothing."""
@@ -41,19 +41,19 @@ def verify_command(
 
 def _tables(folder: Path) -> Iterator[Finding]:
     """Whether the tables are those that the ledger gives."""
-    from hiri_search.report import check as anew
+    from hiri_search.report import check
     from hiri_search.study.provenance.environment import code
     from hiri_search.study.provenance.verify.finding import Finding
 
     hint = ""
     try:
         results = read_results(folder)
-        faults = tuple(anew.report_faults(results, folder / "report"))
+        faults = tuple(check.report_faults(results, folder / "report"))
         if results.about.get("code", {}).get("digest") != code()["digest"]:
             hint = f"another version of hiri_search ran; `hiri-search report {folder}` makes the tables of this one"
     except (ValueError, LookupError) as error:
         faults = (f"none can be made from the ledger: {error}",)
-    yield Finding("tables", faults, (f"{len(anew.texts(folder / 'report'))} are what the ledger gives",), hint)
+    yield Finding("tables", faults, (f"{len(check.texts(folder / 'report'))} are what the ledger gives",), hint)
 
 
 @provenance_app.command("compare")

@@ -71,15 +71,15 @@ def say_plan_error(folder: Path, say: Callable[[str], None]) -> None:
 
 def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: TrialResources, address: str | None) -> Executor:
     if serial:
-        from hiri_search.study.dispatch import serial_executor as dispatch
+        from hiri_search.study.dispatch import serial_executor
 
-        return partial(dispatch.run_serially, leaving=leaving)
+        return partial(serial_executor.run_serially, leaving=leaving)
     from hiri_search.study.dispatch.ray_connection import check_answers, in_a_job
     from hiri_search.study.dispatch.ray_executor import run_on_ray
     from hiri_search.study.dispatch.run_trial import run_trial
 
     if address:
-        check_answers(address)  # before pictures are decoded and networks timed
+        check_answers(address)  # before images are decoded and networks timed
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
     return partial(run_on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, do=run_trial, address=address)

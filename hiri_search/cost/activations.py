@@ -19,7 +19,7 @@ from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
 
 @cache
 def activation_count(network: Network, side: int, *, classes: int = 1000) -> int:
-    """Elements that one picture's forward pass writes, those of all operators that are no mere views.
+    """Elements that one image's forward pass writes, those of all operators that are no mere views.
 
     As the multiply-adds, that of our own networks is the sum over their pieces. Nothing is computed.
     """

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from hiri_search.language import Network, TimmNetwork
-from hiri_search.nets import hirivit as hiri
-from hiri_search.nets import timm_networks as peers
+from hiri_search.nets import hirivit, timm_networks
 
 
 def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
@@ -15,5 +14,5 @@ def build(network: Network, side: int, *, classes: int = 1000, drop_path: float 
     SpecError where timm has no such network, or none for this side.
     """
     if isinstance(network, TimmNetwork):
-        return peers.build_timm(network, side, classes=classes, drop_path=drop_path)
-    return hiri.build_hirivit(network, classes=classes, drop_path=drop_path)
+        return timm_networks.build_timm(network, side, classes=classes, drop_path=drop_path)
+    return hirivit.build_hirivit(network, classes=classes, drop_path=drop_path)

@@ -24,10 +24,10 @@ PARQUET, PAGE = "trials.parquet", "index.html"
 def write_all(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
     paths = write_tables(results, folder)
-    pictures = {"pareto": pareto, published_points(results.about["table"]).stem: comparison}
+    images = {"pareto": pareto, published_points(results.about["table"]).stem: comparison}
     if results.about["file"].get("space"):
-        pictures |= {"hypervolume": hypervolume_over_trials}
-    for stem, draw in pictures.items():
+        images |= {"hypervolume": hypervolume_over_trials}
+    for stem, draw in images.items():
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
@@ -65,7 +65,8 @@ def _comparisons(results: Results, folder: Path) -> list[Path]:
     table = comparison_table(results)
     if table.empty:
         return []
-    text = f"# {results.about['title'] or 'Comparisons'}\n\n{comparison_caption(results)}\n\n{markdown(comparison_text(table))}"
+    title = results.about["title"] or "Comparisons"
+    text = f"# {title}\n\n{comparison_caption(results)}\n\n{markdown(comparison_text(table))}"
     return [
         _csv(table, folder / "comparisons.csv"),
         _text(text, folder / "comparisons.md"),

@@ -39,7 +39,7 @@ def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Estimate 
     """The mean with Student's interval.
 
     None where there is no spread to judge by: fewer than two values, or all the same to the last digit, as top-1 on a
-    few hundred pictures can be by chance.
+    few hundred images can be by chance.
     """
     known = [*values]
     if not _vary(known):
@@ -62,7 +62,7 @@ def _vary(values: Sequence[float]) -> bool:
 class Comparison:
     """A row held against another: top-1 of the one less that of the other, seed by seed.
 
-    Paired, because trials that share a seed share their pictures' order and much of their luck.
+    Paired, because trials that share a seed share their images' order and much of their luck.
     """
 
     row: str

@@ -15,9 +15,9 @@ from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.identity import canonical_form, incompatible_changes, study_record
 from hiri_search.study.config.networks import ablation_networks, covering_networks, space_of, training_settings
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.task import Event, TrialSource
+from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import GO_ON, RUN_ENDED
+from hiri_search.study.ledger.events import GO_ON, RUN_ENDED, Event
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, open_ledger
 from hiri_search.study.ledger.lock import locked
@@ -32,7 +32,7 @@ from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
 
-IMAGE_FOLDER = "pictures"
+IMAGE_FOLDER = "images"
 WAY_OUT = (
     "put it back, give this one another folder with --results, or begin anew with --fresh"
     " (the old folder is kept under another name)"
@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Train what the ledger of `folder` lacks; everything finished is kept. `command` is noted there.
 
-    StudyError where the folder is another process's or another study's; DataError where the pictures cannot be
+    StudyError where the folder is another process's or another study's; DataError where the images cannot be
     trained on; SpecError where a network does not fit. All before anything is trained.
     """
     clock = _PhaseClock("counting")
@@ -63,9 +63,9 @@ def run(
         resume_from_storage(folder, storage, watcher.say)
     with open_ledger(folder, watcher.say) as ledger:
         _check_same(study, ledger, folder)
-        clock.begin("pictures")
+        clock.begin("images")
         prepared = _prepare(study, training_settings(study), folder / IMAGE_FOLDER, watcher)
-        _check_same_pictures(study, ledger, prepared, folder)
+        _check_same_images(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile, run_environment(command))
         clock.begin("counting")
         _count_networks(study, ledger, prepared, watcher)
@@ -117,7 +117,7 @@ def _space(study: Study, watcher: ProgressCallback) -> SearchSpace | None:
 
 
 def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, watcher: ProgressCallback) -> PreparedBySide:
-    """The pictures for all trainings, by side and recipe."""
+    """The images for all trainings, by side and recipe."""
     for side, recipe in trainings:
         check_augmentation(recipe, side)
     batch = max(recipe.batch for _, recipe in trainings)
@@ -156,10 +156,10 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
         raise StudyError(f"{folder} was begun with another study; what differs:\n  {what}\n{WAY_OUT}")
 
 
-def _check_same_pictures(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
+def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
     begun = _begun(ledger)
-    if begun and not begun["pictures"]["keys"].items() <= fingerprints(prepared).items():
-        raise StudyError(f"the pictures of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
+    if begun and not begun["images"]["keys"].items() <= fingerprints(prepared).items():
+        raise StudyError(f"the images of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
 
 
 def _begun(ledger: Ledger) -> Event | None:
@@ -169,13 +169,13 @@ def _begun(ledger: Ledger) -> Event | None:
 
 def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, made_by: Event) -> None:
     """What is needed to make the report from the ledger alone, and how the numbers were got."""
-    of_one = next(iter(prepared.values()))  # the same pictures at every side
-    pictures = {"train": of_one.train, "val": of_one.val, "classes": len(of_one.classes)}
+    of_one = next(iter(prepared.values()))  # the same images at every side
+    images = {"train": of_one.train, "val": of_one.val, "classes": len(of_one.classes)}
     ledger.append(
         "study",
         **study_record(study, profile),
         device=describe_device(),
-        pictures=pictures | {"keys": fingerprints(prepared), "skipped": list(of_one.skipped)},
+        images=images | {"keys": fingerprints(prepared), "skipped": list(of_one.skipped)},
         **made_by,
     )
 

@@ -10,15 +10,16 @@ from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.networks import job_of, recipes
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, Event, TrialTask, Wait
-from hiri_search.study.ledger import trial_cache as memo
+from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, TrialTask, Wait
+from hiri_search.study.ledger import trial_cache
+from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.layout import CHECKPOINTS
 from hiri_search.study.ledger.ledger import Ledger, trials
 from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.persistence.checkpoints import CheckpointRetention, checkpoint_path
 from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory
-from hiri_search.study.search import confirmation as confirm
+from hiri_search.study.search import confirmation
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.study.search.search import ask_tell
 from hiri_search.study.search.successive_halving import SuccessiveHalving
@@ -58,7 +59,7 @@ class TrialScheduler:
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
         self.recipes = recipes(study)
-        self.known = memo.from_other_folders(study.search.reuse, fingerprints(prepared)) | memo.finished(
+        self.known = trial_cache.from_other_folders(study.search.reuse, fingerprints(prepared)) | trial_cache.finished(
             self.trials.values()
         )
         self.search = ask_tell(study, self._first_look(), **self._for_a_search(space))
@@ -173,8 +174,8 @@ class TrialScheduler:
             return None
         epochs = second.epochs_for(self.study.recipe.epochs)
         if self._longer is None:  # all of the first look have ended, so it stays as it is
-            best = confirm.chosen(self._first_look(), second, self.study.search.objectives)
-            self._longer = confirm.missing(best, self.trials.values(), second.seeds, epochs)
+            best = confirmation.chosen(self._first_look(), second, self.study.search.objectives)
+            self._longer = confirmation.missing(best, self.trials.values(), second.seeds, epochs)
         trial, seed = next(self._longer, (None, 0))
         if trial is None:
             return None
@@ -206,7 +207,7 @@ class TrialScheduler:
         if trial.state != "unfinished":
             self._at_work.discard(trial.number)
         if trial.state == "finished":
-            self.known |= memo.finished([trial])
+            self.known |= trial_cache.finished([trial])
         if trial.ended:
             self._ended(trial)
         if event["event"] not in UNSEEN:
@@ -235,7 +236,7 @@ class TrialScheduler:
                 self._tell(twin)
                 self.watcher.on_trial(twin)
 
-    def _finish(self, trial: Trial, known: memo.CachedResult) -> None:
+    def _finish(self, trial: Trial, known: trial_cache.CachedResult) -> None:
         """Without a training."""
         self._write(trial, "finished", curve=known.curve, source=known.source)
         self._tell(trial)

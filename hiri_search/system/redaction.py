@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hiri_search.system import redaction as urls
+from hiri_search.system import redaction
 
 HIDDEN = "***"
 SECRET_NAMES = re.compile(r"(AWS|AZURE|FSSPEC|GCS|GOOGLE)_\w*(KEY|PASSWORD|SECRET|TOKEN)\w*")  # of the environment
@@ -68,7 +68,7 @@ def short_path(path: str) -> str:
 
 
 def _without_secrets(word: str) -> str:
-    return short_path(urls.redacted(_ASSIGNED.sub(rf"\1{HIDDEN}", word)))
+    return short_path(redaction.redacted(_ASSIGNED.sub(rf"\1{HIDDEN}", word)))
 
 
 def _quoted(word: str) -> str:

@@ -33,8 +33,8 @@ def teacher_map(teacher: HiriVit, images: Tensor) -> Tensor:
 def distilled(targets: Tensor, probabilities: Tensor, mixing: Mixing | None, side: int, alpha: float) -> Tensor:
     """alpha * y~ + (1 - alpha) * y^, where y^ is the mean over the positions of M * P_a + (1 - M) * P_b (Eq. 4-5).
 
-    `targets` y~ (B, classes) are the labels of the mixed pictures, smoothed or not; `probabilities` (B, H, W, classes)
-    the teacher's of the pictures before that, of `side` pixels. Gives (B, classes) whose rows sum to 1.
+    `targets` y~ (B, classes) are the labels of the mixed images, smoothed or not; `probabilities` (B, H, W, classes)
+    the teacher's of the images before that, of `side` pixels. Gives (B, classes) whose rows sum to 1.
     `alpha` from 0 (the teacher alone) to 1 (the labels alone): the paper prints no value.
     """
     soft = _mixed(probabilities, mixing, side).mean((1, 2))
@@ -45,6 +45,6 @@ def _mixed(probabilities: Tensor, mixing: Mixing | None, side: int) -> Tensor:  
     if mixing is None:
         return probabilities
     _, height, width, _ = probabilities.shape
-    assert height == width, "pictures are square"
+    assert height == width, "images are square"
     mask = mixing.mask(side, height).to(probabilities.device)[..., None]  # (H, W, 1)
-    return mask * probabilities + (1 - mask) * probabilities.flip(0)  # P_b is P_a of picture B-1-i
+    return mask * probabilities + (1 - mask) * probabilities.flip(0)  # P_b is P_a of image B-1-i

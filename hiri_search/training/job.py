@@ -8,19 +8,20 @@ from pathlib import Path
 
 from hiri_search.training.recipe import Recipe, SettingError
 
+SPLITS = ("train", "val")
 SOURCE_KINDS = ("drawn", "folder", "timm")
-CACHES = ("auto", "gpu", "disk", "none")  # where decoded pictures are kept while training
+CACHES = ("auto", "gpu", "disk", "none")  # where decoded images are kept while training
 
 
 @dataclass(frozen=True)
 class DataSource:
     """One word and a path, and how much of it is used.
 
-    - `drawn`: pictures made from a seed, without a download.
+    - `drawn`: images made from a seed, without a download.
     - `folder:PATH`: a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg, decoded once before the study.
-    - `timm:PATH`: a folder of the same layout that is read while training, for pictures too many to be decoded first.
+    - `timm:PATH`: a folder of the same layout that is read while training, for images too many to be decoded first.
     - `timm:NAME` or `timm:NAME@ROOT`: what timm calls by that name, such as torch/cifar10@~/data, hfds/USER/SET or
-      tfds/NAME, downloaded before; `proxy.classes` says how many classes it has. An unreadable picture is
+      tfds/NAME, downloaded before; `proxy.classes` says how many classes it has. An unreadable image is
       replaced by its neighbour, as timm does.
     """
 
@@ -28,10 +29,10 @@ class DataSource:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     source: str = "drawn"
-    train: int | None = None  # pictures; None: all there are (1,500 for drawn)
-    val: int | None = None  # pictures; None: all there are (400 for drawn)
-    seed: int = 0  # of drawn pictures, and of the choice where not all are taken
-    skip_corrupt: bool = False  # leave unreadable pictures out, counted and said, where they would end the study
+    train: int | None = None  # images; None: all there are (1,500 for drawn)
+    val: int | None = None  # images; None: all there are (400 for drawn)
+    seed: int = 0  # of drawn images, and of the choice where not all are taken
+    skip_corrupt: bool = False  # leave unreadable images out, counted and said, where they would end the study
 
     def __post_init__(self) -> None:
         if self.kind not in SOURCE_KINDS or (self.kind == "drawn") == bool(self.path):
@@ -47,7 +48,7 @@ class DataSource:
         if self.skip_corrupt and self.kind == "timm":
             raise SettingError(
                 "skip_corrupt",
-                "skip_corrupt has no meaning for timm, which replaces such pictures by itself; leave it out",
+                "skip_corrupt has no meaning for timm, which replaces such images by itself; leave it out",
             )
 
     @property
@@ -61,13 +62,13 @@ class DataSource:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Pictures ready for trainings at one side, and what they are."""
+    """Images ready for trainings at one side, and what they are."""
 
     folder: Path  # named by the content; where nothing is kept, not there, and named by what a glance shows
     classes: tuple[str, ...]
-    train: int  # pictures
+    train: int  # images
     val: int
-    skipped: tuple[str, ...] = ()  # unreadable pictures left out
+    skipped: tuple[str, ...] = ()  # unreadable images left out
     cache: str = "auto"  # one of CACHES
 
 
@@ -101,7 +102,7 @@ class Epoch:
     ema_top5: float | None
     seconds: float  # training and validation
     images_per_second: float  # in training
-    seconds_waiting: float  # of those in training: for pictures
+    seconds_waiting: float  # of those in training: for images
     parts: int  # that each batch was computed in, because the whole did not fit into memory
     compile_seconds: float | None  # of the first step, where this process compiled in this epoch
     peak_memory_bytes: int | None  # on CUDA, in training

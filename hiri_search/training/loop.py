@@ -47,7 +47,7 @@ def train(
     sign of life. With `beside_others` the device is not this training's alone: what does not fit is then `Crowded`.
 
     The same job gives the same digits on the same machine, broken or unbroken (on CUDA with `deterministic`).
-    TrialFailed where the loss is not finite, or where not even two pictures fit into memory.
+    TrialFailed where the loss is not finite, or where not even two images fit into memory.
     """
     with _memory(beside_others=beside_others):
         device = _device(job.recipe)
@@ -149,7 +149,7 @@ def _evaluate(model: nn.Module, step: Step, batches: Loader, *, parts: int) -> t
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many pictures (B,) were right at once, and among the likeliest five: (2,)."""
+    """How many images (B,) were right at once, and among the likeliest five: (2,)."""
     best = logits.topk(min(5, logits.shape[1])).indices  # (B, 5), the likeliest first
     right = best == labels[:, None]
     return torch.stack([right[:, 0].sum(), right.sum()])

@@ -19,9 +19,9 @@ CutBox = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom
 
 @dataclass(frozen=True)
 class Mixing:
-    """What was done to a batch: picture i was mixed with picture B-1-i.
+    """What was done to a batch: image i was mixed with image B-1-i.
 
-    Without a box (Mixup) every pixel keeps `share` of the picture itself. With one (CutMix) the pixels inside are the
+    Without a box (Mixup) every pixel keeps `share` of the image itself. With one (CutMix) the pixels inside are the
     other's, and `share` is the part of the area outside.
     """
 
@@ -38,7 +38,7 @@ class Mixing:
         return mixed
 
     def mask(self, side: int, grid: int) -> Tensor:
-        """M of Eq. 4-5 on a grid: (grid, grid), the part of each cell's area that is the picture's own.
+        """M of Eq. 4-5 on a grid: (grid, grid), the part of each cell's area that is the image's own.
 
         The cells are equal parts of the `side` pixels, cutting pixels where they must, so that the mean is `share`
         for every grid; windows of whole pixels, as in area interpolation, would overlap. CPU, float32.
@@ -99,7 +99,7 @@ class Mixer:
 
 
 def _cut(side: int, share: float, rng: RandomState) -> Mixing:
-    """A square of 1 - share of the area around any pixel; what then lies outside of the picture is cut off."""
+    """A square of 1 - share of the area around any pixel; what then lies outside of the image is cut off."""
     length = int(side * sqrt(1 - share))
     (top, bottom), (left, right) = _span(length, side, rng), _span(length, side, rng)
     return Mixing(1 - (bottom - top) * (right - left) / side**2, (top, bottom, left, right))

@@ -45,13 +45,13 @@ class TrialTiming:
     """What the parts of a trial take, each a mean: sums are what it is for. All in seconds."""
 
     begin: float  # before the first step, and what the first epoch takes longer than another
-    step: float  # of training, the wait for its pictures included
-    look: float  # for each picture of the validation, at the weights and at their average
+    step: float  # of training, the wait for its images included
+    look: float  # for each image of the validation, at the weights and at their average
     save: float  # of an epoch: checkpoint and curve
     score: float = 0.0  # of the zero-cost scores, where they are wanted
 
     def seconds(self, epochs: int, steps: int, val: int) -> float:
-        """So many epochs in a row, each of so many steps and validation pictures; without the scores."""
+        """So many epochs in a row, each of so many steps and validation images; without the scores."""
         return self.begin + epochs * (steps * self.step + val * self.look + self.save)
 
 
@@ -114,7 +114,7 @@ def _pace(started: float, told: Sequence[tuple[float, Epoch]], batch: int, prepa
 
 
 def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Job, PreparedData]:
-    """The job with as many pictures as an epoch of a probe wants: noise, kept in `folder` as decoded pictures are.
+    """The job with as many images as an epoch of a probe wants: noise, kept in `folder` as decoded images are.
 
     Those that are decoded while training are decoded for the probe as well, but not those of a stream, which has only
     whole epochs. `prepared` says what there is, decoded or not.
@@ -146,7 +146,7 @@ def _write_noise(folder: Path, counts: Mapping[str, int], stored: int, classes: 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pictures to be decoded, or drawn, for trainings at one side."""
+    """Images to be decoded, or drawn, for trainings at one side."""
 
     data: DataSource
     side: int
@@ -169,8 +169,8 @@ def probe_side_by_side(
     with ExitStack() as running, TemporaryDirectory(prefix="hiri_search_probe_") as home:
         begun = []
         for number in range(processes):
-            ours, pictures = _from(jobs, number, processes), [] if number else decoded
-            order = ProbeRequest(time.time(), limit, tuple(ours), tuple(zero_cost), tuple(pictures))
+            ours, images = _from(jobs, number, processes), [] if number else decoded
+            order = ProbeRequest(time.time(), limit, tuple(ours), tuple(zero_cost), tuple(images))
             begun.append(running.enter_context(_Child(order, Path(home) / str(number), _environment(number, gpus()))))
         answers = [child.answer() for child in begun]
     found: dict[int, list[TrialTiming]] = {}
@@ -179,7 +179,7 @@ def probe_side_by_side(
             found.setdefault(place, []).append(TrialTiming(**pace))
     paces = {place: mean(found[place]) for place in sorted(found)}
     imports, share = (fmean(answer[name] for answer in answers) for name in ("import_seconds", "share"))
-    return Probed(paces, imports, answers[0]["picture_seconds"], None if gpus() else min(1.0, share))
+    return Probed(paces, imports, answers[0]["image_seconds"], None if gpus() else min(1.0, share))
 
 
 def _from(jobs: Sequence[tuple[Job, PreparedData]], number: int, processes: int) -> list[tuple[int, Job, PreparedData]]:
@@ -247,12 +247,12 @@ def answer(path: str, out: str) -> None:
     import_seconds = time.time() - order.given
     started, computed = time.perf_counter(), time.process_time()
     try:
-        pictures = [image_seconds(one) for one in order.decoded]
+        images = [image_seconds(one) for one in order.decoded]
         paces = [(place, asdict(pace)) for place, pace in _until(order)]
-    except ValueError as error:  # a ProbeError, or of the user's pictures
+    except ValueError as error:  # a ProbeError, or of the user's images
         sys.exit(str(error))
     share = (time.process_time() - computed) / (time.perf_counter() - started)
-    found = {"import_seconds": import_seconds, "paces": paces, "picture_seconds": pictures, "share": share}
+    found = {"import_seconds": import_seconds, "paces": paces, "image_seconds": images, "share": share}
     Path(out).write_text(json.dumps(found))
 
 

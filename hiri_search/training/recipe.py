@@ -27,7 +27,7 @@ class Recipe:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     epochs: int = 12
-    batch: int = 64  # pictures a step; even, because CutMix and Mixup pair them
+    batch: int = 64  # images a step; even, because CutMix and Mixup pair them
     lr: float = 2e-3  # highest learning rate, for this batch as it is (the paper: 1e-3 at 1,024)
     min_lr: float = 1e-5  # where the cosine ends
     warmup_epochs: float = 1.0  # the paper: 5 of 300
@@ -38,9 +38,9 @@ class Recipe:
     mixup: float = 0.0  # alpha of the Beta distribution; 0: off (the paper uses Mixup; timm's usual alpha is 0.8)
     cutmix: float = 0.0  # alpha; 0: off (timm's usual alpha is 1.0)
     mix_share: float = 1.0  # share of batches that are mixed at all
-    erasing: float = 0.0  # share of pictures with a random rectangle erased
-    crop: float = 0.35  # smallest share of a picture's area that a random crop keeps
-    flip: float = 0.5  # share of pictures mirrored
+    erasing: float = 0.0  # share of images with a random rectangle erased
+    crop: float = 0.35  # smallest share of a image's area that a random crop keeps
+    flip: float = 0.5  # share of images mirrored
     jitter: float = 0.0  # strength of colour jitter
     auto_augment: str = ""  # a policy of timm, such as rand-m9-mstd0.5-inc1 (the paper uses RandAugment)
     ema: float = 0.99  # decay of the weights' moving average; 0: none
@@ -52,7 +52,7 @@ class Recipe:
     cuda_graphs: bool = False  # with compile, on CUDA: all kernels launched at once; pays for small networks
     checkpointing: bool = False  # each block is computed again for its gradient: less memory, more time
     deterministic: bool = False  # on CUDA bit for bit, and slower; on the CPU it always is
-    workers: int = 0  # processes that load pictures for one trial; 0: the trial itself
+    workers: int = 0  # processes that load images for one trial; 0: the trial itself
 
     def __post_init__(self) -> None:
         for name, (holds, wanted) in BOUNDS.items():
@@ -80,5 +80,5 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("drop_path", "label_smoothing", "ema"), UNDER_ONE),
     **dict.fromkeys(("mix_share", "erasing", "flip", "distill_alpha"), ZERO_TO_ONE),
     "crop": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
-    "batch": (lambda value: value > 0 and value % 2 == 0, "even and more than 0: CutMix and Mixup pair pictures"),
+    "batch": (lambda value: value > 0 and value % 2 == 0, "even and more than 0: CutMix and Mixup pair images"),
 }

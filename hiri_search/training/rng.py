@@ -19,7 +19,7 @@ def derive(seed: int, purpose: str) -> int:
 class Generators:
     """What draws within one epoch. Each epoch has its own, so that a trial that goes on draws what it would have."""
 
-    order: torch.Generator  # of the pictures
+    order: torch.Generator  # of the images
     augmentation: torch.Generator  # where they are cropped, flipped, coloured, erased
     mixing: np.random.RandomState  # CutMix and Mixup
 

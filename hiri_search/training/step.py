@@ -65,7 +65,7 @@ class Step:
         return loss
 
     def _targets(self, state: TrainingState, images: Tensor, mixed: Mixed) -> Tensor:
-        """The labels, and beside them what the teacher says of the pictures before they were mixed (Eq. 5)."""
+        """The labels, and beside them what the teacher says of the images before they were mixed (Eq. 5)."""
         alpha = self.recipe.distill_alpha
         if alpha == 1:
             return mixed.targets
@@ -86,8 +86,8 @@ class Step:
             except torch.OutOfMemoryError as error:
                 if self.beside_others:
                     raise  # alone on the device it may fit as a whole
-                if state.parts >= len(images) // 2:  # BatchNorm needs two pictures
-                    raise TrialFailed(f"two pictures at a time do not fit into memory: {error}") from error
+                if state.parts >= len(images) // 2:  # BatchNorm needs two images
+                    raise TrialFailed(f"two images at a time do not fit into memory: {error}") from error
             else:
                 self.fitting = state.parts
                 return loss
@@ -105,7 +105,7 @@ class Step:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self.autocast():
                 loss = self.loss(self.forward(part), wanted) * (len(part) / whole)
-            # Blocks that are computed again see the same pictures again.
+            # Blocks that are computed again see the same images again.
             with frozen_bn_statistics(model) if self.recipe.checkpointing else nullcontext():
                 loss.backward()
             total += loss.detach()

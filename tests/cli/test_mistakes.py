@@ -153,8 +153,8 @@ STUDIES = {
     "proxy side": ("side: 32", "side: 36", 7, "proxy.side for nets.one: side 36 does not fit"),
     "proxy width": ("width: 4", "width: 3", 7, "cannot be divided by 3"),
     "side too large": ("side: 32", "side: 999999", 7, "proxy.side: found 999999; write 8192 or less"),
-    "unknown source": ("source: drawn", "source: pictures", 8, "data.source='pictures' is not known; write drawn, "),
-    "no pictures wanted": ("train: 64", "train: 0", 8, "data.train=0 is not possible; it must be at least 1"),
+    "unknown source": ("source: drawn", "source: images", 8, "data.source='images' is not known; write drawn, "),
+    "no images wanted": ("train: 64", "train: 0", 8, "data.train=0 is not possible; it must be at least 1"),
     "negative data seed": ("train: 64", "seed: -1", 8, "data.seed=-1 is not possible; it must be 0 or more"),
     "no such network of timm": ("start -> t(128 e=2)", "timm:swin_tinny", 4, "has no network 'swin_tinny'; did you"),
     "timm of nothing": ("start -> t(128 e=2)", '"timm:"', 4, "names no network; write timm:NAME"),
@@ -259,38 +259,38 @@ def test_a_network_of_a_space_that_does_not_fit(capfd: pytest.CaptureFixture[str
     assert "study.yaml:6: proxy.width for space: d=2 cannot be divided by 4" in told
 
 
-# ---- pictures: each case is what is done to a folder in order
+# ---- images: each case is what is done to a folder in order
 
-PICTURES = {
-    "no folder": (lambda root: _remove(root), "pictures is not there; folder:PATH wants a folder, .tar or .zip with"),
+IMAGES = {
+    "no folder": (lambda root: _remove(root), "images is not there; folder:PATH wants a folder, .tar or .zip with"),
     "no train": (lambda root: (root / "train").rename(root / "tain"), "has no train/ with a folder for each class"),
     "no val": (lambda root: _remove(root / "val"), "has no val/ with a folder for each class"),
-    "empty class": (lambda root: _remove(root / "train/cat", keep=True), "class 'cat' has no picture in train/"),
-    "class not in val": (lambda root: _remove(root / "val/cat"), "class 'cat' has no picture in val/; add some or"),
+    "empty class": (lambda root: _remove(root / "train/cat", keep=True), "class 'cat' has no image in train/"),
+    "class not in val": (lambda root: _remove(root / "val/cat"), "class 'cat' has no image in val/; add some or"),
     "one class": (
         lambda root: (_remove(root / "val/cat"), _remove(root / "train/cat")),
         "of 1 class(es) in train/ (dog); proxy.classes=2",
     ),
     "corrupt": (
         lambda root: (root / "train/cat/1.png").write_bytes(b"x"),
-        "pictures: train/cat/1.png cannot be read as a picture",
+        "images: train/cat/1.png cannot be read as a image",
     ),
     "empty": (
         lambda root: (root / "val/dog/1.png").write_bytes(b""),
-        "val/dog/1.png cannot be read as a picture (the file is empty)",
+        "val/dog/1.png cannot be read as a image (the file is empty)",
     ),
     "no archive": (
         lambda root: (_remove(root), root.write_text("text")),
-        "pictures is no folder, and no archive that can be opened",
+        "images is no folder, and no archive that can be opened",
     ),
-    "two sets": (lambda root: _pictures(root / "more"), "more than one set of pictures (train and more/train)"),
+    "two sets": (lambda root: _images(root / "more"), "more than one set of images (train and more/train)"),
 }
 
 
-@pytest.mark.parametrize(("damage", "wanted"), PICTURES.values(), ids=PICTURES)
-def test_pictures_that_cannot_be_trained_on(damage, wanted: str, capfd: pytest.CaptureFixture[str], tmp_path: Path):
-    root = tmp_path / "pictures"
-    _pictures(root)
+@pytest.mark.parametrize(("damage", "wanted"), IMAGES.values(), ids=IMAGES)
+def test_images_that_cannot_be_trained_on(damage, wanted: str, capfd: pytest.CaptureFixture[str], tmp_path: Path):
+    root = tmp_path / "images"
+    _images(root)
     damage(root)
     told = _refused(capfd, tmp_path, "run", str(_written(tmp_path, _with_folder(root))), "--serial")
     assert wanted in told
@@ -298,9 +298,9 @@ def test_pictures_that_cannot_be_trained_on(damage, wanted: str, capfd: pytest.C
 
 
 WHOLE = {
-    "batch over the pictures": ("recipe.batch=18", "recipe.batch=18 is more than the 16 training pictures"),
+    "batch over the images": ("recipe.batch=18", "recipe.batch=18 is more than the 16 training images"),
     "more classes than there are": ("proxy.classes=3", "of 2 class(es) in train/ (cat, dog); proxy.classes=3 is more"),
-    "more classes than motifs": ("data={source: drawn}", "proxy.classes=40: drawn pictures have at most 12 classes"),
+    "more classes than motifs": ("data={source: drawn}", "proxy.classes=40: drawn images have at most 12 classes"),
     "unknown policy": ("recipe.auto_augment=best", "recipe.auto_augment: timm knows no policy 'best'; write one such"),
     "unknown set of timm": ("data.source=timm:torch/cifar", "timm cannot open 'torch/cifar' (AssertionError: Unknown"),
     "timm without a root": ("data.source=timm:torch/cifar10", "timm: wants a folder with train/CLASS/*.jpg and val/"),
@@ -308,9 +308,9 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(("text", "wanted"), WHOLE.values(), ids=WHOLE)
-def test_settings_that_the_pictures_forbid(text: str, wanted: str, capfd: pytest.CaptureFixture[str], tmp_path: Path):
-    _pictures(tmp_path / "pictures")
-    file = _written(tmp_path, _with_folder(tmp_path / "pictures"))
+def test_settings_that_the_images_forbid(text: str, wanted: str, capfd: pytest.CaptureFixture[str], tmp_path: Path):
+    _images(tmp_path / "images")
+    file = _written(tmp_path, _with_folder(tmp_path / "images"))
     classes = ("--set", "proxy.classes=40") if "drawn" in text else ()
     assert wanted in _refused(capfd, tmp_path, "run", str(file), "--serial", "--set", text, *classes)
 
@@ -397,8 +397,8 @@ def _with_folder(root: Path) -> str:
     return STUDY.replace("{source: drawn, train: 64, val: 32}", f"folder:{root}")
 
 
-def _pictures(root: Path) -> None:
-    """8 training and 2 validation pictures of each of two classes."""
+def _images(root: Path) -> None:
+    """8 training and 2 validation images of each of two classes."""
     for index, (split, name) in enumerate([(s, n) for s in ("train", "val") for n in ("cat", "dog")]):
         (root / split / name).mkdir(parents=True)
         for number in range(8 if split == "train" else 2):

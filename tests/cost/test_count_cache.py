@@ -9,8 +9,7 @@ import timm
 from timm.models import register_model
 from torch import nn
 
-from hiri_search.cost import count_cache as remembered
-from hiri_search.cost import flops as counts
+from hiri_search.cost import count_cache, flops
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import count, count_parts
 from hiri_search.language import Network, parse_network
@@ -30,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _as_a_new_process() -> None:
-    for kept in (counts._piece_cost, counts._peer_parts, remembered._known):
+    for kept in (flops._piece_cost, flops._peer_parts, count_cache._known):
         kept.cache_clear()
 
 
@@ -38,13 +37,13 @@ def _as_a_new_process() -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The modules that are really counted."""
     found: list[nn.Module] = []
-    operators = counts._operators
+    operators = flops._operators
 
     def noted(module: nn.Module, shape: tuple[int, ...]):
         found.append(module)
         return operators(module, shape)
 
-    monkeypatch.setattr(counts, "_operators", noted)
+    monkeypatch.setattr(flops, "_operators", noted)
     return found
 
 
@@ -79,23 +78,23 @@ def test_other_code_counts_anew(network: Network, counted: list[nn.Module], monk
     count(network, SIDE)
     counted.clear()
     _as_a_new_process()
-    monkeypatch.setattr(remembered, "_code", lambda: "another")
+    monkeypatch.setattr(count_cache, "_code", lambda: "another")
     count(network, SIDE)
     assert counted
 
 
 def test_the_code_is_that_of_all_that_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    own = remembered._code.__wrapped__()
-    assert own == remembered._code.__wrapped__()
+    own = count_cache._code.__wrapped__()
+    assert own == count_cache._code.__wrapped__()
     for part in ("language", "nets", "cost"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "any.py").write_text("")
-    monkeypatch.setattr(remembered.hiri_search, "__file__", str(tmp_path / "__init__.py"))
-    before = remembered._code.__wrapped__()
+    monkeypatch.setattr(count_cache.hiri_search, "__file__", str(tmp_path / "__init__.py"))
+    before = count_cache._code.__wrapped__()
     (tmp_path / "nets" / "any.py").write_text("changed = True")
-    assert len({own, before, remembered._code.__wrapped__()}) == 3
-    monkeypatch.setattr(remembered, "version", lambda name: "0")
-    assert remembered._code.__wrapped__() not in (own, before)
+    assert len({own, before, count_cache._code.__wrapped__()}) == 3
+    monkeypatch.setattr(count_cache, "version", lambda name: "0")
+    assert count_cache._code.__wrapped__() not in (own, before)
 
 
 @BOTH

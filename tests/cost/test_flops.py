@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hiri_search.cost import flops as counts
+from hiri_search.cost import flops as flops_module
 from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, parse, parse_net, sample
 from hiri_search.nets.blocks import Attention
@@ -209,21 +209,21 @@ def test_values_wider_than_keys_are_counted_as_they_are() -> None:
 
 @pytest.fixture
 def _forgotten() -> Iterator[None]:
-    counts._piece_cost.cache_clear()
+    flops_module._piece_cost.cache_clear()
     yield
-    counts._piece_cost.cache_clear()
+    flops_module._piece_cost.cache_clear()
 
 
 @pytest.mark.usefixtures("_forgotten")
 def test_a_piece_is_counted_once() -> None:
     net = parse_net("hrstem(hs=8) -> hr(8 e=2)*3 -> hr(8 e=2 down=none) -> t(16 e=2 d=8)*2")
     first = count(net, 64)
-    known = counts._piece_cost.cache_info()
+    known = flops_module._piece_cost.cache_info()
     assert (known.misses, known.hits) == (5, 1)  # stem, hr, down, t and head; hr again
     assert count(net, 64) == first
-    assert counts._piece_cost.cache_info().misses == 5
+    assert flops_module._piece_cost.cache_info().misses == 5
     count(parse_net("hrstem(hs=8) -> hr(8 e=2)*7 -> t(16 e=2 d=8)*9"), 64)  # other depths
-    assert counts._piece_cost.cache_info().misses == 5
+    assert flops_module._piece_cost.cache_info().misses == 5
 
 
 def test_counting_leaves_a_module_as_it_was() -> None:

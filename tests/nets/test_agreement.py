@@ -40,7 +40,7 @@ def test_every_parameter_learns_but_biases_that_a_norm_takes_away(spec: str) -> 
 
 @torch.no_grad()
 @pytest.mark.parametrize("spec", VARIANTS)
-def test_a_picture_is_seen_alone_as_among_others(spec: str) -> None:
+def test_a_image_is_seen_alone_as_among_others(spec: str) -> None:
     model, x = lively_net(VARIANTS[spec]), images(3)
     together = model(x)
     assert error(model(x.flip(0)).flip(0), together) < ROUNDING

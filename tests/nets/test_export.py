@@ -35,17 +35,17 @@ NETS = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list[tuple[Tensor, Tensor]]]:
-    """A checkpoint, what its trial told last, and the pictures that were judged."""
+    """A checkpoint, what its trial told last, and the images that were judged."""
     folder = tmp_path_factory.mktemp("trained")
-    prepared = prepare(JOB.data, JOB.side, folder / "pictures", classes=JOB.classes)
+    prepared = prepare(JOB.data, JOB.side, folder / "images", classes=JOB.classes)
     last = train(JOB, prepared, folder / "last.pt")[-1]
     batches = open_loader(JOB.data, prepared, side=JOB.side, recipe=JOB.recipe, device=torch.device("cpu"))
     return folder / "last.pt", last, list(batches.val())
 
 
-def _top1(model: nn.Module, pictures: list[tuple[Tensor, Tensor]]) -> float:
+def _top1(model: nn.Module, images: list[tuple[Tensor, Tensor]]) -> float:
     with torch.no_grad():
-        right = torch.cat([model.eval()(batch).argmax(1) == labels for batch, labels in pictures])
+        right = torch.cat([model.eval()(batch).argmax(1) == labels for batch, labels in images])
     return 100 * float(right.double().mean())
 
 
@@ -58,7 +58,7 @@ def _weights(checkpoint: Path, *, ema: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("ema", [True, False])
 def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
-    checkpoint, last, pictures = trained
+    checkpoint, last, inputs = trained
     reference = build_hirivit(SMALL, classes=JOB.classes).eval()
     reference.load_state_dict(_weights(checkpoint, ema=ema))
     if ema:
@@ -71,7 +71,7 @@ def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
     with torch.no_grad():
         assert torch.equal(model(images(height=64)), reference(images(height=64)))
     averaged = ema and "model_ema" in torch.load(checkpoint, weights_only=True)
-    assert _top1(model, pictures) == pytest.approx(last.ema_top1 if averaged else last.top1)
+    assert _top1(model, inputs) == pytest.approx(last.ema_top1 if averaged else last.top1)
 
 
 def test_what_was_trained_is_fused(trained: Any) -> None:

@@ -53,7 +53,7 @@ def test_without_the_pool_every_position_is_classified() -> None:
     torch.testing.assert_close(everywhere(images(UNIT))[:, 0, 0], pooled(images(UNIT)))
 
 
-def test_a_picture_need_not_be_square() -> None:
+def test_a_image_need_not_be_square() -> None:
     model = build_hirivit(SMALL, classes=7).eval()
     assert model.forward_features(images(UNIT, 3 * UNIT)).shape == (2, 32, 1, 3)
     wide, high = (model(x) for x in (images(UNIT, 2 * UNIT), images(2 * UNIT, UNIT)))

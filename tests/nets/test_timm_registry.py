@@ -105,7 +105,7 @@ def test_timm_gives_some_features_of_any_network() -> None:
     assert model.feature_info.reduction() == [16, 32]
 
 
-def test_a_detector_trains_on_the_features_of_a_wide_picture() -> None:
+def test_a_detector_trains_on_the_features_of_a_wide_image() -> None:
     backbone = timm.create_model("hirivit", spec=FIVE, features_only=True, feature_cls="dict").train()
     pyramid = FeaturePyramidNetwork(backbone.feature_info.channels(), 8)
     maps = pyramid(backbone(torch.randn(2, 3, 320, 448)))

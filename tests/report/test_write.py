@@ -26,7 +26,7 @@ ABOUT: dict[str, Any] = {
     "table": "8",
     "rows": {"one": {"paper": "HR-HR-HR-T-T", "note": "said"}, "HR-HR-T-T-T": {"paper": None, "note": ""}},
     "file": FILE,
-    "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": ["a.jpg"]},
+    "images": {"train": 100, "val": 50, "classes": 8, "skipped": ["a.jpg"]},
     "device": "CPU, 2 cores",
     "profile": "laptop",
 }
@@ -70,7 +70,7 @@ def test_the_papers_row_stands_beside_ours_unbent():
 
 def test_the_caption_says_what_was_trained_on_what():
     text = caption(RESULTS)
-    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 pictures of drawn", "12.5 %", "1 unread"):
+    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 images of drawn", "12.5 %", "1 unread"):
         assert part in text
 
 
@@ -113,8 +113,8 @@ def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[s
     for path in write_all(Results(about, trials), tmp_path):
         assert path.stat().st_size > 0
     assert not list(tmp_path.glob("*.tmp*"))
-    with Image.open(tmp_path / "figure6.png") as picture:
-        assert min(picture.size) > 1000
+    with Image.open(tmp_path / "figure6.png") as image:
+        assert min(image.size) > 1000
 
 
 @pytest.mark.parametrize("table", ["", *TABLE_FILES])

@@ -164,7 +164,7 @@ def test_distillation_teaches_and_only_the_row_that_asks_for_it(tmp_path: Path):
     text = text.replace("ema: 0.0", "ema: 0.9, cutmix: 1.0")
     small, _, other, _ = _run(tmp_path, text)
     assert small.state == other.state == "finished"
-    assert small.curve[0]["loss"] != other.curve[0]["loss"], "same seed, same pictures, other targets"
+    assert small.curve[0]["loss"] != other.curve[0]["loss"], "same seed, same images, other targets"
 
 
 def test_a_network_of_timm_that_cannot_take_its_side_is_refused_before_anything_is_trained(tmp_path: Path):
@@ -224,12 +224,12 @@ def test_a_search_trains_so_many_networks_none_twice(tmp_path: Path):
     assert [t.row() for t in _run(tmp_path, SPACE)] == [t.row() for t in done]
 
 
-def test_too_few_pictures_for_a_batch_is_said_before_training(tmp_path: Path):
+def test_too_few_images_for_a_batch_is_said_before_training(tmp_path: Path):
     with pytest.raises(StudyError, match="batch=64 is more than"):
         _run(tmp_path, sets=("recipe.batch=64",))
 
 
-def test_changed_pictures_are_another_study(tmp_path: Path):
+def test_changed_images_are_another_study(tmp_path: Path):
     for split, count in (("train", 8), ("val", 2)):
         for name in "ab":
             (tmp_path / "photos" / split / name).mkdir(parents=True)

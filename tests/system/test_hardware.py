@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hiri_search.system import hardware as machine
+from hiri_search.system import hardware
 from hiri_search.system.hardware import (
     MachineState,
     cpu_mhz,
@@ -54,8 +54,8 @@ def test_whatever_nvidia_smi_says_there_are_numbers_or_none(answer: str, wanted:
 def test_a_program_that_is_absent_fails_or_hangs_says_nothing(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "SMI_SECONDS", 0.1)
-    assert machine._answer(command) == ""
+    monkeypatch.setattr(hardware, "SMI_SECONDS", 0.1)
+    assert hardware._answer(command) == ""
 
 
 def test_the_machine_has_its_threads_and_the_version_of_torch() -> None:
@@ -67,8 +67,8 @@ def test_the_machine_has_its_threads_and_the_version_of_torch() -> None:
 
 def test_what_is_done_under_watch_gives_its_result_and_the_share_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds, waited = iter([100.0, 110.0]), iter([3.0, 5.0])
-    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
-    monkeypatch.setattr(machine, "waited_seconds", lambda: next(waited))
+    monkeypatch.setattr(hardware, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    monkeypatch.setattr(hardware, "waited_seconds", lambda: next(waited))
     result, conditions = with_conditions(CPU, lambda: "done")
     assert result == "done"
     assert conditions.waited == pytest.approx(0.2)
@@ -76,14 +76,14 @@ def test_what_is_done_under_watch_gives_its_result_and_the_share_of_waiting(monk
 
 
 def test_a_system_that_does_not_tell_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "waited_seconds", lambda: None)
+    monkeypatch.setattr(hardware, "waited_seconds", lambda: None)
     assert with_conditions(CPU, lambda: 1)[1].waited is None
 
 
 def test_a_process_that_shares_its_core_has_waited() -> None:
-    if machine.waited_seconds() is None:
+    if hardware.waited_seconds() is None:
         pytest.skip("this system does not tell")
-    before, kept = machine.waited_seconds(), os.sched_getaffinity(0)
+    before, kept = hardware.waited_seconds(), os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(kept)})
     other = subprocess.Popen(["python3", "-c", "while True: pass"])  # inherits the one core
     try:
@@ -95,11 +95,11 @@ def test_a_process_that_shares_its_core_has_waited() -> None:
         other.wait()
         os.sched_setaffinity(0, kept)
     assert before is not None
-    assert (machine.waited_seconds() or 0.0) - before > 0.05
+    assert (hardware.waited_seconds() or 0.0) - before > 0.05
 
 
 def test_free_memory_is_a_number_of_bytes_where_the_system_tells() -> None:
-    free = machine.free_memory(CPU)
+    free = hardware.free_memory(CPU)
     assert free is None or free > 2**20
 
 

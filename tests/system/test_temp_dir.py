@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.dispatch import ray_executor as cluster
+from hiri_search.study.dispatch import ray_executor
 from hiri_search.study.dispatch.ray_executor import noise_to
-from hiri_search.system import temp_dir as home
+from hiri_search.system import temp_dir
 
 HOLD = """
 import sys
@@ -23,12 +23,12 @@ with home() as folder:
 
 @pytest.fixture
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(home, "_short", lambda: tmp_path)
+    monkeypatch.setattr(temp_dir, "_short", lambda: tmp_path)
     return tmp_path
 
 
 def test_it_is_gone_behind_a_run(short: Path):
-    with home.temporary_directory() as folder:
+    with temp_dir.temporary_directory() as folder:
         assert folder.parent == short
         (folder / "session").mkdir()
     assert not list(short.iterdir())
@@ -47,7 +47,7 @@ def test_those_of_runs_that_live_stay_and_those_of_killed_ones_go():
         killed.kill()
         killed.wait()
         assert other.exists()
-        with home.temporary_directory() as mine:
+        with temp_dir.temporary_directory() as mine:
             assert one.exists()
             assert not other.exists()
             assert mine.exists()
@@ -59,25 +59,25 @@ def test_what_is_not_of_a_run_is_left_alone(short: Path):
     (short / "hiri_no_lock").mkdir()
     (short / "hiri_file").touch()
     (short / "elsewhere").mkdir()
-    (short / "elsewhere" / home.DRIVER_LOCK).touch()
+    (short / "elsewhere" / temp_dir.DRIVER_LOCK).touch()
     (short / "hiri_link").symlink_to(short / "elsewhere")
-    with home.temporary_directory():
+    with temp_dir.temporary_directory():
         pass
     assert {path.name for path in short.iterdir()} == {"hiri_no_lock", "hiri_file", "hiri_link", "elsewhere"}
 
 
 def test_another_users_folder_is_left_alone(short: Path, monkeypatch: pytest.MonkeyPatch):
     (short / "hiri_old").mkdir()
-    (short / "hiri_old" / home.DRIVER_LOCK).touch()
+    (short / "hiri_old" / temp_dir.DRIVER_LOCK).touch()
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with home.temporary_directory():
+    with temp_dir.temporary_directory():
         pass
     assert (short / "hiri_old").exists()
 
 
 def test_what_is_printed_in_a_run_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cluster, "LOG_BYTES", 1000)
-    monkeypatch.setattr(cluster, "LOG_SECONDS", 0.02)
+    monkeypatch.setattr(ray_executor, "LOG_BYTES", 1000)
+    monkeypatch.setattr(ray_executor, "LOG_SECONDS", 0.02)
     log = tmp_path / "ray.log"
     longest = 0
     with noise_to(log):

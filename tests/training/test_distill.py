@@ -77,7 +77,7 @@ def cell_mask(mixing: Mixing | None, grid: int) -> Array:
 
 
 def literal(targets: Tensor, maps: Tensor, mixing: Mixing | None, alpha: float) -> Array:
-    """Eq. 4-5, one picture, one position, one class at a time."""
+    """Eq. 4-5, one image, one position, one class at a time."""
     y, p = targets.double().numpy(), maps.double().numpy()
     batch, grid = len(p), p.shape[1]
     m = cell_mask(mixing, grid)
@@ -120,7 +120,7 @@ def test_alpha_0_is_the_teacher_alone(name: str) -> None:
     assert torch.equal(one, other)
 
 
-def test_at_the_ends_a_picture_is_all_its_own_or_all_its_partners() -> None:
+def test_at_the_ends_a_image_is_all_its_own_or_all_its_partners() -> None:
     maps = probabilities(3)
     own, partner = maps.mean((1, 2)), maps.flip(0).mean((1, 2))
     for name in ("empty box", "mixup of nothing", "none"):
@@ -130,7 +130,7 @@ def test_at_the_ends_a_picture_is_all_its_own_or_all_its_partners() -> None:
 
 
 def test_sure_and_right_everywhere_the_teacher_says_what_the_labels_say() -> None:
-    """It says them as they are mixed: with the pictures' partners, and by the share of the area."""
+    """It says them as they are mixed: with the images' partners, and by the share of the area."""
     labels, rng = torch.tensor([0, 1, 2, 3]), RandomState(1)
     sure = torch.eye(CLASSES)[labels][:, None, None].expand(-1, 3, 3, -1)
     mix = Mixer(0.8, 1.0, 1.0, 0.0, CLASSES)
@@ -140,7 +140,7 @@ def test_sure_and_right_everywhere_the_teacher_says_what_the_labels_say() -> Non
 
 
 def test_what_the_box_hides_is_not_taught() -> None:
-    """The teacher sees class 0 in the first picture's upper left quarter alone; the box lies on another quarter."""
+    """The teacher sees class 0 in the first image's upper left quarter alone; the box lies on another quarter."""
     maps = torch.eye(CLASSES)[torch.tensor([4, 1, 2, 3])][:, None, None].repeat(1, 2, 2, 1)
     maps[0, 0, 0] = torch.eye(CLASSES)[0]
     half = SIDE // 2
@@ -152,7 +152,7 @@ def test_what_the_box_hides_is_not_taught() -> None:
     seen = {
         name: distilled(shares(), maps, Mixing(0.75, box), SIDE, 0.0)[:, 0].tolist() for name, box in quarter.items()
     }
-    # Pictures 0 and 3 are partners: where the box covers that quarter, it is picture 3 that shows it.
+    # Images 0 and 3 are partners: where the box covers that quarter, it is image 3 that shows it.
     assert seen == {
         "upper left": [0, 0, 0, 0.25],
         "upper right": [0.25, 0, 0, 0],
@@ -179,7 +179,7 @@ def test_on_one_position_the_map_is_the_prediction() -> None:
     torch.testing.assert_close(teacher_map(model, images)[:, 0, 0], model(images).softmax(-1))
 
 
-def test_of_a_picture_that_is_the_same_everywhere_each_position_says_what_the_pool_says() -> None:
+def test_of_a_image_that_is_the_same_everywhere_each_position_says_what_the_pool_says() -> None:
     head = Head(16, CLASSES).train()
     head(noise(8, 16, 2, 2))
     features = noise(BATCH, 16, 1, 1).expand(-1, -1, 3, 5)
@@ -187,8 +187,8 @@ def test_of_a_picture_that_is_the_same_everywhere_each_position_says_what_the_po
     torch.testing.assert_close(everywhere, head(features)[:, None, None].expand(-1, 3, 5, -1))
 
 
-def test_positions_are_those_of_the_picture() -> None:
-    """What changes in the picture's lower left corner changes most there: rows first."""
+def test_positions_are_those_of_the_image() -> None:
+    """What changes in the image's lower left corner changes most there: rows first."""
     model, images = teacher(parse_net("convstem(hs=8) -> cffn(8 e=2) -> cffn(16 e=2)")), noise(1, 3, 64, 64)
     changed = images.clone()
     changed[..., 48:, :16] += 3

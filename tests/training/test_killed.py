@@ -60,7 +60,7 @@ def _same(a: Any, b: Any) -> bool:
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_comes_to_the_same_digits(tmp_path: Path):
-    prepared = prepare(JOB.data, JOB.side, tmp_path / "pictures", classes=JOB.classes)
+    prepared = prepare(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
     started = time.perf_counter()
     train(JOB, prepared, tmp_path / "unbroken" / "last.pt")
     longest = time.perf_counter() - started + 1  # a process needs some time to begin
@@ -80,7 +80,7 @@ def test_killed_at_twenty_random_moments_it_comes_to_the_same_digits(tmp_path: P
 
 def test_a_difference_would_be_seen(tmp_path: Path):
     """The comparison itself: one weight, or one digit of a curve."""
-    prepared = prepare(JOB.data, JOB.side, tmp_path / "pictures", classes=JOB.classes)
+    prepared = prepare(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
     train(replace(JOB, recipe=replace(RECIPE, epochs=2)), prepared, tmp_path / "last.pt")
     one, other = (_content(tmp_path / "last.pt") for _ in range(2))
     assert _same(one, other)

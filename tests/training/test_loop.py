@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hiri_search.language import parse_net
-from hiri_search.training import loop as trial
+from hiri_search.training import loop
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
@@ -25,7 +25,7 @@ JOB = Job(SPEC, 32, 4, 0, RECIPE, DataSource("drawn", train=48, val=32))
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    return prepare(JOB.data, JOB.side, tmp_path_factory.mktemp("pictures"), classes=JOB.classes)
+    return prepare(JOB.data, JOB.side, tmp_path_factory.mktemp("images"), classes=JOB.classes)
 
 
 def _outcome(curve: list[Epoch]) -> list[Epoch]:
@@ -97,7 +97,7 @@ def test_a_finished_training_is_not_trained_again(prepared: PreparedData, tmp_pa
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
     prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trial.Step, "__call__", lambda *given: torch.tensor(float("nan")))
+    monkeypatch.setattr(loop.Step, "__call__", lambda *given: torch.tensor(float("nan")))
     with pytest.raises(TrialFailed, match=r"not finite \(nan\) at epoch 1, step 3"):
         train(JOB, prepared, tmp_path / "last.pt")
 
@@ -131,7 +131,7 @@ def test_the_curve_lies_beside_the_checkpoint(prepared: PreparedData, tmp_path: 
     assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
 
 
-def test_waiting_for_pictures_is_part_of_the_time_of_an_epoch(prepared: PreparedData, tmp_path: Path):
+def test_waiting_for_images_is_part_of_the_time_of_an_epoch(prepared: PreparedData, tmp_path: Path):
     for epoch in train(JOB, prepared, tmp_path / "last.pt"):
         assert 0 < epoch.seconds_waiting < epoch.seconds
 
@@ -162,7 +162,7 @@ def test_a_batch_of_which_nothing_fits_ends_the_trial(
         raise torch.OutOfMemoryError("too large")
 
     monkeypatch.setattr(Step, "_backward", backward)
-    with pytest.raises(TrialFailed, match="two pictures at a time do not fit into memory"):
+    with pytest.raises(TrialFailed, match="two images at a time do not fit into memory"):
         train(JOB, prepared, tmp_path / "last.pt")
 
 
@@ -218,7 +218,7 @@ def test_computing_blocks_again_changes_no_digit(prepared: PreparedData, tmp_pat
 def test_changing_one_thing_moves_no_other_randomness(
     setting: dict[str, float], prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The order of the pictures and the initial weights stay whatever changes."""
+    """The order of the images and the initial weights stay whatever changes."""
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(
         Step, "__call__", lambda self, state, images, labels, *given: seen.append(labels) or torch.ones(())

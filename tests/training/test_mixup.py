@@ -39,12 +39,12 @@ BOXES: dict[str, CutBox] = {
 }
 
 
-def pictures(seed: int = 0) -> Tensor:
+def some_images(seed: int = 0) -> Tensor:
     return torch.randn(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
 
 
 def mixed(mixer: Mixer, seed: int, images: Tensor | None = None) -> Mixed:
-    return mixer(pictures(seed) if images is None else images, LABELS, RandomState(seed))
+    return mixer(some_images(seed) if images is None else images, LABELS, RandomState(seed))
 
 
 def timms(mixer: Mixer, seed: int) -> tuple[Tensor, Tensor]:
@@ -57,11 +57,11 @@ def timms(mixer: Mixer, seed: int) -> tuple[Tensor, Tensor]:
         num_classes=CLASSES,
     )
     np.random.seed(seed)
-    return theirs(pictures(seed), LABELS)  # type: ignore[no-any-return]
+    return theirs(some_images(seed), LABELS)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_pictures_and_targets_are_timms_to_the_last_bit(name: str) -> None:
+def test_images_and_targets_are_timms_to_the_last_bit(name: str) -> None:
     for seed in SEEDS:
         ours, (images, targets) = mixed(SETTINGS[name], seed), timms(SETTINGS[name], seed)
         assert torch.equal(ours.images, images), seed
@@ -74,8 +74,8 @@ def test_a_long_training_stays_with_timm() -> None:
     theirs = timm.data.Mixup(0.8, 1.0, prob=share, label_smoothing=0.1, num_classes=CLASSES)
     np.random.seed(3)
     for seed in range(40):
-        images, targets = theirs(pictures(seed), LABELS)
-        ours = Mixer(0.8, 1.0, share, 0.1, CLASSES)(pictures(seed), LABELS, rng)
+        images, targets = theirs(some_images(seed), LABELS)
+        ours = Mixer(0.8, 1.0, share, 0.1, CLASSES)(some_images(seed), LABELS, rng)
         assert torch.equal(ours.images, images)
         assert torch.equal(ours.targets, targets)
 
@@ -100,19 +100,19 @@ def test_the_randomness_is_that_of_the_argument_alone() -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_given_pictures_stay_as_they_are(name: str) -> None:
+def test_the_given_images_stay_as_they_are(name: str) -> None:
     for seed in SEEDS:
-        images = pictures(seed)
+        images = some_images(seed)
         mixed(SETTINGS[name], seed, images)
-        assert torch.equal(images, pictures(seed))
+        assert torch.equal(images, some_images(seed))
 
 
-def test_unmixed_pictures_are_not_copied() -> None:
-    images = pictures()
+def test_unmixed_images_are_not_copied() -> None:
+    images = some_images()
     assert mixed(SETTINGS["neither"], 0, images).images is images
 
 
-def test_the_share_is_that_of_the_box_inside_the_picture() -> None:
+def test_the_share_is_that_of_the_box_inside_the_image() -> None:
     for seed in SEEDS:
         mixing = mixed(SETTINGS["cutmix"], seed).mixing
         assert mixing is not None
@@ -126,7 +126,7 @@ def test_the_share_is_that_of_the_box_inside_the_picture() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_targets_are_shares_in_single_precision(name: str) -> None:
-    half = pictures().bfloat16().to(memory_format=torch.channels_last)
+    half = some_images().bfloat16().to(memory_format=torch.channels_last)
     for seed in SEEDS:
         given = mixed(SETTINGS[name], seed, half)
         assert given.targets.dtype == torch.float32
@@ -140,7 +140,7 @@ def test_targets_are_shares_in_single_precision(name: str) -> None:
 def test_on_a_gpu_it_gives_the_same() -> None:
     for seed in SEEDS:
         here = mixed(BOTH, seed)
-        there = BOTH(pictures(seed).cuda(), LABELS.cuda(), RandomState(seed))
+        there = BOTH(some_images(seed).cuda(), LABELS.cuda(), RandomState(seed))
         assert there.mixing == here.mixing
         torch.testing.assert_close(there.images.cpu(), here.images)
         torch.testing.assert_close(there.targets.cpu(), here.targets)
@@ -186,14 +186,14 @@ def averaged(pixels: Tensor, grid: int) -> list[list[float]]:
 
 
 def kept(mixing: Mixing, side: int) -> Tensor:
-    """How much of each pixel is the picture's own, seen on pictures: a white one mixed with a black one."""
+    """How much of each pixel is the image's own, seen on images: a white one mixed with a black one."""
     white, black = torch.ones(3, side, side), torch.zeros(3, side, side)
     return mixing.mix(torch.stack([white, black]))[0, 0]
 
 
 @pytest.mark.parametrize(("side", "grid"), GRIDS)
 @pytest.mark.parametrize("name", BOXES)
-def test_a_mask_is_what_was_done_to_the_pictures_averaged_over_each_cell(name: str, side: int, grid: int) -> None:
+def test_a_mask_is_what_was_done_to_the_images_averaged_over_each_cell(name: str, side: int, grid: int) -> None:
     top, bottom, left, right = box = scaled(BOXES[name], side)
     mixing = Mixing(1 - (bottom - top) * (right - left) / side**2, box)
     mask = mixing.mask(side, grid)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
-from hiri_search.training import loop as trial
-from hiri_search.training import probe as probing
+from hiri_search.training import loop
+from hiri_search.training import probe as probe_module
 from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.probe import (
@@ -38,7 +38,7 @@ class Seen:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[object, ...]] = []
         self.looks: list[tuple[object, ...]] = []
-        step, evaluate = trial.Step.__call__, trial._evaluate
+        step, evaluate = loop.Step.__call__, loop._evaluate
 
         def stepped(self_, state, images, labels, number, rng):
             self.steps.append((images.shape, images.dtype, images.stride(), self_.recipe.batch, state.ema is not None))
@@ -48,13 +48,13 @@ class Seen:
             self.looks += [(images.shape, images.dtype) for images, _ in batches.val()]
             return evaluate(model, own, batches, parts=parts)
 
-        monkeypatch.setattr(trial.Step, "__call__", stepped)
-        monkeypatch.setattr(trial, "_evaluate", evaluated)
+        monkeypatch.setattr(loop.Step, "__call__", stepped)
+        monkeypatch.setattr(loop, "_evaluate", evaluated)
 
 
 def test_a_probe_makes_the_steps_and_looks_of_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = Seen(monkeypatch)
-    trial.train(JOB, prepare(JOB.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
+    loop.train(JOB, prepare(JOB.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
     steps, looks = set(seen.steps), set(seen.looks)
     seen.steps, seen.looks = [], []
     probe(*shrink_for_probe(JOB, PREPARED, tmp_path / "few"), seconds=0)
@@ -75,7 +75,7 @@ def test_parts_are_means_of_the_epochs_behind_the_first():
         return at, replace(EPOCH, seconds=whole, images_per_second=16 / training)
 
     times = [told(5.0, 4.0, 4.5), told(6.0, 0.6, 0.8), told(7.2, 0.8, 1.0)]
-    pace = probing._pace(1.0, times, 8, replace(PREPARED, train=16, val=10))
+    pace = probe_module._pace(1.0, times, 8, replace(PREPARED, train=16, val=10))
     assert pace == TrialTiming(*(pytest.approx(value) for value in (4.0 - 1.1, 0.35, 0.02, 0.2)))
     whole = pace.seconds(1, steps=2, val=10)
     assert whole == pytest.approx(4.0), "the first epoch, from the start of the training until it was told"
@@ -91,7 +91,7 @@ def test_a_mean_is_taken_part_by_part():
     assert mean([TrialTiming(1, 2, 3, 4, 0), TrialTiming(3, 4, 5, 6, 1)]) == TrialTiming(2, 3, 4, 5, 0.5)
 
 
-def test_noise_lies_as_decoded_pictures_do(tmp_path: Path):
+def test_noise_lies_as_decoded_images_do(tmp_path: Path):
     _, noise = shrink_for_probe(JOB, PREPARED, tmp_path / "few")
     kept = prepare(JOB.data, 32, tmp_path, classes=4)
     for split in ("train", "val"):
@@ -101,7 +101,7 @@ def test_noise_lies_as_decoded_pictures_do(tmp_path: Path):
     assert (noise.train, noise.val) == (PROBE_STEPS * 8, 16)
 
 
-def test_pictures_that_nobody_keeps_are_decoded_for_a_probe_too(tmp_path: Path):
+def test_images_that_nobody_keeps_are_decoded_for_a_probe_too(tmp_path: Path):
     job, some = shrink_for_probe(JOB, replace(PREPARED, cache="none"), tmp_path)
     assert job.data == JOB.data
     assert (some.train, some.val, some.cache) == (PROBE_STEPS * 8, 16, "none")
@@ -109,7 +109,7 @@ def test_pictures_that_nobody_keeps_are_decoded_for_a_probe_too(tmp_path: Path):
 
 
 def test_a_trial_that_would_fail_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trial.Step, "__call__", lambda *given: torch.tensor(float("nan")))
+    monkeypatch.setattr(loop.Step, "__call__", lambda *given: torch.tensor(float("nan")))
     with pytest.raises(ProbeError, match="at side 32 fails: the loss is not finite"):
         probe(*shrink_for_probe(JOB, PREPARED, tmp_path))
 
@@ -117,7 +117,7 @@ def test_a_trial_that_would_fail_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_each_process_begins_at_a_job_of_its_own_and_goes_through_all(processes: int):
     jobs = [(replace(JOB, seed=seed), PREPARED) for seed in range(5)]
-    orders = [[job.seed for _, job, _ in probing._from(jobs, number, processes)] for number in range(processes)]
+    orders = [[job.seed for _, job, _ in probe_module._from(jobs, number, processes)] for number in range(processes)]
     assert [order[0] for order in orders] == list(range(processes))
     assert all(sorted(order) == list(range(5)) for order in orders)
     longest = max(range(5), key=lambda seed: min(order.index(seed) for order in orders))
@@ -126,9 +126,9 @@ def test_each_process_begins_at_a_job_of_its_own_and_goes_through_all(processes:
 
 def test_each_process_has_one_of_the_gpus_that_are_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    seen = [probing._environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)]
+    seen = [probe_module._environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)]
     assert seen == ["4", "6", "4"]
-    assert probing._environment(1, 0)["OMP_NUM_THREADS"] == "1"
+    assert probe_module._environment(1, 0)["OMP_NUM_THREADS"] == "1"
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_probes_in_processes_of_their_own(tmp_path: Path):
     assert found.share is None or 0 < found.share <= 1
 
 
-def test_a_picture_takes_some_time():
+def test_a_image_takes_some_time():
     assert image_seconds(Decoded(DataSource(train=3), 32, 4)) > 0
 
 

@@ -1,4 +1,4 @@
-"""The bounds of a recipe and of a source of pictures: what stands at them is taken, what is beyond them is not."""
+"""The bounds of a recipe and of a source of images: what stands at them is taken, what is beyond them is not."""
 
 import dataclasses
 import math
@@ -61,7 +61,7 @@ def test_a_source_is_a_word_and_a_path(source: str, kind: str, path: str):
 
 
 WRONG = [
-    ({"source": "pictures"}, "source"),
+    ({"source": "images"}, "source"),
     ({"source": ""}, "source"),
     ({"source": "folder:"}, "source"),
     ({"source": "timm"}, "source"),

@@ -8,17 +8,17 @@ from itertools import accumulate
 from random import Random
 from typing import Literal
 
-from hiri_search.cost import flops as counts
+from hiri_search.cost import flops
 from hiri_search.cost.budget.constraints import METRICS, UNBOUNDED, CostConstraints
 from hiri_search.cost.budget.cost_table import CostVector
 from hiri_search.cost.budget.decision_diagram import END, Edge, TooManyNodes, build_diagram
 from hiri_search.cost.budget.feasible_counts import MAX_NETWORKS, FeasibleCounts
 from hiri_search.language import Chooser, Net, Space, SpecError, uniform
+from hiri_search.language.space import Walked
 
 MAX_REJECTIONS = 10_000  # walks in a row that ended outside
 
 Measure = Callable[[Net], float]
-Walked = tuple[Net, dict[str, int]]
 
 
 class BudgetError(ValueError):
@@ -136,7 +136,7 @@ class ConstrainedSpace:
 
     def _affordable(self, net: Net) -> bool:
         try:
-            return self.constraints.holds(counts.count(net, self.side, classes=self.classes))
+            return self.constraints.holds(flops.count(net, self.side, classes=self.classes))
         except SpecError:
             return False
 
@@ -160,7 +160,7 @@ class ConstrainedSpace:
         return inside
 
     def _cost(self, branch: Edge) -> CostVector:
-        cost = sum((counts.piece_cost(p.piece, p.side) * p.times for p in branch.placed), counts.ZERO)
+        cost = sum((flops.piece_cost(p.piece, p.side) * p.times for p in branch.placed), flops.ZERO)
         by_name = {"gmacs": cost.macs, "mparams": cost.params}
         return tuple(by_name[name] for name in self._metrics)
 
@@ -219,7 +219,8 @@ class ConstrainedSpace:
 
     def _gave_up(self) -> BudgetError:
         return BudgetError(
-            f"{MAX_REJECTIONS:,} walks through the space ended outside {self.constraints}; widen the band, or narrow the space"
+            f"{MAX_REJECTIONS:,} random networks in a row were outside {self.constraints}; widen the constraints"
+            " or narrow the space"
         )
 
 

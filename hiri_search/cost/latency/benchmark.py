@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
-from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, Say, WarmModel, convert, first_passes, size_of
+from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, WarmModel, convert, first_passes, size_of
 from hiri_search.cost.latency.rounds import K, StoppingRule, interleave, spread, warm_up
 from hiri_search.cost.latency.torch_state import find_device, torch_configured
 from hiri_search.language import Net, Network
 from hiri_search.nets.build import build
+from hiri_search.system.files import Say
 from hiri_search.system.hardware import Conditions, free_memory, with_conditions
 
 BUSY_SHARE = 0.05  # seconds of waiting, by second, over which times are those of the machine's other work
@@ -44,7 +45,7 @@ class Latency:
     passes: int  # in a row, in each round
     rounds_ms: tuple[float, ...]  # milliseconds per image by round; `ratios` divides them
     compile_seconds: float | None  # of the first pass, where it compiles
-    peak_memory_bytes: int | None  # on CUDA: weights, pictures and all that flows between, of this network alone
+    peak_memory_bytes: int | None  # on CUDA: weights, images and all that flows between, of this network alone
     conditions: Conditions  # from when all was warm
 
 
@@ -55,7 +56,7 @@ def measure_latencies(
     classes: int = 1000,
     say: Say = lambda text: None,
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
-    """Time networks against each other, each at its side: eval mode, channels-last, random weights and pictures.
+    """Time networks against each other, each at its side: eval mode, channels-last, random weights and images.
 
     In the order given, in groups whose weights fit into half of the free memory together; those of a group take
     turns. SpecError or LatencyError for a network that cannot be, or cannot take its side, before its group is timed.

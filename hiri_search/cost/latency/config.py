@@ -27,7 +27,7 @@ class LatencyConfig:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - this floor does not know pydantic
 
-    batch: int = 1  # pictures of a pass
+    batch: int = 1  # images of a pass
     dtype: Dtype = "fp32"  # bf16: weights and all; tf32: fp32 whose products go through CUDA's tensor cores
     compiled: bool = False  # by torch.compile
     fused: bool = False  # BatchNorm merged into its neighbours (section 4.4)
@@ -37,7 +37,7 @@ class LatencyConfig:
     spread: float = 0.02  # target: half the distance between the quartiles, over the median
     least: int = 8  # rounds before a small spread is believed
     most: int = 100  # rounds
-    seed: int = 0  # of the pictures and of the order in each round
+    seed: int = 0  # of the images and of the order in each round
 
     def __post_init__(self) -> None:
         self._check("batch", self.batch >= 1, "1 or more")

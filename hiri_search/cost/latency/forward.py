@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.system.files import Say
 
 TURN_SECONDS = 0.1  # a turn has as many passes as fill this: one pass of 50 microseconds is lost in a clock's error
 MAX_PASSES = 10_000
 # What a network of whatever make can raise where it meets an input that it cannot take.
 REFUSALS = (AssertionError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
-Say = Callable[[str], None]
 Forward = Callable[[Tensor], object]
 
 
@@ -63,7 +63,7 @@ class DoesNotFit:
 def convert(name: str, model: nn.Module, setting: LatencyConfig) -> nn.Module:
     """The network as it would be deployed; `model` itself is changed.
 
-    bf16 is that of weights and pictures, as in timm's `benchmark.py --precision bfloat16`. Autocast would cast the
+    bf16 is that of weights and images, as in timm's `benchmark.py --precision bfloat16`. Autocast would cast the
     weights again in each pass, and would compute LayerNorm in fp32, but not BatchNorm.
     """
     model = _fused(name, model) if setting.fused else model.eval()
@@ -91,7 +91,7 @@ def size_of(model: nn.Module) -> int:
 
 
 def noise(side: int, setting: LatencyConfig, device: torch.device) -> Tensor:
-    """Normal noise, as pictures are once normalised, for zeros are multiplied faster: (B, 3, side, side)."""
+    """Normal noise, as images are once normalised, for zeros are multiplied faster: (B, 3, side, side)."""
     rng = torch.Generator().manual_seed(setting.seed)
     image = torch.randn(setting.batch, 3, side, side, generator=rng)
     return image.to(device, _dtype(setting), memory_format=torch.channels_last)

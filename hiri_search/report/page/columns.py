@@ -11,10 +11,10 @@ import pandas as pd
 
 from hiri_search.report.tables.curves import drawable
 from hiri_search.report.tables.networks import front, network_table, paper_table
-from hiri_search.report.tables.results import GIGA, MEGA, Results
+from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import ZERO_COST_PREFIX
+from hiri_search.study.search.objectives import GIB, GIGA, MEGA
 
-GIB = 2**30
 DEFAULT_COST, SCORE = "gflops", "top1"  # of the front
 
 

@@ -54,7 +54,7 @@ def page_content(results: Results) -> dict[str, Any]:
         "parts": _parts(results, table),
         "paper": _paper(results),
         "inference": _shown(inference_table(results)),
-        "chance": 100 / results.about["pictures"]["classes"],
+        "chance": 100 / results.about["images"]["classes"],
         "comparisons": _comparisons(results),
         "planned": [list(part) for part in results.planned],
         **_of_a_search(results, table),
@@ -63,13 +63,13 @@ def page_content(results: Results) -> dict[str, Any]:
 
 def _facts(results: Results) -> list[tuple[str, str]]:
     """What was asked, on what, by which code."""
-    about, file, pictures = results.about, results.about["file"], results.about["pictures"]
+    about, file, images = results.about, results.about["file"], results.about["images"]
     recipe = file["recipe"]
     shown = {
         "Study": _asked(file),
         "Profile": about["profile"],
-        "Data": f"{file['data']['source']}: {pictures['train']} pictures to train, {pictures['val']} to validate,"
-        f" {pictures['classes']} classes",
+        "Data": f"{file['data']['source']}: {images['train']} images to train, {images['val']} to validate,"
+        f" {images['classes']} classes",
         "Training": f"{recipe['epochs']} epochs, {_plural(len(file['seeds']), 'seed')}",
         "Device": about["device"],
         "When": _when(results.times),

@@ -125,7 +125,7 @@ class Page {
     });
     const said = (page) =>
       "How much is luck: each ring is a seed, the stroke their mean, the grey line Student's 95 % interval of it," +
-      " which runs out of the picture where seeds are few." +
+      " which leaves the figure where seeds are few." +
       (page.study.looks.some((look) => look.second) ? " Orange: the longer trainings of the second look." : "");
     return new Section("seeds", "Seeds and intervals", said, (page) => page.study.looks.length, [figure]);
   }
@@ -154,7 +154,7 @@ class Page {
         all > MOST_CURVES
           ? ` Of ${number(all, 0)} trials the front's are drawn, and every so many-th of the others.`
           : "";
-      return `Top-1 on all validation pictures behind each epoch, a line for each trial.${most}`;
+      return `Top-1 on all validation images behind each epoch, a line for each trial.${most}`;
     };
     return new Section("learning", "Learning", said, (page) => page.study.trials.length, [figure]);
   }

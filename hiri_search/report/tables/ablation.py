@@ -116,7 +116,7 @@ def comparison_caption(results: Results) -> str:
     return (
         f"{held}, with Student's {LEVEL:.0%} interval of each difference taken alone. p by the paired t-test, with"
         f" Holm's correction for {family} comparison{'s' * (family > 1)}{counted}; a difference is shown where p is at"
-        f" most {1 - LEVEL:.2f}. Intervals and p tell of other seeds, not of other pictures."
+        f" most {1 - LEVEL:.2f}. Intervals and p tell of other seeds, not of other images."
     )
 
 

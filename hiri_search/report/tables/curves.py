@@ -49,7 +49,7 @@ class Paper:
 
 
 def published_points(table: str) -> Paper:
-    """What belongs beside a study of this table; Figure 6 where it has no picture of its own."""
+    """What belongs beside a study of this table; Figure 6 where it has no image of its own."""
     match table:
         case "1":
             points = published("1").rename(columns={"resolution": "side", "inference_ms": "ms"})

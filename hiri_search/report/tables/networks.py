@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.report.paper.published import published
-from hiri_search.report.tables.results import GIGA, MEGA, Results
+from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
+from hiri_search.study.search.objectives import GIGA, MEGA
 
 PAPER_COLUMNS = ("params_m", "gflops", "top1")
 
@@ -127,24 +128,24 @@ def inference_table(results: Results) -> pd.DataFrame:
 def caption(results: Results) -> str:
     """What was counted, and what was really trained on what."""
     about, networks = results.about, network_table(results)
-    file, pictures = about["file"], about["pictures"]
+    file, images = about["file"], about["images"]
     recipe = file["recipe"]
-    chance = 100 / pictures["classes"]
-    error = 100 * np.sqrt(0.25 / pictures["val"])
+    chance = 100 / images["classes"]
+    error = 100 * np.sqrt(0.25 / images["val"])
     text = (
         f"Params and GFLOPs (multiply-adds) are those of the networks at {_numbers(networks['side'])} pixels with"
         f" {file['counted']['classes']} classes, counted on the modules. Top-1 is that of {_trained(networks, file)} at"
         f" {_numbers(networks['trained_side'])} pixels,"
-        f" trained {recipe['epochs']} epochs{_recipe(recipe)} on {pictures['train']} pictures of"
-        f" {file['data']['source']} ({pictures['classes']} classes, chance {chance:.1f} %), on all {pictures['val']}"
-        f" validation pictures: {_seeds(file['seeds'])}. One standard error from the number of"
-        f" validation pictures alone is up to {error:.1f} points."
+        f" trained {recipe['epochs']} epochs{_recipe(recipe)} on {images['train']} images of"
+        f" {file['data']['source']} ({images['classes']} classes, chance {chance:.1f} %), on all {images['val']}"
+        f" validation images: {_seeds(file['seeds'])}. One standard error from the number of"
+        f" validation images alone is up to {error:.1f} points."
         f" Device: {about['device']}; profile {about['profile']}."
     )
     if own := _own_recipes(file):
         text += f" Rows with a recipe of their own: {own}."
-    if skipped := pictures["skipped"]:
-        text += f" {len(skipped)} unreadable pictures were left out."
+    if skipped := images["skipped"]:
+        text += f" {len(skipped)} unreadable images were left out."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if about["table"]:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MEGA, GIGA = 1e6, 1e9
-
 
 @dataclass(frozen=True, eq=False)  # hashed by what it is, not by what it holds: what is made of it can be kept
 class Results:

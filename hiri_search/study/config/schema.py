@@ -165,7 +165,7 @@ class Study(_Strict):
     counted: CountConfig = CountConfig()
     proxy: ProxyConfig = ProxyConfig()
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
-    cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # where decoded pictures are kept; no digit depends on it
+    cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # where decoded images are kept; no digit depends on it
     recipe: Recipe = Recipe()
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
     resources: Resources = Resources()  # no digit depends on it
@@ -190,7 +190,7 @@ class Study(_Strict):
             )
         if (self.data.train or self.recipe.batch) < self.recipe.batch:
             found = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
-            raise SettingError("recipe.batch", f"{found}; make the batch smaller or take more pictures")
+            raise SettingError("recipe.batch", f"{found}; make the batch smaller or take more images")
         return self
 
     def _check_compare(self) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.dispatch import ray_connection as join
+from hiri_search.study.dispatch import ray_connection
 from hiri_search.study.dispatch.ray_connection import connected, in_a_job
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.task import TrialSource, TrialTask
@@ -74,7 +74,7 @@ def _hand_out(first: TrialTask, feed: TrialSource, slots: TrialResources, leavin
 def _ray(address: str | None, slots: TrialResources, say: Say) -> Iterator[None]:
     settings = RAY_ENV | WORKER_ENV
     if address:
-        settings |= join.CONNECTION_ENV
+        settings |= ray_connection.CONNECTION_ENV
     if in_a_job():  # there `uv run` says what the processes for trials need, too
         del settings[UV_RUN]
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})

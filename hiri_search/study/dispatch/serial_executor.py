@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from hiri_search.study.dispatch.run_trial import run_trial
-from hiri_search.study.dispatch.task import Event, TrialSource, TrialTask
+from hiri_search.study.dispatch.task import TrialSource, TrialTask
 from hiri_search.study.dispatch.worker import TrialFunction, TrialInterrupted
+from hiri_search.study.ledger.events import Event
 from hiri_search.system.shutdown import Shutdown
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from hiri_search.study.ledger.events import Event
 from hiri_search.system.storage import Storage
 from hiri_search.training.job import Job, PreparedData
 
-Event = dict[str, Any]
 Report = Callable[[Event], None]
 Heartbeat = Callable[[], None]
 

@@ -12,7 +12,8 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Protocol
 
-from hiri_search.study.dispatch.task import Event, Heartbeat, Report, TrialTask
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
+from hiri_search.study.ledger.events import Event
 
 LISTENING = 1.0  # seconds that a question waits for something to have happened
 STACK = 8  # innermost calls that are shown of a task that hangs

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, PROCESS_FAULT, Event, TrialSource, TrialTask
+from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, PROCESS_FAULT, TrialSource, TrialTask
 from hiri_search.study.dispatch.worker import WorkerReport
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import Event
 from hiri_search.system.shutdown import Shutdown
 
 TICK = 5.0  # seconds between looks at who has been silent for long

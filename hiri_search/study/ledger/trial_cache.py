@@ -28,18 +28,18 @@ def finished(trials: Iterable[Trial]) -> dict[str, CachedResult]:
     }
 
 
-def from_other_folders(folders: Iterable[str], pictures: Mapping[str, str]) -> dict[str, CachedResult]:
-    """What trials of other results folders came to, on the same pictures: their names by side.
+def from_other_folders(folders: Iterable[str], images: Mapping[str, str]) -> dict[str, CachedResult]:
+    """What trials of other results folders came to, on the same images: their names by side.
 
     StudyError where a folder holds no ledger.
     """
-    return {name: known for folder in folders for name, known in _in(Path(folder), pictures)}
+    return {name: known for folder in folders for name, known in _in(Path(folder), images)}
 
 
-def _in(folder: Path, pictures: Mapping[str, str]) -> Iterator[tuple[str, CachedResult]]:
+def _in(folder: Path, images: Mapping[str, str]) -> Iterator[tuple[str, CachedResult]]:
     events = read_events(folder)
-    theirs: Mapping[str, str] = next((event["pictures"]["keys"] for event in events if event["event"] == "study"), {})
-    same = {side for side, name in pictures.items() if theirs.get(side) == name}
+    theirs: Mapping[str, str] = next((event["images"]["keys"] for event in events if event["event"] == "study"), {})
+    same = {side for side, name in images.items() if theirs.get(side) == name}
     there = [t for t in trials(events) if str(t.asked.get("trained_side")) in same and "checkpoint" in t.asked]
     for name, known in finished(there).items():
         yield name, CachedResult(known.curve, known.source if ":" in known.source else f"{folder}: {known.source}")

@@ -25,7 +25,7 @@ from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyD
 from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
 from hiri_search.study.search.search_space import search_space
-from hiri_search.system import hardware as device
+from hiri_search.system import hardware
 from hiri_search.training.job import Job
 
 SAMPLED_NETWORKS = 200  # networks of a space that the costs are told of
@@ -61,27 +61,27 @@ def estimate_plan(
     """The plan of a whole study, for trials side by side in `slots` through Ray, or (None) in one process without it.
 
     It takes about a minute: networks are counted, and some trained for seconds, in as many processes as there are
-    slots. Nothing of it is kept. `home` is where the study's pictures lie if nowhere else.
+    slots. Nothing of it is kept. `home` is where the study's images lie if nowhere else.
     StudyError where a trial would fail; DataError and SpecError as for a run.
     """
-    pictures = StudyData(study, home)
-    nets, space, counting = _counted(study, len(pictures.any.classes))
+    images = StudyData(study, home)
+    nets, space, counting = _counted(study, len(images.any.classes))
     distinct = len({net.job for net in nets})
     say(f"training some of {distinct} networks for seconds, to see how long they take")
     side_by_side = _known(slots)
-    paces = profile(study, nets, pictures, side_by_side)
+    paces = profile(study, nets, images, side_by_side)
     given_out = _given_out(study, nets, space)
-    timed = {name: [_timed(stint, paces, pictures) for stint in stints] for name, stints in given_out.items()}
+    timed = {name: [_timed(stint, paces, images) for stint in stints] for name, stints in given_out.items()}
     every = [one for ours in timed.values() for one in ours]
     return Plan(
-        device=device.describe_device(),
+        device=hardware.describe_device(),
         slots=side_by_side.count,
         gpus=side_by_side.gpu_share,
         trainings=tuple(_training(name, ours, paces) for name, ours in timed.items()),
         space=space,
         seconds={
             "start": paces.import_seconds,
-            "pictures": paces.decoding,
+            "images": paces.decoding,
             "counting": counting,
             "inference": _inference(study),
             "workers": (1 + RAY_IMPORTS) * paces.import_seconds if slots else 0.0,
@@ -100,7 +100,7 @@ def _known(slots: TrialResources | None) -> TrialResources:
     """How many, where that is known only once they run: one for each card."""
     if slots and slots.count and isinstance(slots.gpus, float):
         return slots
-    return TrialResources(max(1, device.gpus()) if slots else 1, float(device.gpus() > 0))
+    return TrialResources(max(1, hardware.gpus()) if slots else 1, float(hardware.gpus() > 0))
 
 
 # ---- networks
@@ -191,9 +191,9 @@ def _evenly(nets: Sequence[ProfiledNetwork], asked: int, rng: Random) -> list[Pr
     return rng.sample([ordered[int((number + 0.5) * len(nets) / asked)] for number in range(asked)], asked)
 
 
-def _timed(stint: Stint, paces: SpeedTable, pictures: StudyData) -> TimedStint:
+def _timed(stint: Stint, paces: SpeedTable, images: StudyData) -> TimedStint:
     pace = paces.of(stint.net)
-    steps, val = pictures.epoch(stint.net.job.recipe)
+    steps, val = images.epoch(stint.net.job.recipe)
     bare = replace(pace, begin=0.0, save=0.0)
     scoring = pace.score if stint.scored else 0.0
     return TimedStint(stint, scoring + pace.seconds(stint.epochs, steps, val), bare.seconds(stint.epochs, steps, val))

@@ -13,7 +13,7 @@ MIN_SECONDS = 1.0  # seconds, from which on a part is compared
 ALONE = 0.9  # of a core, from which on a trial is taken to have had it for itself
 # Of the parts of a plan, those that belong to one part of a run.
 PLAN_PARTS = {
-    "pictures": ("pictures",),
+    "images": ("images",),
     "counting": ("counting",),
     "inference": ("inference",),
     "trials": ("workers", "trials"),

@@ -17,7 +17,7 @@ from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.errors import StudyError
 from hiri_search.study.plan.schedule import bit_reversed_order
 from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_one_out_error
-from hiri_search.system import hardware as device
+from hiri_search.system import hardware
 from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.probe import Decoded, ProbeError, TrialTiming, mean, probe_side_by_side, shrink_for_probe
@@ -33,7 +33,7 @@ class ProfiledNetwork:
     candidate: Candidate
     job: Job  # of the first seed
     cost: Cost  # of the network that is counted
-    work: Workload  # of the one that is trained: a picture's forward pass
+    work: Workload  # of the one that is trained: a image's forward pass
 
     @property
     def step_work(self) -> Workload:
@@ -44,7 +44,7 @@ class ProfiledNetwork:
 
 
 class StudyData:
-    """The pictures of a study; none is decoded for what is told here, but a few are to see how long it takes."""
+    """The images of a study; none is decoded for what is told here, but a few are to see how long it takes."""
 
     def __init__(self, study: Study, home: Path) -> None:
         """DataError where they cannot be trained on, as far as that is seen without reading them."""
@@ -61,7 +61,7 @@ class StudyData:
         return next(iter(self.by_side.values()))
 
     def epoch(self, recipe: Recipe) -> tuple[int, int]:
-        """Steps, and pictures of the validation."""
+        """Steps, and images of the validation."""
         return self.any.train // recipe.batch, self.any.val
 
     @cached_property
@@ -71,9 +71,9 @@ class StudyData:
         kept = partial(is_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
         return [Decoded(data, side, classes) for side in self.by_side if not kept(side)]
 
-    def decoding(self, picture_seconds: Sequence[float]) -> float:
-        """Seconds until all that is missing is decoded on all cores, by what a picture of each takes on one."""
-        return (self.any.train + self.any.val) * sum(picture_seconds) / device.cores()
+    def decoding(self, image_seconds: Sequence[float]) -> float:
+        """Seconds until all that is missing is decoded on all cores, by what a image of each takes on one."""
+        return (self.any.train + self.any.val) * sum(image_seconds) / hardware.cores()
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class SpeedTable:
 
     timed: Mapping[Job, tuple[ProfiledNetwork, TrialTiming]]
     import_seconds: float  # until a new process could begin
-    decoding: float  # seconds until all pictures are decoded
+    decoding: float  # seconds until all images are decoded
     share: float | None  # of a core that each trial had
 
     def of(self, net: ProfiledNetwork) -> TrialTiming:
@@ -114,7 +114,7 @@ class SpeedTable:
         return [net.step_work for net, _ in self.timed.values()], [pace.step for _, pace in self.timed.values()]
 
 
-def profile(study: Study, nets: Sequence[ProfiledNetwork], pictures: StudyData, slots: TrialResources) -> SpeedTable:
+def profile(study: Study, nets: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources) -> SpeedTable:
     """Of all networks of an ablation, as far as the time goes, or of some of a search. StudyError where one fails."""
     by_job = {net.job: net for net in nets}
     ordered = sorted(by_job.values(), key=lambda net: net.work.macs)
@@ -122,10 +122,10 @@ def profile(study: Study, nets: Sequence[ProfiledNetwork], pictures: StudyData, 
     chosen = [ordered[index] for index in islice(bit_reversed_order(len(ordered)), most)]
     proxies = study.search.zero_cost if study.space is not None else ()
     with TemporaryDirectory(prefix="hiri_search_plan_") as folder:
-        jobs = [shrink_for_probe(net.job, pictures.by_side[net.job.side], Path(folder)) for net in chosen]
+        jobs = [shrink_for_probe(net.job, images.by_side[net.job.side], Path(folder)) for net in chosen]
         try:
-            found = probe_side_by_side(jobs, pictures.missing, processes=slots.count, zero_cost=proxies)
+            found = probe_side_by_side(jobs, images.missing, processes=slots.count, zero_cost=proxies)
         except ProbeError as error:
             raise StudyError(str(error)) from error
     timed = {chosen[index].job: (chosen[index], pace) for index, pace in found.timings.items()}
-    return SpeedTable(timed, found.import_seconds, pictures.decoding(found.image_seconds), found.share)
+    return SpeedTable(timed, found.import_seconds, images.decoding(found.image_seconds), found.share)

@@ -16,7 +16,7 @@ from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.files import atomic_write
 
 MANIFEST = "manifest.json"
-RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "pictures")
+RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "images")
 NETWORK_FIELDS = ("name", "key", "spec", "side", "params", "macs", "core_macs")
 STAND_IN_FIELDS = ("trained_spec", "trained_side", "trained_params", "trained_macs")
 ON_CPU = "CPU"  # how the name of a device begins that is no GPU
@@ -45,7 +45,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         "ledger": anchor(folder),
         "study": about["file"],
         "seeds": sorted({trial.asked["seed"] for trial in known}),
-        "data": {"source": about["file"]["data"]["source"], **_without(about["pictures"], "skipped")},
+        "data": {"source": about["file"]["data"]["source"], **_without(about["images"], "skipped")},
         "trials": dict(sorted(Counter(trial.state for trial in known).items())),
         "spent": seconds_spent(events, known),
         "networks": list(_networks(events)),

@@ -154,13 +154,13 @@ def _study(union: MergePlan, made_by: Event) -> Event:
     study = join_studies([record.sources[""].study for record in records], rows, networks)
     known: Event = study_record(study, ", ".join(dict.fromkeys(record.about["profile"] for record in records)))
     overlooked = [*first["meaning"].get("unlike", ()), *union.overlooked]
-    pictures = {side: key for record in reversed(records) for side, key in record.about["pictures"]["keys"].items()}
+    images = {side: key for record in reversed(records) for side, key in record.about["images"]["keys"].items()}
     return {
         "event": "study",
         **known,
         "meaning": known["meaning"] | ({"unlike": overlooked} if overlooked else {}),
         "device": "; ".join(dict.fromkeys(record.about["device"] for record in records)),
-        "pictures": first["pictures"] | {"keys": pictures},
+        "images": first["images"] | {"keys": images},
         "merged_from": [part.label for part in union.parts],
         **made_by,
         TIME: round(time.time(), 3),
@@ -171,7 +171,7 @@ def _origins(part: SourceFolder) -> dict[str, Event]:
     """What is kept of a folder, and of those that it was merged from itself."""
     own = part.record.about
     kept = {"folder": part.label, "ledger": anchor(part.record.folder), "runs": runs(part.events)}
-    itself = {"event": MERGED, **kept, "file": own["file"], "pictures": own["pictures"]}
+    itself = {"event": MERGED, **kept, "file": own["file"], "images": own["images"]}
     before = {event["folder"]: event for event in part.events if event["event"] == MERGED}
     return {**before, part.label: itself}
 

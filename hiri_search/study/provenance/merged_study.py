@@ -25,15 +25,15 @@ def incompatibilities(one: Record, other: Record) -> list[str]:
     ours, theirs = one.sources[""], other.sources[""]
     if (ours.study.space is None) != (theirs.study.space is None):
         raise StudyError(f"{one.folder} and {other.folder} are an ablation and a search; these are not merged")
-    there = sorted(ours.pictures["keys"].keys() & theirs.pictures["keys"].keys())
-    shared = {side: (ours.pictures["keys"][side], theirs.pictures["keys"][side]) for side in there}
-    same_pictures = bool(shared) and all(old == new for old, new in shared.values())
-    pictures = [f"pictures at side {side}: {old} -> {new}" for side, (old, new) in shared.items() if old != new]
-    return [*differences(*(_deciding(source.study, data=not same_pictures) for source in (ours, theirs))), *pictures]
+    there = sorted(ours.images["keys"].keys() & theirs.images["keys"].keys())
+    shared = {side: (ours.images["keys"][side], theirs.images["keys"][side]) for side in there}
+    same_images = bool(shared) and all(old == new for old, new in shared.values())
+    images = [f"images at side {side}: {old} -> {new}" for side, (old, new) in shared.items() if old != new]
+    return [*differences(*(_deciding(source.study, data=not same_images) for source in (ours, theirs))), *images]
 
 
 def _deciding(study: Study, *, data: bool) -> dict[str, Any]:
-    """What both must have alike; where their pictures are the same, it is no matter where these lie."""
+    """What both must have alike; where their images are the same, it is no matter where these lie."""
     known = {name: value for name, value in canonical_form(study).items() if name not in ADDED}
     if "search" in known:
         known["search"] = {name: value for name, value in known["search"].items() if name not in ASKING}
@@ -47,8 +47,8 @@ def same(event: Event, source: Source) -> Same:
         return counted
     plain = {name: value for name, value in event.items() if name != "confirm_epochs"}
     job: Job = source.job({**plain, "seed": 0})
-    pictures = source.pictures["keys"].get(str(job.side))
-    return (*counted, replace(job, data=DataSource()), pictures)
+    images = source.images["keys"].get(str(job.side))
+    return (*counted, replace(job, data=DataSource()), images)
 
 
 class RowNames:

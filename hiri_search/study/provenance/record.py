@@ -21,7 +21,7 @@ class Source:
     """A study, and what it was run on."""
 
     study: Study
-    pictures: Mapping[str, Any]
+    images: Mapping[str, Any]
     code: str  # the digest of what ran last; `` where an earlier version wrote the ledger
 
     @cached_property
@@ -68,7 +68,7 @@ def read_record(folder: Path, events: Sequence[Event]) -> Record:
 
 def source_of(about: Mapping[str, Any], run: Mapping[str, Any]) -> Source:
     """Of what a ledger says of a study and of a run."""
-    return Source(Study.model_validate(about["file"]), about["pictures"], run.get("code", {}).get("digest", ""))
+    return Source(Study.model_validate(about["file"]), about["images"], run.get("code", {}).get("digest", ""))
 
 
 def own_name(asked: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ def run_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
     Studies are compared as this version reads them: a setting that one ledger is too old for has its default.
     """
     yield from (("study", one) for one in differences(*(_meaning(about) for about in (old, new))))
-    yield from (("pictures", one) for one in differences(*(_pictures(about) for about in (old, new))))
+    yield from (("images", one) for one in differences(*(_images(about) for about in (old, new))))
     for name in RUN_KEYS:
         if name in old and name in new:
             yield from ((name, one) for one in differences({name: old[name]}, {name: new[name]}))
@@ -28,8 +28,8 @@ def _meaning(about: Mapping[str, Any]) -> dict[str, Any]:
     return canonical_form(Study.model_validate(about["file"]))
 
 
-def _pictures(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in about["pictures"].items() if name != "skipped"}
+def _images(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in about["images"].items() if name != "skipped"}
 
 
 def _code(code: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ PreparedBySide = dict[int, PreparedData]  # by the side that networks see
 
 
 def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
-    """What names the pictures, by side; JSON knows no numbers as keys."""
-    return {str(side): pictures.folder.name for side, pictures in prepared.items()}
+    """What names the images, by side; JSON knows no numbers as keys."""
+    return {str(side): images.folder.name for side, images in prepared.items()}
 
 
 def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:

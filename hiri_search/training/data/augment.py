@@ -23,20 +23,20 @@ BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What is done to each of B pictures; tensors on the CPU."""
+    """What is done to each of B stored_images; tensors on the CPU."""
 
-    box: Tensor  # (B, 4) long: top, left, height and width of the crop, in pixels of the stored picture
+    box: Tensor  # (B, 4) long: top, left, height and width of the crop, in pixels of the stored image
     flip: Tensor  # (B,) bool
     factors: Tensor  # (B, 3) of brightness, contrast and saturation; 1: as it is
     order: Tensor  # (B, 3) in which of these three come
     erased: Tensor  # (B, 4) long: top, left, height and width, in pixels of the result; 0 high: nothing
     noise: Tensor  # (3 * side**2,) normal numbers for what is erased, or (0,)
-    shift: Tensor  # (B,) long: where in the noise a picture begins
+    shift: Tensor  # (B,) long: where in the noise a image begins
 
 
 @dataclass(frozen=True)
 class _Chances:
-    """Numbers from 0 to under 1, a row for each picture: a knob that is turned moves no other's."""
+    """Numbers from 0 to under 1, a row for each image: a knob that is turned moves no other's."""
 
     crop: Tensor  # (B, 2 * ATTEMPTS + 2)
     erasing: Tensor  # (B, 2 * ATTEMPTS + 2)
@@ -48,7 +48,7 @@ class _Chances:
 
 
 def sample_params(count: int, stored: int, side: int, recipe: Recipe, rng: torch.Generator) -> AugmentParams:
-    """How `count` pictures of `stored` pixels a side are looked at in training; `rng` is of the CPU."""
+    """How `count` stored_images of `stored` pixels a side are looked at in training; `rng` is of the CPU."""
     seed = int(torch.randint(2**31, (), generator=rng))
     chances = _chances(count, rng)
     orders = torch.tensor(JITTER_ORDERS)[(chances.order * len(JITTER_ORDERS)).long()]
@@ -67,7 +67,7 @@ def sample_params(count: int, stored: int, side: int, recipe: Recipe, rng: torch
 
 
 def center_crop_params(count: int, stored: int, share: float) -> AugmentParams:
-    """The middle of each picture, about `share` of its side high and wide, and nothing else: for validation."""
+    """The middle of each image, about `share` of its side high and wide, and nothing else: for validation."""
     edge = round(stored * (1 - share) / 2)  # the same on all sides
     return AugmentParams(
         box=torch.tensor([edge, edge, stored - 2 * edge, stored - 2 * edge]).expand(count, 4),
@@ -80,12 +80,12 @@ def center_crop_params(count: int, stored: int, share: float) -> AugmentParams:
     )
 
 
-def augment(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
-    """Pictures (B, S, S, 3), whole numbers from 0 to 255, as a network sees them: normalised (B, 3, side, side).
+def augment(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
+    """Images (B, S, S, 3), whole numbers from 0 to 255, as a network sees them: normalised (B, 3, side, side).
 
-    On the device of `pictures`, in channels-last memory.
+    On the device of `stored_images`, in channels-last memory.
     """
-    images = _resampled(pictures, looks, side)
+    images = _resampled(stored_images, looks, side)
     if (looks.factors != 1).any():  # asked on the CPU, without waiting for the device
         images = _coloured(images, looks)
     return _erase(_normalised(images), looks)
@@ -123,7 +123,7 @@ def _rectangles(
 
 
 def _noise(seed: int, side: int, erased: Tensor) -> Tensor:
-    """As much as one picture may need: the pictures of a batch begin at different places of it."""
+    """As much as one image may need: the stored_images of a batch begin at different places of it."""
     if not erased.any():
         return torch.zeros(0)
     return torch.randn(3 * side**2, generator=torch.Generator().manual_seed(seed))
@@ -132,32 +132,32 @@ def _noise(seed: int, side: int, erased: Tensor) -> Tensor:
 # ---- cropping
 
 
-def _resampled(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
+def _resampled(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
     """The crops at another side, whole numbers from 0 to 255: (B, 3, side, side), channels-last."""
-    if pictures.device.type == "cpu":
-        return _in_turn(pictures, looks, side)
-    return _at_once(pictures, looks, side).round_().contiguous(memory_format=torch.channels_last)
+    if stored_images.device.type == "cpu":
+        return _in_turn(stored_images, looks, side)
+    return _at_once(stored_images, looks, side).round_().contiguous(memory_format=torch.channels_last)
 
 
-def _in_turn(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
-    """One picture after the other, by torch's program for whole numbers: on one core 7 times as fast as `_at_once`."""
-    images = torch.empty((len(pictures), side, side, 3), dtype=torch.uint8)
+def _in_turn(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
+    """One image after the other, by torch's program for whole numbers: on one core 7 times as fast as `_at_once`."""
+    images = torch.empty((len(stored_images), side, side, 3), dtype=torch.uint8)
     for index, (top, left, height, width) in enumerate(looks.box.tolist()):
-        crop = pictures[index, top : top + height, left : left + width].permute(2, 0, 1)[None]  # (1, 3, h, w)
+        crop = stored_images[index, top : top + height, left : left + width].permute(2, 0, 1)[None]  # (1, 3, h, w)
         shown = functional.interpolate(crop, (side, side), mode="bilinear", antialias=True)[0]
         images[index] = (shown.flip(2) if looks.flip[index] else shown).permute(1, 2, 0)
     return images.permute(0, 3, 1, 2).float()
 
 
-def _at_once(pictures: Tensor, looks: AugmentParams, side: int) -> Tensor:
+def _at_once(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
     """All of them as two batched matrix products, not rounded."""
-    count, stored = pictures.shape[:2]
-    box = looks.box.to(pictures.device, non_blocking=True)
-    flip = looks.flip.to(pictures.device, non_blocking=True)[:, None, None]
+    count, stored = stored_images.shape[:2]
+    box = looks.box.to(stored_images.device, non_blocking=True)
+    flip = looks.flip.to(stored_images.device, non_blocking=True)[:, None, None]
     down = _weights(box[:, 0], box[:, 2], stored, side)  # (B, side, S)
     across = _weights(box[:, 1], box[:, 3], stored, side)
     across = torch.where(flip, across.flip(1), across)
-    rows = torch.bmm(down, pictures.reshape(count, stored, stored * 3).float())  # (B, side, S * 3)
+    rows = torch.bmm(down, stored_images.reshape(count, stored, stored * 3).float())  # (B, side, S * 3)
     rows = rows.view(count, side, stored, 3).permute(0, 3, 1, 2).reshape(count, 3 * side, stored)
     return torch.bmm(rows, across.transpose(1, 2)).view(count, 3, side, side)
 
@@ -208,7 +208,7 @@ def _normalised(images: Tensor) -> Tensor:
 
 
 def _erase(images: Tensor, looks: AugmentParams) -> Tensor:
-    """Noise in a rectangle of some of the pictures (`pixel` of timm's modes), in place."""
+    """Noise in a rectangle of some of the stored_images (`pixel` of timm's modes), in place."""
     chosen = looks.erased[:, 2].nonzero()[:, 0]  # on the CPU
     if not len(chosen):
         return images

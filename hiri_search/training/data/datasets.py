@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, auto_augment, create_transform
 from torch.utils.data import Dataset
 
-from hiri_search.training.data import timm_datasets as timm_sets
+from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.data.sources import ImageSource
@@ -23,7 +23,7 @@ from hiri_search.training.recipe import Recipe
 def with_safe_posterize(transform: Any) -> Any:
     """The same transform, changed in place, whose posterizing may leave no bit: Pillow 13 raises ValueError there.
 
-    The strong levels of timm's RandAugment ask for that (timm 1.0.31; "0 to 4 bits"), and mean a black picture.
+    The strong levels of timm's RandAugment ask for that (timm 1.0.31; "0 to 4 bits"), and mean a black image.
     """
     for op in _ops(transform):
         if op.aug_fn is auto_augment.posterize:
@@ -53,7 +53,7 @@ VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, a
 
 
 class MmapDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Decoded pictures on disk, mapped into memory and shared by all trials of a machine."""
+    """Decoded images on disk, mapped into memory and shared by all trials of a machine."""
 
     def __init__(self, folder: Path, split: str, transform: Callable[[Image.Image], torch.Tensor]) -> None:
         self.images = np.load(folder / f"{split}_images.npy", mmap_mode="r")  # (N, S, S, 3) uint8
@@ -68,7 +68,7 @@ class MmapDataset(Dataset[tuple[torch.Tensor, int]]):
 
 
 class DecodingDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Pictures of a split that are kept nowhere: decoded, or drawn, whenever they are asked for."""
+    """Images of a split that are kept nowhere: decoded, or drawn, whenever they are asked for."""
 
     def __init__(
         self, supply: ImageSource, split: str, stored: int, transform: Callable[[Image.Image], torch.Tensor]
@@ -84,10 +84,10 @@ class DecodingDataset(Dataset[tuple[torch.Tensor, int]]):
 
 
 def open_split(data: DataSource, prepared: PreparedData, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
-    """The pictures of a split as (3, side, side) float tensors with their labels, augmented for training."""
+    """The images of a split as (3, side, side) float tensors with their labels, augmented for training."""
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
     if data.kind == "timm":
-        return timm_sets.open_timm(data, split, prepared.classes, transform)
+        return timm_datasets.open_timm(data, split, prepared.classes, transform)
     if prepared.cache == "none":
         return DecodingDataset(open_source(data, len(prepared.classes)), split, stored_side(side), transform)
     return MmapDataset(prepared.folder, split, transform)

@@ -18,22 +18,21 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hiri_search.system.cache_dir import VARIABLE, user_cache
+from hiri_search.system.files import Say
 from hiri_search.training.data.image_folder import DataError
 
 FINGERPRINTS = "contents"
 MAX_DISK_SHARE = 0.95  # share of the free disk that may be taken
 PROGRESS_SECONDS = 5.0
 
-Say = Callable[[str], None]
-
 
 def cache_folder(home: Path) -> Path:
-    """The folder for decoded pictures: $HIRI_SEARCH_CACHE, or the user's cache, or `home` where that is not writable.
+    """The folder for decoded images: $HIRI_SEARCH_CACHE, or the user's cache, or `home` where that is not writable.
 
-    Shared by all studies of a user. Nothing in it is ever removed by us; each of its folders holds some pictures at one
+    Shared by all studies of a user. Nothing in it is ever removed by us; each of its folders holds some images at one
     side, may be deleted whenever no study runs, and is made again when it is wanted. So may what is `remembered`.
     """
-    return user_cache("pictures") or home
+    return user_cache("images") or home
 
 
 def cached_fingerprint(place: Path, seen: str, find: Callable[[], str]) -> str:
@@ -98,7 +97,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process is preparing the same pictures; waiting for it")
+            say("another process is preparing the same images; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -112,13 +111,13 @@ def _demand_room(needed: int, folder: Path) -> None:
 def _too_small(needed: int, folder: Path, remark: str) -> DataError:
     free = shutil.disk_usage(folder).free
     return DataError(
-        f"the decoded pictures need {needed / 1e9:.2f} GB and the disk of {folder} has {free / 1e9:.2f} GB free"
+        f"the decoded images need {needed / 1e9:.2f} GB and the disk of {folder} has {free / 1e9:.2f} GB free"
         f" ({remark}); take fewer with data.train and data.val, or decode as you go with cache: none or timm:PATH"
     )
 
 
 def write_array(path: Path, images: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> int:
-    """A .npy file of pictures as they come, none kept in memory; their number, at most `shape[0]`.
+    """A .npy file of images as they come, none kept in memory; their number, at most `shape[0]`.
 
     Written, not mapped: a disk that is full is then an OSError, and not the death of the process.
     """
@@ -139,7 +138,7 @@ def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 class Progress:
-    """Says how many pictures are done, at most every few seconds."""
+    """Says how many images are done, at most every few seconds."""
 
     def __init__(self, total: int, say: Say, *, done: str = "prepared", every: float = PROGRESS_SECONDS) -> None:
         self.total, self.say, self.done, self.every = total, say, done, every
@@ -152,4 +151,4 @@ class Progress:
         if now - self.said >= self.every and self.count < self.total:
             self.said = now
             left = (now - self.began) / self.count * (self.total - self.count)
-            self.say(f"{self.count:,} of {self.total:,} pictures {self.done}, about {left:,.0f} s left")
+            self.say(f"{self.count:,} of {self.total:,} images {self.done}, about {left:,.0f} s left")

@@ -14,7 +14,7 @@ from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import Job, PreparedData
 
-HEARTBEAT_SECONDS = 5.0  # seconds between signs of life while pictures are prepared, or another process is waited for
+HEARTBEAT_SECONDS = 5.0  # seconds between signs of life while images are prepared, or another process is waited for
 
 
 class NodeMismatch(OSError):
@@ -22,7 +22,7 @@ class NodeMismatch(OSError):
 
 
 def ensure_local(prepared: PreparedData, job: Job, beat: Callable[[], None]) -> PreparedData:
-    """The pictures of a training on this machine: where they were prepared, or decoded or drawn here once for all.
+    """The images of a training on this machine: where they were prepared, or decoded or drawn here once for all.
 
     OtherMachine where the data are not here, or are others.
     """
@@ -38,7 +38,7 @@ def ensure_local(prepared: PreparedData, job: Job, beat: Callable[[], None]) -> 
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
     if own.folder.name != prepared.folder.name:
-        found = f"on {platform.node()} {job.data.source} holds other pictures than where the study was begun"
+        found = f"on {platform.node()} {job.data.source} holds other images than where the study was begun"
         raise NodeMismatch(f"{found} ({own.train} and {own.val}, there {prepared.train} and {prepared.val})")
     return replace(prepared, folder=own.folder)
 

@@ -34,7 +34,7 @@ APP1, START_OF_SCAN = b"\xe1", b"\xda"  # of the segments of a JPEG
 def decode_images(
     shelf: ImageFolder, entries: Sequence[ImageEntry], side: int, *, skip_corrupt: bool
 ) -> Iterator[tuple[ImageEntry, NDArray[np.uint8] | None]]:
-    """The pictures (side, side, 3) in order, decoded on all cores; None for those that are unreadable and left out.
+    """The images (side, side, 3) in order, decoded on all cores; None for those that are unreadable and left out.
 
     Only a few are in memory at once. DataError where one is unreadable and not to be left out, or where all are.
     """
@@ -47,11 +47,11 @@ def decode_images(
             readable = True
         yield entry, None if isinstance(image, str) else image
     if not readable:
-        raise DataError(f"{shelf.path}: none of the {len(entries)} pictures can be read, {entries[0].name} among them")
+        raise DataError(f"{shelf.path}: none of the {len(entries)} images can be read, {entries[0].name} among them")
 
 
 def decode_image(shelf: ImageFolder, read: Read, entry: ImageEntry, side: int) -> NDArray[np.uint8]:
-    """One picture (side, side, 3); DataError where it is unreadable."""
+    """One image (side, side, 3); DataError where it is unreadable."""
     with warnings.catch_warnings(action="ignore"):  # odd EXIF blocks and palettes
         image = _decode_one(_read(read, entry), side)
     if isinstance(image, str):
@@ -65,14 +65,14 @@ def _decode_entry(found: tuple[ImageEntry, bytes | str], side: int) -> tuple[Ima
 
 
 def _decode_one(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
-    """The picture, or why it cannot be read."""
+    """The image, or why it cannot be read."""
     if isinstance(data, str):
         return data
     try:
         with Image.open(BytesIO(data)) as image:
             return _square(data, image, side)
     except UnidentifiedImageError:
-        return "no picture of a known format" if data else "the file is empty"
+        return "no image of a known format" if data else "the file is empty"
     except (*READ_ERRORS, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__
 
@@ -84,8 +84,8 @@ def _complain(name: str, reason: str, skip_corrupt: bool) -> None:
 
 def _unreadable(name: str, reason: str) -> DataError:
     return DataError(
-        f"{name} cannot be read as a picture ({reason});"
-        " mend or remove it, or set data.skip_corrupt=true to leave such pictures out"
+        f"{name} cannot be read as a image ({reason});"
+        " mend or remove it, or set data.skip_corrupt=true to leave such images out"
     )
 
 
@@ -119,7 +119,7 @@ def _jpeg_decoder() -> Callable[[bytes], Tensor]:
 
 
 def _without_exif(data: bytes) -> bytes:
-    """A JPEG without its APP1 segments: torchcodec turns a picture as EXIF asks, and Pillow and timm never do."""
+    """A JPEG without its APP1 segments: torchcodec turns a image as EXIF asks, and Pillow and timm never do."""
     kept, begin = [data[:2]], 2
     while data[begin : begin + 1] == b"\xff" and data[begin + 1 : begin + 2] not in (START_OF_SCAN, b"\xff"):
         end = begin + 2 + int.from_bytes(data[begin + 2 : begin + 4])

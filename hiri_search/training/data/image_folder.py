@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
-SPLITS = ("train", "val")
+from hiri_search.training.job import SPLITS
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
 # What broken files and archives make the standard library raise.
@@ -22,12 +23,12 @@ READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZip
 
 
 class DataError(ValueError):
-    """Pictures that cannot be trained on: which file or folder, and what is wrong with it."""
+    """Images that cannot be trained on: which file or folder, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One picture: where it lies on its shelf, and the index of its class."""
+    """One image: where it lies on its shelf, and the index of its class."""
 
     name: str
     label: int
@@ -35,7 +36,7 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The pictures of a folder or archive, by split, still encoded."""
+    """The images of a folder or archive, by split, still encoded."""
 
     path: Path
     entries: dict[str, tuple[ImageEntry, ...]]
@@ -43,7 +44,7 @@ class ImageFolder:
     reading: Callable[[], AbstractContextManager[Read]]
 
     def pick(self, split: str, count: int | None, *, seed: int) -> Sequence[ImageEntry]:
-        """All pictures of a split, or `count` of them drawn by the seed, in their old order."""
+        """All images of a split, or `count` of them drawn by the seed, in their old order."""
         entries = self.entries[split]
         if count is None or count >= len(entries):
             return entries
@@ -52,7 +53,7 @@ class ImageFolder:
 
 
 def open_image_folder(path: Path, *, classes: int | None = None) -> ImageFolder:
-    """The pictures at `path`, of the first so many classes by name; DataError where the layout is not kept."""
+    """The images at `path`, of the first so many classes by name; DataError where the layout is not kept."""
     if not path.exists():
         raise DataError(f"{path} is not there; folder:PATH wants {LAYOUT}")
     names, reading = _list_names(path)
@@ -61,7 +62,7 @@ def open_image_folder(path: Path, *, classes: int | None = None) -> ImageFolder:
     known = sorted(found["train"])[:classes]
     if len(known) < max(2, classes or 2):
         wanted = f"proxy.classes={classes} is more; write fewer" if classes else "a training needs 2 or more"
-        raise DataError(f"{path} has pictures of {len(known)} class(es) in train/ ({', '.join(known)}); {wanted}")
+        raise DataError(f"{path} has images of {len(known)} class(es) in train/ ({', '.join(known)}); {wanted}")
     entries = {
         split: tuple(ImageEntry(name, label) for label, one in enumerate(known) for name in found[split][one])
         for split in found
@@ -89,7 +90,7 @@ def _list_names(path: Path) -> tuple[list[str], Callable[[], AbstractContextMana
 
 
 def _by_class(path: Path, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """The pictures of each class of each split; all may lie one folder deeper, as archives often have it."""
+    """The images of each class of each split; all may lie one folder deeper, as archives often have it."""
     roots: dict[tuple[str, ...], dict[str, dict[str, list[str]]]] = {}
     for name in names:
         parts = PurePosixPath(name).parts
@@ -99,17 +100,17 @@ def _by_class(path: Path, names: Iterable[str]) -> dict[str, dict[str, list[str]
         inside = parts[depth + 1 :]
         if inside and not inside[0].startswith("."):
             found = roots.setdefault(parts[:depth], {split: {} for split in SPLITS})
-            pictures = found[parts[depth]].setdefault(inside[0], [])
-            if len(inside) == 2 and _is_picture(name):
-                pictures.append(name)
+            images = found[parts[depth]].setdefault(inside[0], [])
+            if len(inside) == 2 and _is_image(name):
+                images.append(name)
     filled = [root for root, found in roots.items() if any(map(any, (found[split].values() for split in SPLITS)))]
     if len(filled) > 1:
         several = " and ".join("/".join((*root, "train")) for root in sorted(filled))
-        raise DataError(f"{path} holds more than one set of pictures ({several}); give a folder or archive of one")
+        raise DataError(f"{path} holds more than one set of images ({several}); give a folder or archive of one")
     return roots[filled[0]] if filled else next(iter(roots.values()), {split: {} for split in SPLITS})
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
@@ -121,11 +122,11 @@ def _check_layout(path: Path, found: dict[str, dict[str, list[str]]]) -> None:
     for split, classes in found.items():
         for name in sorted({*found["train"], *found["val"]}):
             if not classes.get(name):
-                raise DataError(f"{path}: class {name!r} has no picture in {split}/; add some or remove the class")
+                raise DataError(f"{path}: class {name!r} has no image in {split}/; add some or remove the class")
 
 
 def encoded_images(shelf: ImageFolder, entries: Iterable[ImageEntry]) -> Iterator[tuple[ImageEntry, bytes | str]]:
-    """The files of pictures, or why one cannot be read: one after the other, as archives want it."""
+    """The files of images, or why one cannot be read: one after the other, as archives want it."""
     with shelf.reading() as read:
         for entry in entries:
             yield entry, _read(read, entry)
@@ -141,7 +142,7 @@ def _read(read: Read, entry: ImageEntry) -> bytes | str:
 
 Read = Callable[[str], bytes]
 
-MAX_FILE_BYTES = 256 << 20  # of one picture's file, unpacked
+MAX_FILE_BYTES = 256 << 20  # of one image's file, unpacked
 MAX_HEADER_BYTES = 1 << 20  # bytes of the words about one member of a tar, which are read whole
 EXTENDED_HEADERS = (
     tarfile.XHDTYPE,

@@ -28,24 +28,24 @@ from hiri_search.training.data.pixel_stores import (
     fits_gpu,
     load,
 )
-from hiri_search.training.data.prepare import SPLITS, open_source, stored_side
-from hiri_search.training.job import DataSource, PreparedData
+from hiri_search.training.data.prepare import open_source, stored_side
+from hiri_search.training.job import SPLITS, DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 
 class Loader(ABC):
-    """The pictures of one training: images (B, 3, side, side), normalised, channels-last, and labels, on its device."""
+    """The images of one training: images (B, 3, side, side), normalised, channels-last, and labels, on its device."""
 
     def __init__(self, recipe: Recipe, prepared: PreparedData) -> None:
         self.recipe, self.prepared = recipe, prepared
         self.seconds_waiting = 0.0  # in the last `train`: until its batches came, what is computed for them included
 
     def __len__(self) -> int:
-        """Batches of one epoch; pictures that fill none are left out of it."""
+        """Batches of one epoch; images that fill none are left out of it."""
         return self.prepared.train // self.recipe.batch
 
     def train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
-        """One epoch: which pictures when is drawn from `order` alone, what is done to them from `augmentation`."""
+        """One epoch: which images when is drawn from `order` alone, what is done to them from `augmentation`."""
         self.seconds_waiting = 0.0
         batches = iter(self._train(order, augmentation))
         while True:
@@ -76,7 +76,7 @@ def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: 
     """The way that `prepared.cache` names; `auto`: on the GPU where that leaves plenty of room, else from the disk.
 
     What networks see is the same to the last digit of the CPU in each of them. Policies of `auto_augment`, and what
-    timm opens, go through timm's transforms instead, one picture after the other; there `gpu` is as `disk`.
+    timm opens, go through timm's transforms instead, one image after the other; there `gpu` is as `disk`.
     DataError where `gpu` is not possible.
     """
     if prepared.cache == "gpu":
@@ -115,7 +115,7 @@ class BatchedLoader(Loader):
 
 
 class TimmTransformLoader(Loader):
-    """Pictures as Pillow has them, through timm's transforms for training and for validation."""
+    """Images as Pillow has them, through timm's transforms for training and for validation."""
 
     def __init__(
         self, data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device
@@ -129,7 +129,7 @@ class TimmTransformLoader(Loader):
         dataset = self.datasets["train"]
         if isinstance(dataset, IterableDataset):
             return self._placed(self._stream(dataset, self.recipe.batch, augmentation, drop_last=True))
-        # A seed for each picture: neither the number of workers nor what else draws here is seen in it.
+        # A seed for each image: neither the number of workers nor what else draws here is seen in it.
         picks = self._picks(order)
         seeds = torch.randint(2**31, (len(picks), self.recipe.batch), generator=augmentation)
         batches = [

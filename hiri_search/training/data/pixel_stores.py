@@ -18,7 +18,7 @@ from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.sources import ImageSource
 from hiri_search.training.job import PreparedData
 
-GPU_MEMORY_SHARE = 0.25  # of the device's free memory that pictures may take by themselves
+GPU_MEMORY_SHARE = 0.25  # of the device's free memory that images may take by themselves
 PREFETCHED_BATCHES = 2  # batches gathered before they are asked for
 
 Batch = tuple[Tensor, Tensor]  # images and their labels (B,)
@@ -29,7 +29,7 @@ class PixelStore(ABC):
 
     @abstractmethod
     def gather(self, picks: Sequence[Tensor]) -> Iterator[Batch]:
-        """For each list of indices those pictures (B, S, S, 3), uint8, and their labels, on the device."""
+        """For each list of indices those images (B, S, S, 3), uint8, and their labels, on the device."""
 
 
 class GpuStore(PixelStore):
@@ -104,7 +104,7 @@ def load(dataset: Dataset[Any], batches: Sequence[list[Any]], workers: int) -> I
 
 
 def check_gpus(cache: str, gpus: int) -> None:
-    """DataError where pictures should lie on a GPU, and the machines of a study's trials have none."""
+    """DataError where images should lie on a GPU, and the machines of a study's trials have none."""
     if cache == "gpu" and not gpus:
         raise DataError("cache: gpu wants a CUDA device, and there is none; write auto or disk")
 
@@ -115,14 +115,14 @@ def demand_gpu(device: torch.device) -> None:
 
 
 def fits_gpu(prepared: PreparedData, stored: int, device: torch.device) -> bool:
-    """Whether pictures are kept on the GPU; DataError where that is demanded and they do not fit."""
+    """Whether images are kept on the GPU; DataError where that is demanded and they do not fit."""
     if device.type != "cuda" or prepared.cache == "disk":
         return False
     needed = (prepared.train + prepared.val) * stored**2 * 3
     free, _ = torch.cuda.mem_get_info(device)
     if prepared.cache == "gpu" and needed > free:
         raise DataError(
-            f"cache: gpu wants {needed / 1e9:.2f} GB for the pictures and the GPU has {free / 1e9:.2f} GB free;"
+            f"cache: gpu wants {needed / 1e9:.2f} GB for the images and the GPU has {free / 1e9:.2f} GB free;"
             " write auto or disk, or take fewer with data.train and data.val"
         )
     return prepared.cache == "gpu" or needed < GPU_MEMORY_SHARE * free

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiri_search.system.concurrency import prefetch
+from hiri_search.system.files import Say
 from hiri_search.system.hardware import cores
-from hiri_search.training.data.decode_cache import Progress, Say, cached_fingerprint
+from hiri_search.training.data.decode_cache import Progress, cached_fingerprint
 from hiri_search.training.data.image_decode import decode_image, decode_images
 from hiri_search.training.data.image_folder import (
-    SPLITS,
     DataError,
     ImageEntry,
     ImageFolder,
@@ -28,21 +28,21 @@ from hiri_search.training.data.image_folder import (
     open_image_folder,
 )
 from hiri_search.training.data.synthetic import MOTIFS, draw, draw_beside
-from hiri_search.training.job import DataSource
+from hiri_search.training.job import SPLITS, DataSource
 
 DRAWN_CLASSES = 8
 DRAWN_COUNTS = {"train": 1500, "val": 400}
-DRAWN_CHUNK = 256  # pictures that one process draws at a time, in half a second at side 96
+DRAWN_CHUNK = 256  # images that one process draws at a time, in half a second at side 96
 
-# A picture (S, S, 3), or None where it is unreadable and left out, and its label.
+# A image (S, S, 3), or None where it is unreadable and left out, and its label.
 Made = tuple[NDArray[np.uint8] | None, int]
 
 
 class ImageSource(Protocol):
-    """Pictures that can be made or decoded, as squares of any side."""
+    """Images that can be made or decoded, as squares of any side."""
 
     classes: tuple[str, ...]
-    counts: dict[str, int]  # pictures of each split, those that turn out unreadable among them
+    counts: dict[str, int]  # images of each split, those that turn out unreadable among them
 
     def stat_fingerprint(self) -> str:
         """What is seen of them without reading any."""
@@ -61,15 +61,15 @@ class ImageSource(Protocol):
 
 
 class SyntheticSource:
-    """Pictures made from a seed: the default, without a download."""
+    """Images made from a seed: the default, without a download."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
         if (classes or 0) > len(MOTIFS):
-            raise DataError(f"proxy.classes={classes}: drawn pictures have at most {len(MOTIFS)} classes; write fewer")
+            raise DataError(f"proxy.classes={classes}: drawn images have at most {len(MOTIFS)} classes; write fewer")
         self.classes = tuple(f"class {index}" for index in range(classes or DRAWN_CLASSES))
         self.counts = {split: getattr(data, split) or DRAWN_COUNTS[split] for split in SPLITS}
         self.seed = data.seed
-        # Each split has a seed of its own, so that changing the size of one leaves the other's pictures alone.
+        # Each split has a seed of its own, so that changing the size of one leaves the other's images alone.
         self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}
 
     def stat_fingerprint(self) -> str:
@@ -79,7 +79,7 @@ class SyntheticSource:
         return seen
 
     def name(self, split: str, index: int) -> str:
-        return f"picture {index}"
+        return f"image {index}"
 
     def images(self, split: str, stored: int) -> Iterator[Made]:
         count, drawing = self.counts[split], partial(self._draw, split, stored)
@@ -99,7 +99,7 @@ class SyntheticSource:
 
 
 class FolderSource:
-    """Pictures of the user's, in a folder or an archive."""
+    """Images of the user's, in a folder or an archive."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
         self.shelf = open_image_folder(Path(data.path).expanduser(), classes=classes)
@@ -113,7 +113,8 @@ class FolderSource:
         return stat_fingerprint(self.shelf, self.picked)
 
     def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
-        return f"{cached_fingerprint(place, seen, partial(content_fingerprint, self.shelf, self.picked, say))} {self.skip_corrupt}"
+        read = partial(content_fingerprint, self.shelf, self.picked, say)
+        return f"{cached_fingerprint(place, seen, read)} {self.skip_corrupt}"
 
     def name(self, split: str, index: int) -> str:
         return self.picked[split][index].name
@@ -139,7 +140,7 @@ Picked = Mapping[str, Sequence[ImageEntry]]  # by split
 
 
 def stat_fingerprint(shelf: ImageFolder, picked: Picked) -> str:
-    """A digest of path, names, sizes and times: changes when pictures do, or are moved or copied; nothing is read."""
+    """A digest of path, names, sizes and times: changes when images do, or are moved or copied; nothing is read."""
     entries = _in_order(picked)
     files = [shelf.path / entry.name for entry in entries] if shelf.path.is_dir() else [shelf.path]
     names = [f"{entry.label} {entry.name}" for entry in entries]
@@ -148,7 +149,7 @@ def stat_fingerprint(shelf: ImageFolder, picked: Picked) -> str:
 
 
 def content_fingerprint(shelf: ImageFolder, picked: Picked, say: Say) -> str:
-    """Of the bytes and labels of pictures in their order: the same from a folder, a copy of it, and an archive."""
+    """Of the bytes and labels of images in their order: the same from a folder, a copy of it, and an archive."""
     entries = _in_order(picked)
     whole, progress = hashlib.sha256(), Progress(len(entries), say, done="looked at")
     for line in prefetch(_line, encoded_images(shelf, entries), threads=cores()):
@@ -170,6 +171,6 @@ def _state(file: Path) -> str:
 
 
 def _line(found: tuple[ImageEntry, bytes | str]) -> bytes:
-    """Of one picture; a file that cannot be read is like one with nothing in it."""
+    """Of one image; a file that cannot be read is like one with nothing in it."""
     entry, data = found
     return f"{entry.label} {hashlib.sha256(data if isinstance(data, bytes) else b'').hexdigest()}\n".encode()

@@ -37,19 +37,19 @@ Plane = NDArray[np.float32]
 def draw(
     count: int, *, classes: int, side: int, seed: int, first: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`count` pictures of a seed from the `first`, (count, side, side, 3), with labels (count,) in turn 0, 1, 2, ...
+    """`count` images of a seed from the `first`, (count, side, side, 3), with labels (count,) in turn 0, 1, 2, ...
 
-    Picture i and its label depend on `seed`, i and `classes` alone: a larger `count` adds pictures at the
-    end; another `side`, in pixels, shows the same scenes averaged over areas. Two seeds share no picture.
+    Image i and its label depend on `seed`, i and `classes` alone: a larger `count` adds images at the
+    end; another `side`, in pixels, shows the same scenes averaged over areas. Two seeds share no image.
     """
     if not 1 <= classes <= len(MOTIFS):
         raise ValueError(f"classes={classes}: there are {len(MOTIFS)} motifs to draw; write 1 to {len(MOTIFS)}")
     labels = np.arange(first, first + count, dtype=np.int64) % classes
-    pictures = np.empty((count, side, side, 3), np.uint8)
+    images = np.empty((count, side, side, 3), np.uint8)
     for index, label in enumerate(labels):
         bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(first + index,)))
-        pictures[index] = _resized(_scene(_weaves()[label], bits), side)
-    return pictures, labels
+        images[index] = _resized(_scene(_weaves()[label], bits), side)
+    return images, labels
 
 
 def draw_beside(
@@ -64,7 +64,7 @@ def draw_beside(
 
 
 def _scene(weave: Plane, bits: np.random.PCG64) -> Plane:
-    """One picture at the native side, (3, N, N), whole numbers from 0 to 255."""
+    """One image at the native side, (3, N, N), whole numbers from 0 to 255."""
     canvas = _background(bits)
     for _ in range(4):
         _paint(canvas, _object(bits, 0.06, 0.25), bits)
@@ -226,12 +226,12 @@ def _photograph(canvas: Plane, bits: np.random.PCG64) -> Plane:
 # ---- side
 
 
-def _resized(picture: Plane, side: int) -> NDArray[np.uint8]:
+def _resized(image: Plane, side: int) -> NDArray[np.uint8]:
     """(3, N, N) averaged over areas to (side, side, 3), rounded to nearest."""
     if side != NATIVE_SIDE:
         overlaps = _overlaps(side)
-        picture = np.floor(overlaps @ picture @ overlaps.T / overlaps[0].sum() ** 2 + np.float32(0.5))
-    return picture.astype(np.uint8).transpose(1, 2, 0)
+        image = np.floor(overlaps @ image @ overlaps.T / overlaps[0].sum() ** 2 + np.float32(0.5))
+    return image.astype(np.uint8).transpose(1, 2, 0)
 
 
 @cache

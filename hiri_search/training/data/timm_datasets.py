@@ -25,7 +25,7 @@ Transform = Callable[[Image.Image], torch.Tensor]
 
 
 def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int], str]:
-    """The names of the classes, how many pictures each split has, and what a glance shows of their files.
+    """The names of the classes, how many images each split has, and what a glance shows of their files.
 
     DataError for what cannot be trained on. Of a set that timm knows by name no files are seen.
     """
@@ -39,7 +39,7 @@ def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...]
 
 
 def open_timm(data: DataSource, split: str, classes: Sequence[str], transform: Transform | None = None) -> Dataset[Any]:
-    """The pictures of a split and their labels; of a folder, only those of these classes."""
+    """The images of a split and their labels; of a folder, only those of these classes."""
     folder = _folder(data)
     dataset = _open_folder(folder, split, classes) if folder else _open_named(data, split)
     dataset.transform = transform and partial(_coloured, transform)
@@ -85,9 +85,7 @@ def _named_classes(data: DataSource, classes: int | None) -> tuple[str, ...]:
 def _length(data: DataSource, split: str, dataset: Any) -> int:
     length = len(dataset) if hasattr(dataset, "__len__") else 0
     if not length:
-        raise DataError(
-            f"{data.source} does not say how many pictures its {split} split has; choose another form of it"
-        )
+        raise DataError(f"{data.source} does not say how many images its {split} split has; choose another form of it")
     return length
 
 

@@ -18,10 +18,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hiri_search.cost import flops as counts
-from hiri_search.cost.budget import constrained_space as budgets
-from hiri_search.cost.budget import decision_diagram as forks
-from hiri_search.cost.budget import feasible_counts as inside
+from hiri_search.cost import flops
+from hiri_search.cost.budget import constrained_space, decision_diagram, feasible_counts
 from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
 from hiri_search.cost.budget.constraints import CostConstraints, Interval, parse_constraints
 from hiri_search.cost.flops import Cost, count
@@ -50,9 +48,13 @@ class forced:
 
     LIMITS = {  # noqa: RUF012
         "exact": {},
-        "summed": {(inside, "MOST_EXACT"): 3},
-        "rounded": {(inside, "MOST_EXACT"): 3, (inside, "MOST_LEADS"): 0, (inside, "MOST_BOXES"): 12},
-        "drawn": {(forks, "MOST_FORKS"): 0},
+        "summed": {(feasible_counts, "MOST_EXACT"): 3},
+        "rounded": {
+            (feasible_counts, "MOST_EXACT"): 3,
+            (feasible_counts, "MOST_LEADS"): 0,
+            (feasible_counts, "MOST_BOXES"): 12,
+        },
+        "drawn": {(decision_diagram, "MOST_FORKS"): 0},
     }
 
     def __init__(self, counting: str) -> None:
@@ -261,7 +263,7 @@ def fake_cost(piece: Piece, side: int) -> Cost:
 def test_every_space_inside_every_band_is_its_listing_cut(written: Written, side: int, data: st.DataObject) -> None:
     space = parse(written.text, let=written.let)
     assume(space.size < 300)
-    with patch.object(counts, "piece_cost", fake_cost):
+    with patch.object(flops, "piece_cost", fake_cost):
         nets = listed(space, side)
         assume(nets)
         one, other = (data.draw(st.sampled_from(list(nets.values()))) for _ in range(2))
@@ -301,7 +303,7 @@ def test_spaces_too_large_to_be_added_up_are_counted_roughly_and_kept_exactly() 
     space, rng = parse(VAST), Random(7)
     assert space.size > 10**9
     band = parse_constraints({"gmacs": "0.2..0.201"})
-    with patch.object(counts, "piece_cost", fake_macs):
+    with patch.object(flops, "piece_cost", fake_macs):
         found = ConstrainedSpace(space, band, 448)
         assert found.counting == "rounded"
         nets = [found.sample(rng) for _ in range(200)]
@@ -422,5 +424,8 @@ def test_time_needs_something_to_measure_it_with_and_networks_that_keep_it() -> 
         ConstrainedSpace(space, band, 64)
     found = ConstrainedSpace(space, band, 64, measure=lambda net: 2.0)
     assert found.size == 2
-    with patch.object(budgets, "GIVE_UP_AFTER", 5), pytest.raises(BudgetError, match=r"^5 walks .* ms_per_image \.\.1"):
+    with (
+        patch.object(constrained_space, "GIVE_UP_AFTER", 5),
+        pytest.raises(BudgetError, match=r"^5 walks .* ms_per_image \.\.1"),
+    ):
         found.sample(Random(11))

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hiri_search.cost.latency import benchmark as latency
-from hiri_search.cost.latency import forward as passes
+from hiri_search.cost.latency import benchmark
+from hiri_search.cost.latency import forward as forward_module
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies, measure_modules, ratios
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.cost.latency.forward import DoesNotFit
@@ -31,7 +31,7 @@ SMALL, RESNET = parse_network("hrstem(hs=8) -> hr(8 e=1) -> t(64 e=1)"), parse_n
 
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "TURN_SECONDS", 0.001)
+    monkeypatch.setattr(forward_module, "TURN_SECONDS", 0.001)
 
 
 class Seeing(nn.Module):
@@ -103,7 +103,7 @@ def test_a_pass_sees_noise_in_channels_last_in_eval_mode_and_nothing_of_autograd
         assert (training, inference, threads) == (False, True, 1)
 
 
-def test_bf16_is_that_of_weights_and_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_that_of_weights_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr("hiri_search.cost.latency.torch_state.has_bf16", lambda device: True)
     dict(measure_modules({"it": (Seeing(seen), 8)}, replace(QUICK, dtype="bf16")))
@@ -132,12 +132,12 @@ def test_torch_is_left_as_it_was() -> None:
 
 
 def test_a_turn_has_as_many_passes_as_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(forward_module, "TURN_SECONDS", 0.1)
     seen: list[Any] = []
     image = torch.zeros(2, 3, 4, 4)
-    for seconds, wanted in ((5e-5, 2000), (0.03, 4), (0.1, 1), (7.0, 1), (1e-9, passes.MAX_PASSES)):
+    for seconds, wanted in ((5e-5, 2000), (0.03, 4), (0.1, 1), (7.0, 1), (1e-9, forward_module.MAX_PASSES)):
         seen.clear()
-        ready = passes.WarmModel(seen.append, image, seconds, None, None)
+        ready = forward_module.WarmModel(seen.append, image, seconds, None, None)
         assert ready.passes == wanted
         ready.timed_turn()
         assert len(seen) == wanted + (wanted > 1), "and one before them, untimed"
@@ -145,9 +145,9 @@ def test_a_turn_has_as_many_passes_as_fill_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_turn_tells_milliseconds_for_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([10.0, 14.0])
-    monkeypatch.setattr(passes, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    monkeypatch.setattr(passes, "TURN_SECONDS", 4.0)
-    assert passes.WarmModel(lambda x: x, torch.zeros(8, 3, 4, 4), 1.0, None, None).timed_turn() == 4000 / 4 / 8
+    monkeypatch.setattr(forward_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(forward_module, "TURN_SECONDS", 4.0)
+    assert forward_module.WarmModel(lambda x: x, torch.zeros(8, 3, 4, 4), 1.0, None, None).timed_turn() == 4000 / 4 / 8
 
 
 def test_what_does_not_fit_is_named_and_the_others_are_timed() -> None:
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_named_and_the_others_are_timed() -> None:
 
 
 def test_networks_that_do_not_fit_together_are_timed_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "free_memory", lambda device: 2 * 8_000)  # two have 4,000 bytes of weights each
+    monkeypatch.setattr(benchmark, "free_memory", lambda device: 2 * 8_000)  # two have 4,000 bytes of weights each
     seen: list[Any] = []
     said: list[str] = []
     entries = {name: (Seeing(seen), 8) for name in "abc"}
@@ -260,12 +260,12 @@ def test_cuda_computes_what_the_cpu_does(dtype: Any, most: float, fused: bool) -
     setting = LatencyConfig(batch=2, dtype=dtype, device="cuda", fused=fused)
     torch.manual_seed(0)
     model = build_hirivit(paper_net("hirivit_small")).eval()
-    image = passes.noise(128, replace(setting, dtype="fp32"), CPU)
+    image = forward_module.noise(128, replace(setting, dtype="fp32"), CPU)
     with torch.inference_mode():
         wanted = model.double()(image.double())
-    converted = passes.convert("S", model.float(), setting).cuda()
+    converted = forward_module.convert("S", model.float(), setting).cuda()
     with torch_configured(setting):
-        found = converted(passes.noise(128, setting, torch.device("cuda"))).double().cpu()
+        found = converted(forward_module.noise(128, setting, torch.device("cuda"))).double().cpu()
     assert (found - wanted).norm() / wanted.norm() < most
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hiri_search.cost.latency import estimate as foretold
+from hiri_search.cost.latency import estimate
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.cost.latency.forward import TURN_SECONDS
@@ -13,22 +13,22 @@ LONG = 2 * TURN_SECONDS  # a pass that fills a turn
 
 
 def test_a_turn_is_one_long_pass_or_short_ones_that_fill_it_and_one_before():
-    assert foretold._turn(LONG) == LONG
-    assert foretold._turn(TURN_SECONDS / 4) == pytest.approx(TURN_SECONDS * 5 / 4)
+    assert estimate._turn(LONG) == LONG
+    assert estimate._turn(TURN_SECONDS / 4) == pytest.approx(TURN_SECONDS * 5 / 4)
 
 
 def test_times_that_settle_take_the_least_rounds():
-    assert foretold._repeating([LONG, LONG], SETTING, True) == pytest.approx((1 + 4) * 2 * LONG)
+    assert estimate._repeating([LONG, LONG], SETTING, True) == pytest.approx((1 + 4) * 2 * LONG)
 
 
 def test_times_that_do_not_settle_take_the_time_they_are_given():
-    whole = foretold._repeating([LONG, LONG], SETTING, False)
+    whole = estimate._repeating([LONG, LONG], SETTING, False)
     assert whole == pytest.approx(4 * 2 * LONG + 2 * 10 + LONG)
 
 
 def test_never_more_rounds_than_the_most_and_never_fewer_than_the_fewest():
-    assert foretold._repeating([LONG], LatencyConfig(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
-    assert foretold._repeating([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
+    assert estimate._repeating([LONG], LatencyConfig(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
+    assert estimate._repeating([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
 
 
 def test_more_networks_take_longer_and_none_takes_nothing():

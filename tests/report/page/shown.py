@@ -24,7 +24,7 @@ ABOUT: dict[str, Any] = {
     "table": "8",
     "rows": {},
     "file": FILE,
-    "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": []},
+    "images": {"train": 100, "val": 50, "classes": 8, "skipped": []},
     "device": "CPU, 2 cores",
     "profile": "laptop",
     "code": {"commit": "0123456789abcdef", "changed": ["a.py"], "version": "0.1.0", "digest": "d"},

@@ -40,8 +40,8 @@ def study(top1: dict[str, list[float]], *, compare: str | None = None, curves: d
         "seeds": [0, 1, 2],
         **({"compare": compare} if compare else {}),
     }
-    pictures = {"train": 100, "val": 50, "classes": 8, "skipped": []}
-    about = {"title": "Table 7: a ladder", "table": "7", "rows": rows, "file": file, "pictures": pictures}
+    images = {"train": 100, "val": 50, "classes": 8, "skipped": []}
+    about = {"title": "Table 7: a ladder", "table": "7", "rows": rows, "file": file, "images": images}
     return Results({**about, "device": "CPU", "profile": "laptop"}, trials)
 
 

@@ -94,7 +94,7 @@ def test_figures_are_vectors_with_their_fonts_inside(tmp_path: Path):
             assert "Type 3" not in line
             assert line.split()[-5] == "yes", "embedded"
         images = subprocess.run(["pdfimages", "-list", tmp_path / figure], capture_output=True, text=True, check=True)
-        assert len(images.stdout.splitlines()) == 2, "no picture, only the heads of the list"
+        assert len(images.stdout.splitlines()) == 2, "no image, only the heads of the list"
 
 
 def test_all_files_for_a_paper_are_written(tmp_path: Path):

@@ -26,7 +26,7 @@ ABOUT: dict[str, Any] = {
         "data": {"source": "drawn"},
         "seeds": [0],
     },
-    "pictures": {"train": 100, "val": 50, "classes": 8, "skipped": []},
+    "images": {"train": 100, "val": 50, "classes": 8, "skipped": []},
     "device": "CPU, 2 cores",
     "profile": "laptop",
 }

@@ -30,10 +30,10 @@ def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[in
 
 def test_data_is_a_word_or_keys(tmp_path: Path):
     short, long = (
-        _read(tmp_path, NETS + text).data for text in ("data: folder:pictures", "data: {source: folder:pictures}")
+        _read(tmp_path, NETS + text).data for text in ("data: folder:images", "data: {source: folder:images}")
     )
     assert short == long
-    assert (short.kind, short.path) == ("folder", "pictures")
+    assert (short.kind, short.path) == ("folder", "images")
 
 
 def test_a_net_is_a_spec_or_keys(tmp_path: Path):

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.dispatch.task import Event, Heartbeat, Report, TrialTask, Wait
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask, Wait
+from hiri_search.study.ledger.events import Event
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 

@@ -11,9 +11,9 @@ import pytest
 
 from hiri_search.study.dispatch.ray_executor import _hand_out, _ray
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.task import Event
 from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import Event
 from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work as works
 from tests.study.dispatch.fake_work import Listed

@@ -16,9 +16,9 @@ import pytest
 from hiri_search.study.dispatch.ray_connection import check_answers
 from hiri_search.study.dispatch.ray_executor import run_on_ray
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.task import Event
 from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import Event
 from hiri_search.system.shutdown import REPEAT_SECONDS, Shutdown
 from hiri_search.system.temp_dir import temporary_directory
 from tests.study.dispatch import fake_work as works

@@ -6,8 +6,9 @@ import pytest
 
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.dispatch.task import Event, TrialSource
+from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run

@@ -9,7 +9,7 @@ import pytest
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import open_ledger, read_events
-from hiri_search.study.persistence import mirror as mirrors
+from hiri_search.study.persistence import mirror as mirror_module
 from hiri_search.study.persistence.mirror import (
     DriverReplaced,
     Mirror,
@@ -32,7 +32,7 @@ def storage(tmp_path: Path) -> SharedFolder:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirrors, "EVERY", 0.02)
+    monkeypatch.setattr(mirror_module, "EVERY", 0.02)
 
 
 def _lines(*words: str) -> bytes:

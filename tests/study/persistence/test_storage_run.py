@@ -28,7 +28,7 @@ from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
-from hiri_search.training import loop as training
+from hiri_search.training import loop
 from tests.s3_server import BUCKET, SECRET, Server, serving
 from tests.study.search.searches import Quiet
 
@@ -61,13 +61,13 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The epochs that are really trained."""
     found: list[int] = []
-    epoch = training._epoch
+    epoch = loop._epoch
 
     def noted(number: int, *given: Any) -> Any:
         found.append(number)
         return epoch(number, *given)
 
-    monkeypatch.setattr(training, "_epoch", noted)
+    monkeypatch.setattr(loop, "_epoch", noted)
     return found
 
 
@@ -118,7 +118,7 @@ def test_a_fresh_folder_goes_on_from_the_storage_alone(
 def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
     tmp_path: Path, unbroken: dict[str, Any], trained: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    """Each machine has a cache of its own, and sees neither the results folder nor the driver's pictures."""
+    """Each machine has a cache of its own, and sees neither the results folder nor the driver's images."""
     (tmp_path / "shared").mkdir()
     machines: list[Path] = []
 
@@ -126,8 +126,8 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
         machines.append(tmp_path / f"machine {len(machines)}")
         monkeypatch.setenv("HIRI_SEARCH_CACHE", str(machines[-1]))
         nowhere = Path("/nowhere")
-        pictures = replace(task.prepared, folder=nowhere / task.prepared.folder.relative_to("/"))
-        there = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=pictures)
+        images = replace(task.prepared, folder=nowhere / task.prepared.folder.relative_to("/"))
+        there = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=images)
 
         def heard(event: dict[str, Any]) -> None:
             tell(event)
@@ -151,8 +151,8 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
 def test_a_machine_without_the_data_stops_the_study_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def elsewhere(task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
         job = replace(task.job, data=replace(task.job.data, source="folder:/nowhere", seed=0))
-        pictures = replace(task.prepared, folder=Path("/nowhere/else"))
-        run_trial(replace(task, job=job, prepared=pictures), tell, beat, **more)
+        images = replace(task.prepared, folder=Path("/nowhere/else"))
+        run_trial(replace(task, job=job, prepared=images), tell, beat, **more)
 
     with pytest.raises(StudyError, match="there is no /nowhere"):
         _run(tmp_path, do=elsewhere)

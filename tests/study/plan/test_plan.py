@@ -14,9 +14,8 @@ from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events
-from hiri_search.study.plan import estimate as planning
-from hiri_search.study.plan import plan as planned
-from hiri_search.study.plan import profiling as paces
+from hiri_search.study.plan import estimate, profiling
+from hiri_search.study.plan import plan as plan_module
 from hiri_search.study.plan.estimate import RAY_IMPORTS, estimate_plan
 from hiri_search.study.plan.plan import Plan, compared_with_run, duration, last_plan, plan_lines, plan_table
 from hiri_search.study.run import run
@@ -26,7 +25,7 @@ from tests.study.search.searches import Quiet
 from tests.study.test_run import SPACE, STUDY
 
 PACE = TrialTiming(begin=1.0, step=0.5, look=0.0625, save=0.25, score=2.0)
-TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 pictures in batches of 16, and 16 looked at
+TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 images in batches of 16, and 16 looked at
 UNTIMED = STUDY.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
 UNTIMED_SPACE = SPACE.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
 
@@ -41,8 +40,8 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         pace = PACE if zero_cost else replace(PACE, score=0.0)
         return Probed({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
 
-    monkeypatch.setattr(paces, "probe_beside", probe_beside)
-    monkeypatch.setattr(paces.device, "cores", lambda: 2)
+    monkeypatch.setattr(profiling, "probe_beside", probe_beside)
+    monkeypatch.setattr(profiling.device, "cores", lambda: 2)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))  # nothing is decoded yet
     return asked
 
@@ -67,7 +66,7 @@ def test_the_parts_of_a_run(tmp_path: Path):
     plan = _plan(tmp_path, UNTIMED)
     assert plan.seconds["trials"] == pytest.approx(2 * TRIAL)
     assert plan.epoch_seconds == pytest.approx(4 * (TRIAL - 1.5))
-    assert plan.seconds["pictures"] == pytest.approx(48 * 0.125 / 2)
+    assert plan.seconds["images"] == pytest.approx(48 * 0.125 / 2)
     assert plan.seconds["workers"] == pytest.approx((1 + RAY_IMPORTS) * 3.0)
     assert plan.seconds["inference"] == 0
     assert plan.total == pytest.approx(sum(plan.seconds.values()))
@@ -80,11 +79,11 @@ def test_in_one_process_there_is_no_ray(tmp_path: Path, probed: list[Any]):
     assert probed[0][2] == 1
 
 
-def test_pictures_that_are_there_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_images_that_are_there_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
-    assert _plan(tmp_path).seconds["pictures"] > 0
+    assert _plan(tmp_path).seconds["images"] > 0
     run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, Quiet(), profile="none")
-    assert _plan(tmp_path).seconds["pictures"] == 0
+    assert _plan(tmp_path).seconds["images"] == 0
 
 
 def test_rows_that_are_the_same_training_are_trained_once(tmp_path: Path, probed: list[Any]):
@@ -144,7 +143,7 @@ def test_networks_that_were_not_timed_go_by_the_law(tmp_path: Path, monkeypatch:
     def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> Probed:
         return Probed({0: PACE}, 3.0, [0.0 for _ in decoded], None)
 
-    monkeypatch.setattr(paces, "probe_beside", one)
+    monkeypatch.setattr(profiling, "probe_beside", one)
     plan = _plan(tmp_path)
     assert sorted(training.timed for training in plan.trainings) == [False, True]
     assert all(training.seconds > 0 for training in plan.trainings)
@@ -155,13 +154,13 @@ def test_a_trial_that_would_fail_is_a_mistake_of_the_study(tmp_path: Path, monke
     def fail(*given: Any, **named: Any) -> Probed:
         raise ProbeError("a trial of 'x' at side 32 fails: the loss is not finite")
 
-    monkeypatch.setattr(paces, "probe_beside", fail)
+    monkeypatch.setattr(profiling, "probe_beside", fail)
     with pytest.raises(StudyError, match="not finite"):
         _plan(tmp_path)
 
 
 def test_timing_inference_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planning, "measure_seconds", lambda entries, setting, *, classes: 7.0 * len(entries))
+    monkeypatch.setattr(estimate, "measure_seconds", lambda entries, setting, *, classes: 7.0 * len(entries))
     assert _plan(tmp_path, STUDY).seconds["inference"] == 14.0
 
 
@@ -198,14 +197,14 @@ def _run(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planned, "WORTH", 1e-3)
+    monkeypatch.setattr(plan_module, "WORTH", 1e-3)
     plan = _plan(tmp_path)
     events = _run(tmp_path)
     assert [one.part for one in compared_with_run(plan, events)] == ["epochs of all trials"], "a run that was killed"
-    ended = {"event": "ended", "seconds": {"pictures": 6.0, "counting": 1.0, "inference": 0.0, "trials": 10.0}}
+    ended = {"event": "ended", "seconds": {"images": 6.0, "counting": 1.0, "inference": 0.0, "trials": 10.0}}
     found = {one.part: one for one in compared_with_run(plan, [*events, ended])}
-    assert list(found) == ["pictures", "counting", "trials", "in all", "epochs of all trials"]
-    assert found["pictures"].error == pytest.approx(3.0 / 6.0 - 1)
+    assert list(found) == ["images", "counting", "trials", "in all", "epochs of all trials"]
+    assert found["images"].error == pytest.approx(3.0 / 6.0 - 1)
     assert found["trials"].planned == pytest.approx(plan.seconds["workers"] + plan.seconds["trials"])
     assert found["in all"].took == 17.0
     taken = sum(epoch["seconds"] for event in events if event["event"] == "finished" for epoch in event["curve"])

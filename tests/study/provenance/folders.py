@@ -30,7 +30,7 @@ Change = Callable[[list[Event]], Iterable[Event]]
 
 
 def photos(folder: Path) -> Path:
-    """Pictures of noise, of two classes."""
+    """Images of noise, of two classes."""
     for split, count in (("train", 8), ("val", 4)):
         for name in "ab":
             (folder / split / name).mkdir(parents=True)

@@ -46,12 +46,12 @@ def test_software_and_machine_are_told():
 
 
 def test_changes_are_told_by_name_and_facts_of_one_alone_are_left_out():
-    about = {"file": {"nets": {"one": "hr(32 e=4)"}}, "pictures": {"val": 8}, "device": "CPU"}
-    new = {"file": {"nets": {"one": "hr(32 e=4)"}, "seeds": [0, 1]}, "pictures": {"val": 9}, "device": "GPU"}
+    about = {"file": {"nets": {"one": "hr(32 e=4)"}}, "images": {"val": 8}, "device": "CPU"}
+    new = {"file": {"nets": {"one": "hr(32 e=4)"}, "seeds": [0, 1]}, "images": {"val": 9}, "device": "GPU"}
     new["versions"] = {"torch": "3"}
     assert list(run_differences(about, new)) == [
         ("study", "seeds: [0] -> [0, 1]"),
-        ("pictures", "val: 8 -> 9"),
+        ("images", "val: 8 -> 9"),
         ("device", "device: CPU -> GPU"),
     ]
 

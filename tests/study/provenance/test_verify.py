@@ -12,7 +12,7 @@ from PIL import Image
 
 from hiri_search.cli.main import main
 from hiri_search.cli.results import read_results
-from hiri_search.report import check as anew
+from hiri_search.report import check as check_module
 from hiri_search.report.tables.data_dictionary import NOT_DESCRIBED
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
@@ -30,7 +30,7 @@ from tests.study.search.searches import Quiet
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study on pictures of the user's, with its report."""
+    """A study on images of the user's, with its report."""
     place = tmp_path_factory.mktemp("good")
     data = f"folder:{photos(place / 'photos')}"
     return trained(place / "results", STUDY.replace(DRAWN, data), report=True)
@@ -38,7 +38,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(good: Path, tmp_path: Path) -> Path:
-    """A copy to be changed, beside its pictures."""
+    """A copy to be changed, beside its images."""
     return Path(shutil.copytree(good, tmp_path / "results"))
 
 
@@ -46,7 +46,7 @@ def _faults(folder: Path, *, quick: bool = False) -> dict[str, tuple[str, ...]]:
     """What is said, by check."""
     found = {finding.check: finding.faults for finding in verify(folder, quick=quick)}
     try:
-        found["tables"] = tuple(anew.report_faults(read_results(folder), folder / "report"))
+        found["tables"] = tuple(check_module.report_faults(read_results(folder), folder / "report"))
     except (ValueError, LookupError) as error:
         found["tables"] = (str(error),)
     return {check: faults for check, faults in found.items() if faults}
@@ -126,8 +126,8 @@ def _file_and_meaning(events: list[Event]) -> list[Event]:
     return _file(events)
 
 
-def _pictures(events: list[Event]) -> list[Event]:
-    first(events, "study")["pictures"]["keys"]["32"] = "0" * 12
+def _images(events: list[Event]) -> list[Event]:
+    first(events, "study")["images"]["keys"]["32"] = "0" * 12
     return events
 
 
@@ -169,7 +169,7 @@ IN_THE_LEDGER = {
     "a shorter curve, forged": (_shorter, True, "curves", "trial 0: it has finished with 1 epochs of 2"),
     "the study's file, forged": (_file, True, "study", r"line 1: .* study file in it: meaning\.recipe\.lr: 0\.5 -> "),
     "the study, everywhere, forged": (_file_and_meaning, True, "trainings", "trial 0 is named .* by its study"),
-    "other pictures, forged": (_pictures, True, "pictures", r"at side 32 were 0+ and are \w+ now"),
+    "other images, forged": (_images, True, "images", r"at side 32 were 0+ and are \w+ now"),
     "a line added": (_appended, False, "sums", r"line \d+: it has no sum, though lines before it have"),
 }
 
@@ -195,7 +195,7 @@ def _of_another(folder: Path) -> None:
     shutil.copy(folder / "checkpoints" / one / "last.pt", folder / "checkpoints" / other / "last.pt")
 
 
-def _a_picture(folder: Path) -> None:
+def _a_image(folder: Path) -> None:
     """Of the same size, at the same time."""
     data = Path(read_results(folder).about["file"]["data"]["source"].partition(":")[2])
     moved = folder.parent / "photos"
@@ -261,7 +261,7 @@ BESIDE_IT = {
         "checkpoints",
         "curve.csv, line 3, is not what last.pt holds",
     ),
-    "a picture": (_a_picture, "pictures", r"those of folder:.* at side 32 were \w+ and are \w+ now: they have changed"),
+    "a image": (_a_image, "images", r"those of folder:.* at side 32 were \w+ and are \w+ now: they have changed"),
 }
 
 
@@ -289,7 +289,7 @@ def test_every_column_of_a_real_study_is_described(folder: Path, tmp_path: Path)
 def test_what_is_changed_beside_the_ledger_is_named(folder: Path, change, check: str, words: str):
     change(folder)
     found = _faults(folder)
-    assert list(found) == [check] or check == "pictures", found
+    assert list(found) == [check] or check == "images", found
     assert [fault for fault in found[check] if re.search(words, fault)], found
 
 

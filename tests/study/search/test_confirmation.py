@@ -23,7 +23,7 @@ from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
-from hiri_search.training import loop as trial
+from hiri_search.training import loop
 from tests.study.search.searches import Quiet
 
 STUDY = """
@@ -50,8 +50,8 @@ def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_
 
 
 def _outcome(trial: Trial) -> tuple[object, ...]:
-    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
-    return trial.number, trial.asked, trial.state, trial.zero_cost, curve
+    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in loop.curve]
+    return loop.number, loop.asked, loop.state, loop.zero_cost, curve
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_a_trial_goes_on_from_its_rung_and_not_from_the_beginning(
         trained.append(number)
         return epoch(number, *given)
 
-    epoch = trial._epoch
-    monkeypatch.setattr(trial, "_epoch", counting)
+    epoch = loop._epoch
+    monkeypatch.setattr(loop, "_epoch", counting)
     assert [_outcome(t) for t in _run(tmp_path)] == [_outcome(t) for t in unbroken]
     assert len(trained) == sum(len(t.curve) for t in unbroken)
 

@@ -1,4 +1,4 @@
-"""What is done to pictures in batches is what is done to them one by one, drawn as timm draws it."""
+"""What is done to originals in batches is what is done to them one by one, drawn as timm draws it."""
 
 import math
 from dataclasses import fields, replace
@@ -11,7 +11,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.transforms.v2 import functional as one_by_one
 
-from hiri_search.training.data import augment
+from hiri_search.training.data import augment as augment_module
 from hiri_search.training.data.augment import (
     BRIGHTNESS,
     CONTRAST,
@@ -33,7 +33,7 @@ def _rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _pictures(count: int, stored: int = STORED) -> Tensor:
+def _images(count: int, stored: int = STORED) -> Tensor:
     return torch.randint(0, 256, (count, stored, stored, 3), dtype=torch.uint8, generator=_rng())
 
 
@@ -43,7 +43,7 @@ def _shown(images: Tensor) -> Tensor:
 
 
 def _only(looks: AugmentParams, index: int) -> AugmentParams:
-    """Of one picture; the noise belongs to all."""
+    """Of one image; the noise belongs to all."""
     parts = {field.name: getattr(looks, field.name)[index : index + 1] for field in fields(looks)}
     return replace(looks, **parts | {"noise": looks.noise})
 
@@ -55,14 +55,14 @@ def _drawn(recipe: Recipe, count: int = MANY, seed: int = 0) -> AugmentParams:
 # ---- crops and flips
 
 
-@pytest.mark.parametrize(("resample", "tolerance"), [(augment._at_once, 2e-3), (augment._in_turn, 1.01)])
+@pytest.mark.parametrize(("resample", "tolerance"), [(augment_module._at_once, 2e-3), (augment_module._in_turn, 1.01)])
 def test_crops_and_flips_are_torchvisions_with_antialiasing(resample, tolerance: float):
     """On a GPU all at once, on the CPU in turn, rounded to whole numbers."""
-    pictures, looks = _pictures(16), _drawn(Recipe(crop=0.1), 16)
-    found = resample(pictures, looks, SIDE)
-    for index, picture in enumerate(pictures):
+    originals, looks = _images(16), _drawn(Recipe(crop=0.1), 16)
+    found = resample(originals, looks, SIDE)
+    for index, image in enumerate(originals):
         box = [int(number) for number in looks.box[index]]
-        wanted = one_by_one.resized_crop(picture.permute(2, 0, 1).float(), *box, [SIDE, SIDE], antialias=True)
+        wanted = one_by_one.resized_crop(image.permute(2, 0, 1).float(), *box, [SIDE, SIDE], antialias=True)
         wanted = wanted.flip(2) if looks.flip[index] else wanted
         torch.testing.assert_close(found[index], wanted, atol=tolerance, rtol=0)
     assert 0 < looks.flip.sum() < 16
@@ -70,25 +70,25 @@ def test_crops_and_flips_are_torchvisions_with_antialiasing(resample, tolerance:
 
 @pytest.mark.parametrize(("stored", "side"), [(40, 32), (32, 40), (80, 20), (33, 32)])
 def test_the_resampling_is_pillows_to_its_rounding(stored: int, side: int):
-    pictures = _pictures(2, stored)
-    found = _shown(augment(pictures, center_crop_params(2, stored, 1.0), side))
-    for image, picture in zip(found, pictures, strict=True):
-        pillows = Image.fromarray(picture.numpy()).resize((side, side), Image.Resampling.BILINEAR)
+    originals = _images(2, stored)
+    found = _shown(augment(originals, center_crop_params(2, stored, 1.0), side))
+    for image, original in zip(found, originals, strict=True):
+        pillows = Image.fromarray(original.numpy()).resize((side, side), Image.Resampling.BILINEAR)
         assert np.abs(image.permute(1, 2, 0).numpy() - np.asarray(pillows)).max() < 1.1
 
 
-def test_the_whole_picture_at_its_own_side_is_itself():
-    pictures = _pictures(3)
-    found = _shown(augment(pictures, center_crop_params(3, STORED, 1.0), STORED))
-    torch.testing.assert_close(found, pictures.permute(0, 3, 1, 2).float(), atol=1e-3, rtol=0)
+def test_the_whole_image_at_its_own_side_is_itself():
+    originals = _images(3)
+    found = _shown(augment(originals, center_crop_params(3, STORED, 1.0), STORED))
+    torch.testing.assert_close(found, originals.permute(0, 3, 1, 2).float(), atol=1e-3, rtol=0)
 
 
 def test_the_middle_is_the_middle():
-    """A picture that is its own mirror image stays one, also of an odd number of pixels."""
+    """A image that is its own mirror image stays one, also of an odd number of pixels."""
     for stored in (STORED, STORED + 1):
-        pictures = _pictures(2, stored)
-        pictures = torch.where(torch.arange(stored)[:, None] < stored // 2, pictures, pictures.flip(2))
-        found = _shown(augment(pictures, center_crop_params(2, stored, 0.875), SIDE))
+        originals = _images(2, stored)
+        originals = torch.where(torch.arange(stored)[:, None] < stored // 2, originals, originals.flip(2))
+        found = _shown(augment(originals, center_crop_params(2, stored, 0.875), SIDE))
         torch.testing.assert_close(found, found.flip(3), atol=1.01, rtol=0)
 
 
@@ -119,7 +119,7 @@ def test_timm_draws_the_same_crops():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_share_of_mirrored_pictures(share: float):
+def test_the_share_of_mirrored_images(share: float):
     assert abs(_drawn(Recipe(flip=share)).flip.double().mean() - share) < 0.03
 
 
@@ -138,11 +138,11 @@ STEPS = {
 
 def test_colours_are_torchvisions_in_the_drawn_order():
     looks = _drawn(Recipe(jitter=0.8, flip=0.0, crop=1.0), 24)
-    pictures = _pictures(24, SIDE)
+    originals = _images(24, SIDE)
     looks = replace(looks, box=center_crop_params(24, SIDE, 1.0).box)
-    found = _shown(augment(pictures, looks, SIDE)) / 255
-    for index, picture in enumerate(pictures):
-        wanted = picture.permute(2, 0, 1) / 255
+    found = _shown(augment(originals, looks, SIDE)) / 255
+    for index, image in enumerate(originals):
+        wanted = image.permute(2, 0, 1) / 255
         for step in looks.order[index].tolist():
             wanted = STEPS[step](wanted, float(looks.factors[index, step]))
         torch.testing.assert_close(found[index], wanted, atol=1e-3, rtol=0)
@@ -160,9 +160,9 @@ def test_the_range_of_the_factors(jitter: float, least: float, most: float):
 
 
 def test_what_is_erased_is_noise_in_its_rectangle_and_nothing_beside_it():
-    pictures, looks = _pictures(64), _drawn(Recipe(erasing=0.5), 64)
-    plain = augment(pictures, replace(looks, erased=torch.zeros_like(looks.erased)), SIDE)
-    found = augment(pictures, looks, SIDE)
+    originals, looks = _images(64), _drawn(Recipe(erasing=0.5), 64)
+    plain = augment(originals, replace(looks, erased=torch.zeros_like(looks.erased)), SIDE)
+    found = augment(originals, looks, SIDE)
     noise = []
     for index, (top, left, height, width) in enumerate(looks.erased.tolist()):
         inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -189,16 +189,16 @@ def test_the_share_and_area_that_is_erased(share: float):
 
 
 def test_the_same_generator_gives_the_same_images():
-    images = [augment(_pictures(8), _drawn(ALL, 8, seed), SIDE) for seed in (0, 0, 1)]
+    images = [augment(_images(8), _drawn(ALL, 8, seed), SIDE) for seed in (0, 0, 1)]
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
 
 
-def test_a_picture_does_not_feel_its_neighbours():
-    pictures, looks = _pictures(8), _drawn(ALL, 8)
-    together = augment(pictures, looks, SIDE)
+def test_a_image_does_not_feel_its_neighbours():
+    originals, looks = _images(8), _drawn(ALL, 8)
+    together = augment(originals, looks, SIDE)
     for index in range(8):
-        alone = augment(pictures[index : index + 1], _only(looks, index), SIDE)
+        alone = augment(originals[index : index + 1], _only(looks, index), SIDE)
         torch.testing.assert_close(alone[0], together[index], atol=1e-5, rtol=0)
 
 
@@ -225,20 +225,20 @@ def test_a_knob_moves_no_other(knob: dict[str, float], moved: set[str]):
 
 
 def test_images_are_as_a_network_wants_them():
-    pictures = _pictures(4)
-    before = pictures.clone()
-    images = augment(pictures, _drawn(ALL, 4), SIDE)
+    originals = _images(4)
+    before = originals.clone()
+    images = augment(originals, _drawn(ALL, 4), SIDE)
     assert (images.shape, images.dtype, images.requires_grad) == ((4, 3, SIDE, SIDE), torch.float32, False)
     assert images.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(pictures, before)
+    assert torch.equal(originals, before)
 
 
 @pytest.mark.gpu
 def test_the_gpu_shows_what_the_cpu_shows():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    pictures, looks = _pictures(16), _drawn(ALL, 16)
-    found = augment(pictures.cuda(), looks, SIDE).cpu()
-    apart = (found - augment(pictures, looks, SIDE)).abs()
+    originals, looks = _images(16), _drawn(ALL, 16)
+    found = augment(originals.cuda(), looks, SIDE).cpu()
+    apart = (found - augment(originals, looks, SIDE)).abs()
     assert apart.max() < 0.03, "one step of 255 where a number is rounded the other way"
     assert apart.mean() < 0.002

@@ -32,7 +32,7 @@ def test_every_step_of_every_policy_runs(policy: str, tmp_path):
     assert split[0][0].shape == (3, 16, 16)
 
 
-def test_no_bit_is_black_and_all_bits_are_the_picture():
+def test_no_bit_is_black_and_all_bits_are_the_image():
     image = Image.new("RGB", (2, 2), (200, 100, 50))
     assert [_posterized(image, bits).getpixel((0, 0)) for bits in (0, 1, 8)] == [(0, 0, 0), (128, 0, 0), (200, 100, 50)]
 

@@ -1,4 +1,4 @@
-"""Decoded pictures are made once, whole or not at all, however many processes want them and whatever stops them."""
+"""Decoded images are made once, whole or not at all, however many processes want them and whatever stops them."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def test_of_several_that_want_it_at_once_one_makes_it_and_the_others_wait(tmp_pa
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(want, range(4))) == ["whole"] * 4
     assert len(made) == 1
-    assert said == ["another process is preparing the same pictures; waiting for it"] * 3
+    assert said == ["another process is preparing the same images; waiting for it"] * 3
 
 
 MAKE = """
@@ -137,10 +137,10 @@ def test_the_place_is_the_users_unless_it_is_said_or_not_writable(tmp_path: Path
     assert cache_folder(home) == tmp_path / "said"
     monkeypatch.delenv("HIRI_SEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder(home) == tmp_path / "xdg/hiri_search/pictures"
+    assert cache_folder(home) == tmp_path / "xdg/hiri_search/images"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert cache_folder(home) == tmp_path / "me/.cache/hiri_search/pictures"
+    assert cache_folder(home) == tmp_path / "me/.cache/hiri_search/images"
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cache_folder(home) == home
@@ -157,7 +157,7 @@ def test_studies_share_what_one_of_them_prepared(tmp_path: Path, monkeypatch: py
 DIFFERENT = [{"seed": 1}, {"train": 9}, {"val": 5}]
 
 
-def test_what_decides_the_pictures_names_their_folder(tmp_path: Path):
+def test_what_decides_the_images_names_their_folder(tmp_path: Path):
     def folder(side: int = 16, classes: int = 4, **keys: int) -> Path:
         return prepare(DataSource("drawn", **{"train": 8, "val": 4, **keys}), side, tmp_path, classes=classes).folder
 
@@ -170,12 +170,12 @@ def test_the_same_relative_path_of_another_place_is_another_source(tmp_path: Pat
     found: list[PreparedData] = []
     for place, colour in (("a", "red"), ("b", "tan")):  # of one size and time
         for file in ("train/x/0.bmp", "train/y/0.bmp", "val/x/0.bmp", "val/y/0.bmp"):
-            path = tmp_path / place / "pictures" / file
+            path = tmp_path / place / "images" / file
             path.parent.mkdir(parents=True)
             Image.new("RGB", (8, 8), colour).save(path)
             os.utime(path, ns=(1, 1))
         monkeypatch.chdir(tmp_path / place)
-        found.append(prepare(DataSource("folder:pictures"), 16, tmp_path))
+        found.append(prepare(DataSource("folder:images"), 16, tmp_path))
     assert found[0].folder != found[1].folder
 
 
@@ -263,14 +263,14 @@ def test_a_cache_on_gpus_is_refused_where_there_are_none():
 # ---- side by side
 
 
-def test_pictures_drawn_beside_are_the_same(tmp_path: Path):
+def test_images_drawn_beside_are_the_same(tmp_path: Path):
     one, labels = draw(9, classes=4, side=20, seed=3)
     other, names = draw_beside(5, classes=4, side=20, seed=3, first=4)
     assert np.array_equal(one[4:], other)
     assert np.array_equal(labels[4:], names)
 
 
-def test_many_drawn_pictures_come_in_order():
+def test_many_drawn_images_come_in_order():
     count = DRAWN_CHUNK + 3
     drawn = SyntheticSource(DataSource("drawn", train=count), 4)
     images, labels = draw(count, classes=4, side=16, seed=0)
@@ -312,4 +312,4 @@ def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch):
     for _ in range(1000):
         progress.step()
     assert 90 <= len(said) <= 100
-    assert all("of 1,000 pictures prepared, about" in text for text in said)
+    assert all("of 1,000 images prepared, about" in text for text in said)

@@ -1,4 +1,4 @@
-"""Pictures on a machine that did not prepare them."""
+"""Images on a machine that did not prepare them."""
 
 import shutil
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hiri_search.training.data import ensure_local as elsewhere
+from hiri_search.training.data import ensure_local as ensure_local_module
 from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, PreparedData
@@ -56,13 +56,13 @@ def test_they_are_prepared_there_the_same_to_the_byte(kind: str, tmp_path: Path,
     assert ensure_local(there, job, quiet).folder == here.folder
 
 
-def test_other_pictures_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_other_images_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = replace(JOB, data=DataSource(f"folder:{_photos(tmp_path / 'photos')}"))
     there = _prepared(job, tmp_path / "driver's", monkeypatch)
     for folder in ("driver's", "photos"):
         shutil.rmtree(tmp_path / folder)
     _photos(tmp_path / "photos", seed=1)
-    with pytest.raises(NodeMismatch, match="holds other pictures"):
+    with pytest.raises(NodeMismatch, match="holds other images"):
         ensure_local(there, job, quiet)
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_read_there_is_none_either(tmp_path: Path, monkeypatch: p
     job = replace(JOB, data=DataSource(f"folder:{_photos(tmp_path / 'photos')}"))
     there = _prepared(job, tmp_path / "driver's", monkeypatch)
     shutil.rmtree(tmp_path / "driver's")
-    (tmp_path / "photos" / "train" / "a" / "0.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "train" / "a" / "0.png").write_bytes(b"no image")
     with pytest.raises(NodeMismatch, match=r"0\.png"):
         ensure_local(there, job, quiet)
 
@@ -91,14 +91,14 @@ def test_what_cannot_be_read_there_is_none_either(tmp_path: Path, monkeypatch: p
 def test_it_gives_signs_of_life_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     there = _prepared(JOB, tmp_path / "driver's", monkeypatch)
     shutil.rmtree(tmp_path / "driver's")
-    monkeypatch.setattr(elsewhere, "BEAT", 0.01)
-    make = elsewhere.prepare
+    monkeypatch.setattr(ensure_local_module, "BEAT", 0.01)
+    make = ensure_local_module.prepare
 
     def slow(*given: object, **more: object) -> PreparedData:
         time.sleep(0.2)
         return make(*given, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(elsewhere, "prepare", slow)
+    monkeypatch.setattr(ensure_local_module, "prepare", slow)
     beats: list[int] = []
     ensure_local(there, JOB, lambda: beats.append(1))
     assert beats

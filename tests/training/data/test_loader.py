@@ -1,4 +1,4 @@
-"""Batches are the same wherever the pictures lie, and each source of chance moves what is its own alone."""
+"""Batches are the same wherever the images lie, and each source of chance moves what is its own alone."""
 
 import random
 import shutil
@@ -15,8 +15,8 @@ from torch import Tensor
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import BatchedLoader, Loader, open_loader
 from hiri_search.training.data.pixel_stores import Batch, GpuStore, MmapStore, PixelStore, fits_gpu
-from hiri_search.training.data.prepare import SPLITS, prepare
-from hiri_search.training.job import DataSource, PreparedData
+from hiri_search.training.data.prepare import prepare
+from hiri_search.training.job import SPLITS, DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 SIDE, TRAIN, VAL = 16, 26, 21
@@ -103,7 +103,7 @@ def test_nothing_is_drawn_from_what_the_network_draws_from(source, cache, recipe
 
 
 @pytest.mark.parametrize("source", ["drawn", "folder"])
-def test_the_digits_are_the_same_wherever_the_pictures_lie(source: str, photos: Path):
+def test_the_digits_are_the_same_wherever_the_images_lie(source: str, photos: Path):
     mapped, fresh = (_open(source, photos, cache=cache) for cache in ("disk", "none"))
     stores = [GpuStore(mapped.prepared, split, CPU) for split in SPLITS]
     resident = BatchedLoader(stores[0], stores[1], mapped.prepared, side=SIDE, recipe=RECIPE)
@@ -192,7 +192,7 @@ def test_what_fits_beside_a_training_stays_on_the_gpu(
 def test_what_is_demanded_and_does_not_fit_is_said_with_the_sizes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10**9, 10**10))
     prepared = PreparedData(Path(), ("a", "b"), 10**6, VAL, cache="gpu")
-    with pytest.raises(DataError, match=r"cache: gpu wants 1\.20 GB for the pictures and the GPU has 1\.00 GB free"):
+    with pytest.raises(DataError, match=r"cache: gpu wants 1\.20 GB for the images and the GPU has 1\.00 GB free"):
         fits_gpu(prepared, 20, torch.device("cuda"))
 
 

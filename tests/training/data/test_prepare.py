@@ -1,4 +1,4 @@
-"""Pictures of the user's: the same from a folder, an archive or through timm, decoded once, and complained about."""
+"""Images of the user's: the same from a folder, an archive or through timm, decoded once, and complained about."""
 
 import os
 import shutil
@@ -14,8 +14,7 @@ import torch
 from PIL import ExifTags, Image
 from torch.utils.data import DataLoader, Dataset
 
-from hiri_search.training.data import sources as supplies
-from hiri_search.training.data import timm_datasets as timm_sets
+from hiri_search.training.data import sources, timm_datasets
 from hiri_search.training.data.datasets import check_augmentation, open_split
 from hiri_search.training.data.decode_cache import FINGERPRINTS
 from hiri_search.training.data.image_decode import (
@@ -40,9 +39,9 @@ TINY = Path(__file__).parents[3].parent / "shared" / "data" / "tiny.tar"
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """4 training and 2 validation pictures of each of three classes, of odd sizes."""
-    root = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """4 training and 2 validation images of each of three classes, of odd sizes."""
+    root = tmp_path / "images"
     rng = np.random.default_rng(0)
     for split, count in COUNTS.items():
         for name in CLASSES:
@@ -92,13 +91,13 @@ def _deeper(root: Path, path: Path, inside: str) -> Path:
 # ---- folders and archives
 
 
-def test_a_folder_is_decoded_in_order(pictures: Path, tmp_path: Path):
-    prepared = _prepare(pictures, tmp_path / "home")
+def test_a_folder_is_decoded_in_order(images: Path, tmp_path: Path):
+    prepared = _prepare(images, tmp_path / "home")
     arrays = _arrays(prepared)
     assert (prepared.classes, prepared.train, prepared.val, prepared.skipped) == (CLASSES, 12, 6, ())
     assert (arrays["train_images"].shape, arrays["train_images"].dtype) == ((12, STORED, STORED, 3), np.uint8)
     assert arrays["train_labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    with Image.open(pictures / "val/bee/1.png") as image:
+    with Image.open(images / "val/bee/1.png") as image:
         assert np.array_equal(arrays["val_images"][3], np.asarray(center_square(image, side=STORED)))
 
 
@@ -113,46 +112,46 @@ PACKED: dict[str, tuple[Callable[[Path, Path, str], Path], str, str]] = {
 
 
 @pytest.mark.parametrize(("pack", "name", "inside"), PACKED.values(), ids=PACKED)
-def test_the_same_pictures_give_the_same_arrays(pack, name: str, inside: str, pictures: Path, tmp_path: Path):
-    plain = _prepare(pictures, tmp_path / "a")
-    packed = _prepare(pack(pictures, tmp_path / name, inside), tmp_path / "b")
+def test_the_same_images_give_the_same_arrays(pack, name: str, inside: str, images: Path, tmp_path: Path):
+    plain = _prepare(images, tmp_path / "a")
+    packed = _prepare(pack(images, tmp_path / name, inside), tmp_path / "b")
     assert (packed.classes, packed.folder.name) == (plain.classes, plain.folder.name)
     for one, other in zip(_arrays(plain).values(), _arrays(packed).values(), strict=True):
         assert np.array_equal(one, other)
 
 
-def test_the_first_classes_alone(pictures: Path, tmp_path: Path):
-    prepared = _prepare(pictures, tmp_path / "home", classes=2)
+def test_the_first_classes_alone(images: Path, tmp_path: Path):
+    prepared = _prepare(images, tmp_path / "home", classes=2)
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 8, 4)
     assert set(_arrays(prepared)["train_labels"]) == {0, 1}
 
 
-def test_a_part_is_drawn_by_its_seed(pictures: Path, tmp_path: Path):
+def test_a_part_is_drawn_by_its_seed(images: Path, tmp_path: Path):
     whole, part, again, other = (
-        _arrays(_prepare(pictures, tmp_path / home, **keys))["train_images"]
+        _arrays(_prepare(images, tmp_path / home, **keys))["train_images"]
         for home, keys in (("a", {}), ("a", {"train": 5}), ("b", {"train": 5}), ("a", {"train": 5, "seed": 1}))
     )
     assert len(part) == len(other) == 5
     assert np.array_equal(part, again)
     assert not np.array_equal(part, other)
-    assert all(any(np.array_equal(picture, one) for one in whole) for picture in part)
+    assert all(any(np.array_equal(image, one) for one in whole) for image in part)
 
 
-def test_more_than_there_are_is_all_of_them(pictures: Path, tmp_path: Path):
-    assert _prepare(pictures, tmp_path / "home", train=99).train == 12
+def test_more_than_there_are_is_all_of_them(images: Path, tmp_path: Path):
+    assert _prepare(images, tmp_path / "home", train=99).train == 12
 
 
 @pytest.mark.parametrize("name", ["x.txt", ".hidden.png", "deeper/x.png"])
-def test_what_is_no_picture_of_a_class_is_passed_over(pictures: Path, tmp_path: Path, name: str):
-    file = pictures / "train/ant" / name
+def test_what_is_no_image_of_a_class_is_passed_over(images: Path, tmp_path: Path, name: str):
+    file = images / "train/ant" / name
     file.parent.mkdir(exist_ok=True)
-    file.write_bytes(b"no picture")
-    assert _prepare(pictures, tmp_path / "home").train == 12
+    file.write_bytes(b"no image")
+    assert _prepare(images, tmp_path / "home").train == 12
 
 
 @pytest.mark.parametrize("size", [(1, 900), (900, 1), (20, 20), (3, 3)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"])
-def test_any_picture_becomes_a_square_in_colour(size: tuple[int, int], mode: str):
+def test_any_image_becomes_a_square_in_colour(size: tuple[int, int], mode: str):
     image = center_square(Image.new(mode, size), side=STORED)
     assert (image.size, image.mode) == ((STORED, STORED), "RGB")
 
@@ -217,14 +216,14 @@ def test_photographs_without_three_colours(mode: str, tmp_path: Path):
     assert _decode_one((tmp_path / "x.jpg").read_bytes(), STORED).shape == (STORED, STORED, 3)
 
 
-# ---- unreadable pictures
+# ---- unreadable images
 
 
-def _spoil(pictures: Path) -> list[str]:
-    (pictures / "train/ant/1.png").write_bytes(b"no picture")
-    (pictures / "train/cow/0.png").write_bytes(b"")
-    whole = (pictures / "val/bee/1.png").read_bytes()
-    (pictures / "val/bee/1.png").write_bytes(whole[: len(whole) // 2])
+def _spoil(images: Path) -> list[str]:
+    (images / "train/ant/1.png").write_bytes(b"no image")
+    (images / "train/cow/0.png").write_bytes(b"")
+    whole = (images / "val/bee/1.png").read_bytes()
+    (images / "val/bee/1.png").write_bytes(whole[: len(whole) // 2])
     return ["train/ant/1.png", "train/cow/0.png", "val/bee/1.png"]
 
 
@@ -235,53 +234,53 @@ def test_a_photograph_cut_short_is_unreadable(share: float, tmp_path: Path):
     assert "truncated" in _decode_one(data[: int(share * len(data))], STORED)
 
 
-def test_unreadable_pictures_are_left_out_by_name_where_that_is_wanted(pictures: Path, tmp_path: Path):
-    spoilt = _spoil(pictures)
-    prepared = _prepare(pictures, tmp_path / "home", skip_corrupt=True)
+def test_unreadable_images_are_left_out_by_name_where_that_is_wanted(images: Path, tmp_path: Path):
+    spoilt = _spoil(images)
+    prepared = _prepare(images, tmp_path / "home", skip_corrupt=True)
     assert (prepared.train, prepared.val, list(prepared.skipped)) == (10, 5, spoilt)
     assert _arrays(prepared)["train_labels"].tolist() == [0] * 3 + [1] * 4 + [2] * 3
-    assert _prepare(pictures, tmp_path / "home", skip_corrupt=True) == prepared, "known without decoding again"
+    assert _prepare(images, tmp_path / "home", skip_corrupt=True) == prepared, "known without decoding again"
 
 
-def test_what_was_left_out_elsewhere_is_not_passed_over_in_silence(pictures: Path, tmp_path: Path):
-    _spoil(pictures)
-    _prepare(pictures, tmp_path / "home", skip_corrupt=True)
-    with pytest.raises(DataError, match="cannot be read as a picture"):
-        _prepare(pictures, tmp_path / "home")
+def test_what_was_left_out_elsewhere_is_not_passed_over_in_silence(images: Path, tmp_path: Path):
+    _spoil(images)
+    _prepare(images, tmp_path / "home", skip_corrupt=True)
+    with pytest.raises(DataError, match="cannot be read as a image"):
+        _prepare(images, tmp_path / "home")
 
 
-def test_pictures_left_out_of_a_copy_have_the_names_of_the_copy(pictures: Path, tmp_path: Path):
-    spoilt = _spoil(pictures)
-    first = _prepare(pictures, tmp_path / "home", skip_corrupt=True)
-    second = _prepare(_deeper(pictures, tmp_path / "x", "top"), tmp_path / "home", skip_corrupt=True)
+def test_images_left_out_of_a_copy_have_the_names_of_the_copy(images: Path, tmp_path: Path):
+    spoilt = _spoil(images)
+    first = _prepare(images, tmp_path / "home", skip_corrupt=True)
+    second = _prepare(_deeper(images, tmp_path / "x", "top"), tmp_path / "home", skip_corrupt=True)
     assert second.folder == first.folder
     assert second.skipped == tuple(f"top/{name}" for name in spoilt)
 
 
-def test_an_unreadable_picture_is_named_and_nothing_is_left_behind(pictures: Path, tmp_path: Path):
-    spoilt = _spoil(pictures)
-    with pytest.raises(DataError, match=f"{pictures}: {spoilt[0]} cannot be read as a picture"):
-        _prepare(pictures, tmp_path / "home")
+def test_an_unreadable_image_is_named_and_nothing_is_left_behind(images: Path, tmp_path: Path):
+    spoilt = _spoil(images)
+    with pytest.raises(DataError, match=f"{images}: {spoilt[0]} cannot be read as a image"):
+        _prepare(images, tmp_path / "home")
     assert not list((tmp_path / "home").glob("*/about.json"))
 
 
-def test_pictures_all_of_them_unreadable(pictures: Path, tmp_path: Path):
-    for file in (pictures / "val").rglob("*.png"):
+def test_images_all_of_them_unreadable(images: Path, tmp_path: Path):
+    for file in (images / "val").rglob("*.png"):
         file.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"none of the 6 pictures can be read, val/ant/0\.png among them"):
-        _prepare(pictures, tmp_path / "home", skip_corrupt=True)
+    with pytest.raises(DataError, match=r"none of the 6 images can be read, val/ant/0\.png among them"):
+        _prepare(images, tmp_path / "home", skip_corrupt=True)
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.zip"])
-def test_an_archive_cut_short_is_refused(pictures: Path, tmp_path: Path, name: str):
-    archive = (_tar if name == "x.tar" else _zip)(pictures, tmp_path / name, "top")
+def test_an_archive_cut_short_is_refused(images: Path, tmp_path: Path, name: str):
+    archive = (_tar if name == "x.tar" else _zip)(images, tmp_path / name, "top")
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(DataError, match=f"{name}"):
         _prepare(archive, tmp_path / "home")
 
 
-def test_a_spoilt_member_of_a_zip_is_an_unreadable_picture(pictures: Path, tmp_path: Path):
-    archive = _zip(pictures, tmp_path / "x.zip", "")
+def test_a_spoilt_member_of_a_zip_is_an_unreadable_image(images: Path, tmp_path: Path):
+    archive = _zip(images, tmp_path / "x.zip", "")
     content = bytearray(archive.read_bytes())
     content[200:220] = bytes(20)  # inside the first member, stored as it is: its checksum no longer holds
     archive.write_bytes(bytes(content))
@@ -293,7 +292,7 @@ def test_a_spoilt_member_of_a_zip_is_an_unreadable_picture(pictures: Path, tmp_p
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The pictures of folders that were read."""
+    """The images of folders that were read."""
     files: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: [files.append(path), read_bytes(path)][1])
@@ -301,31 +300,31 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def _told(path: Path, place: Path, **keys: object) -> tuple[Path, int]:
-    """The folder of pictures, and how often a preparation was said to begin."""
+    """The folder of images, and how often a preparation was said to begin."""
     said: list[str] = []
     return _prepare_in(place, DataSource(f"folder:{path}", **keys), say=said.append).folder, len(said)  # type: ignore[arg-type]
 
 
-def test_prepared_pictures_are_used_again_and_not_read(pictures: Path, tmp_path: Path, read: list[Path]):
-    first, said = _told(pictures, tmp_path / "home")
+def test_prepared_images_are_used_again_and_not_read(images: Path, tmp_path: Path, read: list[Path]):
+    first, said = _told(images, tmp_path / "home")
     assert (said, len(read)) == (1, 2 * 18), "for the digest, and for the decoding"
     read.clear()
-    assert (_told(pictures, tmp_path / "home"), read) == ((first, 0), [])
+    assert (_told(images, tmp_path / "home"), read) == ((first, 0), [])
 
 
-def test_another_side_or_choice_of_classes_reads_only_what_it_must(pictures: Path, tmp_path: Path, read: list[Path]):
+def test_another_side_or_choice_of_classes_reads_only_what_it_must(images: Path, tmp_path: Path, read: list[Path]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "home"))
-        small, large = (prepare(DataSource(f"folder:{pictures}"), side, tmp_path) for side in (SIDE, 2 * SIDE))
+        small, large = (prepare(DataSource(f"folder:{images}"), side, tmp_path) for side in (SIDE, 2 * SIDE))
     assert (small.folder != large.folder, len(read)) == (True, 18 + 2 * 18)
     read.clear()
-    _prepare(pictures, tmp_path / "home", train=5, val=1)
+    _prepare(images, tmp_path / "home", train=5, val=1)
     assert len(read) == 2 * 6
 
 
-def test_a_copy_elsewhere_with_other_times_is_the_same_pictures(pictures: Path, tmp_path: Path, read: list[Path]):
-    first, _ = _told(pictures, tmp_path / "home")
-    copy = Path(shutil.copytree(pictures, tmp_path / "node/copy", copy_function=shutil.copyfile))
+def test_a_copy_elsewhere_with_other_times_is_the_same_images(images: Path, tmp_path: Path, read: list[Path]):
+    first, _ = _told(images, tmp_path / "home")
+    copy = Path(shutil.copytree(images, tmp_path / "node/copy", copy_function=shutil.copyfile))
     os.utime(copy / "train/ant/0.png", ns=(1, 1))
     read.clear()
     assert _told(copy, tmp_path / "home") == (first, 0)
@@ -333,96 +332,96 @@ def test_a_copy_elsewhere_with_other_times_is_the_same_pictures(pictures: Path, 
     assert _told(copy, tmp_path / "elsewhere") == (tmp_path / "elsewhere" / first.name, 1)
 
 
-def test_a_file_touched_or_renamed_in_its_order_is_the_same_picture(pictures: Path, tmp_path: Path):
-    first, _ = _told(pictures, tmp_path / "home")
-    os.utime(pictures / "train/ant/0.png", ns=(1, 1))
-    (pictures / "train/ant/3.png").rename(pictures / "train/ant/4.png")
-    assert _told(pictures, tmp_path / "home") == (first, 0)
+def test_a_file_touched_or_renamed_in_its_order_is_the_same_image(images: Path, tmp_path: Path):
+    first, _ = _told(images, tmp_path / "home")
+    os.utime(images / "train/ant/0.png", ns=(1, 1))
+    (images / "train/ant/3.png").rename(images / "train/ant/4.png")
+    assert _told(images, tmp_path / "home") == (first, 0)
 
 
-def _byte(pictures: Path) -> None:
-    file = pictures / "train/ant/0.png"
+def _byte(images: Path) -> None:
+    file = images / "train/ant/0.png"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")  # the last of the checksum behind the last block
     os.utime(file, ns=(1, 1))
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a byte": _byte,
-    "the order": lambda pictures: (pictures / "train/ant/0.png").rename(pictures / "train/ant/9.png"),
-    "a label": lambda pictures: (pictures / "train/ant/3.png").rename(pictures / "train/bee/-.png"),
-    "the name of a class": lambda pictures: [(pictures / s / "ant").rename(pictures / s / "ape") for s in COUNTS],
-    "one fewer": lambda pictures: (pictures / "val/cow/1.png").unlink(),
+    "the order": lambda images: (images / "train/ant/0.png").rename(images / "train/ant/9.png"),
+    "a label": lambda images: (images / "train/ant/3.png").rename(images / "train/bee/-.png"),
+    "the name of a class": lambda images: [(images / s / "ant").rename(images / s / "ape") for s in COUNTS],
+    "one fewer": lambda images: (images / "val/cow/1.png").unlink(),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_other_pictures_have_another_folder(change: Callable[[Path], object], pictures: Path, tmp_path: Path):
-    first, _ = _told(pictures, tmp_path / "home")
-    change(pictures)
-    assert _told(pictures, tmp_path / "home")[0] != first
+def test_other_images_have_another_folder(change: Callable[[Path], object], images: Path, tmp_path: Path):
+    first, _ = _told(images, tmp_path / "home")
+    change(images)
+    assert _told(images, tmp_path / "home")[0] != first
 
 
-def test_a_byte_changed_behind_size_and_time_is_found_when_the_files_are_read(pictures: Path, tmp_path: Path):
-    first, _ = _told(pictures, tmp_path / "home")
-    before = (pictures / "train/ant/0.png").stat()
-    _byte(pictures)
-    os.utime(pictures / "train/ant/0.png", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert _told(pictures, tmp_path / "home")[0] == first
+def test_a_byte_changed_behind_size_and_time_is_found_when_the_files_are_read(images: Path, tmp_path: Path):
+    first, _ = _told(images, tmp_path / "home")
+    before = (images / "train/ant/0.png").stat()
+    _byte(images)
+    os.utime(images / "train/ant/0.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert _told(images, tmp_path / "home")[0] == first
     shutil.rmtree(tmp_path / "home" / FINGERPRINTS)
-    assert _told(pictures, tmp_path / "home")[0] != first
+    assert _told(images, tmp_path / "home")[0] != first
 
 
 @TIMM_LEAKS
 @pytest.mark.parametrize(("kind", "cache"), [("folder", "none"), ("timm", "auto")])
 def test_where_nothing_is_kept_a_glance_tells_of_changes(
-    kind: str, cache: str, pictures: Path, tmp_path: Path, read: list[Path]
+    kind: str, cache: str, images: Path, tmp_path: Path, read: list[Path]
 ):
     def folder() -> Path:
-        return _prepare_in(tmp_path / "home", DataSource(f"{kind}:{pictures}"), cache=cache).folder
+        return _prepare_in(tmp_path / "home", DataSource(f"{kind}:{images}"), cache=cache).folder
 
     first = folder()
     assert folder() == first
-    (pictures / "train/ant/0.png").touch()
+    (images / "train/ant/0.png").touch()
     assert folder() != first
     assert read == []
     assert not (tmp_path / "home").exists()
 
 
-def test_pictures_that_change_while_they_are_read_are_not_kept(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_that_change_while_they_are_read_are_not_kept(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def meanwhile(*given: object, **keys: object) -> object:
-        _byte(pictures)
+        _byte(images)
         return decode_images(*given, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(supplies, "decode", meanwhile)
-    with pytest.raises(DataError, match=f"folder:{pictures} was changed while it was read; run again"):
-        _prepare(pictures, tmp_path / "home")
+    monkeypatch.setattr(sources, "decode", meanwhile)
+    with pytest.raises(DataError, match=f"folder:{images} was changed while it was read; run again"):
+        _prepare(images, tmp_path / "home")
     assert not list((tmp_path / "home").glob("*/about.json"))
 
 
-def test_a_preparation_that_was_killed_is_begun_anew(pictures: Path, tmp_path: Path):
-    folder = _prepare(pictures, tmp_path / "a").folder
+def test_a_preparation_that_was_killed_is_begun_anew(images: Path, tmp_path: Path):
+    folder = _prepare(images, tmp_path / "a").folder
     unfinished = tmp_path / "b" / (folder.name + ".unfinished")
     unfinished.mkdir(parents=True)
     (unfinished / "train_images.npy").write_bytes(b"half")
-    again = _prepare(pictures, tmp_path / "b")
+    again = _prepare(images, tmp_path / "b")
     assert not unfinished.exists()
     assert np.array_equal(_arrays(again)["train_images"], np.load(folder / "train_images.npy"))
 
 
-def test_too_few_pictures_for_a_batch_are_said_before_any_is_decoded(pictures: Path, tmp_path: Path):
-    for source in (f"folder:{pictures}", f"timm:{pictures}"):
-        with pytest.raises(DataError, match=r"recipe.batch=14 is more than the 12 training pictures"):
+def test_too_few_images_for_a_batch_are_said_before_any_is_decoded(images: Path, tmp_path: Path):
+    for source in (f"folder:{images}", f"timm:{images}"):
+        with pytest.raises(DataError, match=r"recipe.batch=14 is more than the 12 training images"):
             _prepare_in(tmp_path / "home", DataSource(source), batch=14)
     assert not (tmp_path / "home").exists()
 
 
-def test_too_little_room_is_said_before_any_is_decoded(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_too_little_room_is_said_before_any_is_decoded(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     free = type("Usage", (), {"free": 18 * STORED**2 * 3})
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     with pytest.raises(DataError, match=r"need 0\.00 GB .* has 0\.00 GB free .* take fewer with data\.train"):
-        _prepare(pictures, tmp_path / "home")
+        _prepare(images, tmp_path / "home")
     assert [file.name for file in (tmp_path / "home").iterdir()] == [FINGERPRINTS]
 
 
@@ -431,13 +430,13 @@ def test_too_little_room_is_said_before_any_is_decoded(pictures: Path, tmp_path:
 
 @TIMM_LEAKS
 @pytest.mark.parametrize("kind", ["folder", "timm"])
-def test_every_source_is_a_data_set_of_tensors(kind: str, pictures: Path, tmp_path: Path):
-    prepared = _prepare(pictures, tmp_path / "home", kind=kind)
-    data = DataSource(f"{kind}:{pictures}")
+def test_every_source_is_a_data_set_of_tensors(kind: str, images: Path, tmp_path: Path):
+    prepared = _prepare(images, tmp_path / "home", kind=kind)
+    data = DataSource(f"{kind}:{images}")
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
     for split, count in (("train", 12), ("val", 6)):
-        images, labels = _batch(open_split(data, prepared, split, side=SIDE, recipe=Recipe()), count)
-        assert (images.shape, images.dtype) == ((count, 3, SIDE, SIDE), torch.float32)
+        batch, labels = _batch(open_split(data, prepared, split, side=SIDE, recipe=Recipe()), count)
+        assert (batch.shape, batch.dtype) == ((count, 3, SIDE, SIDE), torch.float32)
         assert labels.tolist() == [label for label in range(3) for _ in range(count // 3)]
 
 
@@ -449,29 +448,29 @@ def _batch(dataset: Dataset[tuple[torch.Tensor, int]], count: int) -> tuple[torc
 # ---- through timm
 
 
-def test_timm_reads_a_folder_one_level_deeper(pictures: Path, tmp_path: Path):
-    prepared = _prepare(_deeper(pictures, tmp_path / "x", "top"), tmp_path / "home", kind="timm")
+def test_timm_reads_a_folder_one_level_deeper(images: Path, tmp_path: Path):
+    prepared = _prepare(_deeper(images, tmp_path / "x", "top"), tmp_path / "home", kind="timm")
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
 
 
 @TIMM_LEAKS
-def test_timm_takes_the_first_classes_and_a_part_as_a_folder_does(pictures: Path, tmp_path: Path):
-    data = DataSource(f"timm:{pictures}", train=5)
+def test_timm_takes_the_first_classes_and_a_part_as_a_folder_does(images: Path, tmp_path: Path):
+    data = DataSource(f"timm:{images}", train=5)
     prepared = prepare(data, SIDE, tmp_path, classes=2)
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 5, 4)
     _, labels = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 5)
-    chosen = open_image_folder(pictures, classes=2).pick("train", 5, seed=0)
+    chosen = open_image_folder(images, classes=2).pick("train", 5, seed=0)
     assert labels.tolist() == [entry.label for entry in chosen]
 
 
-def test_timm_tells_the_same_classes_in_both_splits(pictures: Path, tmp_path: Path):
-    (pictures / "val/ant").rename(pictures / "val/zoo")
-    with pytest.raises(DataError, match="class 'zoo' has no picture in train/"):
-        _prepare(pictures, tmp_path, kind="timm")
+def test_timm_tells_the_same_classes_in_both_splits(images: Path, tmp_path: Path):
+    (images / "val/ant").rename(images / "val/zoo")
+    with pytest.raises(DataError, match="class 'zoo' has no image in train/"):
+        _prepare(images, tmp_path, kind="timm")
 
 
 class _Named:
-    """A data set of the kind that timm opens by name: grey pictures, and maybe the names of its classes."""
+    """A data set of the kind that timm opens by name: grey images, and maybe the names of its classes."""
 
     def __init__(self, size: int = 6, classes: tuple[str, ...] = ()) -> None:
         self.size, self.transform = size, lambda image: image
@@ -496,7 +495,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         asked.append((name, root, split, is_training))
         return {"known": _Named(classes=("a", "b")), "nameless": _Named(), "empty": _Named(0)}[name]
 
-    monkeypatch.setattr(timm_sets, "create_dataset", create)
+    monkeypatch.setattr(timm_datasets, "create_dataset", create)
     return asked
 
 
@@ -509,13 +508,13 @@ def test_a_named_set_is_asked_of_timm_with_its_root_and_split(named: list[tuple[
         ("known", str(Path("~/sets").expanduser()), "validation", False),
     }
     images, _ = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 4)
-    assert images.shape == (4, 3, SIDE, SIDE), "grey pictures are seen in colour"
+    assert images.shape == (4, 3, SIDE, SIDE), "grey images are seen in colour"
 
 
 NAMED = [
     ("nameless", None, "timm:nameless does not say how many classes it has; write proxy.classes"),
     ("known", 3, r"proxy\.classes=3: timm:known has 2 classes, and timm takes all of them; leave it out"),
-    ("empty", 2, "timm:empty does not say how many pictures its train split has"),
+    ("empty", 2, "timm:empty does not say how many images its train split has"),
     ("other", 2, r"timm cannot open 'other' \(KeyError: 'other'\); timm: wants a folder with train/CLASS"),
 ]
 

@@ -1,4 +1,4 @@
-"""Drawn pictures: the same for the same seed, and told apart by fine detail alone."""
+"""Drawn images: the same for the same seed, and told apart by fine detail alone."""
 
 import hashlib
 from itertools import product
@@ -12,7 +12,7 @@ from hiri_search.training.data.synthetic import MOTIFS, draw
 
 CLASSES = 8
 CHANCE = 1 / CLASSES
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Features = NDArray[np.float64]
 
 
@@ -20,22 +20,22 @@ Features = NDArray[np.float64]
 
 
 def test_the_bytes_are_the_same_on_every_machine():
-    pictures = np.concatenate([draw(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
-    assert hashlib.sha256(pictures.tobytes()).hexdigest() == (
+    images = np.concatenate([draw(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
+    assert hashlib.sha256(images.tobytes()).hexdigest() == (
         "0d6aa76959a5efec80290d760083ab0c4e146835ab4743f6e67d4a37c0113c78"
     )
 
 
-def test_a_larger_count_only_adds_pictures():
+def test_a_larger_count_only_adds_images():
     few, few_labels = draw(5, classes=CLASSES, side=64, seed=3)
     many, many_labels = draw(9, classes=CLASSES, side=64, seed=3)
     assert np.array_equal(few, many[:5])
     assert np.array_equal(few_labels, many_labels[:5])
 
 
-def test_seeds_share_no_picture():
+def test_seeds_share_no_image():
     seeds = (0, 1, 2, 2**32, 2**32 + 1)
-    drawn = [picture.tobytes() for seed in seeds for picture in draw(16, classes=CLASSES, side=32, seed=seed)[0]]
+    drawn = [image.tobytes() for seed in seeds for image in draw(16, classes=CLASSES, side=32, seed=seed)[0]]
     assert len(set(drawn)) == len(drawn)
 
 
@@ -48,9 +48,9 @@ def test_a_smaller_side_shows_the_same_scene_averaged():
 
 @pytest.mark.parametrize("side", [32, 97, 128, 160, 512])
 def test_any_side_will_do(side: int):
-    pictures, labels = draw(2, classes=CLASSES, side=side, seed=0)
-    assert (pictures.shape, pictures.dtype, labels.dtype) == ((2, side, side, 3), np.uint8, np.int64)
-    assert pictures.std() > 10
+    images, labels = draw(2, classes=CLASSES, side=side, seed=0)
+    assert (images.shape, images.dtype, labels.dtype) == ((2, side, side, 3), np.uint8, np.int64)
+    assert images.std() > 10
 
 
 # ---- labels
@@ -90,11 +90,11 @@ def test_accuracy_rises_with_the_side():
 
 @pytest.mark.slow
 def test_accuracy_falls_to_chance_when_detail_is_blurred_away():
-    assert _score(lambda pictures: _energies(_blurred(pictures, 5)), 128) < CHANCE + 0.08
+    assert _score(lambda images: _energies(_blurred(images, 5)), 128) < CHANCE + 0.08
 
 
 def _score(features, side: int) -> float:
-    """Share of 320 pictures of one seed named rightly by a linear probe fitted to 240 of another."""
+    """Share of 320 images of one seed named rightly by a linear probe fitted to 240 of another."""
     train, labels = draw(240, classes=CLASSES, side=side, seed=1)
     val, answers = draw(320, classes=CLASSES, side=side, seed=2)
     return float((_probe(features(train), labels, features(val)) == answers).mean())
@@ -109,9 +109,9 @@ def _probe(train: Features, labels: NDArray[np.int64], val: Features) -> NDArray
     return (val @ weights).argmax(1)
 
 
-def _energies(pictures: Pictures) -> Features:
-    """How strong each of eight 3x3 derivatives is over the picture, against the others: (count, 8)."""
-    grey = pictures.mean(-1)
+def _energies(images: Images) -> Features:
+    """How strong each of eight 3x3 derivatives is over the image, against the others: (count, 8)."""
+    grey = images.mean(-1)
     taps = (np.array([1, 2, 1]), np.array([1, 0, -1]), np.array([1, -2, 1]))
     kernels = [np.outer(down, across) for down, across in product(taps, taps)][1:]  # the first is a blur
     strengths = np.log(1 + np.stack([np.abs(_filtered(grey, kernel)).mean((1, 2)) for kernel in kernels], 1))
@@ -123,10 +123,10 @@ def _filtered(grey: Features, kernel: NDArray[np.int64]) -> Features:
     return sum(kernel[y, x] * grey[:, y : y + inner, x : x + inner] for y, x in product(range(3), range(3)))
 
 
-def _coarse(pictures: Pictures) -> Features:
-    return pictures.reshape(len(pictures), -1).astype(float)
+def _coarse(images: Images) -> Features:
+    return images.reshape(len(images), -1).astype(float)
 
 
-def _blurred(pictures: Pictures, radius: float) -> Pictures:
+def _blurred(images: Images, radius: float) -> Images:
     blur = ImageFilter.GaussianBlur(radius)
-    return np.stack([np.asarray(Image.fromarray(picture).filter(blur)) for picture in pictures])
+    return np.stack([np.asarray(Image.fromarray(image).filter(blur)) for image in images])

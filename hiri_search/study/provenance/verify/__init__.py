@@ -20,7 +20,7 @@ REST = "the rest cannot be checked before that is mended"
 def verify(folder: Path, *, quick: bool = False, say: Say = lambda text: None) -> Iterator[Finding]:
     """One finding for each check, as they are made; changes nothing. StudyError where there is no ledger.
 
-    With `quick` only a sample of networks is counted again, and checkpoints and pictures are not read.
+    With `quick` only a sample of networks is counted again, and checkpoints and images are not read.
     """
     yield lines.check_sums(read_lines(folder))
     try:
@@ -45,7 +45,7 @@ def _checks(*, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:
         "trainings": partial(trials.check_trainings, code=code()["digest"]),
         "curves": curves.check_curves,
         "checkpoints": partial(files.check_checkpoints, quick=quick),
-        "pictures": partial(files.check_images, quick=quick, say=say),
+        "images": partial(files.check_images, quick=quick, say=say),
     }
 
 

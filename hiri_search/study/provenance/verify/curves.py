@@ -14,12 +14,12 @@ from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 
 Curve = Sequence[Mapping[str, Any]]
-SHARES = ("top1", "top5", "ema_top1", "ema_top5")  # percent of the validation pictures
+SHARES = ("top1", "top5", "ema_top1", "ema_top5")  # percent of the validation images
 _TOLERANCE = 1e-6  # of a share: they are computed in 32 bits
 
 
 def check_curves(record: Record) -> Finding:
-    """Each is as long as its recipe, tells what its epochs told, and shares of the pictures that there are."""
+    """Each is as long as its recipe, tells what its epochs told, and shares of the images that there are."""
     checked, told = Findings.none(), _by_trial(record.events)
     for trial in record.trials:
         checked.faults += [f"trial {trial.number}: {fault}" for fault in _faults(record, trial, told[trial.number])]
@@ -46,7 +46,7 @@ def _faults(record: Record, trial: Trial, told: Sequence[Event]) -> Iterator[str
     if [epoch["epoch"] for epoch in trial.curve] != list(range(1, len(trial.curve) + 1)):
         yield f"its epochs are {', '.join(str(epoch['epoch']) for epoch in trial.curve)}"
     for epoch in trial.curve:
-        yield from _impossible(epoch, source.pictures["val"])
+        yield from _impossible(epoch, source.images["val"])
     if trial.source:
         yield from _as_its_source(record, trial)
     elif trial.state in ("finished", "paused", "stopped"):
@@ -58,11 +58,11 @@ def _impossible(epoch: Mapping[str, Any], val: int) -> Iterator[str]:
         share = epoch.get(name)
         if share is None:
             continue
-        pictures = share / 100 * val
+        images = share / 100 * val
         if not -_TOLERANCE <= share <= 100 * (1 + _TOLERANCE):
             yield f"epoch {epoch['epoch']}: {name} is {share}, which is no share of anything"
-        elif abs(pictures - round(pictures)) > _TOLERANCE * val + _TOLERANCE:
-            yield f"epoch {epoch['epoch']}: {name} is {share}, which is no whole number of the {val:,} pictures"
+        elif abs(images - round(images)) > _TOLERANCE * val + _TOLERANCE:
+            yield f"epoch {epoch['epoch']}: {name} is {share}, which is no whole number of the {val:,} images"
     if epoch["top5"] < epoch["top1"]:
         yield f"epoch {epoch['epoch']}: top1 is {epoch['top1']}, and top5 is less, {epoch['top5']}"
     if not math.isfinite(epoch["loss"]):

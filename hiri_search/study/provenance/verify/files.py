@@ -72,7 +72,7 @@ def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
         except DataError as error:
             checked.remarks.append(f"not checked: {error}")
     checked.remarks[:] = dict.fromkeys(checked.remarks)
-    return checked.of("pictures")
+    return checked.of("images")
 
 
 def _how(study: Study, *, quick: bool) -> str:
@@ -84,7 +84,7 @@ def _how(study: Study, *, quick: bool) -> str:
 
 def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:
     study = source.study
-    for side, name in source.pictures["keys"].items():
+    for side, name in source.images["keys"].items():
         found = fingerprint(
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say
         )

@@ -42,8 +42,8 @@ def check_studies(events: Sequence[Event]) -> Finding:
         found.faults += [
             f"line {number}: another study: {one}" for one in incompatible_changes(old["meaning"], new["meaning"])
         ]
-        if not old["pictures"]["keys"].items() <= new["pictures"]["keys"].items():
-            found.faults.append(f"line {number}: other pictures than those of the run before")
+        if not old["images"]["keys"].items() <= new["images"]["keys"].items():
+            found.faults.append(f"line {number}: other images than those of the run before")
     if not begun or events[0]["event"] not in ("study", "planned"):
         found.faults.append("line 1: a ledger begins with its study, and this one does not")
     found.remarks.append(f"{len(begun)} {'run' if len(begun) == 1 else 'runs'} of one study")

@@ -106,7 +106,7 @@ def _told(record: Record) -> dict[Recount, list[Told]]:
         whole = Recount(event["spec"], event["side"], source.study.counted.classes)
         told.setdefault(whole, []).append((name, {each: event[each] for each in ("params", "macs", "core_macs")}))
         if "trained_spec" in event:
-            small = Recount(event["trained_spec"], event["trained_side"], source.pictures["classes"])
+            small = Recount(event["trained_spec"], event["trained_side"], source.images["classes"])
             costs = {each: event[f"trained_{each}"] for each in ("params", "macs") if f"trained_{each}" in event}
             told.setdefault(small, []).append((f"the stand-in of {name}", costs))
     return told

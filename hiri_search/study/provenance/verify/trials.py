@@ -11,7 +11,7 @@ from hiri_search.study.config.networks import space_of
 from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
-from hiri_search.study.search import confirmation as confirm
+from hiri_search.study.search import confirmation
 
 
 def check_present(record: Record) -> Finding:
@@ -65,9 +65,9 @@ def _missing(record: Record) -> Iterator[str]:
         return
     yield from _missing_of_a_search(record, first)
     if study.confirm and all(trial.ended for trial in first):
-        best = confirm.chosen(first, study.confirm, study.search.objectives)
+        best = confirmation.chosen(first, study.confirm, study.search.objectives)
         epochs = study.confirm.epochs_for(study.recipe.epochs)
-        for trial, seed in confirm.missing(best, record.trials, study.confirm.seeds, epochs):
+        for trial, seed in confirmation.missing(best, record.trials, study.confirm.seeds, epochs):
             yield f"there is no second look at trial {trial.number} with seed {seed}"
 
 
