@@ -254,7 +254,7 @@ def _read_all(path: Path) -> dict[str, bytes | str]:
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_a_image_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(image_folder, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 1 << 16)
     monkeypatch.setattr(image_folder._demand_small, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
@@ -430,7 +430,7 @@ def _sockets(pids: set[int]) -> set[str]:
 
 RUN = """
 from tests.study.dispatch import fake_work as works
-from test_crew import _work
+from tests.study.dispatch.test_worker_pool import _work
 from pathlib import Path
 _work(Path({home!r}), works.slow_steps)
 """
@@ -440,10 +440,10 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 @pytest.mark.waits
 def test_nothing_of_a_run_on_this_machine_listens_to_others(tmp_path: Path):
     code = RUN.format(home=str(tmp_path))
-    tests = str(Path(__file__).parent / "study")
+    root = str(Path(__file__).parents[1])
     told: set[str] = set()
     at_work = 0
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": tests}) as run:
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": root}) as run:
         while run.poll() is None:
             family = _family(run.pid)
             at_work = max(at_work, len(family))

@@ -13,7 +13,7 @@ import pandas as pd
 from hiri_search.report.tables.formats import markdown
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.significance import Comparison, compare_pairs, in_words
-from hiri_search.study.search.objectives import GIGA, MEGA
+from hiri_search.system.units import GIGA, MEGA
 
 RowKey = tuple[str, int, str, int]  # key, side, name where the key alone does not tell, epochs of a second look or 0
 Trials = Mapping[RowKey, Sequence[Mapping[str, Any]]]

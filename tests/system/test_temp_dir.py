@@ -14,7 +14,7 @@ from hiri_search.system import temp_dir
 
 HOLD = """
 import sys
-from hiri_search.system.temp_dir import home
+from hiri_search.system.temp_dir import temporary_directory
 with home() as folder:
     print(folder, flush=True)
     sys.stdin.read()

@@ -13,7 +13,7 @@ from hiri_search.report.tables.curves import drawable
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import ZERO_COST_PREFIX
-from hiri_search.study.search.objectives import GIB, GIGA, MEGA
+from hiri_search.system.units import GIB, GIGA, MEGA
 
 DEFAULT_COST, SCORE = "gflops", "top1"  # of the front
 

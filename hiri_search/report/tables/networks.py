@@ -12,7 +12,7 @@ from hiri_search.report.paper.published import published
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
-from hiri_search.study.search.objectives import GIGA, MEGA
+from hiri_search.system.units import GIGA, MEGA
 
 PAPER_COLUMNS = ("params_m", "gflops", "top1")
 

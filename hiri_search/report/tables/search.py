@@ -12,7 +12,7 @@ from hiri_search.cost.pareto import Points, hypervolume, pareto_mask
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import mean_interval
-from hiri_search.study.search.objectives import GIGA, MEGA
+from hiri_search.system.units import GIGA, MEGA
 
 VOLUME_MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
 MIN_VOLUME = 1e-9  # of a range, where all are the same

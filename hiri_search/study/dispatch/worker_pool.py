@@ -37,7 +37,7 @@ class WorkerSlot:
     alone: bool = False  # on a card
 
     def ask(self) -> None:
-        self.question, self.asked = self.hand.hear.remote(), time.monotonic()
+        self.question, self.asked = self.hand.poll.remote(), time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class WorkerPool:
         """Ask those at work to stop behind their epochs; a hand that has not come up yet has none to finish."""
         self._retire(*(seat for seat in self._busy() if seat.place is None))
         for seat in self._busy():
-            seat.hand.leave.remote()
+            seat.hand.stop.remote()
 
     # ---- who does what
 
@@ -115,7 +115,7 @@ class WorkerPool:
 
     def _seat(self, task: TrialTask, seat: WorkerSlot) -> None:
         seat.task, seat.ended = task, False
-        seat.question, seat.asked = seat.hand.begin.remote(task), time.monotonic()
+        seat.question, seat.asked = seat.hand.start.remote(task), time.monotonic()
 
     def _clear_a_card(self) -> None:
         """For a task that did not fit beside others: wait until those on one card have ended, then it has the card."""

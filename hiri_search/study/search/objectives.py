@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from hiri_search.language import Net
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.system.units import GIB, GIGA, MEGA
 
-GIGA, MEGA, GIB = 1e9, 1e6, 2**30
 MAX_CACHED = 20_000  # networks whose costs are remembered; a search looks at a hundred for each that it asks for
 
 

@@ -48,13 +48,13 @@ class forced:
 
     LIMITS = {  # noqa: RUF012
         "exact": {},
-        "summed": {(feasible_counts, "MOST_EXACT"): 3},
+        "summed": {(feasible_counts, "MAX_EXACT"): 3},
         "rounded": {
-            (feasible_counts, "MOST_EXACT"): 3,
-            (feasible_counts, "MOST_LEADS"): 0,
-            (feasible_counts, "MOST_BOXES"): 12,
+            (feasible_counts, "MAX_EXACT"): 3,
+            (feasible_counts, "MAX_LEADS"): 0,
+            (feasible_counts, "MAX_BINS"): 12,
         },
-        "drawn": {(decision_diagram, "MOST_FORKS"): 0},
+        "drawn": {(decision_diagram, "MAX_NODES"): 0},
     }
 
     def __init__(self, counting: str) -> None:
@@ -425,7 +425,7 @@ def test_time_needs_something_to_measure_it_with_and_networks_that_keep_it() -> 
     found = ConstrainedSpace(space, band, 64, measure=lambda net: 2.0)
     assert found.size == 2
     with (
-        patch.object(constrained_space, "GIVE_UP_AFTER", 5),
-        pytest.raises(BudgetError, match=r"^5 walks .* ms_per_image \.\.1"),
+        patch.object(constrained_space, "MAX_REJECTIONS", 5),
+        pytest.raises(BudgetError, match=r"^5 random networks .* ms_per_image \.\.1"),
     ):
         found.sample(Random(11))

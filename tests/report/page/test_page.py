@@ -54,7 +54,7 @@ def test_content_is_plain_json():
 
 
 def test_each_script_is_short_enough_to_read():
-    folder = Path(page_content.__code__.co_filename).parent / "page"
+    folder = Path(page_content.__code__.co_filename).parent
     assert {path.stem for path in folder.glob("*.js")} == set(SCRIPTS)
     assert all(len(path.read_text().splitlines()) < 300 for path in folder.glob("*.js"))
 

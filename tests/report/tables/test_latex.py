@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_comparisons import TOP1, study
-from test_search_report import RESULTS as SEARCH
 
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.write import write_all
+from tests.report.tables.test_ablation import TOP1, study
+from tests.report.tables.test_search import RESULTS as SEARCH
 
 DOCUMENT = r"\documentclass{article}\usepackage{booktabs}\begin{document}%s\end{document}"
 

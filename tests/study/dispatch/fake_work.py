@@ -29,12 +29,12 @@ class Listed:
     def next(self) -> TrialTask | Wait | None:
         return self.left.pop(0) if self.left else None
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self.events.append(event)
         if event["event"] in ("lost", "crowded"):
             self.left.append(replace(self.tasks[event["trial"]], alone=event["event"] == "crowded"))
 
-    def heaviest(self) -> tuple[Job, PreparedData]:
+    def most_memory(self) -> tuple[Job, PreparedData]:
         raise NotImplementedError
 
     def told(self, name: str) -> list[Event]:

@@ -70,8 +70,8 @@ class LeftEarly(Listed):
         super().__init__(home, 4)
         self.leaving, self.since = leaving, 0.0
 
-    def heard(self, event: Event) -> None:
-        super().heard(event)
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
         if event["event"] == "epoch" and not self.leaving.asked:
             self.leaving.on_signal(2, None)
             self.since = time.monotonic()

@@ -42,12 +42,12 @@ def _found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 class EndsRay(works.Listed):
     """Ends a process of Ray's own at the first epoch that it hears of."""
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event["event"] == "epoch" and not self.events:
             (raylet,) = _below(os.getpid(), "/raylet/raylet ")
             (agent,) = _below(raylet, "ray::RuntimeEnvAgent")
             os.kill(agent, signal.SIGKILL)
-        super().heard(event)
+        super().on_event(event)
 
 
 def _below(parent: int, name: str) -> list[int]:
@@ -86,7 +86,7 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
             homes.append(folder)
             yield folder
 
-    monkeypatch.setattr("hiri_search.study.dispatch.ray_executor.home", noted)
+    monkeypatch.setattr("hiri_search.study.dispatch.ray_executor.temporary_directory", noted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # too long a path for sockets
     feed = _work(tmp_path, works.plain, count=2)
     assert len({event["device"] for event in feed.told("began")}) == 1

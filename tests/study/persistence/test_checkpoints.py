@@ -170,7 +170,7 @@ def test_what_a_killed_run_has_left_is_removed_at_the_next_start(tmp_path: Path,
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("hiri_search.study.persistence.checkpoints.Checkpoints.ended", dying)
+        patch.setattr("hiri_search.study.persistence.checkpoints.CheckpointRetention.ended", dying)
         with pytest.raises(Killed):
             _run(tmp_path, SEARCH)
     assert len(existing(tmp_path)) == 6

@@ -32,7 +32,7 @@ def storage(tmp_path: Path) -> SharedFolder:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror_module, "EVERY", 0.02)
+    monkeypatch.setattr(mirror_module, "UPLOAD_SECONDS", 0.02)
 
 
 def _lines(*words: str) -> bytes:

@@ -99,12 +99,12 @@ def test_a_fresh_folder_goes_on_from_the_storage_alone(
     storage = f"storage={tmp_path / 'shared' if kind == 'path' else f'memory://{tmp_path.name}'}"
 
     def until(last: int, task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
-        def heard(event: dict[str, Any]) -> None:
+        def on_event(event: dict[str, Any]) -> None:
             tell(event)
             if (event["event"], event.get("epoch"), event["trial"]) == ("epoch", last, 1):
                 raise Gone
 
-        run_trial(task, heard, beat, **more)
+        run_trial(task, on_event, beat, **more)
 
     with pytest.raises(Gone):
         _run(tmp_path / "first", storage, do=partial(until, 1))
@@ -129,13 +129,13 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
         images = replace(task.prepared, folder=nowhere / task.prepared.folder.relative_to("/"))
         there = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=images)
 
-        def heard(event: dict[str, Any]) -> None:
+        def on_event(event: dict[str, Any]) -> None:
             tell(event)
             if event["event"] == "epoch" and event["epoch"] == len(machines):
                 raise Gone
 
         try:
-            run_trial(there, heard, beat, **more)
+            run_trial(there, on_event, beat, **more)
         except Gone:
             tell({"event": "lost", "trial": task.trial, "fault": "process", "reason": "gone"})
 

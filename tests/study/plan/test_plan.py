@@ -40,8 +40,8 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         pace = PACE if zero_cost else replace(PACE, score=0.0)
         return Probed({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
 
-    monkeypatch.setattr(profiling, "probe_beside", probe_beside)
-    monkeypatch.setattr(profiling.device, "cores", lambda: 2)
+    monkeypatch.setattr(profiling, "probe_side_by_side", probe_beside)
+    monkeypatch.setattr(profiling.hardware, "cores", lambda: 2)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))  # nothing is decoded yet
     return asked
 
@@ -143,7 +143,7 @@ def test_networks_that_were_not_timed_go_by_the_law(tmp_path: Path, monkeypatch:
     def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> Probed:
         return Probed({0: PACE}, 3.0, [0.0 for _ in decoded], None)
 
-    monkeypatch.setattr(profiling, "probe_beside", one)
+    monkeypatch.setattr(profiling, "probe_side_by_side", one)
     plan = _plan(tmp_path)
     assert sorted(training.timed for training in plan.trainings) == [False, True]
     assert all(training.seconds > 0 for training in plan.trainings)
@@ -154,13 +154,13 @@ def test_a_trial_that_would_fail_is_a_mistake_of_the_study(tmp_path: Path, monke
     def fail(*given: Any, **named: Any) -> Probed:
         raise ProbeError("a trial of 'x' at side 32 fails: the loss is not finite")
 
-    monkeypatch.setattr(profiling, "probe_beside", fail)
+    monkeypatch.setattr(profiling, "probe_side_by_side", fail)
     with pytest.raises(StudyError, match="not finite"):
         _plan(tmp_path)
 
 
 def test_timing_inference_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(estimate, "measure_seconds", lambda entries, setting, *, classes: 7.0 * len(entries))
+    monkeypatch.setattr(estimate, "estimate_seconds", lambda entries, setting, *, classes: 7.0 * len(entries))
     assert _plan(tmp_path, STUDY).seconds["inference"] == 14.0
 
 
@@ -197,7 +197,7 @@ def _run(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plan_module, "WORTH", 1e-3)
+    monkeypatch.setattr(plan_module, "MIN_SECONDS", 1e-3)
     plan = _plan(tmp_path)
     events = _run(tmp_path)
     assert [one.part for one in compared_with_run(plan, events)] == ["epochs of all trials"], "a run that was killed"

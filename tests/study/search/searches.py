@@ -78,9 +78,9 @@ class Light:
         self.space, self.foresees = space, foresees
         self.size = len(self.inside) if foresees else space.size
 
-    def recorded(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
+    def walk(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
         found = self._walk(choose, {})
-        return found if found in self.inside else self.recorded(choose)
+        return found if found in self.inside else self.walk(choose)
 
     def _walk(self, choose: Chooser, made: dict[str, int]) -> tuple[Net, dict[str, int]]:
         return self.space.walk(lambda *fork: self._choose(choose, made, *fork))

@@ -50,8 +50,8 @@ def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_
 
 
 def _outcome(trial: Trial) -> tuple[object, ...]:
-    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in loop.curve]
-    return loop.number, loop.asked, loop.state, loop.zero_cost, curve
+    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
+    return trial.number, trial.asked, trial.state, trial.zero_cost, curve
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def _dying(every: int, heard_before: set[str]) -> Callable[[TrialSource], None]:
     def execute(feed: TrialSource) -> None:
         count = 0
 
-        def heard(event):
+        def on_event(event):
             nonlocal count
             what = f"{event['event']} {event['trial']} {event.get('epoch')} {len(event.get('curve', []))}"
             count += what not in heard_before
@@ -115,7 +115,7 @@ def _dying(every: int, heard_before: set[str]) -> Callable[[TrialSource], None]:
 
         while task := feed.next():
             assert isinstance(task, TrialTask)
-            run_trial(task, heard)
+            run_trial(task, on_event)
 
     return execute
 

@@ -41,13 +41,13 @@ def _until(trial: int) -> Callable[[TrialSource], None]:
     """Stops when this trial has told of its first epoch."""
 
     def execute(feed: TrialSource) -> None:
-        def heard(event):
+        def on_event(event):
             feed.on_event(event)
             if event["trial"] == trial:
                 raise Killed
 
         while task := feed.next():
-            run_trial(task, heard)
+            run_trial(task, on_event)
 
     return execute
 

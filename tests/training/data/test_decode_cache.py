@@ -216,7 +216,7 @@ def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path: Path):
 REMEMBER = f"""
 import sys
 from pathlib import Path
-from hiri_search.training.data.decode_cache import remembered
+from hiri_search.training.data.decode_cache import cached_fingerprint
 
 print("ready", flush=True)
 sys.stdin.readline()

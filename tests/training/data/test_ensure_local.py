@@ -91,7 +91,7 @@ def test_what_cannot_be_read_there_is_none_either(tmp_path: Path, monkeypatch: p
 def test_it_gives_signs_of_life_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     there = _prepared(JOB, tmp_path / "driver's", monkeypatch)
     shutil.rmtree(tmp_path / "driver's")
-    monkeypatch.setattr(ensure_local_module, "BEAT", 0.01)
+    monkeypatch.setattr(ensure_local_module, "HEARTBEAT_SECONDS", 0.01)
     make = ensure_local_module.prepare
 
     def slow(*given: object, **more: object) -> PreparedData:

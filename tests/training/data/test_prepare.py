@@ -394,7 +394,7 @@ def test_images_that_change_while_they_are_read_are_not_kept(
         _byte(images)
         return decode_images(*given, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sources, "decode", meanwhile)
+    monkeypatch.setattr(sources, "decode_images", meanwhile)
     with pytest.raises(DataError, match=f"folder:{images} was changed while it was read; run again"):
         _prepare(images, tmp_path / "home")
     assert not list((tmp_path / "home").glob("*/about.json"))

@@ -1,0 +1,5 @@
+"""Factors of the units in which counts, bytes and times are shown."""
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30  # bytes
+MEGA, GIGA = 1e6, 1e9
+MINUTE, HOUR = 60, 3600  # seconds
