@@ -1,4 +1,4 @@
-"""What the cache of decoded images saves: its size and making, and epochs of images with and without it.
+"""Cost and gain of the cache of decoded images: its size, the time to fill it, and epochs with and without it.
 
 python benchmarks/cache.py --help
 """
@@ -30,7 +30,7 @@ HEAD = "| images | cache | made s | MB | first epoch s | later epochs s | images
 
 @dataclass(frozen=True)
 class Way:
-    """How images come to a training."""
+    """One way to bring images to a training."""
 
     name: str
     cache: str
@@ -39,14 +39,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Epochs:
-    """What they took, in seconds, without any step of a training."""
+    """Seconds of each epoch; no training step runs."""
 
     train: list[float]
     val: list[float]
 
 
 def ways(given: argparse.Namespace) -> list[Way]:
-    """Those that this machine has."""
+    """Return the ways that this machine supports."""
     recipe = Recipe(batch=given.batch, erasing=0.25)
     kept = [Way("in batches", "disk", recipe)] + [Way("in batches", "gpu", recipe)] * torch.cuda.is_available()
     fresh = [
@@ -56,7 +56,7 @@ def ways(given: argparse.Namespace) -> list[Way]:
 
 
 def run(way: Way, batches: Loader, device: torch.device, epochs: int) -> Epochs:
-    """As a trial asks for them."""
+    """Iterate over the batches as a trial does."""
     train, val = [], []
     for epoch in range(epochs):
         order, augmentation = (torch.Generator().manual_seed(2 * epoch + one) for one in (0, 1))
@@ -75,7 +75,7 @@ def _seconds(batches: Iterator[object], device: torch.device) -> float:
 
 
 def line(way: Way, prepared: PreparedData, made: float, found: Epochs, images: int) -> str:
-    """Of the table."""
+    """Return one row of the table."""
     size = sum(file.stat().st_size for file in prepared.folder.glob("*")) if prepared.cache != "none" else 0
     later = min(found.train[1:] or found.train)
     cells = [way.name, way.cache, f"{made:.2f}", f"{size / 1e6:.1f}", f"{found.train[0]:.2f}", f"{later:.2f}"]
@@ -93,17 +93,17 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--source", default=f"folder:{PACK}", help="drawn or folder:PATH")
     add("--side", type=int, default=96, help="pixels of the network's input")
-    add("--epochs", type=int, default=3, help="of images, the fastest of those behind the first counts")
-    add("--limit", type=int, help="training images; if left out, all there are")
-    add("--batch", type=int, default=64, help="images of a step")
-    add("--workers", type=int, nargs="+", default=[0, 2], help="processes that decode where nothing is kept")
+    add("--epochs", type=int, default=3, help="the fastest epoch after the first one counts")
+    add("--limit", type=int, help="number of training images; default: all")
+    add("--batch", type=int, default=64, help="images in one step")
+    add("--workers", type=int, nargs="+", default=[0, 2], help="processes that decode when nothing is cached")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
     if given.source == f"folder:{PACK}" and not PACK.exists():
-        sys.exit(f"{PACK} is not there; name other images with --source")
+        sys.exit(f"{PACK} does not exist; name other images with --source")
     torch.set_num_threads(1)  # as in a trial
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as place:
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def table(given: argparse.Namespace, device: torch.device) -> None:
-    """Printed as it grows; the first row makes what the others find."""
+    """Print each row when it is measured; the first row fills the cache that later rows use."""
     data = DataSource(given.source, train=given.limit)
     print(f"{data.source}, side {given.side}, batch {given.batch}, {device.type}, load {os.getloadavg()[0]:.1f}")
     print(f"{HEAD}\n|-|-|-:|-:|-:|-:|-:|-:|")

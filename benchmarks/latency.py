@@ -1,4 +1,4 @@
-"""How fast networks are beside HIRI-ViT-S, and what its BatchNorm saves: as it is, merged away, and LayerNorm instead.
+"""Latency of networks beside HIRI-ViT-S, and of its variants: BatchNorm, BatchNorm merged, LayerNorm.
 
 python benchmarks/latency.py --help
 """
@@ -42,9 +42,9 @@ COLUMNS = (
 )
 
 
-def modules_of(names: Sequence[str], side: int) -> Modules:
-    """The networks by name; the base is always the first."""
-    found: Modules = {BASE: (_module(BASE, side), side)}
+def modules_of(names: Sequence[str], side: int, width: int = 1) -> Modules:
+    """Return the networks by name; the base is always the first."""
+    found: Modules = {BASE: (_module(BASE, side, width), side)}
     for name in dict.fromkeys(names):
         if name == NORMS:
             found[FUSED] = (fuse_batchnorm(found[BASE][0]), side)
@@ -53,19 +53,20 @@ def modules_of(names: Sequence[str], side: int) -> Modules:
         text, _, own = name.partition("@")
         own_side = int(own) if own else side
         if name != BASE:
-            found[name] = (_module(text, own_side), own_side)
+            found[name] = (_module(text, own_side, width), own_side)
     return found
 
 
-def _module(text: str, side: int) -> nn.Module:
+def _module(text: str, side: int, width: int) -> nn.Module:
     network = parse_network(SPECS.get(text, text))
     if isinstance(network, Net):
+        network = network.scaled_down(width=width, depth=width)
         network.grids(side)  # SpecError where it does not fit
     return build(network, side)
 
 
 def with_layer_norm(model: nn.Module) -> nn.Module:
-    """A copy with LayerNorm over the channels in the place of each BatchNorm (section 4.4)."""
+    """Return a copy with LayerNorm over the channels in place of each BatchNorm (section 4.4)."""
     copy = deepcopy(model)
     for parent in list(copy.modules()):
         for name, child in list(parent.named_children()):
@@ -75,7 +76,7 @@ def with_layer_norm(model: nn.Module) -> nn.Module:
 
 
 def rows(modules: Modules, setting: LatencyConfig) -> Iterator[Row]:
-    """One for each network; all of them have taken turns."""
+    """Yield one row for each network; the networks are timed in turns."""
     found = dict(measure_modules(modules, setting, say=lambda text: print(text, file=sys.stderr, flush=True)))
     base = found[BASE]
     for name, one in found.items():
@@ -94,7 +95,7 @@ def _numbers(one: Latency, base: Latency | DoesNotFit) -> Row:
 
 
 def middle(values: Sequence[float]) -> tuple[float, float]:
-    """The median and its error: 1.57 interquartile distances over the root of n, about 95 % (McGill 1978)."""
+    """Return the median and its error: 1.57 interquartile distances over the root of n, about 95 % (McGill 1978)."""
     if len(values) < 2:
         return values[0], math.nan
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -102,7 +103,7 @@ def middle(values: Sequence[float]) -> tuple[float, float]:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """Of the table."""
+    """Return one row of the table."""
     way = f"{row['dtype']}{', compiled' * row['compiled']}"
     cells = [row["network"], row["side"], row["batch"], way]
     if "note" in row:
@@ -122,25 +123,26 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     networks = f"SPEC, timm:NAME or one of {', '.join(SPECS)}, with @SIDE; {NORMS}: the two variants of {BASE}"
     add("--networks", nargs="+", default=[*NETWORKS, NORMS], metavar="NETWORK", help=networks)
-    add("--side", type=int, default=448, help="pixels of the square input of those without @SIDE")
-    add("--batches", type=int, nargs="+", default=[1], help="images of a pass")
+    add("--side", type=int, default=448, help="pixels of the square input of networks without @SIDE")
+    add("--width", type=int, default=1, help="divisor of the widths and depths of HIRI networks; timm's are unchanged")
+    add("--batches", type=int, nargs="+", default=[1], help="images in one pass")
     add("--dtypes", nargs="+", default=["fp32"], help="fp32, tf32 (CUDA), bf16")
     add("--ways", nargs="+", choices=["plain", "compiled"], default=["plain"], help="without and with torch.compile")
-    add("--device", choices=["cpu", "cuda"], help="if left out, CUDA where there is one")
-    add("--threads", type=int, help="on the CPU; if left out, as torch has it")
+    add("--device", choices=["cpu", "cuda"], help="default: CUDA if there is a device")
+    add("--threads", type=int, help="threads on the CPU; default: torch's own number")
     add("--seconds", type=float, default=LatencyConfig.seconds, help="limit for each network in each setting")
     add(
         "--spread",
         type=float,
         default=LatencyConfig.spread,
-        help="target: half the quartiles' distance over the median",
+        help="target: half the interquartile distance over the median",
     )
-    add("--csv", type=Path, help="a file for all columns; written anew, row by row")
+    add("--csv", type=Path, help="file for all columns; overwritten, row by row")
     return parser.parse_args()
 
 
 def settings(given: argparse.Namespace) -> list[LatencyConfig]:
-    """Every way, type and batch; a mistake is said before anything is timed."""
+    """Return every combination of way, type and batch; a wrong value raises before anything is timed."""
     common = {name: getattr(given, name) for name in ("device", "threads", "seconds", "spread")}
     ways = product(given.ways, given.dtypes, given.batches)
     return [LatencyConfig(batch=batch, dtype=dtype, compiled=way == "compiled", **common) for way, dtype, batch in ways]
@@ -150,13 +152,13 @@ def main() -> None:
     given = arguments()
     try:
         wanted = settings(given)
-        table(modules_of(given.networks, given.side), wanted, given.csv)
+        table(modules_of(given.networks, given.side, given.width), wanted, given.csv)
     except (LatencyError, SpecError) as error:
         sys.exit(str(error))
 
 
 def table(modules: Modules, wanted: Sequence[LatencyConfig], path: Path | None) -> None:
-    """Printed and written as it grows, so that what is done is kept."""
+    """Print and write each row when it is measured, so that an interrupted run keeps its rows."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") if path else io.StringIO() as file:
@@ -170,8 +172,8 @@ def table(modules: Modules, wanted: Sequence[LatencyConfig], path: Path | None) 
                 writer.writerow(row)
                 file.flush()
     print(f"\nTime to S: the same round's time over that of {BASE}, median, and its 95 % error. The paper says 7.6 %")
-    print("faster with BatchNorm than with LayerNorm (section 4.4). ! : not settled, the time was used up or others")
-    print("held the cores.")
+    print("faster with BatchNorm than with LayerNorm (section 4.4). ! : not settled, the time was used up or other")
+    print("processes held the cores.")
 
 
 if __name__ == "__main__":

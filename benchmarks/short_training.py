@@ -1,4 +1,4 @@
-"""What a short training comes to: ours by studies/recipes/short.yaml beside a plain timm loop, paired by seed.
+"""Accuracy of a short training: ours by studies/recipes/short.yaml beside a plain timm loop, paired by seed.
 
 python benchmarks/short_training.py --help
 """
@@ -42,9 +42,9 @@ RECIPE = ROOT / "studies" / "recipes" / "short.yaml"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training came to."""
+    """Result of one training."""
 
-    top1: float  # percent, of the weights as they are behind the last epoch
+    top1: float  # percent, with the weights after the last epoch
     ema_top1: float | None
     seconds: float
 
@@ -53,7 +53,7 @@ Training = Callable[[int], Outcome]  # by seed
 
 
 def ours(job: Job, seed: int) -> Outcome:
-    """Our trial, as a study runs it."""
+    """Run our trial as a study runs it."""
     with tempfile.TemporaryDirectory() as home:
         say = lambda text: print(text, file=sys.stderr)
         prepared = prepare(job.data, job.side, Path(home), batch=job.recipe.batch, say=say)
@@ -63,7 +63,7 @@ def ours(job: Job, seed: int) -> Outcome:
 
 
 def timms(job: Job, seed: int, *, root: Path, looks: dict[str, Any], workers: int) -> Outcome:
-    """timm's loaders, optimizer, schedule and loss, with the weights that ours begins with."""
+    """Train with timm's loaders, optimizer, schedule and loss, from the same initial weights as our trial."""
     recipe, device = job.recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     load = partial(_loader, root, job, workers, device)
     loader, held_out = load("train", looks), load("validation", {})
@@ -135,7 +135,7 @@ def _top1(model: nn.Module, loader: Any, recipe: Recipe) -> float:
 
 
 def lines(found: dict[str, list[Outcome]]) -> Iterator[str]:
-    """A table, and the differences to the first of it, paired by seed."""
+    """Yield the table, then the difference of each other training to the first one, paired by seed."""
     first, *others = found
     yield "| training | top-1 % by seed | mean | EMA mean | seconds |\n|-|-|-:|-:|-:|"
     for name, outcomes in found.items():
@@ -162,20 +162,20 @@ def arguments() -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--images", type=Path, default=PACK, help="a folder, or a .tar of one, with train/CLASS and val/CLASS")
+    add("--images", type=Path, default=PACK, help="folder with train/CLASS and val/CLASS, or a .tar of one")
     add("--side", type=int, default=64, help="pixels")
-    add("--width", type=int, default=4, help="HIRI-ViT-S with its widths and depths over this; 1: S itself")
+    add("--width", type=int, default=4, help="divisor of the widths and depths of HIRI-ViT-S; 1: S itself")
     add("--seeds", type=int, default=3)
     add("--first-seed", type=int, default=0)
-    add("--workers", type=int, default=0, help="of timm's loader")
+    add("--workers", type=int, default=0, help="processes of timm's loader")
     add("--recipe", type=Path, default=RECIPE)
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="laid over the recipe, of all trainings")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides the recipe, in every training")
     add("--only-ours", action="store_true")
     return parser.parse_args()
 
 
 def trainings(given: argparse.Namespace, root: Path) -> dict[str, Training]:
-    """Ours, and timm's with our crops and with those that its loader makes by itself."""
+    """Return our training, timm's with our augmentation, and timm's with its loader's defaults."""
     sets = dict(text.split("=", 1) for text in given.set)
     recipe = Recipe(**read_yaml(given.recipe).content | {k: parse_value(v, "--set") for k, v in sets.items()})
     spec = paper_net("hirivit_small").scaled_down(width=given.width, depth=given.width).canonical_text
@@ -192,7 +192,7 @@ def trainings(given: argparse.Namespace, root: Path) -> dict[str, Training]:
 def main() -> None:
     given = arguments()
     if not given.images.exists():
-        sys.exit(f"{given.images} is not there; name other images with --images")
+        sys.exit(f"{given.images} does not exist; name other images with --images")
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
@@ -209,7 +209,7 @@ def main() -> None:
 
 
 def _folder(images: Path, place: Path) -> Path:
-    """Unpacked where it is an archive."""
+    """Return the folder of the images; an archive is unpacked into `place` first."""
     if images.is_dir():
         return images
     with tarfile.open(images) as archive:

@@ -1,4 +1,4 @@
-"""How much of a training is training: our loop beside timm's loader and step, and the bare step on a resident batch.
+"""Training speed: our loop beside timm's loader and step, and the bare step on a resident batch.
 
 python benchmarks/train_speed.py --help
 """
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from hiri_search.cost.flops import count
 from hiri_search.language import parse_network
 from hiri_search.nets.build import build
-from hiri_search.nets.timm_registry import paper_net
+from hiri_search.nets.timm_registry import SPECS, paper_net
 from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job
@@ -35,14 +35,14 @@ from hiri_search.training.step import Step
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of a loop took."""
+    """Speed of one epoch of a loop."""
 
     images_per_second: float
     waiting: float  # share of the time
 
 
 def ours(job: Job, batches: Loader, classes: int, device: torch.device, *, resident: bool) -> Iterator[Epoch]:
-    """Our step: on batches as they come, or on the first one over and over, which is the ceiling."""
+    """Run our step on the batches in their order, or (resident) on the first batch again and again: the ceiling."""
     state = initial_state(job, classes, len(batches), device)
     step = Step(job.recipe, classes, device, state.model)
     done = 0
@@ -53,16 +53,16 @@ def ours(job: Job, batches: Loader, classes: int, device: torch.device, *, resid
             stream = iter([next(stream)] * len(batches))
         state.model.train()
         started = time.perf_counter()
-        for images, labels in stream:
+        for inputs, labels in stream:
             done += 1
-            loss = step(state, images, labels, done, drawing.mixing)
+            loss = step(state, inputs, labels, done, drawing.mixing)
         loss.item()
         seconds = time.perf_counter() - started
         yield Epoch(len(batches) * job.recipe.batch / seconds, 0.0 if resident else batches.seconds_waiting / seconds)
 
 
 def timms(job: Job, root: Path, classes: int, device: torch.device, workers: int) -> Iterator[Epoch]:
-    """timm's loader and step, as its train script has them, with the same network, side, batch and augmentation."""
+    """Run timm's loader and step as in its train script, with the same network, side, batch and augmentation."""
     recipe = job.recipe
     loader = create_loader(
         create_dataset("", root=str(root), split="train", is_training=True),
@@ -115,7 +115,7 @@ def _step(
 
 
 def peak_macs_per_second(device: torch.device, *, bf16: bool) -> float:
-    """What the device does on large square matrices: measured here, for the peak that is printed is seldom reached."""
+    """Multiply-adds per second on large square matrices, measured: a device seldom reaches its data sheet's peak."""
     size, dtype = (8192, torch.bfloat16 if bf16 else torch.float32) if device.type == "cuda" else (1024, torch.float32)
     a, b = (torch.rand(size, size, device=device, dtype=dtype) for _ in range(2))
     taken = []
@@ -130,15 +130,21 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="images: a folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    parser.add_argument("folder", type=Path, help="folder with the images: train/CLASS/*.jpg and val/CLASS/*.jpg")
     parser.add_argument("--side", type=int, default=64, help="pixels")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=3, help="of each loop, behind one that is not counted")
-    parser.add_argument("--width", type=int, default=4, help="HIRI-ViT-S with its widths and depths over this")
-    parser.add_argument("--workers", type=int, default=0, help="of timm's loader; ours uses none")
-    parser.add_argument("--compile", action="store_true", help="our step, the ceiling's too")
+    parser.add_argument("--epochs", type=int, default=3, help="counted epochs of each loop; one more comes first")
+    parser.add_argument("--network", default="hirivit_small", help=f"spec, or one of {', '.join(SPECS)}")
+    parser.add_argument("--width", type=int, default=4, help="divisor of the widths and depths of a named network")
+    parser.add_argument("--workers", type=int, default=0, help="processes of timm's loader; our loop uses none")
+    parser.add_argument("--compile", action="store_true", help="compile our step, in both loops that use it")
     parser.add_argument("--cuda-graphs", action="store_true", help="with --compile")
     return parser.parse_args()
+
+
+def spec_of(network: str, width: int) -> str:
+    """Return a spec as it is, and the spec of a named network with its widths and depths divided."""
+    return paper_net(network).shrunk(width=width, depth=width).full if network in SPECS else network
 
 
 def main() -> None:
@@ -146,7 +152,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_num_threads(1)
-    # One exponential average costs both loops alike, so none is kept; erasing as the paper's recipe has it.
+    # An exponential average costs both loops the same, so none is kept; erasing is that of the paper's recipe.
     recipe = Recipe(
         epochs=given.epochs + 1,
         batch=given.batch,
@@ -155,7 +161,7 @@ def main() -> None:
         compile=given.compile,
         cuda_graphs=given.cuda_graphs,
     )
-    spec = paper_net("hirivit_small").scaled_down(width=given.width, depth=given.width).canonical_text
+    spec = spec_of(given.network, given.width)
     data = DataSource(f"folder:{given.folder}")
     job = Job(spec, given.side, None, 0, recipe, data)
     with tempfile.TemporaryDirectory() as home:
@@ -168,7 +174,7 @@ def main() -> None:
             "ours": ours(job, batches, classes, device, resident=False),
             "timm's loader and step": timms(job, given.folder, classes, device, given.workers),
         }
-        # All loops take turns, epoch by epoch, so that a machine that grows busier slows all of them alike.
+        # The loops take turns, epoch by epoch, so that other work on the machine slows all of them alike.
         epochs = [{name: next(loop) for name, loop in loops.items()} for _ in range(given.epochs + 1)]
     # A backward pass is twice a forward one: 3 times the multiply-adds of inference for each image.
     peak = peak_macs_per_second(device, bf16=recipe.bf16 and cuda)
