@@ -6,20 +6,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
-from typing import Any
 
-from hiri_search.study.config.schema import ConfirmConfig, HalvingConfig
-from hiri_search.study.ledger.events import MERGED, TIME, Event
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    Event,
+    FolderMerged,
+    NetworkFacts,
+    StudyStarted,
+    TrialEvent,
+    TrialFinished,
+)
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.plan.schedule import training_stints
+from hiri_search.system.units import HOUR
 
-SECONDS_PER_HOUR = 3600.0
-MIN_TRIALS = 4  # epochs, below which nothing is said of the future
+MIN_EPOCHS = 4  # with fewer, no time is estimated
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was trained, and in how many hours from the first trial's line of a run to its last."""
+    """The training that was done, and the hours it took: from the first event of a trial in a run to the last."""
 
     hours: float = 0.0
     trials: int = 0  # finished
@@ -34,137 +41,133 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is still to be trained, as far as that is decided."""
+    """The training that is left, as far as it is decided."""
 
     epochs: float
-    work: float  # as in `Done`
-    longest: float  # seconds that one trial alone still takes, by its own epochs
+    work: float  # as in Throughput
+    longest: float  # seconds that one running trial still takes, by its own epochs
 
 
-def throughput(events: Iterable[Event], known: Mapping[int, Trial]) -> list[Throughput]:
-    """Behind each epoch and each end of a trial; the first is nothing. Lines without a time are passed over.
+def throughput(events: Iterable[Event], trials: Mapping[int, Trial]) -> list[Throughput]:
+    """Return the throughput after each epoch and each end of a trial; the first element is zero.
 
-    A clock that went back adds nothing, and what lies between two runs is no time of training.
+    Events without a time are ignored. A clock that was set back adds nothing; the time between two runs does not count.
     """
-    steps, done, before = [Throughput()], Throughput(), None
+    steps, done, last = [Throughput()], Throughput(), None
     for event in events:
-        if event["event"] in ("study", MERGED):
-            before = None
-        if "trial" not in event or TIME not in event:
+        if isinstance(event, StudyStarted | FolderMerged):
+            last = None
+        if not isinstance(event, TrialEvent) or event.time is None:
             continue
-        hours = done.hours + max(0.0, event[TIME] - (event[TIME] if before is None else before)) / SECONDS_PER_HOUR
-        before = event[TIME]
-        epoch, finished = event["event"] == "epoch", event["event"] == "finished" and "source" not in event
-        work = done.work + epoch * _macs(known[event["trial"]].asked)
+        hours = done.hours + max(0.0, event.time - (event.time if last is None else last)) / HOUR
+        last = event.time
+        epoch, finished = isinstance(event, EpochEnded), isinstance(event, TrialFinished) and not event.source
+        work = done.work + epoch * _macs(trials[event.trial].network)
         done = Throughput(hours, done.trials + finished, done.epochs + epoch, work)
         if epoch or finished:
             steps.append(done)
     return steps
 
 
-def seconds_left(steps: Sequence[Throughput], rest: Remaining) -> tuple[float, float] | None:
-    """From the least to the most: by epochs and by multiply-adds, at the pace of all training and of its later half.
+def seconds_left(steps: Sequence[Throughput], left: Remaining) -> tuple[float, float] | None:
+    """Return the shortest and the longest estimate: by epochs and by work, at the rate of all steps and the later half.
 
-    None where too little was told to say.
+    None where too few epochs are known.
     """
-    if rest.epochs == 0:
+    if left.epochs == 0:
         return 0.0, 0.0
     whole, later = steps[-1], steps[-1] - steps[len(steps) // 2]
-    paces = [done for done in (whole, later) if done.epochs >= MIN_TRIALS and done.hours > 0 and done.work > 0]
-    if not paces:
+    rates = [done for done in (whole, later) if done.epochs >= MIN_EPOCHS and done.hours > 0 and done.work > 0]
+    if not rates:
         return None
-    found = [
-        SECONDS_PER_HOUR * done.hours * share
-        for done in paces
-        for share in (rest.epochs / done.epochs, rest.work / done.work)
+    estimates = [
+        HOUR * done.hours * share for done in rates for share in (left.epochs / done.epochs, left.work / done.work)
     ]
-    return max(min(found), rest.longest), max(*found, rest.longest)
+    return max(min(estimates), left.longest), max(*estimates, left.longest)
 
 
-def trials_wanted(file: Mapping[str, Any]) -> int:
-    """Trials that a study asks for; of a search the most, for its space may hold fewer."""
-    return _first_looks(file) + _second_looks(file)
+def trials_wanted(study: Study) -> int:
+    """Return the trials that a study asks for; of a search the most, since its space may hold fewer networks."""
+    return _first_trainings(study) + _confirmations(study)
 
 
-def remaining(file: Mapping[str, Any], counted: Iterable[Event], known: Sequence[Trial]) -> Remaining:
-    """What the ledger lacks of the study in `file`; from rungs as many are taken to go on as its rules say."""
-    stints = list(_stints(file, counted, known))
-    alone = max((_alone(file, trial) for trial in known if not trial.ended), default=0.0)
-    return Remaining(sum(epochs for epochs, _ in stints), sum(epochs * macs for epochs, macs in stints), alone)
+def remaining(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Remaining:
+    """Return the training that the ledger lacks; of rungs, the share that the halving rules promote is taken."""
+    stints = list(_stints(study, counted, trials))
+    longest = max((_seconds_left_alone(study, trial) for trial in trials if not trial.ended), default=0.0)
+    return Remaining(sum(epochs for epochs, _ in stints), sum(epochs * macs for epochs, macs in stints), longest)
 
 
-def _stints(file: Mapping[str, Any], counted: Iterable[Event], known: Sequence[Trial]) -> Iterator[tuple[float, float]]:
-    """Epochs that are to come, and the multiply-adds of the network that is trained."""
-    first, second = ([trial for trial in known if trial.is_confirmation == again] for again in (False, True))
-    usual = fmean([_macs(trial.asked) for trial in known]) if known else 0.0
-    missing = max(0, _first_looks(file) - len(first))
-    if file["search"].get("halving") and (missing or not all(trial.ended for trial in first)):
-        yield max(0.0, _halved(file) - sum(len(trial.curve) for trial in first)), usual
+def _stints(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Iterator[tuple[float, float]]:
+    """Yield epochs that are left, and the multiply-adds of the network that is trained."""
+    first, confirmations = ([t for t in trials if t.is_confirmation == confirms] for confirms in (False, True))
+    mean_macs = fmean([_macs(trial.network) for trial in trials]) if trials else 0.0
+    missing = max(0, _first_trainings(study) - len(first))
+    if study.search.halving and (missing or not all(trial.ended for trial in first)):
+        yield max(0.0, _epochs_with_halving(study) - sum(len(trial.curve) for trial in first)), mean_macs
     else:
-        yield from ((_epochs_left(file, trial), _macs(trial.asked)) for trial in first if not trial.ended)
-        if file["nets"] is None:
-            yield missing * file["recipe"]["epochs"], usual
+        yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in first if not trial.ended)
+        if study.nets is None:
+            yield missing * study.recipe.epochs, mean_macs
         else:
-            yield from _of_rows(file, counted, first)
-    yield from ((_epochs_left(file, trial), _macs(trial.asked)) for trial in second if not trial.ended)
-    yield max(0, _second_looks(file) - len(second)) * _longer(file), usual
+            yield from _missing_rows(study, counted, first)
+    yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in confirmations if not trial.ended)
+    yield max(0, _confirmations(study) - len(confirmations)) * _confirm_epochs(study), mean_macs
 
 
-def _of_rows(
-    file: Mapping[str, Any], counted: Iterable[Event], known: Iterable[Trial]
+def _missing_rows(
+    study: Study, counted: Iterable[NetworkFacts], trials: Iterable[Trial]
 ) -> Iterator[tuple[float, float]]:
-    """The trials of an ablation that were not asked for."""
-    asked = {(trial.asked["name"], trial.asked["seed"]) for trial in known}
-    costs = {event["name"]: _macs(event) for event in counted}
-    for name, seed in product(_trained(file), file["seeds"]):
+    """Yield the trials of an ablation that were not asked for yet."""
+    asked = {(trial.network.name, trial.asked.seed) for trial in trials}
+    macs = {network.name: _macs(network) for network in counted}
+    for name, seed in product(_trained_rows(study), study.seeds):
         if (name, seed) not in asked:
-            yield _row_epochs(file, name), costs.get(name, 0.0)
+            yield _row_epochs(study, name), macs.get(name, 0.0)
 
 
-def _trained(file: Mapping[str, Any]) -> list[str]:
-    """The rows of an ablation that are."""
-    return [name for name, row in file["nets"].items() if row.get("train", True)]
+def _trained_rows(study: Study) -> list[str]:
+    return [name for name, row in (study.nets or {}).items() if row.train]
 
 
-def _first_looks(file: Mapping[str, Any]) -> int:
-    networks = file["search"]["networks"] if file["nets"] is None else len(_trained(file))
-    return int(networks * len(file["seeds"]))
+def _first_trainings(study: Study) -> int:
+    networks = study.search.networks if study.nets is None else len(_trained_rows(study))
+    return networks * len(study.seeds)
 
 
-def _second_looks(file: Mapping[str, Any]) -> int:
-    confirm = file.get("confirm")
-    return min(confirm["top"], file["search"]["networks"]) * len(confirm["seeds"]) if confirm else 0
+def _confirmations(study: Study) -> int:
+    confirm = study.confirm
+    return min(confirm.top, study.search.networks) * len(confirm.seeds) if confirm else 0
 
 
-def _halved(file: Mapping[str, Any]) -> float:
-    """Epochs of all trials of a search together."""
-    rules = HalvingConfig.model_validate(file["search"]["halving"])
-    return sum(end - start for _, start, end in training_stints(_first_looks(file), file["recipe"]["epochs"], rules))
+def _epochs_with_halving(study: Study) -> float:
+    """Return the epochs of all first trainings of a search together."""
+    assert study.search.halving
+    stints = training_stints(_first_trainings(study), study.recipe.epochs, study.search.halving)
+    return sum(end - start for _, start, end in stints)
 
 
-def _longer(file: Mapping[str, Any]) -> int:
-    """Epochs of a second look."""
-    confirm = file.get("confirm")
-    return ConfirmConfig.model_validate(confirm).epochs_for(file["recipe"]["epochs"]) if confirm else 0
+def _confirm_epochs(study: Study) -> int:
+    return study.confirm.epochs_for(study.recipe.epochs) if study.confirm else 0
 
 
-def _row_epochs(file: Mapping[str, Any], name: str) -> int:
-    recipe = ((file["nets"] or {}).get(name) or {}).get("recipe") or file["recipe"]
-    return int(recipe["epochs"])
+def _row_epochs(study: Study, name: str) -> int:
+    row = (study.nets or {}).get(name)
+    return (row.recipe if row and row.recipe else study.recipe).epochs
 
 
-def _epochs_left(file: Mapping[str, Any], trial: Trial) -> int:
-    return int(trial.asked.get("confirm_epochs") or _row_epochs(file, trial.asked["name"])) - len(trial.curve)
+def _epochs_left(study: Study, trial: Trial) -> int:
+    return (trial.asked.confirm_epochs or _row_epochs(study, trial.network.name)) - len(trial.curve)
 
 
-def _alone(file: Mapping[str, Any], trial: Trial) -> float:
-    """Seconds that a trial at work still takes, by its own epochs; one that waits on a rung may not go on at all."""
+def _seconds_left_alone(study: Study, trial: Trial) -> float:
+    """Return the seconds that a running trial still takes, by its own epochs; a paused trial may never continue."""
     if not trial.curve or trial.state != "unfinished":
         return 0.0
-    until = _epochs_left(file, trial) if trial.is_confirmation or not file["search"].get("halving") else 1
-    return until * fmean(epoch["seconds"] for epoch in trial.curve)
+    until = _epochs_left(study, trial) if trial.is_confirmation or not study.search.halving else 1
+    return until * fmean(epoch.seconds for epoch in trial.curve)
 
 
-def _macs(facts: Mapping[str, Any]) -> float:
-    """Of the network that is trained; ledgers of an earlier version do not tell it."""
-    return float(facts.get("trained_macs") or facts.get("macs") or 0.0)
+def _macs(network: NetworkFacts) -> float:
+    """Return the multiply-adds of the network that is trained."""
+    return float((network.stand_in or network).macs)

@@ -12,137 +12,146 @@ from typing import Any
 import numpy as np
 
 from hiri_search.cost.pareto import pareto_mask
-from hiri_search.study.eta import SECONDS_PER_HOUR, Throughput, remaining, seconds_left, throughput, trials_wanted
-from hiri_search.study.ledger.events import RUN_ENDED, TIME, Event
-from hiri_search.study.ledger.ledger import read_events, study_event, trials
+from hiri_search.study.config.schema import Study
+from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
+from hiri_search.study.ledger.events import (
+    Event,
+    NetworkCounted,
+    RunEnded,
+    StudyStarted,
+    TrialBegan,
+    TrialFailed,
+    TrialFinished,
+    TrialLost,
+    TrialOutOfMemory,
+    TrialPaused,
+    TrialStopped,
+)
+from hiri_search.study.ledger.ledger import of_kind, read_events, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.plan.plan import duration
 from hiri_search.study.search.objectives import OBJECTIVES, losses
+from hiri_search.system.units import HOUR
 
-OF_AN_ABLATION = ("top1", "gmacs")  # the objectives of its front
-RUNNING = "at work"
+ABLATION_OBJECTIVES = ("top1", "gmacs")
+RUNNING = "running"
 STATES = ("finished", RUNNING, "unfinished", "paused", "failed", "stopped")
-OFF = ("finished", "failed", "stopped", "paused", "lost", "crowded")  # behind these a trial is at no work
-SILENCE = 600.0  # seconds, behind which a run whose lock is not seen here is taken to be over
-MAX_LISTED = 12  # lines of each list; JSON has them all
+STINT_ENDS = (TrialFinished, TrialFailed, TrialStopped, TrialPaused, TrialLost, TrialOutOfMemory)
+SILENCE = 600.0  # seconds after the last event, after which a run with an invisible lock counts as ended
+MAX_LISTED = 12  # lines of each list; --json shows all
 
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial at work."""
+    """A trial that is being trained."""
 
     trial: int
     name: str
-    epochs: int  # that it has told of
+    epochs: int  # reported so far
     device: str
 
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """What happened to trials for one reason; numbers in it may differ."""
+    """Failures or losses with the same reason, up to the numbers in it."""
 
     reason: str  # of the first one
     times: int
     trials: tuple[int, ...]
-    devices: tuple[str, ...]  # that they were on
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Status:
-    """All that a ledger tells of how its study stands."""
+    """State of a study, as its ledger shows it."""
 
     title: str
     holder: Holder
-    running: bool  # as far as is seen from here
-    silent: float | None  # seconds since the last line, by the clock here; None: that line has no time
+    running: bool  # as far as this machine can see
+    silent: float | None  # seconds since the last event, by the clock of this machine; None: that event has no time
     states: Mapping[str, int]  # trials
-    wanted: int  # trials in all; of a search the most
-    done: Throughput  # in training, by all runs together
-    seconds_left: tuple[float, float] | None  # of training, from and to; None: not known
+    wanted: int  # trials in total; of a search the most
+    done: Throughput  # of all runs together
+    seconds_left: tuple[float, float] | None  # shortest and longest estimate; None: unknown
     busy: tuple[RunningTrial, ...]
     front: tuple[Mapping[str, Any], ...]  # name, seeds, and each objective
     failures: tuple[FailureGroup, ...]
-    lost: tuple[FailureGroup, ...]  # with their process or machine; they went on elsewhere, or failed
+    lost: tuple[FailureGroup, ...]  # with their worker; they continued on another one, or failed
 
     def to_json(self) -> dict[str, Any]:
-        """In plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def status(folder: Path) -> Status:
-    """Reads, and changes nothing. StudyError where there is no ledger, or where it cannot be read."""
-    held, events = holder(folder), read_events(folder, timed=True)
-    about = study_event(events, folder)
-    silent = time.time() - events[-1][TIME] if TIME in events[-1] else None
+    """Read the status of a results folder; needs no write permission. StudyError where its ledger cannot be read."""
+    held, events = holder(folder), read_events(folder)
+    started = study_event(events, folder)
+    study = Study.model_validate(started.file)
+    silent = None if (last := events[-1].time) is None else time.time() - last
     known = {trial.number: trial for trial in trials(events)}
-    unseen = (
-        held.on_another_machine and events[-1]["event"] != RUN_ENDED
-    )  # a lock of another machine may not be seen here
-    running = held.held or (unseen and silent is not None and silent < SILENCE)
-    busy = _busy(events) if running else set()
+    # The lock of another machine may be invisible here: then recent lines are the only sign of a run.
+    maybe = held.on_another_machine and not isinstance(events[-1], RunEnded)
+    running = held.held or (maybe and silent is not None and silent < SILENCE)
+    busy = _running_trials(events) if running else set()
     steps = throughput(events, known)
-    counted = [event for event in events if event["event"] == "counted"]
+    counted = [event.network for event in of_kind(events, NetworkCounted)]
     return Status(
-        about["title"],
+        study.title,
         held,
         running,
         silent,
         _states(known.values(), busy),
-        trials_wanted(about["file"]),
+        trials_wanted(study),
         steps[-1],
-        seconds_left(steps, remaining(about["file"], counted, list(known.values()))),
-        tuple(RunningTrial(n, known[n].asked["name"], len(known[n].curve), known[n].device) for n in sorted(busy)),
-        tuple(_front(known.values(), about["file"])),
+        seconds_left(steps, remaining(study, counted, list(known.values()))),
+        tuple(RunningTrial(n, known[n].network.name, len(known[n].curve), known[n].device) for n in sorted(busy)),
+        tuple(_front(known.values(), study)),
         tuple(_grouped([(t.reason, t) for t in known.values() if t.state == "failed"])),
-        tuple(_grouped([(event["reason"], known[event["trial"]]) for event in events if event["event"] == "lost"])),
+        tuple(_grouped([(event.reason, known[event.trial]) for event in of_kind(events, TrialLost)])),
     )
 
 
-def _busy(events: Iterable[Event]) -> set[int]:
-    """The trials that have begun in the last run and are not known to have left off."""
-    busy: set[int] = set()
+def _running_trials(events: Iterable[Event]) -> set[int]:
+    """Return the trials that began in the last run and have not ended, paused or been lost since."""
+    running: set[int] = set()
     for event in events:
-        match event["event"]:
-            case "study":
-                busy.clear()
-            case "began":
-                busy.add(event["trial"])
-            case off if off in OFF:
-                busy.discard(event["trial"])
-    return busy
+        if isinstance(event, StudyStarted):
+            running.clear()
+        elif isinstance(event, TrialBegan):
+            running.add(event.trial)
+        elif isinstance(event, STINT_ENDS):
+            running.discard(event.trial)
+    return running
 
 
-def _states(known: Iterable[Trial], busy: set[int]) -> dict[str, int]:
+def _states(trials: Iterable[Trial], running: set[int]) -> dict[str, int]:
     counts = dict.fromkeys(STATES, 0)
-    for trial in known:
-        counts[RUNNING if trial.number in busy else trial.state] += 1
+    for trial in trials:
+        counts[RUNNING if trial.number in running else trial.state] += 1
     return counts
 
 
-def _front(known: Iterable[Trial], file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The networks that no other beats, the cheapest first; each is the mean of the seeds that have finished."""
-    names = file["search"]["objectives"] if file["nets"] is None else OF_AN_ABLATION
+def _front(trials: Iterable[Trial], study: Study) -> Iterator[dict[str, Any]]:
+    """Yield the non-dominated networks, the cheapest first; each is the mean of its finished seeds."""
+    names = study.search.objectives if study.nets is None else ABLATION_OBJECTIVES
     by_name: dict[str, list[Trial]] = {}
-    for trial in known:
+    for trial in trials:
         if trial.state == "finished" and not trial.is_confirmation:
-            by_name.setdefault(trial.asked["name"], []).append(trial)
-    found = {name: worth for name, seeds in by_name.items() if (worth := losses(seeds, names))}
-    if not found:
+            by_name.setdefault(trial.network.name, []).append(trial)
+    measured = {name: means for name, seeds in by_name.items() if (means := losses(seeds, names))}
+    if not measured:
         return
-    best = pareto_mask(np.array(list(found.values())))
-    for name, worth in sorted((one for one, is_best in zip(found.items(), best, strict=True) if is_best), key=_cost):
-        values = (-loss if OBJECTIVES[each].up else loss for each, loss in zip(names, worth, strict=True))
+    mask = pareto_mask(np.array(list(measured.values())))
+    front = [item for item, on_front in zip(measured.items(), mask, strict=True) if on_front]
+    for name, means in sorted(front, key=lambda item: item[1][::-1]):  # by the last objective; the first is top-1
+        values = (-loss if OBJECTIVES[each].up else loss for each, loss in zip(names, means, strict=True))
         yield {"name": name, "seeds": len(by_name[name]), **dict(zip(names, values, strict=True))}
 
 
-def _cost(one: tuple[str, tuple[float, ...]]) -> tuple[float, ...]:
-    """By the last objective first; the first is mostly top-1."""
-    return one[1][::-1]
-
-
 def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:
-    """The most frequent first."""
+    """Group by reason, the most frequent first."""
     groups: dict[str, list[tuple[str, Trial]]] = {}
     for reason, trial in happened:
         groups.setdefault(re.sub(r"\d+(\.\d+)?", "0", reason), []).append((reason, trial))
@@ -155,44 +164,44 @@ def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:
 # ---- shown
 
 
-def status_lines(found: Status) -> Iterator[str]:
-    """The status in words."""
-    yield from (found.title,) if found.title else ()
-    yield _running(found)
-    counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count) or "none yet"
-    yield f"trials: {counts}; {sum(found.states.values()):,} of {found.wanted:,} asked for"
-    yield f"throughput: {_pace(found.done)}"
-    yield f"time left: {_left(found)}"
-    yield from _listed("at work", [f"trial {b.trial}, epoch {b.epochs}, on {b.device}: {b.name}" for b in found.busy])
-    yield from _listed("front so far", [_member(member) for member in found.front])
-    yield from _listed("failed", map(_trouble, found.failures))
-    yield from _listed("lost on the way", map(_trouble, found.lost))
+def status_lines(state: Status) -> Iterator[str]:
+    """Yield the status as text."""
+    yield from (state.title,) if state.title else ()
+    yield _running(state)
+    counts = ", ".join(f"{count} {name}" for name, count in state.states.items() if count) or "none yet"
+    yield f"trials: {counts}; {sum(state.states.values()):,} of {state.wanted:,} asked for"
+    yield f"throughput: {_pace(state.done)}"
+    yield f"time left: {_left(state)}"
+    yield from _listed("running", [f"trial {b.trial}, epoch {b.epochs}, on {b.device}: {b.name}" for b in state.busy])
+    yield from _listed("front so far", [_member(member) for member in state.front])
+    yield from _listed("failed", map(_trouble, state.failures))
+    yield from _listed("lost", map(_trouble, state.lost))
 
 
-def _running(found: Status) -> str:
-    ago = "" if found.silent is None else f"; last line {duration(max(0.0, found.silent))} ago"
-    who = f"process {found.holder.who or 'unknown'}"
-    if found.running:
-        return f"running: {who}{'' if found.holder.held else ', by its lines alone'}{ago}"
-    if found.holder.on_another_machine:
-        return f"not running as far as is seen from here: {who} was the last{ago}"
-    return f"not running{f': {who} was the last' if found.holder.who else ''}{ago}"
+def _running(state: Status) -> str:
+    ago = "" if state.silent is None else f"; last event {duration(max(0.0, state.silent))} ago"
+    who = f"process {state.holder.who or 'unknown'}"
+    if state.running:
+        return f"running: {who}{'' if state.holder.held else ' (judged by recent events)'}{ago}"
+    if state.holder.on_another_machine:
+        return f"not running, as far as this machine can see: {who} was the last{ago}"
+    return f"not running{f': {who} was the last' if state.holder.who else ''}{ago}"
 
 
 def _pace(done: Throughput) -> str:
     if not done.hours or not done.epochs:
-        return "not known yet"
+        return "unknown yet"
     trials_, epochs = done.trials / done.hours, done.epochs / done.hours
-    return f"{trials_:,.3g} trials/h, {epochs:,.3g} epochs/h in {duration(SECONDS_PER_HOUR * done.hours)} of training"
+    return f"{trials_:,.3g} trials/h, {epochs:,.3g} epochs/h in {duration(HOUR * done.hours)} of training"
 
 
-def _left(found: Status) -> str:
-    if found.seconds_left is None:
-        return "not known yet"
-    low, high = map(duration, found.seconds_left)
-    if found.seconds_left == (0.0, 0.0):
+def _left(state: Status) -> str:
+    if state.seconds_left is None:
+        return "unknown yet"
+    low, high = map(duration, state.seconds_left)
+    if state.seconds_left == (0.0, 0.0):
         return "none"
-    idle = "" if found.running else ", once it runs"
+    idle = "" if state.running else ", once it runs"
     return (f"about {low}" if low == high else f"{low} to {high}") + idle
 
 

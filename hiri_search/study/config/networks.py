@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network
 from hiri_search.language.choosers import covering
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
-from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
 
 
@@ -126,12 +124,3 @@ Recipes = Mapping[str, Recipe]  # by the name of a row
 def recipes(study: Study) -> Recipes:
     """Those of an ablation's rows; a search has that of the study alone."""
     return {row.name: row.recipe for row in ablation_networks(study)}
-
-
-def job_of(asked: Mapping[str, Any], study: Study, known: Recipes) -> Job:
-    """The training of a trial, by the facts that it was asked for with. SpecError where its network cannot be read."""
-    recipe = known.get(asked["name"], study.recipe)
-    if "confirm_epochs" in asked:
-        recipe = replace(recipe, epochs=asked["confirm_epochs"])
-    spec = parse_network(asked["trained_spec"]).canonical_text
-    return Job(spec, asked["trained_side"], study.proxy.classes, asked["seed"], recipe, study.data)

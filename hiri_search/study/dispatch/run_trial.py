@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import asdict
-from typing import Any
 
-from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, Heartbeat, Report, TrialTask
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    TrialBegan,
+    TrialFailed,
+    TrialFinished,
+    TrialLost,
+    TrialOutOfMemory,
+    TrialPaused,
+    TrialScored,
+)
 from hiri_search.study.persistence.checkpoint_sync import synced
 from hiri_search.system.hardware import describe_device, free_gpu_memory
 from hiri_search.training.data.ensure_local import ensure_local
@@ -17,23 +25,39 @@ from hiri_search.training.zero_cost import job_scores
 
 
 def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, beside_others: bool = False) -> None:
-    """Train, telling of each epoch and of the end, good or bad, of the pause, or of what it was lost to."""
-
-    def say(event: str, **facts: Any) -> None:
-        tell({"event": event, "trial": task.trial, **facts})
-
-    say("began", device=describe_device())
+    """Train one stint of a trial; report each epoch, and how the stint ended."""
+    trial = task.trial
+    tell(TrialBegan(trial=trial, device=describe_device()))
     try:
-        prepared = ensure_local(task.prepared, task.job, beat)
-        if task.zero_cost:
-            say("scored", scores=job_scores(task.job, prepared, task.zero_cost))
-        with synced(task.checkpoint, task.storage) as checkpoint:
+        curve = _train(task, tell, beat, beside_others=beside_others)
+    except OutOfSharedMemory as error:
+        tell(TrialOutOfMemory(trial=trial, reason=str(error)))
+    except Exception as error:  # the trial's boundary: an error in here ends this trial and no other
+        reason = f"{type(error).__name__}: {error}"
+        where = traceback.format_exc(limit=-4)
+        if isinstance(error, OSError):  # a disk, a mount, a network: never a property of the network that is trained
+            tell(TrialLost(trial=trial, fault="environment", reason=reason, traceback=where))
+        else:
+            tell(TrialFailed(trial=trial, reason=reason, traceback=where))
+    else:
+        kind = TrialFinished if len(curve) == task.job.recipe.epochs else TrialPaused
+        tell(kind(trial=trial, curve=curve))
+    finally:
+        free_gpu_memory()  # memory that a training leaves on the device is missing for other trials
 
-            def report(epoch: Epoch) -> None:
-                checkpoint.upload(epoch.epoch)
-                say("epoch", **asdict(epoch))
 
-            curve = train(
+def _train(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> tuple[Epoch, ...]:
+    prepared = ensure_local(task.prepared, task.job, beat)
+    if task.zero_cost:
+        tell(TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
+    with synced(task.checkpoint, task.storage) as checkpoint:
+
+        def report(epoch: Epoch) -> None:
+            checkpoint.upload(epoch.epoch)
+            tell(EpochEnded(trial=task.trial, result=epoch))
+
+        return tuple(
+            train(
                 task.job,
                 prepared,
                 checkpoint.here,
@@ -42,17 +66,4 @@ def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, 
                 beat=beat,
                 beside_others=beside_others,
             )
-    except OutOfSharedMemory as error:
-        say("crowded", reason=str(error))
-    except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
-        reason = f"{type(error).__name__}: {error}"
-        where = traceback.format_exc(limit=-4)
-        if isinstance(error, OSError):  # a disk, a mount, a network: never a property of what is trained
-            say("lost", fault=ENVIRONMENT_FAULT, reason=reason, traceback=where)
-        else:
-            say("failed", reason=reason, traceback=where)
-    else:
-        done = len(curve) == task.job.recipe.epochs
-        say("finished" if done else "paused", curve=[asdict(epoch) for epoch in curve])
-    finally:
-        free_gpu_memory()  # what a training leaves on the device is missing to others
+        )

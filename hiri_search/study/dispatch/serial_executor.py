@@ -7,7 +7,7 @@ from contextlib import suppress
 from hiri_search.study.dispatch.run_trial import run_trial
 from hiri_search.study.dispatch.task import TrialSource, TrialTask
 from hiri_search.study.dispatch.worker import TrialFunction, TrialInterrupted
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import EpochEnded, TrialEvent
 from hiri_search.system.shutdown import Shutdown
 
 
@@ -15,9 +15,9 @@ def run_serially(feed: TrialSource, leaving: Shutdown | None = None, *, do: Tria
     """One trial after the other, in this process; `timeout` has no meaning here."""
     leaving = leaving or Shutdown()
 
-    def tell(event: Event) -> None:
+    def tell(event: TrialEvent) -> None:
         feed.on_event(event)
-        if event["event"] == "epoch" and leaving.asked:
+        if isinstance(event, EpochEnded) and leaving.asked:
             raise TrialInterrupted
 
     with leaving.epochs_running(), suppress(TrialInterrupted):

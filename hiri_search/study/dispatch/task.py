@@ -8,48 +8,45 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import TrialEvent
 from hiri_search.system.storage import Storage
 from hiri_search.training.job import Job, PreparedData
 
-Report = Callable[[Event], None]
+Report = Callable[[TrialEvent], None]
 Heartbeat = Callable[[], None]
-
-# Whose fault it is that a trial was lost.
-PROCESS_FAULT, ENVIRONMENT_FAULT = "process", "surroundings"
 
 
 @dataclass(frozen=True)
 class TrialTask:
-    """A trial to be trained."""
+    """One stint of a trial: from its checkpoint, or its beginning, to `until` or its end."""
 
     trial: int
     job: Job
     prepared: PreparedData
     checkpoint: Path
-    until: int | None = None  # the epoch behind which it pauses; None: trained to the end
-    zero_cost: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
-    alone: bool = False  # it did not fit on a device that it shared
-    storage: Storage | None = None  # that holds a copy of the checkpoint
+    until: int | None = None  # the epoch after which it pauses; None: trained to the end
+    zero_cost: tuple[str, ...] = ()  # zero-cost scores to compute before the training
+    alone: bool = False  # it did not fit on a GPU that it shared
+    storage: Storage | None = None  # holds a copy of the checkpoint
 
 
 class Wait(Enum):
-    """What is next depends on trials that are at work."""
+    """Answer of a source whose next task depends on trials that are running."""
 
-    WAIT = "later"
+    WAIT = "wait"
 
 
 class TrialSource(Protocol):
-    """Gives out tasks and hears of them; lives in the process that holds the ledger."""
+    """Hands out tasks and receives their events; lives in the process that holds the ledger."""
 
     def next(self) -> TrialTask | Wait | None:
-        """The next task; None when all have been given out. Never `LATER` where no task is at work.
+        """Return the next task; None when all have been handed out; never WAIT while no task is running.
 
-        After None there may be more, when one that was at work is lost.
+        After None there may be more tasks, when a running one is lost.
         """
 
     def most_memory(self) -> tuple[Job, PreparedData]:
-        """A training that asks for about as much memory as any."""
+        """Return the training of the study that needs the most memory, by estimate."""
 
-    def on_event(self, event: Event) -> None:
-        """Scores, an epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
+    def on_event(self, event: TrialEvent) -> None:
+        """Record an event of a trial."""

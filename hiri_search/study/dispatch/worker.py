@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Protocol
 
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import EpochEnded, TrialEvent
 
 LISTENING = 1.0  # seconds that a question waits for something to have happened
 STACK = 8  # innermost calls that are shown of a task that hangs
@@ -29,7 +29,7 @@ class TrialFunction(Protocol):
 class WorkerReport:
     """What happened since the last question."""
 
-    events: tuple[Event, ...]
+    events: tuple[TrialEvent, ...]
     epochs_running: bool
     seconds_silent: float  # since the last sign of life of the task
     place: str  # the node and the cards that the hand is on
@@ -44,7 +44,7 @@ class Worker:
 
     def __init__(self, do: TrialFunction, *, beside_others: bool = False) -> None:
         self._do, self._beside_others = do, beside_others
-        self._told: SimpleQueue[Event | None] = SimpleQueue()  # None: the task has ended, one way or another
+        self._told: SimpleQueue[TrialEvent | None] = SimpleQueue()  # None: the task has ended, one way or another
         self._at_work = False
         self._leaving = Flag()
         self._thread: Thread | None = None
@@ -88,10 +88,10 @@ class Worker:
         finally:
             self._told.put(None)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: TrialEvent) -> None:
         self._beat()
         self._told.put(event)
-        if event["event"] == "epoch" and self._leaving.is_set():
+        if isinstance(event, EpochEnded) and self._leaving.is_set():
             raise TrialInterrupted
 
     def _beat(self) -> None:

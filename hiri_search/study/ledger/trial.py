@@ -2,111 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeAlias
 
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    NetworkFacts,
+    TrialAsked,
+    TrialBegan,
+    TrialEvent,
+    TrialFailed,
+    TrialFinished,
+    TrialLost,
+    TrialOutOfMemory,
+    TrialPaused,
+    TrialPromoted,
+    TrialRetried,
+    TrialScored,
+    TrialStopped,
+)
+from hiri_search.training.job import Epoch
 
+TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
 ENDED_STATES = ("finished", "failed", "stopped")
 
 
 @dataclass
 class Trial:
-    """One network x seed x recipe, as its events tell it."""
+    """One training of a network with a seed and a recipe, as its events tell it."""
 
-    number: int
-    asked: Event  # name, key, spec, params, macs, core_macs, seed, ...: what it is
-    state: str = "unfinished"  # | finished | failed | paused on a rung | stopped there for good
-    rung: int = 0  # the last one that it went on from: so many epochs
-    reason: str = ""  # of failing
-    source: str = ""  # where its curve is from, if it was not trained: `trial 3`, or that of another results folder
-    curve: list[dict[str, Any]] = field(default_factory=list)  # by epoch
-    zero_cost: dict[str, float | None] = field(default_factory=dict)  # of zero-cost proxies
-    lost: int = 0  # so often since its last epoch
-    alone: bool = False  # it did not fit on a device that it shared
-    device: str = ""  # that it was last trained on
+    asked: TrialAsked
+    state: TrialState = "unfinished"  # paused: on a rung; stopped: on a rung, for good
+    rung: int = 0  # epochs after the last promotion
+    reason: str = ""  # of a failure
+    source: str = ""  # where the curve comes from if it was not trained: `trial 3`, or `FOLDER: trial 3`
+    curve: list[Epoch] = field(default_factory=list)
+    zero_cost: dict[str, float | None] = field(default_factory=dict)  # zero-cost scores
+    lost: int = 0  # times since the last epoch
+    alone: bool = False  # it did not fit on a GPU that it shared
+    device: str = ""  # the last one it was trained on
 
-    def apply(self, event: Event) -> None:
-        """Move on by one event."""
-        match event["event"]:
-            case "finished":
-                self.state, self.curve, self.source = "finished", event["curve"], event.get("source", "")
-            case "failed":
-                self.state, self.reason = "failed", event["reason"]
-            case "retried":
+    @property
+    def number(self) -> int:
+        return self.asked.trial
+
+    @property
+    def network(self) -> NetworkFacts:
+        return self.asked.network
+
+    def apply(self, event: TrialEvent) -> None:
+        """Change the state as one event says."""
+        match event:
+            case TrialFinished():
+                self.state, self.curve, self.source = "finished", list(event.curve), event.source
+            case TrialFailed():
+                self.state, self.reason = "failed", event.reason
+            case TrialRetried():
                 self.state, self.reason, self.lost = "unfinished", "", 0
-            case "paused":
-                self.state, self.curve = "paused", event["curve"]
-            case "promoted":
+            case TrialPaused():
+                self.state, self.curve = "paused", list(event.curve)
+            case TrialPromoted():
                 self.state, self.rung = "unfinished", len(self.curve)
-            case "stopped":
-                self.state, self.reason = "stopped", event.get("reason", "")
+            case TrialStopped():
+                self.state, self.reason = "stopped", event.reason
+            case EpochEnded():  # an epoch that is reported again replaces the first report
+                self.curve, self.lost = [*self.curve[: event.result.epoch - 1], event.result], 0
             case _:
-                self._learn(event)
+                self._note(event)
 
-    def _learn(self, event: Event) -> None:
-        """What leaves the state as it is."""
-        facts = {name: value for name, value in event.items() if name not in ("event", "trial")}
-        match event["event"]:
-            case "began":
-                self.device = event["device"]
-            case "scored":
-                self.zero_cost = event["scores"]
-            case "epoch":
-                # An epoch that is told again takes the place of the first telling.
-                self.curve, self.lost = [*self.curve[: event["epoch"] - 1], facts], 0
-            case "lost":
+    def _note(self, event: TrialEvent) -> None:
+        """Apply an event that leaves state and curve as they are."""
+        match event:
+            case TrialBegan():
+                self.device = event.device
+            case TrialScored():
+                self.zero_cost = event.scores
+            case TrialLost():
                 self.lost += 1
-            case "crowded":
+            case TrialOutOfMemory():
                 self.alone = True
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether no further event is expected."""
         return self.state in ENDED_STATES
 
     @property
     def is_confirmation(self) -> bool:
         """Whether it trains longer what another trial has trained before."""
-        return "confirms" in self.asked
+        return self.asked.confirms is not None
 
     def row(self) -> dict[str, Any]:
-        """Flat, for tables."""
-        last = self.curve[-1] if self.curve else {}
-        scores = {name: last.get(name) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")}
-        facts = {name: value for name, value in self.asked.items() if name not in ("event", "trial", "decisions")}
-        # Ledgers of an earlier version do not tell all of it.
-        spent = [] if self.source else self.curve
-        sums = {name: sum(epoch.get(name, 0.0) for epoch in spent) for name in ("seconds", "seconds_waiting")}
-        told = [joules for epoch in spent if (joules := epoch.get("joules")) is not None]
-        ends = {name: last.get(name) for name in ("images_per_second", "parts", "peak_memory_bytes")}
+        """Return one flat row for tables."""
+        last = self.curve[-1] if self.curve else None
+        trained_here = [] if self.source else self.curve
+        joules = [epoch.joules for epoch in trained_here if epoch.joules is not None]
+        optional = {name: getattr(self.asked, name) for name in ("confirms", "confirm_epochs", "merged_trial")}
         return {
             "trial": self.number,
-            **facts,
+            **network_row(self.network),
+            "seed": self.asked.seed,
+            "checkpoint": self.asked.checkpoint,
+            **{name: value for name, value in optional.items() if value is not None},
             "state": self.state,
             "reason": self.reason,
             "source": self.source,
             "device": self.device,
             "epochs": len(self.curve),
-            **scores,
+            **{name: getattr(last, name, None) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")},
             **{f"zero_cost_{name}": score for name, score in self.zero_cost.items()},
-            **sums,
-            "joules": sum(told) if told else None,
-            **ends,
-            "curve": [epoch["top1"] for epoch in self.curve],
+            "seconds": sum(epoch.seconds for epoch in trained_here),
+            "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
+            "joules": sum(joules) if joules else None,
+            **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
+            "curve": [epoch.top1 for epoch in self.curve],
         }
+
+
+def network_row(network: NetworkFacts) -> dict[str, Any]:
+    """Return the facts of a network as flat columns; columns without a value are left out."""
+    stand_in = asdict(network.stand_in) if network.stand_in else {}
+    plain = {each.name: getattr(network, each.name) for each in fields(network) if each.name != "stand_in"}
+    optional = ("ms_per_image", "merged_from", "merged_name")
+    return {name: value for name, value in plain.items() if value not in (None, "") or name not in optional} | {
+        f"trained_{name}": value for name, value in stand_in.items()
+    }
 
 
 REPRODUCED_COLUMNS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
 
 
 def training_digest(trial: Trial) -> str:
-    """Of all that decides what it comes to: network, side, seed, recipe and data, by which its checkpoint is named."""
-    folder: str = trial.asked["checkpoint"].rpartition("/")[0]
+    """Return the hash of everything that decides the result: network, side, seed, recipe and data.
+
+    The folder of the checkpoint has this name.
+    """
+    folder: str = trial.asked.checkpoint.rpartition("/")[0]
     return folder.rpartition("/")[2]
 
 
-def reproduced(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What one training has alike whenever it is trained: all but how long it took, and with how much memory."""
-    return [{name: epoch.get(name) for name in REPRODUCED_COLUMNS} for epoch in curve]
+def reproduced(curve: Sequence[Epoch]) -> list[tuple[float | None, ...]]:
+    """Return what a repeated training reproduces: everything but times, memory and energy."""
+    return [tuple(getattr(epoch, name) for name in REPRODUCED_COLUMNS) for epoch in curve]

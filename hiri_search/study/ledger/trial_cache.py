@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.events import StudyStarted
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial, training_digest
+from hiri_search.training.job import Epoch
 
 
 @dataclass(frozen=True)
 class CachedResult:
-    """What a training came to, and where that is written."""
+    """The curve of a finished training, and the trial that trained it."""
 
-    curve: list[dict[str, Any]]
+    curve: Sequence[Epoch]
     source: str
 
 
 def finished(trials: Iterable[Trial]) -> dict[str, CachedResult]:
-    """What the finished ones of this study came to."""
+    """Return the results of the finished trials by training digest."""
     return {
         training_digest(t): CachedResult(t.curve, t.source or f"trial {t.number}")
         for t in trials
@@ -29,17 +30,18 @@ def finished(trials: Iterable[Trial]) -> dict[str, CachedResult]:
 
 
 def from_other_folders(folders: Iterable[str], images: Mapping[str, str]) -> dict[str, CachedResult]:
-    """What trials of other results folders came to, on the same images: their names by side.
+    """Return results in other results folders on the same images (`images`: fingerprint by side), by training digest.
 
     StudyError where a folder holds no ledger.
     """
-    return {name: known for folder in folders for name, known in _in(Path(folder), images)}
+    return {digest: result for folder in folders for digest, result in _results_in(Path(folder), images)}
 
 
-def _in(folder: Path, images: Mapping[str, str]) -> Iterator[tuple[str, CachedResult]]:
+def _results_in(folder: Path, images: Mapping[str, str]) -> Iterator[tuple[str, CachedResult]]:
     events = read_events(folder)
-    theirs: Mapping[str, str] = next((event["images"]["keys"] for event in events if event["event"] == "study"), {})
-    same = {side for side, name in images.items() if theirs.get(side) == name}
-    there = [t for t in trials(events) if str(t.asked.get("trained_side")) in same and "checkpoint" in t.asked]
-    for name, known in finished(there).items():
-        yield name, CachedResult(known.curve, known.source if ":" in known.source else f"{folder}: {known.source}")
+    keys = next((started.images.keys for started in of_kind(events, StudyStarted)), {})
+    same = {side for side, key in images.items() if keys.get(side) == key}
+    on_same_images = [trial for trial in trials(events) if str(trial.network.trained.side) in same]
+    for digest, result in finished(on_same_images).items():
+        source = result.source if ":" in result.source else f"{folder}: {result.source}"
+        yield digest, CachedResult(result.curve, source)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from hiri_search.study.ledger.events import PLANNED, RUN_ENDED, Event
-from hiri_search.study.ledger.ledger import trials
+from hiri_search.study.ledger.events import Event, JsonObject, Planned, RunEnded, StudyStarted, to_json
+from hiri_search.study.ledger.ledger import of_kind, trials
 
 MIN_SECONDS = 1.0  # seconds, from which on a part is compared
 ALONE = 0.9  # of a core, from which on a trial is taken to have had it for itself
@@ -94,9 +94,9 @@ class Plan:
         """Of GPUs, or of cores."""
         return (self.gpus or 1.0) * sum(t.trials * t.seconds for t in self.trainings) / 3600
 
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
-        return asdict(self)
+    def to_json(self) -> JsonObject:
+        """Return plain values, which `from_json` reads."""
+        return to_json(self)
 
     @staticmethod
     def from_json(facts: Mapping[str, Any]) -> Plan:
@@ -139,9 +139,9 @@ def compared_with_run(plan: Plan, events: Sequence[Event]) -> list[Compared]:
     known = trials(events)
     if len(known) < plan.trials or not all(trial.ended for trial in known):
         return []
-    epochs = sum(trial.row()["seconds"] for trial in known)
-    runs = [event["seconds"] for event in events if event["event"] == RUN_ENDED]
-    parts = list(_parts(plan, runs)) if len(runs) == sum(event["event"] == "study" for event in events) else []
+    epochs = sum(epoch.seconds for trial in known if not trial.source for epoch in trial.curve)
+    runs = [ended.seconds for ended in of_kind(events, RunEnded)]
+    parts = list(_parts(plan, runs)) if len(runs) == len(of_kind(events, StudyStarted)) else []
     whole = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
     found = [*parts, *[whole] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]
     return [one for one in found if one.took >= MIN_SECONDS]
@@ -154,8 +154,8 @@ def _parts(plan: Plan, runs: Sequence[Mapping[str, float]]) -> Iterator[Compared
 
 def last_plan(events: Iterable[Event]) -> Plan | None:
     """The newest plan of a ledger."""
-    found = [event for event in events if event["event"] == PLANNED]
-    return Plan.from_json(found[-1]) if found else None
+    planned = of_kind(events, Planned)
+    return Plan.from_json(planned[-1].plan) if planned else None
 
 
 # ---- shown

@@ -27,7 +27,7 @@ def _by_network(trials: Iterable[Trial]) -> Mapping[str, list[Trial]]:
     by_key: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.state == "finished":
-            by_key.setdefault(trial.asked["key"], []).append(trial)
+            by_key.setdefault(trial.network.key, []).append(trial)
     return by_key
 
 
@@ -35,6 +35,6 @@ def missing(
     chosen: Iterable[Trial], past: Iterable[Trial], seeds: Iterable[int], epochs: int
 ) -> Iterator[tuple[Trial, int]]:
     """Networks, by a trial of the first look, and seeds that nobody has asked for."""
-    asked = {(t.asked["key"], t.asked["seed"], t.asked["confirm_epochs"]) for t in past if t.is_confirmation}
+    asked = {(t.network.key, t.asked.seed, t.asked.confirm_epochs) for t in past if t.is_confirmation}
     wanted = list(seeds)
-    return ((t, seed) for t in chosen for seed in wanted if (t.asked["key"], seed, epochs) not in asked)
+    return ((t, seed) for t in chosen for seed in wanted if (t.network.key, seed, epochs) not in asked)

@@ -31,7 +31,7 @@ def decided(study: Study, past: Sequence[Trial]) -> dict[int, dict[str, int | st
     """What was chosen for each trial of a search, by its number and the name of the decision."""
     options = options_of(study, past)
     return {
-        trial.number: {name: options[name][index] for name, index in trial.asked["decisions"].items()} for trial in past
+        trial.number: {name: options[name][index] for name, index in trial.asked.decisions.items()} for trial in past
     }
 
 
@@ -52,7 +52,7 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     options = options_of(study, came)
     looked = new_study([StudyDirection.MINIMIZE] * len(names))
     for trial, found in known:
-        distributions, params = choices(trial.asked["decisions"], options)
+        distributions, params = choices(trial.asked.decisions, options)
         looked.add_trial(optuna.create_trial(values=found, params=params, distributions=distributions))
     best = PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, MIN_BEST / len(known)))
     targets: dict[str, Target] = {name: partial(_loss, index) for index, name in enumerate(names)}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 from hiri_search.cost.flops import ZERO, count, count_parts
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.language import Network
-from hiri_search.study.config.networks import Candidate
+from hiri_search.language import Network, parse_network
+from hiri_search.study.config.networks import Candidate, Recipes
 from hiri_search.study.config.schema import Study
-from hiri_search.training.job import PreparedData
+from hiri_search.study.ledger.events import NetworkFacts, StandIn
+from hiri_search.training.job import Job, PreparedData
 
 PreparedBySide = dict[int, PreparedData]  # by the side that networks see
 
@@ -21,13 +21,13 @@ def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
     return {str(side): images.folder.name for side, images in prepared.items()}
 
 
-def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:
-    """All that is written of a network when it is asked for."""
-    known = network_costs(candidate, study, prepared)
+def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> NetworkFacts:
+    """Return what the ledger records of a network when a trial of it is asked for."""
+    network = network_costs(candidate, study, prepared)
     if study.space is None or "ms_per_image" not in (*study.search.objectives, *study.within):
-        return known
-    # A search needs to know it before others are asked for; disturbed by the trials beside it.
-    return known | {"ms_per_image": milliseconds(study, candidate.network)}
+        return network
+    # A search needs the time before it proposes other networks; running trials disturb the measurement.
+    return replace(network, ms_per_image=milliseconds(study, candidate.network))
 
 
 def milliseconds(study: Study, network: Network) -> float | None:
@@ -37,20 +37,32 @@ def milliseconds(study: Study, network: Network) -> float | None:
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
 
-def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:
-    """What a network is and costs, and what is trained for it."""
+def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) -> NetworkFacts:
+    """Return the costs of a network and of its stand-in."""
     parts = count_parts(candidate.network, candidate.side, classes=study.counted.classes)
-    facts = {
-        "name": candidate.name,
-        "key": candidate.network.key,
-        "spec": str(candidate.network),
-        "side": candidate.side,
+    return NetworkFacts(
+        name=candidate.name,
+        key=candidate.network.key,
+        spec=str(candidate.network),
+        side=candidate.side,
         **asdict(sum(parts.values(), ZERO)),
-        "by_part": {name: [cost.params, cost.macs] for name, cost in parts.items()},
-    }
+        by_part={name: (cost.params, cost.macs) for name, cost in parts.items()},
+        stand_in=_stand_in(candidate, prepared),
+    )
+
+
+def _stand_in(candidate: Candidate, prepared: PreparedBySide) -> StandIn | None:
     if candidate.trained is None:
-        return facts
+        return None
     side = candidate.trained_side
     cost = count(candidate.trained, side, classes=len(prepared[side].classes))
-    trained = {"spec": str(candidate.trained), "side": side, "params": cost.params, "macs": cost.macs}
-    return facts | {f"trained_{name}": value for name, value in trained.items()}
+    return StandIn(str(candidate.trained), side, cost.params, cost.macs)
+
+
+def job_of(network: NetworkFacts, seed: int, confirm_epochs: int | None, study: Study, recipes: Recipes) -> Job:
+    """Return the training of a trial. SpecError where its network cannot be read."""
+    recipe = recipes.get(network.own_name, study.recipe)
+    if confirm_epochs is not None:
+        recipe = replace(recipe, epochs=confirm_epochs)
+    spec = parse_network(network.trained.spec).canonical_text
+    return Job(spec, network.trained.side, study.proxy.classes, seed, recipe, study.data)

@@ -26,11 +26,11 @@ class Objective:
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "top1": Objective(True, lambda trial: trial.curve[-1]["top1"]),  # percent
-    "gmacs": Objective(False, lambda trial: trial.asked["macs"] / GIGA),
-    "mparams": Objective(False, lambda trial: trial.asked["params"] / MEGA),
-    "ms_per_image": Objective(False, lambda trial: trial.asked.get("ms_per_image")),
-    "memory": Objective(False, lambda trial: _scaled(trial.curve[-1].get("peak_memory_bytes"), GIB)),  # in training
+    "top1": Objective(True, lambda trial: trial.curve[-1].top1),  # percent
+    "gmacs": Objective(False, lambda trial: trial.network.macs / GIGA),
+    "mparams": Objective(False, lambda trial: trial.network.params / MEGA),
+    "ms_per_image": Objective(False, lambda trial: trial.network.ms_per_image),
+    "memory": Objective(False, lambda trial: _scaled(trial.curve[-1].peak_memory_bytes, GIB)),  # in training
 }
 
 

@@ -12,6 +12,7 @@ from hiri_search.language import Net
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, ablation_networks, network_of, space_of
 from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.history import History, Proposal
 from hiri_search.study.search.objectives import counted_at, losses
@@ -42,7 +43,7 @@ class AblationList:
     """The networks of an ablation in the order of its file, each with all its seeds."""
 
     def __init__(self, study: Study, past: Sequence[Trial]) -> None:
-        asked = {(trial.asked["name"], trial.asked["seed"]) for trial in past}
+        asked = {(trial.network.name, trial.asked.seed) for trial in past}
         pairs = ((row, seed) for row in ablation_networks(study) if row.trained for seed in study.seeds)
         left = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
         self._left: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(left, len(past)))
@@ -88,7 +89,7 @@ class Search:
         *,
         space: SearchSpace | None = None,
         costs: CostFunction | None = None,
-        passed: Iterable[Mapping[str, Any]] = (),
+        passed: Iterable[NetworkSkipped] = (),
         pass_over: Skip = lambda number, decisions, reason: None,
     ) -> None:
         """`space` and `costs` are those of the study where nothing else is given.
@@ -103,7 +104,7 @@ class Search:
         self._places: dict[int, int] = {}  # in `past`, by the number of the trial
         self._entries: dict[int, _Entry] = {}  # by place; what was passed over has none
         self._waiting: deque[tuple[int, int]] = deque()  # places and seeds not asked for yet
-        self._rebuild(past, {event["proposal"]: event["decisions"] for event in passed})
+        self._rebuild(past, {event.proposal: event.decisions for event in passed})
 
     def ask(self) -> Asked | None:
         """What to train next: all seeds of a network, then another network; None when there is no more to ask."""
@@ -121,7 +122,7 @@ class Search:
         """What a trial has come to."""
         place = self._places[trial.number]
         entry = self._entries[place]
-        entry.trials[trial.asked["seed"]] = trial
+        entry.trials[trial.asked.seed] = trial
         self.past.learn(place, entry.proposal(self.study.seeds, self.study.search.objectives))
 
     def may_be_on_front(self, trial: Trial) -> bool:
@@ -159,12 +160,12 @@ class Search:
     def _rebuild(self, past: Sequence[Trial], passed: Mapping[int, Decisions]) -> None:
         places: dict[frozenset[tuple[str, int]], int] = {}
         for trial in past:
-            decisions = frozenset(trial.asked["decisions"].items())
+            decisions = frozenset(trial.asked.decisions.items())
             if decisions not in places:
                 self._pass_by_all(passed)
                 places[decisions] = self._enter(dict(decisions))
             self._places[trial.number] = places[decisions]
-            self._waiting.remove((places[decisions], trial.asked["seed"]))
+            self._waiting.remove((places[decisions], trial.asked.seed))
             self.tell(trial)
         self._pass_by_all(passed)
 

@@ -49,12 +49,12 @@ def options_of(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
     known: dict[str, Options] = {}
     space = space_of(study)
     for trial in past:
-        if trial.asked["decisions"].keys() <= known.keys():
+        if trial.asked.decisions.keys() <= known.keys():
             continue
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
             known[name] = options
-            return int(trial.asked["decisions"][name])  # noqa: B023 - used before the next trial
+            return int(trial.asked.decisions[name])  # noqa: B023 - used before the next trial
 
         space.decide(choose)
     return known
