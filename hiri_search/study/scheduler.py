@@ -8,8 +8,7 @@ from typing import Any
 
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
-from hiri_search.study.config.networks import job_of, recipes
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, TrialTask, Wait
 from hiri_search.study.ledger import trial_cache
 from hiri_search.study.ledger.events import Event
@@ -40,7 +39,7 @@ class TrialScheduler:
     @gc_disabled()
     def __init__(
         self,
-        study: Study,
+        networks: StudyNetworks,
         ledger: Ledger,
         prepared: PreparedBySide,
         folder: Path,
@@ -50,7 +49,8 @@ class TrialScheduler:
         retry_failed: bool,
         mirror: Mirror | None = None,
     ) -> None:
-        self.study, self.ledger, self.prepared = study, ledger, prepared
+        self.networks, self.study = networks, (study := networks.study)
+        self.ledger, self.prepared = ledger, prepared
         self.folder, self.watcher, self.space, self.mirror = folder, watcher, space, mirror
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         halving = study.search.halving
@@ -58,11 +58,10 @@ class TrialScheduler:
         for trial in self.trials.values():
             if retry_failed and trial.state == "failed":
                 self._write(trial, "retried")
-        self.recipes = recipes(study)
         self.known = trial_cache.from_other_folders(study.search.reuse, fingerprints(prepared)) | trial_cache.finished(
             self.trials.values()
         )
-        self.search = ask_tell(study, self._first_look(), **self._for_a_search(space))
+        self.search = ask_tell(networks, self._first_look(), **self._for_a_search(space))
         if self.ladder:
             for trial in self._first_look():
                 self.ladder.update(trial)
@@ -95,7 +94,7 @@ class TrialScheduler:
     def most_memory(self) -> tuple[Job, PreparedData]:
         """A training that asks for about as much memory as any."""
         classes = len(next(iter(self.prepared.values())).classes)
-        job = most_memory(self.study, self.space, classes)
+        job = most_memory(self.networks, self.space, classes)
         return job, self.prepared[job.side]
 
     # ---- what is next
@@ -133,7 +132,7 @@ class TrialScheduler:
             self._waiting.setdefault(digest, []).append(trial)
             return None
         self._at_work.add(trial.number)
-        job = self._job(trial.asked)
+        job = self.networks.job(trial.asked)
         until = self.ladder.next_rung(trial) if self.ladder and not trial.is_confirmation else None
         proxies = (
             () if trial.zero_cost or trial.is_confirmation or not self.study.space else self.study.search.zero_cost
@@ -185,14 +184,11 @@ class TrialScheduler:
         )
 
     def _begin(self, number: int, known: dict[str, Any]) -> Trial:
-        checkpoint = f"{CHECKPOINTS}/{self._job(known).digest}/last.pt"
+        checkpoint = f"{CHECKPOINTS}/{self.networks.job(known).digest}/last.pt"
         asked = self.ledger.append("asked", trial=number, **known, checkpoint=checkpoint)
         trial = self.trials[number] = Trial(number, asked)
         self.checkpoints.asked(trial)
         return trial
-
-    def _job(self, asked: Mapping[str, Any]) -> Job:
-        return job_of(asked, self.study, self.recipes)
 
     # ---- what is heard
 
