@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hiri_search.language import Net, parse_network, uniform
+from hiri_search.language import Net, parse, parse_network, uniform
 from hiri_search.study.config.identity import canonical_form
-from hiri_search.study.config.networks import Candidate, ablation_networks, network_of, space_of
+from hiri_search.study.config.networks import Candidate, network_of, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.checksums import check_lines
 from hiri_search.study.ledger.layout import LEDGER
@@ -29,7 +29,7 @@ COMMON = {"proxy": {"width": 8, "side": 64}, "recipe": {"epochs": 6, "batch": 16
 
 
 def ablation(networks: int, seeds: int) -> Study:
-    walked = UnvisitedSpace(space_of(search(1)))
+    walked = UnvisitedSpace(parse(SPACE))
     nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
     return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
 
@@ -67,15 +67,16 @@ def _start(study: Study) -> Iterator[Mapping[str, Any]]:
         "images": IMAGES,
         "versions": {},
     }
-    yield from ({"event": "counted", **_costs(row)} for row in ablation_networks(study))
+    yield from ({"event": "counted", **_costs(row)} for row in resolve(study).rows)
 
 
 def _asked(study: Study) -> Iterator[tuple[Candidate, int]]:
     """In the order that a run asks."""
-    if study.space is None:
-        yield from ((row, seed) for row in ablation_networks(study) for seed in study.seeds)
+    networks = resolve(study)
+    if networks.space is None:
+        yield from ((row, seed) for row in networks.rows for seed in study.seeds)
         return
-    for net, decisions in _walks(UnvisitedSpace(space_of(study))):
+    for net, decisions in _walks(UnvisitedSpace(networks.space)):
         yield from ((network_of(study, net, decisions), seed) for seed in study.seeds)
 
 

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from hiri_search.cost.flops import count
 from hiri_search.cost.pareto import hypervolume, pareto_mask
 from hiri_search.language import Net, Space, parse
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.search import Search
@@ -159,7 +160,7 @@ def ours(problem: Problem, word: str, seed: int, trials: int, enough: float) -> 
     settings = {"sampler": word, "networks": trials, "seed": seed}
     sides = {"counted": {"side": SIDE}, "proxy": {"side": SIDE}}
     study = Study.model_validate({"space": problem.spec, "search": settings, **sides})
-    search = Search(study, [], costs=lambda net: _costs(problem, problem.place(net)))
+    search = Search(resolve(study), [], costs=lambda net: _costs(problem, problem.place(net)))
     asked: list[int] = []
     seconds = -time.process_time()
     while task := search.ask():

@@ -377,10 +377,10 @@ NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<scrip
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_names_of_rows_and_studies_make_no_paths(name: str, tmp_path: Path):
-    from hiri_search.study.config.networks import ablation_networks
+    from hiri_search.study.config.networks import resolve
 
     study = Study.model_validate({"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}})
-    (row,) = ablation_networks(study)
+    (row,) = resolve(study).rows
     assert row.trained
     digest = Job(str(row.trained), 64, None, 0, study.recipe, study.data).digest
     assert set(digest) <= set("0123456789abcdef")

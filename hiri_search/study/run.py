@@ -13,7 +13,7 @@ from hiri_search.language import Network, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.identity import canonical_form, incompatible_changes, study_record
-from hiri_search.study.config.networks import ablation_networks, covering_networks, space_of, training_settings
+from hiri_search.study.config.networks import StudyNetworks, covering_networks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
@@ -57,25 +57,26 @@ def run(
     """
     clock = _PhaseClock("counting")
     _check_objectives(study)
-    space = _space(study, watcher)
+    networks = resolve(study)
+    space = _space(networks, watcher)
     storage = storage_of(study.storage, folder)
     if storage:
         resume_from_storage(folder, storage, watcher.say)
     with open_ledger(folder, watcher.say) as ledger:
         _check_same(study, ledger, folder)
         clock.begin("images")
-        prepared = _prepare(study, training_settings(study), folder / IMAGE_FOLDER, watcher)
+        prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, watcher)
         _check_same_images(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile, run_environment(command))
         clock.begin("counting")
-        _count_networks(study, ledger, prepared, watcher)
+        _count_networks(networks, ledger, prepared, watcher)
         clock.begin("inference")
-        _time_networks(study, ledger, watcher)
+        _time_networks(networks, ledger, watcher)
         clock.begin("trials")
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
         with mirroring(folder, storage, watcher.say) as mirror:
             feed = TrialScheduler(
-                study, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
+                networks, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
             )
             with gc_frozen():
                 execute(feed)
@@ -103,15 +104,16 @@ class _PhaseClock:
         return self._taken
 
 
-def _space(study: Study, watcher: ProgressCallback) -> SearchSpace | None:
+def _space(networks: StudyNetworks, watcher: ProgressCallback) -> SearchSpace | None:
     """What a search walks; whatever does not fit is said here."""
-    if study.space is None:
+    if networks.space is None:
         return None
-    for _ in covering_networks(study, space_of(study)):
+    study = networks.study
+    for _ in covering_networks(study, networks.space):
         pass
-    space = search_space(study)
+    space = search_space(networks)
     if study.within:
-        share = space.size / space_of(study).size
+        share = space.size / networks.space.size
         watcher.say(f"{space.size:,} networks lie within {study.constraints}, {share:.3%} of the space")
     return space
 
@@ -180,23 +182,26 @@ def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile
     )
 
 
-def _count_networks(study: Study, ledger: Ledger, prepared: PreparedBySide, watcher: ProgressCallback) -> None:
+def _count_networks(
+    networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, watcher: ProgressCallback
+) -> None:
     """The costs of an ablation's rows, trained or not; a network that does not fit its side is found here."""
     known = {event["name"] for event in ledger.events if event["event"] == "counted"}
-    unknown = [row for row in ablation_networks(study) if row.name not in known]
+    unknown = [row for row in networks.rows if row.name not in known]
     if any(isinstance(row.network, TimmNetwork) for row in unknown):
         watcher.say(f"counting {len(unknown)} networks")
-    for facts in [network_costs(row, study, prepared) for row in unknown]:
+    for facts in [network_costs(row, networks.study, prepared) for row in unknown]:
         ledger.append("counted", **facts)
 
 
-def _time_networks(study: Study, ledger: Ledger, watcher: ProgressCallback) -> None:
+def _time_networks(networks: StudyNetworks, ledger: Ledger, watcher: ProgressCallback) -> None:
     """Inference of an ablation's networks, on a machine that does nothing else yet."""
+    study = networks.study
     if study.latency is None:
         return
     known = {(event["key"], event["side"]) for event in ledger.events if event["event"] == "timed"}
     unknown: dict[str, tuple[Network, int]] = {}
-    for row in ablation_networks(study):
+    for row in networks.rows:
         if (row.network.key, row.side) not in known:  # one that stands there twice is timed once
             known.add((row.network.key, row.side))
             unknown[row.name] = (row.network, row.side)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hiri_search.language import parse_network
-from hiri_search.study.config.networks import space_of
+from hiri_search.language import parse, parse_network
 from hiri_search.study.config.schema import NetworkRow, Study
 
 # What no digit depends on, or is said again below.
@@ -31,7 +30,7 @@ def canonical_form(study: Study) -> dict[str, Any]:
     """The meaning of a study in plain values."""
     if study.space is not None:
         plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": {"reuse", "zero_cost"}})
-        return plain | {"space": str(space_of(study))}
+        return plain | {"space": str(parse(study.space, let=study.let))}
     plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": True})
     nets = {name: _meant(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}

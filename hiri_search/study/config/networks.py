@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network
 from hiri_search.language.choosers import covering
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
+from hiri_search.study.ledger.events import NetworkFacts
+from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
 
 
@@ -43,18 +46,52 @@ def at_key(key: tuple[str, ...], around: tuple[str, ...]) -> Iterator[None]:
         raise InvalidNetwork(key, around, str(error)) from error
 
 
-def space_of(study: Study) -> Space:
-    """What a search walks."""
-    assert study.space is not None
-    return parse(study.space, let=study.let)
+@dataclass(frozen=True)
+class StudyNetworks:
+    """A study with its specs parsed: the rows of an ablation, or the space of a search."""
+
+    study: Study
+    rows: tuple[Candidate, ...]  # of an ablation, rows with `train: false` included; empty for a search
+    space: Space | None  # of a search, without its cost constraints; None for an ablation
+
+    @property
+    def trained_rows(self) -> list[Candidate]:
+        """Rows of an ablation without those that are only counted."""
+        return [row for row in self.rows if row.trained]
+
+    @cached_property
+    def training_settings(self) -> frozenset[tuple[int, Recipe]]:
+        """Each distinct pair of a training side in pixels and a recipe."""
+        if self.space is not None:
+            return frozenset({(self.study.proxy.side, self.study.recipe)})
+        return frozenset((row.trained_side, row.recipe) for row in self.trained_rows)
+
+    @cached_property
+    def _recipes(self) -> Mapping[str, Recipe]:
+        return {row.name: row.recipe for row in self.rows}
+
+    def job(self, network: NetworkFacts, seed: int, *, epochs: int | None = None) -> Job:
+        """Return the training of a network; `epochs` replaces those of its recipe.
+
+        Raises SpecError where the spec of the trained network cannot be parsed.
+        """
+        recipe = self._recipes.get(network.own_name, self.study.recipe)
+        if epochs is not None:
+            recipe = replace(recipe, epochs=epochs)
+        spec = parse_network(network.trained.spec).canonical_text
+        return Job(spec, network.trained.side, self.study.proxy.classes, seed, recipe, self.study.data)
 
 
-def ablation_networks(study: Study) -> list[Candidate]:
-    """The networks of an ablation, those that are not trained among them; none for a search.
+def resolve(study: Study) -> StudyNetworks:
+    """Parse and check the networks of a study, once for each command.
 
-    Misfit where a spec cannot be read, or a network or its stand-in does not fit its side.
+    Raises InvalidNetwork where a spec cannot be parsed, or a network or its stand-in does not fit its side.
     """
-    return [_row(study, name, row, index) for index, (name, row) in enumerate((study.nets or {}).items())]
+    rows = tuple(_row(study, name, row, index) for index, (name, row) in enumerate((study.nets or {}).items()))
+    if study.space is None:
+        return StudyNetworks(study, rows, None)
+    with at_key(("space",), ("space",)):
+        return StudyNetworks(study, rows, parse(study.space, let=study.let))
 
 
 def _row(study: Study, name: str, row: NetworkRow, index: int) -> Candidate:
@@ -84,13 +121,6 @@ def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     return (network_of(study, net, decisions) for net, decisions in covering(space))
 
 
-def training_settings(study: Study) -> set[tuple[int, Recipe]]:
-    """The sides that networks are trained at, and the recipes."""
-    if study.space is not None:
-        return {(study.proxy.side, study.recipe)}
-    return {(row.trained_side, row.recipe) for row in ablation_networks(study) if row.trained}
-
-
 def network_of(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
     """One network of a space. Misfit."""
     counted, proxy = study.counted, study.proxy
@@ -116,11 +146,3 @@ def _scaled(side: int, study: Study) -> int:
         ratio = f"{side} * {study.proxy.side} / {study.counted.side}"
         raise SpecError(f"the side to train at would be {ratio}, no whole number; write it as stand_in_side")
     return scaled
-
-
-Recipes = Mapping[str, Recipe]  # by the name of a row
-
-
-def recipes(study: Study) -> Recipes:
-    """Those of an ablation's rows; a search has that of the study alone."""
-    return {row.name: row.recipe for row in ablation_networks(study)}

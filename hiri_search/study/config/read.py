@@ -15,10 +15,9 @@ from hiri_search.language import Space, SpecError, TimmNetwork, parse
 from hiri_search.study.config.networks import (
     Candidate,
     InvalidNetwork,
-    ablation_networks,
     at_key,
     covering_networks,
-    space_of,
+    resolve,
 )
 from hiri_search.study.config.schema import NetworkRow, SpaceFile, Study
 from hiri_search.study.config.yaml_file import Key, Tree, parse_value, read_yaml
@@ -282,15 +281,14 @@ def _parsed(read: Callable[..., _Value], text: str, let: dict[str, str], key: Ke
 
 def _check_networks(study: Study, places: YamlLocations) -> None:
     """Every network that is to be trained parses, exists, and fits the side it is counted at and trained at."""
-    if study.space is not None:
-        _parsed(parse, study.space, study.let, ("space",), places)
     try:
-        for found in ablation_networks(study) if study.space is None else covering_networks(study, space_of(study)):
-            _check_known(found)
+        networks = resolve(study)
+        for candidate in covering_networks(study, networks.space) if networks.space else networks.rows:
+            _check_known(candidate)
     except InvalidNetwork as error:
         place = places.find(error.key) or places(error.context)
         of = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
-        raise StudyError(f"{place}: {dotted(error.key)}{of}: {error}") from error
+        raise StudyError(redacted(f"{place}: {dotted(error.key)}{of}: {error}")) from error
 
 
 def _check_known(found: Candidate) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hiri_search.language.syntax_tree import Options
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_tables import add, remove
@@ -71,7 +72,7 @@ def read_export(folder: Path, *, name: str = "") -> Export:
 def export(study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, mark: str = "") -> Export:
     """Trials as Optuna's; `times` says when they began and ended, where that is known."""
     past = [trial for trial in past if not trial.is_confirmation]
-    options, objectives = options_of(study, past), study.search.objectives
+    options, objectives = options_of(resolve(study), past), study.search.objectives
     distributions = {name: _distribution(each) for name, each in options.items()}
     frozen = [_frozen(trial, options, distributions, objectives, times.get(trial.number)) for trial in past]
     return Export(name, mark, objectives, frozen)

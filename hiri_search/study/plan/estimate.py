@@ -17,7 +17,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language import uniform
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, InvalidNetwork, ablation_networks, network_of, space_of
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
@@ -64,8 +64,9 @@ def estimate_plan(
     slots. Nothing of it is kept. `home` is where the study's images lie if nowhere else.
     StudyError where a trial would fail; DataError and SpecError as for a run.
     """
-    images = StudyData(study, home)
-    nets, space, counting = _counted(study, len(images.any.classes))
+    networks = resolve(study)
+    images = StudyData(networks, home)
+    nets, space, counting = _counted(networks, len(images.any.classes))
     distinct = len({net.job for net in nets})
     say(f"training some of {distinct} networks for seconds, to see how long they take")
     side_by_side = _known(slots)
@@ -83,7 +84,7 @@ def estimate_plan(
             "start": paces.import_seconds,
             "images": paces.decoding,
             "counting": counting,
-            "inference": _inference(study),
+            "inference": _inference(networks),
             "workers": (1 + RAY_IMPORTS) * paces.import_seconds if slots else 0.0,
             "trials": makespan((one.seconds for one in every), side_by_side.count),
             "report": REPORT_IMPORTS * paces.import_seconds,
@@ -106,22 +107,20 @@ def _known(slots: TrialResources | None) -> TrialResources:
 # ---- networks
 
 
-def _counted(study: Study, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
+def _counted(networks: StudyNetworks, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
     """The networks with their costs, what is known of a space, and how long a run counts before its trials."""
-    started = time.perf_counter()
-    if study.space is None:
-        costs = {
-            row.name: count(row.network, row.side, classes=study.counted.classes) for row in ablation_networks(study)
-        }
-        nets = [_trained(study, row, classes, costs[row.name]) for row in ablation_networks(study) if row.trained]
+    started, study = time.perf_counter(), networks.study
+    if networks.space is None:
+        costs = {row.name: count(row.network, row.side, classes=study.counted.classes) for row in networks.rows}
+        nets = [_trained(study, row, classes, costs[row.name]) for row in networks.trained_rows]
         return nets, None, time.perf_counter() - started
-    space = search_space(study)
+    space = search_space(networks)
     counting = time.perf_counter() - started
     nets = [
         _trained(study, one, classes, count(one.network, one.side, classes=study.counted.classes))
         for one in _sample(study, space)
     ]
-    return nets, _spread(study, space, nets), counting
+    return nets, _spread(networks.space.size, space, nets), counting
 
 
 def _trained(study: Study, candidate: Candidate, classes: int, cost: Cost) -> ProfiledNetwork:
@@ -146,10 +145,10 @@ def _sample(study: Study, space: SearchSpace) -> Iterator[Candidate]:
         raise misfit
 
 
-def _spread(study: Study, space: SearchSpace, nets: Sequence[ProfiledNetwork]) -> CostSpread:
+def _spread(unconstrained: int, space: SearchSpace, nets: Sequence[ProfiledNetwork]) -> CostSpread:
     gmacs = _quartiles([net.cost.macs / 1e9 for net in nets])
     mparams = _quartiles([net.cost.params / 1e6 for net in nets])
-    return CostSpread(space_of(study).size, space.size, len(nets), gmacs, mparams)
+    return CostSpread(unconstrained, space.size, len(nets), gmacs, mparams)
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:
@@ -218,10 +217,11 @@ def _training(name: str, timed: Sequence[TimedStint], paces: SpeedTable) -> Trai
 # ---- the rest
 
 
-def _inference(study: Study) -> float:
+def _inference(networks: StudyNetworks) -> float:
     """Of an ablation's rows before the trials; of a search's networks one by one, where they are compared by it."""
+    study = networks.study
     if study.space is None:
-        entries = [(row.network, row.side) for row in ablation_networks(study)]
+        entries = [(row.network, row.side) for row in networks.rows]
         return estimate_seconds(entries, study.latency, classes=study.counted.classes) if study.latency else 0.0
     asks = "ms_per_image" in study.search.objectives
     return study.search.networks * (study.latency or LatencyConfig()).seconds if asks else 0.0

@@ -7,16 +7,17 @@ from random import Random
 from hiri_search.cost.activations import activation_count
 from hiri_search.language import uniform
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, ablation_networks, network_of
+from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of
 from hiri_search.study.config.schema import Study
 from hiri_search.training.job import Job
 
 SAMPLED_FOR_MEMORY = 40  # networks of a space that are compared
 
 
-def most_memory(study: Study, space: SearchSpace | None, classes: int) -> Job:
+def most_memory(networks: StudyNetworks, space: SearchSpace | None, classes: int) -> Job:
     """Of an ablation's rows, or of some networks of a space: the one whose batch writes the most numbers."""
-    candidates = [one for one in ablation_networks(study) if one.trained] if space is None else _drawn(study, space)
+    study = networks.study
+    candidates = networks.trained_rows if space is None else _drawn(study, space)
     one = max(candidates, key=lambda one: one.recipe.batch * _traffic(one, classes))
     assert one.trained is not None
     return Job(

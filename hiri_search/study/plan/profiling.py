@@ -11,7 +11,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 from hiri_search.cost.flops import Cost
-from hiri_search.study.config.networks import Candidate, training_settings
+from hiri_search.study.config.networks import Candidate, StudyNetworks
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.errors import StudyError
@@ -46,13 +46,14 @@ class ProfiledNetwork:
 class StudyData:
     """The images of a study; none is decoded for what is told here, but a few are to see how long it takes."""
 
-    def __init__(self, study: Study, home: Path) -> None:
+    def __init__(self, networks: StudyNetworks, home: Path) -> None:
         """DataError where they cannot be trained on, as far as that is seen without reading them."""
+        study = networks.study
         self.study, self.home = study, home
-        batch = max(recipe.batch for _, recipe in training_settings(study))
+        batch = max(recipe.batch for _, recipe in networks.training_settings)
         unread = replace(study.data, skip_corrupt=False)  # it would ask for all of them to be decoded
         look = partial(prepare, unread, home=home, classes=study.proxy.classes, batch=batch, cache="none")
-        sides = sorted({side for side, _ in training_settings(study)})
+        sides = sorted({side for side, _ in networks.training_settings})
         self.by_side = {side: replace(look(side), cache=study.cache) for side in sides}
 
     @property

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.config.networks import Candidate, Recipes, ablation_networks, job_of, recipes
+from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import MERGED, RUN_ENDED, Event
 from hiri_search.study.ledger.ledger import study_event, trials
@@ -27,15 +27,15 @@ class Source:
     @cached_property
     def rows(self) -> Mapping[str, Candidate]:
         """Of an ablation, by name."""
-        return {row.name: row for row in ablation_networks(self.study)}
+        return {row.name: row for row in self.networks.rows}
 
     @cached_property
-    def recipes(self) -> Recipes:
-        return recipes(self.study)
+    def networks(self) -> StudyNetworks:
+        return resolve(self.study)
 
     def job(self, asked: Mapping[str, Any]) -> Job:
         """The training of one of its trials."""
-        return job_of({**asked, "name": own_name(asked)}, self.study, self.recipes)
+        return self.networks.job({**asked, "name": own_name(asked)})
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
-from hiri_search.study.config.networks import recipes
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.dispatch.task import TrialTask, Wait
 from hiri_search.study.ledger.events import (
     EpochEnded,
@@ -38,7 +37,7 @@ from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
 from hiri_search.study.scheduler.queue import Confirm, Promote, Resume, Start, Step, Stop, TrialQueue
 from hiri_search.study.scheduler.retries import after_loss
-from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, job_of, network_facts
+from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.study.search.search import ask_tell
 from hiri_search.study.search.successive_halving import SuccessiveHalving
 from hiri_search.system.gc_control import gc_disabled
@@ -57,7 +56,7 @@ class TrialScheduler:
     @gc_disabled()
     def __init__(
         self,
-        study: Study,
+        networks: StudyNetworks,
         ledger: Ledger,
         prepared: PreparedBySide,
         folder: Path,
@@ -67,9 +66,9 @@ class TrialScheduler:
         retry_failed: bool,
         mirror: Mirror | None = None,
     ) -> None:
-        self.study, self.ledger, self.prepared = study, ledger, prepared
+        self.networks, self.study = networks, (study := networks.study)
+        self.ledger, self.prepared = ledger, prepared
         self.folder, self.watcher, self.space, self.mirror = folder, watcher, space, mirror
-        self.recipes = recipes(study)
         self.trials = {trial.number: trial for trial in trials(ledger.events)}
         self.running: set[int] = set()
         self.trouble = ""  # a fault of the environment: nothing more is handed out
@@ -81,7 +80,7 @@ class TrialScheduler:
         )
         unfinished = [trial for trial in self.trials.values() if trial.state == "unfinished"]
         first = [trial for trial in self.trials.values() if not trial.is_confirmation]
-        self.search = ask_tell(study, first, **self._search_settings())
+        self.search = ask_tell(networks, first, **self._search_settings())
         self.queue = TrialQueue(study, self.trials, self.search, self.halving, unfinished)
         if self.halving:
             for trial in first:
@@ -112,7 +111,7 @@ class TrialScheduler:
     def most_memory(self) -> tuple[Job, PreparedData]:
         """Return the training of the study that needs the most memory, by estimate."""
         classes = len(next(iter(self.prepared.values())).classes)
-        job = most_memory(self.study, self.space, classes)
+        job = most_memory(self.networks, self.space, classes)
         return job, self.prepared[job.side]
 
     # ---- handing out tasks
@@ -155,7 +154,7 @@ class TrialScheduler:
         confirms: int | None = None,
         confirm_epochs: int | None = None,
     ) -> Trial:
-        digest = job_of(network, seed, confirm_epochs, self.study, self.recipes).digest
+        digest = self.networks.job(network, seed, epochs=confirm_epochs).digest
         asked = TrialAsked(
             trial=number,
             network=network,
@@ -179,7 +178,7 @@ class TrialScheduler:
             return None
         self.running.add(trial.number)
         asked = trial.asked
-        job = job_of(asked.network, asked.seed, asked.confirm_epochs, self.study, self.recipes)
+        job = self.networks.job(asked.network, asked.seed, epochs=asked.confirm_epochs)
         first = self.space is not None and not trial.is_confirmation
         return TrialTask(
             trial.number,

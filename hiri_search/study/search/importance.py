@@ -12,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses_after
 from hiri_search.study.search.samplers.optuna_sampler import choices, new_study
@@ -27,21 +27,22 @@ Shares = Mapping[str, float]  # by decision, adding up to 1
 Target = Callable[[FrozenTrial], float] | None
 
 
-def decided(study: Study, past: Sequence[Trial]) -> dict[int, dict[str, int | str]]:
+def decided(networks: StudyNetworks, past: Sequence[Trial]) -> dict[int, dict[str, int | str]]:
     """What was chosen for each trial of a search, by its number and the name of the decision."""
-    options = options_of(study, past)
+    options = options_of(networks, past)
     return {
         trial.number: {name: options[name][index] for name, index in trial.asked.decisions.items()} for trial in past
     }
 
 
-def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
+def importances(networks: StudyNetworks, past: Sequence[Trial]) -> dict[str, Shares]:
     """How much each decision of a search sets its best tenth apart: by objective, and as `front` for all together.
 
     By Optuna's PED-ANOVA, conditional decisions among them. Top-1 is that behind the epoch that all were to come to, so
     that who was stopped there counts too. Empty where that is known of too few; of more than MOST every second, third,
     ... is looked at.
     """
+    study = networks.study
     names, halving = study.search.objectives, study.search.halving
     epochs = halving.epochs[0] if halving else study.recipe.epochs
     came = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_confirmation]
@@ -49,7 +50,7 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     if len(known) < MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     known = known[:: ceil(len(known) / MAX_TRIALS_USED)]
-    options = options_of(study, came)
+    options = options_of(networks, came)
     looked = new_study([StudyDirection.MINIMIZE] * len(names))
     for trial, found in known:
         distributions, params = choices(trial.asked.decisions, options)

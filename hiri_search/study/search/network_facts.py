@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from hiri_search.cost.flops import ZERO, count, count_parts
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.language import Network, parse_network
-from hiri_search.study.config.networks import Candidate, Recipes
+from hiri_search.language import Network
+from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import NetworkFacts, StandIn
-from hiri_search.training.job import Job, PreparedData
+from hiri_search.training.job import PreparedData
 
 PreparedBySide = dict[int, PreparedData]  # by the side that networks see
 
@@ -57,12 +57,3 @@ def _stand_in(candidate: Candidate, prepared: PreparedBySide) -> StandIn | None:
     side = candidate.trained_side
     cost = count(candidate.trained, side, classes=len(prepared[side].classes))
     return StandIn(str(candidate.trained), side, cost.params, cost.macs)
-
-
-def job_of(network: NetworkFacts, seed: int, confirm_epochs: int | None, study: Study, recipes: Recipes) -> Job:
-    """Return the training of a trial. SpecError where its network cannot be read."""
-    recipe = recipes.get(network.own_name, study.recipe)
-    if confirm_epochs is not None:
-        recipe = replace(recipe, epochs=confirm_epochs)
-    spec = parse_network(network.trained.spec).canonical_text
-    return Job(spec, network.trained.side, study.proxy.classes, seed, recipe, study.data)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from hiri_search.language import Net
 from hiri_search.language.space import Decisions, SearchSpace
-from hiri_search.study.config.networks import Candidate, InvalidNetwork, ablation_networks, network_of, space_of
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
@@ -42,9 +42,9 @@ class AskTell(Protocol):
 class AblationList:
     """The networks of an ablation in the order of its file, each with all its seeds."""
 
-    def __init__(self, study: Study, past: Sequence[Trial]) -> None:
+    def __init__(self, networks: StudyNetworks, past: Sequence[Trial]) -> None:
         asked = {(trial.network.name, trial.asked.seed) for trial in past}
-        pairs = ((row, seed) for row in ablation_networks(study) if row.trained for seed in study.seeds)
+        pairs = ((row, seed) for row in networks.trained_rows for seed in networks.study.seeds)
         left = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
         self._left: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(left, len(past)))
 
@@ -84,7 +84,7 @@ class Search:
 
     def __init__(
         self,
-        study: Study,
+        networks: StudyNetworks,
         past: Sequence[Trial],
         *,
         space: SearchSpace | None = None,
@@ -97,8 +97,10 @@ class Search:
         `passed` are the networks that did not fit, as `pass_over` was told of them: where in the sequence, by which
         decisions, and why.
         """
-        self.study, self._pass_over = study, pass_over
-        self.unseen = UnvisitedSpace(space or space_of(study))
+        space = space or networks.space
+        assert space is not None
+        self.study, self._pass_over = (study := networks.study), pass_over
+        self.unseen = UnvisitedSpace(space)
         self.past = History()  # all that was asked for, and what is known of it
         self._sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
         self._places: dict[int, int] = {}  # in `past`, by the number of the trial
@@ -175,9 +177,9 @@ class Search:
             self._pass_by(decisions)
 
 
-def ask_tell(study: Study, past: Sequence[Trial], **search: Any) -> AskTell:
+def ask_tell(networks: StudyNetworks, past: Sequence[Trial], **search: Any) -> AskTell:
     """What an ablation or a search asks for; the keywords are those of a search."""
-    return AblationList(study, past) if study.space is None else Search(study, past, **search)
+    return AblationList(networks, past) if networks.space is None else Search(networks, past, **search)
 
 
 def sampler_of(study: Study, costs: CostFunction) -> Sampler:

@@ -10,24 +10,25 @@ from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSp
 from hiri_search.language import Net
 from hiri_search.language.space import SearchSpace
 from hiri_search.language.syntax_tree import Options
-from hiri_search.study.config.networks import space_of
+from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.network_facts import milliseconds
 
 
-def search_space(study: Study) -> SearchSpace:
+def search_space(networks: StudyNetworks) -> SearchSpace:
     """The space of a search, inside its budget if it has one. StudyError where no network lies in that.
 
     Counting for a budget what no network has been counted for before takes seconds.
     """
-    space, band = space_of(study), study.constraints
-    if band is None:
+    study, space = networks.study, networks.space
+    assert space is not None
+    if (constraints := study.constraints) is None:
         return space
     try:
         side, classes = study.counted.side, study.counted.classes
-        return ConstrainedSpace(space, band, side, classes=classes, measure=partial(_measured, study))
+        return ConstrainedSpace(space, constraints, side, classes=classes, measure=partial(_measured, study))
     except BudgetError as error:
         raise StudyError(f"within: {error}") from error
 
@@ -41,13 +42,13 @@ def _measured(study: Study, net: Net) -> float:
 MAX_NAMES = 100  # of an ablation, in each of whose trials Optuna writes them all; more rows are numbers
 
 
-def options_of(study: Study, past: Sequence[Trial]) -> Mapping[str, Options]:
+def options_of(networks: StudyNetworks, past: Sequence[Trial]) -> Mapping[str, Options]:
     """Of every decision that was made: each has the same wherever it is made."""
-    if study.space is None:
-        rows = tuple(study.nets or ())
+    space = networks.space
+    if space is None:
+        rows = tuple(row.name for row in networks.rows)
         return {"net": rows if len(rows) <= MAX_NAMES else tuple(range(len(rows)))}
     known: dict[str, Options] = {}
-    space = space_of(study)
     for trial in past:
         if trial.asked.decisions.keys() <= known.keys():
             continue

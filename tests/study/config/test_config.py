@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.config.identity import canonical_form, differences
-from hiri_search.study.config.networks import ablation_networks, space_of
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import profiles_of, read_space, read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
@@ -39,7 +39,7 @@ def test_data_is_a_word_or_keys(tmp_path: Path):
 def test_a_net_is_a_spec_or_keys(tmp_path: Path):
     short = _read(tmp_path, "nets: {one: hr(32 e=4)}")
     long = _read(tmp_path, "nets: {one: {spec: hr(32 e=4), note: said}}")
-    assert ablation_networks(short) == ablation_networks(long)
+    assert resolve(short).rows == resolve(long).rows
     assert long.nets is not None
     assert long.nets["one"].note == "said"
 
@@ -51,8 +51,8 @@ def test_the_number_of_a_table_needs_no_quotes(tmp_path: Path):
 def test_a_space_may_stand_in_a_file_of_its_own(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("let: {end: t(64 e=4|6)}\nspace: hr(32 e=4) -> end\n")
     study = _read(tmp_path, "space: mine.yaml")
-    assert space_of(study) == read_space(tmp_path / "mine.yaml")
-    assert space_of(study).size == 2
+    assert resolve(study).space == read_space(tmp_path / "mine.yaml")
+    assert resolve(study).space.size == 2
 
 
 def test_names_beside_a_file_of_a_space_are_refused(tmp_path: Path):
@@ -135,5 +135,5 @@ def test_a_study_comes_back_from_its_plain_values(tmp_path: Path):
 
 def test_a_stand_in_keeps_the_shape_of_the_network(tmp_path: Path):
     study = _read(tmp_path, "nets: {one: 'hr(32 e=4)*3 -> t(64 e=4)*4'}\nproxy: {width: 2, depth: 3, side: 64}")
-    small = ablation_networks(study)[0].trained
+    small = resolve(study).rows[0].trained
     assert [(stage.width, stage.depth) for stage in small.stages] == [(16, 1), (32, 2)]

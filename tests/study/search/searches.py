@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hiri_search.language import Chooser, Net, Space
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.search import AskTell, Search
@@ -67,7 +68,7 @@ def carry_on(search: AskTell, trials: int, fate: Fate = lambda number: "finished
 
 
 def searching(given: Study, past: Sequence[Trial] = (), **more: Any) -> Search:
-    return Search(given, past, costs=costs, **more)
+    return Search(resolve(given), past, costs=costs, **more)
 
 
 class Light:

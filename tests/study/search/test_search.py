@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from hiri_search.cost.pareto import crowding_distance, fronts, hypervolume, rank_then_crowding
 from hiri_search.language import parse
-from hiri_search.study.config.networks import InvalidNetwork, space_of
+from hiri_search.study.config.networks import InvalidNetwork, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.export.optuna_export import export, to_file
 from hiri_search.study.ledger.trial import Trial
@@ -90,7 +90,7 @@ def test_a_small_space_is_used_up_none_twice_and_then_it_ends(sampler: str):
     given = study(SMALL, sampler=sampler, networks=1000)
     done = carry_on(searching(given), 999, _some)
     assert len(done) == 36
-    assert {trial.asked["key"] for trial in done} == {net.key for net in space_of(given)}
+    assert {trial.asked["key"] for trial in done} == {net.key for net in resolve(given).space}
     assert searching(given, done).ask() is None
 
 
@@ -285,16 +285,16 @@ FATES = ("finished", "failed", "unfinished")
 
 def test_an_ablation_asks_for_its_rows_in_order_each_with_its_seeds_and_after_a_crash_for_the_rest():
     given = STUDIES["ablation"]
-    done = carry_on(ask_tell(given, []), 9)
+    done = carry_on(ask_tell(resolve(given), []), 9)
     assert [(t.asked["name"], t.asked["seed"]) for t in done] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
-    rest = carry_on(ask_tell(given, done[:3]), 9)
+    rest = carry_on(ask_tell(resolve(given), done[:3]), 9)
     assert [(t.number, t.asked["name"], t.asked["seed"]) for t in rest] == [(3, "two", 1)]
-    assert ask_tell(given, done).ask() is None
+    assert ask_tell(resolve(given), done).ask() is None
 
 
 def test_a_grid_keeps_the_order_of_the_listing():
     done = carry_on(searching(study(SMALL, sampler="grid", networks=100)), 100)
-    assert [trial.asked["key"] for trial in done] == [net.key for net in space_of(study(SMALL))]
+    assert [trial.asked["key"] for trial in done] == [net.key for net in parse(SMALL)]
 
 
 def test_a_larger_search_begins_with_the_smaller_one():
@@ -304,7 +304,7 @@ def test_a_larger_search_begins_with_the_smaller_one():
 
 @pytest.mark.parametrize("given", STUDIES.values(), ids=STUDIES)
 def test_the_export_opens_in_optuna_and_is_made_anew_each_time(given: Study, tmp_path: Path):
-    search = searching(given) if given.space else ask_tell(given, [])
+    search = searching(given) if given.space else ask_tell(resolve(given), [])
     past = carry_on(search, 3, lambda number: FATES[number])
     path = tmp_path / "optuna.journal"
     for _ in range(2):

@@ -11,7 +11,7 @@ from typing import Any
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import Cost, CountError, count
 from hiri_search.language import SpecError, parse_network
-from hiri_search.study.config.networks import Candidate, network_of, space_of
+from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.provenance.record import Record, Source, own_name
 from hiri_search.study.provenance.verify.finding import Finding, Findings
@@ -50,7 +50,7 @@ def check_specs(record: Record) -> Finding:
 
 
 def _space(source: Source) -> UnvisitedSpace | None:
-    return UnvisitedSpace(space_of(source.study)) if source.study.space is not None else None
+    return UnvisitedSpace(space) if (space := source.networks.space) else None
 
 
 def _wanted(event: Event, source: Source, space: UnvisitedSpace | None) -> Candidate | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import product
 
 from hiri_search.language import SpecError
-from hiri_search.study.config.networks import space_of
 from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
@@ -73,14 +72,15 @@ def _missing(record: Record) -> Iterator[str]:
 
 def _missing_of_a_search(record: Record, first: list[Trial]) -> Iterator[str]:
     """Inside a budget there may be fewer networks than are asked for; how many, only a walk of all would tell."""
-    study = record.sources[""].study
+    study, space = record.sources[""].study, record.sources[""].networks.space
+    assert space is not None
     seeds: dict[str, set[int]] = {}
     for trial in first:
         seeds.setdefault(trial.asked["key"], set()).add(trial.asked["seed"])
     for key, there in seeds.items():
         yield from (f"there is no trial of network {key} with seed {seed}" for seed in study.seeds if seed not in there)
     passed = sum(event["event"] == "passed" for event in record.events)
-    most = min(study.search.networks, space_of(study).size - passed)
+    most = min(study.search.networks, space.size - passed)
     if len(seeds) < most and not study.within:
         yield f"{most:,} networks are asked for, and there are {len(seeds):,}"
 
