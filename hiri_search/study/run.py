@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import asdict
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +12,26 @@ from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.language import Network, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
-from hiri_search.study.config.identity import canonical_form, incompatible_changes, study_record
+from hiri_search.study.config.identity import canonical_form, incompatible_changes
 from hiri_search.study.config.networks import StudyNetworks, covering_networks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import GO_ON, RUN_ENDED, Event
+from hiri_search.study.ledger.events import (
+    GO_ON,
+    ImageSet,
+    InferenceTimed,
+    NetworkCounted,
+    RunEnded,
+    StudyStarted,
+    to_json,
+)
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
-from hiri_search.study.ledger.ledger import Ledger, open_ledger
+from hiri_search.study.ledger.ledger import Ledger, of_kind, open_ledger
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
-from hiri_search.study.provenance.environment import run_environment
-from hiri_search.study.scheduler import TrialScheduler
+from hiri_search.study.provenance.environment import RunEnvironment, run_environment
+from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.gc_control import gc_frozen
@@ -75,14 +83,14 @@ def run(
         clock.begin("trials")
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
         with mirroring(folder, storage, watcher.say) as mirror:
-            feed = TrialScheduler(
+            scheduler = TrialScheduler(
                 networks, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
             )
             with gc_frozen():
-                execute(feed)
-            if feed.trouble:
-                raise StudyError(f"{feed.trouble}; {GO_ON}")
-            ledger.append(RUN_ENDED, seconds=clock.seconds())
+                execute(scheduler)
+            if scheduler.trouble:
+                raise StudyError(f"{scheduler.trouble}; {GO_ON}")
+            ledger.append(RunEnded(seconds=clock.seconds()))
 
 
 class _PhaseClock:
@@ -151,62 +159,80 @@ def move_aside(folder: Path) -> Path | None:
 
 
 def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
-    begun = _begun(ledger)
-    changed = incompatible_changes(begun["meaning"], canonical_form(study)) if begun else []
+    """StudyError where the folder belongs to another study."""
+    started = _last_start(ledger)
+    if started is None:
+        return
+    changed = incompatible_changes(canonical_form(Study.model_validate(started.file)), canonical_form(study))
+    changed += [f"merged although {difference}" for difference in started.overlooked]
     if changed:
         what = "\n  ".join(changed)
-        raise StudyError(f"{folder} was begun with another study; what differs:\n  {what}\n{WAY_OUT}")
+        raise StudyError(f"{folder} belongs to another study; the differences:\n  {what}\n{WAY_OUT}")
 
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
-    begun = _begun(ledger)
-    if begun and not begun["images"]["keys"].items() <= fingerprints(prepared).items():
+    started = _last_start(ledger)
+    if started and not started.images.keys.items() <= fingerprints(prepared).items():
         raise StudyError(f"the images of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
 
 
-def _begun(ledger: Ledger) -> Event | None:
-    """What the last run began with; None for the first one."""
-    return next((event for event in reversed(ledger.events) if event["event"] == "study"), None)
+def _last_start(ledger: Ledger) -> StudyStarted | None:
+    """Return the beginning of the last run; None before the first one."""
+    return next(reversed(of_kind(ledger.events, StudyStarted)), None)
 
 
-def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, made_by: Event) -> None:
-    """What is needed to make the report from the ledger alone, and how the numbers were got."""
-    of_one = next(iter(prepared.values()))  # the same images at every side
-    images = {"train": of_one.train, "val": of_one.val, "classes": len(of_one.classes)}
+def _write_start(
+    study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, environment: RunEnvironment
+) -> None:
+    """Record everything that the report needs, and how the numbers come about."""
+    any_side = next(iter(prepared.values()))  # the same images at every side
+    images = ImageSet(
+        any_side.train, any_side.val, len(any_side.classes), fingerprints(prepared), tuple(any_side.skipped)
+    )
     ledger.append(
-        "study",
-        **study_record(study, profile),
-        device=describe_device(),
-        images=images | {"keys": fingerprints(prepared), "skipped": list(of_one.skipped)},
-        **made_by,
+        StudyStarted(
+            file=study.model_dump(mode="json"),
+            profile=profile,
+            device=describe_device(),
+            images=images,
+            code=environment.code,
+            command=environment.command,
+            versions=environment.versions,
+            machine=environment.machine,
+        )
     )
 
 
 def _count_networks(
     networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, watcher: ProgressCallback
 ) -> None:
-    """The costs of an ablation's rows, trained or not; a network that does not fit its side is found here."""
-    known = {event["name"] for event in ledger.events if event["event"] == "counted"}
-    unknown = [row for row in networks.rows if row.name not in known]
-    if any(isinstance(row.network, TimmNetwork) for row in unknown):
-        watcher.say(f"counting {len(unknown)} networks")
-    for facts in [network_costs(row, networks.study, prepared) for row in unknown]:
-        ledger.append("counted", **facts)
+    """Count the rows of an ablation, trained or not; a network that does not fit its side is found here."""
+    counted = {event.network.name for event in of_kind(ledger.events, NetworkCounted)}
+    missing = [row for row in networks.rows if row.name not in counted]
+    if any(isinstance(row.network, TimmNetwork) for row in missing):
+        watcher.say(f"counting {len(missing)} networks")
+    for network in [network_costs(row, networks.study, prepared) for row in missing]:
+        ledger.append(NetworkCounted(network=network))
 
 
 def _time_networks(networks: StudyNetworks, ledger: Ledger, watcher: ProgressCallback) -> None:
-    """Inference of an ablation's networks, on a machine that does nothing else yet."""
+    """Time the inference of an ablation's rows, before any training disturbs it."""
     study = networks.study
     if study.latency is None:
         return
-    known = {(event["key"], event["side"]) for event in ledger.events if event["event"] == "timed"}
-    unknown: dict[str, tuple[Network, int]] = {}
+    timed = {(event.key, event.side) for event in of_kind(ledger.events, InferenceTimed)}
+    missing: dict[str, tuple[Network, int]] = {}
     for row in networks.rows:
-        if (row.network.key, row.side) not in known:  # one that stands there twice is timed once
-            known.add((row.network.key, row.side))
-            unknown[row.name] = (row.network, row.side)
-    if unknown:
-        watcher.say(f"timing inference of {len(unknown)} networks")
-    for name, latency in measure_latencies(unknown, study.latency, classes=study.counted.classes, say=watcher.say):
-        if isinstance(latency, Latency):  # else it does not fit into memory, as has been said
-            ledger.append("timed", key=unknown[name][0].key, **asdict(latency))
+        if (row.network.key, row.side) not in timed:  # a network with two rows is timed once
+            timed.add((row.network.key, row.side))
+            missing[row.name] = (row.network, row.side)
+    if missing:
+        watcher.say(f"timing inference of {len(missing)} networks")
+    for name, latency in measure_latencies(missing, study.latency, classes=study.counted.classes, say=watcher.say):
+        if isinstance(latency, Latency):  # else it does not fit into memory, which was reported
+            ledger.append(_timed(missing[name][0].key, latency))
+
+
+def _timed(key: str, latency: Latency) -> InferenceTimed:
+    values = {each.name: getattr(latency, each.name) for each in fields(latency) if each.name != "conditions"}
+    return InferenceTimed(key=key, **values, conditions=to_json(latency.conditions))

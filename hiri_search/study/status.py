@@ -15,17 +15,13 @@ from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.config.schema import Study
 from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import (
+    STINT_ENDS,
     Event,
     NetworkCounted,
     RunEnded,
     StudyStarted,
     TrialBegan,
-    TrialFailed,
-    TrialFinished,
     TrialLost,
-    TrialOutOfMemory,
-    TrialPaused,
-    TrialStopped,
 )
 from hiri_search.study.ledger.ledger import of_kind, read_events, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
@@ -37,7 +33,6 @@ from hiri_search.system.units import HOUR
 ABLATION_OBJECTIVES = ("top1", "gmacs")
 RUNNING = "running"
 STATES = ("finished", RUNNING, "unfinished", "paused", "failed", "stopped")
-STINT_ENDS = (TrialFinished, TrialFailed, TrialStopped, TrialPaused, TrialLost, TrialOutOfMemory)
 SILENCE = 600.0  # seconds after the last event, after which a run with an invisible lock counts as ended
 MAX_LISTED = 12  # lines of each list; --json shows all
 

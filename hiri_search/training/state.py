@@ -78,11 +78,11 @@ class TrainingState:
         self.parts, self.curve = content["parts"], curve
 
 
-def curve_in(path: Path) -> list[dict[str, Any]] | None:
+def curve_in(path: Path) -> list[Epoch] | None:
     """The epochs that a checkpoint holds; None where it is none of ours. Nothing in it is run."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return [asdict(Epoch(**epoch)) for epoch in content["curve"]]
+        return [Epoch(**epoch) for epoch in content["curve"]]
     except (OSError, *BROKEN):
         return None
 

@@ -36,18 +36,6 @@ def canonical_form(study: Study) -> dict[str, Any]:
     return plain | {"nets": nets}
 
 
-def study_record(study: Study, profile: str) -> dict[str, Any]:
-    """What a ledger says of a study, for whoever goes on with it or reports it."""
-    return {
-        "meaning": canonical_form(study),
-        "title": study.title,
-        "table": study.table,
-        "rows": {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()},
-        "file": study.model_dump(mode="json"),
-        "profile": profile,
-    }
-
-
 def _meant(study: Study, row: NetworkRow) -> str | dict[str, Any]:
     """A row's network alone, or with what else decides its training."""
     deciding = {"spec", "stand_in", "side", "stand_in_side", "train", "recipe"}

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hiri_search.study.dispatch.task import ENVIRONMENT_FAULT, PROCESS_FAULT, TrialSource, TrialTask
+from hiri_search.study.dispatch.task import TrialSource, TrialTask
 from hiri_search.study.dispatch.worker import WorkerReport
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import STINT_ENDS, Fault, TrialLost
 from hiri_search.system.shutdown import Shutdown
 
 TICK = 5.0  # seconds between looks at who has been silent for long
@@ -21,7 +21,6 @@ FALSE_STARTS = 3  # hands in a row that died before they said a word, when none 
 RAISED = re.compile(r"[\w.]*(Error|Exception): ")
 COLOUR = re.compile(r"\x1b\[\d+m")
 INSTALL = "install hiri-search and what it needs on the nodes, see docs/cluster.md"
-ENDINGS = ("finished", "failed", "paused", "crowded", "lost")  # of a task
 
 
 @dataclass(eq=False)
@@ -184,14 +183,15 @@ class WorkerPool:
         assert seat.task
         trial = seat.task.trial
         for event in heard.events:
-            seat.ended |= event["event"] in ENDINGS
+            seat.ended |= isinstance(event, STINT_ENDS)
             self.feed.on_event(event)
         if heard.epochs_running and not seat.ended and heard.seconds_silent > self.timeout:
             self._lose(seat, f"no step for {heard.seconds_silent:.0f} s", stack=self._stack(seat))
         elif not heard.epochs_running:
             seat.task = None
             if not seat.ended and not self.leaving.asked:
-                self.feed.on_event(_lost(trial, PROCESS_FAULT, "its thread ended without a word"))
+                lost = TrialLost(trial=trial, fault="process", reason="its thread ended without reporting an end")
+                self.feed.on_event(lost)
 
     def _stack(self, seat: WorkerSlot) -> str:
         """Where the hand is; nothing where it does not say."""
@@ -208,12 +208,8 @@ class WorkerPool:
         self.false_starts += seat.place is None
         if not self.came_up and self.false_starts >= FALSE_STARTS:
             raise StudyError(f"no process for trials could be started: {reason}")
-        fault = ENVIRONMENT_FAULT if seat.place is None else PROCESS_FAULT
-        self.feed.on_event(_lost(seat.task.trial, fault, reason, traceback=stack))
-
-
-def _lost(trial: int, fault: str, reason: str, **more: Any) -> Event:
-    return {"event": "lost", "trial": trial, "fault": fault, "reason": reason, **more}
+        fault: Fault = "environment" if seat.place is None else "process"
+        self.feed.on_event(TrialLost(trial=seat.task.trial, fault=fault, reason=reason, traceback=stack))
 
 
 def _why(error: Exception) -> str:

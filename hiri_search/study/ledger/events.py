@@ -318,6 +318,9 @@ class TrialOutOfMemory(TrialEvent):
     event: Literal["out_of_memory"] = "out_of_memory"
 
 
+# A trial is trained in stints: from TrialBegan to one of these.
+STINT_ENDS = (TrialFinished, TrialFailed, TrialStopped, TrialPaused, TrialLost, TrialOutOfMemory)
+
 AnyEvent: TypeAlias = (
     LedgerStarted
     | StudyStarted

@@ -7,19 +7,18 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import hiri_search
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.torch_state import find_device
+from hiri_search.study.ledger.events import CodeVersion, JsonObject, to_json
 from hiri_search.system.hardware import find_machine
 from hiri_search.system.redaction import redacted_command, shortened
 
-# Whatever a digit, or a table's letter, may depend on; None where it is not installed: Ray is not needed for trials in
-# one process, torchcodec decodes photographs where it is there.
+# Packages that results or tables may depend on. Some are optional: Ray for trials in one process, torchcodec.
 PACKAGES = (
     *("torch", "torchvision", "timm", "fvcore", "ray", "optuna", "numpy", "scipy", "pandas", "matplotlib", "pillow"),
     *("torchcodec", "pydantic", "nvidia-ml-py"),
@@ -29,28 +28,38 @@ LONGEST_DIFF = 200_000  # characters
 GIT_SECONDS = 20
 
 
-def run_environment(command: Sequence[str]) -> dict[str, Any]:
-    """In plain values."""
-    return {
-        "code": code(),
-        "command": redacted_command(command),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "machine": asdict(find_machine(find_device(LatencyConfig())))
-        | {"system": f"{platform.system()} {platform.release()}"},
-    }
+@dataclass(frozen=True)
+class RunEnvironment:
+    """How a run was started, and with what software on which machine."""
+
+    code: CodeVersion
+    command: str  # without secrets
+    versions: dict[str, str | None]  # of Python and PACKAGES; None: not installed
+    machine: JsonObject
 
 
-def code() -> dict[str, Any]:
-    """This package: its version, a digest of its files, and what git knows of it, if it is in git at all.
+def run_environment(command: Sequence[str]) -> RunEnvironment:
+    """Return the environment of this process."""
+    machine = to_json(find_machine(find_device(LatencyConfig())))
+    return RunEnvironment(
+        code(),
+        redacted_command(command),
+        {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        machine | {"system": f"{platform.system()} {platform.release()}"},
+    )
 
-    `digest` is of names and bytes, the same wherever they lie. `diff` is against `commit`, with new files of text,
-    and has its middle left out where it is very long.
+
+def code() -> CodeVersion:
+    """Return the version of this package, a digest of its files, and its state in git, if it is in git at all.
+
+    The digest covers names and bytes and does not depend on the folder. `diff` is against `commit`, includes new text
+    files, and is cut in the middle where it is very long.
     """
-    known = {"version": _version("hiri-search"), "digest": _digest(ROOT)}
+    known_version, digest = _version("hiri-search"), _digest(ROOT)
     if not _git("ls-files", "--error-unmatch", "__init__.py"):
-        return {**known, "commit": None, "changed": [], "diff": ""}
-    changed = [line[3:] for line in _git("status", "--porcelain", "-uall", "--", ".").splitlines()]
-    return {**known, "commit": _git("rev-parse", "HEAD").strip(), "changed": changed, "diff": _diff()}
+        return CodeVersion(known_version, digest)
+    changed = tuple(line[3:] for line in _git("status", "--porcelain", "-uall", "--", ".").splitlines())
+    return CodeVersion(known_version, digest, _git("rev-parse", "HEAD").strip(), changed, _diff())
 
 
 def _version(name: str) -> str | None:
@@ -76,7 +85,7 @@ def _diff() -> str:
 
 
 def _git(*words: str) -> str:
-    """What git says of this package; nothing where there is no git, or it knows nothing of it."""
+    """Return the output of git on this package; empty where there is no git or no repository."""
     command = ["git", "-c", "core.quotePath=false", "-C", str(ROOT), *words]
     alone = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:

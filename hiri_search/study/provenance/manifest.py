@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.ledger.checksums import RunningChecksum
-from hiri_search.study.ledger.events import MERGED, RUN_ENDED, TIME, Event
-from hiri_search.study.ledger.ledger import read_events, read_lines, study_event, trials
-from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.config.schema import Study
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import (
+    AnyEvent,
+    EpochEnded,
+    Event,
+    FolderMerged,
+    JsonObject,
+    NetworkCounted,
+    NetworkFacts,
+    Planned,
+    RunEnded,
+    StudyStarted,
+    TrialAsked,
+    TrialBegan,
+    to_json,
+)
+from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.ledger import ledger_sum, of_kind, read_events, read_lines, study_event, trials
+from hiri_search.study.ledger.trial import Trial, network_row
 from hiri_search.system.files import atomic_write
 
 MANIFEST = "manifest.json"
 RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "images")
 NETWORK_FIELDS = ("name", "key", "spec", "side", "params", "macs", "core_macs")
 STAND_IN_FIELDS = ("trained_spec", "trained_side", "trained_params", "trained_macs")
-ON_CPU = "CPU"  # how the name of a device begins that is no GPU
+ON_CPU = "CPU"  # start of the name of a device that is no GPU
+ABSENT = "(absent)"
 
 
 def write_manifest(folder: Path) -> Path:
-    """Make it anew; where it lies."""
+    """Write the manifest of a results folder; return its path."""
     path = folder / MANIFEST
     with atomic_write(path) as file:
         file.write(manifest_text(folder).encode())
@@ -31,21 +48,22 @@ def write_manifest(folder: Path) -> Path:
 
 
 def manifest_text(folder: Path) -> str:
-    """What it should say by the ledger. StudyError where that cannot be read, or is empty."""
+    """Return the manifest that follows from the ledger. StudyError where that cannot be read, or is empty."""
     return json.dumps(manifest(folder), indent=2, ensure_ascii=False) + "\n"
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """In plain values; facts that ledgers of an earlier version do not tell are left out."""
-    events = read_events(folder, timed=True)
-    about, known = study_event(events, folder), trials(events)
-    merged = {event["folder"]: _without(event, "event", "folder") for event in events if event["event"] == MERGED}
+    """Return the manifest as plain values."""
+    events = read_events(folder)
+    started, known = study_event(events, folder), trials(events)
+    merged = {e.folder: _without(to_json(e), "event", "folder", "time") for e in of_kind(events, FolderMerged)}
+    study = Study.model_validate(started.file)
     return {
-        "title": about["title"],
-        "ledger": anchor(folder),
-        "study": about["file"],
-        "seeds": sorted({trial.asked["seed"] for trial in known}),
-        "data": {"source": about["file"]["data"]["source"], **_without(about["images"], "skipped")},
+        "title": study.title,
+        "ledger": to_json(ledger_sum(read_lines(folder))),
+        "study": started.file,
+        "seeds": sorted({trial.asked.seed for trial in known}),
+        "data": {"source": study.data.source, **_without(to_json(started.images), "skipped")},
         "trials": dict(sorted(Counter(trial.state for trial in known).items())),
         "spent": seconds_spent(events, known),
         "networks": list(_networks(events)),
@@ -54,107 +72,116 @@ def manifest(folder: Path) -> dict[str, Any]:
     }
 
 
-def anchor(folder: Path) -> dict[str, Any]:
-    """What a ledger is known again by: how many lines, and the sum of them all."""
-    lines, sums = read_lines(folder), RunningChecksum()
-    for line in lines:
-        sums.added(line)
-    return {"lines": len(lines), "sum": sums.last}
+def runs(events: Sequence[AnyEvent]) -> list[JsonObject]:
+    """Return each run of a study: its environment, when it began, how long its events span, and whether it ended."""
+    return [_run(start, rest) for start, rest in _by_run(events)]
 
 
-def runs(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Each run of a study: what it was made by, when it began, how long it was seen to live, and whether it ended."""
-    return [_run(*of_one) for of_one in _by_run(events)]
-
-
-def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """The events of each run; those of a plan before any are left out."""
-    of_one: list[Event] = []
+def _by_run(events: Iterable[AnyEvent]) -> Iterator[tuple[StudyStarted, list[AnyEvent]]]:
+    """Yield the start of each run and the events after it; a plan does not belong to a run."""
+    start: StudyStarted | None = None
+    rest: list[AnyEvent] = []
     for event in events:
-        if event["event"] == "study" and of_one:
-            yield of_one
-            of_one = []
-        if of_one or event["event"] == "study":
-            of_one.append(event)
-    if of_one:
-        yield of_one
+        if isinstance(event, StudyStarted):
+            if start:
+                yield start, rest
+            start, rest = event, []
+        elif not isinstance(event, Planned):
+            rest.append(event)
+    if start:
+        yield start, rest
 
 
-def _run(begun: Event, *rest: Event) -> dict[str, Any]:
-    """The last of its lines tells how long it lived: one that was killed wrote nothing behind."""
-    own = [event for event in rest if event["event"] != "planned"]
-    times = [event[TIME] for event in (begun, *own) if TIME in event]
+def _run(start: StudyStarted, rest: Sequence[AnyEvent]) -> JsonObject:
+    """Describe one run; the time of its last event is all that is known of the end of a run that was killed."""
+    plain = to_json(start)
+    times = [event.time for event in (start, *rest) if event.time is not None]
+    span: JsonObject = {}
+    if times:
+        span["began"] = datetime.fromtimestamp(times[0], UTC).isoformat(timespec="seconds")
+        span["wall_seconds"] = round(max(times) - times[0], 3)
     return {
-        **({"began": datetime.fromtimestamp(times[0], UTC).isoformat(timespec="seconds")} if times else {}),
-        **({"wall_seconds": round(max(times) - times[0], 3)} if times else {}),
-        "ended": any(event["event"] == RUN_ENDED for event in own),
-        **{name: begun[name] for name in RUN_FIELDS if name in begun},
+        **span,
+        "ended": any(isinstance(event, RunEnded) for event in rest),
+        **{name: plain[name] for name in RUN_FIELDS},
     }
 
 
 def seconds_spent(events: Iterable[Event], known: Iterable[Trial]) -> dict[str, Any]:
-    """What training took: trial-seconds by device, of epochs that were trained twice as well; joules where told.
+    """Return trial-seconds by device, including epochs that were trained twice, and joules where they were measured.
 
-    Trials that share a card each count their own seconds, and all of the card's joules.
+    Trials that share a GPU each count their own seconds, and all of the GPU's joules.
     """
-    devices, numbers = {trial.number: trial.device for trial in known}, defaultdict[str, float](float)
-    told: list[float] = []
+    devices, seconds = {trial.number: trial.device for trial in known}, defaultdict[str, float](float)
+    joules: list[float] = []
     for event in events:
-        if event["event"] == "began":
-            devices[event["trial"]] = event["device"]
-        elif event["event"] == "epoch":
-            numbers[devices[event["trial"]]] += event.get("seconds", 0.0)
-            told += [event["joules"]] if event.get("joules") is not None else []
-    on_gpu = sum(seconds for device, seconds in numbers.items() if device and not device.startswith(ON_CPU))
-    by_device = {device or "unknown": round(seconds, 3) for device, seconds in sorted(numbers.items())}
+        if isinstance(event, TrialBegan):
+            devices[event.trial] = event.device
+        elif isinstance(event, EpochEnded):
+            seconds[devices[event.trial]] += event.result.seconds
+            joules += [event.result.joules] if event.result.joules is not None else []
+    on_gpu = sum(value for device, value in seconds.items() if device and not device.startswith(ON_CPU))
     return {
-        "trial_seconds": by_device,
+        "trial_seconds": {device or "unknown": round(value, 3) for device, value in sorted(seconds.items())},
         "gpu_trial_seconds": round(on_gpu, 3),
-        "joules": round(sum(told), 3) if told else None,
+        "joules": round(sum(joules), 3) if joules else None,
     }
 
 
 def _networks(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
-    """Each network once: as it is counted, and what is trained for it."""
+    """Yield each network once, with its stand-in."""
     seen: set[tuple[Any, ...]] = set()
-    for event in events:
-        if event["event"] not in ("counted", "asked"):
-            continue
-        facts = {name: event.get(name) for name in (*NETWORK_FIELDS, *STAND_IN_FIELDS)}
-        known = tuple(facts.values())
-        if known not in seen:
-            seen.add(known)
+    for network in _facts(events):
+        row = network_row(network)
+        facts = {name: row.get(name) for name in (*NETWORK_FIELDS, *STAND_IN_FIELDS)}
+        if (key := tuple(facts.values())) not in seen:
+            seen.add(key)
             yield facts
 
 
-def _without(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name not in (*names, TIME)}
+def _facts(events: Iterable[Event]) -> Iterator[NetworkFacts]:
+    return (event.network for event in events if isinstance(event, NetworkCounted | TrialAsked))
+
+
+def _without(facts: JsonObject, *names: str) -> JsonObject:
+    return {name: value for name, value in facts.items() if name not in names}
+
+
+# ---- checks
+
+
+def check_unchanged(folder: Path) -> None:
+    """StudyError where the ledger was changed after its manifest was written; added events are no change."""
+    try:
+        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["ledger"]
+        lines, sha256 = int(written["lines"]), str(written["sha256"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return  # no manifest to compare with; `verify` says so
+    if ledger_sum(read_lines(folder)[:lines]).sha256 != sha256:
+        way_out = f"`hiri-search verify {folder}` says more; restore the file from a copy"
+        raise StudyError(f"{folder / LEDGER} was changed after {MANIFEST} was written; {way_out}")
 
 
 def manifest_faults(folder: Path) -> Iterator[str]:
-    """Where the manifest that lies there is another than the ledger's."""
+    """Yield each difference between the manifest on disk and the one that follows from the ledger."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError:
         yield f"there is none; `hiri-search report {folder}` makes it"
         return
     except ValueError as error:
         yield f"it is no JSON: {error}"
         return
-    wanted = json.loads(manifest_text(folder))
-    yield from _differences("", wanted, found)
+    yield from _differences("", json.loads(manifest_text(folder)), written)
 
 
-def _differences(name: str, wanted: Any, found: Any) -> Iterator[str]:
-    """`runs.0.command`: what is there, and what it is by the ledger."""
-    if isinstance(wanted, list) and isinstance(found, list):
-        wanted, found = ({str(n): one for n, one in enumerate(many)} for many in (wanted, found))
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        for key in dict.fromkeys([*wanted, *found]):
-            pair = (one.get(key, ABSENT) for one in (wanted, found))
+def _differences(name: str, expected: Any, written: Any) -> Iterator[str]:
+    """Yield lines such as `runs.0.command is ..., and ... by the ledger`."""
+    if isinstance(expected, list) and isinstance(written, list):
+        expected, written = ({str(n): item for n, item in enumerate(items)} for items in (expected, written))
+    if isinstance(expected, dict) and isinstance(written, dict):
+        for key in dict.fromkeys([*expected, *written]):
+            pair = (side.get(key, ABSENT) for side in (expected, written))
             yield from _differences(f"{name}.{key}".lstrip("."), *pair)
-    elif wanted != found:
-        yield f"{name} is {found!r} there, and {wanted!r} by the ledger"
-
-
-ABSENT = "(absent)"
+    elif expected != written:
+        yield f"{name} is {written!r} there, and {expected!r} by the ledger"

@@ -5,206 +5,237 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hiri_search.study.config.identity import study_record
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.checksums import RunningChecksum, check_lines
-from hiri_search.study.ledger.events import MERGED, TIME, Event
+from hiri_search.study.ledger.events import (
+    FORMAT,
+    Event,
+    FolderMerged,
+    InferenceTimed,
+    LedgerStarted,
+    NetworkCounted,
+    NetworkFacts,
+    StudyStarted,
+    TrialAsked,
+    TrialEvent,
+    TrialFinished,
+    write_line,
+)
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
-from hiri_search.study.ledger.ledger import as_line, read_events, read_lines
+from hiri_search.study.ledger.ledger import ledger_sum, of_kind, read_events, read_lines
 from hiri_search.study.ledger.lock import holder, locked
 from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
 from hiri_search.study.persistence.checkpoints import existing
-from hiri_search.study.provenance.manifest import anchor, runs
-from hiri_search.study.provenance.merged_study import RowNames, incompatibilities, join_studies, rows_of
-from hiri_search.study.provenance.record import Record, own_name, read_record
+from hiri_search.study.provenance.environment import RunEnvironment
+from hiri_search.study.provenance.manifest import check_unchanged, runs
+from hiri_search.study.provenance.merged_study import RowNames, incompatibilities, join_studies, study_of_row
+from hiri_search.study.provenance.record import Record, read_record
 from hiri_search.system.files import atomic_write
 from hiri_search.system.redaction import short_path
 
 
 @dataclass(frozen=True)
 class SourceFolder:
-    """One of the folders."""
+    """One of the folders to merge."""
 
     record: Record
-    label: str  # what the merged ledger calls it
-    events: tuple[Event, ...]  # with their times
+    label: str  # its name in the merged ledger
 
 
 @dataclass(frozen=True)
-class MergedTrial:
-    """A trial, or a network that was only counted, as it will stand in the merged ledger."""
+class MergedNetwork:
+    """A network, of a trial or only counted, with its name in the merged ledger."""
 
     part: SourceFolder
-    event: Event  # that tells of the network
-    name: str  # there
+    network: NetworkFacts
+    name: str
 
     @property
     def origin(self) -> str:
-        """The folder that it is from, at first."""
-        return str(self.event.get("merged_from", self.part.label))
+        """The folder that trained or counted it first."""
+        return self.network.merged_from or self.part.label
+
+    def renamed(self) -> NetworkFacts:
+        """Return the network as the merged ledger records it."""
+        own = self.network.own_name
+        merged_name = own if own != self.name else ""
+        return replace(self.network, name=self.name, merged_from=self.origin, merged_name=merged_name)
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """All that is merged."""
+    """Everything that is merged."""
 
     parts: tuple[SourceFolder, ...]
-    overlooked: tuple[str, ...]  # in what they are unlike
-    counted: tuple[MergedTrial, ...]
-    trials: Mapping[tuple[str, int], MergedTrial]  # by the label of the part and the number in it: those that are kept
+    overlooked: tuple[str, ...]  # differences that the user accepted
+    counted: tuple[MergedNetwork, ...]
+    trials: Mapping[tuple[str, int], MergedNetwork]  # the trials taken, by label and number in their folder
     numbers: Mapping[tuple[str, int], int]  # of all trials, in the merged ledger
 
 
-def merge(folders: Sequence[Path], into: Path, made_by: Event, *, told: bool = False) -> tuple[str, ...]:
-    """Write `into`, a ledger with the trials of all and copies of their checkpoints; in what the folders are unlike.
+def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, unlike: bool = False) -> tuple[str, ...]:
+    """Write `into`: a ledger with the trials of all folders, and copies of their checkpoints; return differences.
 
-    They are only read. StudyError where one is at work or does not fit its sums; where they are unlike, unless it is
-    `told` to merge them all the same; where one training came to two curves; where `into` is not empty.
+    The folders are only read. StudyError where a folder is in use or was changed after its manifest; where the studies
+    differ, unless `unlike` accepts it; where one training has two results; where `into` is not empty.
     """
     if into.exists() and any(into.iterdir()):
-        raise StudyError(f"{into} is not empty; give a folder that is not there yet with -o")
+        raise StudyError(f"{into} is not empty; give a new folder with -o")
     parts = tuple(_part(folder) for folder in folders)
     if len({part.label for part in parts}) < len(parts):
         raise StudyError(f"{parts[0].label} is given twice; give folders of different runs")
     differing = tuple(line for part in parts[1:] for line in incompatibilities(parts[0].record, part.record))
-    if differing and not told:
+    if differing and not unlike:
         what = "\n  ".join(differing)
         raise StudyError(f"{' and '.join(map(str, folders))} are unlike:\n  {what}\n--unlike merges them all the same")
-    union = _union(parts, differing)
+    plan = _plan(parts, differing)
     with locked(into):
-        _copy_checkpoints(union, into)
-        _write(into / LEDGER, _lines(union, made_by))
+        _copy_checkpoints(plan, into)
+        _write(into / LEDGER, _events(plan, environment))
     return differing
 
 
 def _part(folder: Path) -> SourceFolder:
-    """StudyError where it cannot be built upon."""
-    lines, held = read_lines(folder), holder(folder)
+    """Read one folder. StudyError where it is in use or was changed."""
+    events, held = read_events(folder), holder(folder)
     if held.held:
         raise StudyError(f"{folder} is in use by process {held.who}; wait for it, or stop it")
-    check_lines(lines, folder / LEDGER)
-    record = read_record(folder, read_events(folder))
-    return SourceFolder(record, short_path(str(folder)), tuple(read_events(folder, timed=True)))
+    check_unchanged(folder)
+    return SourceFolder(read_record(folder, events), short_path(str(folder)))
 
 
-# ---- what is taken
+# ---- choosing trials
 
 
-def _union(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergePlan:
+def _plan(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergePlan:
     names = RowNames()
-    counted: dict[str, MergedTrial] = {}
-    trials: dict[
-        tuple[object, ...], tuple[SourceFolder, Trial, str]
-    ] = {}  # that are kept, by what makes them one trial
-    whose: dict[tuple[str, int], tuple[object, ...]] = {}
+    counted: dict[str, MergedNetwork] = {}
+    chosen: dict[tuple[object, ...], tuple[SourceFolder, Trial, str]] = {}  # by row name, seed and epochs
+    identities: dict[tuple[str, int], tuple[object, ...]] = {}
     for part in parts:
-        for event in (event for event in part.record.events if event["event"] == "counted"):
-            name = names.name(event, part.record.source(event), part.label)
-            counted.setdefault(name, MergedTrial(part, event, name))
+        for event in of_kind(part.record.events, NetworkCounted):
+            name = names.name(event.network, part.record.source(event.network), part.label)
+            counted.setdefault(name, MergedNetwork(part, event.network, name))
         for trial in part.record.trials:
-            name = names.name(trial.asked, part.record.source(trial.asked), part.label)
-            own = whose[part.label, trial.number] = (name, trial.asked["seed"], trial.asked.get("confirm_epochs"))
-            trials[own] = _better(trials.get(own), (part, trial, name))
-    number = {own: place for place, own in enumerate(trials)}
-    kept = {(part.label, trial.number): MergedTrial(part, trial.asked, name) for part, trial, name in trials.values()}
-    return MergePlan(parts, differing, tuple(counted.values()), kept, {one: number[own] for one, own in whose.items()})
+            name = names.name(trial.network, part.record.source(trial.network), part.label)
+            identity = identities[part.label, trial.number] = (name, trial.asked.seed, trial.asked.confirm_epochs)
+            chosen[identity] = _better(chosen.get(identity), (part, trial, name))
+    numbers = {identity: number for number, identity in enumerate(chosen)}
+    taken = {
+        (part.label, trial.number): MergedNetwork(part, trial.network, name) for part, trial, name in chosen.values()
+    }
+    return MergePlan(
+        parts,
+        differing,
+        tuple(counted.values()),
+        taken,
+        {place: numbers[identity] for place, identity in identities.items()},
+    )
 
 
 def _better(
-    one: tuple[SourceFolder, Trial, str] | None, other: tuple[SourceFolder, Trial, str]
+    first: tuple[SourceFolder, Trial, str] | None, second: tuple[SourceFolder, Trial, str]
 ) -> tuple[SourceFolder, Trial, str]:
-    """Of one trial in two folders, the one that has finished. StudyError where both have, with other digits."""
-    if one is None:
-        return other
-    (ours, first, _), (theirs, second, _) = one, other
-    if first.state == second.state == "finished" and reproduced(first.curve) != reproduced(second.curve):
-        both = f"trial {first.number} of {ours.label} and trial {second.number} of {theirs.label}"
-        tops = " and ".join(str(trial.curve[-1]["top1"]) for trial in (first, second))
-        way_out = "no merge can say which is right; move one of the folders aside, or train it again"
-        raise StudyError(f"{both} are one training and came to other digits, top1 {tops} at the end: {way_out}")
-    return other if second.state == "finished" and first.state != "finished" else one
+    """Return the finished one of two identical trials. StudyError where both have finished with unequal curves."""
+    if first is None:
+        return second
+    (ours, our_trial, _), (theirs, their_trial, _) = first, second
+    both_finished = our_trial.state == their_trial.state == "finished"
+    if both_finished and reproduced(our_trial.curve) != reproduced(their_trial.curve):
+        both = f"trial {our_trial.number} of {ours.label} and trial {their_trial.number} of {theirs.label}"
+        tops = " and ".join(str(trial.curve[-1].top1) for trial in (our_trial, their_trial))
+        way_out = "no merge can decide which is right; leave one of the folders out, or train it again"
+        raise StudyError(f"{both} are one training with two results, last top1 {tops}: {way_out}")
+    return second if their_trial.state == "finished" and our_trial.state != "finished" else first
 
 
-# ---- what is written
+# ---- writing
 
 
-def _lines(union: MergePlan, made_by: Event) -> Iterator[Event]:
-    """The merged ledger: a study, and what each folder has told of the trials that were taken from it."""
-    yield _study(union, made_by)
-    timed: set[tuple[object, ...]] = set()
-    for part in union.parts:
+def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[Event]:
+    """Yield the merged ledger: a study, and the events of the trials that were taken from each folder."""
+    yield LedgerStarted(format=FORMAT)
+    yield _study(plan, environment)
+    timed: set[tuple[str, int]] = set()
+    for part in plan.parts:
         for origin, event in _origins(part).items():
             yield event
-            yield from (_counted(one) for one in union.counted if one.part is part and one.origin == origin)
-            yield from _of_trials(union, part, origin)
-        for event in part.events:
-            if event["event"] == "timed" and (event["key"], event["side"]) not in timed:
-                timed.add((event["key"], event["side"]))
-                yield event
+            counted = (item for item in plan.counted if item.part is part and item.origin == origin)
+            yield from (NetworkCounted(network=item.renamed()) for item in counted)
+            yield from _trial_events(plan, part, origin)
+        for measured in of_kind(part.record.events, InferenceTimed):
+            if (measured.key, measured.side) not in timed:
+                timed.add((measured.key, measured.side))
+                yield measured
 
 
-def _study(union: MergePlan, made_by: Event) -> Event:
-    records = [part.record for part in union.parts]
-    first = records[0].about
-    rows = {one.name: rows_of(one.part.record, one.event) for one in union.counted}
-    networks = len({taken.event["key"] for taken in union.trials.values()})
-    study = join_studies([record.sources[""].study for record in records], rows, networks)
-    known: Event = study_record(study, ", ".join(dict.fromkeys(record.about["profile"] for record in records)))
-    overlooked = [*first["meaning"].get("unlike", ()), *union.overlooked]
-    images = {side: key for record in reversed(records) for side, key in record.about["images"]["keys"].items()}
-    return {
-        "event": "study",
-        **known,
-        "meaning": known["meaning"] | ({"unlike": overlooked} if overlooked else {}),
-        "device": "; ".join(dict.fromkeys(record.about["device"] for record in records)),
-        "images": first["images"] | {"keys": images},
-        "merged_from": [part.label for part in union.parts],
-        **made_by,
-        TIME: round(time.time(), 3),
-    }
+def _study(plan: MergePlan, environment: RunEnvironment) -> StudyStarted:
+    records = [part.record for part in plan.parts]
+    first = records[0].started
+    rows = {item.name: study_of_row(item.part.record, item.network) for item in plan.counted}
+    networks = len({taken.network.key for taken in plan.trials.values()})
+    study = join_studies([record.own.study for record in records], rows, networks)
+    keys = {side: key for record in reversed(records) for side, key in record.started.images.keys.items()}
+    return StudyStarted(
+        file=study.model_dump(mode="json"),
+        profile=", ".join(dict.fromkeys(record.started.profile for record in records)),
+        device="; ".join(dict.fromkeys(record.started.device for record in records)),
+        images=replace(first.images, keys=keys),
+        code=environment.code,
+        command=environment.command,
+        versions=environment.versions,
+        machine=environment.machine,
+        merged_from=tuple(part.label for part in plan.parts),
+        overlooked=(*first.overlooked, *plan.overlooked),
+        time=round(time.time(), 3),
+    )
 
 
-def _origins(part: SourceFolder) -> dict[str, Event]:
-    """What is kept of a folder, and of those that it was merged from itself."""
-    own = part.record.about
-    kept = {"folder": part.label, "ledger": anchor(part.record.folder), "runs": runs(part.events)}
-    itself = {"event": MERGED, **kept, "file": own["file"], "images": own["images"]}
-    before = {event["folder"]: event for event in part.events if event["event"] == MERGED}
-    return {**before, part.label: itself}
+def _origins(part: SourceFolder) -> dict[str, FolderMerged]:
+    """Return a folder, and those that it was merged from itself, by name."""
+    started = part.record.started
+    itself = FolderMerged(
+        folder=part.label,
+        ledger=ledger_sum(read_lines(part.record.folder)),
+        runs=tuple(runs(part.record.events)),
+        code_digest=started.code.digest,
+        file=started.file,
+        images=started.images,
+    )
+    return {event.folder: event for event in of_kind(part.record.events, FolderMerged)} | {part.label: itself}
 
 
-def _counted(one: MergedTrial) -> Event:
-    return {**one.event, **_where(one)}
-
-
-def _where(one: MergedTrial) -> Event:
-    """What a network is called there, whose it is, and what that calls it."""
-    own = own_name(one.event)
-    return {"name": one.name, "merged_from": one.origin} | ({"merged_name": own} if own != one.name else {})
-
-
-def _of_trials(union: MergePlan, part: SourceFolder, origin: str) -> Iterator[Event]:
-    """Their lines as they are, but for their numbers."""
-    for event in part.events:
-        taken = union.trials.get((part.label, event.get("trial", -1)))
-        if taken is None or taken.origin != origin:
+def _trial_events(plan: MergePlan, part: SourceFolder, origin: str) -> Iterator[TrialEvent]:
+    """Yield the events of the trials taken from a folder, with their numbers in the merged ledger."""
+    for event in part.record.events:
+        taken = plan.trials.get((part.label, event.trial)) if isinstance(event, TrialEvent) else None
+        if taken is None or taken.origin != origin or not isinstance(event, TrialEvent):
             continue
-        changed = {**event, "trial": union.numbers[part.label, event["trial"]]}
-        if event["event"] == "asked":
-            changed |= _where(taken) | {"merged_trial": event.get("merged_trial", event["trial"])}
-        if "confirms" in event:
-            changed["confirms"] = union.numbers[part.label, event["confirms"]]
-        if str(event.get("source", "")).startswith("trial "):
-            changed["source"] = f"trial {union.numbers[part.label, int(event['source'].split()[1])]}"
-        yield changed
+        number = plan.numbers[part.label, event.trial]
+        if isinstance(event, TrialAsked):
+            yield _asked(plan, part, event, taken)
+        elif isinstance(event, TrialFinished) and event.source.startswith("trial "):
+            source = plan.numbers[part.label, int(event.source.split()[1])]
+            yield replace(event, trial=number, source=f"trial {source}")
+        else:
+            yield replace(event, trial=number)
 
 
-def _copy_checkpoints(union: MergePlan, into: Path) -> None:
-    for part in union.parts:
-        wanted = {training_digest(trial) for trial in part.record.trials if (part.label, trial.number) in union.trials}
+def _asked(plan: MergePlan, part: SourceFolder, event: TrialAsked, taken: MergedNetwork) -> TrialAsked:
+    return replace(
+        event,
+        trial=plan.numbers[part.label, event.trial],
+        network=taken.renamed(),
+        confirms=None if event.confirms is None else plan.numbers[part.label, event.confirms],
+        merged_trial=event.trial if event.merged_trial is None else event.merged_trial,
+    )
+
+
+def _copy_checkpoints(plan: MergePlan, into: Path) -> None:
+    for part in plan.parts:
+        wanted = {training_digest(trial) for trial in part.record.trials if (part.label, trial.number) in plan.trials}
         for name in sorted(wanted & existing(part.record.folder)):
             target = into / CHECKPOINTS / name
             if not target.exists():
@@ -212,9 +243,6 @@ def _copy_checkpoints(union: MergePlan, into: Path) -> None:
 
 
 def _write(path: Path, events: Iterator[Event]) -> None:
-    sums = RunningChecksum()
     with atomic_write(path) as file:
         for event in events:
-            line = sums.signed(as_line(event))
-            sums.added(line)
-            file.write(line + b"\n")
+            file.write(write_line(event) + b"\n")

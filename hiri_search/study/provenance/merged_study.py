@@ -11,63 +11,66 @@ from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.networks import stand_in
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import Event
-from hiri_search.study.provenance.record import Record, Source, own_name
-from hiri_search.training.job import DataSource, Job
+from hiri_search.study.ledger.events import NetworkFacts
+from hiri_search.study.provenance.record import Record, Source
+from hiri_search.training.job import DataSource
 
-ADDED = ("nets", "seeds")  # what a union has more of
-ASKING = ("sampler", "networks", "seed")  # of a search: how networks were asked for, which no trial depends on
-Same = tuple[object, ...]  # all that decides what a network costs and comes to, but for the seed
+ADDED = ("nets", "seeds")  # a union has more of these
+ASKING = ("sampler", "networks", "seed")  # settings of a search that no trial depends on
+Identity = tuple[object, ...]  # everything that decides costs and result of a network, but for the seed
 
 
-def incompatibilities(one: Record, other: Record) -> list[str]:
-    """What decides results and differs: `recipe.epochs: 12 -> 14`. StudyError where one is a search and one is not."""
-    ours, theirs = one.sources[""], other.sources[""]
+def incompatibilities(first: Record, second: Record) -> list[str]:
+    """Return the differences that decide results, such as `recipe.epochs: 12 -> 14`.
+
+    StudyError where one is a search and the other an ablation.
+    """
+    ours, theirs = first.own, second.own
     if (ours.study.space is None) != (theirs.study.space is None):
-        raise StudyError(f"{one.folder} and {other.folder} are an ablation and a search; these are not merged")
-    there = sorted(ours.images["keys"].keys() & theirs.images["keys"].keys())
-    shared = {side: (ours.images["keys"][side], theirs.images["keys"][side]) for side in there}
+        raise StudyError(f"{first.folder} and {second.folder} are an ablation and a search; these are not merged")
+    sides = sorted(ours.images.keys.keys() & theirs.images.keys.keys())
+    shared = {side: (ours.images.keys[side], theirs.images.keys[side]) for side in sides}
     same_images = bool(shared) and all(old == new for old, new in shared.values())
     images = [f"images at side {side}: {old} -> {new}" for side, (old, new) in shared.items() if old != new]
     return [*differences(*(_deciding(source.study, data=not same_images) for source in (ours, theirs))), *images]
 
 
 def _deciding(study: Study, *, data: bool) -> dict[str, Any]:
-    """What both must have alike; where their images are the same, it is no matter where these lie."""
-    known = {name: value for name, value in canonical_form(study).items() if name not in ADDED}
-    if "search" in known:
-        known["search"] = {name: value for name, value in known["search"].items() if name not in ASKING}
-    return known if data else {name: value for name, value in known.items() if name != "data"}
+    """Return the settings that must be equal; where the images are equal, their place does not matter."""
+    settings = {name: value for name, value in canonical_form(study).items() if name not in ADDED}
+    if "search" in settings:
+        settings["search"] = {name: value for name, value in settings["search"].items() if name not in ASKING}
+    return settings if data else {name: value for name, value in settings.items() if name != "data"}
 
 
-def same(event: Event, source: Source) -> Same:
-    """Of a line that tells of a network, trained or only counted."""
-    counted = (event["key"], event["side"], source.study.counted.classes)
-    if "trained_spec" not in event:
+def identity(network: NetworkFacts, source: Source) -> Identity:
+    """Return the identity of a network, trained or only counted."""
+    counted = (network.key, network.side, source.study.counted.classes)
+    if network.stand_in is None:
         return counted
-    plain = {name: value for name, value in event.items() if name != "confirm_epochs"}
-    job: Job = source.job({**plain, "seed": 0})
-    images = source.images["keys"].get(str(job.side))
-    return (*counted, replace(job, data=DataSource()), images)
+    job = source.networks.job(network, seed=0)
+    return (*counted, replace(job, data=DataSource()), source.images.keys.get(str(job.side)))
 
 
 class RowNames:
-    """What rows are called in a union: as in their study, and where that is another row's name, with its folder."""
+    """Names of rows in a union: as in their study, or with their folder where another row has that name."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Same] = {}
+        self._identities: dict[str, Identity] = {}
 
-    def name(self, event: Event, source: Source, folder: str) -> str:
-        own, found = str(event["name"]), same(event, source)
-        name = own if self._known.setdefault(own, found) == found else f"{own} ({folder})"
-        if self._known.setdefault(name, found) != found:
+    def name(self, network: NetworkFacts, source: Source, folder: str) -> str:
+        own, wanted = network.name, identity(network, source)
+        name = own if self._identities.setdefault(own, wanted) == wanted else f"{own} ({folder})"
+        if self._identities.setdefault(name, wanted) != wanted:
             raise StudyError(f"there are several rows {name!r} with unlike networks or recipes; rename one of them")
         return name
 
 
 def join_studies(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]], networks: int) -> Study:
-    """The union: the first of the studies with all rows and seeds; `rows` says of each name whose it is, and its name
-    there. Of a search, `networks` are as many as there are."""
+    """Return the union: the first study with the rows and seeds of all.
+
+    `rows` gives for each name the study of the row and its name there; `networks` counts those of a search.
+    """
     first = studies[0]
     content = first.model_dump(mode="json")
     content["seeds"] = list(dict.fromkeys(seed for study in studies for seed in study.seeds))
@@ -78,15 +81,16 @@ def join_studies(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]]
     return Study.model_validate(content)
 
 
-def _row(first: Study, study: Study, own: str) -> NetworkRow:
-    """A row as it must be written in the study of another, to mean what it means in its own."""
+def _row(first: Study, study: Study, own_name: str) -> NetworkRow:
+    """Return a row as the first study must write it, so that it means the same as in its own study."""
     assert study.nets is not None
-    row = study.nets[own]
+    row = study.nets[own_name]
     changed = dict(_spelled_out(first, study, row)) if study is not first else {}
     return row.model_copy(update=changed)
 
 
 def _spelled_out(first: Study, study: Study, row: NetworkRow) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a row that its own study leaves to defaults which differ in the first study."""
     network = parse_network(row.spec, let=study.let)
     yield "spec", str(network)
     if row.stand_in:
@@ -99,15 +103,14 @@ def _spelled_out(first: Study, study: Study, row: NetworkRow) -> Iterator[tuple[
         return
     if study.proxy != first.proxy and not row.stand_in:
         yield "stand_in", str(stand_in(network, study.proxy))
-    sides = [(one.proxy.side, one.counted.side) for one in (first, study)]
+    sides = [(each.proxy.side, each.counted.side) for each in (first, study)]
     if sides[0] != sides[1] and not row.stand_in_side:
         yield "stand_in_side", (row.side or study.counted.side) * study.proxy.side // study.counted.side
 
 
-def rows_of(record: Record, event: Event) -> tuple[Study, str]:
-    """The study whose row a line tells of, and what it calls it; of a merged folder, the union's own words."""
-    name = str(event["name"])
-    own = record.sources[""].study
-    if own.nets is not None and name in own.nets:
-        return own, name
-    return record.source(event).study, own_name(event)
+def study_of_row(record: Record, network: NetworkFacts) -> tuple[Study, str]:
+    """Return the study that a network belongs to, and its name there; in a merged folder, its union comes first."""
+    own = record.own.study
+    if own.nets is not None and network.name in own.nets:
+        return own, network.name
+    return record.source(network).study, network.own_name

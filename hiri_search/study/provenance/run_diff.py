@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import CodeVersion, StudyStarted
 
-RUN_KEYS = ("profile", "device", "machine", "versions")  # as they stand in a run's first line
 
+def run_differences(old: StudyStarted, new: StudyStarted) -> Iterator[tuple[str, str]]:
+    """Yield the subject of a difference and the difference as `name: old -> new`.
 
-def run_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Of what, and `name: old -> new`; by what two runs began with. Facts that one of them does not tell are left out.
-
-    Studies are compared as this version reads them: a setting that one ledger is too old for has its default.
+    Studies are compared as this version reads them.
     """
-    yield from (("study", one) for one in differences(*(_meaning(about) for about in (old, new))))
-    yield from (("images", one) for one in differences(*(_images(about) for about in (old, new))))
-    for name in RUN_KEYS:
-        if name in old and name in new:
-            yield from ((name, one) for one in differences({name: old[name]}, {name: new[name]}))
-    yield from (("code", one) for one in differences(*(_code(about.get("code", {})) for about in (old, new))))
+    for subject, values in (
+        ("study", [canonical_form(Study.model_validate(started.file)) for started in (old, new)]),
+        ("images", [_without_skipped(started) for started in (old, new)]),
+        ("profile", [{"profile": started.profile} for started in (old, new)]),
+        ("device", [{"device": started.device} for started in (old, new)]),
+        ("machine", [{"machine": started.machine} for started in (old, new)]),
+        ("versions", [{"versions": started.versions} for started in (old, new)]),
+        ("code", [_code(started.code) for started in (old, new)]),
+    ):
+        yield from ((subject, difference) for difference in differences(*values))
 
 
-def _meaning(about: Mapping[str, Any]) -> dict[str, Any]:
-    return canonical_form(Study.model_validate(about["file"]))
+def _without_skipped(started: StudyStarted) -> dict[str, Any]:
+    return {name: value for name, value in asdict(started.images).items() if name != "skipped"}
 
 
-def _images(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in about["images"].items() if name != "skipped"}
-
-
-def _code(code: Mapping[str, Any]) -> dict[str, Any]:
-    """Two that have the same digest are the same, whatever git says of them."""
-    dirty = "with changes" if code.get("changed") else "as committed"
-    commit = f"{code['commit'][:12]} {dirty}" if code.get("commit") else "not in git"
-    return {"digest": code["digest"], "commit": commit, "version": code["version"]} if code else {}
+def _code(code: CodeVersion) -> dict[str, Any]:
+    """Return what identifies code: equal digests mean equal files, whatever git shows."""
+    dirty = "with changes" if code.changed else "as committed"
+    commit = f"{code.commit[:12]} {dirty}" if code.commit else "not in git"
+    return {"digest": code.digest, "commit": commit, "version": code.version}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from hiri_search.study.ledger.ledger import read_events, read_lines
+from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.provenance import manifest
 from hiri_search.study.provenance.environment import code
 from hiri_search.study.provenance.record import Record, read_record
@@ -14,23 +14,20 @@ from hiri_search.study.provenance.verify import curves, files, lines, networks, 
 from hiri_search.study.provenance.verify.finding import Finding
 from hiri_search.system.files import Say
 
-REST = "the rest cannot be checked before that is mended"
+REST = "mend this first; the rest cannot be checked before"
 
 
 def verify(folder: Path, *, quick: bool = False, say: Say = lambda text: None) -> Iterator[Finding]:
-    """One finding for each check, as they are made; changes nothing. StudyError where there is no ledger.
+    """Yield one finding for each check; read-only. StudyError where there is no ledger.
 
     With `quick` only a sample of networks is counted again, and checkpoints and images are not read.
     """
-    yield lines.check_sums(read_lines(folder))
+    yield lines.check_sum(folder)
     try:
         events = read_events(folder)
         studies, record = lines.check_studies(events), read_record(folder, events)
     except ValueError as error:
         yield Finding("lines", (f"{error}; {REST}",))
-        return
-    except LookupError as error:
-        yield Finding("lines", (f"the first line of a run lacks {error}; {REST}",))
         return
     yield studies
     yield from (_guarded(name, check, record) for name, check in _checks(quick=quick, say=say).items())
@@ -42,7 +39,7 @@ def _checks(*, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:
         "networks": networks.check_specs,
         "costs": partial(networks.check_costs, quick=quick, say=say),
         "trials": trials.check_present,
-        "trainings": partial(trials.check_trainings, code=code()["digest"]),
+        "trainings": partial(trials.check_trainings, code_digest=code().digest),
         "curves": curves.check_curves,
         "checkpoints": partial(files.check_checkpoints, quick=quick),
         "images": partial(files.check_images, quick=quick, say=say),
@@ -50,8 +47,8 @@ def _checks(*, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:
 
 
 def _guarded(name: str, check: Callable[[Record], Finding], record: Record) -> Finding:
-    """A line that lacks what every such line has is a fault of the ledger."""
+    """Report an event that refers to something missing as a fault of the ledger."""
     try:
         return check(record)
-    except (LookupError, TypeError) as error:
-        return Finding(name, (f"a line lacks {error}, or has something else in its place",))
+    except LookupError as error:
+        return Finding(name, (f"an event refers to {error}, which the ledger does not have",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.system.files import Say
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import fingerprint
+from hiri_search.training.job import Epoch
 from hiri_search.training.loop import CURVE
 from hiri_search.training.state import curve_in
 
@@ -48,9 +49,11 @@ def _of_another(folder: Path, trial: Trial) -> Iterator[str]:
         yield from _of_another_table(folder / CURVE, curve)
 
 
-def _of_another_table(path: Path, curve: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _of_another_table(path: Path, curve: Sequence[Epoch]) -> Iterator[str]:
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    wanted = [{name: _cell(epoch.get(name)) for name in row} for row, epoch in zip(rows, curve, strict=False)]
+    wanted = [
+        {name: _cell(getattr(epoch, name, None)) for name in row} for row, epoch in zip(rows, curve, strict=False)
+    ]
     if rows != wanted or len(rows) not in (len(curve), len(curve) - 1):  # it is written behind the checkpoint
         line = next(
             (n for n, pair in enumerate(zip(rows, wanted, strict=False), 2) if pair[0] != pair[1]), len(rows) + 1
@@ -84,7 +87,7 @@ def _how(study: Study, *, quick: bool) -> str:
 
 def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:
     study = source.study
-    for side, name in source.images["keys"].items():
+    for side, name in source.images.keys.items():
         found = fingerprint(
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say
         )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import product
 
 from hiri_search.language import SpecError
+from hiri_search.study.ledger.events import NetworkSkipped, TrialAsked
+from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
@@ -22,7 +24,7 @@ def check_present(record: Record) -> Finding:
     if record.ended:
         checked.faults += missing
         checked.faults += [f"trial {t.number} is {t.state}, though its run has ended" for t in _open(record)]
-    elif "merged_from" in record.about:
+    elif record.started.merged_from:
         checked.remarks.append(f"merged; {len(missing):,} of what the study asks for are in none of the folders")
     else:
         checked.remarks.append(f"the last run has not ended: {len(missing):,} are not there yet")
@@ -34,17 +36,17 @@ def _gaps(record: Record) -> Iterator[str]:
     for number in range(max(known, default=-1)):
         if number not in known:
             yield f"there is no trial {number}, though there are later ones: its lines are missing"
-    asked = Counter(event["trial"] for event in record.events if event["event"] == "asked")
+    asked = Counter(event.trial for event in of_kind(record.events, TrialAsked))
     yield from (f"trial {number} is asked for {times} times" for number, times in asked.items() if times > 1)
 
 
 def _twice(record: Record) -> Iterator[str]:
     first: dict[tuple[object, ...], int] = {}
     for trial in record.trials:
-        asked = trial.asked
-        same = first.setdefault((asked["name"], asked["seed"], asked.get("confirm_epochs")), trial.number)
+        name, asked = trial.network.name, trial.asked
+        same = first.setdefault((name, asked.seed, asked.confirm_epochs), trial.number)
         if same != trial.number:
-            yield f"trial {trial.number} is that of trial {same} again: {asked['name']}, seed {asked['seed']}"
+            yield f"trial {trial.number} is that of trial {same} again: {name}, seed {asked.seed}"
 
 
 def _open(record: Record) -> list[Trial]:
@@ -52,11 +54,11 @@ def _open(record: Record) -> list[Trial]:
 
 
 def _missing(record: Record) -> Iterator[str]:
-    study = record.sources[""].study
+    study = record.own.study
     first = [trial for trial in record.trials if not trial.is_confirmation]
     if study.space is None:
-        rows = [row.name for row in record.sources[""].rows.values() if row.trained]
-        asked = {(trial.asked["name"], trial.asked["seed"]) for trial in first}
+        rows = [row.name for row in record.own.rows.values() if row.trained]
+        asked = {(trial.network.name, trial.asked.seed) for trial in first}
         wanted = product(rows, study.seeds)
         yield from (
             f"there is no trial of {name!r} with seed {seed}" for name, seed in wanted if (name, seed) not in asked
@@ -67,25 +69,25 @@ def _missing(record: Record) -> Iterator[str]:
         best = confirmation.chosen(first, study.confirm, study.search.objectives)
         epochs = study.confirm.epochs_for(study.recipe.epochs)
         for trial, seed in confirmation.missing(best, record.trials, study.confirm.seeds, epochs):
-            yield f"there is no second look at trial {trial.number} with seed {seed}"
+            yield f"there is no confirmation of trial {trial.number} with seed {seed}"
 
 
 def _missing_of_a_search(record: Record, first: list[Trial]) -> Iterator[str]:
     """Inside a budget there may be fewer networks than are asked for; how many, only a walk of all would tell."""
-    study, space = record.sources[""].study, record.sources[""].networks.space
+    study, space = record.own.study, record.own.networks.space
     assert space is not None
     seeds: dict[str, set[int]] = {}
     for trial in first:
-        seeds.setdefault(trial.asked["key"], set()).add(trial.asked["seed"])
+        seeds.setdefault(trial.network.key, set()).add(trial.asked.seed)
     for key, there in seeds.items():
         yield from (f"there is no trial of network {key} with seed {seed}" for seed in study.seeds if seed not in there)
-    passed = sum(event["event"] == "passed" for event in record.events)
-    most = min(study.search.networks, space.size - passed)
+    skipped = len(of_kind(record.events, NetworkSkipped))
+    most = min(study.search.networks, space.size - skipped)
     if len(seeds) < most and not study.within:
         yield f"{most:,} networks are asked for, and there are {len(seeds):,}"
 
 
-def check_trainings(record: Record, *, code: str) -> Finding:
+def check_trainings(record: Record, *, code_digest: str) -> Finding:
     """Each trial names the training that follows from its study, network and seed; `code` is what runs here.
 
     Other versions may have named all of them otherwise.
@@ -93,7 +95,11 @@ def check_trainings(record: Record, *, code: str) -> Finding:
     checked = Findings.none()
     named = [(trial, _name(record, trial)) for trial in record.trials]
     other = [(trial, name) for trial, name in named if name != training_digest(trial)]
-    if other and len(other) == len(named) and all(source.code != code for source in record.sources.values()):
+    if (
+        other
+        and len(other) == len(named)
+        and all(source.code_digest != code_digest for source in record.sources.values())
+    ):
         checked.remarks.append("not checked: another version of hiri_search has named them")
     else:
         checked.faults += [
@@ -106,6 +112,6 @@ def check_trainings(record: Record, *, code: str) -> Finding:
 
 def _name(record: Record, trial: Trial) -> str:
     try:
-        return record.source(trial.asked).job(trial.asked).digest
+        return record.source(trial.network).job(trial).digest
     except SpecError as error:
         return f"none ({error})"
