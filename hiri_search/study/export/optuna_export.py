@@ -25,7 +25,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.export.optuna_tables import add, remove
 from hiri_search.study.ledger.events import TIME, Event
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
@@ -37,6 +36,7 @@ from hiri_search.system.files import Say
 JOURNAL = "optuna.journal"
 MARK = "hiri_search ledger"  # attribute of a study of Optuna's: which one it was made of
 USER_ATTRIBUTES = ("name", "key", "spec", "seed", "params", "macs")
+PROGRESS_TRIALS = 100  # trials between two progress messages: a trial costs a database about a hundred queries
 START_EVENTS, END_EVENTS = ("asked", "began"), ("finished", "failed", "stopped")
 
 
@@ -110,18 +110,29 @@ class _Lines(BaseJournalBackend):
 
 @contextmanager
 def in_database(found: Export, text: str, say: Say) -> Iterator[RDBStorage]:
-    """In place of what this study had there; studies of others stay. StudyError, which tells no password."""
+    """A database with the export, which replaces an earlier one of the same ledger; other studies stay.
+
+    An interrupted export leaves a part of the trials; the next one replaces it. StudyError without the password.
+    """
     url = _url(text)
     with _explained(found, url):
         storage = RDBStorage(url.render_as_string(hide_password=False))
     try:
         with _explained(found, url):
             _make_room(found, storage, redacted_url(url))
-            add(storage, found.enter(storage), found.trials, say)
+            _add_trials(found.enter(storage), found.trials, say)
         yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _add_trials(study: optuna.Study, trials: Sequence[FrozenTrial], say: Say) -> None:
+    """Add all trials to a study, and say progress of a long export."""
+    for count, trial in enumerate(trials):
+        if count and count % PROGRESS_TRIALS == 0:
+            say(f"exported {count:,} of {len(trials):,} trials")
+        study.add_trial(trial)
 
 
 @contextmanager
@@ -168,7 +179,6 @@ def _make_room(found: Export, storage: RDBStorage, where: str) -> None:
     """Remove what this ledger had there, under whatever name."""
     for old in storage.get_all_studies():
         if old.user_attrs.get(MARK) == found.mark:
-            remove(storage, old._study_id)
             optuna.delete_study(study_name=old.study_name, storage=storage)
         elif old.study_name == found.name:
             other = "that is not of this ledger; give this one another name with --name"

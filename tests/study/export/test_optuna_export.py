@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hiri_search.cli.main import main
 from hiri_search.study.errors import StudyError
-from hiri_search.study.export import optuna_tables
+from hiri_search.study.export import optuna_export
 from hiri_search.study.export.optuna_export import JOURNAL, MARK, Export, in_database, read_export, to_file
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import read_events, trials
@@ -170,16 +170,15 @@ def test_a_database_holds_what_was_exported(found: Export, url: str):
     assert [trial.number for trial in held] == list(range(TRIALS))
 
 
-def test_of_a_database_of_another_make_optunas_own_way_is_taken(
+def test_a_long_export_into_a_database_says_its_progress(
     found: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     said: list[str] = []
-    monkeypatch.setattr(optuna_tables, "KNOWN", "another")
-    monkeypatch.setattr(optuna_tables, "TOLD", 5)
+    monkeypatch.setattr(optuna_export, "PROGRESS_TRIALS", 5)
     for _ in range(2):
         held = _in(found, f"sqlite:///{tmp_path}/optuna.db", said.append)
     assert list(map(_facts, held)) == list(map(_facts, found.trials))
-    assert said == 2 * ["5 of 12 trials", "10 of 12 trials"]
+    assert said == 2 * ["exported 5 of 12 trials", "exported 10 of 12 trials"]
 
 
 # ---- exported again
