@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import many
@@ -287,19 +288,33 @@ def _is_right(shown: list[dict[str, Any]], found: Export) -> None:
 
 
 @contextmanager
-def _serving(folder: Path, *more: str) -> Iterator[str]:
-    """The command as it is typed; the address that it says."""
-    program = [sys.executable, "-c", "from hiri_search.cli.main import main; main()"]
-    command = [*program, "dashboard", str(folder), "--name", "served", "--serve", *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c) as dashboard:
-        assert dashboard.stdout is not None
+def _serving(*command: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a command that serves the dashboard on a free port; the address and the process."""
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}/"
+    with subprocess.Popen([sys.executable, *command, "--port", str(port)], preexec_fn=_heed_ctrl_c) as dashboard:
         try:
-            said = next(line for line in dashboard.stdout if "http://127.0.0.1:" in line)
-            yield next(word for word in said.split() if word.startswith("http"))
-            dashboard.send_signal(signal.SIGINT)
-            assert dashboard.wait(timeout=30) == 0
+            _wait_for_page(address, dashboard)
+            yield address, dashboard
         finally:
             dashboard.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _wait_for_page(address: str, dashboard: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urlopen(address, timeout=30).close()
+            return
+        except URLError:
+            assert dashboard.poll() is None, "the dashboard ended"
+            assert time.monotonic() < end, "the dashboard did not start"
+        time.sleep(0.1)
 
 
 def _heed_ctrl_c() -> None:
@@ -307,32 +322,33 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("where", ["file", "postgres"])
-def test_the_dashboard_shows_it(where: str, folder: Path, found: Export, request: pytest.FixtureRequest):
-    more = [] if where == "file" else ["--storage", request.getfixturevalue("postgres")]
-    with _serving(folder, *more) as address:
+@pytest.mark.parametrize("place", ["file", "sqlite", "postgres"])
+def test_the_dashboard_shows_the_study_until_ctrl_c(
+    place: str, folder: Path, found: Export, tmp_path: Path, request: pytest.FixtureRequest
+):
+    databases = {"file": lambda: None, "sqlite": lambda: f"sqlite:///{tmp_path}/optuna.db"}
+    url = databases.get(place, lambda: request.getfixturevalue("postgres"))()
+    command = ["dashboard", str(folder), "--name", "served", "--serve", *(["--storage", url] if url else [])]
+    with _serving("-c", "from hiri_search.cli.main import main; main()", *command) as (address, dashboard):
         _is_right(_shown(address), found)
-        port = int(address.rstrip("/").rpartition(":")[2])
-        with pytest.raises(StudyError, match=f"--port {port}: .*in use; leave it out"):
-            _serve_at(folder, port)
+        dashboard.send_signal(signal.SIGINT)
+        assert dashboard.wait(timeout=30) == 0
 
 
-def _serve_at(folder: Path, port: int) -> None:
-    from hiri_search.study.export.dashboard import serve
-
-    serve(to_file(read_export(folder), folder / "other.journal"), port, print)
+def test_a_port_in_use_is_one_error_before_anything_is_written(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    (tmp_path / LEDGER).write_bytes((folder / LEDGER).read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as end:
+            main(["dashboard", str(tmp_path), "--serve", "--port", str(port)])
+    assert end.value.code == 2
+    assert capfd.readouterr().err == f"error: --port {port}: Address already in use; give another port\n"
+    assert [path.name for path in tmp_path.iterdir()] == [LEDGER]
 
 
 def test_the_file_is_what_optuna_dashboard_opens(found: Export, tmp_path: Path):
     to_file(replace(found, name="served"), tmp_path / JOURNAL)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "optuna_dashboard._cli", str(tmp_path / JOURNAL), "--port", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as dashboard:
-        try:
-            assert dashboard.stderr is not None
-            next(line for line in dashboard.stderr if "Listening" in line)
-            time.sleep(0.5)
-            _is_right(_shown(f"http://127.0.0.1:{port}/"), found)
-        finally:
-            dashboard.kill()
+    with _serving("-m", "optuna_dashboard._cli", str(tmp_path / JOURNAL)) as (address, _):
+        _is_right(_shown(address), found)
