@@ -254,13 +254,13 @@ def dashboard(
     ] = None,
     name: Annotated[str, typer.Option(help="Of the study there; that of the folder.")] = "",
     serve: Annotated[bool, typer.Option("--serve", help="Run the dashboard on it, for this machine alone.")] = False,
-    port: Annotated[int, typer.Option(help="Of the dashboard; 0: any that is free.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="Port of the dashboard.", min=1, max=65535)] = 8080,
 ) -> None:
     """Export a results folder for the Optuna dashboard, and look at it there."""
     from hiri_search.study.export import dashboard as dashboard_module
 
     if serve:
-        dashboard_module.check_installed()
+        dashboard_module.check_can_serve(port)
     from hiri_search.study.export.optuna_export import JOURNAL, in_database, read_export, to_file
 
     found, path = read_export(results, name=name), results / JOURNAL
@@ -268,7 +268,7 @@ def dashboard(
         where = "the database" if storage else path
         typer.echo(f"wrote {len(found.trials):,} trials as {found.name} into {where}")
         if serve:
-            dashboard_module.serve(made, port, typer.echo)
+            dashboard_module.serve(made, port)
         elif not storage:
             typer.echo(f"look at it with --serve, or with: optuna-dashboard {path}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,78 +25,91 @@ from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.export.optuna_tables import add, remove
-from hiri_search.study.ledger.events import TIME, Event
+from hiri_search.study.ledger.events import (
+    Event,
+    TrialAsked,
+    TrialBegan,
+    TrialEvent,
+    TrialFailed,
+    TrialFinished,
+    TrialStopped,
+    write_line,
+)
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import OBJECTIVES
 from hiri_search.study.search.samplers.optuna_sampler import OPTUNA_STATES, new_study
 from hiri_search.study.search.search_space import options_of
 from hiri_search.system.files import Say
+from hiri_search.system.redaction import HIDDEN, redacted
 
 JOURNAL = "optuna.journal"
-MARK = "hiri_search ledger"  # attribute of a study of Optuna's: which one it was made of
-USER_ATTRIBUTES = ("name", "key", "spec", "seed", "params", "macs")
-START_EVENTS, END_EVENTS = ("asked", "began"), ("finished", "failed", "stopped")
+LEDGER_ATTRIBUTE = "hiri_search ledger"  # user attribute of an exported study: the ledger that it comes from
+PROGRESS_TRIALS = 100  # trials between two progress messages: a trial costs a database about a hundred queries
+_NETWORK_ATTRIBUTES = ("name", "key", "spec", "params", "macs")
+_START_EVENTS, _END_EVENTS = (TrialAsked, TrialBegan), (TrialFinished, TrialFailed, TrialStopped)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What of a study Optuna is told; without a second look, whose longer trainings are no match for the others."""
+    """A study as Optuna stores it, without confirmation trials: their longer trainings do not compare."""
 
     name: str
-    mark: str  # of the ledger, wherever it lies
+    ledger_id: str  # identifies the ledger; a moved or longer ledger keeps it
     objectives: tuple[str, ...]
     trials: Sequence[FrozenTrial]
 
-    def enter(self, storage: BaseStorage) -> optuna.Study:
-        """A study in there, still without trials. DuplicatedStudyError where one has its name."""
-        ups = [OBJECTIVES[each].up for each in self.objectives]
+    def create_study(self, storage: BaseStorage) -> optuna.Study:
+        """Create the study in a storage, without its trials. DuplicatedStudyError if the name is taken."""
+        ups = [OBJECTIVES[name].up for name in self.objectives]
         directions = [StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE for up in ups]
-        made = new_study(directions, study_name=self.name, storage=storage)
-        made.set_user_attr(MARK, self.mark)
+        study = new_study(directions, study_name=self.name, storage=storage)
+        study.set_user_attr(LEDGER_ATTRIBUTE, self.ledger_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            made.set_metric_names(list(self.objectives))
-        return made
+            study.set_metric_names(list(self.objectives))
+        return study
 
 
 def read_export(folder: Path, *, name: str = "") -> Export:
-    """What the ledger of a results folder tells, under the folder's name where no other is given. StudyError."""
-    events = read_events(folder, timed=True)
-    study = Study.model_validate(study_event(events, folder)["file"])
-    return export(study, trials(events), _times(events), name=name or folder.absolute().name, mark=_mark(events))
+    """Read the ledger of a results folder as an Export; its name is by default that of the folder. StudyError."""
+    events = read_events(folder)
+    study = Study.model_validate(study_event(events, folder).file)
+    name = name or folder.absolute().name
+    return build_export(study, trials(events), _times(events), name=name, ledger_id=_ledger_id(events))
 
 
-def export(study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, mark: str = "") -> Export:
-    """Trials as Optuna's; `times` says when they began and ended, where that is known."""
+def build_export(
+    study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, ledger_id: str = ""
+) -> Export:
+    """Convert trials to Optuna's; `times` holds the start and end of trials by number, if known."""
     past = [trial for trial in past if not trial.is_confirmation]
     options, objectives = options_of(resolve(study), past), study.search.objectives
-    distributions = {name: _distribution(each) for name, each in options.items()}
-    frozen = [_frozen(trial, options, distributions, objectives, times.get(trial.number)) for trial in past]
-    return Export(name, mark, objectives, frozen)
+    distributions = {decision: _distribution(values) for decision, values in options.items()}
+    frozen = [_frozen_trial(trial, options, distributions, objectives, times.get(trial.number)) for trial in past]
+    return Export(name, ledger_id, objectives, frozen)
 
 
-# ---- where it goes
+# ---- journal file
 
 
-def to_file(found: Export, path: Path) -> JournalStorage:
-    """Made anew, and in its place when it is whole. StudyError where it cannot be written."""
-    lines = _Lines()
-    found.enter(JournalStorage(lines)).add_trials(found.trials)
+def to_file(export: Export, path: Path) -> JournalStorage:
+    """Write a journal file atomically, in place of an old one. StudyError if the folder is not writable."""
+    buffer = _JournalBuffer()
+    export.create_study(JournalStorage(buffer)).add_trials(export.trials)
     unfinished = path.with_suffix(".tmp")
     try:
         unfinished.unlink(missing_ok=True)
-        JournalFileBackend(str(unfinished)).append_logs(lines.logs)
+        JournalFileBackend(str(unfinished)).append_logs(buffer.logs)
         unfinished.replace(path)
     except OSError as error:
-        where = "give a database with --storage, or copy the folder"
-        raise StudyError(f"{path} cannot be written ({error.strerror}); {where}") from error
+        advice = "give a database with --storage, or copy the folder"
+        raise StudyError(f"{path} cannot be written ({error.strerror}); {advice}") from error
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-class _Lines(BaseJournalBackend):
-    """A journal that is not written yet: Optuna's own way waits for the disk behind each trial."""
+class _JournalBuffer(BaseJournalBackend):
+    """A journal in memory: Optuna's journal file waits for the disk after every trial."""
 
     def __init__(self) -> None:
         self.logs: list[dict[str, Any]] = []
@@ -109,131 +121,141 @@ class _Lines(BaseJournalBackend):
         self.logs += logs
 
 
+# ---- database
+
+
 @contextmanager
-def in_database(found: Export, text: str, say: Say) -> Iterator[RDBStorage]:
-    """In place of what this study had there; studies of others stay. StudyError, which tells no password."""
-    url = _url(text)
-    with _explained(found, url):
+def in_database(export: Export, text: str, say: Say) -> Iterator[RDBStorage]:
+    """Open a database with the export, which replaces an earlier one of the same ledger; other studies stay.
+
+    An interrupted export leaves a part of the trials; the next one replaces it. StudyError, without the password.
+    """
+    url = _parse_url(text)
+    with _database_errors(export, url):
         storage = RDBStorage(url.render_as_string(hide_password=False))
     try:
-        with _explained(found, url):
-            _make_room(found, storage, redacted_url(url))
-            add(storage, found.enter(storage), found.trials, say)
+        with _database_errors(export, url):
+            _remove_earlier(export, storage, _shown(url))
+            _add_trials(export.create_study(storage), export.trials, say)
         yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
 
 
+def _add_trials(study: optuna.Study, trials: Sequence[FrozenTrial], say: Say) -> None:
+    """Add all trials to a study, and say progress of a long export."""
+    for count, trial in enumerate(trials):
+        if count and count % PROGRESS_TRIALS == 0:
+            say(f"exported {count:,} of {len(trials):,} trials")
+        study.add_trial(trial)
+
+
 @contextmanager
-def _explained(found: Export, url: URL) -> Iterator[None]:
+def _database_errors(export: Export, url: URL) -> Iterator[None]:
+    """Turn errors of the database and its driver into a StudyError without secrets."""
     try:
         yield
     except ImportError as error:
-        raise StudyError(f"{redacted_url(url)}: {_driver(url)}") from error
+        raise StudyError(f"{_shown(url)}: {_driver_advice(url)}") from error
     except DuplicatedStudyError as error:
-        raise StudyError(f"somebody else is writing {found.name} into {redacted_url(url)}; wait for that") from error
+        advice = "wait until that export has ended"
+        raise StudyError(f"another process is writing {export.name} into {_shown(url)}; {advice}") from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise StudyError(f"{redacted_url(url)} cannot be used: {_without_secrets(reason, url)}") from error
+        for secret in (url.password, *url.query.values()):  # a driver may quote them outside a URL
+            reason = reason.replace(str(secret), HIDDEN) if secret else reason
+        raise StudyError(f"{_shown(url)} cannot be used: {redacted(reason)}") from error
 
 
-def redacted_url(url: URL) -> str:
-    """Without what nobody else may read."""
-    return url.set(password=None, query={}).render_as_string()
+def _shown(url: URL) -> str:
+    return redacted(url.render_as_string(hide_password=False))
 
 
-def _url(text: str) -> URL:
+def _parse_url(text: str) -> URL:
     try:
         return make_url(text)
     except (ArgumentError, ValueError):
-        like = "postgresql+psycopg://USER@HOST/DATABASE or sqlite:////PATH/FILE.db"
-        # The text may hold a password: it is not repeated, and neither is what it was that could not be read.
-        raise StudyError(f"--storage: this is no URL of a database; write one such as {like}") from None
+        examples = "postgresql+psycopg://USER@HOST/DATABASE or sqlite:////PATH/FILE.db"
+        # The text and the error of the parser may hold a password: the message repeats neither.
+        raise StudyError(f"--storage: expected the URL of a database, such as {examples}") from None
 
 
-def _without_secrets(text: str, url: URL) -> str:
-    secrets = [url.password, *url.query.values()]
-    for secret in (str(each) for each in secrets if each):
-        text = text.replace(secret, "***")
-    return text
-
-
-def _driver(url: URL) -> str:
+def _driver_advice(url: URL) -> str:
     if url.get_backend_name() == "postgresql":
         return 'write postgresql+psycopg://..., and install it with: pip install "hiri-search[postgres]"'
     return f"the Python package for {url.drivername} is not installed"
 
 
-def _make_room(found: Export, storage: RDBStorage, where: str) -> None:
-    """Remove what this ledger had there, under whatever name."""
+def _remove_earlier(export: Export, storage: RDBStorage, place: str) -> None:
+    """Remove earlier exports of the same ledger, under any name. StudyError if another study has the name."""
     for old in storage.get_all_studies():
-        if old.user_attrs.get(MARK) == found.mark:
-            remove(storage, old._study_id)
+        if old.user_attrs.get(LEDGER_ATTRIBUTE) == export.ledger_id:
             optuna.delete_study(study_name=old.study_name, storage=storage)
-        elif old.study_name == found.name:
-            other = "that is not of this ledger; give this one another name with --name"
-            raise StudyError(f"{where} holds a study {found.name} {other}")
+        elif old.study_name == export.name:
+            advice = "which is not from this ledger; give this export another name with --name"
+            raise StudyError(f"{place} holds a study {export.name}, {advice}")
 
 
-# ---- ours as Optuna's
+# ---- trials in Optuna's form
 
-_Times = tuple[float, float | None]  # when a trial began, and when it ended
+_Times = tuple[float, float | None]  # start and end of a trial, in seconds since 1970
 
 
-def _mark(events: Sequence[Event]) -> str:
-    """Of the ledger's first line, which no other has and no run changes."""
-    return sha256(json.dumps(events[0], sort_keys=True).encode()).hexdigest()[:16]
+def _ledger_id(events: Sequence[Event]) -> str:
+    """Return a digest of the ledger's first event, which is unique and which no run changes."""
+    return sha256(write_line(events[0])).hexdigest()[:16]
 
 
 def _times(events: Iterable[Event]) -> dict[int, _Times]:
-    """Of the trials whose lines have times."""
-    found: dict[int, _Times] = {}
+    """Return start and end of trials by number, from events that have a time."""
+    times: dict[int, _Times] = {}
     for event in events:
-        if "trial" not in event or TIME not in event:
+        if not isinstance(event, TrialEvent) or event.time is None:
             continue
-        number, time = event["trial"], event[TIME]
-        if event["event"] in START_EVENTS:
-            began = time if event["event"] == "asked" or number not in found else found[number][0]
-            found[number] = (began, None)
-        elif event["event"] in END_EVENTS and number in found:
-            found[number] = (found[number][0], time)
-    return found
+        number = event.trial
+        if isinstance(event, _START_EVENTS):
+            began = event.time if isinstance(event, TrialAsked) or number not in times else times[number][0]
+            times[number] = (began, None)
+        elif isinstance(event, _END_EVENTS) and number in times:
+            times[number] = (times[number][0], event.time)
+    return times
 
 
 def _distribution(options: Options) -> BaseDistribution:
-    """Numbers as they are, for nothing is asked of this study: only looked at."""
+    """Return the range of integer options: no sampler runs on the export, so gaps in the range do no harm."""
     if isinstance(options[0], str):
         return CategoricalDistribution(options)
     return IntDistribution(min(options), max(options))
 
 
-def _frozen(
+def _frozen_trial(
     trial: Trial,
     options: Mapping[str, Options],
     distributions: Mapping[str, BaseDistribution],
     objectives: Sequence[str],
     times: _Times | None,
 ) -> FrozenTrial:
-    decisions = trial.asked["decisions"]
+    decisions = trial.asked.decisions
     values = [OBJECTIVES[name].of(trial) for name in objectives] if trial.state == "finished" else [None]
-    known = None not in values
+    complete = None not in values
     frozen = optuna.create_trial(
-        state=OPTUNA_STATES[trial.state if known or trial.state != "finished" else "failed"],
+        state=OPTUNA_STATES[trial.state if complete or trial.state != "finished" else "failed"],
         params={name: options[name][index] for name, index in decisions.items()},
         distributions={name: distributions[name] for name in decisions},
-        values=values if known else None,  # type: ignore[arg-type]
-        intermediate_values={epoch["epoch"]: epoch["top1"] for epoch in trial.curve},
-        user_attrs={name: trial.asked[name] for name in USER_ATTRIBUTES}
+        values=values if complete else None,  # type: ignore[arg-type]
+        intermediate_values={epoch.epoch: epoch.top1 for epoch in trial.curve},
+        user_attrs={name: getattr(trial.network, name) for name in _NETWORK_ATTRIBUTES}
+        | {"seed": trial.asked.seed}
         | ({"reason": trial.reason} if trial.reason else {}),
     )
-    return _at(frozen, times)
-
-
-def _at(frozen: FrozenTrial, times: _Times | None) -> FrozenTrial:
-    """When it really was, as Optuna wants it: by the clock here."""
     if times:
-        frozen.datetime_start = datetime.fromtimestamp(times[0])
-    if times and times[1] and frozen.state.is_finished():
-        frozen.datetime_complete = datetime.fromtimestamp(times[1])
+        _set_times(frozen, *times)
     return frozen
+
+
+def _set_times(frozen: FrozenTrial, start: float, end: float | None) -> None:
+    """Set start and end of the training, in local time as Optuna expects."""
+    frozen.datetime_start = datetime.fromtimestamp(start)
+    if end and frozen.state.is_finished():
+        frozen.datetime_complete = datetime.fromtimestamp(end)

@@ -18,7 +18,7 @@ from hiri_search.study.dispatch.run_trial import run_trial
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.dispatch.task import TrialSource, TrialTask, Wait
 from hiri_search.study.errors import StudyError
-from hiri_search.study.export.optuna_export import export, to_file
+from hiri_search.study.export.optuna_export import build_export, to_file
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
@@ -145,7 +145,7 @@ def test_a_second_look_may_be_asked_for_afterwards(unbroken: list[Trial], tmp_pa
 def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, cut: int | None):
     paused = [replace(t, state="paused", curve=t.curve[:1]) for t in unbroken[:cut]] if cut else unbroken
     (tmp_path / "study.yaml").write_text(STUDY)
-    found = export(read_study(tmp_path / "study.yaml"), paused, {}, name="mine")
+    found = build_export(read_study(tmp_path / "study.yaml"), paused, {}, name="mine")
     to_file(found, tmp_path / "optuna.journal")
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
     assert len(load_study(study_name="mine", storage=storage).trials) == (cut or 9)

@@ -14,7 +14,7 @@ from hiri_search.cost.pareto import crowding_distance, fronts, hypervolume, rank
 from hiri_search.language import parse
 from hiri_search.study.config.networks import InvalidNetwork, resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.export.optuna_export import export, to_file
+from hiri_search.study.export.optuna_export import build_export, to_file
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.samplers.bayesian import expected_improvements, van_der_corput
 from hiri_search.study.search.samplers.optuna_sampler import OptunaSampler
@@ -308,7 +308,7 @@ def test_the_export_opens_in_optuna_and_is_made_anew_each_time(given: Study, tmp
     past = carry_on(search, 3, lambda number: FATES[number])
     path = tmp_path / "optuna.journal"
     for _ in range(2):
-        to_file(export(given, past, {}, name="mine"), path)
+        to_file(build_export(given, past, {}, name="mine"), path)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     loaded = optuna.load_study(study_name="mine", storage=storage)
     assert loaded.metric_names == ["top1", "gmacs"]
