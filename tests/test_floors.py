@@ -13,10 +13,10 @@ ROOT = Path(hiri_search.__file__).parent
 # For each package, its rooms (packages or modules) from the top floor to the bottom. A room imports rooms of lower
 # floors only; rooms of one floor do not import each other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "": ("cli", "study report", "cost training stats", "nets", "language system"),
+    "": ("cli", "report", "study", "cost training stats", "nets", "language system"),
     "study": (
         *("run status", "scheduler eta", "export provenance", "plan", "dispatch", "persistence", "search callbacks"),
-        *("ledger config", "errors"),
+        *("config", "ledger", "errors"),
     ),
     "training": (
         *("gpu_memory", "probe", "loop zero_cost", "data", "step", "state"),
@@ -31,7 +31,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "fvcore": ("cost.flops",),
     "pynvml": ("system.hardware",),
     "fsspec": ("system.storage",),
-    "pydantic": ("study.config.schema", "study.config.read"),
+    "pydantic": ("study.config.schema", "study.config.read", "study.ledger.events"),
     "yaml": ("study.config.yaml_file",),
     "optuna": ("study.search.samplers.optuna_sampler", "study.search.importance", "study.export"),
     "sqlalchemy": ("study.export",),

@@ -19,6 +19,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from hiri_search.system.units import GIGA, MEGA
+
 if TYPE_CHECKING:
     from hiri_search.cost.flops import Cost
     from hiri_search.cost.latency.benchmark import Latency
@@ -97,16 +99,16 @@ class Console:
 
 
 def _cells(trial: Trial) -> list[str]:
-    asked, last = trial.asked, trial.curve[-1] if trial.curve else None
+    network, last = trial.network, trial.curve[-1] if trial.curve else None
     return [
         str(trial.number),
-        asked["name"][:48],
-        str(asked["seed"]),
-        f"{asked['macs'] / 1e9:.3f}",
-        f"{asked['params'] / 1e6:.2f}",
+        network.name[:48],
+        str(trial.asked.seed),
+        f"{network.macs / GIGA:.3f}",
+        f"{network.params / MEGA:.2f}",
         str(len(trial.curve)),
-        f"{last['loss']:.3f}" if last else "-",
-        f"{last['top1']:.2f}" if last else "-",
+        f"{last.loss:.3f}" if last else "-",
+        f"{last.top1:.2f}" if last else "-",
         _state(trial),
     ]
 
@@ -119,11 +121,11 @@ def _state(trial: Trial) -> str:
 
 def _score(trial: Trial) -> str:
     last = trial.curve[-1] if trial.curve else None
-    return f"loss {last['loss']:.3f}  top-1 {last['top1']:.2f} %" if last else ""
+    return f"loss {last.loss:.3f}  top-1 {last.top1:.2f} %" if last else ""
 
 
 def _label(trial: Trial) -> str:
-    return f"{trial.asked['name']}  seed {trial.asked['seed']}"
+    return f"{trial.network.name}  seed {trial.asked.seed}"
 
 
 def progress_bar(things: Sequence[_T], doing: str) -> Iterator[_T]:

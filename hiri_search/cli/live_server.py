@@ -9,13 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from hiri_search.cli.results import read_results
+from hiri_search.cli.results import results_of
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import as_json, page, policy
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.ledger import read_ledger
 from hiri_search.study.ledger.lock import holder
-from hiri_search.study.status import Status, status
+from hiri_search.study.status import Status, status_of
 
 LOOPBACK = "127.0.0.1"
 ALLOWED_HOSTS = (LOOPBACK, "localhost")  # that it answers to; any other host is somebody's page that leads here
@@ -49,10 +50,12 @@ class LiveReport:
     def _read(self) -> None:
         """What was known stays where the ledger cannot be read now."""
         try:
+            held = holder(self._folder)
+            ledger = read_ledger(self._folder)
             self._known = {
-                "content": page_content(read_results(self._folder)),
+                "content": page_content(results_of(ledger)),
                 "trouble": "",
-                "status": _short(status(self._folder)),
+                "status": _short(status_of(ledger, held)),
             }
         except StudyError as error:
             self._known = self._known | {"trouble": str(error)}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search.cli import provenance, run
-from hiri_search.cli.results import write_report
+from hiri_search.cli.results import trial_states, write_report
 from hiri_search.system.redaction import redacted
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def run_command(
             retry_failed=retry_failed,
             command=context.obj,
         )
-    states = write_report(folder, console.say)
+    written = write_report(folder, console.say)
     run.store_report(read, folder, console.say)
-    run.say_plan_error(folder, console.say)
-    sys.exit(run.summary(states, console.say))
+    run.say_plan_error(written, console.say)
+    sys.exit(run.summary(trial_states(written), console.say))
 
 
 def _leave_cores_to_trials() -> None:

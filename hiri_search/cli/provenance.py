@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search.cli.results import read_results, write_report
+from hiri_search.cli.results import read_results, results_of, write_report
 
 if TYPE_CHECKING:
+    from hiri_search.study.ledger.ledger import LedgerContent
     from hiri_search.study.provenance.verify.finding import Finding
 
 
@@ -31,7 +31,7 @@ def verify_command(
     from hiri_search.study.provenance.verify.finding import finding_lines
 
     wrong = done = 0
-    for finding in chain(checks(results, quick=quick, say=lambda text: typer.echo(text, err=True)), _tables(results)):
+    for finding in checks(results, quick=quick, say=lambda text: typer.echo(text, err=True), more=_tables):
         done, wrong = done + 1, wrong + (not finding.holds)
         for line in finding_lines(finding):
             typer.echo(line)
@@ -39,17 +39,17 @@ def verify_command(
     sys.exit(1 if wrong else 0)
 
 
-def _tables(folder: Path) -> Iterator[Finding]:
-    """Whether the tables are those that the ledger gives."""
+def _tables(ledger: LedgerContent) -> Iterator[Finding]:
+    """Check that the tables are those that follow from the ledger."""
     from hiri_search.report import check
     from hiri_search.study.provenance.environment import code
     from hiri_search.study.provenance.verify.finding import Finding
 
-    hint = ""
+    hint, folder = "", ledger.folder
     try:
-        results = read_results(folder)
+        results = results_of(ledger)
         faults = tuple(check.report_faults(results, folder / "report"))
-        if results.about.get("code", {}).get("digest") != code()["digest"]:
+        if results.started.code.digest != code().digest:
             hint = f"another version of hiri_search ran; `hiri-search report {folder}` makes the tables of this one"
     except (ValueError, LookupError) as error:
         faults = (f"none can be made from the ledger: {error}",)
@@ -74,7 +74,7 @@ def compare_command(
     shown = (
         csv(found.table)
         if table_alone
-        else as_text(found, (str(a), str(b)), list(run_differences(one.about, other.about)))
+        else as_text(found, (str(a), str(b)), list(run_differences(one.started, other.started)))
     )
     if out is None:
         typer.echo(shown, nl=False)
@@ -98,7 +98,7 @@ def merge_command(
 
     if len(folders) < 2:
         raise typer.BadParameter("give two results folders or more", param_hint="FOLDERS")
-    for line in join(folders, out, run_environment(context.obj), told=unlike):
+    for line in join(folders, out, run_environment(context.obj), unlike=unlike):
         typer.echo(f"unlike, and merged all the same: {line}")
-    states = write_report(out, typer.echo)
-    typer.echo(f"{out}: {sum(states.values())} trials of {len(folders)} folders")
+    written = write_report(out, typer.echo)
+    typer.echo(f"{out}: {len(written.trials)} trials of {len(folders)} folders")

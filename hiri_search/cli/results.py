@@ -3,65 +3,84 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hiri_search.report.tables.results import Results
-    from hiri_search.study.ledger.events import Event
+    from hiri_search.study.config.schema import Study
+    from hiri_search.study.ledger.events import AnyEvent
+    from hiri_search.study.ledger.ledger import LedgerContent
     from hiri_search.study.ledger.trial import Trial
+    from hiri_search.study.plan.plan import Compared
 
 
 def read_results(folder: Path) -> Results:
+    """Read a results folder. StudyError where its ledger cannot be read."""
+    from hiri_search.study.ledger.ledger import read_ledger
+
+    return results_of(read_ledger(folder))
+
+
+def results_of(ledger: LedgerContent) -> Results:
+    """Return what the report needs of a ledger."""
     from hiri_search.report.tables.results import Results
-    from hiri_search.study.ledger.events import TIME
-    from hiri_search.study.ledger.ledger import read_events, study_event, trials
+    from hiri_search.study.config.schema import Study
+    from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted
+    from hiri_search.study.ledger.ledger import of_kind, study_event, trials
+    from hiri_search.study.ledger.trial import network_row
     from hiri_search.study.persistence.checkpoints import without_removed
 
-    events = read_events(folder, timed=True)
-    times = [event.pop(TIME) for event in events if TIME in event]
-    about, known = study_event(events, folder), trials(events)
-    counted, timed = ([event for event in events if event["event"] == kind] for kind in ("counted", "timed"))
+    folder, events = ledger.folder, ledger.events
+    started, known = study_event(events, folder), trials(events)
+    study = Study.model_validate(started.file)
+    times = [event.time for event in events if event.time is not None]
     return Results(
-        about,
+        study,
+        started,
         without_removed(folder, [trial.row() for trial in known]),
-        counted,
-        timed=timed,
+        [network_row(event.network) for event in of_kind(events, NetworkCounted)],
+        timed=[asdict(event) for event in of_kind(events, InferenceTimed)],
         planned=_planned(events),
         times=(times[0], times[-1]) if times else None,
-        **(_searched(about, known) if about["file"].get("space") else {}),
+        **(_search_results(study, known) if study.space else {}),
     )
 
 
-def _searched(about: Event, known: list[Trial]) -> dict[str, Any]:
-    """What only a search has."""
+def _search_results(study: Study, known: list[Trial]) -> dict[str, Any]:
     from hiri_search.study.config.networks import resolve
-    from hiri_search.study.config.schema import Study
     from hiri_search.study.search.importance import decided, importances
     from hiri_search.study.search.objectives import losses
 
-    networks = resolve(study := Study.model_validate(about["file"]))
+    networks = resolve(study)
     first = [trial for trial in known if not trial.is_confirmation]
     finished = [[trial] for trial in first if trial.state == "finished"]
-    found = [one for trial in finished if (one := losses(trial, study.search.objectives))]
-    return {"losses": found, "decisions": decided(networks, first), "importances": importances(networks, first)}
+    means = [one for trial in finished if (one := losses(trial, study.search.objectives))]
+    return {"losses": means, "decisions": decided(networks, first), "importances": importances(networks, first)}
 
 
-def _planned(events: list[Event]) -> list[tuple[str, float, float]]:
+def _planned(events: Sequence[AnyEvent]) -> list[Compared]:
     from hiri_search.study.plan.plan import compared_with_run, last_plan
 
     plan = last_plan(events)
-    return [(one.part, one.planned, one.took) for one in compared_with_run(plan, events)] if plan else []
+    return compared_with_run(plan, events) if plan else []
 
 
-def write_report(folder: Path, say: Callable[[str], None]) -> Counter[str]:
-    """Write the report and the manifest; how many trials are in which state."""
+def write_report(folder: Path, say: Callable[[str], None]) -> Results:
+    """Write the report and the manifest of a results folder, from one reading of its ledger."""
     from hiri_search.report.write import write_all
-    from hiri_search.study.provenance import manifest
+    from hiri_search.study.ledger.ledger import read_ledger
+    from hiri_search.study.provenance.manifest import write_manifest
 
-    results = read_results(folder)
+    results = results_of(ledger := read_ledger(folder))
     for path in write_all(results, folder / "report"):
         say(f"wrote {path}")
-    say(f"wrote {manifest.write_manifest(folder)}")
+    say(f"wrote {write_manifest(ledger)}")
+    return results
+
+
+def trial_states(results: Results) -> Counter[str]:
+    """Count the trials by state."""
     return Counter(str(trial["state"]) for trial in results.trials)

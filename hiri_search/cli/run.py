@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hiri_search.cli.console import Console
+    from hiri_search.report.tables.results import Results
     from hiri_search.study.config.schema import Resources, Study
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.run import Executor
@@ -41,7 +42,7 @@ def store_report(study: Study, folder: Path, say: Callable[[str], None]) -> None
 
 def plan(study: Study, folder: Path, slots: TrialResources | None, console: Console) -> None:
     """What a study will take, kept in its ledger, so that the run can say how far off it was."""
-    from hiri_search.study.ledger.events import PLANNED
+    from hiri_search.study.ledger.events import Planned
     from hiri_search.study.ledger.ledger import open_ledger
     from hiri_search.study.persistence.mirror import resume_from_storage, storage_of
     from hiri_search.study.plan.estimate import estimate_plan
@@ -52,20 +53,17 @@ def plan(study: Study, folder: Path, slots: TrialResources | None, console: Cons
         resume_from_storage(folder, storage, console.say)  # else what is written down here would stand where it ends
     drawn_up = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
     with open_ledger(folder) as ledger:
-        ledger.append(PLANNED, **drawn_up.to_json())
+        ledger.append(Planned(plan=drawn_up.to_json()))
     console.table(PLAN_COLUMNS, plan_table(drawn_up))
     for line in plan_lines(drawn_up):
         console.say(line)
 
 
-def say_plan_error(folder: Path, say: Callable[[str], None]) -> None:
-    """Where there was a plan: what came of it."""
-    from hiri_search.study.ledger.ledger import read_events
-    from hiri_search.study.plan.plan import compared_with_run, error_lines, last_plan
+def say_plan_error(results: Results, say: Callable[[str], None]) -> None:
+    """Print how far the plan was off, if there was one."""
+    from hiri_search.study.plan.plan import error_lines
 
-    events = read_events(folder)
-    planned = last_plan(events)
-    for line in error_lines(compared_with_run(planned, events)) if planned else ():
+    for line in error_lines(results.planned):
         say(line)
 
 

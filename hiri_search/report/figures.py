@@ -52,7 +52,7 @@ def save(figure: Figure, *paths: Path) -> None:
 
 def comparison(results: Results) -> Figure:
     """The paper's published points, and under them this study's: two scales, never mixed."""
-    paper, networks = published_points(results.about["table"]), drawable(results)
+    paper, networks = published_points(results.study.table), drawable(results)
     figure = _figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
@@ -61,7 +61,7 @@ def comparison(results: Results) -> Figure:
         _finish(axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         _draw_networks(other, networks, cost)
     upper.suptitle(paper.title, fontsize=10)
-    lower.suptitle(f"This study: short trainings on {results.about['file']['data']['source']}", fontsize=10)
+    lower.suptitle(f"This study: short trainings on {results.study.data.source}", fontsize=10)
     for part, axes in ((upper, top), (lower, bottom)):
         axes[0].set_ylabel("Top-1 (%)")
         _legend(part, axes)

@@ -24,8 +24,8 @@ PARQUET, PAGE = "trials.parquet", "index.html"
 def write_all(results: Results, folder: Path) -> list[Path]:
     """Write tables and figures into `folder`; what was written."""
     paths = write_tables(results, folder)
-    images = {"pareto": pareto, published_points(results.about["table"]).stem: comparison}
-    if results.about["file"].get("space"):
+    images = {"pareto": pareto, published_points(results.study.table).stem: comparison}
+    if results.is_search:
         images |= {"hypervolume": hypervolume_over_trials}
     for stem, draw in images.items():
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
@@ -40,7 +40,7 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
     paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
     if results.timed:
         paths.append(_csv(inference_table(results), folder / "inference.csv"))
-    return paths + (_search(results, folder) if results.about["file"].get("space") else [])
+    return paths + (_search(results, folder) if results.is_search else [])
 
 
 def _trials(results: Results, folder: Path) -> list[Path]:
@@ -60,12 +60,12 @@ def _trials(results: Results, folder: Path) -> list[Path]:
 
 def _comparisons(results: Results, folder: Path) -> list[Path]:
     """Of an ablation with two rows or more: which differences are shown."""
-    if results.about["file"].get("space"):
+    if results.is_search:
         return []  # of thousands of networks there would be millions of pairs
     table = comparison_table(results)
     if table.empty:
         return []
-    title = results.about["title"] or "Comparisons"
+    title = results.study.title or "Comparisons"
     text = f"# {title}\n\n{comparison_caption(results)}\n\n{markdown(comparison_text(table))}"
     return [
         _csv(table, folder / "comparisons.csv"),
@@ -79,7 +79,7 @@ def _search(results: Results, folder: Path) -> list[Path]:
     confirmed, proxies = confirmed_table(results), zero_cost_table(results)
     paths = []
     if len(confirmed):
-        text = f"# {results.about['title'] or 'Confirmed'}\n\n{rank_agreement(confirmed)}\n\n{markdown(confirmed)}"
+        text = f"# {results.study.title or 'Confirmed'}\n\n{rank_agreement(confirmed)}\n\n{markdown(confirmed)}"
         paths += [_csv(confirmed, folder / "confirmed.csv"), _text(text, folder / "confirmed.md")]
         paths.append(_text(confirmed_tex(results), folder / "confirmed.tex"))
     if len(proxies):
@@ -89,10 +89,10 @@ def _search(results: Results, folder: Path) -> list[Path]:
 
 def _table(results: Results, folder: Path) -> list[Path]:
     """The table of the paper that the study is about, or else that of its networks."""
-    number = results.about["table"]
+    number = results.study.table
     table = paper_table(results) if number else network_table(results)
     name = f"table{number}" if number else "networks"
-    title = results.about["title"] or name
+    title = results.study.title or name
     text = f"# {title}\n\n{caption(results)}\n\n{markdown(table)}"
     tex = paper_tex(results) if number else network_tex(results)
     return [_csv(table, folder / f"{name}.csv"), _text(text, folder / f"{name}.md"), _text(tex, folder / f"{name}.tex")]

@@ -23,7 +23,7 @@ from hiri_search.study.ledger.events import (
     TrialBegan,
     TrialLost,
 )
-from hiri_search.study.ledger.ledger import of_kind, read_events, study_event, trials
+from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.plan.plan import duration
@@ -81,8 +81,14 @@ class Status:
 
 def status(folder: Path) -> Status:
     """Read the status of a results folder; needs no write permission. StudyError where its ledger cannot be read."""
-    held, events = holder(folder), read_events(folder)
-    started = study_event(events, folder)
+    held = holder(folder)
+    return status_of(read_ledger(folder), held)
+
+
+def status_of(ledger: LedgerContent, held: Holder) -> Status:
+    """Return the status of a study from its ledger, and from who holds its folder."""
+    events = ledger.events
+    started = study_event(events, ledger.folder)
     study = Study.model_validate(started.file)
     silent = None if (last := events[-1].time) is None else time.time() - last
     known = {trial.number: trial for trial in trials(events)}

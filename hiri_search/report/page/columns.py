@@ -77,7 +77,7 @@ def main_table(results: Results) -> pd.DataFrame:
     """
     table = network_table(results).assign(curve=drawable(results)["curve"])
     table = table.set_index("name", drop=False).join(_by_network(results))
-    if results.about["table"]:
+    if results.study.table:
         table = _beside_the_paper(table, results)
     table["ms"] = table["ms"].fillna(table.pop("ms_asked"))
     return table.assign(front=table.index.isin(front(table, DEFAULT_COST, SCORE).index)).reset_index(drop=True)

@@ -20,6 +20,8 @@ from hiri_search.report.tables.networks import caption, inference_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
 from hiri_search.stats.significance import mean_interval
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import CodeVersion
 
 SIGNIFICANT_DIGITS = 6  # of a number
 REPEATED = 0.5  # words that come again as often as this are kept once
@@ -39,8 +41,8 @@ def page_content(results: Results) -> dict[str, Any]:
     """All that the page shows of a study, in values that JSON knows."""
     table = main_table(results)
     return {
-        "title": results.about["title"] or "A study without a title",
-        "search": bool(results.about["file"].get("space")),
+        "title": results.study.title or "A study without a title",
+        "search": results.is_search,
         "states": dict(Counter(str(row["state"]) for row in results.trials)),
         "cards": summary_cards(results, table),
         "facts": _facts(results),
@@ -54,49 +56,49 @@ def page_content(results: Results) -> dict[str, Any]:
         "parts": _parts(results, table),
         "paper": _paper(results),
         "inference": _shown(inference_table(results)),
-        "chance": 100 / results.about["images"]["classes"],
+        "chance": 100 / results.started.images.classes,
         "comparisons": _comparisons(results),
-        "planned": [list(part) for part in results.planned],
+        "planned": [[part.part, part.planned, part.took] for part in results.planned],
         **_of_a_search(results, table),
     }
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
-    """What was asked, on what, by which code."""
-    about, file, images = results.about, results.about["file"], results.about["images"]
-    recipe = file["recipe"]
+    """Return the study, its data, and the software and machine of its last run."""
+    study, started = results.study, results.started
+    images = started.images
     shown = {
-        "Study": _asked(file),
-        "Profile": about["profile"],
-        "Data": f"{file['data']['source']}: {images['train']} images to train, {images['val']} to validate,"
-        f" {images['classes']} classes",
-        "Training": f"{recipe['epochs']} epochs, {_plural(len(file['seeds']), 'seed')}",
-        "Device": about["device"],
+        "Study": _asked(study),
+        "Profile": started.profile,
+        "Data": f"{study.data.source}: {images.train} images to train, {images.val} to validate,"
+        f" {images.classes} classes",
+        "Training": f"{study.recipe.epochs} epochs, {_plural(len(study.seeds), 'seed')}",
+        "Device": started.device,
         "When": _when(results.times),
-        "Commit": _commit(about.get("code", {})),
-        "Command": about.get("command", ""),
-        "Versions": ", ".join(f"{name} {which}" for name, which in about.get("versions", {}).items() if which),
+        "Commit": _commit(started.code),
+        "Command": started.command,
+        "Versions": ", ".join(f"{name} {version}" for name, version in started.versions.items() if version),
     }
     return [(name, text or NOT_RECORDED) for name, text in shown.items()]
 
 
-def _commit(code: Mapping[str, Any]) -> str:
-    """With how many files differ from it; of code that is not in git its version and digest."""
-    if commit := code.get("commit"):
-        changed = len(code.get("changed", ()))
-        return f"{commit[:12]}, {_plural(changed, 'file')} changed since" if changed else f"{commit[:12]}"
-    return f"not in git; version {code['version']}, digest {code['digest']}" if code else ""
+def _commit(code: CodeVersion) -> str:
+    """Return the commit and the number of changed files; outside git, the version and digest."""
+    if code.commit:
+        changed = len(code.changed)
+        return f"{code.commit[:12]}, {_plural(changed, 'file')} changed since" if changed else code.commit[:12]
+    return f"not in git; version {code.version}, digest {code.digest}"
 
 
-def _asked(file: Mapping[str, Any]) -> str:
-    if not file.get("space"):
-        return f"{_plural(len(file.get('nets') or ()), 'network')}, named in the study file"
-    search = file["search"]
-    within = ", ".join(f"{name} {limits}" for name, limits in file.get("within", {}).items())
-    inside = f" within {within}" if within else ""
+def _asked(study: Study) -> str:
+    if study.space is None:
+        return f"{_plural(len(study.nets or ()), 'network')}, named in the study file"
+    search = study.search
+    limits = ", ".join(f"{name} {limits}" for name, limits in study.within.items())
+    within = f" within {limits}" if limits else ""
     return (
-        f"{_plural(search['networks'], 'network')} of a space{inside}, by {search['sampler']}"
-        f" for {', '.join(search['objectives'])}"
+        f"{_plural(search.networks, 'network')} of a space{within}, by {search.sampler}"
+        f" for {', '.join(search.objectives)}"
     )
 
 
@@ -140,7 +142,7 @@ def _looks(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _comparisons(results: Results) -> dict[str, Any]:
     """Of an ablation: which differences are shown, and how that was found."""
-    few = not results.about["file"].get("space") and len(results.about["rows"]) <= MAX_COMPARED
+    few = not results.is_search and len(results.rows) <= MAX_COMPARED
     found = comparison_table(results) if few else pd.DataFrame()
     if found.empty:
         return {"caption": "", **_shown(found)}
@@ -159,7 +161,7 @@ def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
 
 def _paper(results: Results) -> dict[str, Any]:
     """The published points, for a panel of their own."""
-    paper = published_points(results.about["table"])
+    paper = published_points(results.study.table)
     columns = [name for name in ("curve", "network", "label", *paper.costs, "top1") if name in paper.points]
     return {"title": paper.title, "costs": paper.costs, "points": columnar(paper.points[columns])}
 

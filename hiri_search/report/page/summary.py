@@ -34,7 +34,7 @@ def _best(results: Results, table: pd.DataFrame) -> Card:
 
 def _how_sure(results: Results, known: pd.DataFrame) -> str:
     """Nothing where it cannot be tested: one seed, or one network."""
-    if len(known) < 2 or known["seeds"].max() < 2 or results.about["file"].get("space"):
+    if len(known) < 2 or known["seeds"].max() < 2 or results.is_search:
         return ""
     return "; shown to be better than every other" if best_row(results) else "; not shown to be better than all others"
 
@@ -52,7 +52,7 @@ def _front(results: Results, table: pd.DataFrame) -> Card:
 def _trials(results: Results) -> Card:
     counts = Counter(str(row["state"]) for row in results.trials)
     others = ", ".join(f"{number:,} {state}" for state, number in counts.most_common() if state != "finished")
-    seeds = len(results.about["file"]["seeds"])
+    seeds = len(results.study.seeds)
     alone = "one seed: no spread is known" if seeds == 1 else f"{seeds} seeds for each network"
     return _card("Trials finished", f"{counts['finished']:,} of {counts.total():,}", others or alone)
 

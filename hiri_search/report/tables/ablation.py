@@ -21,7 +21,7 @@ BEST = "best"
 def seed_scores(results: Results) -> Scores:
     """Top-1 of the finished trials of the study's own recipe, by network and seed, in the study's order."""
     names = dict.fromkeys(row["name"] for row in (*results.counted, *results.first_trainings))
-    rows = [name for name in results.about["rows"] if name in names]
+    rows = [name for name in results.rows if name in names]
     found: dict[str, dict[int, float]] = {name: {} for name in (*rows, *names)}
     for row in results.first_trainings:
         if row["state"] == "finished" and row["top1"] is not None:
@@ -31,18 +31,13 @@ def seed_scores(results: Results) -> Scores:
 
 def comparison_mode(results: Results) -> str:
     """What the study's rows are held against: `best`, `steps`, or a row's name."""
-    return str(results.about["file"].get("compare", BEST))
-
-
-def _is_search(results: Results) -> bool:
-    """A search holds nothing against each other: it has one seed, and pairs of networks without end."""
-    return bool(results.about["file"].get("space"))
+    return results.study.compare
 
 
 @lru_cache(1)  # seven parts of a report ask
 def comparisons(results: Results) -> list[Comparison]:
     """Each row of an ablation against what the study's `compare` says; rows that were never to be trained have none."""
-    if _is_search(results):
+    if results.is_search:  # one seed, and too many pairs of networks
         return []
     trained = {row["name"] for row in results.first_trainings}
     scores = {name: seeds for name, seeds in seed_scores(results).items() if name in trained}
@@ -57,10 +52,10 @@ def comparisons(results: Results) -> list[Comparison]:
 
 def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
     """Each row and the one behind it on its curve."""
-    rows = results.about["rows"]
+    rows = results.rows
     curves: dict[str, list[str]] = {}
     for name in names:
-        curves.setdefault(rows.get(name, {}).get("curve", ""), []).append(name)
+        curves.setdefault(rows[name].curve if name in rows else "", []).append(name)
     return [pair for curve in curves.values() for pair in pairwise(curve)]
 
 
@@ -69,7 +64,7 @@ def best_row(results: Results) -> str | None:
     """The row that is shown to be better than every other one, whatever `compare` says; None where there is none."""
     return (
         None
-        if _is_search(results)
+        if results.is_search
         else clear_best({name: seeds for name, seeds in seed_scores(results).items() if seeds})
     )
 

@@ -84,9 +84,9 @@ def families() -> pd.DataFrame:
 
 def drawable(results: Results) -> pd.DataFrame:
     """The networks with a curve each (a few without one are one of their own; many are a cloud) and a label."""
-    table, rows = network_table(results), results.about["rows"]
+    table, rows = network_table(results), results.rows
     table = table.assign(
-        step=range(1, len(table) + 1), label=[rows.get(name, {}).get("paper") or "" for name in table["name"]]
+        step=range(1, len(table) + 1), label=[(rows[name].paper or "") if name in rows else "" for name in table["name"]]
     )
     if (table["curve"] == "").all():
         return table.assign(curve=table["name"] if len(table) <= NAMED else CLOUD)

@@ -42,13 +42,13 @@ def paper_tex(results: Results) -> str:
         LatexColumn("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
     ]
     how = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
-    return _float(columns, how, f"table{results.about['table']}")
+    return _float(columns, how, f"table{results.study.table}")
 
 
 def network_tex(results: Results) -> str:
     """The networks of a study that is about no table of the paper; of a search those on the front of its GFLOPs."""
     table, best = network_table(results).rename(columns={"name": "network"}), best_row(results)
-    searched = bool(results.about["file"].get("space"))
+    searched = results.is_search
     table = front(table, "gflops", "top1") if searched else table
     scores = _scores(table, best)
     columns = [
@@ -95,7 +95,7 @@ def comparison_tex(results: Results) -> str:
 
 def _title(results: Results) -> str:
     """Without the number that the paper gives to its table: this one will have another."""
-    title, number = str(results.about["title"] or "Networks").rstrip("."), results.about["table"]
+    title, number = str(results.study.title or "Networks").rstrip("."), results.study.table
     named = title.removeprefix(f"Table {number}: ").removeprefix(f"Figure {number}: ")
     first = f"{named[:1].upper()}{named[1:]}"
     return f"{first}, beside {_source(number)} of HIRI-ViT." if number else f"{first}."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,9 @@ from hiri_search.report.paper.published import published
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
+from hiri_search.study.config.schema import Study
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.recipe import Recipe
 
 PAPER_COLUMNS = ("params_m", "gflops", "top1")
 
@@ -45,10 +47,10 @@ def network_table(results: Results) -> pd.DataFrame:
     )
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
     intervals = {name: found for name, values in several if (found := mean_interval(values))}
-    rows = results.about["rows"]
+    rows = results.rows
     table = pd.DataFrame(
         {
-            "curve": [rows.get(name, {}).get("curve", "") for name in networks.index],
+            "curve": [rows[name].curve if name in rows else "" for name in networks.index],
             **networks[["key", "spec", "side"]],
             "params_m": networks["params"] / MEGA,
             "gflops": networks["macs"] / GIGA,
@@ -60,7 +62,7 @@ def network_table(results: Results) -> pd.DataFrame:
             "failed": failed,
             "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
-            "note": [rows.get(name, {}).get("note", "") for name in networks.index],
+            "note": [rows[name].note if name in rows else "" for name in networks.index],
         },
         index=networks.index,
     )
@@ -73,10 +75,10 @@ def paper_table(results: Results) -> pd.DataFrame:
     `rank` is by mean top-1 of the short trainings, `paper_rank` by the published Top-1 among the same rows; 1 is
     best and equals share the better rank. Nothing of ours is fitted to the paper; differences are shown as they are.
     """
-    rows = results.about["rows"]
+    rows = results.rows
     ours = network_table(results).set_index("name").reindex(list(rows))
-    labels = [row.get("paper") or name for name, row in rows.items()]
-    beside = published(results.about["table"]).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
+    labels = [row.paper or name for name, row in rows.items()]
+    beside = published(results.study.table).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
     return pd.DataFrame(
         {
             "network": ours.index,
@@ -94,7 +96,7 @@ def paper_table(results: Results) -> pd.DataFrame:
             "rank": _rank(ours["top1"]),
             "paper_top1": beside["top1"],
             "paper_rank": _rank(beside["top1"]),
-            "note": [row.get("note", "") for row in rows.values()],
+            "note": [row.note for row in rows.values()],
             "spec": ours["spec"],
             "trained_spec": ours["trained_spec"],
             "trained_side": ours["trained_side"].astype("Int64"),
@@ -127,28 +129,27 @@ def inference_table(results: Results) -> pd.DataFrame:
 
 def caption(results: Results) -> str:
     """What was counted, and what was really trained on what."""
-    about, networks = results.about, network_table(results)
-    file, images = about["file"], about["images"]
-    recipe = file["recipe"]
-    chance = 100 / images["classes"]
-    error = 100 * np.sqrt(0.25 / images["val"])
+    study, started, networks = results.study, results.started, network_table(results)
+    images = started.images
+    chance = 100 / images.classes
+    error = 100 * np.sqrt(0.25 / images.val)
     text = (
         f"Params and GFLOPs (multiply-adds) are those of the networks at {_numbers(networks['side'])} pixels with"
-        f" {file['counted']['classes']} classes, counted on the modules. Top-1 is that of {_trained(networks, file)} at"
+        f" {study.counted.classes} classes, counted on the modules. Top-1 is that of {_trained(networks, study)} at"
         f" {_numbers(networks['trained_side'])} pixels,"
-        f" trained {recipe['epochs']} epochs{_recipe(recipe)} on {images['train']} images of"
-        f" {file['data']['source']} ({images['classes']} classes, chance {chance:.1f} %), on all {images['val']}"
-        f" validation images: {_seeds(file['seeds'])}. One standard error from the number of"
+        f" trained {study.recipe.epochs} epochs{_recipe(study.recipe)} on {images.train} images of"
+        f" {study.data.source} ({images.classes} classes, chance {chance:.1f} %), on all {images.val}"
+        f" validation images: {_seeds(study.seeds)}. One standard error from the number of"
         f" validation images alone is up to {error:.1f} points."
-        f" Device: {about['device']}; profile {about['profile']}."
+        f" Device: {started.device}; profile {started.profile}."
     )
-    if own := _own_recipes(file):
+    if own := _own_recipes(study):
         text += f" Rows with a recipe of their own: {own}."
-    if skipped := images["skipped"]:
+    if skipped := images.skipped:
         text += f" {len(skipped)} unreadable images were left out."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
-    if about["table"]:
+    if study.table:
         text += (
             " The paper's Top-1 is that of ImageNet-1K after 300 epochs: compare orders, not values."
             " Params and GFLOPs differ from the paper's where they differ; nothing is fitted."
@@ -180,23 +181,21 @@ RECIPE_TEXTS = {  # of a recipe, in words; those that are not in it, or off, are
 }
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    """What a reader wants to know of a training; all of it is in the study file."""
-    said = [
-        text.format(recipe[name])
-        for name, (text, off) in RECIPE_TEXTS.items()
-        if name in recipe and recipe[name] != off
-    ]
-    return f" (AdamW, {', '.join(said)})" if said else ""
+def _recipe(recipe: Recipe) -> str:
+    """Return the settings of a training that are on, in words."""
+    values = {name: getattr(recipe, name) for name in RECIPE_TEXTS}
+    settings = [text.format(values[name]) for name, (text, off) in RECIPE_TEXTS.items() if values[name] != off]
+    return f" (AdamW, {', '.join(settings)})" if settings else ""
 
 
-def _own_recipes(file: Mapping[str, Any]) -> str:
-    """What differs from the study's recipe, row by row."""
-    found = []
-    for name, row in (file.get("nets") or {}).items():
-        own = {key: value for key, value in (row["recipe"] or {}).items() if value != file["recipe"].get(key)}
-        found += [f"{name} ({', '.join(f'{key} {value}' for key, value in own.items())})"] if own else []
-    return ", ".join(found)
+def _own_recipes(study: Study) -> str:
+    """Return the differences of rows from the study's recipe."""
+    rows = []
+    for name, row in (study.nets or {}).items():
+        own = asdict(row.recipe or study.recipe)
+        changed = [f"{key} {value}" for key, value in own.items() if value != getattr(study.recipe, key)]
+        rows += [f"{name} ({', '.join(changed)})"] if changed else []
+    return ", ".join(rows)
 
 
 def paper_order(table: pd.DataFrame) -> Tau | None:
@@ -210,12 +209,12 @@ def _order(results: Results) -> str:
     return f" Kendall's tau with the paper's order over {order.things} rows: {order}." if order else ""
 
 
-def _trained(networks: pd.DataFrame, file: Mapping[str, Any]) -> str:
-    """What was trained for the networks that were counted."""
+def _trained(networks: pd.DataFrame, study: Study) -> str:
+    """Say which networks were trained in place of the counted ones."""
     known = networks.dropna(subset=["trained_spec"])
     if (known["trained_spec"] == known["spec"]).all():
         return "the networks themselves"
-    divided = {"widths": file["proxy"]["width"], "depths": file["proxy"]["depth"]}
+    divided = {"widths": study.proxy.width, "depths": study.proxy.depth}
     how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
     return f"stand-ins ({', '.join([*how, 'written out as trained_spec'])})"
 

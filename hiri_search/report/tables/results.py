@@ -6,27 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hiri_search.study.config.schema import NetworkRow, Study
+from hiri_search.study.ledger.events import StudyStarted
+from hiri_search.study.plan.plan import Compared
 
-@dataclass(frozen=True, eq=False)  # hashed by what it is, not by what it holds: what is made of it can be kept
+
+@dataclass(frozen=True, eq=False)  # hashed by identity, so that what is derived from it can be cached
 class Results:
-    """What a ledger holds, as the report needs it."""
+    """The content of a ledger, as tables and figures need it."""
 
-    about: Mapping[str, Any]  # the last "study" event
-    trials: Sequence[Mapping[str, Any]]  # one flat row for each trial
-    counted: Sequence[Mapping[str, Any]] = ()  # the networks of an ablation, trained or not, with their costs
+    study: Study
+    started: StudyStarted  # the last run
+    trials: Sequence[Mapping[str, Any]]  # one flat row for each trial: `Trial.row`
+    counted: Sequence[Mapping[str, Any]] = ()  # the rows of an ablation, trained or not: `network_row`
     timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
-    losses: Sequence[tuple[float, ...]] = ()  # of a search's finished trials, by objective: the smaller the better
+    losses: Sequence[tuple[float, ...]] = ()  # of the finished trials of a search, by objective; smaller is better
     decisions: Mapping[int, Mapping[str, int | str]] = field(default_factory=dict)  # of a search, by trial
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of decisions, by objective
-    planned: Sequence[tuple[str, float, float]] = ()  # part of the run, seconds planned, seconds that it took
-    times: tuple[float, float] | None = None  # of the first and the last line, seconds since 1970
+    planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
+    times: tuple[float, float] | None = None  # of the first and the last event, seconds since 1970
+
+    @property
+    def is_search(self) -> bool:
+        return self.study.space is not None
+
+    @property
+    def rows(self) -> Mapping[str, NetworkRow]:
+        """The rows of an ablation by name; empty for a search."""
+        return self.study.nets or {}
 
     @property
     def first_trainings(self) -> list[Mapping[str, Any]]:
-        """The trials of the study's own recipe."""
+        """The trials that are no confirmations."""
         return [row for row in self.trials if row.get("confirms") is None]
 
     @property
     def confirmations(self) -> list[Mapping[str, Any]]:
-        """The longer trials of a search's best networks."""
+        """The longer trainings of the best networks of a search."""
         return [row for row in self.trials if row.get("confirms") is not None]

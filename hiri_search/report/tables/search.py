@@ -58,7 +58,7 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "name": facts["name"],
             "params_m": (facts["params"] / MEGA).round(3),
             "gflops": (facts["macs"] / GIGA).round(3),
-            "short_epochs": results.about["file"]["recipe"]["epochs"],
+            "short_epochs": results.study.recipe.epochs,
             "short_top1": short.groupby("key")["top1"].mean().reindex(facts.index).round(2),
             "epochs": facts["epochs"],
             "top1": scores.mean().round(2),

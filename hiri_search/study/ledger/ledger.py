@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -38,12 +38,31 @@ from hiri_search.system.gc_control import gc_disabled
 Kind = TypeVar("Kind", bound=Event)
 
 
-def read_events(folder: Path) -> list[AnyEvent]:
-    """Return all events of a results folder, oldest first, without the format line; a torn last line is ignored.
+@dataclass(frozen=True)
+class LedgerContent:
+    """A ledger, read once for a whole command."""
+
+    folder: Path
+    lines: Sequence[bytes]  # without their ends, the format line included
+    events: Sequence[AnyEvent]  # oldest first, without the format line
+
+    @property
+    def sum(self) -> LedgerSum:
+        return ledger_sum(self.lines)
+
+
+def read_ledger(folder: Path) -> LedgerContent:
+    """Read the ledger of a results folder; a torn last line is ignored.
 
     StudyError where there is no ledger, where it has another format, or where a line cannot be read.
     """
-    return _parse(read_lines(folder), folder / LEDGER)
+    lines = read_lines(folder)
+    return LedgerContent(folder, lines, _parse(lines, folder / LEDGER))
+
+
+def read_events(folder: Path) -> Sequence[AnyEvent]:
+    """Return the events of a results folder, as `read_ledger` does."""
+    return read_ledger(folder).events
 
 
 def read_lines(folder: Path) -> list[bytes]:

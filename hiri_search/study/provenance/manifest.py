@@ -27,7 +27,7 @@ from hiri_search.study.ledger.events import (
     to_json,
 )
 from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import ledger_sum, of_kind, read_events, read_lines, study_event, trials
+from hiri_search.study.ledger.ledger import LedgerContent, ledger_sum, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial, network_row
 from hiri_search.system.files import atomic_write
 
@@ -39,28 +39,23 @@ ON_CPU = "CPU"  # start of the name of a device that is no GPU
 ABSENT = "(absent)"
 
 
-def write_manifest(folder: Path) -> Path:
+def write_manifest(ledger: LedgerContent) -> Path:
     """Write the manifest of a results folder; return its path."""
-    path = folder / MANIFEST
+    path = ledger.folder / MANIFEST
     with atomic_write(path) as file:
-        file.write(manifest_text(folder).encode())
+        file.write(json.dumps(manifest(ledger), indent=2, ensure_ascii=False).encode() + b"\n")
     return path
 
 
-def manifest_text(folder: Path) -> str:
-    """Return the manifest that follows from the ledger. StudyError where that cannot be read, or is empty."""
-    return json.dumps(manifest(folder), indent=2, ensure_ascii=False) + "\n"
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest as plain values."""
-    events = read_events(folder)
-    started, known = study_event(events, folder), trials(events)
+def manifest(ledger: LedgerContent) -> dict[str, Any]:
+    """Return the manifest that follows from a ledger, as plain values. StudyError where the ledger is empty."""
+    events = ledger.events
+    started, known = study_event(events, ledger.folder), trials(events)
     merged = {e.folder: _without(to_json(e), "event", "folder", "time") for e in of_kind(events, FolderMerged)}
     study = Study.model_validate(started.file)
     return {
         "title": study.title,
-        "ledger": to_json(ledger_sum(read_lines(folder))),
+        "ledger": to_json(ledger.sum),
         "study": started.file,
         "seeds": sorted({trial.asked.seed for trial in known}),
         "data": {"source": study.data.source, **_without(to_json(started.images), "skipped")},
@@ -150,29 +145,29 @@ def _without(facts: JsonObject, *names: str) -> JsonObject:
 # ---- checks
 
 
-def check_unchanged(folder: Path) -> None:
+def check_unchanged(ledger: LedgerContent) -> None:
     """StudyError where the ledger was changed after its manifest was written; added events are no change."""
     try:
-        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["ledger"]
+        written = json.loads((ledger.folder / MANIFEST).read_text(encoding="utf-8"))["ledger"]
         lines, sha256 = int(written["lines"]), str(written["sha256"])
     except (OSError, ValueError, TypeError, LookupError):
         return  # no manifest to compare with; `verify` says so
-    if ledger_sum(read_lines(folder)[:lines]).sha256 != sha256:
-        way_out = f"`hiri-search verify {folder}` says more; restore the file from a copy"
-        raise StudyError(f"{folder / LEDGER} was changed after {MANIFEST} was written; {way_out}")
+    if ledger_sum(ledger.lines[:lines]).sha256 != sha256:
+        way_out = f"`hiri-search verify {ledger.folder}` says more; restore the file from a copy"
+        raise StudyError(f"{ledger.folder / LEDGER} was changed after {MANIFEST} was written; {way_out}")
 
 
-def manifest_faults(folder: Path) -> Iterator[str]:
+def manifest_faults(ledger: LedgerContent) -> Iterator[str]:
     """Yield each difference between the manifest on disk and the one that follows from the ledger."""
     try:
-        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        written = json.loads((ledger.folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError:
-        yield f"there is none; `hiri-search report {folder}` makes it"
+        yield f"there is none; `hiri-search report {ledger.folder}` makes it"
         return
     except ValueError as error:
         yield f"it is no JSON: {error}"
         return
-    yield from _differences("", json.loads(manifest_text(folder)), written)
+    yield from _differences("", json.loads(json.dumps(manifest(ledger))), written)
 
 
 def _differences(name: str, expected: Any, written: Any) -> Iterator[str]:

@@ -15,6 +15,7 @@ from hiri_search.study.ledger.events import (
     FolderMerged,
     InferenceTimed,
     LedgerStarted,
+    LedgerSum,
     NetworkCounted,
     NetworkFacts,
     StudyStarted,
@@ -24,7 +25,7 @@ from hiri_search.study.ledger.events import (
     write_line,
 )
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
-from hiri_search.study.ledger.ledger import ledger_sum, of_kind, read_events, read_lines
+from hiri_search.study.ledger.ledger import of_kind, read_ledger
 from hiri_search.study.ledger.lock import holder, locked
 from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
 from hiri_search.study.persistence.checkpoints import existing
@@ -41,6 +42,7 @@ class SourceFolder:
     """One of the folders to merge."""
 
     record: Record
+    ledger: LedgerSum
     label: str  # its name in the merged ledger
 
 
@@ -99,11 +101,11 @@ def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, u
 
 def _part(folder: Path) -> SourceFolder:
     """Read one folder. StudyError where it is in use or was changed."""
-    events, held = read_events(folder), holder(folder)
+    ledger, held = read_ledger(folder), holder(folder)
     if held.held:
         raise StudyError(f"{folder} is in use by process {held.who}; wait for it, or stop it")
-    check_unchanged(folder)
-    return SourceFolder(read_record(folder, events), short_path(str(folder)))
+    check_unchanged(ledger)
+    return SourceFolder(read_record(ledger), ledger.sum, short_path(str(folder)))
 
 
 # ---- choosing trials
@@ -198,7 +200,7 @@ def _origins(part: SourceFolder) -> dict[str, FolderMerged]:
     started = part.record.started
     itself = FolderMerged(
         folder=part.label,
-        ledger=ledger_sum(read_lines(part.record.folder)),
+        ledger=part.ledger,
         runs=tuple(runs(part.record.events)),
         code_digest=started.code.digest,
         file=started.file,

@@ -18,7 +18,7 @@ from hiri_search.study.ledger.events import (
     RunEnded,
     StudyStarted,
 )
-from hiri_search.study.ledger.ledger import of_kind, study_event, trials
+from hiri_search.study.ledger.ledger import LedgerContent, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.training.job import Job
 
@@ -71,12 +71,13 @@ class Record:
         return isinstance(next(e for e in reversed(self.events) if isinstance(e, StudyStarted | RunEnded)), RunEnded)
 
 
-def read_record(folder: Path, events: Sequence[AnyEvent]) -> Record:
+def read_record(ledger: LedgerContent) -> Record:
     """Read a ledger. ValueError where a study in it is invalid, or an event of a trial is missing."""
-    started = study_event(events, folder)
+    events = ledger.events
+    started = study_event(events, ledger.folder)
     merged = {e.folder: _source(e.file, e.images, e.code_digest) for e in of_kind(events, FolderMerged)}
     own = _source(started.file, started.images, started.code.digest)
-    return Record(folder, events, started, trials(events), {"": own} | merged)
+    return Record(ledger.folder, events, started, trials(events), {"": own} | merged)
 
 
 def _source(file: JsonObject, images: ImageSet, code_digest: str) -> Source:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from hiri_search.study.ledger.checksums import RunningChecksum
 from PIL import Image
 
 from hiri_search.cli.results import write_report
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.ledger.checksums import RunningChecksum
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import as_line, read_events, read_lines

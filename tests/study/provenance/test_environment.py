@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from hiri_search.study.ledger.checksums import RunningChecksum, misfits, split
+
 from hiri_search.study.provenance.environment import code, run_environment
 from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.system.redaction import redacted_command

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from hiri_search.study.ledger.ledger import read_events
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.ledger import LedgerContent, read_ledger, read_lines
 from hiri_search.study.provenance import manifest
 from hiri_search.study.provenance.environment import code
 from hiri_search.study.provenance.record import Record, read_record
@@ -17,21 +18,34 @@ from hiri_search.system.files import Say
 REST = "mend this first; the rest cannot be checked before"
 
 
-def verify(folder: Path, *, quick: bool = False, say: Say = lambda text: None) -> Iterator[Finding]:
+def verify(
+    folder: Path,
+    *,
+    quick: bool = False,
+    say: Say = lambda text: None,
+    more: Callable[[LedgerContent], Iterable[Finding]] = lambda ledger: (),
+) -> Iterator[Finding]:
     """Yield one finding for each check; read-only. StudyError where there is no ledger.
 
-    With `quick` only a sample of networks is counted again, and checkpoints and images are not read.
+    With `quick` only a sample of networks is counted again, and checkpoints and images are not read. `more` adds checks
+    of the same ledger.
     """
-    yield lines.check_sum(folder)
+    read_lines(folder)
     try:
-        events = read_events(folder)
-        studies, record = lines.check_studies(events), read_record(folder, events)
+        ledger = read_ledger(folder)
+    except StudyError as error:
+        yield Finding("ledger", (f"{error}; {REST}",))
+        return
+    yield lines.check_sum(ledger)
+    try:
+        studies, record = lines.check_studies(ledger.events), read_record(ledger)
     except ValueError as error:
-        yield Finding("lines", (f"{error}; {REST}",))
+        yield Finding("study", (f"{error}; {REST}".replace("\n", " "),))
         return
     yield studies
     yield from (_guarded(name, check, record) for name, check in _checks(quick=quick, say=say).items())
-    yield Finding(manifest.MANIFEST, tuple(manifest.manifest_faults(folder)), ("follows from the ledger",))
+    yield Finding(manifest.MANIFEST, tuple(manifest.manifest_faults(ledger)), ("follows from the ledger",))
+    yield from more(ledger)
 
 
 def _checks(*, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from hiri_search.study.config.identity import canonical_form, incompatible_changes
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, FolderMerged, Planned, StudyStarted
-from hiri_search.study.ledger.ledger import read_lines
+from hiri_search.study.ledger.ledger import LedgerContent
 from hiri_search.study.provenance.manifest import MANIFEST, check_unchanged
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 
 
-def check_sum(folder: Path) -> Finding:
+def check_sum(ledger: LedgerContent) -> Finding:
     """Check that the lines which the manifest covers have the SHA-256 that it names."""
     checked = Findings.none()
     try:
-        check_unchanged(folder)
+        check_unchanged(ledger)
     except StudyError as error:
         checked.faults.append(str(error))
-    lines = f"{len(read_lines(folder)):,} lines"
-    there = (folder / MANIFEST).is_file()
+    lines = f"{len(ledger.lines):,} lines"
+    there = (ledger.folder / MANIFEST).is_file()
     checked.remarks.append(f"{lines}; those that {MANIFEST} covers have its SHA-256" if there else f"{lines}, no sum")
     return checked.of("ledger")
 
