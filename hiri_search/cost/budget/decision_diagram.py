@@ -64,7 +64,7 @@ class _Remaining:
     """The undecided rest of a walk: the current term, its values decided so far, and the terms after it."""
 
     term: Term
-    prefix: str  # of the names of the term's decisions
+    name_prefix: str  # of the names of the term's decisions
     values: _Values
     decided: int  # of the term's own arguments
     rest: _Remaining | None
@@ -82,8 +82,8 @@ class _Remaining:
     def decision(self) -> str:
         """The name of the next decision."""
         if self.decided < len(self.term.given):
-            return self.prefix + self.term.given[self.decided].letter
-        return self.prefix + "which"
+            return self.name_prefix + self.term.given[self.decided].letter
+        return self.name_prefix + "which"
 
 
 @dataclass(frozen=True)
@@ -169,25 +169,27 @@ class _DiagramBuilder:
         return tuple(pieces), (remaining, prefix)
 
     def _decide(self, remaining: _Remaining, index: int) -> _Remaining | None:
-        term, prefix, values = remaining.term, remaining.prefix, remaining.values
+        term, name_prefix, values = remaining.term, remaining.name_prefix, remaining.values
         if remaining.decided < len(term.given):
             choice = term.given[remaining.decided]
             values = (*values, (choice.letter, choice.options[index]))
-            return self._intern(term, prefix, values, remaining.decided + 1, remaining.rest)
+            return self._intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
         assert not isinstance(term, Leaf)
         rest = remaining.rest
         for inner, address in reversed(list(zip(term.paths[index], term.addresses[index], strict=True))):
-            rest = self._intern(inner, prefix + address, values, 0, rest)
+            rest = self._intern(inner, name_prefix + address, values, 0, rest)
         return rest
 
-    def _intern(self, term: Term, prefix: str, values: _Values, decided: int, rest: _Remaining | None) -> _Remaining:
+    def _intern(
+        self, term: Term, name_prefix: str, values: _Values, decided: int, rest: _Remaining | None
+    ) -> _Remaining:
         """The only object with these fields, so that its identity is its hash key, however long `rest` is."""
-        key = (id(term), prefix, values, decided, rest)
+        key = (id(term), name_prefix, values, decided, rest)
         if key not in self._interned:
             least, most = _stage_range(term)
             if rest:
                 least, most = least + rest.min_stages, most + rest.max_stages
-            self._interned[key] = _Remaining(term, prefix, values, decided, rest, least, most)
+            self._interned[key] = _Remaining(term, name_prefix, values, decided, rest, least, most)
         return self._interned[key]
 
 
