@@ -104,7 +104,7 @@ def _walk(term: Term, name: str, values: _Values, choose: Chooser, parts: list[P
             index = _index(name + given.letter, given.options, given.sizes, choose)
             values[given.letter] = given.options[index]
     if isinstance(term, Leaf):
-        parts.append(_part(term.kind, tuple(values.items())))
+        parts.append(make_part(term.kind, tuple(values.items())))
         return
     which = _index(name + "which", term.labels, term.sizes, choose)
     for inner, address in zip(term.paths[which], term.addresses[which], strict=True):
@@ -120,7 +120,7 @@ def _index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser)
 
 
 @lru_cache(_CACHE_SIZE)
-def _part(kind: str, values: tuple[tuple[str, int | str], ...]) -> Part:
+def make_part(kind: str, values: tuple[tuple[str, int | str], ...]) -> Part:
     fields = names(KINDS[kind])
     return KINDS[kind](**{fields[letter]: value for letter, value in values})
 

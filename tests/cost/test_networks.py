@@ -213,11 +213,11 @@ def test_classes_change_the_last_layer_alone(text: str) -> None:
 
 def test_a_peer_is_counted_once_for_a_side() -> None:
     peer = parse_network("timm:pvt_v2_b0 depths=1,1,1,1")
-    before = flops_module._peer_parts.cache_info()
+    before = flops_module._timm_parts.cache_info()
     count_parts(peer, 64)["patch_embed"] = ZERO  # whoever changes what he was given changes nothing here
     first = count(parse_network(str(peer)), 64)
     count(peer, 96)
-    after = flops_module._peer_parts.cache_info()
+    after = flops_module._timm_parts.cache_info()
     assert (after.misses - before.misses, after.hits - before.hits) == (2, 1)
     assert first == count_module(build.build(peer, 64), (3, 64, 64))
 
