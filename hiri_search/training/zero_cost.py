@@ -67,7 +67,7 @@ def zero_cost_scores(
     The global sources of randomness are left as they were.
     """
     side = images.shape[-1]
-    model = _begun(network, side, classes, seed).to(images.device)
+    model = _initial_model(network, side, classes, seed).to(images.device)
     scores: dict[str, Callable[[], float]] = {
         "synflow": lambda: synflow(model, side),
         "naswot": lambda: naswot(model, images),
@@ -77,7 +77,7 @@ def zero_cost_scores(
     return {name: score if math.isfinite(score) else None for name, score in found.items()}
 
 
-def _begun(network: Network, side: int, classes: int, seed: int) -> nn.Module:
+def _initial_model(network: Network, side: int, classes: int, seed: int) -> nn.Module:
     """With the weights that a training of this seed begins with."""
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(derive(seed, "weights"))  # torch.manual_seed would touch CUDA's too

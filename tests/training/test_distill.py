@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hiri_search.language import Net, SpecError, parse_net, parse_network
 from hiri_search.nets.head import Head
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
-from hiri_search.training.distill import check_teacher, distilled, teacher_map
+from hiri_search.training.distill import check_teacher, distilled_targets, teacher_map
 from hiri_search.training.mixup import Mixer, Mixing
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -96,14 +96,14 @@ def literal(targets: Tensor, maps: Tensor, mixing: Mixing | None, alpha: float) 
 def test_targets_are_the_equations_read_literally(name: str, grid: int) -> None:
     targets, maps, mixing = shares(), probabilities(grid), MIXINGS[name]
     for alpha in (0.0, 0.4, 1.0):
-        found = distilled(targets, maps, mixing, SIDE, alpha)
+        found = distilled_targets(targets, maps, mixing, SIDE, alpha)
         np.testing.assert_allclose(found.numpy(), literal(targets, maps, mixing, alpha), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MIXINGS)
 def test_targets_and_mixed_maps_are_shares(name: str) -> None:
     for alpha in (0.0, 0.5, 1.0):
-        found = distilled(shares(), probabilities(3), MIXINGS[name], SIDE, alpha)
+        found = distilled_targets(shares(), probabilities(3), MIXINGS[name], SIDE, alpha)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found.sum(1), torch.ones(BATCH))
         assert (found >= 0).all()
@@ -111,12 +111,12 @@ def test_targets_and_mixed_maps_are_shares(name: str) -> None:
 
 @pytest.mark.parametrize("name", MIXINGS)
 def test_alpha_1_leaves_the_labels_as_they_are(name: str) -> None:
-    assert torch.equal(distilled(shares(), probabilities(3), MIXINGS[name], SIDE, 1.0), shares())
+    assert torch.equal(distilled_targets(shares(), probabilities(3), MIXINGS[name], SIDE, 1.0), shares())
 
 
 @pytest.mark.parametrize("name", MIXINGS)
 def test_alpha_0_is_the_teacher_alone(name: str) -> None:
-    one, other = (distilled(shares(seed), probabilities(3), MIXINGS[name], SIDE, 0.0) for seed in (2, 3))
+    one, other = (distilled_targets(shares(seed), probabilities(3), MIXINGS[name], SIDE, 0.0) for seed in (2, 3))
     assert torch.equal(one, other)
 
 
@@ -124,9 +124,9 @@ def test_at_the_ends_a_image_is_all_its_own_or_all_its_partners() -> None:
     maps = probabilities(3)
     own, partner = maps.mean((1, 2)), maps.flip(0).mean((1, 2))
     for name in ("empty box", "mixup of nothing", "none"):
-        assert torch.equal(distilled(shares(), maps, MIXINGS[name], SIDE, 0.0), own)
+        assert torch.equal(distilled_targets(shares(), maps, MIXINGS[name], SIDE, 0.0), own)
     for name in ("whole box", "mixup of all"):
-        assert torch.equal(distilled(shares(), maps, MIXINGS[name], SIDE, 0.0), partner)
+        assert torch.equal(distilled_targets(shares(), maps, MIXINGS[name], SIDE, 0.0), partner)
 
 
 def test_sure_and_right_everywhere_the_teacher_says_what_the_labels_say() -> None:
@@ -136,7 +136,7 @@ def test_sure_and_right_everywhere_the_teacher_says_what_the_labels_say() -> Non
     mix = Mixer(0.8, 1.0, 1.0, 0.0, CLASSES)
     for _ in range(20):
         mixed = mix(noise(BATCH, 3, SIDE, SIDE), labels, rng)
-        torch.testing.assert_close(distilled(mixed.targets, sure, mixed.mixing, SIDE, 0.0), mixed.targets)
+        torch.testing.assert_close(distilled_targets(mixed.targets, sure, mixed.mixing, SIDE, 0.0), mixed.targets)
 
 
 def test_what_the_box_hides_is_not_taught() -> None:
@@ -150,7 +150,8 @@ def test_what_the_box_hides_is_not_taught() -> None:
         "lower left": (half, SIDE, 0, half),
     }
     seen = {
-        name: distilled(shares(), maps, Mixing(0.75, box), SIDE, 0.0)[:, 0].tolist() for name, box in quarter.items()
+        name: distilled_targets(shares(), maps, Mixing(0.75, box), SIDE, 0.0)[:, 0].tolist()
+        for name, box in quarter.items()
     }
     # Images 0 and 3 are partners: where the box covers that quarter, it is image 3 that shows it.
     assert seen == {
@@ -235,7 +236,7 @@ def test_a_teacher_that_fails_is_left_as_it_was() -> None:
 def test_no_gradient_reaches_the_teacher_though_it_be_the_student() -> None:
     model, images = teacher().train(), noise(BATCH, 3, SIDE, SIDE)
     assert all(parameter.requires_grad for parameter in model.parameters())
-    targets = distilled(shares(), teacher_map(model, images), MIXINGS["cutmix"], SIDE, 0.5)
+    targets = distilled_targets(shares(), teacher_map(model, images), MIXINGS["cutmix"], SIDE, 0.5)
     assert not targets.requires_grad
     student = torch.zeros(BATCH, CLASSES, requires_grad=True)
     nn.functional.cross_entropy(student, targets).backward()
@@ -250,7 +251,7 @@ def test_the_map_is_in_single_precision_though_the_network_be_not() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert model(images).dtype == torch.bfloat16
         found = teacher_map(model, images)
-        targets = distilled(shares(), found, MIXINGS["cutmix"], SIDE, 0.5)
+        targets = distilled_targets(shares(), found, MIXINGS["cutmix"], SIDE, 0.5)
     assert found.dtype == targets.dtype == torch.float32
     torch.testing.assert_close(found.sum(-1), torch.ones(BATCH, 2, 2))
     torch.testing.assert_close(targets.sum(1), torch.ones(BATCH))
@@ -260,8 +261,8 @@ def test_the_map_is_in_single_precision_though_the_network_be_not() -> None:
 @on_gpu
 def test_on_a_gpu_it_gives_the_same() -> None:
     maps, mixing = probabilities(7), MIXINGS["cutmix"]
-    there = distilled(shares().cuda(), maps.cuda(), mixing, SIDE, 0.3)
-    torch.testing.assert_close(there.cpu(), distilled(shares(), maps, mixing, SIDE, 0.3))
+    there = distilled_targets(shares().cuda(), maps.cuda(), mixing, SIDE, 0.3)
+    torch.testing.assert_close(there.cpu(), distilled_targets(shares(), maps, mixing, SIDE, 0.3))
 
 
 def test_only_networks_of_the_language_teach_themselves() -> None:

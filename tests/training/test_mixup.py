@@ -12,7 +12,7 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from hiri_search.training.mixup import CutBox, Mixed, Mixer, Mixing, mixer
+from hiri_search.training.mixup import CutBox, Mixed, Mixer, Mixing, make_mixer
 from hiri_search.training.recipe import Recipe
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -52,7 +52,7 @@ def timms(mixer: Mixer, seed: int) -> tuple[Tensor, Tensor]:
     theirs = timm.data.Mixup(
         mixup_alpha=mixer.mixup,
         cutmix_alpha=mixer.cutmix,
-        prob=mixer.share_of_batches if on else 0.0,
+        prob=mixer.mix_share if on else 0.0,
         label_smoothing=mixer.label_smoothing,
         num_classes=CLASSES,
     )
@@ -158,7 +158,7 @@ def test_an_alpha_so_small_that_nothing_is_mixed() -> None:
 
 def test_a_recipe_says_how_to_mix() -> None:
     recipe = Recipe(mixup=0.2, cutmix=0.7, mix_share=0.6, label_smoothing=0.05)
-    assert mixer(recipe, 9) == Mixer(0.2, 0.7, 0.6, 0.05, 9)
+    assert make_mixer(recipe, 9) == Mixer(0.2, 0.7, 0.6, 0.05, 9)
 
 
 # ---- the mask

@@ -14,11 +14,11 @@ from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.probe import (
     PROBE_STEPS,
-    Decoded,
     ProbeError,
     TrialTiming,
+    UndecodedImages,
     image_seconds,
-    mean,
+    mean_timing,
     probe,
     probe_side_by_side,
     shrink_for_probe,
@@ -66,7 +66,7 @@ def test_a_probe_makes_the_steps_and_looks_of_the_trial(tmp_path: Path, monkeypa
 def test_a_probe_ends_when_its_time_is_over_and_leaves_nothing(tmp_path: Path):
     pace = probe(*shrink_for_probe(JOB, PREPARED, tmp_path), seconds=0)
     assert pace.step > 0
-    assert pace.look > 0
+    assert pace.evaluate > 0
     assert [path.name for path in tmp_path.iterdir()] == ["32_8"]
 
 
@@ -75,7 +75,7 @@ def test_parts_are_means_of_the_epochs_behind_the_first():
         return at, replace(EPOCH, seconds=whole, images_per_second=16 / training)
 
     times = [told(5.0, 4.0, 4.5), told(6.0, 0.6, 0.8), told(7.2, 0.8, 1.0)]
-    pace = probe_module._pace(1.0, times, 8, replace(PREPARED, train=16, val=10))
+    pace = probe_module._timing_of(1.0, times, 8, replace(PREPARED, train=16, val=10))
     assert pace == TrialTiming(*(pytest.approx(value) for value in (4.0 - 1.1, 0.35, 0.02, 0.2)))
     whole = pace.seconds(1, steps=2, val=10)
     assert whole == pytest.approx(4.0), "the first epoch, from the start of the training until it was told"
@@ -84,11 +84,11 @@ def test_parts_are_means_of_the_epochs_behind_the_first():
 
 def test_scores_are_timed_where_they_are_wanted(tmp_path: Path):
     job, some = shrink_for_probe(JOB, PREPARED, tmp_path)
-    assert probe(job, some, seconds=0, zero_cost=["naswot"]).score > 10 * probe(job, some, seconds=0).score
+    assert probe(job, some, seconds=0, zero_cost=["naswot"]).zero_cost > 10 * probe(job, some, seconds=0).zero_cost
 
 
 def test_a_mean_is_taken_part_by_part():
-    assert mean([TrialTiming(1, 2, 3, 4, 0), TrialTiming(3, 4, 5, 6, 1)]) == TrialTiming(2, 3, 4, 5, 0.5)
+    assert mean_timing([TrialTiming(1, 2, 3, 4, 0), TrialTiming(3, 4, 5, 6, 1)]) == TrialTiming(2, 3, 4, 5, 0.5)
 
 
 def test_noise_lies_as_decoded_images_do(tmp_path: Path):
@@ -117,7 +117,9 @@ def test_a_trial_that_would_fail_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_each_process_begins_at_a_job_of_its_own_and_goes_through_all(processes: int):
     jobs = [(replace(JOB, seed=seed), PREPARED) for seed in range(5)]
-    orders = [[job.seed for _, job, _ in probe_module._from(jobs, number, processes)] for number in range(processes)]
+    orders = [
+        [job.seed for _, job, _ in probe_module._probe_order(jobs, number, processes)] for number in range(processes)
+    ]
     assert [order[0] for order in orders] == list(range(processes))
     assert all(sorted(order) == list(range(5)) for order in orders)
     longest = max(range(5), key=lambda seed: min(order.index(seed) for order in orders))
@@ -134,16 +136,16 @@ def test_each_process_has_one_of_the_gpus_that_are_seen(monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_probes_in_processes_of_their_own(tmp_path: Path):
     jobs = [shrink_for_probe(replace(JOB, recipe=replace(RECIPE, batch=batch)), PREPARED, tmp_path) for batch in (2, 4)]
-    found = probe_side_by_side(jobs, [Decoded(JOB.data, 32, 4)], processes=1, limit=0)
+    found = probe_side_by_side(jobs, [UndecodedImages(JOB.data, 32, 4)], processes=1, limit=0)
     assert list(found.timings) == [0], "there was no time for another"
     assert found.timings[0].step > 0
     assert found.import_seconds > 0
     assert len(found.image_seconds) == 1
-    assert found.share is None or 0 < found.share <= 1
+    assert found.core_share is None or 0 < found.core_share <= 1
 
 
 def test_a_image_takes_some_time():
-    assert image_seconds(Decoded(DataSource(train=3), 32, 4)) > 0
+    assert image_seconds(UndecodedImages(DataSource(train=3), 32, 4)) > 0
 
 
 def test_what_is_decoded_is_known_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
