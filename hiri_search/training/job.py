@@ -41,7 +41,7 @@ class DataSource:
         for name in ("train", "val"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise SettingError(name, f"{name}={value} is not possible; it must be 1 or more, or left out for all")
+                raise SettingError(name, f"{name}={value} is not possible; it must be at least 1, or left out for all")
         if self.seed < 0:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more")
         if self.skip_corrupt and self.kind == "timm":
