@@ -37,18 +37,18 @@ def train(
     until: int | None = None,
     report: Callable[[Epoch], None] = lambda epoch: None,
     heartbeat: Callable[[], None] = lambda: None,
-    shares_gpu: bool = False,
+    shared_gpu: bool = False,
 ) -> list[Epoch]:
     """Train to the last epoch, or to the end of epoch `until`; resume from the checkpoint if it exists.
 
     `report` is called after each epoch is saved. A resumed training first reports its earlier epochs again, then
-    trains only the remaining ones. `heartbeat` is called at every step. `shares_gpu` says that other trials use the
-    same GPU: a shortage of memory then raises OutOfSharedMemory.
+    trains only the remaining ones. `heartbeat` is called at every step. `shared_gpu` says that other trials use the
+    same GPU; out of memory then raises OutOfSharedMemory.
 
     The same job gives the same digits on the same machine, interrupted or not (on CUDA with `deterministic`).
     Raise TrialFailed if the loss is not finite, or if not even two images fit into memory.
     """
-    with _memory_errors(shares_gpu=shares_gpu):
+    with _memory_errors(shared_gpu=shared_gpu):
         device = _device(job.recipe)
         batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
         seed_globally(job.seed, "weights")
@@ -56,7 +56,7 @@ def train(
         state.load(checkpoint, device)
         for epoch in state.curve:  # the former worker may have died after the save and before the report
             report(epoch)
-        step = Step(job.recipe, len(prepared.classes), device, state.model, heartbeat=heartbeat, shares_gpu=shares_gpu)
+        step = Step(job.recipe, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
             state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number)))
             state.save(checkpoint)
@@ -66,12 +66,12 @@ def train(
 
 
 @contextmanager
-def _memory_errors(*, shares_gpu: bool) -> Iterator[None]:
+def _memory_errors(*, shared_gpu: bool) -> Iterator[None]:
     """Turn an out-of-memory error into OutOfSharedMemory or TrialFailed."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        if shares_gpu:
+        if shared_gpu:
             raise OutOfSharedMemory(f"the training does not fit into the shared memory: {error}") from error
         raise TrialFailed(f"the training does not fit into memory: {error}") from error
 

@@ -31,10 +31,10 @@ class Step:
         model: nn.Module,
         *,
         heartbeat: Callable[[], None] = lambda: None,
-        shares_gpu: bool = False,
+        shared_gpu: bool = False,
     ) -> None:
         self.recipe, self.device = recipe, device
-        self.heartbeat, self.shares_gpu = heartbeat, shares_gpu
+        self.heartbeat, self.shared_gpu = heartbeat, shared_gpu
         self.mix = make_mixer(recipe, classes)
         self.loss = SoftTargetCrossEntropy()
         self.forward = _compiled(model, recipe) if recipe.compile else model
@@ -84,7 +84,7 @@ class Step:
             try:
                 loss = self._backward(state.model, images.chunk(state.parts), targets.chunk(state.parts))
             except torch.OutOfMemoryError as error:
-                if self.shares_gpu:
+                if self.shared_gpu:
                     raise  # alone on the GPU the batch may fit as a whole
                 if state.parts >= len(images) // 2:  # BatchNorm needs two images
                     raise TrialFailed(f"two images at a time do not fit into memory: {error}") from error

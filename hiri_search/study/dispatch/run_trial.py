@@ -40,7 +40,7 @@ def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, 
                 until=task.until,
                 report=report,
                 heartbeat=beat,
-                shares_gpu=beside_others,
+                shared_gpu=beside_others,
             )
     except OutOfSharedMemory as error:
         say("crowded", reason=str(error))
