@@ -186,7 +186,7 @@ STUDIES = {
         4,
         "cannot be trained with distillation",
     ),
-    "a teacher that is not there": ("batch: 16", "batch: 16, ema: 0, distill_alpha: 0.5", 9, "wants a teacher: the"),
+    "a teacher that is not there": ("batch: 16", "batch: 16, ema: 0, distill_alpha: 0.5", 9, "needs a teacher, the"),
     "recipe of a row": ("start -> t(128 e=2)", "{spec: start, recipe: {epoch: 3}}", 4, "nets.one.recipe.epoch is not"),
     "no recipe file": ("recipe: {", "recipe: short.yaml\n#", 9, "short.yaml; write the keys of a recipe, or a file"),
     "nothing trained": (

@@ -39,8 +39,8 @@ def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, 
                 checkpoint.here,
                 until=task.until,
                 report=report,
-                beat=beat,
-                beside_others=beside_others,
+                heartbeat=beat,
+                shared_gpu=beside_others,
             )
     except OutOfSharedMemory as error:
         say("crowded", reason=str(error))
