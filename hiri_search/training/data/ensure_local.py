@@ -45,7 +45,7 @@ def ensure_local(prepared: PreparedData, job: Job, heartbeat: Callable[[], None]
 
 def _require_data(job: Job) -> None:
     path = Path(job.data.path).expanduser()
-    is_path = job.data.kind == "folder" or path.is_absolute()  # otherwise it may be the name of a timm data set
+    is_path = job.data.kind == "folder" or path.is_absolute()  # otherwise it may be the name of a timm dataset
     if job.data.kind != "drawn" and is_path and not path.exists():
         remedy = "" if path.is_absolute() else f" in {Path.cwd()}; write the whole path"
         raise NodeMismatch(f"on {platform.node()} there is no {path}{remedy}")

@@ -87,10 +87,9 @@ class SyntheticSource:
         count, generate = self.counts[split], partial(self._generate, split, stored)
         starts = range(0, count, SYNTHETIC_CHUNK)
         chunks = [(first, min(SYNTHETIC_CHUNK, count - first)) for first in starts]
-        if len(chunks) == 1:  # a subprocess would take longer to start
-            generated = map(generate, chunks)
-        else:
-            generated = prefetch(partial(generate, in_subprocess=True), chunks, threads=cores())
+        single = len(chunks) == 1  # a subprocess would take longer to start
+        parallel = partial(generate, in_subprocess=True)
+        generated = map(generate, chunks) if single else prefetch(parallel, chunks, threads=cores())
         for index, image in enumerate(chain.from_iterable(generated)):
             yield image, index % len(self.classes)
 

@@ -19,7 +19,7 @@ from hiri_search.training.job import SPLITS, DataSource
 
 TIMM_SPLIT_NAMES = {"train": "train", "val": "validation"}
 EXPECTED_SOURCE = (
-    "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or the name of a timm data set, such as torch/cifar10@ROOT"
+    "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or the name of a timm dataset, such as torch/cifar10@ROOT"
 )
 Transform = Callable[[Image.Image], torch.Tensor]
 
@@ -27,7 +27,7 @@ Transform = Callable[[Image.Image], torch.Tensor]
 def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int], str]:
     """The class names, the number of images of each split, and a stat fingerprint of the files.
 
-    The fingerprint of a named timm data set is its name. Raises DataError for data that cannot be trained on.
+    The fingerprint of a named timm dataset is its name. Raises DataError for data that cannot be trained on.
     """
     path = _folder_path(data)
     if path:
