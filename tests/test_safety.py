@@ -255,7 +255,7 @@ def _read_all(path: Path) -> dict[str, bytes | str]:
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_a_image_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 1 << 16)
-    monkeypatch.setattr(image_folder._demand_small, "__defaults__", (1 << 16,))
+    monkeypatch.setattr(image_folder._check_size, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
     if kind == "tar":
