@@ -144,7 +144,7 @@ def arguments() -> argparse.Namespace:
 
 def spec_of(network: str, width: int) -> str:
     """Return a spec as it is, and the spec of a named network with its widths and depths divided."""
-    return paper_net(network).scaled_down(width=width, depth=width).full if network in SPECS else network
+    return paper_net(network).scaled_down(width=width, depth=width).canonical_text if network in SPECS else network
 
 
 def main() -> None:
