@@ -16,37 +16,37 @@ class Shutdown:
     """Whether this process was asked to go."""
 
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
-        self.asked = False
-        self.say, self._worth_waiting, self._listening = say, False, False
-        self._heard = 0.0
+        self.requested = False
+        self.say, self._epochs_running, self._installed = say, False, False
+        self._requested_at = 0.0
 
-    def listen(self) -> None:
+    def install(self) -> None:
         """To the signals; in the main thread, where Python hears them."""
-        self._listening = True
+        self._installed = True
         for number in SIGNALS:
             signal.signal(number, self.on_signal)
 
     @contextmanager
     def epochs_running(self) -> Iterator[None]:
         """In here the first signal is only noted, since there are epochs to be finished; KeyboardInterrupt behind."""
-        self._worth_waiting = True
-        if self._listening:
-            self.listen()  # again: Ray takes SIGTERM for itself when it starts
+        self._epochs_running = True
+        if self._installed:
+            self.install()  # again: Ray takes SIGTERM for itself when it starts
         try:
             yield
         finally:
-            self._worth_waiting = False
-        if self.asked:
+            self._epochs_running = False
+        if self.requested:
             raise KeyboardInterrupt
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """A signal came. KeyboardInterrupt where there is nothing to wait for, and at the second one."""
-        again = self.asked and time.monotonic() - self._heard > REPEAT_SECONDS
-        if again or not self._worth_waiting:
+        again = self.requested and time.monotonic() - self._requested_at > REPEAT_SECONDS
+        if again or not self._epochs_running:
             raise KeyboardInterrupt
-        if self.asked:
+        if self.requested:
             return
-        self.asked, self._heard = True, time.monotonic()
+        self.requested, self._requested_at = True, time.monotonic()
         self.say("leaving when the epochs at work have ended; once more to leave at once")
 
 
@@ -55,7 +55,7 @@ def graceful_shutdown(say: Callable[[str], None]) -> Iterator[Shutdown]:
     """Signals are heard in here; as before, behind."""
     heard = Shutdown(say)
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    heard.listen()
+    heard.install()
     try:
         yield heard
     finally:

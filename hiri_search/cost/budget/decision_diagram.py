@@ -73,15 +73,15 @@ class _Rest:
     @property
     def options(self) -> Options:
         """What can be answered next; nothing at a part that is all decided."""
-        if self.decided < len(self.term.given):
-            return self.term.given[self.decided].options
+        if self.decided < len(self.term.arguments):
+            return self.term.arguments[self.decided].options
         return () if isinstance(self.term, Leaf) else self.term.labels
 
     @property
     def asked(self) -> str:
         """The name of the next decision."""
-        if self.decided < len(self.term.given):
-            return self.name + self.term.given[self.decided].letter
+        if self.decided < len(self.term.arguments):
+            return self.name + self.term.arguments[self.decided].letter
         return self.name + "which"
 
 
@@ -169,8 +169,8 @@ class _Charting:
 
     def _answered(self, rest: _Rest, index: int) -> _Rest | None:
         term, name, values = rest.term, rest.name, rest.values
-        if rest.decided < len(term.given):
-            given = term.given[rest.decided]
+        if rest.decided < len(term.arguments):
+            given = term.arguments[rest.decided]
             values = (*values, (given.letter, given.options[index]))
             return self._rest(term, name, values, rest.decided + 1, rest.behind)
         assert not isinstance(term, Leaf)
