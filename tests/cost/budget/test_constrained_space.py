@@ -29,7 +29,7 @@ from hiri_search.nets.pieces import Piece
 from hiri_search.study.config.read import read_space
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "language"))
-from tests.language.specs import Written, small_spaces
+from tests.language.specs import WrittenSpec, small_spaces
 
 ROOT = Path(__file__).parents[3]
 COUNTINGS = ["exact", "summed", "rounded", "drawn"]
@@ -260,7 +260,7 @@ def fake_cost(piece: Piece, side: int) -> Cost:
 
 @settings(max_examples=40, deadline=None)
 @given(small_spaces(), st.sampled_from([64, 128, 1024]), st.data())
-def test_every_space_inside_every_band_is_its_listing_cut(written: Written, side: int, data: st.DataObject) -> None:
+def test_every_space_inside_every_band_is_its_listing_cut(written: WrittenSpec, side: int, data: st.DataObject) -> None:
     space = parse(written.text, let=written.let)
     assume(space.size < 300)
     with patch.object(flops, "piece_cost", fake_cost):
