@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hiri_search.system.cache_dir import VARIABLE, user_cache
+from hiri_search.system.cache_dir import CACHE_VARIABLE, user_cache
 from hiri_search.system.files import Say
 from hiri_search.training.data.image_folder import DataError
 
@@ -105,7 +105,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 def _demand_room(needed: int, folder: Path) -> None:
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if needed > MAX_DISK_SHARE * shutil.disk_usage(there).free:
-        raise _too_small(needed, there, f"point {VARIABLE} to a larger one")
+        raise _too_small(needed, there, f"point {CACHE_VARIABLE} to a larger one")
 
 
 def _too_small(needed: int, folder: Path, remark: str) -> DataError:
