@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 from hiri_search.language import Cffn, HrStem, Net, Part, Space, SpecError, Stage
 from hiri_search.language.net import STEM_STRIDE, default_down, default_stride
-from hiri_search.language.space import make_part
-from hiri_search.language.stages import KINDS
+from hiri_search.language.stages import KINDS, make_part
 from hiri_search.language.syntax_tree import Leaf, Options, Term
 from hiri_search.nets.pieces import PlacedPiece, placed_pieces
 
@@ -74,15 +73,15 @@ class _Remaining:
     @property
     def options(self) -> Options:
         """Options of the next decision; empty where a stem or stage is decided completely."""
-        if self.decided < len(self.term.given):
-            return self.term.given[self.decided].options
+        if self.decided < len(self.term.arguments):
+            return self.term.arguments[self.decided].options
         return () if isinstance(self.term, Leaf) else self.term.labels
 
     @property
     def decision(self) -> str:
         """The name of the next decision."""
-        if self.decided < len(self.term.given):
-            return self.name_prefix + self.term.given[self.decided].letter
+        if self.decided < len(self.term.arguments):
+            return self.name_prefix + self.term.arguments[self.decided].letter
         return self.name_prefix + "which"
 
 
@@ -170,8 +169,8 @@ class _DiagramBuilder:
 
     def _decide(self, remaining: _Remaining, index: int) -> _Remaining | None:
         term, name_prefix, values = remaining.term, remaining.name_prefix, remaining.values
-        if remaining.decided < len(term.given):
-            choice = term.given[remaining.decided]
+        if remaining.decided < len(term.arguments):
+            choice = term.arguments[remaining.decided]
             values = (*values, (choice.letter, choice.options[index]))
             return self._intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
         assert not isinstance(term, Leaf)

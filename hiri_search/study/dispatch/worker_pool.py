@@ -68,10 +68,10 @@ class WorkerPool:
         told = False
         while self._busy():
             moved = self._listen()
-            if self.leaving.asked and not told:
+            if self.leaving.requested and not told:
                 told = True
                 self._leave()
-            elif moved and not self.leaving.asked:
+            elif moved and not self.leaving.requested:
                 self._fill()
 
     def _leave(self) -> None:
@@ -190,7 +190,7 @@ class WorkerPool:
             self._lose(seat, f"no step for {heard.seconds_silent:.0f} s", stack=self._stack(seat))
         elif not heard.epochs_running:
             seat.task = None
-            if not seat.ended and not self.leaving.asked:
+            if not seat.ended and not self.leaving.requested:
                 self.feed.on_event(_lost(trial, PROCESS_FAULT, "its thread ended without a word"))
 
     def _stack(self, seat: WorkerSlot) -> str:

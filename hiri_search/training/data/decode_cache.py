@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hiri_search.system.cache_dir import VARIABLE, user_cache
+from hiri_search.system.cache_dir import CACHE_VARIABLE, user_cache
 from hiri_search.system.files import Say
 from hiri_search.training.data.image_folder import DataError
 
@@ -111,7 +111,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 def _require_disk_space(needed: int, folder: Path) -> None:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if needed > MAX_DISK_SHARE * shutil.disk_usage(existing).free:
-        raise _disk_too_small(needed, existing, f"point {VARIABLE} to a larger one")
+        raise _disk_too_small(needed, existing, f"point {CACHE_VARIABLE} to a larger one")
 
 
 def _disk_too_small(needed: int, folder: Path, remark: str) -> DataError:

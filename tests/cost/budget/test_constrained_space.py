@@ -29,7 +29,7 @@ from hiri_search.nets.pieces import Piece
 from hiri_search.study.config.read import read_space
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "language"))
-from tests.language.specs import Written, small_spaces
+from tests.language.specs import WrittenSpec, small_spaces
 
 ROOT = Path(__file__).parents[3]
 MODES = ["exact", "summed", "upper_bound", "rejection"]  # summed: exact, but with sums over paths to small tables
@@ -266,7 +266,7 @@ def fake_cost(piece: Piece, side: int) -> Cost:
 @settings(max_examples=40, deadline=None)
 @given(small_spaces(), st.sampled_from([64, 128, 1024]), st.data())
 def test_any_space_under_any_constraints_equals_its_filtered_listing(
-    written: Written, side: int, data: st.DataObject
+    written: WrittenSpec, side: int, data: st.DataObject
 ) -> None:
     space = parse(written.text, let=written.let)
     assume(space.size < 300)

@@ -19,7 +19,7 @@ from hiri_search.study.plan import plan as plan_module
 from hiri_search.study.plan.estimate import RAY_IMPORTS, estimate_plan
 from hiri_search.study.plan.plan import Plan, compared_with_run, duration, last_plan, plan_lines, plan_table
 from hiri_search.study.run import run
-from hiri_search.system.cache_dir import VARIABLE
+from hiri_search.system.cache_dir import CACHE_VARIABLE
 from hiri_search.training.probe import ProbeError, ProbeResults, TrialTiming
 from tests.study.search.searches import Quiet
 from tests.study.test_run import SPACE, STUDY
@@ -42,7 +42,7 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(profiling, "probe_side_by_side", probe_beside)
     monkeypatch.setattr(profiling.hardware, "cores", lambda: 2)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))  # nothing is decoded yet
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))  # nothing is decoded yet
     return asked
 
 
