@@ -14,7 +14,8 @@ from pathlib import Path
 import hiri_search
 from hiri_search.system.cache_dir import user_cache
 
-COUNTING_PACKAGES = ("language", "nets", "cost")  # what networks are, and how they are counted
+# Globs of the code that defines networks and counts them.
+COUNTING_CODE = ("language/**/*.py", "nets/**/*.py", "models.py", "networks.py", "cost/**/*.py")
 COUNTING_LIBRARIES = ("torch", "timm", "fvcore")
 
 CachedNumbers = Mapping[str, tuple[int, ...]]
@@ -64,7 +65,7 @@ def _code() -> str:
     """The same for the same code, ours and that of others."""
     package = Path(hiri_search.__file__).parent
     digest = hashlib.sha256(repr([(name, version(name)) for name in COUNTING_LIBRARIES]).encode())
-    for path in sorted(path for room in COUNTING_PACKAGES for path in (package / room).rglob("*.py")):
+    for path in sorted(path for pattern in COUNTING_CODE for path in package.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -16,9 +16,9 @@ from torch import nn
 
 from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
 from hiri_search.language import Network, SpecError, TimmNetwork
-from hiri_search.nets import timm_networks
 from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
+from hiri_search.networks import build_timm, is_ours_or_timms
 
 with warnings.catch_warnings():  # fvcore compiles a loss when imported, by what torch now deprecates
     warnings.simplefilter("ignore", FutureWarning)
@@ -103,12 +103,12 @@ def _peer_parts(peer: TimmNetwork, side: int, classes: int, believed: bool) -> d
     def found() -> CachedNumbers:
         return {name: astuple(cost) for name, cost in _found_parts(peer, side, classes).items()}
 
-    numbers = cached(f"{peer!r} {side} {classes}", found) if timm_networks.is_ours_or_timms(peer) else found()
+    numbers = cached(f"{peer!r} {side} {classes}", found) if is_ours_or_timms(peer) else found()
     return {name: Cost(*each) for name, each in numbers.items()}
 
 
 def _found_parts(peer: TimmNetwork, side: int, classes: int) -> dict[str, Cost]:
-    module = timm_networks.build_timm(peer, side, classes=classes)
+    module = build_timm(peer, side, classes=classes)
     try:
         return _module_parts(module, (IMAGE_CHANNELS, side, side))
     except CountError as error:

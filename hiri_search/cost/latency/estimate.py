@@ -14,7 +14,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.forward import TURN_SECONDS
 from hiri_search.cost.latency.rounds import MIN_ROUNDS, WARM_UP_ROUNDS
 from hiri_search.language import Network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 
 PROBED_NETWORKS = 2  # networks that are timed: dear ones would take as long as what they foretell
 PROBE_SECONDS = 0.5  # seconds for each of them
