@@ -13,7 +13,7 @@ ROOT = Path(hiri_search.__file__).parent
 # For each package, its rooms (packages or modules) from the top floor to the bottom. A room imports rooms of lower
 # floors only; rooms of one floor do not import each other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "": ("cli", "study report", "cost training stats", "networks", "models", "nets", "language system"),
+    "": ("__main__", "cli", "study report", "cost training stats", "networks", "models", "nets", "language system"),
     "study": (
         *("run status", "scheduler eta", "export provenance", "plan", "dispatch", "persistence", "search callbacks"),
         *("ledger config", "errors"),
