@@ -1,9 +1,70 @@
-"""Architecture search and ablation harness for hybrid CNN + Transformer backbones (HIRI-ViT)."""
+"""Architecture search and ablation harness for hybrid CNN + Transformer backbones (HIRI-ViT).
 
+`__all__` lists the public interface. A name is imported at its first use: `import hiri_search` is fast, and parsing a
+spec needs no torch.
+"""
 
-def __getattr__(name: str) -> str:
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version  # slow, and seldom asked for
+from typing import TYPE_CHECKING
 
-    return version("hiri-search")
+__all__ = [
+    "Cost",
+    "CountError",
+    "FuseError",
+    "Net",
+    "Network",
+    "Space",
+    "SpecError",
+    "TimmNetwork",
+    "build",
+    "count",
+    "count_module",
+    "count_parts",
+    "fuse_batchnorm",
+    "models",
+    "parse",
+    "parse_net",
+    "parse_network",
+    "sample",
+]
+
+if TYPE_CHECKING:
+    from hiri_search import models
+    from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
+    from hiri_search.language import (
+        Net,
+        Network,
+        Space,
+        SpecError,
+        TimmNetwork,
+        parse,
+        parse_net,
+        parse_network,
+        sample,
+    )
+    from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
+    from hiri_search.networks import build
+
+    __version__: str
+else:  # hidden from type checkers, which would accept any name of a module with `__getattr__`
+    _NAMES = {  # the imports above, by module below hiri_search
+        "cost.flops": "Cost CountError count count_module count_parts",
+        "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network sample",
+        "nets.fuse_batchnorm": "FuseError fuse_batchnorm",
+        "networks": "build",
+    }
+    _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names.split()}
+
+    def __getattr__(name):
+        from importlib import import_module, metadata
+
+        if name == "models":
+            return import_module(f"{__name__}.models")
+        if name == "__version__":
+            return metadata.version("hiri-search")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__, "__version__"})
