@@ -48,7 +48,7 @@ def check_timm(network: TimmNetwork) -> None:
         raise SpecError(f"timm {timm.__version__} has no network {network.name!r}; {hint}")
     for name, _ in network.arguments:
         if name in RESERVED_ARGUMENTS:
-            raise SpecError(f"{name} has no place in '{network}': {RESERVED_ARGUMENTS[name]}")
+            raise SpecError(f"{name} is not supported in '{network}': {RESERVED_ARGUMENTS[name]}")
 
 
 def is_ours_or_timms(network: TimmNetwork) -> bool:

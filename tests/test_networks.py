@@ -29,12 +29,12 @@ def peer(text: str) -> TimmNetwork:
 MISTAKES = [
     ("timm:pvt_v2_b9", r"no network 'pvt_v2_b9'; did you mean pvt_v2_b"),
     ("timm:qqqqqq", r"no network 'qqqqqq'; .*list_models"),
-    ("timm:resnet18 pretrained=true", "pretrained has no place .*without weights"),
-    ("timm:resnet18 checkpoint_path=weights", "checkpoint_path has no place .*without weights"),
-    ("timm:resnet18 num_classes=10", "num_classes has no place .*those of the data"),
-    ("timm:resnet18 drop_path_rate=0.1", "drop_path_rate has no place .*recipe.drop_path"),
-    ("timm:deit_tiny_patch16_224 img_size=64", "img_size has no place .*choose the side"),
-    ("timm:pvt_v2_b2 features_only=true", "features_only has no place"),
+    ("timm:resnet18 pretrained=true", "pretrained is not supported .*without weights"),
+    ("timm:resnet18 checkpoint_path=weights", "checkpoint_path is not supported .*without weights"),
+    ("timm:resnet18 num_classes=10", "num_classes is not supported .*those of the data"),
+    ("timm:resnet18 drop_path_rate=0.1", "drop_path_rate is not supported .*recipe.drop_path"),
+    ("timm:deit_tiny_patch16_224 img_size=64", "img_size is not supported .*choose the side"),
+    ("timm:pvt_v2_b2 features_only=true", "features_only is not supported in"),
 ]
 
 
