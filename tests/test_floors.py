@@ -13,7 +13,7 @@ ROOT = Path(hiri_search.__file__).parent
 # For each package, its rooms (packages or modules) from the top floor to the bottom. A room imports rooms of lower
 # floors only; rooms of one floor do not import each other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "": ("cli", "study report", "cost training stats", "nets", "language system"),
+    "": ("__main__", "cli", "study report", "cost training stats", "networks", "models", "nets", "language system"),
     "study": (
         *("run status", "scheduler eta", "export provenance", "plan", "dispatch", "persistence", "search callbacks"),
         *("ledger config", "errors"),
@@ -26,8 +26,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "cost": ("latency budget", "flops activations", "pareto count_cache"),
 }
 ROOMS = {  # outside packages and the only rooms, or modules, that may import them
-    "torch": ("nets", "cost", "training", "system.hardware"),
-    "timm": ("nets", "training"),
+    "torch": ("nets", "models", "networks", "cost", "training", "system.hardware"),
+    "timm": ("nets", "models", "networks", "training"),
     "fvcore": ("cost.flops",),
     "pynvml": ("system.hardware",),
     "fsspec": ("system.storage",),
@@ -46,7 +46,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "rich": ("cli",),
 }
 MODULES = sorted(ROOT.rglob("*.py"))
-MAX_MODULES = 14  # in a folder, without __init__.py
+MAX_MODULES = 12  # in a folder, without __init__.py
 MAX_LINES = 320  # of a module
 
 

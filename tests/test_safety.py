@@ -23,7 +23,7 @@ from PIL import Image
 
 import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
-from hiri_search.nets import timm_networks
+from hiri_search.networks import build_timm
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
@@ -369,7 +369,7 @@ def test_networks_of_timm_load_nothing(text: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(socket.socket, "connect", reach)
     with pytest.raises(SpecError):
-        timm_networks.build_timm(parse_network(text), 64)
+        build_timm(parse_network(text), 64)
 
 
 NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<script>", "x" * 300]

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hiri_search.language import Network, TimmNetwork
-from hiri_search.nets.build import build
 from hiri_search.nets.eval_mode import eval_mode
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
+from hiri_search.networks import build
 
 
 @cache

@@ -14,7 +14,8 @@ from pathlib import Path
 import hiri_search
 from hiri_search.system.cache_dir import user_cache
 
-COUNTING_PACKAGES = ("language", "nets", "cost")  # code that can change a count
+# Globs of the code that defines networks and counts them.
+COUNTING_CODE = ("language/**/*.py", "nets/**/*.py", "models.py", "networks.py", "cost/**/*.py")
 COUNTING_LIBRARIES = ("torch", "timm", "fvcore")
 
 CachedNumbers = Mapping[str, tuple[int, ...]]
@@ -64,7 +65,7 @@ def _code_hash() -> str:
     """Hash of our counting code and of the versions of the libraries that it uses."""
     package = Path(hiri_search.__file__).parent
     digest = hashlib.sha256(repr([(name, version(name)) for name in COUNTING_LIBRARIES]).encode())
-    for path in sorted(path for name in COUNTING_PACKAGES for path in (package / name).rglob("*.py")):
+    for path in sorted(path for pattern in COUNTING_CODE for path in package.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -16,9 +16,9 @@ from torch import nn
 
 from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
 from hiri_search.language import Network, SpecError, TimmNetwork
-from hiri_search.nets import timm_networks
 from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
+from hiri_search.networks import build_timm, is_ours_or_timms
 
 with warnings.catch_warnings():  # fvcore compiles a loss at import, with a function that torch now deprecates
     warnings.simplefilter("ignore", FutureWarning)
@@ -106,13 +106,13 @@ def _timm_parts(network: TimmNetwork, side: int, classes: int, from_disk: bool) 
         return {name: astuple(cost) for name, cost in _count_timm_parts(network, side, classes).items()}
 
     # The code of networks that other packages register is not part of the cache's key.
-    cacheable = timm_networks.is_ours_or_timms(network)
+    cacheable = is_ours_or_timms(network)
     numbers = cached(f"{network!r} {side} {classes}", count_parts_of_timm) if cacheable else count_parts_of_timm()
     return {name: Cost(*counts) for name, counts in numbers.items()}
 
 
 def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> dict[str, Cost]:
-    module = timm_networks.build_timm(network, side, classes=classes)
+    module = build_timm(network, side, classes=classes)
     try:
         return _module_parts(module, (IMAGE_CHANNELS, side, side))
     except CountError as error:

@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import parse_network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe

@@ -15,9 +15,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from hiri_search.language import Network, parse_network
-from hiri_search.nets.build import build
 from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS
+from hiri_search.networks import build
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.rng import derive

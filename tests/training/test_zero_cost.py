@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hiri_search.language import Network, parse_net, parse_network
 from hiri_search.nets.blocks import Attention
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 from hiri_search.training.rng import seed_globally
 from hiri_search.training.zero_cost import NOISE, NOISE_IMAGES, ZERO_COST_SCORES, naswot, synflow, zen, zero_cost_scores
 

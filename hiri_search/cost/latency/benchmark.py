@@ -18,7 +18,7 @@ from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, WarmModel,
 from hiri_search.cost.latency.rounds import K, StoppingRule, interleave, spread, warm_up
 from hiri_search.cost.latency.torch_state import find_device, torch_configured
 from hiri_search.language import Net, Network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import Conditions, free_memory, with_conditions
 

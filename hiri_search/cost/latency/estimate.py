@@ -14,7 +14,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.forward import SAMPLE_SECONDS
 from hiri_search.cost.latency.rounds import MIN_ROUNDS, WARM_UP_ROUNDS
 from hiri_search.language import Network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 
 PROBED_NETWORKS = 2  # the cheapest ones are timed: expensive ones would take as long as the benchmark itself
 PROBE_SECONDS = 0.5  # per probed network

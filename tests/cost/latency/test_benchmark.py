@@ -20,8 +20,8 @@ from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.cost.latency.forward import DoesNotFit
 from hiri_search.cost.latency.torch_state import torch_configured
 from hiri_search.language import SpecError, parse_network
+from hiri_search.models import paper_net
 from hiri_search.nets.hirivit import build_hirivit
-from hiri_search.nets.timm_registry import paper_net
 from hiri_search.system.hardware import has_bf16
 
 CPU = torch.device("cpu")
