@@ -8,11 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from hiri_search.study.ledger.checksums import check_lines
+
 from hiri_search.language import Net, parse, parse_network, uniform
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.networks import Candidate, network_of, resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.checksums import check_lines
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import as_line, read_lines
 from hiri_search.study.search.visited import UnvisitedSpace

@@ -23,7 +23,7 @@ from PIL import Image
 
 import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
-from hiri_search.nets import timm_networks
+from hiri_search.networks import build_timm
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
@@ -255,7 +255,7 @@ def _read_all(path: Path) -> dict[str, bytes | str]:
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_a_image_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 1 << 16)
-    monkeypatch.setattr(image_folder._demand_small, "__defaults__", (1 << 16,))
+    monkeypatch.setattr(image_folder._check_size, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
     if kind == "tar":
@@ -369,7 +369,7 @@ def test_networks_of_timm_load_nothing(text: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(socket.socket, "connect", reach)
     with pytest.raises(SpecError):
-        timm_networks.build_timm(parse_network(text), 64)
+        build_timm(parse_network(text), 64)
 
 
 NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<script>", "x" * 300]

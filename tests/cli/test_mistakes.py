@@ -186,7 +186,7 @@ STUDIES = {
         4,
         "cannot be trained with distillation",
     ),
-    "a teacher that is not there": ("batch: 16", "batch: 16, ema: 0, distill_alpha: 0.5", 9, "wants a teacher: the"),
+    "a teacher that is not there": ("batch: 16", "batch: 16, ema: 0, distill_alpha: 0.5", 9, "needs a teacher, the"),
     "recipe of a row": ("start -> t(128 e=2)", "{spec: start, recipe: {epoch: 3}}", 4, "nets.one.recipe.epoch is not"),
     "no recipe file": ("recipe: {", "recipe: short.yaml\n#", 9, "short.yaml; write the keys of a recipe, or a file"),
     "nothing trained": (
@@ -262,7 +262,7 @@ def test_a_network_of_a_space_that_does_not_fit(capfd: pytest.CaptureFixture[str
 # ---- images: each case is what is done to a folder in order
 
 IMAGES = {
-    "no folder": (lambda root: _remove(root), "images is not there; folder:PATH wants a folder, .tar or .zip with"),
+    "no folder": (lambda root: _remove(root), "images does not exist; folder:PATH must be a folder, .tar or .zip with"),
     "no train": (lambda root: (root / "train").rename(root / "tain"), "has no train/ with a folder for each class"),
     "no val": (lambda root: _remove(root / "val"), "has no val/ with a folder for each class"),
     "empty class": (lambda root: _remove(root / "train/cat", keep=True), "class 'cat' has no image in train/"),
@@ -273,15 +273,15 @@ IMAGES = {
     ),
     "corrupt": (
         lambda root: (root / "train/cat/1.png").write_bytes(b"x"),
-        "images: train/cat/1.png cannot be read as a image",
+        "images: train/cat/1.png cannot be read as an image",
     ),
     "empty": (
         lambda root: (root / "val/dog/1.png").write_bytes(b""),
-        "val/dog/1.png cannot be read as a image (the file is empty)",
+        "val/dog/1.png cannot be read as an image (the file is empty)",
     ),
     "no archive": (
         lambda root: (_remove(root), root.write_text("text")),
-        "images is no folder, and no archive that can be opened",
+        "images is neither a folder nor an archive that can be opened",
     ),
     "two sets": (lambda root: _images(root / "more"), "more than one set of images (train and more/train)"),
 }
@@ -300,10 +300,16 @@ def test_images_that_cannot_be_trained_on(damage, wanted: str, capfd: pytest.Cap
 WHOLE = {
     "batch over the images": ("recipe.batch=18", "recipe.batch=18 is more than the 16 training images"),
     "more classes than there are": ("proxy.classes=3", "of 2 class(es) in train/ (cat, dog); proxy.classes=3 is more"),
-    "more classes than motifs": ("data={source: drawn}", "proxy.classes=40: drawn images have at most 12 classes"),
+    "more classes than motifs": (
+        "data={source: drawn}",
+        "proxy.classes=40: synthetic images (source: drawn) have at most 12 classes",
+    ),
     "unknown policy": ("recipe.auto_augment=best", "recipe.auto_augment: timm knows no policy 'best'; write one such"),
     "unknown set of timm": ("data.source=timm:torch/cifar", "timm cannot open 'torch/cifar' (AssertionError: Unknown"),
-    "timm without a root": ("data.source=timm:torch/cifar10", "timm: wants a folder with train/CLASS/*.jpg and val/"),
+    "timm without a root": (
+        "data.source=timm:torch/cifar10",
+        "timm: must name a folder with train/CLASS/*.jpg and val/",
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from hiri_search.cost.activations import activation_count, module_activation_count
 from hiri_search.language import parse_net, parse_network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 
 SPEC = "hr(32 e=4)*2 -> cffn(64 e=4 s=1) -> t(64 e=4)*2"
 

@@ -29,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _as_a_new_process() -> None:
-    for kept in (flops._piece_cost, flops._peer_parts, count_cache._known):
+    for kept in (flops._piece_cost, flops._timm_parts, count_cache._read_file):
         kept.cache_clear()
 
 
@@ -84,17 +84,19 @@ def test_other_code_counts_anew(network: Network, counted: list[nn.Module], monk
 
 
 def test_the_code_is_that_of_all_that_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    own = count_cache._code.__wrapped__()
-    assert own == count_cache._code.__wrapped__()
+    own = count_cache._code_hash.__wrapped__()
+    assert own == count_cache._code_hash.__wrapped__()
     for part in ("language", "nets", "cost"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "any.py").write_text("")
     monkeypatch.setattr(count_cache.hiri_search, "__file__", str(tmp_path / "__init__.py"))
-    before = count_cache._code.__wrapped__()
-    (tmp_path / "nets" / "any.py").write_text("changed = True")
-    assert len({own, before, count_cache._code.__wrapped__()}) == 3
+    digests = [own, count_cache._code_hash.__wrapped__()]
+    for file in ("nets/any.py", "models.py", "networks.py"):
+        (tmp_path / file).write_text("changed = True")
+        digests.append(count_cache._code_hash.__wrapped__())
     monkeypatch.setattr(count_cache, "version", lambda name: "0")
-    assert count_cache._code.__wrapped__() not in (own, before)
+    digests.append(count_cache._code_hash.__wrapped__())
+    assert len(set(digests)) == len(digests)
 
 
 @BOTH

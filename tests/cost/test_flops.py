@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from hiri_search.cost import flops as flops_module
 from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, parse, parse_net, sample
+from hiri_search.models import SPECS, paper_net
 from hiri_search.nets.blocks import Attention
 from hiri_search.nets.hirivit import build_hirivit
-from hiri_search.nets.timm_registry import SPECS, paper_net
 
 ROOT = Path(__file__).parents[2]
 

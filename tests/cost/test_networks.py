@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from hiri_search.cost import flops as flops_module
 from hiri_search.cost.flops import ZERO, Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, SpecError, TimmNetwork, parse_network
-from hiri_search.nets import build, timm_networks
 from hiri_search.nets.eval_mode import one_thread
+from hiri_search.networks import build, check_timm
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "hiri_search" / "report" / "paper"
@@ -130,7 +130,7 @@ def test_every_network_of_the_paper_is_one() -> None:
             network = parse_network(row["spec"])
             assert str(network) == row["spec"]
             if isinstance(network, TimmNetwork):
-                timm_networks.check_timm(network)
+                check_timm(network)
             else:
                 network.grids(int(row["resolution"]))
 
@@ -142,7 +142,7 @@ def test_swin_at_448_has_windows_of_7_and_convit_is_published_without_its_attent
     small = count(parse_network("timm:swin_base_patch4_window7_224"), 224)
     assert "windows of 7" in notes["Swin-B", "448"]
     assert round(4 * small.macs / 1e9, 1) == 61.9
-    model = build.build(parse_network("timm:convit_base"), 224)
+    model = build(parse_network("timm:convit_base"), 224)
     operators = flops_module._operators(model, (3, 224, 224))[""]
     assert f"{operators['matmul'] / 1e9:.3f} G" in notes["ConViT-B", "224"]
     assert round((operators.total() - operators["matmul"]) / 1e9, 1) == 16.8
@@ -176,7 +176,7 @@ TWICE = [  # families by what they are made of: convolutions, windows, einsum, r
 @pytest.mark.parametrize(("text", "side"), TWICE)
 def test_core_is_what_a_second_counter_finds_and_parts_add_up(text: str, side: int) -> None:
     peer = parse_network(text)
-    model = build.build(peer, side)
+    model = build(peer, side)
     assert 2 * count(peer, side).core_macs == flops(model, side)
     assert count(peer, side) == count_module(model, (3, side, side))
     assert count(peer, side).params == sum(p.numel() for p in model.parameters())
@@ -213,13 +213,13 @@ def test_classes_change_the_last_layer_alone(text: str) -> None:
 
 def test_a_peer_is_counted_once_for_a_side() -> None:
     peer = parse_network("timm:pvt_v2_b0 depths=1,1,1,1")
-    before = flops_module._peer_parts.cache_info()
+    before = flops_module._timm_parts.cache_info()
     count_parts(peer, 64)["patch_embed"] = ZERO  # whoever changes what he was given changes nothing here
     first = count(parse_network(str(peer)), 64)
     count(peer, 96)
-    after = flops_module._peer_parts.cache_info()
+    after = flops_module._timm_parts.cache_info()
     assert (after.misses - before.misses, after.hits - before.hits) == (2, 1)
-    assert first == count_module(build.build(peer, 64), (3, 64, 64))
+    assert first == count_module(build(peer, 64), (3, 64, 64))
 
 
 def test_a_name_in_timm_and_a_text_of_ours_cost_the_same() -> None:

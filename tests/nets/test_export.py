@@ -14,9 +14,9 @@ from timm.models import load_checkpoint
 from torch import Tensor, nn
 
 from hiri_search.language import parse_net
+from hiri_search.models import paper_net
 from hiri_search.nets.fuse_batchnorm import fuse_batchnorm
 from hiri_search.nets.hirivit import build_hirivit
-from hiri_search.nets.timm_registry import paper_net
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from hiri_search.cost.flops import count_module
 from hiri_search.language import parse_net
+from hiri_search.models import SPECS, paper_net
 from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
 from hiri_search.nets.hirivit import HiriVit
-from hiri_search.nets.timm_registry import SPECS, paper_net
 from tests.nets.variants import batch_norms, error, images, lively, lively_net, variants
 
 VARIANTS = variants()

@@ -10,8 +10,8 @@ from timm.layers import DropPath
 from timm.optim import param_groups_layer_decay
 
 from hiri_search.language import parse_net
+from hiri_search.models import SPECS, paper_net
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
-from hiri_search.nets.timm_registry import SPECS, paper_net
 
 SMALL = parse_net("hrstem(hs=8) -> hr(8 e=2)*2 -> hr(8 e=2) -> cffn(16 e=2)*2 -> t(32 e=2 d=16)*3 -> t(32 e=2 d=16)")
 SIDE, UNIT = 128, 64

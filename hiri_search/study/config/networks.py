@@ -11,7 +11,7 @@ from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, pa
 from hiri_search.language.choosers import covering
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
-from hiri_search.study.ledger.events import NetworkFacts
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
 

@@ -303,7 +303,7 @@ def _check_known(found: Candidate) -> None:
             check_teacher(found.trained)
     for network, word in ((found.network, "spec"), (found.trained, "stand_in")):
         if isinstance(network, TimmNetwork):
-            from hiri_search.nets import timm_networks
+            from hiri_search.networks import check_timm
 
             with at_key(("nets", found.name, word), ("nets", found.name)):
-                timm_networks.check_timm(network)
+                check_timm(network)

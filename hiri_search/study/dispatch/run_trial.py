@@ -63,7 +63,7 @@ def _train(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: boo
                 checkpoint.here,
                 until=task.until,
                 report=report,
-                beat=beat,
-                beside_others=beside_others,
+                heartbeat=beat,
+                shared_gpu=beside_others,
             )
         )

@@ -17,10 +17,10 @@ def run_serially(feed: TrialSource, leaving: Shutdown | None = None, *, do: Tria
 
     def tell(event: TrialEvent) -> None:
         feed.on_event(event)
-        if isinstance(event, EpochEnded) and leaving.asked:
+        if isinstance(event, EpochEnded) and leaving.requested:
             raise TrialInterrupted
 
     with leaving.epochs_running(), suppress(TrialInterrupted):
-        while not leaving.asked and (task := feed.next()):
+        while not leaving.requested and (task := feed.next()):
             assert isinstance(task, TrialTask), "nothing is at work that could be waited for"
             do(task, tell, lambda: None, beside_others=False)

@@ -67,10 +67,10 @@ class WorkerPool:
         told = False
         while self._busy():
             moved = self._listen()
-            if self.leaving.asked and not told:
+            if self.leaving.requested and not told:
                 told = True
                 self._leave()
-            elif moved and not self.leaving.asked:
+            elif moved and not self.leaving.requested:
                 self._fill()
 
     def _leave(self) -> None:
@@ -189,7 +189,7 @@ class WorkerPool:
             self._lose(seat, f"no step for {heard.seconds_silent:.0f} s", stack=self._stack(seat))
         elif not heard.epochs_running:
             seat.task = None
-            if not seat.ended and not self.leaving.asked:
+            if not seat.ended and not self.leaving.requested:
                 lost = TrialLost(trial=trial, fault="process", reason="its thread ended without reporting an end")
                 self.feed.on_event(lost)
 

@@ -13,7 +13,6 @@ from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.dispatch.task import TrialTask, Wait
 from hiri_search.study.ledger.events import (
     EpochEnded,
-    NetworkFacts,
     NetworkSkipped,
     TrialAsked,
     TrialBegan,
@@ -31,6 +30,7 @@ from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.study.ledger.ledger import Ledger, of_kind, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.trial_cache import CachedResult, from_other_folders
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.persistence.checkpoints import CheckpointRetention, checkpoint_path
 from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory

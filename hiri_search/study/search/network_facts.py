@@ -10,7 +10,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.language import Network
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import NetworkFacts, StandIn
+from hiri_search.study.ledger.values import NetworkFacts, StandIn
 from hiri_search.training.job import PreparedData
 
 PreparedBySide = dict[int, PreparedData]  # by the side that networks see

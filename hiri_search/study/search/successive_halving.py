@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hiri_search.cost.nondominated_layers import Layers
-from hiri_search.cost.pareto import crowding_distance
+from hiri_search.cost.pareto import rank_then_crowding
 from hiri_search.study.config.schema import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses_after
@@ -57,33 +56,24 @@ class _Rung:
         self.epochs, self.objectives = epochs, objectives
         self.came: dict[int, tuple[float, ...]] = {}  # what they had come to there, by number
         self._paused: dict[int, Trial] = {}  # of these, who waits here
-        self._layers = Layers()
 
     def see(self, trial: Trial) -> None:
         number = trial.number
         alive = len(trial.curve) >= self.epochs and trial.state != "failed"
         if not alive:
-            if self.came.pop(number, None):
-                self._layers.remove(number)
+            self.came.pop(number, None)
         elif number not in self.came and (found := losses_after(trial, self.epochs, self.objectives)):
             self.came[number] = found
-            self._layers.add(number, found)
         if number in self.came and trial.state == "paused" and len(trial.curve) == self.epochs:
             self._paused[number] = trial
         else:
             self._paused.pop(number, None)
 
     def best_paused(self, share: int) -> Trial | None:
-        """Of so many, by the front each is on, and then by how alone it is there, the first who waits."""
+        """The first paused trial among the best `share`: by front, then by crowding distance, then by number."""
         if not self._paused or not share:
             return None
-        for numbers, points in self._layers.fronts():
-            if not self._paused.keys().isdisjoint(numbers.tolist()):
-                order = np.lexsort((numbers, -crowding_distance(points)))
-                waiting = (self._paused.get(int(number)) for number in numbers[order][:share])
-                if trial := next(filter(None, waiting), None):
-                    return trial
-            share -= len(numbers)
-            if share <= 0:
-                return None
-        return None
+        numbers = sorted(self.came)
+        order = rank_then_crowding(np.array([self.came[number] for number in numbers]))
+        paused = (self._paused.get(numbers[index]) for index in order[:share])
+        return next(filter(None, paused), None)

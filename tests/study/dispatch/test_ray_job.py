@@ -119,7 +119,7 @@ def test_a_job_that_is_stopped_ends_its_epochs_and_writes_its_report(head: Head,
     _wait(lambda: (results / "ledger.jsonl").exists() and '"epoch"' in (results / "ledger.jsonl").read_text())
     head.ray("job", "stop", name)
     told = head.ray("job", "logs", name).stdout
-    assert "leaving when the epochs at work have ended" in told
+    assert "stopping after the running epochs" in told
     assert "2 trials are unfinished; the same command goes on with them" in told
     assert (results / "report" / "trials.csv").exists()
     assert not [event for event in read_events(results) if event["event"] in ("lost", "failed")]

@@ -72,7 +72,7 @@ class LeftEarly(Listed):
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
-        if event["event"] == "epoch" and not self.leaving.asked:
+        if event["event"] == "epoch" and not self.leaving.requested:
             self.leaving.on_signal(2, None)
             self.since = time.monotonic()
 

@@ -69,10 +69,10 @@ def test_a_ray_that_was_ended_from_outside_ends_the_run(tmp_path: Path, monkeypa
 def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
     """A parent passes it on: `uv run` does."""
     leaving = Shutdown()
-    leaving._worth_waiting = True
+    leaving._epochs_running = True
     leaving.on_signal(15, None)
     leaving.on_signal(15, None)
-    leaving._heard -= 2 * REPEAT_SECONDS
+    leaving._requested_at -= 2 * REPEAT_SECONDS
     with pytest.raises(KeyboardInterrupt):
         leaving.on_signal(15, None)
 

@@ -80,7 +80,7 @@ def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, st
 
 
 def test_a_storage_that_is_not_there_is_said_at_once(tmp_path: Path):
-    with pytest.raises(StudyError, match="mount it, or make it"):
+    with pytest.raises(StudyError, match="mount it, or create it"):
         resume_from_storage(_folder(tmp_path, None), SharedFolder(tmp_path / "nowhere" / "results"))
 
 

@@ -198,8 +198,8 @@ REFUSED = [
     ("confirm.epochs=twice", r"confirm\.epochs='twice' is not known; write x4"),
     ("confirm.epochs=2", r"less than recipe\.epochs"),
     ("seeds=2", r"with search\.halving one is enough"),
-    ("within.mparams=1.4", r"within\.mparams: '1\.4' is no range"),
-    ("within.top1=50..", r"within\.top1: this is no metric of a budget"),
+    ("within.mparams=1.4", r"within\.mparams: '1\.4' is not a range"),
+    ("within.top1=50..", r"within\.top1: this is not a metric of a budget"),
     ("within.mparams=..0.001", r"within: .*mparams"),
 ]
 

@@ -21,9 +21,10 @@ def check_sum(ledger: LedgerContent) -> Finding:
         check_unchanged(ledger)
     except StudyError as error:
         checked.faults.append(str(error))
-    lines = f"{len(ledger.lines):,} lines"
-    there = (ledger.folder / MANIFEST).is_file()
-    checked.remarks.append(f"{lines}; those that {MANIFEST} covers have its SHA-256" if there else f"{lines}, no sum")
+    covered = (ledger.folder / MANIFEST).is_file()
+    checked.remarks.append(
+        f"{len(ledger.lines):,} lines; {'as ' + MANIFEST + ' names them' if covered else 'no ' + MANIFEST}"
+    )
     return checked.of("ledger")
 
 

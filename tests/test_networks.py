@@ -9,8 +9,8 @@ from timm.layers import DropPath
 from torch import nn
 
 from hiri_search.language import SpecError, TimmNetwork, parse_network
-from hiri_search.nets import build, timm_networks
-from hiri_search.nets.hr_front_registry import FIRST_AND_LAST
+from hiri_search.models import HR_FRONT_LAYERS
+from hiri_search.networks import build, check_timm
 
 NARROW = "front_hidden=4 front_width=8"
 SMALL = {
@@ -29,24 +29,24 @@ def peer(text: str) -> TimmNetwork:
 MISTAKES = [
     ("timm:pvt_v2_b9", r"no network 'pvt_v2_b9'; did you mean pvt_v2_b"),
     ("timm:qqqqqq", r"no network 'qqqqqq'; .*list_models"),
-    ("timm:resnet18 pretrained=true", "pretrained has no place .*without weights"),
-    ("timm:resnet18 checkpoint_path=weights", "checkpoint_path has no place .*without weights"),
-    ("timm:resnet18 num_classes=10", "num_classes has no place .*those of the data"),
-    ("timm:resnet18 drop_path_rate=0.1", "drop_path_rate has no place .*recipe.drop_path"),
-    ("timm:deit_tiny_patch16_224 img_size=64", "img_size has no place .*choose the side"),
-    ("timm:pvt_v2_b2 features_only=true", "features_only has no place"),
+    ("timm:resnet18 pretrained=true", "pretrained is not supported .*without weights"),
+    ("timm:resnet18 checkpoint_path=weights", "checkpoint_path is not supported .*without weights"),
+    ("timm:resnet18 num_classes=10", "num_classes is not supported .*those of the data"),
+    ("timm:resnet18 drop_path_rate=0.1", "drop_path_rate is not supported .*recipe.drop_path"),
+    ("timm:deit_tiny_patch16_224 img_size=64", "img_size is not supported .*choose the side"),
+    ("timm:pvt_v2_b2 features_only=true", "features_only is not supported in"),
 ]
 
 
 @pytest.mark.parametrize(("text", "what"), MISTAKES)
 def test_what_cannot_be_is_known_before_anything_is_built(text: str, what: str) -> None:
     with pytest.raises(SpecError, match=what):
-        timm_networks.check_timm(peer(text))
+        check_timm(peer(text))
 
 
 @pytest.mark.parametrize("text", [*SMALL.values(), "timm:hirivit_small", "timm:swin_tiny_patch4_window7_224"])
 def test_what_timm_has_passes(text: str) -> None:
-    timm_networks.check_timm(peer(text))
+    check_timm(peer(text))
 
 
 UNBUILT = [
@@ -59,7 +59,7 @@ UNBUILT = [
 @pytest.mark.parametrize(("text", "side", "what"), UNBUILT)
 def test_what_timm_does_not_make_is_one_clear_error(text: str, side: int, what: str) -> None:
     with pytest.raises(SpecError, match=what):
-        build.build(peer(text), side)
+        build(peer(text), side)
 
 
 def rates(model: nn.Module) -> list[float]:
@@ -68,21 +68,21 @@ def rates(model: nn.Module) -> list[float]:
 
 def test_stochastic_depth_is_passed_on() -> None:
     network = peer("timm:pvt_v2_b0 depths=1,1,1,1")
-    assert max(rates(build.build(network, 64, drop_path=0.3))) == pytest.approx(0.3)
-    assert sum(rates(build.build(network, 64))) == 0
+    assert max(rates(build(network, 64, drop_path=0.3))) == pytest.approx(0.3)
+    assert sum(rates(build(network, 64))) == 0
 
 
 def test_a_network_without_stochastic_depth_says_so() -> None:
     network = peer("timm:hrnet_w18_small_hiri")
     with pytest.raises(SpecError, match=r"no stochastic depth; write recipe\.drop_path=0"):
-        build.build(network, 64, drop_path=0.1)
-    assert sum(rates(build.build(network, 64))) == 0
+        build(network, 64, drop_path=0.1)
+    assert sum(rates(build(network, 64))) == 0
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "cait_xxs24_224", "pvt_v2_b0", "resnet18"])
 @pytest.mark.parametrize("side", [64, 96])
 def test_a_peer_is_built_for_its_side(name: str, side: int) -> None:
-    model = build.build(TimmNetwork(name), side, classes=7).eval()
+    model = build(TimmNetwork(name), side, classes=7).eval()
     with torch.no_grad():
         assert model(torch.zeros(1, 3, side, side)).shape == (1, 7)
 
@@ -94,7 +94,7 @@ def front(name: str) -> bool:
 
 @pytest.mark.parametrize("text", SMALL.values(), ids=SMALL)
 def test_a_fronted_network_learns_with_all_it_has(text: str) -> None:
-    model = build.build(peer(text), 128, classes=5).train()
+    model = build(peer(text), 128, classes=5).train()
     model(torch.randn(2, 3, 128, 128)).square().sum().backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or (front(name) and not p.grad.any())]
     assert idle == []
@@ -151,7 +151,7 @@ def test_features_of_some_stages() -> None:
         assert [tuple(m.shape[1:]) for m in model(torch.zeros(1, 3, 128, 128))] == [(32, 32, 32), (256, 8, 8)]
 
 
-@pytest.mark.parametrize("name", FIRST_AND_LAST)
+@pytest.mark.parametrize("name", HR_FRONT_LAYERS)
 def test_timm_finds_the_first_and_the_last_layer(name: str) -> None:
     model = timm.create_model(name, in_chans=1)  # what timm adapts weights by
     first = model.get_submodule(model.pretrained_cfg["first_conv"])
