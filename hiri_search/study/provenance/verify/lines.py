@@ -21,10 +21,9 @@ def check_sum(ledger: LedgerContent) -> Finding:
         check_unchanged(ledger)
     except StudyError as error:
         checked.faults.append(str(error))
-    covered = (ledger.folder / MANIFEST).is_file()
-    checked.remarks.append(
-        f"{len(ledger.lines):,} lines; {'as ' + MANIFEST + ' names them' if covered else 'no ' + MANIFEST}"
-    )
+    there = (ledger.folder / MANIFEST).is_file()
+    remark = f"unchanged since {MANIFEST}" if there else f"not checked, because there is no {MANIFEST}"
+    checked.remarks.append(f"{len(ledger.lines):,} lines, {remark}")
     return checked.of("ledger")
 
 
