@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hiri_search.training.recipe import Recipe, SettingError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SPLITS = ("train", "val")
 _SOURCE_KINDS = ("drawn", "folder", "timm")
@@ -71,6 +76,9 @@ class PreparedData:
     cache: str = "auto"  # one of CACHES
 
 
+IDENTITY_VERSION = 1  # of the hash of a job
+
+
 @dataclass(frozen=True)
 class Job:
     """One training: all settings that determine its outcome, and no others."""
@@ -85,7 +93,20 @@ class Job:
     @property
     def digest(self) -> str:
         """Machine-independent hash of the job; it names the checkpoint."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        identity = json.dumps({"version": IDENTITY_VERSION, **_identity(self)}, sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _identity(value: DataclassInstance) -> dict[str, object]:
+    """Return the fields that differ from their defaults, so that a new field with a default changes no hash."""
+    named: dict[str, object] = {}
+    for each in fields(value):
+        content = getattr(value, each.name)
+        if is_dataclass(content) and not isinstance(content, type):
+            named[each.name] = _identity(content)
+        elif content != each.default:
+            named[each.name] = float(content) if each.type == "float" else content  # 1 and 1.0 are one setting
+    return named
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
-from hiri_search.training.state import OutOfSharedMemory, TrainingState, TrialFailed, initial_state
+from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
 from hiri_search.training.step import Step
 
 _FINITE_CHECK_STEPS = 20  # steps between checks that the loss is finite; on CUDA each check synchronises
@@ -46,7 +46,7 @@ def train(
     same GPU; out of memory then raises OutOfSharedMemory.
 
     The same job gives the same digits on the same machine, interrupted or not (on CUDA with `deterministic`).
-    Raise TrialFailed if the loss is not finite, or if not even two images fit into memory.
+    Raise TrainingError if the loss is not finite, or if not even two images fit into memory.
     """
     with _memory_errors(shared_gpu=shared_gpu):
         device = _device(job.recipe)
@@ -67,13 +67,13 @@ def train(
 
 @contextmanager
 def _memory_errors(*, shared_gpu: bool) -> Iterator[None]:
-    """Turn an out-of-memory error into OutOfSharedMemory or TrialFailed."""
+    """Turn an out-of-memory error into OutOfSharedMemory or TrainingError."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         if shared_gpu:
             raise OutOfSharedMemory(f"the training does not fit into the shared memory: {error}") from error
-        raise TrialFailed(f"the training does not fit into memory: {error}") from error
+        raise TrainingError(f"the training does not fit into memory: {error}") from error
 
 
 def _device(recipe: Recipe) -> torch.device:
@@ -127,7 +127,7 @@ def _train_epoch(
         state.schedule.step_update(number)
         total += step(state, images, labels, number, generators.mixing)
         if (index % _FINITE_CHECK_STEPS == 0 or index == len(batches)) and not math.isfinite(total.item()):
-            raise TrialFailed(f"the loss is not finite ({total.item()}) at epoch {epoch}, step {index}")
+            raise TrainingError(f"the loss is not finite ({total.item()}) at epoch {epoch}, step {index}")
     return total.item() / len(batches), torch.cuda.max_memory_allocated(step.device) if cuda else None
 
 

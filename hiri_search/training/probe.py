@@ -77,7 +77,7 @@ def probe(job: Job, prepared: PreparedData, *, zero_cost: Sequence[str] = (), se
         started = time.perf_counter()
         if zero_cost:
             job_scores(job, prepared, zero_cost)
-    except RuntimeError as error:  # from torch, or TrialFailed
+    except RuntimeError as error:  # from torch, or TrainingError
         raise ProbeError(f"a trial of '{job.spec}' at side {job.side} fails: {error}") from error
     return replace(timing, zero_cost=time.perf_counter() - started)
 

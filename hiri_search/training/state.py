@@ -25,7 +25,7 @@ _UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded a
 _LOAD_ERRORS = (RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
 
 
-class TrialFailed(RuntimeError):
+class TrainingError(RuntimeError):
     """A training that cannot continue; the message gives the reason."""
 
 
@@ -105,7 +105,7 @@ def _write(content: dict[str, Any], path: Path) -> None:
 
 
 def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.device) -> TrainingState:
-    """Return the state before the first step. Raise TrialFailed if the checkpoint `recipe.weights` does not fit."""
+    """Return the state before the first step. Raise TrainingError if the checkpoint `recipe.weights` does not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
     if recipe.weights:
@@ -128,7 +128,7 @@ def _load_initial_weights(model: nn.Module, path: Path) -> None:
     fitting = {name: value for name, value in weights.items() if name in initial and initial[name].shape == value.shape}
     missing = set(initial) - set(fitting) - {"head.fc.weight", "head.fc.bias"}
     if unfit := missing or set(weights) - set(initial):
-        raise TrialFailed(f"recipe.weights={path} holds another network's weights: {min(unfit)} does not fit")
+        raise TrainingError(f"recipe.weights={path} holds another network's weights: {min(unfit)} does not fit")
     model.load_state_dict(fitting, strict=False)
 
 

@@ -17,7 +17,7 @@ from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.distill import distilled_targets, teacher_map
 from hiri_search.training.mixup import Mixed, make_mixer
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.state import TrainingState, TrialFailed
+from hiri_search.training.state import TrainingError, TrainingState
 
 
 class Step:
@@ -87,7 +87,7 @@ class Step:
                 if self.shared_gpu:
                     raise  # alone on the GPU the batch may fit as a whole
                 if state.parts >= len(images) // 2:  # BatchNorm needs two images
-                    raise TrialFailed(f"two images at a time do not fit into memory: {error}") from error
+                    raise TrainingError(f"two images at a time do not fit into memory: {error}") from error
             else:
                 self.fitting_parts = state.parts
                 return loss

@@ -14,7 +14,7 @@ from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.state import TrialFailed, initial_state
+from hiri_search.training.state import TrainingError, initial_state
 from hiri_search.training.step import Step
 
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial_and_names_the_step(
     prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(loop.Step, "__call__", lambda *args: torch.tensor(float("nan")))
-    with pytest.raises(TrialFailed, match=r"not finite \(nan\) at epoch 1, step 3"):
+    with pytest.raises(TrainingError, match=r"not finite \(nan\) at epoch 1, step 3"):
         train(JOB, prepared, tmp_path / "last.pt")
 
 
@@ -164,7 +164,7 @@ def test_a_trial_fails_if_not_even_two_images_fit(
         raise torch.OutOfMemoryError("too large")
 
     monkeypatch.setattr(Step, "_backward", backward)
-    with pytest.raises(TrialFailed, match="two images at a time do not fit into memory"):
+    with pytest.raises(TrainingError, match="two images at a time do not fit into memory"):
         train(JOB, prepared, tmp_path / "last.pt")
 
 
@@ -197,7 +197,7 @@ def test_weights_of_another_network_fail_the_trial(prepared: PreparedData, tmp_p
     train(JOB, prepared, tmp_path / "first.pt")
     other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").canonical_text
     job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
-    with pytest.raises(TrialFailed, match="another network's weights"):
+    with pytest.raises(TrainingError, match="another network's weights"):
         train(job, prepared, tmp_path / "last.pt")
 
 

@@ -28,7 +28,7 @@ def check_sum(ledger: LedgerContent) -> Finding:
 
 
 def check_studies(events: Sequence[Event]) -> Finding:
-    """Check that every run continues the study and the images of the run before. ValueError where a study is invalid."""
+    """Check that every run continues the study and images of the one before. ValueError where a study is invalid."""
     checked = Findings.none()
     starts = [event for event in events if isinstance(event, StudyStarted)]
     for event in events:
