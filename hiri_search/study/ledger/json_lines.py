@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from hiri_search.study.ledger.events import AnyEvent, Event
 
-KINDS: dict[type[Event], str] = {kind: kind.event for kind in get_args(AnyEvent)}
+_KINDS: dict[type[Event], str] = {kind: kind.event for kind in get_args(AnyEvent)}
 
 
 class InvalidLine(ValueError):
@@ -35,4 +35,4 @@ def read_line(line: bytes) -> AnyEvent:
 def write_line(event: Event) -> bytes:
     """Return the line of an event, without its end. ValueError where a number is not finite."""
     plain = _adapter().dump_python(event, mode="json", exclude_defaults=True)  # type: ignore[arg-type]
-    return json.dumps({"event": KINDS[type(event)], **plain}, allow_nan=False).encode()
+    return json.dumps({"event": _KINDS[type(event)], **plain}, allow_nan=False).encode()

@@ -35,7 +35,7 @@ from hiri_search.study.persistence.checkpoints import CheckpointRetention, check
 from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
-from hiri_search.study.scheduler.queue import Confirm, Promote, Resume, Start, Step, Stop, TrialQueue
+from hiri_search.study.scheduler.queue import Confirm, Promote, QueueStep, Resume, Start, Stop, TrialQueue
 from hiri_search.study.scheduler.retries import after_loss
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.study.search.search import ask_tell
@@ -124,7 +124,7 @@ class TrialScheduler:
                 return task
         return Wait.WAIT if self.running and self.queue.may_grow and not self.trouble else None
 
-    def _take(self, step: Step) -> Trial | None:
+    def _take(self, step: QueueStep) -> Trial | None:
         """Record a step of the queue; return the trial to train, if there is one."""
         match step:
             case Resume(trial):

@@ -28,7 +28,7 @@ from hiri_search.training.data.sources import FolderSource, ImageSource, Labelle
 from hiri_search.training.job import CACHES, SPLITS, DataSource, PreparedData
 
 DISK_MARGIN = 1.25  # stored images are larger than the network's input, so that crops keep their detail
-FORMAT = 2  # of the stored images: increased when the same source would give other bytes
+CACHE_FORMAT = 2  # of the stored images: increased when the same source would give other bytes
 ABOUT_FILE = "about.json"
 
 
@@ -135,7 +135,7 @@ def _require_no_skip(data: DataSource) -> None:
 
 def _folder_name(side: int, classes: tuple[str, ...], counts: dict[str, int], digest: str) -> str:
     """Name of a folder of decoded images: the same for the same images."""
-    key = f"{FORMAT} {stored_side(side)} {classes} {counts} {digest}"
+    key = f"{CACHE_FORMAT} {stored_side(side)} {classes} {counts} {digest}"
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
