@@ -16,20 +16,22 @@ from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
 
 
-def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, beside_others: bool = False) -> None:
-    """Train, telling of each epoch and of the end, good or bad, of the pause, or of what it was lost to."""
+def run_trial(
+    task: TrialTask, report: Report, heartbeat: Heartbeat = lambda: None, *, shared_gpu: bool = False
+) -> None:
+    """Train a trial, and report every epoch and the end: finished, paused, failed, lost or crowded."""
 
     def say(event: str, **facts: Any) -> None:
-        tell({"event": event, "trial": task.trial, **facts})
+        report({"event": event, "trial": task.trial, **facts})
 
     say("began", device=describe_device())
     try:
-        prepared = ensure_local(task.prepared, task.job, beat)
+        prepared = ensure_local(task.prepared, task.job, heartbeat)
         if task.zero_cost:
             say("scored", scores=job_scores(task.job, prepared, task.zero_cost))
         with synced(task.checkpoint, task.storage) as checkpoint:
 
-            def report(epoch: Epoch) -> None:
+            def on_epoch(epoch: Epoch) -> None:
                 checkpoint.upload(epoch.epoch)
                 say("epoch", **asdict(epoch))
 
@@ -38,16 +40,16 @@ def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, 
                 prepared,
                 checkpoint.here,
                 until=task.until,
-                report=report,
-                beat=beat,
-                beside_others=beside_others,
+                report=on_epoch,
+                beat=heartbeat,
+                beside_others=shared_gpu,
             )
     except OutOfSharedMemory as error:
         say("crowded", reason=str(error))
-    except Exception as error:  # the trial's boundary: whatever happens in here ends this trial and no other
+    except Exception as error:  # the boundary of a trial: an error ends this trial and no other
         reason = f"{type(error).__name__}: {error}"
         where = traceback.format_exc(limit=-4)
-        if isinstance(error, OSError):  # a disk, a mount, a network: never a property of what is trained
+        if isinstance(error, OSError):  # a disk or a network failed: no fault of the trial
             say("lost", fault=ENVIRONMENT_FAULT, reason=reason, traceback=where)
         else:
             say("failed", reason=reason, traceback=where)
@@ -55,4 +57,4 @@ def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, 
         done = len(curve) == task.job.recipe.epochs
         say("finished" if done else "paused", curve=[asdict(epoch) for epoch in curve])
     finally:
-        free_gpu_memory()  # what a training leaves on the device is missing to others
+        free_gpu_memory()  # memory that PyTorch caches is missing for other trials

@@ -15,41 +15,41 @@ from hiri_search.training.job import Job, PreparedData
 Report = Callable[[Event], None]
 Heartbeat = Callable[[], None]
 
-# Whose fault it is that a trial was lost.
+# Fault of a lost trial: its process died or hung, or its machine is not usable.
 PROCESS_FAULT, ENVIRONMENT_FAULT = "process", "surroundings"
 
 
 @dataclass(frozen=True)
 class TrialTask:
-    """A trial to be trained."""
+    """A trial that is to be trained."""
 
     trial: int
     job: Job
     prepared: PreparedData
     checkpoint: Path
-    until: int | None = None  # the epoch behind which it pauses; None: trained to the end
-    zero_cost: tuple[str, ...] = ()  # zero-cost scores that are wanted before it is trained
-    alone: bool = False  # it did not fit on a device that it shared
-    storage: Storage | None = None  # that holds a copy of the checkpoint
+    until: int | None = None  # epoch after which the trial pauses; None: trained to the end
+    zero_cost: tuple[str, ...] = ()  # names of zero-cost scores to compute before the training
+    alone: bool = False  # needs a GPU for itself: out of memory on a shared one
+    storage: Storage | None = None  # holds a copy of the checkpoint
 
 
 class Wait(Enum):
-    """What is next depends on trials that are at work."""
+    """The next task depends on trials that are running."""
 
     WAIT = "later"
 
 
 class TrialSource(Protocol):
-    """Gives out tasks and hears of them; lives in the process that holds the ledger."""
+    """Gives out tasks and receives their events, in the process that writes the ledger."""
 
     def next(self) -> TrialTask | Wait | None:
-        """The next task; None when all have been given out. Never `LATER` where no task is at work.
+        """Return the next task, or None if there are no more. Never returns WAIT while no task is running.
 
-        After None there may be more, when one that was at work is lost.
+        A lost trial can bring another task after None.
         """
 
     def most_memory(self) -> tuple[Job, PreparedData]:
-        """A training that asks for about as much memory as any."""
+        """Return the training that needs about the most memory."""
 
     def on_event(self, event: Event) -> None:
-        """Scores, an epoch, or the end, of a trial: {"event": ..., "trial": ..., ...}."""
+        """Receive scores, an epoch or the end of a trial: {"event": ..., "trial": ..., ...}."""
