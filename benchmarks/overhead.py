@@ -1,8 +1,8 @@
 """What a harness costs: seconds a trial beyond its training, of a study here, of Ray Tune as it comes, of a bare loop.
 
 The trials sleep, so many seconds each, in two slots. `ours` is the whole way of a study: the search asks, the network
-is counted, the ledger is synced to disk, a worker works, the report's rows are there. `tune` is a Tuner with OptunaSearch
-and Ray's defaults; `tune reused` the same with `reuse_actors`. `bare` is a pool of two processes.
+is counted, the ledger is synced to disk, a worker runs, the report's rows are there. `tune` is a Tuner with
+OptunaSearch and Ray's defaults; `tune reused` the same with `reuse_actors`. `bare` is a pool of two processes.
 
 For each: `a trial`, the seconds of slots that were not slept, from the first trial's begin to the last one's end, by
 trial; `start`, seconds until the first trial begins; and by how much the driver's memory grew behind trial 100.

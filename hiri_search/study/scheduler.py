@@ -71,7 +71,7 @@ class TrialScheduler:
             folder,
             self.trials.values(),
             search=bool(space),
-            stands=self.search.may_be_on_front,
+            may_be_on_front=self.search.may_be_on_front,
             copies=mirror,
         )
         self.checkpoints.sweep()
@@ -102,7 +102,7 @@ class TrialScheduler:
 
     def next(self) -> TrialTask | Wait | None:
         """Nothing is trained twice."""
-        self.trouble = self.trouble or (self.mirror.taken if self.mirror else "")
+        self.trouble = self.trouble or (self.mirror.replaced if self.mirror else "")
         while not self.trouble and (trial := self._next_trial()):
             self.watcher.on_trial(trial)
             if task := self._task(trial):
@@ -188,7 +188,7 @@ class TrialScheduler:
         checkpoint = f"{CHECKPOINTS}/{self._job(known).digest}/last.pt"
         asked = self.ledger.append("asked", trial=number, **known, checkpoint=checkpoint)
         trial = self.trials[number] = Trial(number, asked)
-        self.checkpoints.asked(trial)
+        self.checkpoints.add(trial)
         return trial
 
     def _job(self, asked: Mapping[str, Any]) -> Job:

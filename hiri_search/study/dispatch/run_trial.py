@@ -38,7 +38,7 @@ def run_trial(
             curve = train(
                 task.job,
                 prepared,
-                checkpoint.here,
+                checkpoint.local,
                 until=task.until,
                 report=on_epoch,
                 beat=heartbeat,
