@@ -28,7 +28,7 @@ NOT_RUN = {
     "export RAY_API_SERVER_ADDRESS": "for the next one",
     "ray job submit": "needs a cluster: tests/study/test_job.py starts one",
     "sbatch": "needs Slurm: tests/test_deploy.py has stand-ins for it",
-    "postgresql+psycopg://me@host": "needs a server: tests/study/test_dashboard.py starts one",
+    "postgresql+psycopg://me@host": "needs a server: tests/study/export/test_optuna_export.py starts one",
 }
 SERVES = ("--serve", " watch ")  # until it is stopped
 SERVING = 120.0  # seconds until it says where
