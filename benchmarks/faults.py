@@ -258,8 +258,8 @@ def node_lost(case: Case) -> bool:
 SHORT = ("--timeout", "3")
 HASTY = ("--patience", "2")
 FAULTS = {
-    "worker killed (kill -9)": Fault(kill("ray::RayHand")),
-    "worker stopped (kill -STOP)": Fault(kill("ray::RayHand", signal.SIGSTOP), SHORT),
+    "worker killed (kill -9)": Fault(kill("ray::RayWorker")),
+    "worker stopped (kill -STOP)": Fault(kill("ray::RayWorker", signal.SIGSTOP), SHORT),
     "trial hangs": Fault(flagged("hang"), SHORT),
     "trial raises": Fault(flagged("raise")),
     "driver killed (kill -9)": Fault(signalled(signal.SIGKILL), codes=(-9,)),
@@ -450,8 +450,14 @@ def drive(home: Path, given: argparse.Namespace) -> int:
         with graceful_shutdown(print) as asked:
             slots = TrialResources(0 if given.address else 2, timeout=given.timeout)
             log = home / "ray.log"
-            side_by_side = partial(run_on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
-            execute = partial(serial_executor.run_serially, leaving=asked, do=do) if given.serial else side_by_side
+            side_by_side = partial(
+                run_on_ray, resources=slots, log=log, shutdown=asked, address=given.address, trial_function=do
+            )
+            execute = (
+                partial(serial_executor.run_serially, shutdown=asked, trial_function=do)
+                if given.serial
+                else side_by_side
+            )
             study = read_study(home / "study.yaml")
             run(study, home / "results", execute, Watcher(), profile="none", retry_failed=given.retry_failed)
     except StudyError as error:
@@ -469,7 +475,9 @@ def _be_patient(seconds: float) -> None:
     retrying.__kwdefaults__["seconds"] = seconds
 
 
-def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
+def traced(
+    work: Any, home: Path, patience: float, task: Any, on_event: Any, heartbeat: Any, *, shared_gpu: bool
+) -> None:
     """The work of a trial, each epoch that is really trained noted, outside of the study.
 
     `work` comes with it, so that a process has its imports before it is given a task: they take longer than SHORT.
@@ -487,11 +495,11 @@ def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: A
         if event["event"] == "epoch" and event["epoch"] > known:
             with (home / "trace.jsonl").open("a") as file:
                 file.write(json.dumps({"trial": event["trial"], "epoch": event["epoch"]}) + "\n")
-        tell(event)
+        on_event(event)
         if event["event"] == "epoch":
             _obey(home)
 
-    work(task, note, beat, beside_others=beside_others)
+    work(task, note, heartbeat, shared_gpu=shared_gpu)
 
 
 def _obey(home: Path) -> None:

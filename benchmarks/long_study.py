@@ -71,7 +71,7 @@ def _rows(count: int) -> str:
     return "\n".join(f"  row {number}: {sample(space, rng)}" for number in range(count))
 
 
-def nothing(task: TrialTask, tell: Report, beat: Any, *, beside_others: bool) -> None:
+def nothing(task: TrialTask, report: Report, heartbeat: Any, *, shared_gpu: bool) -> None:
     """In place of a training: more for what is large, and for what its name happens to say."""
     size = sum(map(int, re.findall(r"\d+", task.job.spec)))
     luck = sha256(task.job.spec.encode()).digest()[0] / 256
@@ -79,10 +79,10 @@ def nothing(task: TrialTask, tell: Report, beat: Any, *, beside_others: bool) ->
     curve = [
         {"epoch": n, "loss": 1.0, "top1": 10 * log(size) + 3 * luck + n, "seconds": 0.0} for n in range(1, last + 1)
     ]
-    tell({"event": "began", "trial": task.trial, "device": "none"})
+    report({"event": "began", "trial": task.trial, "device": "none"})
     for epoch in curve:
-        tell({"event": "epoch", "trial": task.trial, **epoch})
-    tell({"event": "finished" if last == task.job.recipe.epochs else "paused", "trial": task.trial, "curve": curve})
+        report({"event": "epoch", "trial": task.trial, **epoch})
+    report({"event": "finished" if last == task.job.recipe.epochs else "paused", "trial": task.trial, "curve": curve})
 
 
 class Watch:
@@ -124,7 +124,11 @@ def measure(kind: str, trials: int, each: int) -> list[list[float]]:
         file = Path(home) / "study.yaml"
         file.write_text(study(kind, trials))
         execute = partial(
-            run_on_ray, slots=TrialResources(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=nothing
+            run_on_ray,
+            resources=TrialResources(SLOTS),
+            log=Path(home) / "ray.log",
+            shutdown=Shutdown(),
+            trial_function=nothing,
         )
         run(read_study(file), Path(home) / "results", execute, watch, profile="none")
     watch.note()

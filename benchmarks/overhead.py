@@ -1,8 +1,8 @@
 """What a harness costs: seconds a trial beyond its training, of a study here, of Ray Tune as it comes, of a bare loop.
 
 The trials sleep, so many seconds each, in two slots. `ours` is the whole way of a study: the search asks, the network
-is counted, the ledger is synced to disk, a hand works, the report's rows are there. `tune` is a Tuner with OptunaSearch
-and Ray's defaults; `tune reused` the same with `reuse_actors`. `bare` is a pool of two processes.
+is counted, the ledger is synced to disk, a worker runs, the report's rows are there. `tune` is a Tuner with
+OptunaSearch and Ray's defaults; `tune reused` the same with `reuse_actors`. `bare` is a pool of two processes.
 
 For each: `a trial`, the seconds of slots that were not slept, from the first trial's begin to the last one's end, by
 trial; `start`, seconds until the first trial begins; and by how much the driver's memory grew behind trial 100.
@@ -91,23 +91,23 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
         file.write_text(STUDY.format(space=SPACE, trials=trials))
         execute = partial(
             run_on_ray,
-            slots=TrialResources(SLOTS),
+            resources=TrialResources(SLOTS),
             log=Path(home) / "ray.log",
-            leaving=Shutdown(),
-            do=partial(_dream, seconds),
+            shutdown=Shutdown(),
+            trial_function=partial(_dream, seconds),
         )
         run(read_study(file), Path(home) / "results", execute, Watcher(), profile="none")
 
 
 def _dream(
-    seconds: float, task: Any, tell: Callable[[dict[str, Any]], None], beat: Any, *, beside_others: bool
+    seconds: float, task: Any, report: Callable[[dict[str, Any]], None], heartbeat: Any, *, shared_gpu: bool
 ) -> None:
     """In place of a training."""
     slept = asleep(seconds)
     epoch = {"epoch": 1, "loss": 1.0, "top1": 50.0, "seconds": seconds, "slept": slept}
-    tell({"event": "began", "trial": task.trial, "device": "none"})
-    tell({"event": "epoch", "trial": task.trial, **epoch})
-    tell({"event": "finished", "trial": task.trial, "curve": [epoch]})
+    report({"event": "began", "trial": task.trial, "device": "none"})
+    report({"event": "epoch", "trial": task.trial, **epoch})
+    report({"event": "finished", "trial": task.trial, "curve": [epoch]})
 
 
 def tune(seconds: float, trials: int, watch: Watch, *, reuse: bool = False) -> None:

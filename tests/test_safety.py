@@ -429,10 +429,10 @@ def _sockets(pids: set[int]) -> set[str]:
 
 
 RUN = """
-from tests.study.dispatch import fake_work as works
-from tests.study.dispatch.test_worker_pool import _work
+from tests.study.dispatch import fake_work
+from tests.study.dispatch.test_worker_pool import _run
 from pathlib import Path
-_work(Path({home!r}), works.slow_steps)
+_run(Path({home!r}), fake_work.slow_steps)
 """
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 

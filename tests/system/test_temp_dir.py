@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.dispatch import ray_executor
-from hiri_search.study.dispatch.ray_executor import noise_to
+from hiri_search.study.dispatch.ray_executor import redirect_output
 from hiri_search.system import temp_dir
 
 HOLD = """
@@ -80,7 +80,7 @@ def test_the_log_of_a_run_stays_short(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray_executor, "LOG_SECONDS", 0.02)
     log = tmp_path / "ray.log"
     longest = 0
-    with noise_to(log):
+    with redirect_output(log):
         for _ in range(100):
             os.write(1, b"x" * 99 + b"\n")
             time.sleep(0.01)

@@ -158,7 +158,11 @@ def test_side_by_side_nobody_is_lost(tmp_path: Path):
     found = _run(
         tmp_path,
         execute=partial(
-            run_on_ray, slots=TrialResources(2), log=tmp_path / "ray.log", leaving=Shutdown(), do=run_trial
+            run_on_ray,
+            resources=TrialResources(2),
+            log=tmp_path / "ray.log",
+            shutdown=Shutdown(),
+            trial_function=run_trial,
         ),
     )
     first = [t for t in found if not t.is_confirmation]
