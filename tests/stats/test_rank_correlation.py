@@ -35,7 +35,7 @@ def test_the_smallest_p_of_few_items(items: int, smallest_p: float):
 
 
 def test_equal_orders_of_four_networks_are_not_significant():
-    """Of 24 orders, one is equal and one is reversed: p is 2 / 24, or 8 %."""
+    """One of the 24 orders is equal and one is reversed: p is 2 / 24, or 8 %."""
     tau = tau_of([1, 2, 3, 4], [10, 20, 30, 40])
     assert tau.value == pytest.approx(1)
     assert tau.high == 1

@@ -130,12 +130,10 @@ def test_a_best_row_is_clear_only_where_it_is_better_than_every_other_row():
 @pytest.mark.parametrize(
     ("spread", "seeds"),
     [
-        (
-            WORTHWHILE_GAIN / 0.5,
-            34,
-        ),  # Cohen (1988), d = .5, and R's pwr.t.test(d=.5, power=.8, type="paired"): n = 33.37
-        (WORTHWHILE_GAIN / 0.8, 15),  # the same with .8: n = 14.30
-        (WORTHWHILE_GAIN / 0.2, 199),  # the same with .2: n = 198.15
+        # Cohen (1988) and R: pwr.t.test(d=.5, power=.8, type="paired") gives n = 33.37
+        (WORTHWHILE_GAIN / 0.5, 34),
+        (WORTHWHILE_GAIN / 0.8, 15),  # d=.8: n = 14.30
+        (WORTHWHILE_GAIN / 0.2, 199),  # d=.2: n = 198.15
     ],
 )
 def test_seeds_for_a_power_of_eighty_percent(spread: float, seeds: int):
