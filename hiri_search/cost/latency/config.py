@@ -20,7 +20,7 @@ class LatencyError(ValueError):
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """How forward passes are timed, always in eval mode and channels-last.
+    """Settings of a latency benchmark, which always uses eval mode and channels-last.
 
     Rounds are repeated until all spreads are within the target, or the time limit is reached.
     """

@@ -90,7 +90,7 @@ class TrialScheduler:
             folder,
             self.trials.values(),
             search=bool(space),
-            stands=self.search.may_be_on_front,
+            may_be_on_front=self.search.may_be_on_front,
             copies=mirror,
         )
         self.checkpoints.sweep()
@@ -118,7 +118,7 @@ class TrialScheduler:
 
     def next(self) -> TrialTask | Wait | None:
         """Return the next task; no training is handed out twice."""
-        self.trouble = self.trouble or (self.mirror.taken if self.mirror else "")
+        self.trouble = self.trouble or (self.mirror.replaced if self.mirror else "")
         while not self.trouble and (step := self.queue.next(self.running)):
             if (trial := self._take(step)) and (task := self._task(trial)):
                 return task
@@ -166,7 +166,7 @@ class TrialScheduler:
         )
         self.ledger.append(asked)
         trial = self.trials[number] = Trial(asked)
-        self.checkpoints.asked(trial)
+        self.checkpoints.add(trial)
         return trial
 
     def _task(self, trial: Trial) -> TrialTask | None:
