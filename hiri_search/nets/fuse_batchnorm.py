@@ -93,10 +93,9 @@ def _into_previous(finder: _Finder, node: fx.Node, norm: _BatchNorm) -> _Merge |
     """Merge a norm into the layers before it, where that is possible."""
     layers = finder.sources(node.args[0])
     linear = {isinstance(layer, nn.Linear) for layer in layers}
-    aligned = linear == {False} or (linear == {True} and isinstance(norm, nn.BatchNorm1d))
-    return (
-        _Merge(norm, layers) if aligned and all(_channels_out(layer) == norm.num_features for layer in layers) else None
-    )
+    same_axis = linear == {False} or (linear == {True} and isinstance(norm, nn.BatchNorm1d))
+    same_width = all(_channels_out(layer) == norm.num_features for layer in layers)
+    return _Merge(norm, layers) if same_axis and same_width else None
 
 
 def _into_next(finder: _Finder, node: fx.Node, norm: _BatchNorm) -> _Merge | None:
