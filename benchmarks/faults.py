@@ -508,15 +508,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME")
     parser.add_argument("--times", type=int, default=TIMES, help="number of times that each fault is injected")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the faults")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the faults")
     parser.add_argument("--list", action="store_true", help="only list the faults")
     for flag, kind in (("--drive", Path), ("--timeout", float), ("--patience", float)):
         parser.add_argument(
-            flag, type=kind, default={"--timeout": 1800.0, "--patience": 90.0}.get(flag), help="(internal)"
+            flag, type=kind, default={"--timeout": 1800.0, "--patience": 90.0}.get(flag), help="internal"
         )
-    parser.add_argument("--address", help="(internal)")
+    parser.add_argument("--address", help="internal")
     for flag in ("--serial", "--retry-failed", "--nodes"):
-        parser.add_argument(flag, action="store_true", help="(internal)")
+        parser.add_argument(flag, action="store_true", help="internal")
     options = parser.parse_args()
     if options.drive:
         sys.exit(drive(options.drive, options))

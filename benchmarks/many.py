@@ -110,8 +110,8 @@ def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterat
     costs = _costs(candidate)
     spec = parse_network(costs["trained_spec"]).canonical_text
     job = Job(spec, candidate.trained_side, study.proxy.classes, seed, study.recipe, study.data)
-    place = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
-    yield {"event": "asked", "trial": number, **costs, **place}
+    fields = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
+    yield {"event": "asked", "trial": number, **costs, **fields}
     yield {"event": "began", "trial": number, "device": "CPU, 2 cores (x86_64)"}
     halving, scores = study.search.halving, {"synflow": 15.4 + number % 7, "zen": 179.0 - number % 11}
     if study.search.zero_cost:

@@ -6,9 +6,9 @@ The trainings are made up; all other work is that of a real study. Each network 
 - `halving`: with one rung that promotes a third, and zero-cost scores.
 - `ablation`: a tenth of the rows, with ten seeds each.
 
-`decision` is the time from opening the ledger to the next trial, with all checks before it; `elsewhere` is the same on
-a machine with an empty count cache. `status` and `report` are the commands; `export` is the export for the Optuna
-dashboard. `imports` is the import time, which the other columns exclude.
+`decision` is the time from opening the ledger to the next trial, with all checks before it; `cold decision` is the
+same on a machine with an empty count cache. `status` and `report` are the commands; `export` is the export for the
+Optuna dashboard. `imports` is the import time, which the other columns exclude.
 
 python benchmarks/opening.py --help
 """
@@ -98,9 +98,9 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
 def rows(kinds: list[str], trials: int) -> Iterator[str]:
     for number, kind in enumerate(kinds):
         with tempfile.TemporaryDirectory() as cache:
-            elsewhere = _in_a_process(cache, kind, trials, "--decision-alone")["decision"]
+            cold_decision = _in_a_process(cache, kind, trials, "--decision-alone")["decision"]
             seconds = _in_a_process(cache, kind, trials)
-        seconds = {"imports": seconds.pop("imports"), "elsewhere": elsewhere, **seconds}
+        seconds = {"imports": seconds.pop("imports"), "cold decision": cold_decision, **seconds}
         if not number:
             yield f"| {trials:,} trials | {' | '.join(seconds)} |"
             yield "|-" * (len(seconds) + 1) + "|"

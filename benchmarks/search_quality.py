@@ -85,11 +85,11 @@ class Problem:
     def front_hypervolume(self) -> float:
         return hypervolume(self.points[pareto_mask(self.points)], self.reference)
 
-    def shares(self, asked: list[int]) -> Iterator[float]:
+    def shares(self, proposed: list[int]) -> Iterator[float]:
         """Yield the share after every trial."""
         front: list[int] = []
         share = 0.0
-        for index in asked:
+        for index in proposed:
             if not any(self.true[i] >= self.true[index] and self.gmacs[i] <= self.gmacs[index] for i in front):
                 front.append(index)
                 share = self.share(np.array(front))
@@ -116,9 +116,8 @@ def macro(path: Path, written: str, seed: int) -> Problem:
         return indices["".join(map(str, choices))]
 
     observed = columns[f"acc{seed % 3 + 1}"]
-    return Problem(
-        MACRO[written], index, observed, columns["mean_acc"], columns["flops"] / 1e9, columns["params"] / 1e6
-    )
+    gmacs, mparams = columns["flops"] / 1e9, columns["params"] / 1e6
+    return Problem(MACRO[written], index, observed, columns["mean_acc"], gmacs, mparams)
 
 
 @lru_cache
@@ -158,19 +157,19 @@ def ours(problem: Problem, sampler: str, seed: int, trials: int, goal: float) ->
     sides = {"counted": {"side": SIDE}, "proxy": {"side": SIDE}}
     study = Study.model_validate({"space": problem.spec, "search": settings, **sides})
     search = Search(study, [], costs=lambda net: _costs(problem, problem.index(net)))
-    asked: list[int] = []
+    proposed: list[int] = []
     seconds = -time.process_time()
     while task := search.ask():
         number, candidate, trial_seed = task
         assert isinstance(candidate.network, Net)
         index = problem.index(candidate.network)
-        asked.append(index)
+        proposed.append(index)
         cost = {"macs": problem.gmacs[index] * 1e9, "params": problem.mparams[index] * 1e6}
         facts = {"seed": trial_seed, "decisions": candidate.decisions, **cost}
         search.tell(Trial(number, facts, "finished", curve=[{"top1": float(problem.observed[index])}]))
-        if goal < 1 and len(asked) % 50 == 0 and problem.share(np.array(asked)) >= goal:
+        if goal < 1 and len(proposed) % 50 == 0 and problem.share(np.array(proposed)) >= goal:
             break
-    return asked, seconds + time.process_time()
+    return proposed, seconds + time.process_time()
 
 
 def _costs(problem: Problem, index: int) -> dict[str, float]:
@@ -190,8 +189,8 @@ def plain(problem: Problem, sampler: str, seed: int, trials: int) -> tuple[list[
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=samplers[sampler](seed=seed))
     space = parse(problem.spec)
     seconds = -time.process_time()
-    asked = [_plain_trial(study, space, problem) for _ in range(trials)]
-    return asked, seconds + time.process_time()
+    proposed = [_plain_trial(study, space, problem) for _ in range(trials)]
+    return proposed, seconds + time.process_time()
 
 
 def _plain_trial(study: object, space: Space, problem: Problem) -> int:
@@ -222,17 +221,16 @@ def run(sampler: str, seed: int, options: argparse.Namespace) -> Run:
     problem = toy(seed) if options.problem == "toy" else macro(options.table, options.written, seed)
     last = options.trials
     if sampler in PLAIN:
-        asked, seconds = plain(problem, sampler, seed, options.random if sampler == "plain random" else last)
+        proposed, seconds = plain(problem, sampler, seed, options.random if sampler == "plain random" else last)
     else:
         to_goal = sampler == "random"  # proposes fast enough to run until it reaches the goal
-        asked, seconds = ours(problem, sampler, seed, options.random if to_goal else last, GOAL if to_goal else 1.0)
-    shares = list(problem.shares(asked))
-    observed = np.stack([-problem.observed[asked[:last]], problem.gmacs[asked[:last]]], axis=1)
-    chosen = problem.share(np.array(asked[:last])[pareto_mask(observed)])
+        proposed, seconds = ours(problem, sampler, seed, options.random if to_goal else last, GOAL if to_goal else 1.0)
+    shares = list(problem.shares(proposed))
+    observed = np.stack([-problem.observed[proposed[:last]], problem.gmacs[proposed[:last]]], axis=1)
+    chosen = problem.share(np.array(proposed[:last])[pareto_mask(observed)])
     reached = next((number for number, share in enumerate(shares, 1) if share >= GOAL), None)
-    return Run(
-        tuple(shares[min(b, len(shares)) - 1] for b in _budgets(options)), reached, chosen, 1e3 * seconds / len(asked)
-    )
+    at_budgets = tuple(shares[min(budget, len(shares)) - 1] for budget in _budgets(options))
+    return Run(at_budgets, reached, chosen, 1e3 * seconds / len(proposed))
 
 
 def _budgets(options: argparse.Namespace) -> list[int]:
@@ -251,11 +249,8 @@ def line(sampler: str, runs: list[Run], limit: int) -> str:
     reached = sorted(limit + 1 if r.reached is None else r.reached for r in runs)
     middle, low, high = (reached[round(share * (len(runs) - 1))] for share in (0.5, 0.25, 0.75))
     trials = " ".join(f">{limit}" if number > limit else str(number) for number in (middle, low, high))
-    cells = [
-        sampler,
-        str(len(runs)),
-        *(interval(list(column)) for column in zip(*(r.shares for r in runs), strict=True)),
-    ]
+    shares = (interval(list(column)) for column in zip(*(r.shares for r in runs), strict=True))
+    cells = [sampler, str(len(runs)), *shares]
     cells += [trials, f"{sum(r.reached is not None for r in runs)}/{len(runs)}", interval([r.chosen for r in runs])]
     return f"| {' | '.join([*cells, f'{np.mean([r.ms for r in runs]):.1f}'])} |"
 
@@ -275,9 +270,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problem", choices=("macro", "toy"), default="macro")
     parser.add_argument("--table", type=Path, default=TABLE, help="CSV file of NAS-Bench-Macro")
-    parser.add_argument(
-        "--written", choices=tuple(LAYERS), default="numbers", help="how the choices of macro are written"
-    )
+    parser.add_argument("--written", choices=tuple(LAYERS), default="numbers", help="notation of the choices in macro")
     parser.add_argument("--samplers", nargs="+", choices=(*OURS, *PLAIN), default=[*OURS[:-1], *PLAIN])
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--trials", type=int, default=BUDGETS[-1], help="trials per search; gp takes seconds per trial")
@@ -298,8 +291,7 @@ def main() -> None:
     results: dict[str, list[Run]] = {}
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         for sampler in options.samplers:
-            seeds = range(options.seeds)
-            results[sampler] = list(pool.map(partial(run, sampler, options=options), seeds))
+            results[sampler] = list(pool.map(partial(run, sampler, options=options), range(options.seeds)))
             limit = options.random if sampler in ("random", "plain random") else options.trials
             print(line(sampler, results[sampler], limit), flush=True)
     print("\n".join(verdict(results, _budgets(options))))
