@@ -1,4 +1,4 @@
-"""Ledgers of many trials whose trainings are made up, written as runs would have written them."""
+"""Synthetic ledgers of many trials, in the format of real runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from hiri_search.study.ledger.checksums import check_lines
 
-from hiri_search.language import Net, parse, parse_network, uniform
+from hiri_search.language import Net, parse_network, uniform
 from hiri_search.study.config.identity import canonical_form
-from hiri_search.study.config.networks import Candidate, network_of, resolve
+from hiri_search.study.config.networks import Candidate, ablation_networks, network_of, space_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import as_line, read_lines
@@ -23,14 +23,14 @@ SPACE = (
     "(hr | cffn)(32|48 e=2|4)*1..3 -> (hr | cffn)(64|96 e=2|4)*1..3 -> (hr | cffn | t)(128|192 e=4|6)*2..4"
     " -> (cffn | t)(256..384/64 e=3|5)*(6|9|12) -> t(448|512 e=3|5)*2..4"
 )
-LATE = 1.7e9  # when the first line was written
-PACE = 0.5  # seconds from one line to the next
+START_TIME = 1.7e9  # Unix time of the first line
+LINE_SECONDS = 0.5  # seconds between two lines
 IMAGES = {"train": 100, "val": 50, "classes": 8, "skipped": [], "keys": {"64": "images"}}
 COMMON = {"proxy": {"width": 8, "side": 64}, "recipe": {"epochs": 6, "batch": 16, "warmup_epochs": 0.5}}
 
 
 def ablation(networks: int, seeds: int) -> Study:
-    walked = UnvisitedSpace(parse(SPACE))
+    walked = UnvisitedSpace(space_of(search(1)))
     nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
     return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
 
@@ -40,52 +40,52 @@ def search(networks: int, **more: Any) -> Study:
 
 
 def write(study: Study, folder: Path, trials: int) -> Path:
-    """The ledger of a study whose first so many trials have ended; a ledger that is there is added to."""
+    """Write a ledger in which the first `trials` trials have ended; append to an existing ledger."""
     folder.mkdir(parents=True, exist_ok=True)
-    there = (folder / LEDGER).exists()
-    told = (event for n, one in enumerate(islice(_asked(study), trials)) for event in _trial(study, n, *one))
-    sums = check_lines(read_lines(folder) if there else [], folder / LEDGER)
+    exists = (folder / LEDGER).exists()
+    asked = enumerate(islice(_asked(study), trials))
+    events = (event for number, (row, seed) in asked for event in _trial(study, number, row, seed))
+    checksum = check_lines(read_lines(folder) if exists else [], folder / LEDGER)
     with (folder / LEDGER).open("ab") as file:
-        for number, event in enumerate(chain([] if there else _start(study), told)):
-            line = sums.signed(as_line({**event, "time": LATE + number * PACE}))
-            sums.added(line)
+        for number, event in enumerate(chain([] if exists else _start(study), events)):
+            line = checksum.signed(as_line({**event, "time": START_TIME + number * LINE_SECONDS}))
+            checksum.added(line)
             file.write(line + b"\n")
     return folder
 
 
 def _start(study: Study) -> Iterator[Mapping[str, Any]]:
-    """What is told before the first trial."""
-    shown = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
+    """Yield the events before the first trial."""
+    rows = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
     yield {
         "event": "study",
         "meaning": canonical_form(study),
         "title": "Many trials",
         "table": "",
-        "rows": shown,
+        "rows": rows,
         "file": study.model_dump(mode="json"),
         "profile": "none",
         "device": "CPU, 2 cores",
         "images": IMAGES,
         "versions": {},
     }
-    yield from ({"event": "counted", **_costs(row)} for row in resolve(study).rows)
+    yield from ({"event": "counted", **_costs(row)} for row in ablation_networks(study))
 
 
 def _asked(study: Study) -> Iterator[tuple[Candidate, int]]:
-    """In the order that a run asks."""
-    networks = resolve(study)
-    if networks.space is None:
-        yield from ((row, seed) for row in networks.rows for seed in study.seeds)
+    """Yield networks and seeds in the order of a run."""
+    if study.space is None:
+        yield from ((row, seed) for row in ablation_networks(study) for seed in study.seeds)
         return
-    for net, decisions in _walks(UnvisitedSpace(networks.space)):
+    for net, decisions in _walks(UnvisitedSpace(space_of(study))):
         yield from ((network_of(study, net, decisions), seed) for seed in study.seeds)
 
 
-def _walks(unseen: UnvisitedSpace) -> Iterator[Any]:
+def _walks(unvisited: UnvisitedSpace) -> Iterator[Any]:
     rng = Random(0)
     while True:
-        _, decisions = unseen.walk(uniform(rng), rng)
-        yield unseen.add(decisions)
+        _, decisions = unvisited.walk(uniform(rng), rng)
+        yield unvisited.add(decisions)
 
 
 def _costs(candidate: Candidate) -> dict[str, Any]:
@@ -107,21 +107,21 @@ def _costs(candidate: Candidate) -> dict[str, Any]:
 
 
 def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterator[Mapping[str, Any]]:
-    """All lines of one; of those with rungs a third goes on from the first, and of the others every tenth fails."""
+    """Yield all events of a trial; with rungs the first promotes a third, without rungs every tenth trial fails."""
     costs = _costs(candidate)
     spec = parse_network(costs["trained_spec"]).canonical_text
     job = Job(spec, candidate.trained_side, study.proxy.classes, seed, study.recipe, study.data)
-    place = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
-    yield {"event": "asked", "trial": number, **costs, **place}
+    fields = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
+    yield {"event": "asked", "trial": number, **costs, **fields}
     yield {"event": "began", "trial": number, "device": "CPU, 2 cores (x86_64)"}
     halving, scores = study.search.halving, {"synflow": 15.4 + number % 7, "zen": 179.0 - number % 11}
     if study.search.zero_cost:
         yield {"event": "scored", "trial": number, "scores": scores}
     curve = list(_curve(Random(number), costs["macs"] / 1e9, study.recipe.epochs))
     rung = halving.epochs[0] if halving else 0
-    told = ({"event": "epoch", "trial": number, **epoch} for epoch in curve)
+    epochs = ({"event": "epoch", "trial": number, **epoch} for epoch in curve)
     if rung:
-        yield from islice(told, rung)
+        yield from islice(epochs, rung)
         yield {"event": "paused", "trial": number, "curve": curve[:rung]}
         if number % 3:
             return
@@ -129,12 +129,12 @@ def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterat
     elif number % 10 == 9:
         yield {"event": "failed", "trial": number, "reason": f"ValueError: the loss of step {number} is not finite"}
         return
-    yield from told
+    yield from epochs
     yield {"event": "finished", "trial": number, "curve": curve}
 
 
 def _curve(rng: Random, gmacs: float, epochs: int) -> Iterable[dict[str, Any]]:
-    """More for what is dear, and luck."""
+    """Yield epochs whose accuracy grows with the cost, plus noise."""
     best = 40 + 20 * gmacs / (4 + gmacs) + rng.gauss(0, 2)
     for epoch in range(1, epochs + 1):
         top1 = best * (1 - 0.6**epoch) + rng.gauss(0, 0.5)

@@ -1,4 +1,4 @@
-"""The words of the package: old private names are gone, docstrings begin with a thing or a verb, names have one home."""
+"""The words of the package: old names are gone, docstrings begin with a thing or a verb, a name has one home."""
 
 import ast
 from collections import defaultdict
@@ -11,8 +11,7 @@ ROOT = Path(hiri_search.__file__).parent
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 
 # Names of the private dialect that this package once had, each replaced by the term of the field.
-OLD_NAMES = frozenset(
-    """
+_OLD = """
     Peer Given Mark Place Reach recorded full shrunk place Placed Front evaluating statistics_held all_kept set_aside
     remembered believed nothing_remembered traffic Band Range read_band Budgeted Fork Branch Chart chart Inside proven
     holds_one least Grain Table Setting Loaded Ready Untimed take_turns Rounds Turn as_set under_watch undominated
@@ -23,8 +22,8 @@ OLD_NAMES = frozenset(
     Feed Task Hand Heard hear Left Crew Seat Yard hire Slots a_card share Leaving at_work Kept bring_up take_up mirrored
     Taken Checkpoints there shown stands Known elsewhere Law Work halved Paces take_paces draw_up Trouble Busy origin
     changes unlike Union Names Sums summed Order _Null way proxies MOST LEAST MANY MARGIN FEWEST WORTH TOLD
-    """.split()
-)
+"""
+OLD_NAMES = frozenset(_OLD.split())
 # Old names that are the right word where they are defined now.
 KEPT: dict[str, str] = {}
 RIDDLES = ("What ", "Of ", "Those ", "Whether ", "How ")

@@ -56,6 +56,11 @@ class TrialTiming:
         """Return the time of `epochs` epochs with `steps` steps and `val` images each, without zero-cost scores."""
         return self.start + epochs * (steps * self.step + val * self.evaluate + self.save)
 
+    @classmethod
+    def mean(cls, timings: Sequence[TrialTiming]) -> TrialTiming:
+        """Return the mean of each part."""
+        return cls(**{part.name: fmean(getattr(timing, part.name) for timing in timings) for part in fields(cls)})
+
 
 @dataclass(frozen=True)
 class ProbeResults:
@@ -182,7 +187,7 @@ def probe_side_by_side(
     for answer in answers:
         for index, timing in answer["timings"]:
             by_job.setdefault(index, []).append(TrialTiming(**timing))
-    timings = {index: mean_timing(by_job[index]) for index in sorted(by_job)}
+    timings = {index: TrialTiming.mean(by_job[index]) for index in sorted(by_job)}
     import_seconds, share = (fmean(answer[name] for answer in answers) for name in ("import_seconds", "core_share"))
     return ProbeResults(timings, import_seconds, answers[0]["image_seconds"], None if gpus() else min(1.0, share))
 
@@ -192,11 +197,6 @@ def _probe_order(jobs: Sequence[tuple[Job, PreparedData]], number: int, processe
     own = range(number % len(jobs), len(jobs), processes)
     remaining = (index for index in range(len(jobs)) if index not in own)
     return [(index, *jobs[index]) for index in (*own, *remaining)]
-
-
-def mean_timing(timings: Sequence[TrialTiming]) -> TrialTiming:
-    """Return the mean of each part."""
-    return TrialTiming(**{f.name: fmean(getattr(timing, f.name) for timing in timings) for f in fields(TrialTiming)})
 
 
 def _environment(number: int, gpu_count: int) -> dict[str, str]:

@@ -18,7 +18,6 @@ from hiri_search.training.probe import (
     TrialTiming,
     UndecodedImages,
     image_seconds,
-    mean_timing,
     probe,
     probe_side_by_side,
     shrink_for_probe,
@@ -88,7 +87,7 @@ def test_zero_cost_scores_are_timed_if_requested(tmp_path: Path):
 
 
 def test_a_mean_is_taken_part_by_part():
-    assert mean_timing([TrialTiming(1, 2, 3, 4, 0), TrialTiming(3, 4, 5, 6, 1)]) == TrialTiming(2, 3, 4, 5, 0.5)
+    assert TrialTiming.mean([TrialTiming(1, 2, 3, 4, 0), TrialTiming(3, 4, 5, 6, 1)]) == TrialTiming(2, 3, 4, 5, 0.5)
 
 
 def test_noise_has_the_format_of_decoded_images(tmp_path: Path):

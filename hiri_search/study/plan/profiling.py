@@ -20,14 +20,7 @@ from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_on
 from hiri_search.system import hardware
 from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import Job, PreparedData
-from hiri_search.training.probe import (
-    ProbeError,
-    TrialTiming,
-    UndecodedImages,
-    mean_timing,
-    probe_side_by_side,
-    shrink_for_probe,
-)
+from hiri_search.training.probe import ProbeError, TrialTiming, UndecodedImages, probe_side_by_side, shrink_for_probe
 from hiri_search.training.recipe import Recipe
 
 MAX_PROBED = 8  # networks of a space
@@ -107,7 +100,7 @@ class SpeedTable:
 
     @cached_property
     def _mean(self) -> TrialTiming:
-        return mean_timing([pace for _, pace in self.timed.values()])
+        return TrialTiming.mean([pace for _, pace in self.timed.values()])
 
     @cached_property
     def _step(self) -> TimeModel:
