@@ -40,7 +40,7 @@ class SuccessiveHalving:
         Of those that came to a rung the best share goes on; at the last at least one.
         """
         for rung in self._rungs.values():
-            share = self.rules.kept_share(len(rung.came))
+            share = self.rules.promoted_count(len(rung.came))
             if trial := rung.best_paused(max(share, int(last))):
                 return trial
         return None
