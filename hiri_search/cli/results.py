@@ -38,14 +38,14 @@ def _searched(about: Event, known: list[Trial]) -> dict[str, Any]:
     """What only a search has."""
     from hiri_search.study.config.networks import resolve
     from hiri_search.study.config.schema import Study
-    from hiri_search.study.search.importance import decided, importances
+    from hiri_search.study.search.importance import chosen_options, importances
     from hiri_search.study.search.objectives import losses
 
     networks = resolve(study := Study.model_validate(about["file"]))
     first = [trial for trial in known if not trial.is_confirmation]
     finished = [[trial] for trial in first if trial.state == "finished"]
     found = [one for trial in finished if (one := losses(trial, study.search.objectives))]
-    return {"losses": found, "decisions": decided(networks, first), "importances": importances(networks, first)}
+    return {"losses": found, "decisions": chosen_options(networks, first), "importances": importances(networks, first)}
 
 
 def _planned(events: list[Event]) -> list[tuple[str, float, float]]:

@@ -89,7 +89,7 @@ class TrialScheduler:
         if space is None:
             return {}
         passed = [event for event in self.ledger.events if event["event"] == "passed"]
-        return {"space": space, "passed": passed, "pass_over": self._pass_over}
+        return {"space": space, "skipped": passed, "on_skip": self._pass_over}
 
     def most_memory(self) -> tuple[Job, PreparedData]:
         """A training that asks for about as much memory as any."""

@@ -1,4 +1,4 @@
-"""What is written of a network before it is trained: spec, costs, stand-in, latency."""
+"""Facts of a network that the ledger stores before its training: spec, costs, stand-in, latency."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
 from hiri_search.training.job import PreparedData
 
-PreparedBySide = dict[int, PreparedData]  # by the side that networks see
+PreparedBySide = dict[int, PreparedData]  # key: image side in training, in pixels
 
 
 def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
-    """What names the images, by side; JSON knows no numbers as keys."""
+    """Return the content fingerprint of the images by side; sides are text, as keys of JSON must be."""
     return {str(side): images.folder.name for side, images in prepared.items()}
 
 
 def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:
-    """All that is written of a network when it is asked for."""
-    known = network_costs(candidate, study, prepared)
+    """Return the facts of a network that its `asked` event stores."""
+    facts = network_costs(candidate, study, prepared)
     if study.space is None or "ms_per_image" not in (*study.search.objectives, *study.within):
-        return known
-    # A search needs to know it before others are asked for; disturbed by the trials beside it.
-    return known | {"ms_per_image": milliseconds(study, candidate.network)}
+        return facts
+    # The sampler needs the latency before it proposes again, so trials that run meanwhile disturb the measurement.
+    return facts | {"ms_per_image": milliseconds(study, candidate.network)}
 
 
 def milliseconds(study: Study, network: Network) -> float | None:
-    """Measured inference of one image; None where it does not fit into memory."""
-    alone = {str(network): (network, study.counted.side)}
-    _, latency = next(measure_latencies(alone, study.latency or LatencyConfig(), classes=study.counted.classes))
+    """Measure the inference time of one image; None where the network does not fit into memory."""
+    networks = {str(network): (network, study.counted.side)}
+    _, latency = next(measure_latencies(networks, study.latency or LatencyConfig(), classes=study.counted.classes))
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
 
 def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) -> dict[str, Any]:
-    """What a network is and costs, and what is trained for it."""
+    """Return name, spec and counted costs of a network and of the network that is trained in its place."""
     parts = count_parts(candidate.network, candidate.side, classes=study.counted.classes)
     facts = {
         "name": candidate.name,

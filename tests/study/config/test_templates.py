@@ -45,9 +45,10 @@ def test_an_error_names_a_path_that_cannot_be_written(tmp_path: Path):
 def test_keys_in_comments_of_a_template_are_valid(tmp_path: Path, kind: str):
     write_template(tmp_path / "mine.yaml", kind)
     commented = [line.strip()[2:].partition(" #")[0] for line in (tmp_path / "mine.yaml").read_text().splitlines()]
-    halving = [line for line in commented if line.startswith("halving:")]
-    assert len(halving) == (kind == "search")
-    for line in halving:
-        read = read_study(tmp_path / "mine.yaml", sets=[f"search.{line.replace(': ', '=', 1)}"])
+    keys = [line for line in commented if line.startswith(("halving:", "zero_cost:", "reuse:"))]
+    assert len(keys) == (3 if kind == "search" else 0)
+    for line in keys:
+        name, _, value = line.partition(": ")
+        read = read_study(tmp_path / "mine.yaml", sets=[f"search.{name}={value}"])
         assert isinstance(read, Study)
-        assert read.search.halving
+        assert getattr(read.search, name)
