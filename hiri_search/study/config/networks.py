@@ -30,10 +30,7 @@ class Candidate:
 
 
 class InvalidNetwork(SpecError):
-    """A network that a study cannot use.
-
-    `key` is the setting at fault, `context` the row or the space that the network belongs to.
-    """
+    """A network that a study cannot use: `key` is the setting at fault, `context` the network's row or space."""
 
     def __init__(self, key: tuple[str, ...], context: tuple[str, ...], message: str) -> None:
         super().__init__(message)
@@ -120,10 +117,7 @@ def stand_in(network: Network, proxy: ProxyConfig) -> Network:
 
 
 def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
-    """Yield networks that together take every option of a space, as a check before a search starts.
-
-    Raises InvalidNetwork where one of them does not fit.
-    """
+    """Yield networks that together take every option of a space. Raises InvalidNetwork where one does not fit."""
     return (network_of(study, net, decisions) for net, decisions in covering(space))
 
 

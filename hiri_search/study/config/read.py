@@ -190,10 +190,7 @@ def _with_space(content: dict[str, Any], path: Path, places: YamlLocations) -> d
 
 
 def _with_recipe(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
-    """Replace `recipe: FILE.yaml` by the content of that file, with the study's other recipe keys merged over it.
-
-    The path is relative to the study file.
-    """
+    """Replace `recipe: FILE.yaml` by the content of that file, as for `space:`, and merge other recipe keys over it."""
     recipe = content.get("recipe")
     section = {"file": recipe} if isinstance(recipe, str) else recipe
     if not isinstance(section, Mapping) or "file" not in section:

@@ -89,8 +89,8 @@ class HalvingConfig(_Strict):
         if list(self.epochs) != sorted({epoch for epoch in self.epochs if epoch > 0}):
             raise SettingError("epochs", f"epochs={list(self.epochs)}: rungs must increase; write them as in [2, 6]")
         if self.brackets > (most := len(self.epochs) + 1):
-            found = f"brackets={self.brackets} is not possible"
-            raise SettingError("brackets", f"{found}; write at most {most}, one for each rung and one without rungs")
+            message = f"brackets={self.brackets}: write at most {most}, one for each rung and one without rungs"
+            raise SettingError("brackets", message)
         return self
 
 
@@ -189,8 +189,8 @@ class Study(_Strict):
             message = "seeds: empty, or a seed is repeated; write a number of seeds, or a list without repeats"
             raise SettingError("seeds", message)
         if (self.data.train or self.recipe.batch) < self.recipe.batch:
-            found = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
-            raise SettingError("recipe.batch", f"{found}; write a smaller batch or more images")
+            message = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
+            raise SettingError("recipe.batch", f"{message}; write a smaller batch or more images")
         return self
 
     def _check_compare(self) -> None:
@@ -206,19 +206,18 @@ class Study(_Strict):
                 raise SettingError(name, f"{name}: is for a search only; remove it, or write space: in place of nets:")
         halving = self.search.halving
         if halving and halving.epochs[-1] >= self.recipe.epochs:
-            found = f"search.halving.epochs={list(halving.epochs)}"
-            message = f"{found}: the last rung must be less than recipe.epochs={self.recipe.epochs}"
-            raise SettingError("search.halving.epochs", message)
+            message = f"the last rung must be less than recipe.epochs={self.recipe.epochs}"
+            raise SettingError("search.halving.epochs", f"search.halving.epochs={list(halving.epochs)}: {message}")
         if halving and len(self.seeds) > 1:
             raise SettingError("seeds", "seeds: search.halving needs exactly one; write several under confirm:")
         if self.confirm and self.confirm.epochs_for(self.recipe.epochs) < self.recipe.epochs:
-            least = f"less than recipe.epochs; write at least {self.recipe.epochs}"
-            raise SettingError("confirm.epochs", f"confirm.epochs={self.confirm.epochs} is {least}")
+            message = f"confirm.epochs={self.confirm.epochs} is less than recipe.epochs"
+            raise SettingError("confirm.epochs", f"{message}; write at least {self.recipe.epochs}")
 
     def _check_storage(self) -> None:
         if secret := secret_in(self.storage or ""):
-            found = f"storage: {redacted(self.storage or '')} holds {secret}"
-            raise SettingError("storage", f"{found}; remove it: credentials are read from {CREDENTIALS}")
+            message = f"storage: {redacted(self.storage or '')} holds {secret}"
+            raise SettingError("storage", f"{message}; remove it: credentials are read from {CREDENTIALS}")
 
     @property
     def constraints(self) -> CostConstraints | None:

@@ -131,10 +131,7 @@ class Search:
         return self.history[position].state == "running" or self.history.on_front(position)
 
     def _propose(self) -> None:
-        """Add another network, if there is one, and skip those that do not fit.
-
-        Raises InvalidNetwork where more than MAX_INVALID in a row do not fit.
-        """
+        """Add the next network that fits and skip others. Raises InvalidNetwork after MAX_INVALID skips in a row."""
         for skips in count():
             if len(self._entries) == self.study.search.networks or self.unvisited.exhausted:
                 return

@@ -20,10 +20,9 @@ MAX_NAMES = 100  # rows of an ablation up to which Optuna shows names; it stores
 
 
 def search_space(networks: StudyNetworks) -> SearchSpace:
-    """Return the space of a search, under its cost constraints if it has any.
+    """Return the space of a search under its cost constraints. Raises StudyError where no network meets them.
 
-    Takes seconds where parts of networks are counted for the first time. Raises StudyError where no network meets the
-    constraints.
+    Takes seconds where parts of networks are counted for the first time.
     """
     study, space = networks.study, networks.space
     assert space is not None

@@ -103,14 +103,14 @@ def test_set_may_write_a_whole_section(tmp_path: Path):
 
 
 def test_spellings_of_one_study_have_one_canonical_form(tmp_path: Path):
-    plain = _read(tmp_path, "nets: {one: hr(32 e=4)*2 -> t(64 e=4 d=64)}\nrecipe: {lr: 1e-3}\nseeds: 2\n")
-    other = _read(
+    first = _read(tmp_path, "nets: {one: hr(32 e=4)*2 -> t(64 e=4 d=64)}\nrecipe: {lr: 1e-3}\nseeds: 2\n")
+    second = _read(
         tmp_path,
         "title: Another\nseeds: [0, 1]\nlet: {a: hr(32 e=4 n=2)}\nlatency: {batch: 1}\n"
         "nets: {one: {spec: a -> t(64 e=4), paper: One, note: said}}\nrecipe: {lr: 0.001}\ndata: {source: drawn}\n",
     )
-    assert canonical_form(plain) == canonical_form(other)
-    assert differences(canonical_form(plain), canonical_form(other)) == []
+    assert canonical_form(first) == canonical_form(second)
+    assert differences(canonical_form(first), canonical_form(second)) == []
 
 
 @pytest.mark.parametrize(

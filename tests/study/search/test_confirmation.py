@@ -133,10 +133,10 @@ def test_a_study_killed_many_times_has_the_same_results(unbroken: list[Trial], t
 
 
 def test_a_confirmation_can_be_added_to_a_finished_search(unbroken: list[Trial], tmp_path: Path):
-    before = _run(tmp_path, "confirm={top: 1, seeds: 1, epochs: x1}")
-    after = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
-    assert len(after) == len(before) + 2
-    assert [_outcome(t) for t in after[:9]] == [_outcome(t) for t in unbroken[:9]]
+    first_run = _run(tmp_path, "confirm={top: 1, seeds: 1, epochs: x1}")
+    second_run = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
+    assert len(second_run) == len(first_run) + 2
+    assert [_outcome(t) for t in second_run[:9]] == [_outcome(t) for t in unbroken[:9]]
 
 
 @pytest.mark.parametrize("cut", [4, None], ids=["with paused trials", "whole"])
