@@ -132,7 +132,7 @@ FOLDED = {
 def test_a_trial_is_what_its_events_tell(events: tuple[Event, ...], state: str, reason: str, curve: list[float]):
     trial = _folded(*events)
     assert (trial.state, trial.reason) == (state, reason)
-    assert [epoch["top1"] for epoch in trial.curve] == curve
+    assert [epoch.top1 for epoch in trial.curve] == curve
     row = trial.row()
     assert (row["curve"], row["epochs"], row["seconds"]) == (curve, len(curve), 1.5 * len(curve))
     assert row["top1"] == (curve[-1] if curve else None)

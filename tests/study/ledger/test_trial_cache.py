@@ -75,10 +75,10 @@ SHALLOW = ("proxy.depth=2", "search.networks=8")  # one block stands for one and
 
 def test_networks_with_one_stand_in_share_its_training(tmp_path: Path):
     done = _run(tmp_path, *SHALLOW)
-    by_stand_in = {t.asked["trained_spec"]: t.curve for t in done if not t.source}
+    by_stand_in = {t.network.trained.spec: t.curve for t in done if not t.source}
     assert len(done) == 8
     assert len(_trained(tmp_path)) == len(by_stand_in) == 4
-    assert all(t.curve == by_stand_in[t.asked["trained_spec"]] for t in done)
+    assert all(t.curve == by_stand_in[t.network.trained.spec] for t in done)
     assert {t.source for t in done if t.source} <= {f"trial {t.number}" for t in done if not t.source}
 
 

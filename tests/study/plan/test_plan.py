@@ -207,7 +207,7 @@ def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest
     assert found["images"].error == pytest.approx(3.0 / 6.0 - 1)
     assert found["trials"].planned == pytest.approx(plan.seconds["workers"] + plan.seconds["trials"])
     assert found["in all"].took == 17.0
-    taken = sum(epoch["seconds"] for event in events if event["event"] == "finished" for epoch in event["curve"])
+    taken = sum(epoch.seconds for event in events if event["event"] == "finished" for epoch in event["curve"])
     assert found["epochs of all trials"].took == pytest.approx(taken)
 
 

@@ -15,6 +15,7 @@ from hiri_search.language import parse
 from hiri_search.study.config.networks import InvalidNetwork, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.export.optuna_export import build_export, to_file
+from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.samplers.bayesian import expected_improvements, van_der_corput
 from hiri_search.study.search.samplers.optuna_sampler import OptunaSampler
@@ -35,7 +36,7 @@ def _ablation(**keys: Any) -> Study:
 
 
 def _keys(trials: list[Trial]) -> list[tuple[str, int]]:
-    return [(trial.asked["key"], trial.asked["seed"]) for trial in trials]
+    return [(trial.network.key, trial.asked.seed) for trial in trials]
 
 
 # ---- every sampler
@@ -79,7 +80,7 @@ def test_optunas_gp_too():
 def test_killed_while_a_trial_runs_it_asks_for_what_it_would_have_once_that_ends(sampler: str):
     given = study(SPACE, sampler=sampler, networks=16)
     unbroken = carry_on(searching(given), 999)
-    running = Trial(9, unbroken[9].asked)
+    running = Trial(unbroken[9].asked)
     search = searching(given, [*unbroken[:9], running])
     search.tell(unbroken[9])
     assert _keys(carry_on(search, 999)) == _keys(unbroken[10:])
@@ -90,7 +91,7 @@ def test_a_small_space_is_used_up_none_twice_and_then_it_ends(sampler: str):
     given = study(SMALL, sampler=sampler, networks=1000)
     done = carry_on(searching(given), 999, _some)
     assert len(done) == 36
-    assert {trial.asked["key"] for trial in done} == {net.key for net in resolve(given).space}
+    assert {trial.network.key for trial in done} == {net.key for net in resolve(given).space}
     assert searching(given, done).ask() is None
 
 
@@ -107,9 +108,9 @@ _FATES = ("finished", "unfinished")
 def test_decisions_are_those_of_the_network_and_no_others(sampler: str):
     space = parse(SPACE)
     for trial in carry_on(searching(study(SPACE, sampler=sampler, networks=20)), 20):
-        made = trial.asked["decisions"]
+        made = trial.asked.decisions
         net, decisions = space.walk(lambda name, options, sizes, made=made: made[name])
-        assert (net.key, list(decisions.items())) == (trial.asked["key"], list(made.items()))
+        assert (net.key, list(decisions.items())) == (trial.network.key, list(made.items()))
 
 
 @pytest.mark.parametrize("foresees", [True, False], ids=["by its sizes", "at the end of a walk"])
@@ -117,7 +118,7 @@ def test_decisions_are_those_of_the_network_and_no_others(sampler: str):
 def test_nothing_outside_a_budget_is_asked_for(sampler: str, foresees: bool):
     light = Light(parse(SMALL), foresees=foresees)
     done = carry_on(searching(study(SMALL, sampler=sampler, networks=20), space=light), 20)
-    assert {trial.asked["key"] for trial in done} <= {net.key for net, _ in light.inside}
+    assert {trial.network.key for trial in done} <= {net.key for net, _ in light.inside}
     assert len(set(_keys(done))) == 20
 
 
@@ -202,17 +203,17 @@ UNFIT = "(hr(32 e=4) | hr(32 e=4) -> hr(48 e=4)) -> (hr(64 e=2..9) | hr(64 e=2..
 def test_a_network_that_does_not_fit_is_passed_over_and_so_again_after_a_crash():
     given = study(UNFIT, sampler="random", networks=60)
     given = given.model_copy(update={"counted": given.counted.model_copy(update={"side": 32})})
-    passed: list[dict[str, Any]] = []
+    passed: list[NetworkSkipped] = []
 
     def note(number: int, decisions: Any, reason: str) -> None:
-        passed.append({"proposal": number, "decisions": decisions, "reason": reason})
+        passed.append(NetworkSkipped(proposal=number, decisions=decisions, reason=reason))
 
     unbroken = carry_on(searching(given, pass_over=note), 999)
     assert passed
-    assert "32" in passed[0]["reason"]
+    assert "32" in passed[0].reason
     assert len({*_keys(unbroken)}) == len(unbroken)
     for kill in (1, 5, 8):
-        upto = [event for event in passed if event["proposal"] < _place(kill, passed)]
+        upto = [event for event in passed if event.proposal < _place(kill, passed)]
         rest = carry_on(searching(given, unbroken[:kill], passed=upto, pass_over=note), 999)
         assert _keys(rest) == _keys(unbroken[kill:])
 
@@ -226,9 +227,9 @@ def test_a_space_that_nothing_fits_in_is_given_up():
     assert 0 < len(passed) <= 1000
 
 
-def _place(trials: int, passed: list[dict[str, Any]]) -> int:
+def _place(trials: int, passed: list[NetworkSkipped]) -> int:
     """Of the proposal behind so many trials."""
-    taken = {event["proposal"] for event in passed}
+    taken = {event.proposal for event in passed}
     return [number for number in range(999) if number not in taken][trials - 1] + 1
 
 
@@ -260,7 +261,7 @@ def test_costs_are_halved_evenly():
 
 
 def _volume(trials: list[Trial]) -> float:
-    points = np.array([[-t.curve[-1]["top1"], t.asked["macs"] / 1e9] for t in trials])
+    points = np.array([[-t.curve[-1].top1, t.network.macs / 1e9] for t in trials])
     return hypervolume(points, (-50.0, 200.0))
 
 
@@ -286,15 +287,15 @@ FATES = ("finished", "failed", "unfinished")
 def test_an_ablation_asks_for_its_rows_in_order_each_with_its_seeds_and_after_a_crash_for_the_rest():
     given = STUDIES["ablation"]
     done = carry_on(ask_tell(resolve(given), []), 9)
-    assert [(t.asked["name"], t.asked["seed"]) for t in done] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
+    assert [(t.network.name, t.asked.seed) for t in done] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
     rest = carry_on(ask_tell(resolve(given), done[:3]), 9)
-    assert [(t.number, t.asked["name"], t.asked["seed"]) for t in rest] == [(3, "two", 1)]
+    assert [(t.number, t.network.name, t.asked.seed) for t in rest] == [(3, "two", 1)]
     assert ask_tell(resolve(given), done).ask() is None
 
 
 def test_a_grid_keeps_the_order_of_the_listing():
     done = carry_on(searching(study(SMALL, sampler="grid", networks=100)), 100)
-    assert [trial.asked["key"] for trial in done] == [net.key for net in parse(SMALL)]
+    assert [trial.network.key for trial in done] == [net.key for net in parse(SMALL)]
 
 
 def test_a_larger_search_begins_with_the_smaller_one():
@@ -313,6 +314,6 @@ def test_the_export_opens_in_optuna_and_is_made_anew_each_time(given: Study, tmp
     loaded = optuna.load_study(study_name="mine", storage=storage)
     assert loaded.metric_names == ["top1", "gmacs"]
     assert [t.number for t in loaded.best_trials] == [0]
-    assert [t.user_attrs["key"] for t in loaded.trials] == [trial.asked["key"] for trial in past]
-    assert loaded.trials[0].values == [past[0].curve[-1]["top1"], past[0].asked["macs"] / 1e9]
+    assert [t.user_attrs["key"] for t in loaded.trials] == [trial.network.key for trial in past]
+    assert loaded.trials[0].values == [past[0].curve[-1].top1, past[0].network.macs / 1e9]
     assert [t.state for t in loaded.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING]
