@@ -10,7 +10,8 @@ from hiri_search.language import SpecError
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, TrialRetried
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import move_aside, run
 
@@ -65,8 +66,8 @@ def test_a_trial_for_each_network_and_seed_with_all_that_is_known_of_it(tmp_path
     assert row["macs"] > row["core_macs"] > 0
     assert len(row["curve"]) == 2
     assert row["top1"] == row["curve"][-1]
-    timed = [event for event in read_events(tmp_path / "results") if event["event"] == "timed"]
-    assert {event["key"] for event in timed} == {t.network.key for t in done}
+    timed = of_kind(read_events(tmp_path / "results"), InferenceTimed)
+    assert {event.key for event in timed} == {t.network.key for t in done}
 
 
 def test_rows_and_seeds_may_be_added_to_what_is_there(tmp_path: Path):
@@ -92,7 +93,7 @@ def test_rows_and_seeds_may_be_added_to_what_is_there(tmp_path: Path):
 )
 def test_what_does_not_only_add_is_another_study(tmp_path: Path, text: str):
     _run(tmp_path)
-    with pytest.raises(StudyError, match="was begun with another study"):
+    with pytest.raises(StudyError, match="belongs to another study"):
         _run(tmp_path, text)
 
 
@@ -121,11 +122,11 @@ def test_rows_have_sides_and_stand_ins_of_their_own_and_networks_of_timm_are_row
         (64, "timm:test_vit", 160),
     ]
     events = read_events(tmp_path / "results")
-    counted = {event["name"]: event for event in events if event["event"] == "counted"}
+    counted = {event.network.name: event.network for event in of_kind(events, NetworkCounted)}
     assert list(counted) == [*(t.network.name for t in done), "counted"]
-    assert counted["ours at 64"]["macs"] > 2 * counted["ours at 32"]["macs"]
-    assert counted["counted"]["params"] == counted["theirs, smaller"]["params"] == 11_181_642
-    assert len([event for event in events if event["event"] == "timed"]) == 5
+    assert counted["ours at 64"].macs > 2 * counted["ours at 32"].macs
+    assert counted["counted"].params == counted["theirs, smaller"].params == 11_181_642
+    assert len(of_kind(events, InferenceTimed)) == 5
 
 
 def test_the_order_of_its_rows_is_no_part_of_what_a_trial_gives(tmp_path: Path):
@@ -188,8 +189,8 @@ def test_a_failed_trial_has_a_reason_and_is_left_alone_until_asked_for(tmp_path:
     assert [t.state for t in _run(tmp_path, sets=exploding)] == ["failed"] * 4
     assert len(read_events(tmp_path / "results")) == events + 2, "only the new start and its end are written down"
     _run(tmp_path, sets=exploding, retry_failed=True)
-    retried = [event for event in read_events(tmp_path / "results") if event["event"] == "retried"]
-    assert [event["trial"] for event in retried] == [0, 1, 2, 3]
+    retried = of_kind(read_events(tmp_path / "results"), TrialRetried)
+    assert [event.trial for event in retried] == [0, 1, 2, 3]
 
 
 def test_another_meaning_is_refused_with_the_difference(tmp_path: Path):
