@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import (
     FORMAT,
+    CodeVersion,
     Event,
+    ImageSet,
     LedgerStarted,
     NetworkFacts,
     StandIn,
+    StudyStarted,
     TrialAsked,
     write_line,
 )
@@ -63,6 +67,18 @@ def asked(trial: int = 0, net: NetworkFacts | None = None, *, seed: int = 0, **c
     """Return a new trial; without a checkpoint given, each trial is a training of its own."""
     net = net or network()
     plain = TrialAsked(trial=trial, network=net, seed=seed, checkpoint=f"checkpoints/{trial:016x}/last.pt")
+    return replace(plain, **changes)
+
+
+def study_started(study: Study | None = None, **changes: Any) -> StudyStarted:
+    """Return the beginning of a run."""
+    plain = StudyStarted(
+        file=(study or Study.model_validate({"nets": {"net": SPEC}})).model_dump(mode="json"),
+        profile="none",
+        device="CPU, 2 cores",
+        images=ImageSet(train=32, val=16, classes=4, keys={"32": "images"}),
+        code=CodeVersion(version=None, digest="0" * 16),
+    )
     return replace(plain, **changes)
 
 
