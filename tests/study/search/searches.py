@@ -8,8 +8,9 @@ from typing import Any
 from hiri_search.language import Chooser, Net, Space
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.trial import Trial, TrialState
 from hiri_search.study.search.search import AskTell, Search
+from tests.study.records import epoch, network, new_trial
 
 ROWS = """
 nets:
@@ -30,7 +31,7 @@ class Quiet:
 
 
 WIDTHS = {"Hr": 2, "Cffn": 1, "Transformer": 5}
-StateOf = Callable[[int], str]  # state in which a trial ends, by its number
+StateOf = Callable[[int], TrialState]  # state in which a trial ends, by its number
 
 
 def study(space: str, **search: Any) -> Study:
@@ -48,13 +49,13 @@ def top1(net: Net, seed: int = 0) -> float:
     return 50 + costs(net)["gmacs"] ** 0.5 + int(net.key[:2], 16) / 256 + WIDTHS[type(net.stages[0]).__name__] + seed
 
 
-def trial_of(asked: tuple[int, Any, int], state: str = "unfinished") -> Trial:
+def trial_of(asked: tuple[int, Any, int], state: TrialState = "unfinished") -> Trial:
     number, candidate, seed = asked
     net = candidate.network
-    facts = {"name": candidate.name, "key": net.key, "spec": str(net), "seed": seed, "decisions": candidate.decisions}
-    cost = {"macs": costs(net)["gmacs"] * 1e9, "params": costs(net)["mparams"] * 1e6}
-    curve = [{"epoch": 1, "top1": top1(net, seed)}] if state == "finished" else []
-    return Trial(number, facts | cost, state, curve=curve)
+    cost = {"macs": int(costs(net)["gmacs"] * 1e9), "params": int(costs(net)["mparams"] * 1e6)}
+    facts = network(candidate.name, key=net.key, spec=str(net), side=candidate.side, **cost)
+    curve = [epoch(1, top1(net, seed))] if state == "finished" else []
+    return new_trial(number, facts, seed=seed, decisions=candidate.decisions, state=state, curve=curve)
 
 
 def carry_on(search: AskTell, trials: int, state_of: StateOf = lambda number: "finished") -> list[Trial]:

@@ -19,6 +19,7 @@ from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.dispatch.task import TrialSource, TrialTask, Wait
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_export import build_export, to_file
+from hiri_search.study.ledger.events import EpochEnded
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
@@ -39,7 +40,7 @@ proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 3, batch: 16, warmup_epochs: 0.5, ema: 0.0}
 """
-TIMES = {"seconds", "images_per_second", "seconds_waiting"}
+TIMES = {"seconds": 0.0, "images_per_second": 0.0, "seconds_waiting": 0.0}
 
 
 def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
@@ -50,7 +51,7 @@ def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_
 
 
 def _outcome(trial: Trial) -> tuple[object, ...]:
-    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
+    curve = [replace(epoch, **TIMES) for epoch in trial.curve]
     return trial.number, trial.asked, trial.state, trial.zero_cost, curve
 
 
@@ -68,12 +69,12 @@ def test_fewer_trials_reach_each_rung_and_the_best_are_confirmed(unbroken: list[
     finished = [t for t in searched if t.state == "finished"]
     assert len(finished) == reached[2]
     assert {t.state for t in searched if t not in finished} == {"stopped"}
-    confirmed = {(t.asked["key"], t.asked["seed"], len(t.curve)) for t in confirmations}
-    assert confirmed == {(t.asked["key"], seed, 6) for t in finished[:2] for seed in (0, 1)}
+    confirmed = {(t.network.key, t.asked.seed, len(t.curve)) for t in confirmations}
+    assert confirmed == {(t.network.key, seed, 6) for t in finished[:2] for seed in (0, 1)}
 
 
 def test_all_trials_meet_the_budget_and_have_zero_cost_scores(unbroken: list[Trial]):
-    assert all(t.asked["params"] <= 1_400_000 for t in unbroken)
+    assert all(t.network.params <= 1_400_000 for t in unbroken)
     assert all(set(t.zero_cost) == ({"synflow", "naswot", "zen"} if not t.is_confirmation else set()) for t in unbroken)
     assert all(None not in t.zero_cost.values() for t in unbroken)
     assert len({t.zero_cost["zen"] for t in unbroken if t.zero_cost}) == 9
@@ -104,7 +105,8 @@ def _dying(every: int, seen_events: set[str]) -> Callable[[TrialSource], None]:
 
         def on_event(event):
             nonlocal count
-            name = f"{event['event']} {event['trial']} {event.get('epoch')} {len(event.get('curve', []))}"
+            epoch = event.result.epoch if isinstance(event, EpochEnded) else None
+            name = f"{event.event} {event.trial} {epoch} {len(getattr(event, 'curve', []))}"
             count += name not in seen_events
             seen_events.add(name)
             if count == every:

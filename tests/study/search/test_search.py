@@ -15,6 +15,7 @@ from hiri_search.language import parse
 from hiri_search.study.config.networks import InvalidNetwork, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.export.optuna_export import build_export, to_file
+from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.samplers.bayesian import expected_improvements, van_der_corput
 from hiri_search.study.search.samplers.optuna_sampler import OptunaSampler
@@ -35,7 +36,7 @@ def _ablation(**keys: Any) -> Study:
 
 
 def _keys(trials: list[Trial]) -> list[tuple[str, int]]:
-    return [(trial.asked["key"], trial.asked["seed"]) for trial in trials]
+    return [(trial.network.key, trial.asked.seed) for trial in trials]
 
 
 # ---- every sampler
@@ -81,7 +82,7 @@ def test_a_killed_search_with_optunas_gp_proposes_the_same_networks():
 def test_a_search_killed_while_a_trial_runs_proposes_the_same_networks_once_it_ends(sampler: str):
     config = study(SPACE, sampler=sampler, networks=16)
     unbroken = carry_on(search_of(config), 999)
-    running = Trial(9, unbroken[9].asked)
+    running = Trial(unbroken[9].asked)
     search = search_of(config, [*unbroken[:9], running])
     search.tell(unbroken[9])
     assert _keys(carry_on(search, 999)) == _keys(unbroken[10:])
@@ -92,7 +93,7 @@ def test_a_small_space_is_exhausted_without_duplicates(sampler: str):
     config = study(SMALL, sampler=sampler, networks=1000)
     done = carry_on(search_of(config), 999, _mixed_state)
     assert len(done) == 36
-    assert {trial.asked["key"] for trial in done} == {net.key for net in resolve(config).space}
+    assert {trial.network.key for trial in done} == {net.key for net in resolve(config).space}
     assert search_of(config, done).ask() is None
 
 
@@ -109,9 +110,9 @@ _STATES = ("finished", "unfinished")
 def test_decisions_are_exactly_those_of_the_network(sampler: str):
     space = parse(SPACE)
     for trial in carry_on(search_of(study(SPACE, sampler=sampler, networks=20)), 20):
-        asked = trial.asked["decisions"]
+        asked = trial.asked.decisions
         net, decisions = space.walk(lambda name, options, sizes, asked=asked: asked[name])
-        assert (net.key, list(decisions.items())) == (trial.asked["key"], list(asked.items()))
+        assert (net.key, list(decisions.items())) == (trial.network.key, list(asked.items()))
 
 
 @pytest.mark.parametrize("exact_sizes", [True, False], ids=["exact sizes", "rejection"])
@@ -119,7 +120,7 @@ def test_decisions_are_exactly_those_of_the_network(sampler: str):
 def test_every_proposal_meets_the_budget(sampler: str, exact_sizes: bool):
     light = LightSpace(parse(SMALL), exact_sizes=exact_sizes)
     done = carry_on(search_of(study(SMALL, sampler=sampler, networks=20), space=light), 20)
-    assert {trial.asked["key"] for trial in done} <= {net.key for net, _ in light.allowed}
+    assert {trial.network.key for trial in done} <= {net.key for net, _ in light.allowed}
     assert len(set(_keys(done))) == 20
 
 
@@ -204,17 +205,17 @@ UNFIT = "(hr(32 e=4) | hr(32 e=4) -> hr(48 e=4)) -> (hr(64 e=2..9) | hr(64 e=2..
 def test_a_network_that_does_not_fit_is_skipped_and_again_after_a_crash():
     config = study(UNFIT, sampler="random", networks=60)
     config = config.model_copy(update={"counted": config.counted.model_copy(update={"side": 32})})
-    skipped: list[dict[str, Any]] = []
+    skipped: list[NetworkSkipped] = []
 
     def note(number: int, decisions: Any, reason: str) -> None:
-        skipped.append({"proposal": number, "decisions": decisions, "reason": reason})
+        skipped.append(NetworkSkipped(proposal=number, decisions=decisions, reason=reason))
 
     unbroken = carry_on(search_of(config, on_skip=note), 999)
     assert skipped
-    assert "32" in skipped[0]["reason"]
+    assert "32" in skipped[0].reason
     assert len({*_keys(unbroken)}) == len(unbroken)
     for kill in (1, 5, 8):
-        earlier = [event for event in skipped if event["proposal"] < _proposals(kill, skipped)]
+        earlier = [event for event in skipped if event.proposal < _proposals(kill, skipped)]
         rest = carry_on(search_of(config, unbroken[:kill], skipped=earlier, on_skip=note), 999)
         assert _keys(rest) == _keys(unbroken[kill:])
 
@@ -228,9 +229,9 @@ def test_a_space_without_a_network_that_fits_is_an_error():
     assert 0 < len(skipped) <= 1000
 
 
-def _proposals(trials: int, skipped: list[dict[str, Any]]) -> int:
+def _proposals(trials: int, skipped: list[NetworkSkipped]) -> int:
     """Return the number of proposals up to and including this many trials."""
-    positions = {event["proposal"] for event in skipped}
+    positions = {event.proposal for event in skipped}
     return [number for number in range(999) if number not in positions][trials - 1] + 1
 
 
@@ -266,7 +267,7 @@ def test_the_van_der_corput_sequence_bisects_evenly():
 
 
 def _volume(trials: list[Trial]) -> float:
-    points = np.array([[-t.curve[-1]["top1"], t.asked["macs"] / 1e9] for t in trials])
+    points = np.array([[-t.curve[-1].top1, t.network.macs / 1e9] for t in trials])
     return hypervolume(points, (-50.0, 200.0))
 
 
@@ -292,15 +293,15 @@ OUTCOMES = ("finished", "failed", "unfinished")
 def test_an_ablation_asks_for_its_rows_in_order_and_after_a_crash_for_the_remaining():
     config = STUDIES["ablation"]
     done = carry_on(ask_tell(resolve(config), []), 9)
-    assert [(t.asked["name"], t.asked["seed"]) for t in done] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
+    assert [(t.network.name, t.asked.seed) for t in done] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
     remaining = carry_on(ask_tell(resolve(config), done[:3]), 9)
-    assert [(t.number, t.asked["name"], t.asked["seed"]) for t in remaining] == [(3, "two", 1)]
+    assert [(t.number, t.network.name, t.asked.seed) for t in remaining] == [(3, "two", 1)]
     assert ask_tell(resolve(config), done).ask() is None
 
 
 def test_grid_search_follows_the_order_of_the_listing():
     done = carry_on(search_of(study(SMALL, sampler="grid", networks=100)), 100)
-    assert [trial.asked["key"] for trial in done] == [net.key for net in parse(SMALL)]
+    assert [trial.network.key for trial in done] == [net.key for net in parse(SMALL)]
 
 
 def test_a_larger_search_starts_with_the_networks_of_a_smaller_one():
@@ -319,6 +320,6 @@ def test_the_export_opens_in_optuna_and_is_written_anew_each_time(config: Study,
     loaded = optuna.load_study(study_name="mine", storage=storage)
     assert loaded.metric_names == ["top1", "gmacs"]
     assert [t.number for t in loaded.best_trials] == [0]
-    assert [t.user_attrs["key"] for t in loaded.trials] == [trial.asked["key"] for trial in past]
-    assert loaded.trials[0].values == [past[0].curve[-1]["top1"], past[0].asked["macs"] / 1e9]
+    assert [t.user_attrs["key"] for t in loaded.trials] == [trial.network.key for trial in past]
+    assert loaded.trials[0].values == [past[0].curve[-1].top1, past[0].network.macs / 1e9]
     assert [t.state for t in loaded.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING]

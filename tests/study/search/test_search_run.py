@@ -43,7 +43,7 @@ def _killed_in(trial: int) -> Callable[[TrialSource], None]:
     def execute(source: TrialSource) -> None:
         def on_event(event):
             source.on_event(event)
-            if event["trial"] == trial:
+            if event.trial == trial:
                 raise Killed
 
         while task := source.next():
@@ -58,15 +58,15 @@ def test_a_killed_search_resumes_with_the_same_results(tmp_path: Path):
         with pytest.raises(Killed):
             _run(tmp_path / "killed", execute=_killed_in(trial))
     resumed = _run(tmp_path / "killed")
-    assert [(t.asked["key"], t.state) for t in resumed] == [(t.asked["key"], "finished") for t in unbroken]
-    assert [t.curve[-1]["loss"] for t in resumed] == [t.curve[-1]["loss"] for t in unbroken]
+    assert [(t.network.key, t.state) for t in resumed] == [(t.network.key, "finished") for t in unbroken]
+    assert [t.curve[-1].loss for t in resumed] == [t.curve[-1].loss for t in unbroken]
 
 
 def test_latency_as_an_objective_is_measured_for_each_network(tmp_path: Path):
     (trial,) = _run(
         tmp_path, "search.networks=1", "search.objectives=[top1,ms_per_image]", "latency={least: 1, most: 1}"
     )
-    assert trial.asked["ms_per_image"] > 0
+    assert trial.network.ms_per_image > 0
 
 
 @pytest.mark.skipif(bool(gpus()), reason="memory is measured on CUDA")

@@ -8,14 +8,15 @@ import pytest
 from hiri_search.study.config.schema import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.successive_halving import SuccessiveHalving
+from tests.study.records import epoch, network, new_trial
 
 OBJECTIVES = ("top1", "gmacs")
 CONFIG = HalvingConfig(epochs=(1, 3), keep=0.5)
 
 
 def _trial(number: int, top1: float, gmacs: float, *, epochs: int = 1, rung: int = 0, state: str = "paused") -> Trial:
-    curve = [{"epoch": epoch, "top1": top1} for epoch in range(1, epochs + 1)]
-    return Trial(number, {"macs": gmacs * 1e9, "params": 1}, state, rung=rung, curve=curve)
+    curve = [epoch(n, top1) for n in range(1, epochs + 1)]
+    return new_trial(number, network(macs=int(gmacs * 1e9)), state=state, rung=rung, curve=curve)
 
 
 def _promoted(trials: list[Trial], config: HalvingConfig = CONFIG, **options: bool) -> list[int]:
