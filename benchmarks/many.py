@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hiri_search.language import Net, uniform
+from hiri_search.language import Net, parse, uniform
 from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import (
@@ -49,7 +49,7 @@ COMMON = {
 
 
 def ablation(networks: int, seeds: int) -> Study:
-    walked = UnvisitedSpace(space_of(search(1)))
+    walked = UnvisitedSpace(parse(SPACE))
     nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
     return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
 
@@ -95,7 +95,7 @@ def _asked(networks: StudyNetworks) -> Iterator[tuple[Candidate, int]]:
     if networks.space is None:
         yield from ((row, seed) for row in networks.rows for seed in study.seeds)
         return
-    for net, decisions in _walks(UnvisitedSpace(space_of(study))):
+    for net, decisions in _walks(UnvisitedSpace(networks.space)):
         yield from ((network_of(study, net, decisions), seed) for seed in study.seeds)
 
 
