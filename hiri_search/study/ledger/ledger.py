@@ -134,13 +134,13 @@ def study_event(events: Sequence[Event], folder: Path) -> StudyStarted:
 def trials(events: Iterable[Event]) -> list[Trial]:
     """Return the trials by number, each in the state that its last events left it in."""
     by_number: dict[int, Trial] = {}
-    for event in events:
+    for line, event in enumerate(events, 2):  # after the format line
         if isinstance(event, TrialAsked):
             by_number[event.trial] = Trial(event)
         elif isinstance(event, TrialEvent):
             if event.trial not in by_number:
                 missing = f"trial {event.trial} was never asked for: lines are missing"
-                raise StudyError(f"{LEDGER}: {missing}; restore the file from a copy")
+                raise StudyError(f"{LEDGER}:{line}: {missing}; restore the file from a copy")
             by_number[event.trial].apply(event)
     return [by_number[number] for number in sorted(by_number)]
 
@@ -155,11 +155,11 @@ class Ledger:
         self._length = sum(map(len, lines)) + len(lines)  # bytes of complete lines
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
-        if not lines:
-            self.append(LedgerStarted(format=FORMAT))
 
     def append(self, event: Event) -> None:
         """Add one line, on disk before this returns. StudyError where that stays impossible."""
+        if not self._length and not isinstance(event, LedgerStarted):  # an opened ledger stays empty until it is used
+            self.append(LedgerStarted(format=FORMAT))
         line = write_line(replace(event, time=round(time.time(), 3)))
         try:
             retrying(partial(self._write, line + b"\n"), say=self._say)

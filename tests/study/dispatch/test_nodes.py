@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +19,8 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.ray_executor import run_on_ray
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.ledger.ledger import read_events
+from hiri_search.study.ledger.events import AnyEvent, TrialAsked, TrialFinished, TrialLost
+from hiri_search.study.ledger.ledger import of_kind, read_events
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work
@@ -76,7 +77,7 @@ def test_a_node_that_dies_costs_at_most_one_epoch_and_changes_no_digit(tmp_path:
         running.result(PATIENCE)
         assert cluster.alive() == NODES  # the head and the other worker nodes
     events = read_events(tmp_path / "cluster" / "results")
-    assert [event for event in events if event["event"] == "lost"], "the killed node ran a trial"
+    assert of_kind(events, TrialLost), "the killed node ran a trial"
     assert _curves(events) == _curves(read_events(tmp_path / "serial" / "results"))
     trained = Counter((tmp_path / "cluster" / "results" / "trace").read_text().splitlines())
     repeated = Counter(line.split()[0] for line in (trained - Counter(set(trained))).elements())
@@ -86,16 +87,15 @@ def test_a_node_that_dies_costs_at_most_one_epoch_and_changes_no_digit(tmp_path:
 def _running_trials(results: Path) -> set[int]:
     """Trials with an epoch that are not finished."""
     events = read_events(results) if (results / "ledger.jsonl").exists() else []
-    numbers = {name: {event["trial"] for event in events if event["event"] == name} for name in ("epoch", "finished")}
+    numbers = {name: {event.trial for event in events if event.event == name} for name in ("epoch", "finished")}
     return numbers["epoch"] - numbers["finished"]
 
 
-def _curves(events: list[dict[str, Any]]) -> dict[tuple[str, int], list[list[float]]]:
-    names = {event["trial"]: (event["name"], event["seed"]) for event in events if event["event"] == "asked"}
+def _curves(events: Sequence[AnyEvent]) -> dict[tuple[str, int], list[list[float]]]:
+    names = {event.trial: (event.network.name, event.seed) for event in of_kind(events, TrialAsked)}
     return {
-        names[event["trial"]]: [[epoch[name] for name in DIGITS] for epoch in event["curve"]]
-        for event in events
-        if event["event"] == "finished"
+        names[event.trial]: [[getattr(epoch, name) for name in DIGITS] for epoch in event.curve]
+        for event in of_kind(events, TrialFinished)
     }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hiri_search.study.ledger.events import TrialFailed, TrialLost
 from hiri_search.study.ledger.ledger import read_events
 
 pytest.importorskip(
@@ -126,4 +127,4 @@ def test_a_stopped_job_ends_its_epochs_and_writes_its_report(head: Head, tmp_pat
     assert "stopping after the running epochs" in log
     assert "2 trials are unfinished; the same command goes on with them" in log
     assert (results / "report" / "trials.csv").exists()
-    assert not [event for event in read_events(results) if event["event"] in ("lost", "failed")]
+    assert not [event for event in read_events(results) if isinstance(event, TrialLost | TrialFailed)]

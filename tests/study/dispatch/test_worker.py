@@ -13,7 +13,7 @@ from hiri_search.study.dispatch.ray_executor import ray_running, run_tasks
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import EpochEnded, TrialEvent
 from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work
 from tests.study.dispatch.fake_work import ListedTrials
@@ -44,17 +44,17 @@ def _run_source(source: ListedTrials, shutdown: Shutdown, function: TrialFunctio
 @pytest.mark.parametrize(("function", "workers"), [(fake_work.dies_once, 2), (fake_work.returns_without_end, 1)])
 def test_only_the_trial_of_a_dead_worker_is_lost(tmp_path: Path, function: TrialFunction, workers: int):
     source = _run(tmp_path, function, workers=workers)
-    assert Counter(e["trial"] for e in source.named("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert Counter(e.trial for e in source.named("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
     (lost,) = source.named("lost")
-    assert (lost["trial"], lost["fault"]) == (1, "process")
+    assert (lost.trial, lost.fault) == (1, "process")
 
 
 def test_a_trial_that_hangs_is_lost_and_its_stack_is_reported(tmp_path: Path):
     source = _run(tmp_path, fake_work.hangs_once, count=2, timeout=2.0)
     assert len(source.named("finished")) == 2
     (lost,) = source.named("lost")
-    assert "no step for" in lost["reason"]
-    assert "waits_for_ever" in lost["traceback"]
+    assert "no step for" in lost.reason
+    assert "waits_for_ever" in lost.traceback
 
 
 def test_a_slow_trial_with_heartbeats_is_not_lost(tmp_path: Path):
@@ -70,9 +70,9 @@ class ShutdownAtFirstEpoch(ListedTrials):
         super().__init__(home, 4)
         self.shutdown, self.since = shutdown, 0.0
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: TrialEvent) -> None:
         super().on_event(event)
-        if event["event"] == "epoch" and not self.shutdown.requested:
+        if isinstance(event, EpochEnded) and not self.shutdown.requested:
             self.shutdown.on_signal(2, None)
             self.since = time.monotonic()
 

@@ -31,8 +31,10 @@ from hiri_search.cli.main import main
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export import optuna_export
 from hiri_search.study.export.optuna_export import JOURNAL, LEDGER_ATTRIBUTE, Export, in_database, read_export, to_file
+from hiri_search.study.ledger.events import RunEnded
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import read_events, trials
+from tests.study.records import append
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 PASSWORD = "5ecret%2F"  # percent-encoded
@@ -136,7 +138,7 @@ def test_trials_keep_state_curve_values_and_decisions(folder: Path, export: Expo
     exported = [(trial.state, trial.intermediate_values, trial.user_attrs["spec"]) for trial in export.trials]
     states = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL}
     past = trials(read_events(folder))
-    assert exported == [(states[t.state], {e["epoch"]: e["top1"] for e in t.curve}, t.network.spec) for t in past]
+    assert exported == [(states[t.state], {e.epoch: e.top1 for e in t.curve}, t.network.spec) for t in past]
     first = export.trials[0]
     assert first.values == [past[0].curve[-1].top1, past[0].network.macs / 1e9]
     for stage, width in zip(past[0].network.spec.split(" -> "), ("1.w", "2.w", "3.w", "4.w", "5.w"), strict=True):
@@ -145,7 +147,7 @@ def test_trials_keep_state_curve_values_and_decisions(folder: Path, export: Expo
 
 
 def test_start_and_end_of_a_trial_are_the_times_of_its_events(folder: Path, export: Export):
-    times = {(e["event"], e.get("trial")): e["time"] for e in read_events(folder, timed=True)}
+    times = {(e.event, getattr(e, "trial", None)): e.time for e in read_events(folder)}
     for number, trial in enumerate(export.trials):
         end = times["failed" if number == 9 else "finished", number]
         assert trial.datetime_start
@@ -216,8 +218,7 @@ def test_a_study_of_the_same_name_from_elsewhere_is_an_error_and_stays(export: E
 
 def test_a_moved_and_longer_ledger_keeps_its_id(folder: Path, export: Export, tmp_path: Path):
     shutil.copytree(folder, tmp_path / "copy")
-    with (tmp_path / "copy" / LEDGER).open("a") as file:
-        file.write(json.dumps({"event": "ended", "seconds": {}}) + "\n")
+    append(tmp_path / "copy", RunEnded(seconds={}))
     assert read_export(tmp_path / "copy").ledger_id == export.ledger_id
     assert read_export(many.write(many.search(3), tmp_path / "other", 3)).ledger_id != export.ledger_id
 

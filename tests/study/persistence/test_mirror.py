@@ -1,6 +1,5 @@
 """Mirror in the storage: resuming from it, keeping it up to date, one driver at a time."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import FORMAT, LedgerStarted, Planned
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import open_ledger, read_events
+from hiri_search.study.ledger.ledger import of_kind, open_ledger, read_events
 from hiri_search.study.persistence import mirror as mirror_module
 from hiri_search.study.persistence.mirror import (
     DriverReplaced,
@@ -37,7 +38,9 @@ def _frequent_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _lines(*words: str) -> bytes:
-    return b"".join(json.dumps({"event": word}).encode() + b"\n" for word in words)
+    """Return a ledger with one plan for each word."""
+    events = [LedgerStarted(format=FORMAT), *(Planned(plan={"name": word}) for word in words)]
+    return b"".join(write_line(event) + b"\n" for event in events)
 
 
 def _folder(tmp_path: Path, content: bytes | None) -> Path:
@@ -72,7 +75,7 @@ def test_a_study_resumes_from_the_longer_ledger(
 def test_two_ledgers_that_diverge_are_an_error_and_stay_unchanged(tmp_path: Path, storage: SharedFolder):
     folder = _folder(tmp_path, _lines("a", "b", "local"))
     storage.write(_lines("a", "b", "stored"), LEDGER)
-    with pytest.raises(StudyError, match=r"equal up to line 2 .* differ after it") as error:
+    with pytest.raises(StudyError, match=r"equal up to line 3 .* differ after it") as error:
         resume_from_storage(folder, storage)
     assert str(folder) in str(error.value)
     assert str(storage) in str(error.value)
@@ -107,15 +110,15 @@ def test_ledger_and_report_are_uploaded_during_the_run_and_at_its_end(folder: Pa
     with open_ledger(folder) as ledger:
         with mirroring(folder, storage, Quiet().say):
             for word in ("a", "b"):
-                ledger.append(word)
+                ledger.append(Planned(plan={"name": word}))
                 _wait_until(lambda: storage.read(LEDGER) == (folder / LEDGER).read_bytes())
             (folder / "report").mkdir()
             (folder / "report" / "table.csv").write_text("1")
             _wait_until(lambda: storage.read("report/table.csv") == b"1")
-            ledger.append("c")
+            ledger.append(Planned(plan={"name": "c"}))
             (folder / "report" / "table.csv").write_text("12")
         assert storage.read(LEDGER) == (folder / LEDGER).read_bytes()
-        assert [event["event"] for event in read_events(folder)] == ["a", "b", "c"]
+        assert [event.plan["name"] for event in of_kind(read_events(folder), Planned)] == ["a", "b", "c"]
     assert storage.read("report/table.csv") == b"12"
 
 
@@ -153,10 +156,10 @@ def test_a_storage_that_was_unreachable_is_complete_afterwards(folder: Path, sto
     with open_ledger(folder) as ledger, mirroring(folder, storage, messages.append) as mirror:
         assert mirror
         storage.write(b"weights", "checkpoints/abc/last.pt")
-        ledger.append("a")
+        ledger.append(Planned(plan={"name": "a"}))
         away = storage.folder.with_name("away")
         storage.folder.rename(away)
-        ledger.append("b")
+        ledger.append(Planned(plan={"name": "b"}))
         mirror.remove("abc")
         _wait_until(lambda: messages)
         away.rename(storage.folder)
