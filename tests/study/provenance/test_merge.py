@@ -116,7 +116,6 @@ def _another_top1(events: Events) -> list[Event]:
 
 def test_one_training_with_two_results_is_refused_with_both(made: dict[str, Path], tmp_path: Path):
     copy = Path(shutil.copytree(made["b"], tmp_path / "changed"))
-
     rewrite(copy, _another_top1, forged=True)
     with pytest.raises(
         StudyError,
