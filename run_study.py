@@ -6,31 +6,34 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-BUILDS = "HIRI_SEARCH_BUILDS"  # set where `uv` has been tried
+RESTARTED = "HIRI_SEARCH_RESTARTED"  # environment variable, set after a restart under `uv`
 
 
 def main() -> None:
-    """Run it; on a bare node of a Ray cluster, in an environment that uv builds there from pyproject.toml."""
+    """Run a study; on a node of a Ray cluster without our packages, restart in an environment that uv installs."""
     try:
         from hiri_search.cli.main import main as command
     except ModuleNotFoundError as missing:
-        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and shutil.which("uv") and BUILDS not in os.environ:
-            _build()
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and shutil.which("uv") and RESTARTED not in os.environ:
+            _restart_under_uv()
         sys.exit(
             f"error: {missing.name} is not installed for {sys.executable}; `pip install .`, or put `uv run` before the"
-            " command. In a job: start Ray where `python` is the one that has it"
+            " command. In a Ray job, start Ray with a `python` that has it"
         )
     command(["run", *sys.argv[1:]])
 
 
-def _build() -> None:
-    """Begin anew under uv, with the Python and the Ray of this node; nothing where this Python is not the node's."""
+def _restart_under_uv() -> None:
+    """Replace this process by the same command under uv, with this node's versions of Python and Ray.
+
+    Return without effect if this Python has no Ray: then it is not the Python that started the node.
+    """
     try:
-        like_here = ["--python", platform.python_version(), "--with", f"ray=={version('ray')}"]
+        node_versions = ["--python", platform.python_version(), "--with", f"ray=={version('ray')}"]
     except PackageNotFoundError:
         return
-    os.environ[BUILDS] = "1"
-    os.execvp("uv", ["uv", "run", "--no-dev", *like_here, "run_study.py", *sys.argv[1:]])
+    os.environ[RESTARTED] = "1"
+    os.execvp("uv", ["uv", "run", "--no-dev", *node_versions, "run_study.py", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

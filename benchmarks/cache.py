@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from hiri_search.system.cache_dir import VARIABLE
+from hiri_search.system.cache_dir import CACHE_VARIABLE
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
@@ -107,7 +107,7 @@ def main() -> None:
     torch.set_num_threads(1)  # as in a trial
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as place:
-        os.environ[VARIABLE] = place
+        os.environ[CACHE_VARIABLE] = place
         try:
             table(given, device)
         except DataError as error:

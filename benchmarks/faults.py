@@ -1,9 +1,9 @@
-"""Whatever breaks, broken on purpose and at random moments: is a trial lost, trained twice, or wrong?
+"""Fault injection: faults at random moments, and the trials that are lost, trained twice or wrong after them.
 
-Small studies of real trainings run in a process of their own and are hurt there, again and again, until each fault was
-caused so many times; after each one the study goes on, by itself or by the same command. A study's rows are then held
-against those of an unbroken run, to the last digit. `lost`: trials that did not finish; `twice`: epochs that were
-trained to their end once more; `wrong`: rows with another digit.
+Small studies of real trainings run in a separate process, and each fault is injected into them the given number of
+times. After each fault the study continues, by itself or with the same command. Then its rows are compared with those
+of an undisturbed run, digit by digit. `lost`: trials that did not finish; `twice`: epochs that were fully trained
+again; `wrong`: rows with a different digit.
 
 python benchmarks/faults.py --help
 """
@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 TIMES = 20
-PATIENCE = 240.0  # seconds until a study that stands still is a failure
-MOMENT = 3.0  # seconds behind a sign of life, at most, until something is broken
-FULL, AWAY = (0.5, 2.5), (0.5, 2.5)  # seconds that a disk is full, or a folder away
-LAST_WORDS = 2000  # letters of what a driver said, where it did not do as it should
-NODES = 3  # of a cluster, a trial on each
+PATIENCE = 240.0  # seconds without progress after which a study counts as failed
+MOMENT = 3.0  # maximum seconds between a sign of progress and the fault
+FULL, AWAY = (0.5, 2.5), (0.5, 2.5)  # seconds that a disk is full, or a folder missing
+LOG_TAIL = 2000  # characters of a driver log that are shown after an error
+NODES = 3  # in the cluster, with one trial each
 TRIALS = 16  # 8 networks, 2 seeds
 KINDS = ("hr(32 e=4)", "cffn(32 e=4)"), ("hr(64 e=4)", "t(64 e=4)"), ("cffn(128 e=2)", "t(128 e=2)")
 STUDY = """
@@ -49,13 +49,13 @@ seeds: 2
 
 @dataclass
 class Case:
-    """A study that is hurt, and the process that runs it."""
+    """A study that faults are injected into, and the process that runs it."""
 
     home: Path
     rng: random.Random
     process: subprocess.Popen[str] | None = None
-    machines: subprocess.Popen[str] | None = None  # a cluster, where the study runs on one
-    started_with: int = 0  # events in the ledger when the process began
+    cluster_process: subprocess.Popen[str] | None = None  # the process of the cluster, if the study runs on one
+    started_with: int = 0  # number of ledger events at the start of the process
 
     @property
     def results(self) -> Path:
@@ -68,7 +68,7 @@ class Case:
             return [json.loads(line) for line in whole.splitlines() if line.strip(b"\0")]
         return []
 
-    def begin(self, *flags: str, **environment: str) -> None:
+    def start(self, *flags: str, **environment: str) -> None:
         self.started_with = len(self.events())
         with (self.home / "driver.log").open("a") as log:
             self.process = subprocess.Popen(
@@ -80,37 +80,37 @@ class Case:
                 env=os.environ | environment | {"HIRI_SEARCH_CACHE": str(self.home / "cache")},
             )
 
-    def last_words(self) -> str:
-        return (self.home / "driver.log").read_text()[-LAST_WORDS:]
+    def log_tail(self) -> str:
+        return (self.home / "driver.log").read_text()[-LOG_TAIL:]
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def has_worked(self) -> bool:
-        """Since it began."""
+    def has_progressed(self) -> bool:
+        """Return True if the current process has finished an epoch."""
         return any(event["event"] == "epoch" for event in self.events()[self.started_with :])
 
-    def wait(self, holds: Callable[[], bool]) -> bool:
-        """Until it holds or the process has ended; whether it holds."""
+    def wait(self, condition: Callable[[], bool]) -> bool:
+        """Wait for the condition or the end of the process; return the condition."""
         end = time.monotonic() + PATIENCE
-        while not holds():
+        while not condition():
             if not self.is_running():
-                return holds()
+                return condition()
             if time.monotonic() > end:
-                raise SystemExit(f"{self.home} stands still:\n{self.last_words()}")
+                raise SystemExit(f"{self.home} makes no progress:\n{self.log_tail()}")
             time.sleep(0.05)
         return True
 
     def pids(self, name: str) -> list[int]:
-        """Processes below the driver whose command holds a name."""
+        """Return the driver and its descendants whose command contains the name."""
         assert self.process
         listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
         rows = [line.split(None, 2) for line in listed.splitlines()]
-        below, grown = {self.process.pid}, True
-        while grown:
-            more = {int(pid) for pid, parent, _ in rows if int(parent) in below} - below
-            below, grown = below | more, bool(more)
-        return [int(pid) for pid, _, command in rows if int(pid) in below and name in command]
+        tree, children = set[int](), {self.process.pid}
+        while children:
+            tree |= children
+            children = {int(pid) for pid, parent, _ in rows if int(parent) in tree} - tree
+        return [int(pid) for pid, _, command in rows if int(pid) in tree and name in command]
 
     def signal(self, number: int) -> None:
         assert self.process
@@ -118,21 +118,21 @@ class Case:
             os.kill(self.process.pid, number)
 
 
-Cause = Callable[[Case], bool]  # whether it could be caused
+Cause = Callable[[Case], bool]  # False if the fault could not be injected
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that breaks."""
+    """A fault: its cause, and the exit codes that are allowed after it."""
 
     cause: Cause
     flags: tuple[str, ...] = ()
-    codes: tuple[int, ...] = ()  # of the driver, which ends by it; none: it goes on
-    may: tuple[int, ...] = ()  # codes it may end with all the same, where it was hurt too often in a row
-    mend: Callable[[Case], None] = lambda case: None
+    codes: tuple[int, ...] = ()  # exit codes of the driver, which ends; empty: it continues
+    allowed_codes: tuple[int, ...] = ()  # further codes, after too many faults in a row
+    repair: Callable[[Case], None] = lambda case: None
     full_disk: bool = False
-    cluster: bool = False  # of several nodes
-    storage: bool = False  # a shared folder beside the results
+    cluster: bool = False  # run on several nodes
+    storage: bool = False  # with a shared folder as storage
 
 
 # ---- the faults
@@ -140,11 +140,11 @@ class Fault:
 
 def kill(name: str, number: int = signal.SIGKILL) -> Cause:
     def cause(case: Case) -> bool:
-        found = case.pids(name)
-        if found:
+        pids = case.pids(name)
+        if pids:
             with suppress(ProcessLookupError):
-                os.kill(case.rng.choice(found), number)
-        return bool(found)
+                os.kill(case.rng.choice(pids), number)
+        return bool(pids)
 
     return cause
 
@@ -164,7 +164,7 @@ def ctrl_c(times: int) -> Cause:
         assert case.process
         for _ in range(times):
             with suppress(ProcessLookupError):
-                os.killpg(case.process.pid, signal.SIGINT)  # as a terminal does: to all of them
+                os.killpg(case.process.pid, signal.SIGINT)  # to the whole process group, as a terminal does
             time.sleep(case.rng.uniform(0.1, 1.0))
         return True
 
@@ -172,7 +172,7 @@ def ctrl_c(times: int) -> Cause:
 
 
 def flagged(name: str) -> Cause:
-    """The next trial that ends an epoch finds this file, and does what it says."""
+    """Create a file; the next trial that ends an epoch finds it and fails in this way."""
 
     def cause(case: Case) -> bool:
         flag = case.home / name
@@ -182,18 +182,18 @@ def flagged(name: str) -> Cause:
     return cause
 
 
-def torn(case: Case) -> bool:
+def tear_ledger(case: Case) -> bool:
     signalled(signal.SIGKILL)(case)
     assert case.process
     case.process.wait()
     ledger = case.results / "ledger.jsonl"
     content = ledger.read_bytes()
-    last = len(content) - (content[:-1].rfind(b"\n") + 1)
-    os.truncate(ledger, len(content) - case.rng.randrange(1, last))
+    last_line = len(content) - (content[:-1].rfind(b"\n") + 1)
+    os.truncate(ledger, len(content) - case.rng.randrange(1, last_line))
     return True
 
 
-def fill(case: Case) -> bool:
+def fill_disk(case: Case) -> bool:
     with suppress(OSError), (case.home / "ballast").open("wb") as file:
         while True:
             file.write(bytes(1 << 16))
@@ -201,58 +201,58 @@ def fill(case: Case) -> bool:
     return True
 
 
-def empty(case: Case) -> None:
+def free_disk(case: Case) -> None:
     (case.home / "ballast").unlink(missing_ok=True)
 
 
-def full_for_a_while(case: Case) -> bool:
-    fill(case)
+def full_disk_for_seconds(case: Case) -> bool:
+    fill_disk(case)
     time.sleep(case.rng.uniform(*FULL))
-    empty(case)
+    free_disk(case)
     return True
 
 
-def away_for_a_while(case: Case) -> bool:
-    elsewhere = case.home / "away"
-    case.results.rename(elsewhere)
+def results_missing_for_seconds(case: Case) -> bool:
+    moved = case.home / "away"
+    case.results.rename(moved)
     time.sleep(case.rng.uniform(*AWAY))
-    elsewhere.rename(case.results)
+    moved.rename(case.results)
     return True
 
 
-def head_lost(case: Case) -> bool:
-    """With its disk; another one has the storage alone."""
+def lose_head(case: Case) -> bool:
+    """Lose the head node with its disk; the next driver has only the storage."""
     signalled(signal.SIGKILL)(case)
     assert case.process
     case.process.wait()
-    while case.results.exists():  # its trials may live for a moment longer
+    while case.results.exists():  # its trials may write for a moment longer
         shutil.rmtree(case.results, ignore_errors=True)
     return True
 
 
-def storage_away(case: Case) -> bool:
+def storage_missing_for_seconds(case: Case) -> bool:
     shared = case.home / "shared"
-    elsewhere = case.home / "away"
-    shared.rename(elsewhere)
+    moved = case.home / "away"
+    shared.rename(moved)
     time.sleep(case.rng.uniform(*AWAY))
-    elsewhere.rename(shared)
+    moved.rename(shared)
     return True
 
 
-def images_gone(case: Case) -> bool:
+def remove_images(case: Case) -> bool:
     shutil.rmtree(case.home / "cache", ignore_errors=True)
     return True
 
 
-def node_lost(case: Case) -> bool:
-    """With all of its processes; another one comes."""
-    machines = case.machines
-    assert machines
-    assert machines.stdin
-    assert machines.stdout
-    machines.stdin.write(f"{case.rng.randrange(NODES)}\n")
-    machines.stdin.flush()
-    return machines.stdout.readline() == "lost\n"
+def lose_node(case: Case) -> bool:
+    """Lose a node with all its processes; a new node joins."""
+    cluster_process = case.cluster_process
+    assert cluster_process
+    assert cluster_process.stdin
+    assert cluster_process.stdout
+    cluster_process.stdin.write(f"{case.rng.randrange(NODES)}\n")
+    cluster_process.stdin.flush()
+    return cluster_process.stdout.readline() == "lost\n"
 
 
 SHORT = ("--timeout", "3")
@@ -263,43 +263,43 @@ FAULTS = {
     "trial hangs": Fault(flagged("hang"), SHORT),
     "trial raises": Fault(flagged("raise")),
     "driver killed (kill -9)": Fault(signalled(signal.SIGKILL), codes=(-9,)),
-    "node lost": Fault(node_lost, may=(2,), cluster=True),
+    "node lost": Fault(lose_node, allowed_codes=(2,), cluster=True),
     "raylet killed (kill -9)": Fault(kill("/raylet/raylet "), codes=(2,)),
     "agent of Ray killed (kill -9)": Fault(kill("ray::RuntimeEnvAgent"), codes=(2,)),
     "head of Ray killed (kill -9)": Fault(kill("/gcs/gcs_server "), codes=(2,)),
     "Ctrl-C": Fault(ctrl_c(1), codes=(130, 0)),
     "Ctrl-C twice": Fault(ctrl_c(2), codes=(130, 0)),
-    "SIGTERM": Fault(signalled(signal.SIGTERM), codes=(130, 0, -15)),  # -15: when all was over
+    "SIGTERM": Fault(signalled(signal.SIGTERM), codes=(130, 0, -15)),  # -15: after the end of all trials
     "Ctrl-C, one process": Fault(ctrl_c(1), ("--serial",), (130, 0)),
-    "ledger torn in its last record": Fault(torn, ("--serial",), (-9,)),
-    "disk full for seconds": Fault(full_for_a_while, full_disk=True),
-    "disk stays full": Fault(fill, HASTY, (2, 0), mend=empty, full_disk=True),
-    "results folder away for seconds": Fault(away_for_a_while),
-    "head lost with its disk": Fault(head_lost, codes=(-9,), storage=True),
-    "storage away for seconds": Fault(storage_away, storage=True),
-    "decoded images vanish": Fault(images_gone, HASTY, (2, 0)),
+    "ledger torn in its last record": Fault(tear_ledger, ("--serial",), (-9,)),
+    "disk full for seconds": Fault(full_disk_for_seconds, full_disk=True),
+    "disk stays full": Fault(fill_disk, HASTY, (2, 0), repair=free_disk, full_disk=True),
+    "results folder away for seconds": Fault(results_missing_for_seconds),
+    "head lost with its disk": Fault(lose_head, codes=(-9,), storage=True),
+    "storage away for seconds": Fault(storage_missing_for_seconds, storage=True),
+    "decoded images vanish": Fault(remove_images, HASTY, (2, 0)),
 }
 
-# ---- one study after the other
+# ---- studies, one after another
 
 
-def endure(fault: Fault, times: int, home: Path, reference: dict[str, Any], rng: random.Random) -> Counter[str]:
+def inject(fault: Fault, times: int, home: Path, reference: dict[str, Any], rng: random.Random) -> Counter[str]:
     tally: Counter[str] = Counter()
     started = time.monotonic()
     while tally["caused"] < times:
         case = Case(home / f"study_{tally['studies']}", rng)
-        with _place(case.home, small=fault.full_disk, shared=fault.storage):
-            for _ in _hurt(case, fault, times - tally["caused"]):
+        with _study_folder(case.home, small=fault.full_disk, shared=fault.storage):
+            for _ in _disturbed(case, fault, times - tally["caused"]):
                 tally["caused"] += 1
-            tally += judged(case, reference)
+            tally += compare(case, reference)
         tally["studies"] += 1
     tally["seconds"] = round(time.monotonic() - started)
     return tally
 
 
 @contextmanager
-def _place(home: Path, *, small: bool = False, shared: bool = False) -> Iterator[None]:
-    """The folder of a study: on a small disk where that is to be filled; with a storage where one is wanted."""
+def _study_folder(home: Path, *, small: bool = False, shared: bool = False) -> Iterator[None]:
+    """Create the folder of a study, on a small disk if `small`, with a storage if `shared`."""
     home.mkdir(parents=True)
     if small:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(home)], check=True)
@@ -318,16 +318,16 @@ def _study() -> str:
     return STUDY.format(nets="\n".join(f"  net {number}: {net}" for number, net in enumerate(nets)))
 
 
-def _hurt(case: Case, fault: Fault, most: int) -> Iterator[None]:
-    """Run the study to its end, and yield each time that it was hurt."""
+def _disturbed(case: Case, fault: Fault, limit: int) -> Iterator[None]:
+    """Run the study to its end; yield after each injected fault, at most `limit` times."""
     caused = 0
-    with _surroundings(case, fault) as (flags, environment):
+    with _driver_setup(case, fault) as (flags, environment):
         while not _is_done(case):
-            case.begin(*fault.flags, *flags, "--retry-failed", **environment)
+            case.start(*fault.flags, *flags, "--retry-failed", **environment)
             while case.is_running():
-                worked = case.wait(case.has_worked)
+                progressed = case.wait(case.has_progressed)
                 time.sleep(case.rng.uniform(0, MOMENT))
-                if not worked or caused == most or not case.is_running():
+                if not progressed or caused == limit or not case.is_running():
                     break
                 if fault.cause(case):
                     caused += 1
@@ -336,23 +336,23 @@ def _hurt(case: Case, fault: Fault, most: int) -> Iterator[None]:
                     break
                 case.started_with = len(case.events())
             code = _end(case)
-            fault.mend(case)
-            if code not in (0, 1, *fault.codes, *fault.may):
-                raise SystemExit(f"exit code {code}, not one of {fault.codes}:\n{case.last_words()}")
+            fault.repair(case)
+            if code not in (0, 1, *fault.codes, *fault.allowed_codes):
+                raise SystemExit(f"exit code {code}, not one of {fault.codes}:\n{case.log_tail()}")
 
 
 @contextmanager
-def _surroundings(case: Case, fault: Fault) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
-    """Flags and environment of the driver: a cluster that can lose a node."""
+def _driver_setup(case: Case, fault: Fault) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    """Yield the flags and environment of the driver; start a cluster if the fault needs one."""
     if fault.cluster:
         command = [sys.executable, "-W", "ignore", __file__, "--nodes"]
-        open_to_all = {"RAY_AUTH_MODE": "disabled"}
+        no_auth = {"RAY_AUTH_MODE": "disabled"}
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | open_to_all
-        ) as case.machines:
-            assert case.machines.stdout
-            yield ("--address", case.machines.stdout.readline().strip()), open_to_all
-            case.machines.communicate()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | no_auth
+        ) as case.cluster_process:
+            assert case.cluster_process.stdout
+            yield ("--address", case.cluster_process.stdout.readline().strip()), no_auth
+            case.cluster_process.communicate()
     else:
         yield (), {}
 
@@ -362,7 +362,7 @@ def _end(case: Case) -> int:
     try:
         return case.process.wait(PATIENCE)
     except subprocess.TimeoutExpired as error:
-        raise SystemExit(f"{case.home} does not end:\n{case.last_words()}") from error
+        raise SystemExit(f"{case.home} does not end:\n{case.log_tail()}") from error
 
 
 def _is_done(case: Case) -> bool:
@@ -378,22 +378,22 @@ def _states(case: Case) -> dict[int, str]:
     return states
 
 
-def judged(case: Case, reference: dict[str, Any]) -> Counter[str]:
-    """What came of a study that was hurt."""
-    traced = [json.loads(line) for line in (case.home / "trace.jsonl").read_text().splitlines()]
-    told = Counter((one["trial"], one["epoch"]) for one in traced)
+def compare(case: Case, reference: dict[str, Any]) -> Counter[str]:
+    """Compare a disturbed study with the reference rows."""
+    trace = [json.loads(line) for line in (case.home / "trace.jsonl").read_text().splitlines()]
+    trained = Counter((entry["trial"], entry["epoch"]) for entry in trace)
     finished = Counter(event["trial"] for event in case.events() if event["event"] == "finished")
-    found = rows(case)
+    outcome = rows(case)
     return Counter(
         trials=len(reference),
-        lost=len(set(reference) - set(found)),
-        twice=sum(count - 1 for count in (told + finished).values()),
-        wrong=sum(found[name] != reference[name] for name in set(found) & set(reference)),
+        lost=len(set(reference) - set(outcome)),
+        twice=sum(count - 1 for count in (trained + finished).values()),
+        wrong=sum(outcome[name] != reference[name] for name in set(outcome) & set(reference)),
     )
 
 
 def rows(case: Case) -> dict[str, Any]:
-    """The digits of each finished trial, by its name."""
+    """Return the numbers of each finished trial by name."""
     names = {e["trial"]: f"{e['name']} {e['seed']}" for e in case.events() if e["event"] == "asked"}
     digits = ("epoch", "loss", "lr", "top1", "top5", "ema_top1")
     return {
@@ -407,24 +407,24 @@ def rows(case: Case) -> dict[str, Any]:
 
 
 def nodes() -> None:
-    """Nodes of one machine, each with processes of its own; one goes, and another comes, for each line that is read."""
+    """Run a cluster of nodes on this machine; for each line of stdin remove that node and add a new one."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    there = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
+    workers = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
     print(cluster.address, flush=True)
     for line in sys.stdin:
-        cluster.remove_node(there.pop(int(line)), allow_graceful=False)
+        cluster.remove_node(workers.pop(int(line)), allow_graceful=False)
         print("lost", flush=True)
-        there.append(cluster.add_node(num_cpus=1))
+        workers.append(cluster.add_node(num_cpus=1))
     cluster.shutdown()
 
 
-# ---- the process that is hurt
+# ---- the driver process
 
 
 class Watcher:
-    """Writes down what a user would read."""
+    """Prints all messages to the log."""
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -434,7 +434,7 @@ class Watcher:
 
 
 def drive(home: Path, given: argparse.Namespace) -> int:
-    """As `run` does; its exit code."""
+    """Run the study like the command `run`; return its exit code."""
     from hiri_search.study.config.read import read_study
     from hiri_search.study.dispatch import serial_executor
     from hiri_search.study.dispatch.ray_executor import run_on_ray
@@ -445,7 +445,7 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     from hiri_search.system.shutdown import graceful_shutdown
 
     do = partial(traced, run_trial, home, given.patience)
-    _be_patient(given.patience)
+    _set_retry_seconds(given.patience)
     try:
         with graceful_shutdown(print) as asked:
             slots = TrialResources(0 if given.address else 2, timeout=given.timeout)
@@ -462,7 +462,7 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     return 0
 
 
-def _be_patient(seconds: float) -> None:
+def _set_retry_seconds(seconds: float) -> None:
     from hiri_search.system.files import retrying
 
     assert retrying.__kwdefaults__
@@ -470,36 +470,36 @@ def _be_patient(seconds: float) -> None:
 
 
 def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
-    """The work of a trial, each epoch that is really trained noted, outside of the study.
+    """Run a trial and record each epoch that is really trained in a file outside the study.
 
-    `work` comes with it, so that a process has its imports before it is given a task: they take longer than SHORT.
+    `work` is an argument so that a process imports torch before it gets a task; the import takes longer than SHORT.
     """
     from hiri_search.system.files import retrying
 
-    _be_patient(patience)
+    _set_retry_seconds(patience)
     curve = task.checkpoint.with_name("curve.csv")
-    there = f"checkpoints/{curve.parent.name}/{curve.name}"
-    stored = task.storage and retrying(partial(task.storage.read, there))
+    stored_path = f"checkpoints/{curve.parent.name}/{curve.name}"
+    stored = task.storage and retrying(partial(task.storage.read, stored_path))
     local = curve.read_bytes() if curve.exists() else b""
-    known = max(len(text.splitlines()) - 1 for text in (local, stored or b""))
+    saved_epochs = max(len(text.splitlines()) - 1 for text in (local, stored or b""))
 
     def note(event: dict[str, Any]) -> None:
-        if event["event"] == "epoch" and event["epoch"] > known:
+        if event["event"] == "epoch" and event["epoch"] > saved_epochs:
             with (home / "trace.jsonl").open("a") as file:
                 file.write(json.dumps({"trial": event["trial"], "epoch": event["epoch"]}) + "\n")
         tell(event)
         if event["event"] == "epoch":
-            _obey(home)
+            _fail_on_request(home)
 
     work(task, note, beat, beside_others=beside_others)
 
 
-def _obey(home: Path) -> None:
+def _fail_on_request(home: Path) -> None:
     for name in ("hang", "raise"):
         with suppress(FileNotFoundError):
             (home / name).unlink()
             if name == "raise":
-                raise ValueError("on purpose")
+                raise ValueError("injected fault")
             while True:
                 time.sleep(1)
 
@@ -507,40 +507,43 @@ def _obey(home: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME")
-    parser.add_argument("--times", type=int, default=TIMES, help="that each is caused")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--list", action="store_true", help="only name the faults")
+    parser.add_argument("--times", type=int, default=TIMES, help="number of times that each fault is injected")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the faults")
+    parser.add_argument("--list", action="store_true", help="only list the faults")
     for flag, kind in (("--drive", Path), ("--timeout", float), ("--patience", float)):
-        parser.add_argument(flag, type=kind, default={"--timeout": 1800.0, "--patience": 90.0}.get(flag), help="(own)")
-    parser.add_argument("--address", help="(own)")
+        parser.add_argument(
+            flag, type=kind, default={"--timeout": 1800.0, "--patience": 90.0}.get(flag), help="internal"
+        )
+    parser.add_argument("--address", help="internal")
     for flag in ("--serial", "--retry-failed", "--nodes"):
-        parser.add_argument(flag, action="store_true", help="(own)")
-    given = parser.parse_args()
-    if given.drive:
-        sys.exit(drive(given.drive, given))
-    if given.nodes:
+        parser.add_argument(flag, action="store_true", help="internal")
+    options = parser.parse_args()
+    if options.drive:
+        sys.exit(drive(options.drive, options))
+    if options.nodes:
         nodes()
         return
-    if given.list:
+    if options.list:
         print(*FAULTS, sep="\n")
         return
-    with tempfile.TemporaryDirectory(prefix="faults_", ignore_cleanup_errors=True) as place:
-        sys.exit(report(given, Path(place)))
+    with tempfile.TemporaryDirectory(prefix="faults_", ignore_cleanup_errors=True) as folder:
+        sys.exit(report(options, Path(folder)))
 
 
-def report(given: argparse.Namespace, place: Path) -> int:
-    """The table; whether anything went wrong."""
-    calm = Case(place / "unbroken", random.Random(given.seed))
-    with _place(calm.home):
-        calm.begin("--serial")
-        assert _end(calm) == 0, (calm.home / "driver.log").read_text()
-    reference, bad = rows(calm), 0
+def report(options: argparse.Namespace, folder: Path) -> int:
+    """Print the table; return 1 if any trial is lost, trained twice or wrong."""
+    undisturbed = Case(folder / "undisturbed", random.Random(options.seed))
+    with _study_folder(undisturbed.home):
+        undisturbed.start("--serial")
+        assert _end(undisturbed) == 0, (undisturbed.home / "driver.log").read_text()
+    reference, bad = rows(undisturbed), 0
     print("| fault | caused | trials | lost | twice | wrong | s |", "|-|-|-|-|-|-|-|", sep="\n", flush=True)
-    for number, name in enumerate(given.faults):
-        found = endure(FAULTS[name], given.times, place / str(number), reference, random.Random(f"{given.seed} {name}"))
-        cells = [str(found[column]) for column in ("caused", "trials", "lost", "twice", "wrong", "seconds")]
+    for number, name in enumerate(options.faults):
+        rng = random.Random(f"{options.seed} {name}")
+        tally = inject(FAULTS[name], options.times, folder / str(number), reference, rng)
+        cells = [str(tally[column]) for column in ("caused", "trials", "lost", "twice", "wrong", "seconds")]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        bad += found["lost"] + found["twice"] + found["wrong"]
+        bad += tally["lost"] + tally["twice"] + tally["wrong"]
     return int(bad > 0)
 
 

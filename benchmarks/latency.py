@@ -25,9 +25,9 @@ from hiri_search.cost.latency.benchmark import Latency, measure_modules, ratios
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.cost.latency.forward import DoesNotFit
 from hiri_search.language import Net, SpecError, parse_network
-from hiri_search.nets.build import build
+from hiri_search.models import SPECS
 from hiri_search.nets.fuse_batchnorm import fuse_batchnorm
-from hiri_search.nets.timm_registry import SPECS
+from hiri_search.networks import build
 
 BASE = "hirivit_small"
 FUSED, LAYER_NORM = f"{BASE}, BN merged", f"{BASE}, LN for BN"

@@ -1,14 +1,14 @@
-"""What 10,000 trials cost the driver: seconds and memory, thousand by thousand; both are to stay flat.
+"""Driver time and memory of a study with 10,000 trials, per thousand trials; both should stay constant.
 
-The trials do nothing, in two slots through Ray; all else is a study's whole way: the search asks, each network is
-counted, the ledger is synced to disk, rungs and the second look are decided.
+The trials do nothing, on two Ray workers. All other work is that of a real study: the sampler proposes networks, their
+costs are counted, the ledger is synced to disk, and successive halving and confirmation take their decisions.
 
 - `random`, `surrogate`: searches with these samplers.
-- `halving`: as random, with two rungs, of which a third goes on, two brackets, and a second look.
-- `ablation`: so many rows, of one seed each.
+- `halving`: like random, with two rungs that each promote a third, two brackets, and a confirmation.
+- `ablation`: one row per trial, with one seed.
 
-For each thousand of new trials: milliseconds a trial by the clock, and of the driver's processor, and the megabytes
-that the driver holds at its end. `growth` is the last thousand over the second one; the first holds the start.
+For each thousand new trials: milliseconds per trial of elapsed time and of driver CPU time, and the driver's memory in
+megabytes at the end. `growth` is the last thousand divided by the second; the first thousand includes the start.
 
 python benchmarks/long_study.py --help
 """
@@ -50,7 +50,7 @@ KINDS = ("random", "surrogate", "halving", "ablation")
 
 
 def study(kind: str, trials: int) -> str:
-    """The file of a study."""
+    """Return the text of a study file."""
     match kind:
         case "halving":
             rules = "{epochs: [1, 2], keep: 0.34, brackets: 2}"
@@ -72,12 +72,12 @@ def _rows(count: int) -> str:
 
 
 def nothing(task: TrialTask, tell: Report, beat: Any, *, beside_others: bool) -> None:
-    """In place of a training: more for what is large, and for what its name happens to say."""
+    """Replace a training: top-1 grows with the size of the network, plus noise from a hash of its spec."""
     size = sum(map(int, re.findall(r"\d+", task.job.spec)))
-    luck = sha256(task.job.spec.encode()).digest()[0] / 256
+    noise = sha256(task.job.spec.encode()).digest()[0] / 256
     last = task.until or task.job.recipe.epochs
     curve = [
-        {"epoch": n, "loss": 1.0, "top1": 10 * log(size) + 3 * luck + n, "seconds": 0.0} for n in range(1, last + 1)
+        {"epoch": n, "loss": 1.0, "top1": 10 * log(size) + 3 * noise + n, "seconds": 0.0} for n in range(1, last + 1)
     ]
     tell({"event": "began", "trial": task.trial, "device": "none"})
     for epoch in curve:
@@ -86,33 +86,33 @@ def nothing(task: TrialTask, tell: Report, beat: Any, *, beside_others: bool) ->
 
 
 class Watch:
-    """Notes clocks and memory whenever another so many trials have been asked for."""
+    """Records times and memory after every `each` proposed trials."""
 
     def __init__(self, each: int) -> None:
-        self.each, self.seen = each, 0
-        self.notes: list[tuple[float, float, float]] = []  # by the clock, of the driver's processor, megabytes
+        self.each, self.proposed = each, 0
+        self.records: list[tuple[float, float, float]] = []  # elapsed seconds, driver CPU seconds, megabytes
 
     def say(self, text: str) -> None:
-        """Nothing that matters here."""
+        """Ignore messages."""
 
     def on_trial(self, trial: Trial) -> None:
-        if trial.number >= self.seen and not trial.is_confirmation:
-            self.seen = trial.number + 1
+        if trial.number >= self.proposed and not trial.is_confirmation:
+            self.proposed = trial.number + 1
             if trial.number % self.each == 0:
-                self.note()
+                self.record()
 
-    def note(self) -> None:
+    def record(self) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.notes.append((time.monotonic(), time.process_time(), pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+        self.records.append((time.monotonic(), time.process_time(), pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
 
     def thousands(self) -> list[list[float]]:
-        """Seconds a trial by the clock and of the driver's processor, and megabytes at the end, of each thousand."""
-        pairs = zip(self.notes, self.notes[1:], strict=False)
+        """Return elapsed and driver CPU seconds per trial, and the megabytes at the end, of each `each` trials."""
+        pairs = zip(self.records, self.records[1:], strict=False)
         return [[(b[0] - a[0]) / self.each, (b[1] - a[1]) / self.each, b[2]] for a, b in pairs]
 
 
 def measure(kind: str, trials: int, each: int) -> list[list[float]]:
-    """In this process."""
+    """Measure in this process."""
     from hiri_search.study.config.read import read_study
     from hiri_search.study.dispatch.ray_executor import run_on_ray
     from hiri_search.study.dispatch.resources import TrialResources
@@ -127,7 +127,7 @@ def measure(kind: str, trials: int, each: int) -> list[list[float]]:
             run_on_ray, slots=TrialResources(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=nothing
         )
         run(read_study(file), Path(home) / "results", execute, watch, profile="none")
-    watch.note()
+    watch.record()
     return watch.thousands()
 
 
@@ -136,25 +136,15 @@ def rows(kinds: list[str], trials: int, each: int) -> Iterator[str]:
     yield f"| trials | | {' | '.join(f'{number:,}' for number in numbers)} | growth |"
     yield "|-" * (len(numbers) + 3) + "|"
     for kind in kinds:
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            __file__,
-            "--one",
-            kind,
-            "--trials",
-            str(trials),
-            "--each",
-            str(each),
-        ]
+        flags = ["--one", kind, "--trials", str(trials), "--each", str(each)]
+        command = [sys.executable, "-W", "ignore", __file__, *flags]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{kind} failed:\n{done.stderr[-2000:]}")
-        clock, processor, megabytes = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
-        for name, cells in (("ms by the clock", clock), ("ms of the driver", processor)):
-            shown = " | ".join(f"{1e3 * cell:.1f}" for cell in cells)
-            yield f"| {kind} | {name} | {shown} | {_growth(cells)} |"
+        elapsed, cpu, megabytes = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
+        for name, cells in (("ms elapsed", elapsed), ("ms driver CPU", cpu)):
+            columns = " | ".join(f"{1e3 * cell:.1f}" for cell in cells)
+            yield f"| {kind} | {name} | {columns} | {_growth(cells)} |"
         yield f"| | MB | {' | '.join(f'{cell:.0f}' for cell in megabytes)} | |"
 
 
@@ -166,13 +156,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--each", type=int, default=1_000, help="trials that are summed up")
-    parser.add_argument("--one", choices=KINDS, help="measure this one in this process, and print it as JSON")
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.one, given.trials, given.each)))
+    parser.add_argument("--each", type=int, default=1_000, help="number of trials per column")
+    parser.add_argument("--one", choices=KINDS, help="measure this kind in this process and print JSON")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.trials, options.each)))
         return
-    for line in rows(given.kinds, given.trials, given.each):
+    for line in rows(options.kinds, options.trials, options.each):
         print(line, flush=True)
 
 

@@ -14,14 +14,10 @@ from hiri_search.study.config.networks import Candidate, StudyNetworks, network_
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import (
     FORMAT,
-    CodeVersion,
     EpochEnded,
     Event,
-    ImageSet,
     LedgerStarted,
     NetworkCounted,
-    NetworkFacts,
-    StandIn,
     StudyStarted,
     TrialAsked,
     TrialBegan,
@@ -30,9 +26,10 @@ from hiri_search.study.ledger.events import (
     TrialPaused,
     TrialPromoted,
     TrialScored,
-    write_line,
 )
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, LEDGER
+from hiri_search.study.ledger.values import CodeVersion, ImageSet, NetworkFacts, StandIn
 from hiri_search.study.search.visited import UnvisitedSpace
 from hiri_search.training.job import Epoch
 

@@ -1,14 +1,14 @@
-"""A study of 10,000 finished trials: seconds until it goes on, says how it stands, and has written its report.
+"""Seconds until a study of 10,000 finished trials continues, prints its status, and writes its report.
 
-Their trainings are made up, all else is a study's own; each network has six epochs.
+The trainings are made up; all other work is that of a real study. Each network has six epochs.
 
-- `search`: with the surrogate, every tenth trial failed.
-- `halving`: with a rung, of which a third went on, and proxies.
-- `ablation`: a tenth as many rows, of ten seeds each.
+- `search`: with the surrogate sampler; every tenth trial failed.
+- `halving`: with one rung that promotes a third, and zero-cost scores.
+- `ablation`: a tenth of the rows, with ten seeds each.
 
-`decision` is from opening the ledger to the next trial, with all that a run looks at before; `elsewhere` is the same on
-a machine where no network of the space was counted before. `status` and `report` are the commands; `export` is that for
-Optuna's dashboard. None holds the imports, which `imports` tells.
+`decision` is the time from opening the ledger to the next trial, with all checks before it; `cold decision` is the
+same on a machine with an empty count cache. `status` and `report` are the commands; `export` is the export for the
+Optuna dashboard. `imports` is the import time, which the other columns exclude.
 
 python benchmarks/opening.py --help
 """
@@ -36,7 +36,7 @@ KINDS = ("search", "halving", "ablation")
 
 
 class Quiet:
-    """A watcher that says nothing."""
+    """A watcher that prints nothing."""
 
     def say(self, text: str) -> None:
         pass
@@ -46,7 +46,7 @@ class Quiet:
 
 
 def study(kind: str, trials: int) -> Study:
-    """One that has a trial more to ask for."""
+    """Return a study with one more trial than is finished."""
     import many
 
     match kind:
@@ -58,14 +58,14 @@ def study(kind: str, trials: int) -> Study:
 
 
 def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]:
-    """Seconds by what is done, in this process."""
-    found, began = dict[str, float](), time.perf_counter()
+    """Return the seconds of each step, measured in this process."""
+    seconds, started = dict[str, float](), time.perf_counter()
 
     def timed(name: str, do: Callable[[], Any]) -> Any:
-        began = time.perf_counter()
-        done = do()
-        found[name] = time.perf_counter() - began
-        return done
+        started = time.perf_counter()
+        result = do()
+        seconds[name] = time.perf_counter() - started
+        return result
 
     import many
 
@@ -75,36 +75,36 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
     from hiri_search.study.run import run
     from hiri_search.study.status import status, status_lines
 
-    found["imports"] = time.perf_counter() - began
-    given = study(kind, trials)
+    seconds["imports"] = time.perf_counter() - started
+    large = study(kind, trials)
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "results"
-        run(given, folder, lambda feed: None, Quiet(), profile="none")  # images, and the first lines
-        many.write(given, folder, trials)
+        run(large, folder, lambda source: None, Quiet(), profile="none")  # writes images and the first ledger lines
+        many.write(large, folder, trials)
 
-        def first(feed: TrialSource) -> None:
-            assert feed.next(), "there is a trial to ask for"
+        def first(source: TrialSource) -> None:
+            assert source.next(), "one more trial must be proposed"
 
-        timed("decision", lambda: run(given, folder, first, Quiet(), profile="none"))
+        timed("decision", lambda: run(large, folder, first, Quiet(), profile="none"))
         if decision_alone:
-            return found
+            return seconds
         timed("status", lambda: list(status_lines(status(folder))))
         timed("report", lambda: write_all(read_results(folder), folder / "report"))
         timed("export", lambda: to_file(read_export(folder), folder / JOURNAL))
-        found["ledger MB"] = (folder / "ledger.jsonl").stat().st_size / 1e6
-    return found
+        seconds["ledger MB"] = (folder / "ledger.jsonl").stat().st_size / 1e6
+    return seconds
 
 
 def rows(kinds: list[str], trials: int) -> Iterator[str]:
     for number, kind in enumerate(kinds):
         with tempfile.TemporaryDirectory() as cache:
-            elsewhere = _in_a_process(cache, kind, trials, "--decision-alone")["decision"]
-            found = _in_a_process(cache, kind, trials)
-        found = {"imports": found.pop("imports"), "elsewhere": elsewhere, **found}
+            cold_decision = _in_a_process(cache, kind, trials, "--decision-alone")["decision"]
+            seconds = _in_a_process(cache, kind, trials)
+        seconds = {"imports": seconds.pop("imports"), "cold decision": cold_decision, **seconds}
         if not number:
-            yield f"| {trials:,} trials | {' | '.join(found)} |"
-            yield "|-" * (len(found) + 1) + "|"
-        yield f"| {kind} | {' | '.join(f'{value:.1f}' for value in found.values())} |"
+            yield f"| {trials:,} trials | {' | '.join(seconds)} |"
+            yield "|-" * (len(seconds) + 1) + "|"
+        yield f"| {kind} | {' | '.join(f'{value:.1f}' for value in seconds.values())} |"
 
 
 def _in_a_process(cache: str, kind: str, trials: int, *more: str) -> dict[str, float]:
@@ -112,21 +112,21 @@ def _in_a_process(cache: str, kind: str, trials: int, *more: str) -> dict[str, f
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HIRI_SEARCH_CACHE": cache})
     if done.returncode:
         sys.exit(f"{kind} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--one", choices=KINDS, help="measure this one in this process, and print it as JSON")
-    parser.add_argument("--decision-alone", action="store_true", help="with --one")
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.one, given.trials, decision_alone=given.decision_alone)))
+    parser.add_argument("--one", choices=KINDS, help="measure this kind in this process and print JSON")
+    parser.add_argument("--decision-alone", action="store_true", help="with --one: stop after the decision")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.trials, decision_alone=options.decision_alone)))
         return
-    for line in rows(given.kinds, given.trials):
+    for line in rows(options.kinds, options.trials):
         print(line, flush=True)
 
 

@@ -1,11 +1,11 @@
-"""What a harness costs: seconds a trial beyond its training, of a study here, of Ray Tune as it comes, of a bare loop.
+"""Harness overhead: seconds per trial beyond its training, for this project, Ray Tune with defaults, and a bare loop.
 
-The trials sleep, so many seconds each, in two slots. `ours` is the whole way of a study: the search asks, the network
-is counted, the ledger is synced to disk, a hand works, the report's rows are there. `tune` is a Tuner with OptunaSearch
-and Ray's defaults; `tune reused` the same with `reuse_actors`. `bare` is a pool of two processes.
+The trials sleep for a fixed time, on two workers. `ours` is a complete study: the sampler proposes, the network is
+counted, the ledger is synced to disk, a worker runs the trial, the rows of the report exist. `tune` is a Tuner with
+OptunaSearch and the defaults of Ray; `tune reused` adds `reuse_actors`. `bare` is a pool of two processes.
 
-For each: `a trial`, the seconds of slots that were not slept, from the first trial's begin to the last one's end, by
-trial; `start`, seconds until the first trial begins; and by how much the driver's memory grew behind trial 100.
+Columns: `a trial`, the worker seconds without sleep between the start of the first and the end of the last trial, per
+trial; `start`, the seconds until the first trial starts; `growth`, the growth of the driver's memory after trial 100.
 
 python benchmarks/overhead.py --help
 """
@@ -26,10 +26,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-Tell = Callable[[dict[str, Any]], None]
-
 SLOTS = 2
-SETTLED = 100  # trials behind which memory is looked at
+SETTLED = 100  # number of trials after which the growth of memory is measured
 STUDY = """
 space: {space}
 search: {{sampler: random, networks: {trials}}}
@@ -41,7 +39,7 @@ SPACE = Path(__file__).parents[1] / "spaces" / "five_stage.yaml"
 
 
 class Watch:
-    """Notes when trials began and ended, by the clock that all processes share, and the driver's memory."""
+    """Records start and end of trials on the clock that all processes share, and the driver's memory."""
 
     def __init__(self) -> None:
         self.began, self.ended = float("inf"), 0.0
@@ -60,8 +58,8 @@ def _megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def asleep(seconds: float) -> tuple[float, float]:
-    """When it began and when it ended."""
+def timed_sleep(seconds: float) -> tuple[float, float]:
+    """Sleep; return start and end."""
     began = time.monotonic()
     time.sleep(seconds)
     return began, time.monotonic()
@@ -102,8 +100,8 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
 def _dream(
     seconds: float, task: Any, tell: Callable[[dict[str, Any]], None], beat: Any, *, beside_others: bool
 ) -> None:
-    """In place of a training."""
-    slept = asleep(seconds)
+    """Sleep in place of a training."""
+    slept = timed_sleep(seconds)
     epoch = {"epoch": 1, "loss": 1.0, "top1": 50.0, "seconds": seconds, "slept": slept}
     tell({"event": "began", "trial": task.trial, "device": "none"})
     tell({"event": "epoch", "trial": task.trial, **epoch})
@@ -111,14 +109,14 @@ def _dream(
 
 
 def tune(seconds: float, trials: int, watch: Watch, *, reuse: bool = False) -> None:
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # behind `uv run` its workers would not come up
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # under `uv run` the Ray workers would not start
     import optuna
     import ray
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
     def trainable(config: dict[str, Any]) -> None:
-        began, ended = asleep(seconds)
+        began, ended = timed_sleep(seconds)
         tune.report({"top1": 50.0, "began": began, "ended": ended})
 
     class Listener(tune.Callback):  # type: ignore[misc]
@@ -133,15 +131,15 @@ def tune(seconds: float, trials: int, watch: Watch, *, reuse: bool = False) -> N
         config = tune.TuneConfig(
             search_alg=searcher, num_samples=trials, max_concurrent_trials=SLOTS, reuse_actors=reuse
         )
-        where = tune.RunConfig(storage_path=home, verbose=0, callbacks=[Listener()])
-        given = tune.with_resources(trainable, {"cpu": 1})
-        tune.Tuner(given, param_space=space, tune_config=config, run_config=where).fit()
+        run_config = tune.RunConfig(storage_path=home, verbose=0, callbacks=[Listener()])
+        limited = tune.with_resources(trainable, {"cpu": 1})
+        tune.Tuner(limited, param_space=space, tune_config=config, run_config=run_config).fit()
         ray.shutdown()
 
 
 def bare(seconds: float, trials: int, watch: Watch) -> None:
     with ProcessPoolExecutor(SLOTS, mp_context=get_context("forkserver")) as pool:
-        for slept in pool.map(asleep, [seconds] * trials):
+        for slept in pool.map(timed_sleep, [seconds] * trials):
             watch.add(*slept)
 
 
@@ -157,10 +155,10 @@ HARNESSES: dict[str, Callable[[float, int, Watch], None]] = {
 
 
 def measure(name: str, seconds: float, trials: int) -> dict[str, float]:
-    """In this process."""
+    """Measure in this process."""
     watch, started = Watch(), time.monotonic()
     HARNESSES[name](seconds, trials, watch)
-    assert watch.count == trials, f"{watch.count} of {trials} trials were heard of"
+    assert watch.count == trials, f"{watch.count} of {trials} trials were reported"
     return {
         "start": watch.began - started,
         "a trial": (SLOTS * (watch.ended - watch.began) - trials * seconds) / trials,
@@ -169,17 +167,17 @@ def measure(name: str, seconds: float, trials: int) -> dict[str, float]:
     }
 
 
-def rows(names: list[str], works: list[tuple[float, int]]) -> Iterator[str]:
+def rows(names: list[str], workloads: list[tuple[float, int]]) -> Iterator[str]:
     yield "| harness | trials | seconds each | start s | a trial s | whole s | growth MB |"
     yield "|-|-|-|-|-|-|-|"
-    for seconds, trials in works:
+    for seconds, trials in workloads:
         for name in names:
             command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--work", f"{seconds}x{trials}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-            found = json.loads(done.stdout.splitlines()[-1])
-            cells = [f"{found[column]:.3f}" for column in ("start", "a trial", "whole")] + [f"{found['growth']:.1f}"]
+            result = json.loads(done.stdout.splitlines()[-1])
+            cells = [f"{result[column]:.3f}" for column in ("start", "a trial", "whole")] + [f"{result['growth']:.1f}"]
             yield f"| {name} | {trials} | {seconds:g} | {' | '.join(cells)} |"
 
 
@@ -194,12 +192,12 @@ def main() -> None:
         "--work", nargs="+", type=_work, default=[(0.0, 200), (1.0, 40), (10.0, 8)], metavar="SECONDSxN"
     )
     parser.add_argument("--harnesses", nargs="+", choices=HARNESSES, default=list(HARNESSES))
-    parser.add_argument("--one", choices=HARNESSES, help="measure this one in this process, and print it as JSON")
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.one, *given.work[0])))
+    parser.add_argument("--one", choices=HARNESSES, help="measure this harness in this process and print JSON")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, *options.work[0])))
         return
-    for line in rows(given.harnesses, given.work):
+    for line in rows(options.harnesses, options.work):
         print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""How far a plan is from what happens: each study planned, then run, one directly behind the other.
+"""Error of time plans: each study is planned and then run, directly one after the other.
 
 python benchmarks/plan_error.py --help
 """
@@ -26,42 +26,37 @@ COMMAND = "from hiri_search.cli.main import main; main()"
 HEAD = "| study | part | planned s | took s | error % | load |"
 
 
-def slots_here() -> TrialResources:
-    """As a run has them where nothing is said."""
+def default_resources() -> TrialResources:
+    """Return the resources of a run without options."""
     count = gpus() or cores()
     return TrialResources(count, min(1.0, gpus() / count))
 
 
 def measure(file: Path, profile: str, sets: list[str], home: Path) -> Iterator[Compared]:
-    """The whole command first, then its parts as far as its ledger tells them."""
+    """Compare plan and run: the whole command, then each part that the ledger records."""
     study = read_study(file, profile=profile, sets=sets)
-    plan = estimate_plan(study, slots_here(), home / IMAGE_FOLDER, say=lambda text: print(text, file=sys.stderr))
+    plan = estimate_plan(study, default_resources(), home / IMAGE_FOLDER, say=lambda text: print(text, file=sys.stderr))
     print(*plan_lines(plan), sep="\n", file=sys.stderr)
-    given = [argument for text in sets for argument in ("--set", text)]
+    overrides = [argument for text in sets for argument in ("--set", text)]
     started = time.perf_counter()
-    arguments = ["run", str(file), "--profile", profile, "--results", str(home), *given]
+    arguments = ["run", str(file), "--profile", profile, "--results", str(home), *overrides]
     subprocess.run([sys.executable, "-W", "ignore", "-c", COMMAND, *arguments], check=True, stdout=subprocess.DEVNULL)
     yield Compared("the command", plan.total, time.perf_counter() - started)
-    yield from compared_with_run(_written(plan), read_events(home))
-
-
-def _written(plan: Plan) -> Plan:
-    """As a ledger would give it back."""
-    return Plan.from_json(plan.to_json())
+    yield from compared_with_run(Plan.from_json(plan.to_json()), read_events(home))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", type=Path, help="study files")
     parser.add_argument("--profile", default="gpu" if gpus() else "laptop")
-    parser.add_argument("--set", dest="sets", action="append", default=[], help="key=value laid over the study")
-    given = parser.parse_args()
+    parser.add_argument("--set", dest="sets", action="append", default=[], help="key=value that overrides the study")
+    options = parser.parse_args()
     print(HEAD, "|-|-|-|-|-|-|", sep="\n")
-    for file in given.studies:
+    for file in options.studies:
         with tempfile.TemporaryDirectory(prefix="hiri_search_plan_error_") as home:
-            for one in measure(file, given.profile, given.sets, Path(home) / file.stem):
-                numbers = f"{one.planned:.1f} | {one.took:.1f} | {100 * one.error:+.0f} | {os.getloadavg()[0]:.1f}"
-                print(f"| {file.stem} | {one.part} | {numbers} |", flush=True)
+            for part in measure(file, options.profile, options.sets, Path(home) / file.stem):
+                numbers = f"{part.planned:.1f} | {part.took:.1f} | {100 * part.error:+.0f} | {os.getloadavg()[0]:.1f}"
+                print(f"| {file.stem} | {part.part} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

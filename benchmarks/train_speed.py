@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from hiri_search.cost.flops import count
 from hiri_search.language import parse_network
-from hiri_search.nets.build import build
-from hiri_search.nets.timm_registry import SPECS, paper_net
+from hiri_search.models import SPECS, paper_net
+from hiri_search.networks import build
 from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job

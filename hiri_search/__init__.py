@@ -1,74 +1,70 @@
 """Architecture search and ablation harness for hybrid CNN + Transformer backbones (HIRI-ViT).
 
-After `import hiri_search`, timm knows the models of `nets.models` (`hirivit_small`, and `hirivit` of any `spec=`) and
-Table 9's backbones of `nets.fronted`, whichever of the two was imported first. Importing timm takes seconds, and
-parsing or reporting needs none of it: so nothing is imported here, and the models are registered when somebody else
-has imported timm."""
+`__all__` lists the public interface. A name is imported at its first use: `import hiri_search` is fast, and parsing a
+spec needs no torch.
+"""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+__all__ = [
+    "Cost",
+    "CountError",
+    "FuseError",
+    "Net",
+    "Network",
+    "Space",
+    "SpecError",
+    "TimmNetwork",
+    "build",
+    "count",
+    "count_module",
+    "count_parts",
+    "fuse_batchnorm",
+    "models",
+    "parse",
+    "parse_net",
+    "parse_network",
+    "sample",
+]
 
 if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from hiri_search import models
+    from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
+    from hiri_search.language import (
+        Net,
+        Network,
+        Space,
+        SpecError,
+        TimmNetwork,
+        parse,
+        parse_net,
+        parse_network,
+        sample,
+    )
+    from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
+    from hiri_search.networks import build
 
+    __version__: str
+else:  # hidden from type checkers, which would accept any name of a module with `__getattr__`
+    _NAMES = {  # the imports above, by module below hiri_search
+        "cost.flops": "Cost CountError count count_module count_parts",
+        "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network sample",
+        "nets.fuse_batchnorm": "FuseError fuse_batchnorm",
+        "networks": "build",
+    }
+    _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names.split()}
 
-_REGISTRY = "timm.models"  # no name of timm's can be asked for before this module has run
+    def __getattr__(name):
+        from importlib import import_module, metadata
 
+        if name == "models":
+            return import_module(f"{__name__}.models")
+        if name == "__version__":
+            return metadata.version("hiri-search")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
 
-def _register() -> None:
-    import hiri_search.nets.hr_front_registry
-    import hiri_search.nets.timm_registry  # noqa: F401 - their decorators register
-
-
-class _AfterTimm:
-    """A finder that finds what the finders behind it find, but has `timm.models` loaded by a `_Loader`."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != _REGISTRY:
-            return None
-        others = [finder for finder in sys.meta_path if finder is not self]
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
-        return spec
-
-
-class _Loader:
-    """Stands in for the true loader until the module runs, so that nobody sees another one afterwards."""
-
-    def __init__(self, loader: Any, finder: _AfterTimm) -> None:
-        self._loader, self._finder = loader, finder
-
-    def __getattr__(self, name: str) -> Any:  # get_source and the like, for those who look but do not import
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)  # type: ignore[no-any-return]
-
-    def exec_module(self, module: ModuleType) -> None:
-        assert module.__spec__ is not None
-        module.__spec__.loader = module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        _register()
-        if self._finder in sys.meta_path:  # only now: an import that failed can be tried again
-            sys.meta_path.remove(self._finder)
-
-
-def __getattr__(name: str) -> str:
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version  # slow, and seldom asked for
-
-    return version("hiri-search")
-
-
-if _REGISTRY in sys.modules:
-    _register()
-else:
-    sys.meta_path.insert(0, _AfterTimm())
+    def __dir__():
+        return sorted({*globals(), *__all__, "__version__"})

@@ -1,25 +1,25 @@
-"""For all tests."""
+"""Settings of all tests: environment of Ray and torch, order of tests, cache folder."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: beside tests that compute it would hardly run
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # what is computed here is small, and several processes share the cores
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default 15 starves its workers while other tests compute
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors in tests are small, and several processes share the cores
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that wait come first: of several processes the first takes them, and the others compute meanwhile."""
+    """Run tests marked `waits` first: one process waits in them while the others compute."""
     items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded images go where the session's other files go."""
-    before = os.environ.get("HIRI_SEARCH_CACHE")
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put the cache of decoded images into the temporary folder of the session."""
+    original = os.environ.get("HIRI_SEARCH_CACHE")
     os.environ["HIRI_SEARCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     os.environ.pop("HIRI_SEARCH_CACHE")
-    if before is not None:
-        os.environ["HIRI_SEARCH_CACHE"] = before
+    if original is not None:
+        os.environ["HIRI_SEARCH_CACHE"] = original

@@ -1,4 +1,4 @@
-"""A server that speaks S3, on loopback, for tests."""
+"""An S3 server on loopback for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUCKET = "studies"
 
 
 class Server:
-    """That can go away, and come back at the same place with what it held."""
+    """An S3 server that can end, and begin again on the same port with the same content."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -41,18 +41,18 @@ class Server:
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """With a bucket; the environment of this process leads there meanwhile."""
+    """Start a server with a bucket, and point the environment of this process to it."""
     import boto3
     from s3fs import S3FileSystem
 
     server = Server()
-    S3FileSystem.clear_instance_cache()  # of servers before
-    before = dict(os.environ)
+    S3FileSystem.clear_instance_cache()  # clients of earlier servers
+    original = dict(os.environ)
     os.environ.update(server.environment())
     try:
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield server
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(original)
         server.end()

@@ -1,4 +1,4 @@
-"""What stands in deploy/ is well formed, and the batch script does what it says."""
+"""The files in deploy/ are well formed, and the batch script does what its comment says."""
 
 import copy
 import json
@@ -37,13 +37,13 @@ def _check_pods(job: Any) -> None:
 # ---- Kubernetes
 
 
-def test_the_rayjob_has_fields_that_kuberay_and_kubernetes_know():
+def test_kuberay_and_kubernetes_know_the_fields_of_the_rayjob():
     job = _read("rayjob.yaml")
     jsonschema.validate(job, SCHEMA)
     _check_pods(job)
 
 
-def test_a_misspelt_field_would_be_found():
+def test_a_misspelt_field_is_found():
     wrong = copy.deepcopy(_read("rayjob.yaml"))
     wrong["spec"]["entryPoint"] = wrong["spec"].pop("entrypoint")
     with pytest.raises(jsonschema.ValidationError):
@@ -54,16 +54,16 @@ def test_a_misspelt_field_would_be_found():
         _check_pods(wrong)
 
 
-def test_the_pods_of_the_rayjob_share_what_a_study_needs_to_share():
+def test_the_pods_of_the_rayjob_share_results_and_cache():
     job = _read("rayjob.yaml")
-    sent = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]
+    environment = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]
     for template in _templates(job):
         volumes = {volume["name"] for volume in template["spec"]["volumes"]}
         (container,) = template["spec"]["containers"]
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         assert "persistentVolumeClaim" in str(template["spec"]["volumes"])
         assert set(mounts.values()) <= volumes
-        assert sent["HIRI_SEARCH_CACHE"].startswith("/shared/")
+        assert environment["HIRI_SEARCH_CACHE"].startswith("/shared/")
         assert "--results /shared/" in job["spec"]["entrypoint"]
         assert "/shared" in mounts
 
@@ -71,7 +71,7 @@ def test_the_pods_of_the_rayjob_share_what_a_study_needs_to_share():
 # ---- Ray's launcher
 
 
-def test_the_launcher_file_is_one_by_rays_own_schema_and_checks():
+def test_the_launcher_file_passes_rays_own_schema_and_checks():
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = prepare_config(_read("launcher.yaml"))
@@ -87,12 +87,12 @@ def test_the_launcher_file_is_one_by_rays_own_schema_and_checks():
 # ---- Slurm
 
 
-def test_the_batch_script_is_one():
+def test_the_batch_script_has_valid_syntax():
     subprocess.run(["bash", "-n", str(DEPLOY / "slurm.sh")], check=True)
     if not shutil.which("shellcheck"):
         pytest.skip("Debian's shellcheck is not installed")
-    told = subprocess.run(["shellcheck", str(DEPLOY / "slurm.sh")], capture_output=True, text=True)
-    assert told.stdout == ""
+    checked = subprocess.run(["shellcheck", str(DEPLOY / "slurm.sh")], capture_output=True, text=True)
+    assert checked.stdout == ""
 
 
 STUDY = """
@@ -103,7 +103,7 @@ data: {source: drawn, train: 64, val: 32}
 recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
 seeds: 4
 """
-STAND_INS = {
+FAKE_COMMANDS = {
     "srun": 'for word; do case "$word" in --nodelist=*) export NODE="${word#*=}";; esac; done\n'
     'while [[ "$1" == --* ]]; do shift; done\necho "$NODE: $*" >> "$TRACE"\nexec "$@"\n',
     "scontrol": 'echo "scontrol $*" >> "$TRACE"\nif [ "$1" = show ]; then printf "%s\\n" one two; fi\n',
@@ -111,9 +111,9 @@ STAND_INS = {
 
 
 @pytest.mark.slow
-def test_the_batch_script_starts_ray_on_all_nodes_runs_the_study_and_leaves_nothing(tmp_path: Path):
+def test_the_batch_script_starts_ray_on_all_nodes_runs_the_study_and_leaves_no_process(tmp_path: Path):
     (tmp_path / "bin").mkdir()
-    for name, text in STAND_INS.items():
+    for name, text in FAKE_COMMANDS.items():
         file = tmp_path / "bin" / name
         file.write_text(f"#!/usr/bin/env bash\n{text}")
         file.chmod(0o755)
@@ -129,10 +129,10 @@ def test_the_batch_script_starts_ray_on_all_nodes_runs_the_study_and_leaves_noth
     assert "one: ray start --head" in trace
     assert "two: ray start --address=" in trace
     assert "requeue" not in trace
-    assert not _left(f"ray_{os.getpid()}")
+    assert not _running_processes(f"ray_{os.getpid()}")
 
 
-def _left(name: str) -> list[str]:
-    """Processes whose command holds it."""
-    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True).stdout
-    return [line for line in listed.splitlines() if name in line]
+def _running_processes(name: str) -> list[str]:
+    """Return the command lines of running processes that contain a name."""
+    command_lines = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True).stdout
+    return [line for line in command_lines.splitlines() if name in line]

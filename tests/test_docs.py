@@ -1,4 +1,4 @@
-"""Every command of the documents works as it is printed; what is trained by them is made small."""
+"""Every command of the pages works as printed, on small trainings; links lead somewhere; metadata is consistent."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from hiri_search.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
-# What begins with these is not run here, and why.
+# Commands that contain these words are not run here; the value is the reason.
 NOT_RUN = {
-    "uv run pytest": "this is it",
+    "uv run pytest": "it is this test",
     "--profile gpu": "needs a GPU",
-    "export RAY_API_SERVER_ADDRESS": "for the next one",
-    "ray job submit": "needs a cluster: tests/study/test_job.py starts one",
-    "sbatch": "needs Slurm: tests/test_deploy.py has stand-ins for it",
-    "postgresql+psycopg://me@host": "needs a server: tests/study/test_dashboard.py starts one",
+    "export RAY_API_SERVER_ADDRESS": "belongs to the next command",
+    "ray job submit": "needs a cluster: tests/study/dispatch/test_ray_job.py starts one",
+    "sbatch": "needs Slurm: tests/test_deploy.py has fake commands for it",
+    "postgresql+psycopg://me@host": "needs a server: tests/study/export/test_optuna_export.py starts one",
 }
-SERVES = ("--serve", " watch ")  # until it is stopped
-SERVING = 120.0  # seconds until it says where
-# What takes more than half a minute on two cores even when it is made small.
+SERVES = ("--serve", " watch ")  # commands with these words run until they are stopped
+START_SECONDS = 120.0  # time limit for a server to print its address
+# Commands that take more than half a minute on two cores even with small trainings.
 SLOW = ("hiri-search paper 2", "studies/cost_accuracy.yaml", "studies/resolution.yaml", "studies/other_backbones.yaml")
 
 SMALL = {
@@ -43,33 +46,37 @@ SMALL = {
 SMALL_SEARCH = {"search": "{networks: 3, halving: null, zero_cost: [zen]}", "confirm": "{top: 1, seeds: 1, epochs: x1}"}
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks of a page in a language."""
+    return [text for name, text in BLOCK.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
 def commands(page: Path) -> list[str]:
-    """Of its blocks of commands, without remarks; a line that ends with a backslash goes on in the next one."""
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    without = (re.sub(r"\s+#.*$", "", line).strip() for line in lines)
-    return [line for line in without if line and not line.startswith("#")]
+    """Return the commands of a page without comments; a backslash at the end of a line joins it with the next."""
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    without_comments = (re.sub(r"\s+#.*$", "", line).strip() for line in lines)
+    return [line for line in without_comments if line and not line.startswith("#")]
 
 
-def why_not_run(command: str) -> str:
-    return next((why for words, why in NOT_RUN.items() if words in command), "")
+def reason_not_to_run(command: str) -> str:
+    return next((reason for words, reason in NOT_RUN.items() if words in command), "")
 
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a user has after cloning, in a folder of its own; and images in PATH."""
+    """A folder with the files that a clone gives a user, and images in PATH."""
     for name in ("studies", "spaces", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for number, place in enumerate(_image_places(tmp_path / "PATH")):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 40), (number * 3 % 256, number * 7 % 256, 90)).save(place)
+    for number, path in enumerate(_image_paths(tmp_path / "PATH")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (number * 3 % 256, number * 7 % 256, 90)).save(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
 
 
-def _image_places(folder: Path) -> Iterator[Path]:
+def _image_paths(folder: Path) -> Iterator[Path]:
     for split, count in (("train", 16), ("val", 8)):
         for name in ("cat", "dog"):
             yield from (folder / split / name / f"{number}.png" for number in range(count))
@@ -77,65 +84,69 @@ def _image_places(folder: Path) -> Iterator[Path]:
 
 def _run(command: str) -> None:
     words = shlex.split(command.removeprefix("pip install uv && "))
-    assert words[:2] == ["uv", "run"], f"documents write `uv run` before a command: {command}"
-    words = words[4:] if words[2] == "--extra" else words[2:]  # the tests' environment has them
+    assert words[:2] == ["uv", "run"], f"the pages write `uv run` before a command: {command}"
+    words = words[4:] if words[2] == "--extra" else words[2:]  # the environment of the tests has the extras
     match words:
-        case ["hiri-search", *given] if any(sign in command for sign in SERVES):
-            _serve(given)
-        case ["hiri-search", *given]:
-            _main(given)
-        case ["python", "run_study.py", *given]:
-            _main(["run", *given, "--serial", *_made_small(given)])
-        case ["python", *given]:
-            subprocess.run([sys.executable, "-W", "ignore", *given], check=True, capture_output=True)
+        case ["hiri-search", *arguments] if any(word in command for word in SERVES):
+            _serve(arguments)
+        case ["hiri-search", *arguments]:
+            _main(arguments)
+        case ["python", "run_study.py", *arguments]:
+            _main(["run", *arguments, "--serial", *_small_settings(arguments)])
+        case ["python", *arguments]:
+            subprocess.run([sys.executable, "-W", "ignore", *arguments], check=True, capture_output=True)
         case _:
-            pytest.fail(f"nobody knows how to run {command}")
+            pytest.fail(f"this test cannot run {command}")
 
 
-def _serve(given: list[str]) -> None:
-    """It says where it is, answers there, and goes when it is asked to."""
-    command = [sys.executable, "-W", "ignore", "-c", "from hiri_search.cli.main import main; main()", *given]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def _serve(arguments: list[str]) -> None:
+    """Start a server, read its address from its output, fetch its page, and stop it."""
+    command = [sys.executable, "-W", "ignore", "-c", "from hiri_search.cli.main import main; main()", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            address = _where(process)
-            assert urllib.request.urlopen(address, timeout=SERVING).status == 200
+            address = _printed_address(process)
+            assert urllib.request.urlopen(address, timeout=START_SECONDS).status == 200
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(SERVING) in (0, 130)
+        assert process.wait(START_SECONDS) in (0, 130)
 
 
-def _where(process: subprocess.Popen[str]) -> str:
+def _printed_address(process: subprocess.Popen[str]) -> str:
     assert process.stdout
     for line in process.stdout:
-        if found := re.search(r"http://127\.0\.0\.1:\d+\S*", line):
-            return found[0]
-    raise AssertionError("it ended without a word of where it is")
+        if address := re.search(r"http://127\.0\.0\.1:\d+\S*", line):
+            return address[0]
+    raise AssertionError("the server ended before it printed its address")
 
 
-def _made_small(given: list[str]) -> Iterator[str]:
-    is_search = "space:" in Path(given[0]).read_text()
+def _small_settings(arguments: list[str]) -> Iterator[str]:
+    is_search = "space:" in Path(arguments[0]).read_text()
     for name, value in (SMALL | (SMALL_SEARCH if is_search else {})).items():
         yield from ("--set", f"{name}={value}")
 
 
-def _main(given: list[str]) -> None:
+def _main(arguments: list[str]) -> None:
     code: object = 0
     try:
-        main(given)
+        main(arguments)
     except SystemExit as ended:
         code = ended.code
-    assert not code, f"{given}: exit code {code}"
+    assert not code, f"{arguments}: exit code {code}"
 
 
 def _fast(page: Path) -> list[str]:
-    return [one for one in commands(page) if not any(words in one for words in SLOW)]
+    return [command for command in commands(page) if not any(words in command for words in SLOW)]
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_commands_of_a_page_work_one_behind_the_other(page: Path, clone: Path):
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_commands_of_a_page_work_one_after_the_other(page: Path, clone: Path):
     for command in _fast(page):
-        if not why_not_run(command):
+        if not reason_not_to_run(command):
             _run(command)
 
 
@@ -145,8 +156,44 @@ def test_the_longer_commands_work(command: str, clone: Path):
     _run(command)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_commands_of_a_page_have_a_form_that_can_be_run(page: Path):
+    for command in commands(page):
+        words = shlex.split(command.removeprefix("pip install uv && "))
+        assert reason_not_to_run(command) or words[:2] == ["uv", "run"], command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_python_and_yaml_blocks_of_a_page_are_well_formed(page: Path):
+    for text in blocks(page, "python"):
+        compile(text, str(page), "exec")
+    for text in blocks(page, "yaml"):
+        assert isinstance(yaml.safe_load(text), dict)
+
+
+@pytest.mark.parametrize("page", LINKED, ids=_name)
 def test_the_links_of_a_page_lead_somewhere(page: Path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     for link in links:
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", LINKED, ids=_name)
+def test_the_files_that_a_page_names_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:docs|deploy|benchmarks|spaces|tests|results/reference)/[\w./]*\w)`", text):
+        assert (ROOT / name).exists() or page.name == "CHANGELOG.md", name
+
+
+def test_every_page_is_listed_in_the_readme():
+    listed = {(ROOT / link).resolve() for link in re.findall(r"\]\((docs/[^)]*\.md)\)", PAGES[0].read_text())}
+    assert listed == set(PAGES[1:])
+
+
+def test_project_changelog_and_citation_name_one_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    changelog = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert changelog[0] == version == citation["version"]
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()

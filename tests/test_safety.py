@@ -1,4 +1,4 @@
-"""What comes from outside runs nothing, writes nowhere else, and takes no more than it may; nobody can reach in."""
+"""Untrusted input runs no code, writes only to its own folders and has size limits; no port is open to others."""
 
 import ast
 import io
@@ -23,7 +23,7 @@ from PIL import Image
 
 import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
-from hiri_search.nets import timm_networks
+from hiri_search.networks import build_timm
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
@@ -42,8 +42,8 @@ ROOT = Path(hiri_search.__file__).parent
 JOB = Job("hr(8 e=4)", 32, 4, 0, Recipe(epochs=1, batch=16, warmup_epochs=0), DataSource(train=16, val=16))
 
 
-class Evil:
-    """Whoever unpickles it has made a file."""
+class Malicious:
+    """An object whose unpickling creates the folder `trace`."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -52,7 +52,7 @@ class Evil:
         return os.mkdir, (str(self.trace),)
 
 
-# ---- the code
+# ---- source code
 
 
 def _calls() -> Iterator[tuple[str, ast.Call, str]]:
@@ -62,8 +62,8 @@ def _calls() -> Iterator[tuple[str, ast.Call, str]]:
                 yield ast.unparse(node.func), node, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
-def _given(call: ast.Call, name: str) -> str | None:
-    return next((ast.unparse(word.value) for word in call.keywords if word.arg == name), None)
+def _keyword(call: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == name), None)
 
 
 FORBIDDEN = {
@@ -72,29 +72,30 @@ FORBIDDEN = {
     *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load", "torch.jit.load"),
     *("shutil.unpack_archive", "pd.read_pickle", "pandas.read_pickle"),
 }
-# From the folder that a process made for its child a moment ago, closed to other users.
-OF_OUR_OWN = {("pickle.loads", "training/probe.py")}
+# Reads from a folder that the parent process has just created and that other users cannot access.
+TRUSTED = {("pickle.loads", "training/probe.py")}
 
 
-def test_nothing_runs_what_it_reads():
+def test_no_code_executes_what_it_reads():
     for name, call, where in _calls():
-        assert name not in FORBIDDEN or (name, where.partition(":")[0]) in OF_OUR_OWN, where
-        assert not name.endswith((".extractall", ".extract")), f"{where}: archives are read, not unpacked"
-        assert _given(call, "shell") in (None, "False"), where
-        assert _given(call, "allow_pickle") in (None, "False"), where
-        assert _given(call, "trust_remote_code") in (None, "False"), where
+        assert name not in FORBIDDEN or (name, where.partition(":")[0]) in TRUSTED, where
+        assert not name.endswith((".extractall", ".extract")), f"{where}: archives must be read, not unpacked"
+        assert _keyword(call, "shell") in (None, "False"), where
+        assert _keyword(call, "allow_pickle") in (None, "False"), where
+        assert _keyword(call, "trust_remote_code") in (None, "False"), where
 
 
-def test_weights_alone_are_loaded():
+def test_torch_load_loads_only_weights():
     loads = [(call, where) for name, call, where in _calls() if name == "torch.load"]
-    # Handed on to be called later, it is an argument: partial(torch.load, ...).
-    loads += [(c, w) for name, c, w in _calls() if name == "partial" and ast.unparse(c.args[0]) == "torch.load"]
+    # partial(torch.load, ...) has torch.load as an argument.
+    partials = [(call, where) for name, call, where in _calls() if name == "partial"]
+    loads += [(call, where) for call, where in partials if ast.unparse(call.args[0]) == "torch.load"]
     assert loads
     for call, where in loads:
-        assert _given(call, "weights_only") == "True", where
+        assert _keyword(call, "weights_only") == "True", where
 
 
-def test_torch_load_goes_by_no_other_name():
+def test_torch_load_and_pickle_are_not_imported_under_other_names():
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -105,21 +106,21 @@ def test_torch_load_goes_by_no_other_name():
             assert "torch" not in modules or "load" not in names, path
 
 
-# ---- a results folder of somebody else
+# ---- untrusted results folders
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    home = tmp_path_factory.mktemp("images")
+    cache = tmp_path_factory.mktemp("images")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIRI_SEARCH_CACHE", str(home))
-        return prepare(JOB.data, JOB.side, home, classes=4)
+        patch.setenv("HIRI_SEARCH_CACHE", str(cache))
+        return prepare(JOB.data, JOB.side, cache, classes=4)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("protocol", [None, 0, 4])
-def test_a_checkpoint_with_a_program_in_it_is_set_aside(tmp_path: Path, prepared: PreparedData, protocol: int | None):
-    content = {"model": Evil(tmp_path / "trace"), "curve": []}
+def test_a_checkpoint_with_code_is_set_aside(tmp_path: Path, prepared: PreparedData, protocol: int | None):
+    content = {"model": Malicious(tmp_path / "trace"), "curve": []}
     if protocol is None:
         torch.save(content, tmp_path / "last.pt")
     else:
@@ -130,7 +131,7 @@ def test_a_checkpoint_with_a_program_in_it_is_set_aside(tmp_path: Path, prepared
     assert not (tmp_path / "trace").exists()
 
 
-OTHERS = [
+FOREIGN_CHECKPOINTS = [
     {},
     [],
     {"curve": [{"no": "epoch"}]},
@@ -140,33 +141,35 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
-def test_a_checkpoint_of_something_else_is_set_aside_too(tmp_path: Path, prepared: PreparedData, content: object):
+@pytest.mark.parametrize("content", FOREIGN_CHECKPOINTS, ids=range(len(FOREIGN_CHECKPOINTS)))
+def test_a_foreign_checkpoint_is_set_aside(tmp_path: Path, prepared: PreparedData, content: object):
     torch.save(content, tmp_path / "last.pt")
     assert len(train(JOB, prepared, tmp_path / "last.pt")) == 1
     assert (tmp_path / "last.unreadable").exists()
 
 
-def test_weights_with_a_program_in_them_are_refused(tmp_path: Path, prepared: PreparedData):
-    torch.save({"model": Evil(tmp_path / "trace")}, tmp_path / "weights.pt")
+def test_weights_with_code_are_refused(tmp_path: Path, prepared: PreparedData):
+    torch.save({"model": Malicious(tmp_path / "trace")}, tmp_path / "weights.pt")
     job = replace(JOB, recipe=replace(JOB.recipe, weights=str(tmp_path / "weights.pt")))
     with pytest.raises(pickle.UnpicklingError):
         train(job, prepared, tmp_path / "run" / "last.pt")
     assert not (tmp_path / "trace").exists()
 
 
-@pytest.mark.parametrize("which", ["train_images", "train_labels"])
-def test_decoded_images_with_a_program_in_them_are_refused(tmp_path: Path, which: str):
+@pytest.mark.parametrize("malicious_file", ["train_images", "train_labels"])
+def test_decoded_images_with_code_are_refused(tmp_path: Path, malicious_file: str):
     for name in ("train_images", "train_labels"):
-        content = [Evil(tmp_path / "trace")] if name == which else np.zeros(1, np.uint8)
-        np.save(tmp_path / f"{name}.npy", np.array(content, dtype=object if name == which else None), allow_pickle=True)
+        array = np.zeros(1, np.uint8)
+        if name == malicious_file:
+            array = np.array([Malicious(tmp_path / "trace")], dtype=object)
+        np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=r"allow_pickle|Python objects"):
         MmapStore(PreparedData(tmp_path, ("a", "b"), 1, 1), "train", torch.device("cpu"))
     assert not (tmp_path / "trace").exists()
 
 
 @pytest.mark.parametrize("name", ["../last.pt", "checkpoints/../last.pt", "a b/last.pt", "last.pt"])
-def test_a_ledger_names_no_place_outside_of_its_folder(tmp_path: Path, name: str):
+def test_a_ledger_cannot_name_a_path_outside_its_folder(tmp_path: Path, name: str):
     trial = Trial(0, {"checkpoint": name})
     with pytest.raises(StudyError, match="restore the ledger"):
         checkpoint_path(tmp_path, trial)
@@ -184,11 +187,11 @@ def _image() -> bytes:
 GOOD = [f"{split}/{name}/1.png" for split in ("train", "val") for name in "ab"]
 
 
-def _tar(path: Path, *more: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
+def _tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name in GOOD:
             _add(tar, tarfile.TarInfo(name), _image())
-        for info, content in more:
+        for info, content in members:
             _add(tar, info, content)
     return path
 
@@ -198,7 +201,7 @@ def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def _special(name: str, kind: bytes, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+def _special_member(name: str, kind: bytes, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, link
     return info, b""
@@ -209,12 +212,12 @@ OUTSIDE = [
     (tarfile.TarInfo("train/a/../../../escaped.png"), b"x"),
     (tarfile.TarInfo("train/../escaped/1.png"), b"x"),
     (tarfile.TarInfo("/tmp/hiri_search_escaped.png"), b"x"),
-    _special("train/a/link.png", tarfile.SYMTYPE, "/etc/hostname"),
-    _special("train/a/hard.png", tarfile.LNKTYPE, "/etc/hostname"),
-    _special("train/a/device.png", tarfile.CHRTYPE),
-    _special("train/a/disk.png", tarfile.BLKTYPE),
-    _special("train/a/pipe.png", tarfile.FIFOTYPE),
-    _special("train/link", tarfile.SYMTYPE, "/"),
+    _special_member("train/a/link.png", tarfile.SYMTYPE, "/etc/hostname"),
+    _special_member("train/a/hard.png", tarfile.LNKTYPE, "/etc/hostname"),
+    _special_member("train/a/device.png", tarfile.CHRTYPE),
+    _special_member("train/a/disk.png", tarfile.BLKTYPE),
+    _special_member("train/a/pipe.png", tarfile.FIFOTYPE),
+    _special_member("train/link", tarfile.SYMTYPE, "/"),
 ]
 
 
@@ -223,83 +226,83 @@ def _tree(folder: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("member", OUTSIDE, ids=[member[0].name + str(member[0].type) for member in OUTSIDE])
-def test_a_tar_writes_nowhere_and_its_links_and_devices_are_not_read(
+def test_a_tar_writes_only_to_the_cache_and_its_links_and_devices_are_not_read(
     tmp_path: Path, member: tuple[tarfile.TarInfo, bytes], monkeypatch: pytest.MonkeyPatch
 ):
     path, cache = _tar(tmp_path / "set.tar", member), tmp_path / "cache"
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     before = _tree(tmp_path)
-    done = prepare(DataSource(f"folder:{path}"), 32, tmp_path, batch=1)
-    assert (done.train, done.val, done.classes) == (2, 2, ("a", "b"))
-    assert all(cache in (made, *made.parents) for made in _tree(tmp_path) - before)
+    prepared = prepare(DataSource(f"folder:{path}"), 32, tmp_path, batch=1)
+    assert (prepared.train, prepared.val, prepared.classes) == (2, 2, ("a", "b"))
+    assert all(cache in (path, *path.parents) for path in _tree(tmp_path) - before)
     assert not Path("/tmp/hiri_search_escaped.png").exists()
 
 
 @pytest.mark.parametrize("name", ["../escaped.png", "/escaped.png", "train/a/../../../escaped.png", "C:\\x.png"])
-def test_a_zip_writes_nowhere(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_zip_writes_only_to_the_cache(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        for each in (*GOOD, name):
-            archive.writestr(each, _image())
+        for member in (*GOOD, name):
+            archive.writestr(member, _image())
     before = _tree(tmp_path)
     prepare(DataSource(f"folder:{tmp_path / 'set.zip'}"), 32, tmp_path, batch=1)
-    assert all(tmp_path / "cache" in (made, *made.parents) for made in _tree(tmp_path) - before)
+    assert all(tmp_path / "cache" in (path, *path.parents) for path in _tree(tmp_path) - before)
 
 
 def _read_all(path: Path) -> dict[str, bytes | str]:
-    shelf = open_image_folder(path)
-    return {entry.name: data for entry, data in encoded_images(shelf, shelf.entries["train"])}
+    folder = open_image_folder(path)
+    return {entry.name: data for entry, data in encoded_images(folder, folder.entries["train"])}
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
-def test_a_image_of_any_size_is_not_read_whole(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_oversized_image_is_not_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 1 << 16)
-    monkeypatch.setattr(image_folder._demand_small, "__defaults__", (1 << 16,))
+    monkeypatch.setattr(image_folder._check_size, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
     if kind == "tar":
         _tar(path, (tarfile.TarInfo(name), content), mode="w:gz")
     elif kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for each in (*GOOD, name):
-                archive.writestr(each, content if each == name else _image())
+            for member in (*GOOD, name):
+                archive.writestr(member, content if member == name else _image())
     else:
-        for each in (*GOOD, name):
-            (path / each).parent.mkdir(parents=True, exist_ok=True)
-            (path / each).write_bytes(content if each == name else _image())
-    found = _read_all(path)
-    assert "are more than the" in str(found[name])
-    assert isinstance(found[GOOD[0]], bytes)
+        for member in (*GOOD, name):
+            (path / member).parent.mkdir(parents=True, exist_ok=True)
+            (path / member).write_bytes(content if member == name else _image())
+    images = _read_all(path)
+    assert "are more than the" in str(images[name])
+    assert isinstance(images[GOOD[0]], bytes)
 
 
-def test_a_zip_that_understates_what_it_holds_gives_no_more_than_it_says(tmp_path: Path):
+def test_a_zip_with_a_false_size_gives_no_more_bytes_than_that_size(tmp_path: Path):
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for each in (*GOOD, "train/a/2.png"):
-            archive.writestr(each, bytes(1 << 20) if each == "train/a/2.png" else _image())
-    said = path.read_bytes().replace(struct.pack("<L", 1 << 20), struct.pack("<L", 100))
-    path.write_bytes(said)
+        for member in (*GOOD, "train/a/2.png"):
+            archive.writestr(member, bytes(1 << 20) if member == "train/a/2.png" else _image())
+    forged = path.read_bytes().replace(struct.pack("<L", 1 << 20), struct.pack("<L", 100))
+    path.write_bytes(forged)
     assert len(_read_all(path)["train/a/2.png"]) < 1000
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
-def test_a_tar_whose_words_are_too_many_is_refused(tmp_path: Path, kind: bytes):
-    info = tarfile.TarInfo("words")
+def test_a_tar_with_an_oversized_header_is_refused(tmp_path: Path, kind: bytes):
+    info = tarfile.TarInfo("header")
     info.type = kind
     path = _tar(tmp_path / "set.tar.gz", (info, bytes(image_folder.MAX_HEADER_BYTES + 1)), mode="w:gz")
     with pytest.raises(DataError, match="are more than the"):
         open_image_folder(path)
 
 
-def test_a_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # 8 x 8 are more than twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # an 8 x 8 image has more than twice as many
     with pytest.raises(DataError, match="decompression bomb"):
         prepare(DataSource(f"folder:{_tar(tmp_path / 'set.tar')}"), 32, tmp_path, batch=1)
 
 
-# ---- texts
+# ---- YAML, specs and names
 
 
 @pytest.mark.parametrize(
@@ -315,9 +318,9 @@ def test_a_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: 
         "a: " + "[" * 5000,
         f"title: !!int {'9' * 10_000}",
     ],
-    ids=["apply", "name", "new", "include", "aliases", "itself", "deep", "digits"],
+    ids=["apply", "name", "new", "include", "aliases", "self-reference", "deep", "digits"],
 )
-def test_yaml_runs_nothing_and_does_not_explode(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_yaml_runs_no_code_and_is_parsed_fast(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     started = time.monotonic()
     with pytest.raises(StudyError):
@@ -338,7 +341,7 @@ SPECS = {
 
 
 @pytest.mark.parametrize("text", SPECS.values(), ids=SPECS)
-def test_specs_run_nothing_and_do_not_explode(text: str):
+def test_specs_run_no_code_and_are_parsed_fast(text: str):
     started = time.monotonic()
     with pytest.raises(SpecError):
         parse(text)
@@ -363,20 +366,20 @@ def test_specs_run_nothing_and_do_not_explode(text: str):
         "hf-hub:somebody/something",
     ],
 )
-def test_networks_of_timm_load_nothing(text: str, monkeypatch: pytest.MonkeyPatch):
-    def reach(*given: object, **named: object) -> None:
-        raise AssertionError("nothing is fetched")
+def test_timm_networks_load_nothing(text: str, monkeypatch: pytest.MonkeyPatch):
+    def connect(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a network connection is opened")
 
-    monkeypatch.setattr(socket.socket, "connect", reach)
+    monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(SpecError):
-        timm_networks.build_timm(parse_network(text), 64)
+        build_timm(parse_network(text), 64)
 
 
 NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<script>", "x" * 300]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
-def test_names_of_rows_and_studies_make_no_paths(name: str, tmp_path: Path):
+def test_names_of_rows_and_studies_do_not_become_paths(name: str, tmp_path: Path):
     from hiri_search.study.config.networks import resolve
 
     study = Study.model_validate({"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}})
@@ -386,70 +389,71 @@ def test_names_of_rows_and_studies_make_no_paths(name: str, tmp_path: Path):
     assert set(digest) <= set("0123456789abcdef")
 
 
-def test_a_study_reads_the_file_of_its_space_and_runs_nothing(tmp_path: Path):
+def test_a_space_file_of_a_study_runs_no_code(tmp_path: Path):
     (tmp_path / "space.yaml").write_text("space: !!python/object/apply:os.mkdir [trace]")
     (tmp_path / "study.yaml").write_text("space: space.yaml")
     with pytest.raises(StudyError, match="tag"):
         read_study(tmp_path / "study.yaml")
 
 
-# ---- who listens
+# ---- listening sockets
 
 
 def _listening(inodes: set[str]) -> set[str]:
-    """The addresses, as the system writes them, that sockets with these numbers listen on."""
-    found = set()
+    """Return the addresses, as in /proc/net, on which the sockets with these inode numbers listen."""
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *rest = line.split()
             if state == "0A" and rest[5] in inodes:
-                found.add(local.partition(":")[0])
-    return found
+                addresses.add(local.partition(":")[0])
+    return addresses
 
 
-def _family(pid: int) -> set[int]:
-    """A process and all that descend from it."""
+def _process_tree(pid: int) -> set[int]:
+    """Return the ids of a process and of all its descendants."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    family = {pid}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    return family
+    tree = {pid}
+    while children := {child for child, parent in parents.items() if parent in tree} - tree:
+        tree |= children
+    return tree
 
 
 def _sockets(pids: set[int]) -> set[str]:
-    found = set()
+    """Return the inode numbers of the sockets that these processes have open."""
+    inodes = set()
     for pid in pids:
         with suppress(OSError):
             links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-            found |= {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
-    return found
+            inodes |= {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
+    return inodes
 
 
 RUN = """
-from tests.study.dispatch import fake_work as works
-from tests.study.dispatch.test_worker_pool import _work
+from tests.study.dispatch import fake_work
+from tests.study.dispatch.test_worker_pool import _run
 from pathlib import Path
-_work(Path({home!r}), works.slow_steps)
+_run(Path({home!r}), fake_work.slow_steps)
 """
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 
 
 @pytest.mark.waits
-def test_nothing_of_a_run_on_this_machine_listens_to_others(tmp_path: Path):
+def test_a_local_run_listens_only_on_loopback(tmp_path: Path):
     code = RUN.format(home=str(tmp_path))
     root = str(Path(__file__).parents[1])
-    told: set[str] = set()
-    at_work = 0
+    addresses: set[str] = set()
+    processes = 0
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": root}) as run:
         while run.poll() is None:
-            family = _family(run.pid)
-            at_work = max(at_work, len(family))
-            told |= _listening(_sockets(family))
+            pids = _process_tree(run.pid)
+            processes = max(processes, len(pids))
+            addresses |= _listening(_sockets(pids))
             time.sleep(0.2)
     assert run.returncode == 0
-    assert at_work > 4
-    assert told
-    assert told <= LOOPBACK
+    assert processes > 4
+    assert addresses
+    assert addresses <= LOOPBACK

@@ -49,6 +49,23 @@ def _is_mistake(error: ValueError) -> bool:
     return any(kind.__module__.startswith("hiri_search.") for kind in type(error).__mro__)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import hiri_search
+
+        typer.echo(f"{PROGRAM} {hiri_search.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass  # the callback of the option does the work
+
+
 @app.command("run")
 def run_command(
     context: typer.Context,

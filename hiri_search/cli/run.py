@@ -71,7 +71,7 @@ def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: TrialResou
     if serial:
         from hiri_search.study.dispatch import serial_executor
 
-        return partial(serial_executor.run_serially, leaving=leaving)
+        return partial(serial_executor.run_serially, shutdown=leaving)
     from hiri_search.study.dispatch.ray_connection import check_answers, in_a_job
     from hiri_search.study.dispatch.ray_executor import run_on_ray
     from hiri_search.study.dispatch.run_trial import run_trial
@@ -80,7 +80,8 @@ def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: TrialResou
         check_answers(address)  # before images are decoded and networks timed
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
-    return partial(run_on_ray, slots=slots, log=folder / "ray.log", leaving=leaving, do=run_trial, address=address)
+    log = folder / "ray.log"
+    return partial(run_on_ray, resources=slots, log=log, shutdown=leaving, trial_function=run_trial, address=address)
 
 
 def resources_for(asked: int, resources: Resources, *, address: str | None) -> TrialResources:

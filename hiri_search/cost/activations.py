@@ -12,42 +12,44 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hiri_search.language import Network, TimmNetwork
-from hiri_search.nets.build import build
 from hiri_search.nets.eval_mode import eval_mode
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
+from hiri_search.networks import build
 
 
 @cache
 def activation_count(network: Network, side: int, *, classes: int = 1000) -> int:
-    """Elements that one image's forward pass writes, those of all operators that are no mere views.
+    """Number of elements that all operators except views write in the forward pass of one image.
 
-    As the multiply-adds, that of our own networks is the sum over their pieces. Nothing is computed.
+    For our own networks the count is the sum over their pieces. It runs on the meta device, without computation.
     """
     if isinstance(network, TimmNetwork):
         with torch.device("meta"):
             module = build(network, side, classes=classes)
         return module_activation_count(module, (IMAGE_CHANNELS, side, side))
-    return sum(_piece_traffic(p.piece, p.side) * p.times for p in placed_pieces(network, side, classes=classes))
+    return sum(
+        _piece_activation_count(p.piece, p.side) * p.times for p in placed_pieces(network, side, classes=classes)
+    )
 
 
 @cache
-def _piece_traffic(piece: Piece, side: int) -> int:
+def _piece_activation_count(piece: Piece, side: int) -> int:
     with torch.device("meta"):
         module = piece.build()
     return module_activation_count(module, (piece.channels, side, side))
 
 
 def module_activation_count(module: nn.Module, shape: tuple[int, ...]) -> int:
-    """That of any module for one input of `shape` (C, H, W), on the device of its weights."""
+    """Activation count of any module for one input of `shape` (C, H, W), on the device of its weights."""
     device = next((weight.device for weight in module.parameters()), torch.device("meta"))
-    image, writing = torch.empty(1, *shape, device=device), _Writing()
-    with eval_mode(module), torch.no_grad(), writing:
+    image, counter = torch.empty(1, *shape, device=device), _ElementCounter()
+    with eval_mode(module), torch.no_grad(), counter:
         module(image)
-    return writing.elements
+    return counter.elements
 
 
-class _Writing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within it, what operators write is counted."""
+class _ElementCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context manager that counts the elements written by operators."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

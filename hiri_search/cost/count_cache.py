@@ -14,74 +14,75 @@ from pathlib import Path
 import hiri_search
 from hiri_search.system.cache_dir import user_cache
 
-COUNTING_PACKAGES = ("language", "nets", "cost")  # what networks are, and how they are counted
+# Globs of the code that defines networks and counts them.
+COUNTING_CODE = ("language/**/*.py", "nets/**/*.py", "models.py", "networks.py", "cost/**/*.py")
 COUNTING_LIBRARIES = ("torch", "timm", "fvcore")
 
 CachedNumbers = Mapping[str, tuple[int, ...]]
 
-_anew = False
+_disabled = False
 
 
 def cache_enabled() -> bool:
-    """Whether what was counted before is taken as it is, as everywhere but within `nothing_remembered`."""
-    return not _anew
+    """True except within `cache_disabled`."""
+    return not _disabled
 
 
 def cached(key: str, count: Callable[[], CachedNumbers]) -> CachedNumbers:
-    """What `count` gives, or gave when it was asked for this key before: by name of a part.
+    """Return the cached numbers of a key, by part; on a cache miss, call `count` and append its result to the cache.
 
-    Kept in the user's cache, in a file for each version of what counts; where none can be written it is counted each
-    time. Lines that are torn, or no such numbers, are passed over.
+    The cache is a JSON lines file in the user's cache directory, one file for each version of the counting code. Where
+    it cannot be written, every call counts. Incomplete and invalid lines are ignored.
     """
     file = _file()
     if file is None or not cache_enabled():
         return count()
-    known = _known(file)
-    if key not in known:
-        known[key] = count()
-        _write(file, json.dumps([key, known[key]]))
-    return known[key]
+    entries = _read_file(file)
+    if key not in entries:
+        entries[key] = count()
+        _append_line(file, json.dumps([key, entries[key]]))
+    return entries[key]
 
 
 @contextmanager
 def cache_disabled() -> Iterator[None]:
-    """In here all is counted, whatever was before."""
-    global _anew
-    before, _anew = _anew, True
+    """Context manager in which the cache is neither read nor written."""
+    global _disabled
+    outer, _disabled = _disabled, True
     try:
         yield
     finally:
-        _anew = before
+        _disabled = outer
 
 
 def _file() -> Path | None:
-    place = user_cache("counts")
-    return place / f"counts-{_code()}.jsonl" if place else None
+    folder = user_cache("counts")
+    return folder / f"counts-{_code_hash()}.jsonl" if folder else None
 
 
 @cache
-def _code() -> str:
-    """The same for the same code, ours and that of others."""
+def _code_hash() -> str:
+    """Hash of our counting code and of the versions of the libraries that it uses."""
     package = Path(hiri_search.__file__).parent
     digest = hashlib.sha256(repr([(name, version(name)) for name in COUNTING_LIBRARIES]).encode())
-    for path in sorted(path for room in COUNTING_PACKAGES for path in (package / room).rglob("*.py")):
+    for path in sorted(path for pattern in COUNTING_CODE for path in package.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 @cache
-def _known(file: Path) -> dict[str, CachedNumbers]:
-    known: dict[str, CachedNumbers] = {}
+def _read_file(file: Path) -> dict[str, CachedNumbers]:
+    entries: dict[str, CachedNumbers] = {}
     with suppress(OSError):
         for line in file.read_bytes().splitlines():
             with suppress(ValueError, TypeError, AttributeError):
                 key, numbers = json.loads(line)
-                known[str(key)] = {name: tuple(map(int, each)) for name, each in numbers.items()}
-    return known
+                entries[str(key)] = {name: tuple(map(int, counts)) for name, counts in numbers.items()}
+    return entries
 
 
-def _write(file: Path, line: str) -> None:
-    """At once and at the end, so that other processes may write, too."""
+def _append_line(file: Path, line: str) -> None:
+    """Append in a single write, so that several processes can write to the file."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

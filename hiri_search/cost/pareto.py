@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 Points: TypeAlias = npt.NDArray[np.float64]  # (points, objectives)
-Box: TypeAlias = tuple[tuple[float, float], ...]  # from and to, by objective
+Box: TypeAlias = tuple[tuple[float, float], ...]  # lower and upper end, by objective
 
 
 def pareto_mask(points: Points) -> npt.NDArray[np.bool_]:
-    """For each point whether no other is at least as small everywhere and smaller somewhere."""
+    """True for each non-dominated point: no other point is at most as large everywhere and smaller somewhere."""
     front = np.zeros(len(points), dtype=bool)
-    left = np.lexsort(points.T[::-1])  # a point can be beaten by those before it alone
+    left = np.lexsort(points.T[::-1])  # in this order only earlier points can dominate a point
     while len(left):
         best, left = left[0], left[1:]
         front[best] = True
@@ -26,26 +26,26 @@ def pareto_mask(points: Points) -> npt.NDArray[np.bool_]:
 
 
 def dominance(points: Points, others: Points | None = None) -> npt.NDArray[np.bool_]:
-    """[i, j]: whether point i beats point j, of the same or of others."""
-    mine, other = points[:, None], (points if others is None else others)[None]
-    return np.asarray((mine <= other).all(axis=2) & (mine < other).any(axis=2))
+    """Entry [i, j] is True if point i dominates point j of `others` (default: of `points`)."""
+    rows, columns = points[:, None], (points if others is None else others)[None]
+    return np.asarray((rows <= columns).all(axis=2) & (rows < columns).any(axis=2))
 
 
 def rank_then_crowding(points: Points) -> list[int]:
-    """The points in order: by the front each is on, then by how alone it is there (Deb et al. 2002)."""
+    """Indices of the points, sorted by front and then by descending crowding distance (Deb et al. 2002)."""
     ranks = fronts(points)
-    alone = np.zeros(len(points))
+    distances = np.zeros(len(points))
     for rank in np.unique(ranks):
-        alone[ranks == rank] = crowding_distance(points[ranks == rank])
-    order: list[int] = np.lexsort((-alone, ranks)).tolist()
+        distances[ranks == rank] = crowding_distance(points[ranks == rank])
+    order: list[int] = np.lexsort((-distances, ranks)).tolist()
     return order
 
 
 def fronts(points: Points) -> npt.NDArray[np.int64]:
-    """0 for a point that no other beats, 1 for one that only such beat, and so on."""
+    """Non-dominated sorting: 0 for the points of the Pareto front, 1 for the front without them, and so on."""
     if points.shape[1] == 2:
-        distinct, places = np.unique(points, axis=0, return_inverse=True)  # by the first objective, then by the other
-        return np.array(_fronts_of_two(distinct[:, 1]), dtype=np.int64)[places.reshape(-1)]
+        distinct, indices = np.unique(points, axis=0, return_inverse=True)  # sorted by the first objective
+        return np.array(_two_objective_fronts(distinct[:, 1]), dtype=np.int64)[indices.reshape(-1)]
     ranks = np.zeros(len(points), dtype=np.int64)
     left = np.arange(len(points))
     while len(left):
@@ -54,21 +54,22 @@ def fronts(points: Points) -> npt.NDArray[np.int64]:
     return ranks
 
 
-def _fronts_of_two(seconds: Iterable[float]) -> list[int]:
-    """Of different points in the order of their first objective, then of the other (Jensen 2003).
+def _two_objective_fronts(second_objective: Iterable[float]) -> list[int]:
+    """Ranks of distinct points sorted by the first objective and then by the second (Jensen 2003).
 
-    One beats another behind it where its second objective is as small: it is enough to look at the last of each front.
+    A point dominates a later one if its second objective is at most as large. So a point is compared only with the last
+    point of each front.
     """
-    lasts: list[float] = []  # ascending
+    last_of_fronts: list[float] = []  # ascending
     ranks = []
-    for second in seconds:
-        ranks.append(rank := bisect_right(lasts, second))
-        lasts[rank : rank + 1] = [second]
+    for value in second_objective:
+        ranks.append(rank := bisect_right(last_of_fronts, value))
+        last_of_fronts[rank : rank + 1] = [value]
     return ranks
 
 
 def crowding_distance(points: Points) -> Points:
-    """The crowding distance: how far the neighbours on both sides lie apart, over the objectives."""
+    """Crowding distance: the distance between both neighbours along an objective, summed over the objectives."""
     total = np.zeros(len(points))
     for column in points.T:
         order = np.argsort(column, kind="stable")
@@ -80,23 +81,22 @@ def crowding_distance(points: Points) -> Points:
 
 
 def hypervolume(points: Points, reference: Sequence[float]) -> float:
-    """The volume between the points and the reference that at least one of them dominates; exact.
+    """Exact volume of the region that the points dominate, up to the reference point.
 
-    One slab after the other along the last objective, each with one objective less.
+    Computed as slabs along the last objective, each a hypervolume with one objective less.
     """
-    near = points[(points < np.asarray(reference)).all(axis=1)]
-    if len(near) == 0:
+    inner = points[(points < np.asarray(reference)).all(axis=1)]
+    if len(inner) == 0:
         return 0.0
     if len(reference) == 1:
-        return float(reference[0] - near.min())
-    levels = [*np.unique(near[:, -1]), reference[-1]]
-    return sum(
-        float(high - low) * hypervolume(near[near[:, -1] <= low, :-1], reference[:-1]) for low, high in pairwise(levels)
-    )
+        return float(reference[0] - inner.min())
+    levels = [*np.unique(inner[:, -1]), reference[-1]]
+    slabs = ((low, high, inner[inner[:, -1] <= low, :-1]) for low, high in pairwise(levels))
+    return sum(float(high - low) * hypervolume(slab, reference[:-1]) for low, high, slab in slabs)
 
 
 def nondominated_boxes(points: Points, reference: Sequence[float]) -> Iterator[Box]:
-    """Boxes that share nothing, and together are all below the reference that no point dominates."""
+    """Disjoint boxes whose union is the non-dominated region below the reference point."""
     if len(reference) == 1:
         yield ((-np.inf, min([*points[:, 0], reference[0]])),)
         return

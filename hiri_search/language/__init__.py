@@ -1,4 +1,4 @@
-"""Networks and search spaces as text and as values. Standard library only."""
+"""Specs of networks and search spaces: parsing, and networks and spaces as values. Standard library only."""
 
 from hiri_search.language.choosers import sample, uniform
 from hiri_search.language.errors import SpecError

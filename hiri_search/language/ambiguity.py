@@ -10,90 +10,98 @@ from hiri_search.language.errors import SpecError
 from hiri_search.language.net import default_down, default_stride
 from hiri_search.language.stages import names, part_text
 
-Look: TypeAlias = tuple[frozenset[object], ...]  # what each argument can be, defaults resolved
+_ValueSets: TypeAlias = tuple[frozenset[object], ...]  # the possible values of each argument, defaults resolved
 
 
-def check_distinct(spec: Automaton) -> None:
-    """Raise SpecError where a network can be written in two ways: sizes and samples would be wrong."""
-    equal = _equal_to_the_end(spec)
-    for choice in (spec.stems, *spec.follow):
-        for at in members(choice):
-            if twins := equal[at] & choice & ~(1 << at):
-                raise _twice(spec.places[at], spec.places[next(members(twins))], implied=at == START)
+def check_distinct(automaton: Automaton) -> None:
+    """Raise SpecError if a network can be written in two ways: sizes and samples would be wrong."""
+    pairs = _accepting_pairs(automaton)
+    for successors in (automaton.stems, *automaton.follow):
+        for at in members(successors):
+            if same := pairs[at] & successors & ~(1 << at):
+                first, second = automaton.positions[at], automaton.positions[next(members(same))]
+                raise _ambiguity_error(first, second, default_stem=at == START)
 
 
-def _equal_to_the_end(spec: Automaton) -> Sequence[int]:
-    """For each place those that can be equal to it, and so on up to the end of the network."""
-    looks = _looks(spec)
-    equal = [1 << at for at in range(len(looks))]
-    for at in reversed(range(len(looks))):
-        ahead = position_union(equal[following] for following in members(spec.follow[at]))
-        ends = spec.last >> at & 1
-        for other in range(at + 1, len(looks)):
-            goes_on = spec.follow[other] & ahead or ends & spec.last >> other
-            if goes_on and spec.places[at].kind is spec.places[other].kind and _meet(looks[at], looks[other]):
-                equal[at] |= 1 << other
-                equal[other] |= 1 << at
-    return equal
+def _accepting_pairs(automaton: Automaton) -> Sequence[int]:
+    """For each position, the set of positions from which the same stages can follow up to the end of the network.
+
+    These are the pairs of the product of the automaton with itself from which a final pair is reachable.
+    """
+    value_sets = _value_sets(automaton)
+    pairs = [1 << at for at in range(len(value_sets))]
+    for at in reversed(range(len(value_sets))):
+        after = position_union(pairs[successor] for successor in members(automaton.follow[at]))
+        is_last = automaton.last >> at & 1
+        for other in range(at + 1, len(value_sets)):
+            same_rest = automaton.follow[other] & after or is_last & automaton.last >> other
+            same_kind = automaton.positions[at].kind is automaton.positions[other].kind
+            if same_rest and same_kind and _overlap(value_sets[at], value_sets[other]):
+                pairs[at] |= 1 << other
+                pairs[other] |= 1 << at
+    return pairs
 
 
-def _meet(one: Look, other: Look) -> bool:
-    return not any(a.isdisjoint(b) for a, b in zip(one, other, strict=True))
+def _overlap(first: _ValueSets, second: _ValueSets) -> bool:
+    return not any(a.isdisjoint(b) for a, b in zip(first, second, strict=True))
 
 
-def _looks(spec: Automaton) -> list[Look]:
-    before, behind = _stages_before(spec), _stages_behind(spec)
-    return [_look(place, _downs(before[at], behind[at])) for at, place in enumerate(spec.places)]
+def _value_sets(automaton: Automaton) -> list[_ValueSets]:
+    before, after = _stages_before(automaton), _stages_after(automaton)
+    return [
+        _values_at(position, _default_downs(before[at], after[at])) for at, position in enumerate(automaton.positions)
+    ]
 
 
-def _look(place: Position, downs: frozenset[str]) -> Look:
-    own = tuple(frozenset(place.choices(letter)) for letter in names(place.kind) if letter not in ("down", "s"))
-    return own if place.is_stem else (*own, frozenset(_steps(place, downs)))
+def _values_at(position: Position, default_downs: frozenset[str]) -> _ValueSets:
+    letters = (letter for letter in names(position.kind) if letter not in ("down", "s"))
+    own = tuple(frozenset(position.values(letter)) for letter in letters)
+    return own if position.is_stem else (*own, frozenset(_downsamplings(position, default_downs)))
 
 
-def _steps(place: Position, downs: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """The downsamplings a stage can have, each with its stride; `downs` where it is left to the default."""
-    for written in place.choices("down"):
-        for down in [written] if isinstance(written, str) else downs:
-            for stride in place.choices("s"):
+def _downsamplings(position: Position, default_downs: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield the downsamplings that a stage can have, each with its stride."""
+    for written in position.values("down"):
+        for down in [written] if isinstance(written, str) else default_downs:
+            for stride in position.values("s"):
                 yield down, stride if isinstance(stride, int) else default_stride(down)
 
 
-def _downs(before: int, behind: int) -> frozenset[str]:
-    return frozenset(default_down(i, k) for i in members(before) for k in members(behind))
+def _default_downs(before: int, after: int) -> frozenset[str]:
+    return frozenset(default_down(i, k) for i in members(before) for k in members(after))
 
 
-def _stages_before(spec: Automaton) -> list[int]:
-    """For each place the numbers of stages that can stand before it, as a set."""
-    counts = [int(place.is_stem) for place in spec.places]
-    for at, place in enumerate(spec.places):
-        for following in members(spec.follow[at]):
-            counts[following] |= counts[at] << (not place.is_stem)
+def _stages_before(automaton: Automaton) -> list[int]:
+    """For each position, the set of numbers of stages that can come before it."""
+    counts = [int(position.is_stem) for position in automaton.positions]
+    for at, position in enumerate(automaton.positions):
+        for successor in members(automaton.follow[at]):
+            counts[successor] |= counts[at] << (not position.is_stem)
     return counts
 
 
-def _stages_behind(spec: Automaton) -> list[int]:
-    """For each place the numbers of stages that can stand behind it, as a set."""
-    counts = [spec.last >> at & 1 for at in range(len(spec.places))]
+def _stages_after(automaton: Automaton) -> list[int]:
+    """For each position, the set of numbers of stages that can come after it."""
+    counts = [automaton.last >> at & 1 for at in range(len(automaton.positions))]
     for at in reversed(range(len(counts))):
-        counts[at] |= position_union(counts[following] for following in members(spec.follow[at])) << 1
+        counts[at] |= position_union(counts[successor] for successor in members(automaton.follow[at])) << 1
     return counts
 
 
-def _twice(place: Position, twin: Position, *, implied: bool) -> SpecError:
-    if implied:
-        return twin.mark.error("this default stem is the one that stands where none is written; leave it out here")
-    let = f" of the let {place.mark.let}" if place.mark.let else ""
-    where = f"here and at column {place.mark.column + 1}{let}"
-    return twin.mark.error(f"{_common(place, twin)} can be written in two ways, {where}; leave one out")
+def _ambiguity_error(first: Position, second: Position, *, default_stem: bool) -> SpecError:
+    if default_stem:
+        return second.source.error("this is the default stem, which a path without a stem already has; leave it out")
+    let = f" of let {first.source.let}" if first.source.let else ""
+    where = f"here and at column {first.source.column + 1}{let}"
+    return second.source.error(f"{_shared_text(first, second)} can be written in two ways, {where}; remove one")
 
 
-def _common(place: Position, twin: Position) -> str:
-    """A text that both places can stand for."""
+def _shared_text(first: Position, second: Position) -> str:
+    """Return the text of a stage that both positions can produce."""
     values = {}
-    for letter in names(place.kind):
-        possible = frozenset(twin.choices(letter))
-        shared = next((value for value in place.choices(letter) if value in possible), None)
-        if shared is not None and (letter in place.reach or letter in twin.reach):
+    for letter in names(first.kind):
+        possible = frozenset(second.values(letter))
+        shared = next((value for value in first.values(letter) if value in possible), None)
+        if shared is not None and (letter in first.arguments or letter in second.arguments):
             values[letter] = str(shared)
-    return part_text(place.leaf.kind, values)
+    return part_text(first.leaf.kind, values)

@@ -1,49 +1,45 @@
-"""Ways to walk a space: uniform, first, nearest, mutated, covering."""
+"""Choosers, which select the options of a walk through a space: uniform, first, nearest, mutated, covering."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from hiri_search.language.net import Net
+from hiri_search.language.space import Chooser, Decisions, SearchSpace, Space, Walked
 from hiri_search.language.syntax_tree import Options
 
 if TYPE_CHECKING:
     from random import Random
 
-from collections import Counter
-from random import Random
-
-from hiri_search.language.space import Chooser, Decisions, SearchSpace, Space, Walked
+_MAX_IDLE_WALKS = 100  # consecutive walks without a new option, after which all options count as covered
 
 
 def uniform(rng: Random) -> Chooser:
-    """The chooser that makes every network of a space as likely as any other."""
+    """Return a chooser under which all networks of a space are equally likely."""
 
     def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
         *_, total = bounds = list(accumulate(sizes))
-        return bisect_right(bounds, rng.randrange(total))  # in whole numbers: exact for any size
+        return bisect_right(bounds, rng.randrange(total))  # integers only, so exact for a space of any size
 
     return choose
 
 
 def sample(space: Space, rng: Random) -> Net:
-    """One network, every one as likely as any other."""
+    """Return a random network; all networks of the space are equally likely."""
     return space.decide(uniform(rng))
 
 
-MAX_IDLE_WALKS = 100  # in a row that took no new option: there are no others
-
-
 def first(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-    """The first option that is allowed."""
+    """Choose the first allowed option."""
     return next(index for index, size in enumerate(sizes) if size)
 
 
 def nearest(wanted: int, options: Options, sizes: tuple[int, ...], rng: Random) -> int:
-    """What is wanted, where it is allowed; else the nearest number, or another word by chance."""
+    """Choose option `wanted` if it is allowed, else the nearest number, or a random word."""
     if sizes[wanted]:
         return wanted
     if isinstance(options[0], str):
@@ -52,7 +48,10 @@ def nearest(wanted: int, options: Options, sizes: tuple[int, ...], rng: Random) 
 
 
 def mutated(decisions: Decisions, rng: Random) -> Chooser:
-    """One decision made otherwise, the others kept; those that appear are made by chance, those that vanish dropped."""
+    """Return a chooser for a mutation: one random decision changes and the others keep their options.
+
+    Decisions that exist only after the change are random; decisions that no longer exist are dropped.
+    """
     changed = rng.choice(list(decisions))
     draw = uniform(rng)
 
@@ -60,27 +59,29 @@ def mutated(decisions: Decisions, rng: Random) -> Chooser:
         if name not in decisions:
             return draw(name, options, sizes)
         old = decisions[name]
-        others = (*sizes[:old], 0, *sizes[old + 1 :])
-        return draw(name, options, others) if name == changed and any(others) else nearest(old, options, sizes, rng)
+        without_old = (*sizes[:old], 0, *sizes[old + 1 :])
+        if name == changed and any(without_old):
+            return draw(name, options, without_old)
+        return nearest(old, options, sizes, rng)
 
     return choose
 
 
 def covering(space: SearchSpace) -> Iterator[Walked]:
-    """Networks that take every option at least once."""
-    taken: Counter[tuple[str, int]] = Counter()
+    """Yield networks that together take every option of the space at least once."""
+    uses: Counter[tuple[str, int]] = Counter()
 
-    def rarest(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-        index = min((i for i, size in enumerate(sizes) if size), key=lambda i: taken[name, i])
-        taken[name, index] += 1
+    def least_used(name: str, options: Options, sizes: tuple[int, ...]) -> int:
+        index = min((i for i, size in enumerate(sizes) if size), key=lambda i: uses[name, i])
+        uses[name, index] += 1
         return index
 
     idle = 0
-    while idle < MAX_IDLE_WALKS:
-        known = len(taken)
-        walked = space.walk(rarest)
-        idle = 0 if len(taken) > known else idle + 1
-        if not idle or not walked[1]:
-            yield walked
-        if not walked[1]:
-            return  # the space is one network
+    while idle < _MAX_IDLE_WALKS:
+        covered = len(uses)
+        net, decisions = space.walk(least_used)
+        idle = 0 if len(uses) > covered else idle + 1
+        if not idle or not decisions:
+            yield net, decisions
+        if not decisions:
+            return  # the space has only one network

@@ -1,13 +1,13 @@
-"""SpecError: a network or space that cannot exist, with the place in its text."""
+"""SpecError: the error for an invalid network or space, with its position in the spec."""
 
 from __future__ import annotations
 
 
 class SpecError(ValueError):
-    """A network that cannot be: what was found, where, and what to write instead.
+    """An invalid network or space. The message says what was found and what to write instead.
 
-    `text` and `column` (counted from 0) are known where the mistake stands in a written spec;
-    the printed error then shows the text with a caret under the column.
+    `text` and `column` (counted from 0) are set where the mistake is in a written spec; the printed error then
+    shows the text with a caret under the column.
     """
 
     def __init__(self, message: str, text: str | None = None, column: int = 0) -> None:
@@ -22,7 +22,7 @@ class SpecError(ValueError):
 
 
 def _window(text: str, column: int, width: int = 96) -> tuple[str, int]:
-    """At most `width` characters of the text around the column, on one line."""
+    """Return at most `width` characters of the text around the column, on one line, and the column in them."""
     flat = "".join(c if c.isprintable() else " " for c in text)
     start = max(0, min(column - width // 2, len(flat) - width))
     head = "..." if start else ""

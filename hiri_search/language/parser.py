@@ -1,9 +1,9 @@
 """Recursive-descent parser: text -> Space.
 
 net    = path , { "|" , path } ;                        (* alternatives                   *)
-path   = stage , { "->" , stage } ;                     (* one after another              *)
+path   = stage , { "->" , stage } ;                     (* a sequence of stages           *)
 stage  = term , { "(" , arg , { arg } , ")" | "*" , depth } ;
-term   = NAME | "(" , net , ")" ;                       (* a kind, a let name, a group    *)
+term   = NAME | "(" , net , ")" ;                       (* a kind, a let name or a group  *)
 arg    = [ NAME , "=" ] , value ;                       (* without a name: the width      *)
 value  = item , { "|" , item } ;                        (* 4|6                            *)
 item   = INT , [ ".." , INT , [ "/" , INT ] ] | NAME ;  (* 1..3   64..256/64   bn         *)
@@ -31,23 +31,23 @@ from hiri_search.language.syntax_tree import (
     Path,
     SourcePosition,
     Term,
-    attached,
-    flattened,
-    grouped,
-    sequence,
+    inline_groups,
+    make_group,
+    make_path,
+    with_argument,
 )
 
-MAX_DEPTH = 50  # groups and lets inside each other
-MAX_LEAVES = MAX_SPEC_LENGTH // 4  # no text of LONGEST characters has more: a leaf takes three and what joins it one
-MAX_NUMBERS = 20_000  # in one value: no argument takes so many
+_MAX_NESTING = 50  # of groups and lets
+_MAX_LEAVES = MAX_SPEC_LENGTH // 4  # canonical text has at least four characters for a leaf, as in `t | `
+_MAX_NUMBERS = 20_000  # in one value: more than any argument allows
 _LET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 
 
 def parse(text: str, *, let: Mapping[str, str] | None = None) -> Space:
-    """The space that a spec writes, with the named texts of `let` pasted into it.
+    """Return the space that a spec describes, with each name of `let` replaced by its text.
 
-    SpecError for anything that is not one: it shows the place and says what to write instead. Every
-    combination of arguments that a stage can take is possible, and no network of the space is written twice.
+    An invalid spec raises SpecError, which shows the mistake and says what to write instead. In a valid space
+    every combination of a stage's arguments is valid, and every network is written in exactly one way.
     """
     space = Space(parse_tree(text, let or {}))
     _check_length(space, text)
@@ -56,86 +56,88 @@ def parse(text: str, *, let: Mapping[str, str] | None = None) -> Space:
 
 
 def parse_net(text: str, *, let: Mapping[str, str] | None = None) -> Net:
-    """The one network that a spec writes; SpecError where it writes several."""
+    """Return the only network of a spec; SpecError if the spec describes several networks."""
     space = parse(text, let=let)
     if space.size != 1:
-        found = f"this writes {space.size:,}"
-        raise SpecError(f"one network must stand here, but {found}; a study searches them under `space:`", text)
+        raise SpecError(
+            f"expected one network, but this spec describes {space.size:,}; write a search space under `space:`", text
+        )
     return space.replay({})
 
 
 def parse_tree(text: str, let: Mapping[str, str]) -> Group:
-    """The tree of a spec in normal form, lets pasted: of right grammar, but not yet checked."""
+    """Return the syntax tree of a spec in normal form, with lets expanded; checks the grammar only."""
     if not isinstance(text, str):
-        raise SpecError(f"a spec is text, as in hr(64 e=4)*2, and not {text!r}")
-    return Group(flattened(_Reader(text, _Lets(let)).whole()))
+        raise SpecError(f"a spec must be text, as in hr(64 e=4)*2; found {text!r}")
+    return Group(inline_groups(_Parser(text, _Lets(let)).parse_all()))
 
 
 def _check_length(space: Space, text: str) -> None:
-    """Raise SpecError where the space could not be read again from its own text."""
+    """Raise SpecError if the space could not be parsed again from its own text."""
     length = len(str(space))
     if length > MAX_SPEC_LENGTH:
         raise SpecError(
-            f"written out, with lets pasted, this has {length:,} characters; {MAX_SPEC_LENGTH:,} is the most", text
+            f"with all lets expanded, this spec has {length:,} characters; the maximum is {MAX_SPEC_LENGTH:,}", text
         )
 
 
 class _Lets:
-    """The named texts, each read once, when first met."""
+    """The texts of `let`, each parsed once, at its first use."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self.texts = texts
-        self._read: dict[str, tuple[tuple[Path, ...], int]] = {}
+        self._parsed: dict[str, tuple[tuple[Path, ...], int]] = {}
         self._open: list[str] = []
         for name, text in texts.items():
             _check_let(name, text)
         for name, text in texts.items():
             self.paths(name, SourcePosition(text, 0, name), 0)
 
-    def paths(self, name: str, mark: SourcePosition, depth: int) -> tuple[tuple[Path, ...], int]:
-        """What stands in a let that is named at this mark and depth, and the depth it reaches."""
+    def paths(self, name: str, source: SourcePosition, depth: int) -> tuple[tuple[Path, ...], int]:
+        """Return the alternatives of a let that is used at this position and nesting depth, and their own depth."""
         if name in self._open:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
-            raise mark.error(f"{name} contains itself: {circle}")
-        if name not in self._read:
+            raise source.error(f"{name} contains itself: {circle}")
+        if name not in self._parsed:
             self._open.append(name)
-            reader = _Reader(self.texts[name], self, name, depth)
-            self._read[name] = reader.whole(), reader.deepest - depth
+            parser = _Parser(self.texts[name], self, name, depth)
+            self._parsed[name] = parser.parse_all(), parser.max_depth - depth
             self._open.pop()
-        paths, height = self._read[name]
+        paths, height = self._parsed[name]
         return paths, depth + height
 
 
-class _Reader:
-    """One text being read: that of a spec, or of a let at some depth inside one."""
+class _Parser:
+    """Parser of one text: a spec, or a let that is used at some nesting depth."""
 
     def __init__(self, text: str, lets: _Lets, let: str = "", depth: int = 0) -> None:
         self._tokens = tokens(text, let)
         self._at = 0
         self._lets = lets
-        self._depth = self.deepest = depth
+        self._depth = self.max_depth = depth
 
     @property
     def _token(self) -> Token:
         return self._tokens[self._at]
 
-    def _take(self, *sorts: str) -> Token | None:
+    def _take(self, *kinds: str) -> Token | None:
+        """Return the next token and advance, if the token is of one of these kinds."""
         token = self._token
-        if token.kind not in sorts:
+        if token.kind not in kinds:
             return None
         self._at += 1
         return token
 
-    def _expect(self, what: str, *sorts: str) -> Token:
-        token = self._take(*sorts)
+    def _expect(self, expected: str, *kinds: str) -> Token:
+        token = self._take(*kinds)
         if token is None:
-            raise self._token.mark.error(f"{self._token} where {what} must stand")
+            raise self._token.source.error(f"unexpected {self._token}; expected {expected}")
         return token
 
-    def whole(self) -> tuple[Path, ...]:
-        """The alternatives that the whole text writes."""
+    def parse_all(self) -> tuple[Path, ...]:
+        """Return the alternatives that the whole text describes."""
         paths = self._net()
-        self._expect("-> or | or the end", "end")
+        self._expect("->, | or the end of the spec", "end")
         return paths
 
     def _net(self) -> tuple[Path, ...]:
@@ -148,49 +150,47 @@ class _Reader:
         terms = [self._stage()]
         while self._take("->"):
             terms.append(self._stage())
-        return sequence(terms)
+        return make_path(terms)
 
     def _stage(self) -> Term:
         term = self._term()
         while opening := self._take("(", "*"):
-            for given in self._arguments() if opening.kind == "(" else [self._depths(opening.mark)]:
-                term = attached(term, given)
+            for choice in self._arguments() if opening.kind == "(" else [self._depth_argument(opening.source)]:
+                term = with_argument(term, choice)
         return term
 
     def _term(self) -> Term:
-        token = self._expect("a kind, a let name or a group", "name", "(")
+        token = self._expect("a stem, a stage, a let name or a group", "name", "(")
         if token.text in KINDS:
-            return Leaf(token.text, mark=token.mark)
-        with self._inside(token.mark):
-            term = grouped(self._named(token) if token.kind == "name" else self._parenthesised(), token.mark)
-        if term.leaves > MAX_LEAVES:
-            raise token.mark.error(
-                f"with lets pasted this has more than {MAX_SPEC_LENGTH:,} characters, the most there may be"
-            )
+            return Leaf(token.text, source=token.source)
+        with self._nested(token.source):
+            term = make_group(self._let(token) if token.kind == "name" else self._group(), token.source)
+        if term.leaves > _MAX_LEAVES:
+            raise token.source.error(f"with all lets expanded, this has more than {MAX_SPEC_LENGTH:,} characters")
         return term
 
     @contextmanager
-    def _inside(self, mark: SourcePosition) -> Iterator[None]:
+    def _nested(self, source: SourcePosition) -> Iterator[None]:
         self._depth += 1
-        self._reach(self._depth, mark)
+        self._check_depth(self._depth, source)
         yield
         self._depth -= 1
 
-    def _reach(self, depth: int, mark: SourcePosition) -> None:
-        self.deepest = max(self.deepest, depth)
-        if self.deepest > MAX_DEPTH:
-            raise mark.error(f"more than {MAX_DEPTH} groups stand inside each other here")
+    def _check_depth(self, depth: int, source: SourcePosition) -> None:
+        self.max_depth = max(self.max_depth, depth)
+        if self.max_depth > _MAX_NESTING:
+            raise source.error(f"more than {_MAX_NESTING} nested groups")
 
-    def _parenthesised(self) -> tuple[Path, ...]:
+    def _group(self) -> tuple[Path, ...]:
         paths = self._net()
-        self._expect("-> or | or )", ")")
+        self._expect("->, | or )", ")")
         return paths
 
-    def _named(self, token: Token) -> tuple[Path, ...]:
+    def _let(self, token: Token) -> tuple[Path, ...]:
         if token.text not in self._lets.texts:
-            raise token.mark.error(_unknown(token.text, [*KINDS, *self._lets.texts]))
-        paths, deepest = self._lets.paths(token.text, token.mark, self._depth)
-        self._reach(deepest, token.mark)
+            raise token.source.error(_unknown_name(token.text, [*KINDS, *self._lets.texts]))
+        paths, max_depth = self._lets.paths(token.text, token.source, self._depth)
+        self._check_depth(max_depth, token.source)
         return paths
 
     def _arguments(self) -> Iterator[Choice]:
@@ -198,87 +198,88 @@ class _Reader:
         while not self._take(")"):
             yield self._argument("an argument or )")
 
-    def _argument(self, what: str) -> Choice:
+    def _argument(self, expected: str) -> Choice:
         token = self._token
         if not self._take("name"):
-            return Choice("w", self._value(what), token.mark)
+            return Choice("w", self._value(expected), token.source)
         if not self._take("="):
-            raise token.mark.error(f"'{token.text}' has no letter and = in front, as norm=bn has")
-        return Choice(token.text, self._value(f"a value of {token.text}"), token.mark)
+            raise token.source.error(f"'{token.text}' is not assigned to an argument; write it as in norm=bn")
+        return Choice(token.text, self._value(f"a value of {token.text}"), token.source)
 
-    def _depths(self, mark: SourcePosition) -> Choice:
+    def _depth_argument(self, source: SourcePosition) -> Choice:
         if not self._take("("):
-            return Choice("n", self._item("a depth"), mark)
+            return Choice("n", self._item("a depth"), source)
         options = self._value("a depth")
         self._expect("| or )", ")")
-        return Choice("n", options, mark)
+        return Choice("n", options, source)
 
-    def _value(self, what: str) -> Options:
-        items = [(self._token.mark, self._item(what))]
+    def _value(self, expected: str) -> Options:
+        items = [(self._token.source, self._item(expected))]
         while self._take("|"):
-            items.append((self._token.mark, self._item("one more value")))
+            items.append((self._token.source, self._item("another value")))
         return _merged(items)
 
-    def _item(self, what: str) -> Options:
-        token = self._expect(what, "number", "name")
+    def _item(self, expected: str) -> Options:
+        token = self._expect(expected, "number", "name")
         if token.kind == "name":
             return (token.text,)
-        low = high = _whole(token)
+        low = high = _integer(token)
         step = 1
         if self._take(".."):
             high = self._number("the end of the range")
             step = self._number("the step of the range") if self._take("/") else 1
-        return _range(low, high, step, token.mark)
+        return _range(low, high, step, token.source)
 
-    def _number(self, what: str) -> int:
-        return _whole(self._expect(what, "number"))
+    def _number(self, expected: str) -> int:
+        return _integer(self._expect(expected, "number"))
 
 
-def _whole(token: Token) -> int:
+def _integer(token: Token) -> int:
     if len(token.text) > 6:
-        raise token.mark.error("this number is too large; no number here has more than six digits")
+        raise token.source.error("this number is too large; write at most six digits")
     return int(token.text)
 
 
-def _range(low: int, high: int, step: int, mark: SourcePosition) -> Options:
+def _range(low: int, high: int, step: int, source: SourcePosition) -> Options:
     if step == 0:
-        raise mark.error("a range with step 0 goes nowhere")
+        raise source.error("the step of a range must be at least 1")
     if high < low:
-        raise mark.error(f"{low}..{high} counts down; write {high}..{low}")
+        raise source.error(f"the range {low}..{high} is descending; write {high}..{low}")
     if (high - low) % step:
         end = high - (high - low) % step
-        raise mark.error(f"{low}..{high}/{step} does not meet {high}; write {low}..{end}/{step}")
-    if (high - low) // step >= MAX_NUMBERS:
-        raise mark.error(f"this range has more than {MAX_NUMBERS:,} numbers")
+        raise source.error(f"the range {low}..{high}/{step} does not end at {high}; write {low}..{end}/{step}")
+    if (high - low) // step >= _MAX_NUMBERS:
+        raise source.error(f"this range has more than {_MAX_NUMBERS:,} numbers")
     return tuple(range(low, high + 1, step))
 
 
 def _merged(items: Sequence[tuple[SourcePosition, Options]]) -> Options:
-    """The options of all items: numbers in order, words as they stand."""
+    """Return the options of all items: numbers in ascending order, words in written order."""
     merged: dict[int | str, None] = {}
-    for mark, options in items:
+    for source, options in items:
         if type(options[0]) is not type(items[0][1][0]):
-            raise mark.error("numbers and words cannot be mixed in one value")
-        if twice := merged.keys() & set(options):
-            raise mark.error(f"{min(twice)} stands here twice; leave one out")
+            raise source.error("numbers and words cannot be mixed in one value")
+        if repeated := merged.keys() & set(options):
+            raise source.error(f"{min(repeated)} is listed twice; remove one")
         merged.update(dict.fromkeys(options))
-        if len(merged) > MAX_NUMBERS:
-            raise mark.error(f"with these, the value has more than {MAX_NUMBERS:,} numbers")
+        if len(merged) > _MAX_NUMBERS:
+            raise source.error(f"this value has more than {_MAX_NUMBERS:,} numbers")
     return tuple(sorted(merged) if isinstance(items[0][1][0], int) else merged)  # type: ignore[return-value]
 
 
 def _check_let(name: object, text: object) -> None:
-    """Raise SpecError where a let could not be used."""
+    """Raise SpecError if a let has an invalid name or is not text."""
     if not isinstance(name, str) or not _LET_NAME.fullmatch(name):
-        raise SpecError(f"{name!r} is no name for a let; write a letter, then letters, digits or _")
+        raise SpecError(f"{name!r} is not a valid let name; write a letter, then letters, digits or _")
     if name in KINDS:
-        raise SpecError(f"the let {name} would hide the kind {name}; choose another name")
+        raise SpecError(f"let {name} would hide the built-in {name}; choose another name")
     if not isinstance(text, str):
-        raise SpecError(f"the let {name} is {text!r}; write text, as in hr(64 e=4)*2")
+        raise SpecError(f"let {name} must be text, as in hr(64 e=4)*2; found {text!r}")
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    from difflib import get_close_matches  # only here, where time does not matter
+def _unknown_name(name: str, valid: list[str]) -> str:
+    from difflib import get_close_matches  # imported only for an error, to keep the package's import fast
 
-    near = get_close_matches(name.lower(), known, 1, 0.5)
-    return f"no kind is called {name}; " + (f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}")
+    close = get_close_matches(name.lower(), valid, 1, 0.5)
+    expected = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(valid)}"
+    return f"unknown name {name}; {expected}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, cast
 
 from hiri_search.language.errors import SpecError
@@ -12,7 +12,7 @@ from hiri_search.language.errors import SpecError
 
 @dataclass(frozen=True)
 class Argument:
-    """What may stand behind one letter of the language: whole numbers from `low` to `high`, or `words`."""
+    """The allowed values of one argument of a spec: integers from `low` to `high`, or one of `words`."""
 
     letter: str
     low: int = 1
@@ -20,26 +20,30 @@ class Argument:
     words: tuple[str, ...] = ()
 
     def check(self, value: int | str) -> None:
-        """Raise SpecError where the value is not one this argument can take."""
-        if self.words and value not in self.words:
-            raise SpecError(f"{self.letter}={value} is not possible; {self.letter} is one of {', '.join(self.words)}")
-        if not self.words and not (isinstance(value, int) and self.low <= value <= self.high):
-            bounds = f"from {self.low} to {self.high}"
-            raise SpecError(f"{self.letter}={value} is not possible; {self.letter} is a whole number {bounds}")
+        """Raise SpecError if the value is not allowed."""
+        if self.words:
+            allowed, expected = value in self.words, f"one of {', '.join(self.words)}"
+        else:
+            allowed = isinstance(value, int) and self.low <= value <= self.high
+            expected = f"an integer from {self.low} to {self.high}"
+        if not allowed:
+            raise SpecError(f"{self.letter}={value} is not supported; {self.letter} must be {expected}")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What several arguments of one part must agree on; `check` takes their values and raises SpecError.
+    """A constraint on several arguments of one part; `check` takes their values and raises SpecError.
 
-    Part of the class, not of its constructor, so that a space can try all values of these letters alone.
+    Rules belong to the class and not to its constructor, so that a space can check all values of these
+    arguments without building parts.
     """
 
     letters: tuple[str, ...]
     check: Callable[..., None]
 
 
-ORDER = ("w", "e", "n", "d", "sr", "ffn", "r", "norm", "down", "s", "hs")  # as written and as listed
+STAGE_CACHE_SIZE = 2**14  # stages: the networks of a search share few stages
+ORDER = ("w", "e", "n", "d", "sr", "ffn", "r", "norm", "down", "s", "hs")  # of the arguments in canonical text
 
 
 def _number(letter: str, high: int, **default: int | None) -> Any:
@@ -52,7 +56,7 @@ def _word(letter: str, *words: str, **default: str | None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A stem or a stage: a kind, and one dataclass field for each argument it takes."""
+    """A stem or a stage: its kind, and one dataclass field for each argument."""
 
     kind: ClassVar[str]
     rules: ClassVar[tuple[Rule, ...]] = ()
@@ -67,33 +71,33 @@ class Part:
 
 
 def names(kind: type[Part]) -> Mapping[str, str]:
-    """The letters that a kind takes, in the order they are written, each with its field's name."""
-    return {letter: field.name for letter, field in _letters(kind).items()}
+    """Return the field name of each argument of a kind, by letter, in canonical order."""
+    return {letter: field.name for letter, field in _fields(kind).items()}
 
 
 def arguments(kind: type[Part]) -> Mapping[str, Argument]:
-    """The letters that a kind takes, each with the values that may stand behind it."""
-    return {letter: field.metadata["argument"] for letter, field in _letters(kind).items()}
+    """Return the allowed values of each argument of a kind, by letter."""
+    return {letter: field.metadata["argument"] for letter, field in _fields(kind).items()}
 
 
 def defaults(kind: type[Part]) -> Mapping[str, Any]:
-    """The letters that a kind takes, each with its default; dataclasses.MISSING where it must be written."""
-    return {letter: field.default for letter, field in _letters(kind).items()}
+    """Return the default of each argument of a kind, by letter; dataclasses.MISSING marks a required argument."""
+    return {letter: field.default for letter, field in _fields(kind).items()}
 
 
-def _letters(kind: type[Part]) -> Mapping[str, Field[Any]]:
-    return _ordered(cast(Any, kind))  # mypy takes a frozen dataclass for unhashable
+def _fields(kind: type[Part]) -> Mapping[str, Field[Any]]:
+    return _cached_fields(cast(Any, kind))  # the cast: mypy treats a frozen dataclass as not hashable
 
 
 @cache
-def _ordered(kind: type[Part]) -> Mapping[str, Field[Any]]:
-    known = {field.metadata["argument"].letter: field for field in fields(kind)}
-    return {letter: known[letter] for letter in ORDER if letter in known}
+def _cached_fields(kind: type[Part]) -> Mapping[str, Field[Any]]:
+    by_letter = {field.metadata["argument"].letter: field for field in fields(kind)}
+    return {letter: by_letter[letter] for letter in ORDER if letter in by_letter}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HrStem(Part):
-    """The two-branch stem of stride 4 (section 4.2); `hidden` channels at half resolution (inferred)."""
+    """The two-branch stem with stride 4 (section 4.2), with `hidden` channels at half resolution (inferred)."""
 
     kind = "hrstem"
     hidden: int = _number("hs", 4096, default=32)
@@ -101,7 +105,7 @@ class HrStem(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvStem(Part):
-    """The plain convolutional stem of Table 7's rows 5 to 8."""
+    """The plain convolutional stem (Table 7, rows 5 to 8)."""
 
     kind = "convstem"
     hidden: int = _number("hs", 4096, default=32)
@@ -109,19 +113,22 @@ class ConvStem(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class VitStem(Part):
-    """One 7x7 convolution of stride 4 and a LayerNorm (Table 7, rows 1 to 4)."""
+    """The stem of a 7x7 convolution with stride 4 and a LayerNorm (Table 7, rows 1 to 4)."""
 
     kind = "vitstem"
 
 
 def _check_stride(down: str | None, stride: int | None) -> None:
     if down == "none" and stride == 2:
-        raise SpecError("s=2 with down=none is not possible: without a downsampling the grid stays; leave s out")
+        raise SpecError("s=2 is not supported with down=none, which keeps the grid size; leave s out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Part):
-    """`depth` blocks of one shape behind a downsampling; `down`, `stride` are None until placed in a Net."""
+    """A downsampling followed by `depth` equal blocks.
+
+    `down` and `stride` may be None before the stage is part of a Net: their defaults depend on its place there.
+    """
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("down", "s"), _check_stride),)
     width: int = _number("w", 16384)
@@ -131,21 +138,21 @@ class Stage(Part):
     stride: int | None = _number("s", 2, default=None)
 
     @property
-    def needs(self) -> int:
-        """What the stage's grid must divide by."""
+    def grid_multiple(self) -> int:
+        """The side of the stage's grid must be a multiple of this number."""
         return 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hr(Stage):
-    """High Resolution blocks (section 4.2); `reduction` is that of the low branch."""
+    """High Resolution blocks (section 4.2); `reduction` is the spatial reduction of the low-resolution branch."""
 
     kind = "hr"
     reduction: int = _number("r", 2, default=2)
     norm: str = _word("norm", "bn", default="bn")
 
     @property
-    def needs(self) -> int:
+    def grid_multiple(self) -> int:
         return self.reduction
 
 
@@ -160,18 +167,18 @@ class Cffn(Stage):
 def _check_heads(width: int, head_size: int) -> None:
     if width % head_size:
         raise SpecError(
-            f"a t of width {width} has no whole number of heads of size {head_size};"
-            f" write d={_divisor(width, head_size)}, or another width"
+            f"width {width} is not a multiple of the head size {head_size};"
+            f" write d={_nearest_divisor(width, head_size)}, or another width"
         )
 
 
-def _divisor(width: int, near: int) -> int:
-    return min((d for d in range(1, width + 1) if width % d == 0), key=lambda d: abs(d - near))
+def _nearest_divisor(width: int, target: int) -> int:
+    return min((d for d in range(1, width + 1) if width % d == 0), key=lambda d: abs(d - target))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Stage):
-    """Transformer blocks: attention with heads of `head_size` channels, then a feed-forward layer."""
+    """Transformer blocks: attention with heads of `head_size` channels, followed by a feed-forward layer."""
 
     kind = "t"
     rules = (*Stage.rules, Rule(("w", "d"), _check_heads))
@@ -185,7 +192,7 @@ class Transformer(Stage):
         return self.width // self.head_size
 
     @property
-    def needs(self) -> int:
+    def grid_multiple(self) -> int:
         return self.spatial_reduction
 
 
@@ -195,6 +202,13 @@ KINDS: Mapping[str, type[Part]] = {**STAGES, **STEMS}
 
 
 def part_text(kind: str, values: Mapping[str, str]) -> str:
-    """A kind with its arguments as the language writes them: the width bare, the depth behind a star."""
-    inside = [v if letter == "w" else f"{letter}={v}" for letter, v in values.items() if letter != "n"]
-    return kind + (f"({' '.join(inside)})" if inside else "") + (f"*{values['n']}" if "n" in values else "")
+    """Return a part as spec text: the width without its letter, the depth after a star, as in `hr(64 e=4)*2`."""
+    written = [v if letter == "w" else f"{letter}={v}" for letter, v in values.items() if letter != "n"]
+    return kind + (f"({' '.join(written)})" if written else "") + (f"*{values['n']}" if "n" in values else "")
+
+
+@lru_cache(STAGE_CACHE_SIZE)
+def make_part(kind: str, values: tuple[tuple[str, int | str], ...]) -> Part:
+    """Return the stem or stage of this kind with these (letter, value) arguments."""
+    field_names = names(KINDS[kind])
+    return KINDS[kind](**{field_names[letter]: value for letter, value in values})

@@ -1,4 +1,4 @@
-"""Syntax tree of a spec in normal form: leaves, groups of alternatives, arguments."""
+"""Syntax tree of a spec in normal form: leaves (stems and stages), groups of alternatives, and arguments."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import TypeAlias
 from hiri_search.language.errors import SpecError
 from hiri_search.language.stages import ORDER, part_text
 
-Options: TypeAlias = tuple[int, ...] | tuple[str, ...]  # numbers ascending, words as written
+Options: TypeAlias = tuple[int, ...] | tuple[str, ...]  # numbers in ascending order, words in written order
 
 
 @dataclass(frozen=True)
 class SourcePosition:
-    """Where something is written: a column of the spec, or of the text of a `let`."""
+    """A column of the spec, or of the text of a `let`."""
 
     text: str
     column: int
     let: str = ""
 
     def error(self, message: str) -> SpecError:
-        """The mistake at this place."""
-        return SpecError(f"in the let {self.let}: {message}" if self.let else message, self.text, self.column)
+        """Return a SpecError that shows this position."""
+        return SpecError(f"in let {self.let}: {message}" if self.let else message, self.text, self.column)
 
 
-NOWHERE = SourcePosition("", 0)
+_NO_SOURCE = SourcePosition("", 0)
 
 
 @dataclass(frozen=True)
@@ -37,72 +37,72 @@ class Choice:
 
     letter: str
     options: Options
-    mark: SourcePosition = field(default=NOWHERE, compare=False, repr=False)
+    source: SourcePosition = field(default=_NO_SOURCE, compare=False, repr=False)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """How the options share the networks: evenly, since every combination of arguments is one."""
+        """Relative number of networks with each option: equal, since all combinations of arguments are networks."""
         return (1,) * len(self.options)
 
     def __str__(self) -> str:
-        text = options_text(self.options)
+        text = _options_text(self.options)
         return f"({text})" if self.letter == "n" and "|" in text else text
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A stem or a stage of one kind, with the arguments written at it."""
+    """A stem or a stage of one kind, with the arguments written directly after it."""
 
     kind: str
-    given: tuple[Choice, ...] = ()
-    mark: SourcePosition = field(default=NOWHERE, compare=False, repr=False)
+    arguments: tuple[Choice, ...] = ()
+    source: SourcePosition = field(default=_NO_SOURCE, compare=False, repr=False)
     leaves = 1
 
     def __str__(self) -> str:
-        return part_text(self.kind, {g.letter: str(g) for g in self.given})
+        return part_text(self.kind, {choice.letter: str(choice) for choice in self.arguments})
 
     @cached_property
     def letters(self) -> frozenset[str]:
-        """The arguments named here."""
-        return frozenset(g.letter for g in self.given)
+        """Letters of the arguments written here."""
+        return frozenset(choice.letter for choice in self.arguments)
 
     @cached_property
     def size(self) -> int:
-        """In how many ways the arguments written here can be chosen."""
-        return prod(len(g.options) for g in self.given)
+        """Number of combinations of the arguments written here."""
+        return prod(len(choice.options) for choice in self.arguments)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Alternative paths, and arguments that apply to everything inside them."""
+    """Alternative paths, and arguments that apply to every leaf of these paths."""
 
     paths: tuple[Path, ...]
-    given: tuple[Choice, ...] = ()
-    mark: SourcePosition = field(default=NOWHERE, compare=False, repr=False)
+    arguments: tuple[Choice, ...] = ()
+    source: SourcePosition = field(default=_NO_SOURCE, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return part_text(f"({self.inside})", {g.letter: str(g) for g in self.given})
+        return part_text(f"({self.alternatives_text})", {choice.letter: str(choice) for choice in self.arguments})
 
     @property
-    def inside(self) -> str:
+    def alternatives_text(self) -> str:
         """The text between the parentheses."""
         return " | ".join(" -> ".join(map(str, path)) for path in self.paths)
 
     @cached_property
     def leaves(self) -> int:
-        """How many leaves stand inside."""
+        """Number of leaves in all paths."""
         return sum(term.leaves for path in self.paths for term in path)
 
     @cached_property
     def letters(self) -> frozenset[str]:
-        """The arguments named here or anywhere inside."""
+        """Letters of the arguments of this group and of every term in it."""
         inner = (term.letters for path in self.paths for term in path)
-        return frozenset(g.letter for g in self.given).union(*inner)
+        return frozenset(choice.letter for choice in self.arguments).union(*inner)
 
     @cached_property
     def size(self) -> int:
-        """In how many ways everything here and inside can be chosen."""
-        return prod(len(g.options) for g in self.given) * sum(self.sizes)
+        """Number of networks (or parts of networks) that the group describes."""
+        return prod(len(choice.options) for choice in self.arguments) * sum(self.sizes)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -111,14 +111,14 @@ class Group:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """A word for each path: its kind where it is one stage of a kind no sibling has, else its number."""
+        """A label for each path: its kind if it is one stage and no other path is of that kind, else its number."""
         kinds = [path[0].kind if len(path) == 1 and isinstance(path[0], Leaf) else "" for path in self.paths]
         count = Counter(kinds)
         return tuple(k if k and count[k] == 1 else str(number) for number, k in enumerate(kinds, 1))
 
     @cached_property
     def addresses(self) -> tuple[tuple[str, ...], ...]:
-        """For each term of each path, what its decisions' names have behind those of the group."""
+        """For each term of each path, the suffix that it adds to the group's prefix of decision names."""
         if len(self.paths) == 1:
             return (tuple(f"{stage}." for stage in range(1, len(self.paths[0]) + 1)),)
         return tuple(
@@ -131,73 +131,73 @@ Term: TypeAlias = Leaf | Group
 Path: TypeAlias = tuple[Term, ...]
 
 
-def grouped(paths: Iterable[Path], mark: SourcePosition = NOWHERE) -> Term:
-    """The term that alternatives in parentheses make: a group only where it is one."""
-    flat = flattened(paths)
-    return flat[0][0] if len(flat) == len(flat[0]) == 1 else Group(flat, mark=mark)
+def make_group(paths: Iterable[Path], source: SourcePosition = _NO_SOURCE) -> Term:
+    """Return alternatives in parentheses as a term: a group, or the single term that they consist of."""
+    inlined = inline_groups(paths)
+    return inlined[0][0] if len(inlined) == len(inlined[0]) == 1 else Group(inlined, source=source)
 
 
-def flattened(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """The same alternatives, those of a bare group that is all of a path taken out of it."""
+def inline_groups(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Replace each path that is only a group without arguments by the alternatives of that group."""
     return tuple(inner for path in paths for inner in _alternatives(path))
 
 
 def _alternatives(path: Path) -> tuple[Path, ...]:
     match path:
-        case (Group(paths=paths, given=()),):
+        case (Group(paths=paths, arguments=()),):
             return paths
     return (path,)
 
 
-def sequence(terms: Iterable[Term]) -> Path:
-    """The path of these terms, bare groups of a single path taken out of their parentheses."""
-    return tuple(inner for term in terms for inner in _stages(term))
+def make_path(terms: Iterable[Term]) -> Path:
+    """Return the path of these terms; groups of one path and without arguments are inlined."""
+    return tuple(inner for term in terms for inner in _inline_sequence(term))
 
 
-def _stages(term: Term) -> Path:
+def _inline_sequence(term: Term) -> Path:
     match term:
-        case Group(paths=(path,), given=()):
+        case Group(paths=(path,), arguments=()):
             return path
     return (term,)
 
 
-def attached(term: Term, given: Choice) -> Term:
-    """The term with one argument more, for everything inside; SpecError where it is named there already."""
-    if given.letter in term.letters:
-        what = {"w": "the width", "n": "the depth n"}.get(given.letter, given.letter)
-        raise given.mark.error(f"{what} is given twice for one stage; leave one out")
-    return replace(term, given=tuple(sorted((*term.given, given), key=_rank)))
+def with_argument(term: Term, choice: Choice) -> Term:
+    """Return the term with one more argument for all its leaves; SpecError if some leaf already has it."""
+    if choice.letter in term.letters:
+        argument = {"w": "the width", "n": "the depth n"}.get(choice.letter, choice.letter)
+        raise choice.source.error(f"{argument} is set twice for one stage; remove one")
+    return replace(term, arguments=tuple(sorted((*term.arguments, choice), key=_canonical_index)))
 
 
-def _rank(given: Choice) -> int:
-    return ORDER.index(given.letter) if given.letter in ORDER else len(ORDER)
+def _canonical_index(choice: Choice) -> int:
+    return ORDER.index(choice.letter) if choice.letter in ORDER else len(ORDER)
 
 
-def options_text(options: Options) -> str:
-    """The options as the language writes them: `4..6`, `320..512/64`, `4|9`, `ln|bn`."""
-    return "|".join(_runs(options))
+def _options_text(options: Options) -> str:
+    """Return the options as spec text: `4..6`, `320..512/64`, `4|9`, `ln|bn`."""
+    return "|".join(_ranges(options))
 
 
-def _runs(options: Sequence[int | str]) -> Iterator[str]:
-    at = 0
-    while at < len(options):
-        length = _run(options, at)
-        low, high = options[at], options[at + length - 1]
+def _ranges(options: Sequence[int | str]) -> Iterator[str]:
+    start = 0
+    while start < len(options):
+        length = _progression_length(options, start)
+        low, high = options[start], options[start + length - 1]
         if isinstance(low, int) and isinstance(high, int) and length > 2:
             step = (high - low) // (length - 1)
             yield f"{low}..{high}" + (f"/{step}" if step > 1 else "")
-            at += length
+            start += length
         else:
             yield str(low)
-            at += 1
+            start += 1
 
 
-def _run(options: Sequence[int | str], at: int) -> int:
-    """How many of the options from here on are evenly spaced numbers."""
-    numbers = [option for option in options[at : at + 2] if isinstance(option, int)]
+def _progression_length(options: Sequence[int | str], start: int) -> int:
+    """Number of evenly spaced integers from `start` on (an arithmetic progression)."""
+    numbers = [option for option in options[start : start + 2] if isinstance(option, int)]
     if len(numbers) < 2:
         return 1
-    step, end = numbers[1] - numbers[0], at + 2
-    while end < len(options) and options[end] == numbers[1] + step * (end - at - 1):
+    step, end = numbers[1] - numbers[0], start + 2
+    while end < len(options) and options[end] == numbers[1] + step * (end - start - 1):
         end += 1
-    return end - at
+    return end - start

@@ -11,14 +11,14 @@ from hiri_search.nets.depthwise import DepthwiseConv2d
 
 
 def norm_layer(kind: str, width: int) -> nn.Module:
-    """Normalisation of a (B, C, H, W) map: `ln` over C at each position, else BatchNorm."""
+    """Build the norm of a (B, C, H, W) map: LayerNorm over C at each position for `ln`, else BatchNorm."""
     return LayerNorm2d(width) if kind == "ln" else nn.BatchNorm2d(width)
 
 
 class HighResolutionBlock(nn.Module):
-    """x + DW(x) + Up(FC(act(FC(BN(DW_s(x)))))): two branches, the wide one at 1/`reduction` of the grid.
+    """HR block: x + DW(x) + Up(FC(act(FC(BN(DW_s(x)))))), with the FCs at 1/`reduction` of the resolution.
 
-    The paper repeats pixels to come back up (section 4.2); where the norm stands is inferred.
+    Upsampling repeats pixels (section 4.2); the position of the norm is inferred.
     """
 
     def __init__(self, width: int, expansion: int, *, reduction: int = 2, drop_path: float = 0.0) -> None:
@@ -42,7 +42,7 @@ class HighResolutionBlock(nn.Module):
 
 
 class ConvFeedForward(nn.Module):
-    """CFFN (Eq. 3): z = act(BN(FC1(x))); FC2(DW(z) + z). The inner BN is inferred."""
+    """CFFN (Eq. 3): z = act(BN(FC1(x))); FC2(DW(z) + z). The BN after FC1 is inferred."""
 
     def __init__(self, width: int, expansion: int, *, inner_norm: bool = True) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ConvFeedForward(nn.Module):
 
 
 class PlainFeedForward(nn.Module):
-    """FC2(act(FC1(x))) (Table 7, row 1)."""
+    """Feed-forward layer without convolution: FC2(act(FC1(x))) (Table 7, row 1)."""
 
     def __init__(self, width: int, expansion: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class PlainFeedForward(nn.Module):
 
 
 class CffnBlock(nn.Module):
-    """x + CFFN(norm(x)) (section 4.3)."""
+    """CFFN block: x + CFFN(norm(x)) (section 4.3)."""
 
     def __init__(self, width: int, expansion: int, *, norm: str = "bn", drop_path: float = 0.0) -> None:
         super().__init__()
@@ -85,9 +85,9 @@ class CffnBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all positions, without a position embedding (section 3).
+    """Multi-head self-attention over all positions, without position embedding (section 3).
 
-    With `reduction` > 1 (the M-ViT rows of Table 7) keys and values are seen through a strided convolution.
+    With `reduction` > 1 a strided convolution shrinks the map of keys and values (M-ViT rows of Table 7).
     """
 
     def __init__(self, width: int, head_size: int, *, reduction: int = 1) -> None:
@@ -113,18 +113,21 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + MHA(norm(x)), then x + FFN(norm(x)); `mix`, the paper's, is LN before the one, BN before the other."""
+    """Transformer block: x + MHA(norm(x)), then x + FFN(norm(x)).
+
+    The norm `mix`, the paper's choice, is LN before attention and BN before the feed-forward layer.
+    """
 
     def __init__(self, stage: Transformer, *, drop_path: float = 0.0) -> None:
         super().__init__()
-        width, before, behind = stage.width, *_norms(stage.norm)
-        self.norm1 = norm_layer(before, width)
+        width, attention_norm, ffn_norm = stage.width, *_norms(stage.norm)
+        self.norm1 = norm_layer(attention_norm, width)
         self.attention = Attention(width, stage.head_size, reduction=stage.spatial_reduction)
-        self.norm2 = norm_layer(behind, width)
+        self.norm2 = norm_layer(ffn_norm, width)
         self.ffn: nn.Module = (
             PlainFeedForward(width, stage.expansion)
             if stage.ffn == "plain"
-            else ConvFeedForward(width, stage.expansion, inner_norm=behind != "ln")
+            else ConvFeedForward(width, stage.expansion, inner_norm=ffn_norm != "ln")
         )
         self.drop_path = DropPath(drop_path)
 
@@ -134,12 +137,12 @@ class TransformerBlock(nn.Module):
 
 
 def _norms(norm: str) -> tuple[str, str]:
-    """The norms before attention and before the feed-forward layer."""
+    """Return the norms before attention and before the feed-forward layer."""
     return ("ln", "bn") if norm == "mix" else (norm, norm)
 
 
 def block(stage: Stage, *, drop_path: float = 0.0) -> nn.Module:
-    """One block of a stage."""
+    """Build one block of a stage."""
     match stage:
         case Hr():
             return HighResolutionBlock(stage.width, stage.expansion, reduction=stage.reduction, drop_path=drop_path)

@@ -8,30 +8,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TINY = 2  # largest grid where the CPU library's own gradient is 10 to 100 times slower than the one below
+TINY = 2  # side of the largest grid where the gradient below is faster than the CPU library's
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A 3x3 depthwise convolution of stride 1 or 2: an `nn.Conv2d` in all but its gradient on tiny grids.
+    """3x3 depthwise convolution of stride 1 or 2: an `nn.Conv2d` with its own gradient on tiny grids.
 
-    Short trainings of small stand-ins end in grids of 2x2 and 1x1, and would spend half their time there.
+    Small stand-ins end in grids of 2x2 and 1x1. There, in channels-last format with one thread, forward and backward
+    pass are 2 to 6 times as fast as those of `nn.Conv2d` with 256 or 512 channels, and 1 to 1.6 times with 64.
     """
 
     def __init__(self, width: int, *, stride: int = 1, bias: bool = True) -> None:
         super().__init__(width, width, 3, stride, 1, groups=width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/s, W/s)
-        if self.stride == (1, 1) and _tiny(x):
+        if self.stride == (1, 1) and _needs_tiny_gradient(x):
             return _TinyGrid.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
         return super().forward(x)
 
 
-def _tiny(x: Tensor) -> bool:
+def _needs_tiny_gradient(x: Tensor) -> bool:
     training = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
     return training and x.device.type == "cpu" and max(x.shape[2:]) <= TINY
 
 
 class _TinyGrid(torch.autograd.Function):
+    """Depthwise convolution whose gradients are nine shifted products instead of library calls."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)

@@ -9,11 +9,11 @@ from hiri_search.nets.blocks import norm_layer
 from hiri_search.nets.depthwise import DepthwiseConv2d
 from hiri_search.nets.stems import conv_bn_act
 
-IRDS_RATIO = 4  # width inside over width in front; inferred from the costs of Tables 2 and 7
+IRDS_RATIO = 4  # hidden width / input width; inferred from the costs of Tables 2 and 7
 
 
 class Shortcut(nn.Module):
-    """A 2x2 convolution without bias (inferred); at stride 1 padded at the right and the bottom."""
+    """2x2 convolution without bias (inferred); stride 1 pads the right and the bottom."""
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Shortcut(nn.Module):
 
 
 class InvertedResidualDownsampling(nn.Module):
-    """main(x) + shortcut(x), without a norm after the sum (section 4.3)."""
+    """IRDS: main(x) + shortcut(x), without a norm after the sum (section 4.3)."""
 
     def __init__(self, main: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
@@ -36,23 +36,23 @@ class InvertedResidualDownsampling(nn.Module):
 
 
 def _irds_a(width_in: int, width_out: int, stride: int) -> nn.Module:
-    """The dense 3x3 convolution widens and comes down at once: for high resolutions."""
-    inner = IRDS_RATIO * width_in
-    return nn.Sequential(conv_bn_act(width_in, inner, stride=stride), nn.Conv2d(inner, width_out, 1))
+    """Build the main branch of IRDS-a, for high resolutions: a dense 3x3 convolution widens and strides."""
+    hidden = IRDS_RATIO * width_in
+    return nn.Sequential(conv_bn_act(width_in, hidden, stride=stride), nn.Conv2d(hidden, width_out, 1))
 
 
 def _irds_b(width_in: int, width_out: int, stride: int) -> nn.Module:
-    """A pointwise convolution widens, a depthwise one comes down: for low resolutions."""
-    inner = IRDS_RATIO * width_in
+    """Build the main branch of IRDS-b, for low resolutions: a pointwise convolution widens, a depthwise one strides."""
+    hidden = IRDS_RATIO * width_in
     return nn.Sequential(
-        conv_bn_act(width_in, inner, kernel=1),
-        DepthwiseConv2d(inner, stride=stride),
-        nn.Conv2d(inner, width_out, 1),
+        conv_bn_act(width_in, hidden, kernel=1),
+        DepthwiseConv2d(hidden, stride=stride),
+        nn.Conv2d(hidden, width_out, 1),
     )
 
 
 def downsampling(kind: str, width_in: int, width_out: int, *, stride: int, norm: str) -> nn.Module:
-    """(B, Ci, H, W) -> (B, Co, H/s, W/s) by `a`, `b` (IRDS), `conv` (DS, then `norm`) or `none`."""
+    """Build (B, Ci, H, W) -> (B, Co, H/s, W/s) of a kind: `a` or `b` (IRDS), `conv` (DS, then `norm`) or `none`."""
     match kind:
         case "a" | "b":
             main = (_irds_a if kind == "a" else _irds_b)(width_in, width_out, stride)

@@ -1,4 +1,4 @@
-"""Context managers: eval mode, BatchNorm statistics held, one CPU thread."""
+"""Context managers: eval mode, BatchNorm statistics restored, one CPU thread."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from torch import Tensor, nn
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """In eval mode, where dropout and stochastic depth are gone; each submodule afterwards in the mode it came in."""
-    before = {inner: inner.training for inner in module.modules()}
+    """Set eval mode, without dropout and stochastic depth; restore the mode of each submodule at the end."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for inner, training in before.items():
-            inner.training = training
+        for submodule, training in modes.items():
+            submodule.training = training
 
 
 @contextmanager
 def frozen_bn_statistics(module: nn.Module) -> Iterator[None]:
-    """BatchNorm's running statistics stay as they are, whatever runs through the network in here, in any mode."""
-    kept = bn_statistics(module)
+    """Restore BatchNorm's running statistics at the end, whatever forward passes change."""
+    statistics = bn_statistics(module)
     try:
         yield
     finally:
-        restore(module, kept)
+        restore(module, statistics)
 
 
 def bn_statistics(module: nn.Module) -> list[Tensor]:
-    """A copy of what a network learns without gradients: its buffers."""
+    """Copy the buffers of a network: its state that is learned without gradients."""
     return [buffer.clone() for buffer in module.buffers()]
 
 
 @torch.no_grad()
-def restore(module: nn.Module, kept: list[Tensor]) -> None:
-    """Back to what `statistics` gave."""
-    for buffer, before in zip(module.buffers(), kept, strict=True):
-        buffer.copy_(before)
+def restore(module: nn.Module, statistics: list[Tensor]) -> None:
+    """Write the result of `bn_statistics` back."""
+    for buffer, saved in zip(module.buffers(), statistics, strict=True):
+        buffer.copy_(saved)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Passes of many small modules: on a busy machine several threads wait for each other, ten times as long."""
+    """Use one CPU thread: on a busy machine, several threads make passes of small modules ten times as slow."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-HEAD_RATIO = 5  # hidden width over C5; inferred from the costs of Tables 2, 4 and 6
+HEAD_RATIO = 5  # hidden width / C5; inferred from the costs of Tables 2, 4 and 6
 
 
 class Head(nn.Module):
     """LN, average pool, FC to 5*C, BN, act, FC to the classes (inferred: the paper prints no head).
 
-    With `pool` off the same layers are applied at each position, which gives the teacher's map of Eq. 4-5.
+    Without `pool` the same layers classify each position: the teacher's map of Eq. 4-5.
     """
 
     def __init__(self, width: int, classes: int, *, pool: bool = True, drop: float = 0.0) -> None:
@@ -25,13 +25,13 @@ class Head(nn.Module):
         self.fc = classifier(self.hidden, classes)
 
     def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """(B, C, H, W) -> (B, classes), or (B, H, W, classes) without the pool."""
+        """(B, C, H, W) -> (B, classes); (B, H, W, classes) without the pool."""
         if not self.pool:
             return self.everywhere(x, pre_logits=pre_logits)
         return self._classify(self.norm(x).mean((2, 3)), pre_logits)
 
     def everywhere(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """(B, C, H, W) -> (B, H, W, classes): as without the pool, whether there is one or not."""
+        """(B, C, H, W) -> (B, H, W, classes): classify each position, also in a head with a pool."""
         x = self.norm(x)
         batch, _, height, width = x.shape
         x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (B*H*W, C)
@@ -43,5 +43,5 @@ class Head(nn.Module):
 
 
 def classifier(hidden: int, classes: int) -> nn.Module:
-    """The last layer; none at all for 0 classes, as timm has it."""
+    """Build the last layer: an identity for 0 classes, as in timm."""
     return nn.Linear(hidden, classes) if classes else nn.Identity()

@@ -18,11 +18,11 @@ from hiri_search.nets.pieces import IMAGE_CHANNELS, BlockPiece, StemPiece, down_
 
 
 class HiriStage(nn.Module):
-    """A downsampling and `depth` blocks."""
+    """A downsampling, and a block for each entry of `drop_paths`."""
 
-    def __init__(self, before: Stage | None, stage: Stage, drop_paths: Sequence[float]) -> None:
+    def __init__(self, previous: Stage | None, stage: Stage, drop_paths: Sequence[float]) -> None:
         super().__init__()
-        self.downsample = nn.Identity() if before is None else down_piece(before, stage).build()
+        self.downsample = nn.Identity() if previous is None else down_piece(previous, stage).build()
         piece = BlockPiece.of(stage)
         self.blocks = nn.Sequential(*(piece.build(drop_path=rate) for rate in drop_paths))
         self.grad_checkpointing = False
@@ -37,8 +37,8 @@ class HiriStage(nn.Module):
 class HiriVit(nn.Module):
     """The classifier of a Net: (B, 3, side, side) -> (B, num_classes).
 
-    `drop_path_rate` is the stochastic depth of the last block, growing linearly from 0 at the first.
-    `global_pool=""` keeps the positions: (B, H, W, num_classes).
+    `drop_path_rate` is the stochastic depth of the last block; it grows linearly from 0 at the first block.
+    `global_pool=""` classifies each position: (B, H, W, num_classes).
     """
 
     def __init__(
@@ -56,9 +56,8 @@ class HiriVit(nn.Module):
         self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
         depths = [stage.depth for stage in net.stages]
         rates = iter(linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
-        befores = (None, *net.stages)
         drop_paths = [list(islice(rates, depth)) for depth in depths]
-        self.stages = nn.Sequential(*map(HiriStage, befores, net.stages, drop_paths))
+        self.stages = nn.Sequential(*map(HiriStage, (None, *net.stages), net.stages, drop_paths))
         self.num_features = net.stages[-1].width
         self.head = Head(self.num_features, num_classes, pool=_pooled(global_pool), drop=drop_rate)
         self.head_hidden_size = self.head.hidden
@@ -72,7 +71,7 @@ class HiriVit(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, 3, side, side) -> (B, C5, H, W), in front of the head and its norm."""
+        """(B, 3, side, side) -> (B, C5, H, W), the input of the head and its norm."""
         return self.stages(self.stem(x))  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -80,14 +79,14 @@ class HiriVit(nn.Module):
         return self.head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
 
     def forward_map(self, x: Tensor) -> Tensor:
-        """(B, 3, side, side) -> (B, H, W, num_classes), whatever the pool: for the teacher's map of Eq. 4-5."""
+        """(B, 3, side, side) -> (B, H, W, num_classes), with or without a pool: the teacher's map of Eq. 4-5."""
         return self.head.everywhere(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new last layer; 0 classes leave the head's hidden features as output."""
+        """Replace the last layer; with 0 classes the output is the head's hidden features."""
         self.num_classes = num_classes
         if global_pool is not None:
             self.head.pool = _pooled(global_pool)
@@ -101,28 +100,28 @@ class HiriVit(nn.Module):
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Nothing beyond what timm leaves out itself (biases and norms)."""
+        """Return no names: timm already excludes biases and norms."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for timm's layer-wise learning rate decay."""
+        """Return parameter groups for timm's layer-wise learning rate decay."""
         fine = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
 
 def build_hirivit(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
-    """The module of a network."""
+    """Build the module of a network."""
     return HiriVit(net, num_classes=classes, drop_path_rate=drop_path)
 
 
 def _pooled(global_pool: str) -> bool:
     if global_pool not in ("avg", ""):
-        raise ValueError(f"global_pool={global_pool!r} is not possible; write 'avg', or '' for all positions")
+        raise ValueError(f"global_pool={global_pool!r} is not possible; write 'avg', or '' to classify each position")
     return global_pool == "avg"
 
 
 def initialise(module: nn.Module, name: str = "") -> None:
-    """Truncated normal for FCs, scaled by fan-out for spatial convolutions, as timm's PVTv2 and Swin do."""
+    """Initialise weights as timm's PVTv2 and Swin: truncated normal for FCs, fan-out for spatial convolutions."""
     if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
         trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

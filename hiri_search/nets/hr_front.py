@@ -15,18 +15,18 @@ from hiri_search.nets.downsample import downsampling
 from hiri_search.nets.hirivit import initialise
 from hiri_search.nets.stems import HighResolutionStem
 
-BLOCKS, EXPANSION = 2, 4  # as in stage 1 of HIRI-ViT-S (Table 1)
+_BLOCKS, _EXPANSION = 2, 4  # as in stage 1 of HIRI-ViT-S (Table 1)
 
 
 class HighResolutionFront(nn.Module):
-    """HR-stem, two HR blocks and IRDS-a in place of a stem of stride 4, for inputs of twice the side (Table 9).
+    """HR stem, two HR blocks and IRDS-a: replaces a stem of stride 4, for inputs of twice the side (Table 9).
 
     (B, 3, H, W) -> (B, `width_out`, H/8, W/8). `hidden` and `width` are inferred from the costs of Table 9.
     """
 
     def __init__(self, channels: int, width_out: int, *, hidden: int, width: int) -> None:
         super().__init__()
-        blocks = [HighResolutionBlock(width, EXPANSION) for _ in range(BLOCKS)]
+        blocks = [HighResolutionBlock(width, _EXPANSION) for _ in range(_BLOCKS)]
         self.early = nn.Sequential(HighResolutionStem(channels, hidden, width), *blocks)
         self.down = downsampling("a", width, width_out, stride=2, norm="bn")
         named_apply(initialise, self)
@@ -36,11 +36,11 @@ class HighResolutionFront(nn.Module):
         return self.down(x)  # type: ignore[no-any-return]
 
 
-# In the three classes below all other keywords are those of timm's class, as its builders pass them.
+# `kwargs` of the three classes below are the arguments of timm's class.
 
 
 class HrFrontPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
-    """PVTv2 behind a Front, which takes the place of the patch convolution; the LN behind that stays."""
+    """PVTv2 with the front in place of the patch convolution; the LN after it stays."""
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
@@ -50,7 +50,7 @@ class HrFrontPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
 
 
 class HrFrontDavit(DaVit):  # type: ignore[misc]
-    """DaViT behind a Front, which takes the place of the stem's convolution; the LN behind that stays."""
+    """DaViT with the front in place of the convolution of the stem; the LN after it stays."""
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
@@ -60,9 +60,9 @@ class HrFrontDavit(DaVit):  # type: ignore[misc]
 
 
 class HrFrontHrnet(HighResolutionNet):  # type: ignore[misc]
-    """HRNet behind a Front, which takes the place of both convolutions of the stem and of what follows each.
+    """HRNet with the front in place of both convolutions of the stem, their norms and activations.
 
-    timm gives the map between the two as the first of its features: here that in front of the IRDS.
+    timm's first feature map lies between the two convolutions; here it is the input of the IRDS.
     """
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
@@ -75,5 +75,6 @@ class HrFrontHrnet(HighResolutionNet):  # type: ignore[misc]
 
 
 def _halve_grids(feature_info: list[dict[str, Any]]) -> None:
+    """Double the stride of each feature map in timm's list."""
     for info in feature_info:
         info["reduction"] *= 2

@@ -19,7 +19,7 @@ IMAGE_CHANNELS = 3
 
 @dataclass(frozen=True)
 class StemPiece:
-    """The stem in front of a first stage of this width."""
+    """The stem before a first stage of this width."""
 
     part: Part
     width: int
@@ -31,7 +31,7 @@ class StemPiece:
 
 @dataclass(frozen=True)
 class DownPiece:
-    """The downsampling between two widths; `norm` is that of the stage behind it."""
+    """The downsampling between two widths; `norm` is the norm of the next stage."""
 
     kind: str
     channels: int
@@ -45,7 +45,7 @@ class DownPiece:
 
 @dataclass(frozen=True)
 class BlockPiece:
-    """One block of a stage; stages that differ only in depth or downsampling share it."""
+    """One block of a stage; stages that differ only in depth or downsampling have equal pieces."""
 
     stage: Stage
 
@@ -63,7 +63,7 @@ class BlockPiece:
 
 @dataclass(frozen=True)
 class HeadPiece:
-    """The head behind a last stage of this width."""
+    """The head after a last stage of this width."""
 
     channels: int
     classes: int
@@ -77,7 +77,7 @@ Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
 
 @dataclass(frozen=True)
 class PlacedPiece:
-    """A piece in a network: its name there, the side of the square map it sees, how often it stands there."""
+    """A piece of a network: its name, the side of its square input map, and how often it occurs in a row."""
 
     name: str
     piece: Piece
@@ -85,23 +85,23 @@ class PlacedPiece:
     times: int = 1
 
 
-def down_piece(before: Stage, stage: Stage) -> DownPiece:
-    """The downsampling in front of `stage`."""
+def down_piece(previous: Stage, stage: Stage) -> DownPiece:
+    """Return the downsampling between two stages."""
     assert stage.down is not None
     assert stage.stride is not None
-    # Only DS has a norm, so two stages with one IRDS share the piece whatever theirs is.
+    # IRDS has no norm, so its piece is the same whatever the norm of the stage.
     norm = "ln" if stage.down == "conv" and getattr(stage, "norm", "bn") == "ln" else "bn"
-    return DownPiece(stage.down, before.width, stage.width, stage.stride, norm)
+    return DownPiece(stage.down, previous.width, stage.width, stage.stride, norm)
 
 
 def placed_pieces(net: Net, side: int, *, classes: int = 1000) -> Iterator[PlacedPiece]:
-    """The pieces of a network for a square input of `side` pixels, from the stem to the head."""
+    """Yield the pieces of a network for a square input of `side` pixels, from the stem to the head."""
     grids = net.grids(side)
     yield PlacedPiece("stem", StemPiece(net.stem, net.stages[0].width), side)
-    above = side // STEM_STRIDE
+    input_grid = side // STEM_STRIDE
     for index, (stage, grid) in enumerate(zip(net.stages, grids, strict=True)):
         if stage.down != "none":
-            yield PlacedPiece(f"down{index + 1}", down_piece(net.stages[index - 1], stage), above)
+            yield PlacedPiece(f"down{index + 1}", down_piece(net.stages[index - 1], stage), input_grid)
         yield PlacedPiece(f"stage{index + 1}", BlockPiece.of(stage), grid, stage.depth)
-        above = grid
-    yield PlacedPiece("head", HeadPiece(net.stages[-1].width, classes), above)
+        input_grid = grid
+    yield PlacedPiece("head", HeadPiece(net.stages[-1].width, classes), input_grid)

@@ -11,13 +11,13 @@ from hiri_search.nets.depthwise import DepthwiseConv2d
 
 
 def conv_bn_act(width_in: int, width_out: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias, BatchNorm, GELU."""
+    """Build a convolution without bias, BatchNorm and GELU."""
     conv = nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(width_out), nn.GELU())
 
 
 class HighResolutionStem(nn.Module):
-    """Two branches from half resolution to a quarter: a thin high one and a deeper low one (section 4.2)."""
+    """HR stem: two branches from 1/2 to 1/4 of the resolution, one thin and high, one deeper and low (section 4.2)."""
 
     def __init__(self, channels: int, hidden: int, width: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class HighResolutionStem(nn.Module):
 
 
 def _conv_stem(channels: int, hidden: int, width: int) -> nn.Sequential:
-    """Four 3x3 convolutions, the first and the last of stride 2 (Table 7, rows 5 to 8; width 32 inferred)."""
+    """Build four 3x3 convolutions, the first and the last of stride 2 (Table 7, rows 5 to 8; width 32 inferred)."""
     return nn.Sequential(
         conv_bn_act(channels, hidden, stride=2),
         conv_bn_act(hidden, hidden),
@@ -45,7 +45,7 @@ def _conv_stem(channels: int, hidden: int, width: int) -> nn.Sequential:
 
 
 def stem(part: Part, width: int, *, channels: int = 3) -> nn.Module:
-    """The stem that brings (B, channels, H, W) to (B, width, H/4, W/4)."""
+    """Build the stem: (B, channels, H, W) -> (B, width, H/4, W/4)."""
     match part:
         case HrStem():
             return HighResolutionStem(channels, part.hidden, width)

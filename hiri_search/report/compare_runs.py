@@ -94,7 +94,7 @@ def _line(
         "difference": found.gain,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
-        "p": found.corrected,
+        "p": found.p_holm,
         "says": in_words(found),
     }
 

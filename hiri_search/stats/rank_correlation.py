@@ -13,24 +13,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from hiri_search.stats.significance import LEVEL, Estimate, p_text
+from hiri_search.stats.significance import LEVEL, Array, Estimate, p_text
 
-MAX_EXACT_ITEMS = 40  # of more things than these the interval is that of large numbers
-ROWS = 256  # things that are held against all others at once
-MAX_ENUMERATED = 7  # so many things are put into each of their 5,040 orders; more of them into ORDERS by chance
+MAX_EXACT_ITEMS = 40  # for more items the test and the interval are asymptotic
+MAX_ENUMERATED = 7  # items whose permutations are all enumerated (5,040); for more, PERMUTATIONS are drawn
 PERMUTATIONS = 9_999
-CERTAIN = 1e-9  # short of a tau of 1, which Fisher's scale does not hold
-STEEPEST = 50.0  # a tilt that leaves nothing but the extreme
-
-Array = npt.NDArray[np.float64]
+MAX_TILT = 50.0  # at which Mallows' model has all its probability at an extreme
+_BLOCK_ROWS = 256  # items that are compared with all others in one array operation
+_ATANH_MARGIN = 1e-9  # distance from a tau of 1, where the inverse hyperbolic tangent is infinite
 
 
 @dataclass(frozen=True)
 class Tau(Estimate):
-    """Kendall's tau-b, and how often mere chance comes to one as far from 0."""
+    """Kendall's tau-b with its confidence interval and two-sided p."""
 
     p: float
-    things: int
+    items: int
 
     def __str__(self) -> str:
         return f"{super().__str__()}, {p_text(self.p)}"
@@ -38,127 +36,128 @@ class Tau(Estimate):
 
 @dataclass(frozen=True)
 class _NullDistribution:
-    """How often each sum of concordant less discordant pairs comes up where the orders have nothing in common."""
+    """Permutation null distribution of Kendall's S: concordant minus discordant pairs of two independent orders."""
 
-    sums: Array
-    chances: Array
+    values: Array
+    probabilities: Array
 
     def tilted(self, tilt: float) -> Array:
-        """Chances where each concordant pair is exp(2 tilt) times as likely as a discordant one: Mallows' model."""
+        """Probabilities where a concordant pair is exp(2 tilt) times as likely as a discordant one: Mallows' model."""
         with np.errstate(divide="ignore"):
-            logs = np.log(self.chances) + tilt * self.sums
+            logs = np.log(self.probabilities) + tilt * self.values
         weights = np.exp(logs - logs.max())
         return np.asarray(weights / weights.sum())
 
     def mean(self, tilt: float) -> float:
-        return float(self.tilted(tilt) @ self.sums)
+        return float(self.tilted(tilt) @ self.values)
 
 
-def kendall_tau(one: npt.ArrayLike, other: npt.ArrayLike) -> Tau | None:
-    """Kendall's tau-b of two scores of the same things, with an interval and the p of chance, two-sided.
+def kendall_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> Tau | None:
+    """Return Kendall's tau-b of two scores of the same items, with a confidence interval and a two-sided p.
 
-    Up to MANY things: the exact test and its inversion under Mallows' model, so that the interval holds 0 where p is
-    over 1 - LEVEL; beyond, the interval and the test of large numbers. None where tau is not
-    defined: fewer than three things, or one of the scores the same for all.
+    Up to MAX_EXACT_ITEMS: the exact test, and an interval by its inversion under Mallows' model, which contains 0 where
+    p > 1 - LEVEL. For more items: the asymptotic test and interval. None where tau is not defined: for fewer than three
+    items, or where all scores are equal.
     """
-    ours, theirs = np.asarray(one, float), np.asarray(other, float)
-    if len(ours) < 3 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+    x, y = np.asarray(first, float), np.asarray(second, float)
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    found = stats.kendalltau(ours, theirs)
-    if len(ours) > MAX_EXACT_ITEMS:
-        return Tau(float(found.statistic), *_of_many(ours, theirs), float(found.pvalue), len(ours))
-    total, null = float(_signs(ours) @ _signs(theirs)), _null(ours, theirs)
-    scale = sqrt(_untied(_groups(ours)) * _untied(_groups(theirs)))  # tau-b's
-    low, high = (bound / scale for bound in _inverted(null, total))
-    p = float(null.chances[np.abs(null.sums) >= abs(total)].sum())
-    return Tau(float(found.statistic), low, high, min(p, 1.0), len(ours))
+    result = stats.kendalltau(x, y)
+    if len(x) > MAX_EXACT_ITEMS:
+        return Tau(float(result.statistic), *_asymptotic_interval(x, y), float(result.pvalue), len(x))
+    s, null = float(_pair_signs(x) @ _pair_signs(y)), _null_distribution(x, y)
+    scale = _tau_b_denominator(x, y)
+    low, high = (bound / scale for bound in _inverted_test(null, s))
+    p = float(null.probabilities[np.abs(null.values) >= abs(s)].sum())
+    return Tau(float(result.statistic), low, high, min(p, 1.0), len(x))
 
 
-def _inverted(null: _NullDistribution, total: float) -> tuple[float, float]:
-    """The expected sums under which one as high, or as low, comes up with half of what is outside LEVEL."""
+def _inverted_test(null: _NullDistribution, s: float) -> tuple[float, float]:
+    """The expected values of S at which a result as high, or as low, as `s` has probability (1 - LEVEL) / 2."""
     tail = (1 - LEVEL) / 2
 
-    def solved(outside: npt.NDArray[np.bool_]) -> float:
-        gap: Callable[[float], float] = lambda tilt: float(null.tilted(tilt)[outside].sum()) - tail
-        return null.mean(optimize.brentq(gap, -STEEPEST, STEEPEST))
+    def expected(region: npt.NDArray[np.bool_]) -> float:
+        excess: Callable[[float], float] = lambda tilt: float(null.tilted(tilt)[region].sum()) - tail
+        return null.mean(optimize.brentq(excess, -MAX_TILT, MAX_TILT))
 
-    low = null.sums.min() if total <= null.sums.min() else solved(null.sums >= total)
-    high = null.sums.max() if total >= null.sums.max() else solved(null.sums <= total)
+    low = null.values.min() if s <= null.values.min() else expected(null.values >= s)
+    high = null.values.max() if s >= null.values.max() else expected(null.values <= s)
     return float(low), float(high)
 
 
-def _signs(scores: Array) -> Array:
-    """Of each pair's difference, pairs in a fixed order; the last axis is the things."""
+def _pair_signs(scores: Array) -> Array:
+    """Sign of the difference of each pair of items, in a fixed order; items are the last axis."""
     first, second = np.triu_indices(scores.shape[-1], 1)
     return np.sign(scores[..., first] - scores[..., second])
 
 
-def _null(one: Array, other: Array) -> _NullDistribution:
-    """Exact, but where both have ties among more than ALL_ORDERS things."""
-    fewer, more = sorted((_groups(scores) for scores in (one, other)), key=_untied, reverse=True)
-    return _exact(more) if max(fewer) == 1 else _shuffled(one, other)
+def _null_distribution(x: Array, y: Array) -> _NullDistribution:
+    """Exact, except where both scores have ties and there are more than MAX_ENUMERATED items."""
+    fewer_ties, more_ties = sorted((_tie_sizes(scores) for scores in (x, y)), key=_untied_pairs, reverse=True)
+    return _exact_null(more_ties) if max(fewer_ties) == 1 else _permutation_null(x, y)
 
 
-def _groups(scores: Array) -> tuple[int, ...]:
-    """How many are tied with each other; 1 for those that are not."""
+def _tie_sizes(scores: Array) -> tuple[int, ...]:
+    """Sizes of the groups of equal scores; 1 for a score without ties."""
     return tuple(sorted(Counter(scores.tolist()).values()))
 
 
-def _untied(groups: tuple[int, ...]) -> int:
-    """Pairs that are not tied."""
-    return comb(sum(groups), 2) - sum(comb(size, 2) for size in groups)
+def _untied_pairs(tie_sizes: tuple[int, ...]) -> int:
+    return comb(sum(tie_sizes), 2) - sum(comb(size, 2) for size in tie_sizes)
+
+
+def _tau_b_denominator(x: Array, y: Array) -> float:
+    return sqrt(_untied_pairs(_tie_sizes(x)) * _untied_pairs(_tie_sizes(y)))
 
 
 @cache
-def _exact(ties: tuple[int, ...]) -> _NullDistribution:
-    """Against scores without ties: each group adds its inversions with those before it, which are Mann-Whitney's U."""
-    chances, before = np.ones(1), 0
-    for size in ties:
-        chances = np.asarray(np.convolve(chances, _mann_whitney(size, before)), dtype=np.float64)
-        before += size
-    pairs = len(chances) - 1
-    return _NullDistribution(
-        np.asarray(pairs - 2.0 * np.arange(pairs + 1), dtype=np.float64), np.asarray(chances, dtype=np.float64)
-    )
+def _exact_null(tie_sizes: tuple[int, ...]) -> _NullDistribution:
+    """Null distribution for ties in one score only: each group adds its inversions, which are Mann-Whitney's U."""
+    probabilities, items = np.ones(1), 0
+    for size in tie_sizes:
+        probabilities = np.asarray(np.convolve(probabilities, _mann_whitney(size, items)), dtype=np.float64)
+        items += size
+    pairs = len(probabilities) - 1
+    return _NullDistribution(np.asarray(pairs - 2.0 * np.arange(pairs + 1), dtype=np.float64), probabilities)
 
 
 @cache
-def _mann_whitney(one: int, other: int) -> Array:
-    """The chances of U = 0, 1, ..., one * other, by whose the highest is (Mann and Whitney 1947)."""
-    if not one or not other:
+def _mann_whitney(m: int, n: int) -> Array:
+    """Probabilities of U = 0, 1, ..., m * n, recursively by the group of the largest item (Mann and Whitney 1947)."""
+    if not m or not n:
         return np.ones(1)
-    ours = np.pad(_mann_whitney(one - 1, other), (other, 0)) * one
-    theirs = np.pad(_mann_whitney(one, other - 1), (0, one)) * other
-    return (ours + theirs) / (one + other)
+    largest_in_first = np.pad(_mann_whitney(m - 1, n), (n, 0)) * m
+    largest_in_second = np.pad(_mann_whitney(m, n - 1), (0, m)) * n
+    return (largest_in_first + largest_in_second) / (m + n)
 
 
-def _shuffled(one: Array, other: Array) -> _NullDistribution:
-    """By putting one of them into all orders, or into many; the one that was found is among them."""
-    count = len(one)
-    if count <= MAX_ENUMERATED:
-        orders = np.array([*permutations(range(count))])
+def _permutation_null(x: Array, y: Array) -> _NullDistribution:
+    """Null distribution over all permutations of `y`, or over random ones and the observed one."""
+    items = len(x)
+    if items <= MAX_ENUMERATED:
+        orders = np.array([*permutations(range(items))])
     else:
-        rng = np.random.default_rng(0)  # the same table, the same interval
-        orders = np.vstack([np.arange(count), rng.permuted(np.tile(np.arange(count), (PERMUTATIONS, 1)), axis=1)])
-    sums, counts = np.unique(_signs(other[orders]) @ _signs(one), return_counts=True)
-    return _NullDistribution(sums, counts / counts.sum())
+        rng = np.random.default_rng(0)  # fixed, so that equal scores give equal intervals
+        orders = np.vstack([np.arange(items), rng.permuted(np.tile(np.arange(items), (PERMUTATIONS, 1)), axis=1)])
+    values, counts = np.unique(_pair_signs(y[orders]) @ _pair_signs(x), return_counts=True)
+    return _NullDistribution(values, counts / counts.sum())
 
 
-def _of_many(one: Array, other: Array) -> tuple[float, float]:
-    """Normal, by the spread of each thing's own agreement with all others (Hoeffding 1948), whatever the scores.
+def _asymptotic_interval(x: Array, y: Array) -> tuple[float, float]:
+    """Normal interval from the spread of the concordances of single items (Hoeffding 1948), for any distribution.
 
-    On Fisher's scale, the inverse hyperbolic tangent: on tau's own it would cover too seldom near 1.
+    Computed on Fisher's scale, the inverse hyperbolic tangent: on the scale of tau, coverage is too low near 1.
     """
-    things = len(one)
-    own = np.concatenate([_agreement(one, other, at) for at in range(0, things, ROWS)])
-    scale = sqrt(_untied(_groups(one)) * _untied(_groups(other))) / comb(things, 2)  # tau-b's
-    tau, error = float(own.mean()) / scale, 2 * float(own.std(ddof=1)) / sqrt(things) / scale
-    inside = min(max(tau, -1 + CERTAIN), 1 - CERTAIN)
-    width = float(stats.norm.ppf((1 + LEVEL) / 2)) * error / (1 - inside**2)
-    return float(np.tanh(np.arctanh(inside) - width)), float(np.tanh(np.arctanh(inside) + width))
+    items = len(x)
+    concordances = np.concatenate([_concordances(x, y, start) for start in range(0, items, _BLOCK_ROWS)])
+    scale = _tau_b_denominator(x, y) / comb(items, 2)
+    tau, error = float(concordances.mean()) / scale, 2 * float(concordances.std(ddof=1)) / sqrt(items) / scale
+    tau = min(max(tau, -1 + _ATANH_MARGIN), 1 - _ATANH_MARGIN)
+    width = float(stats.norm.ppf((1 + LEVEL) / 2)) * error / (1 - tau**2)
+    return float(np.tanh(np.arctanh(tau) - width)), float(np.tanh(np.arctanh(tau) + width))
 
 
-def _agreement(one: Array, other: Array, at: int) -> Array:
-    """Of each of some things the share of pairs with others that are concordant, less that of discordant ones."""
-    ours, theirs = (np.sign(scores[at : at + ROWS, None] - scores) for scores in (one, other))
-    return np.asarray((ours * theirs).sum(axis=1) / (len(one) - 1))
+def _concordances(x: Array, y: Array, start: int) -> Array:
+    """Share of concordant minus discordant pairs of each item with all others, for a block of items."""
+    x_signs, y_signs = (np.sign(scores[start : start + _BLOCK_ROWS, None] - scores) for scores in (x, y))
+    return np.asarray((x_signs * y_signs).sum(axis=1) / (len(x) - 1))

@@ -8,16 +8,9 @@ from itertools import product
 from statistics import fmean
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import (
-    EpochEnded,
-    Event,
-    FolderMerged,
-    NetworkFacts,
-    StudyStarted,
-    TrialEvent,
-    TrialFinished,
-)
+from hiri_search.study.ledger.events import EpochEnded, Event, FolderMerged, StudyStarted, TrialEvent, TrialFinished
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.plan.schedule import training_stints
 from hiri_search.system.units import HOUR
 

@@ -17,18 +17,11 @@ from hiri_search.study.config.networks import StudyNetworks, covering_networks, 
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import (
-    GO_ON,
-    ImageSet,
-    InferenceTimed,
-    NetworkCounted,
-    RunEnded,
-    StudyStarted,
-    to_json,
-)
+from hiri_search.study.ledger.events import GO_ON, InferenceTimed, NetworkCounted, RunEnded, StudyStarted
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, of_kind, open_ledger
 from hiri_search.study.ledger.lock import locked
+from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
 from hiri_search.study.provenance.environment import RunEnvironment, run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler

@@ -1,4 +1,4 @@
-"""Prefetching with threads, and a background thread that repeats a call (heartbeats)."""
+"""Prefetching with threads, and a background thread that repeats a call, such as a heartbeat."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def prefetch(
-    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, results: int | None = None
-) -> Iterator[Result]:
-    """The results of `work` in the order of `items`, from threads, with so many of them under way or waiting.
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, results: int | None = None
+) -> Iterator[_Result]:
+    """Yield `work(item)` for each item in order, computed in threads, with up to `results` results prefetched.
 
-    `items` are taken in the caller's thread. Closing the iterator waits for what is under way, and drops the rest.
+    `items` is iterated in the caller's thread. Closing the iterator waits for running calls and cancels the others.
     """
-    under_way: deque[Future[Result]] = deque()
+    pending: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                under_way.append(pool.submit(work, item))
-                if len(under_way) > (results or 4 * threads):
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                pending.append(pool.submit(work, item))
+                if len(pending) > (results or 4 * threads):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
 def repeat_in_background(do: Callable[[], None], *, every: float) -> Iterator[None]:
-    """In a thread, at once and then every so many seconds; it has ended when this has."""
-    over = Event()
+    """Call `do` in a thread at once and then every `every` seconds, until the `with` block ends."""
+    stop = Event()
 
-    def go_on() -> None:
+    def repeat() -> None:
         do()
-        while not over.wait(every):
+        while not stop.wait(every):
             do()
 
-    thread = Thread(target=go_on, name="meanwhile", daemon=True)
+    thread = Thread(target=repeat, name="repeat_in_background", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()

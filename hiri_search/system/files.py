@@ -9,32 +9,33 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-RETRY_SECONDS = 90.0  # seconds: a storage that is away for a minute costs a minute, and nothing else
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between attempts
+_RETRY_SECONDS = 90.0  # an outage of the storage of one minute then only delays the run
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between attempts
 
 _T = TypeVar("_T")
 Say = Callable[[str], None]
 
 
-def retrying(do: Callable[[], _T], *, seconds: float = RETRY_SECONDS, say: Say = lambda text: None) -> _T:
-    """Do it again and again while the system refuses; its OSError where it still does after so many seconds."""
-    end, wait = time.monotonic() + seconds, FIRST_WAIT
+def retrying(do: Callable[[], _T], *, seconds: float = _RETRY_SECONDS, say: Say = lambda text: None) -> _T:
+    """Call `do` and retry while it raises OSError, with growing waits; raise the OSError after `seconds`."""
+    end, wait = time.monotonic() + seconds, _FIRST_WAIT
     while True:
         try:
             return do()
         except OSError as error:
             if time.monotonic() + wait > end:
                 raise
-            say(f"{error}; trying again for up to {end - time.monotonic():.0f} s")
+            say(f"{error}; retrying for up to {end - time.monotonic():.0f} s")
         time.sleep(wait)
-        wait = min(2 * wait, LONGEST_WAIT)
+        wait = min(2 * wait, _LONGEST_WAIT)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to be filled, and then put in the place of the old one: a kill leaves the old one or the new one.
+    """Yield a temporary file that replaces `path` when the block ends: a kill leaves the old file or the new one.
 
-    Its folder is made, but not the folder of that: where a storage is away, it is not to be written beneath it.
+    Creates the folder of the file but not the parent of that folder: if a disk is not mounted, nothing is written
+    below its mount point.
     """
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
@@ -42,7 +43,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         with unfinished.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # else a machine that goes down may leave the new name with nothing in it
+            os.fsync(file.fileno())  # otherwise a power failure may leave an empty file under the new name
         unfinished.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Garbage collection paused or frozen: around timings, and behind large ledgers."""
+"""Context managers that disable or freeze garbage collection, for timings and for large ledgers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """What is made in here is kept: nothing is looked for."""
-    before = gc.isenabled()
+    """Disable automatic garbage collection in the block."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if before:
+        if was_enabled:
             gc.enable()
 
 
 @contextmanager
 def gc_frozen() -> Iterator[None]:
-    """What was there before is not looked at in here."""
+    """Exclude all objects that exist now from garbage collection in the block."""
     gc.freeze()
     try:
         yield

@@ -15,97 +15,98 @@ from typing import TypeVar
 
 import torch
 
-CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # Linux; elsewhere less is known
-THREADS = Path("/proc/self/task")
-SMI_SECONDS = 10  # nvidia-smi answers in a tenth of one, or hangs
+_CPU_INFO, _MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # on Linux only
+_THREADS = Path("/proc/self/task")
+SMI_SECONDS = 10  # timeout of nvidia-smi, which normally takes 0.1 s
+_MILLI = 1e-3
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a number must be read beside: the device and the software that drives it."""
+    """The device and the software versions with which a number was measured."""
 
     device: str  # "NVIDIA H100 80GB HBM3", or the model of the CPU
     threads: int  # of one operator on the CPU
-    cores: int  # of the CPU that this process may use
+    cores: int  # CPU cores that this process may use
     torch: str
-    cuda: str | None  # the version torch was built with; None on the CPU, as below
+    cuda: str | None  # the version torch was built with; this and the fields below are None on the CPU
     cudnn: int | None
     driver: str | None
 
 
 @dataclass(frozen=True)
 class MachineState:
-    """The state of a machine at one moment; None is what it does not tell."""
+    """The state of a machine at one moment; a value that the machine does not report is None."""
 
     mhz: float | None  # clock of the GPU's multiprocessors, or the mean over the CPU's cores
     memory_mhz: float | None  # of the GPU's memory
-    load: float | None  # processes that ran or waited for the CPU, mean over a minute
+    load: float | None  # running and waiting processes, averaged over one minute
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which numbers were measured."""
+    """The conditions of a measurement."""
 
     machine: Machine
     before: MachineState
     after: MachineState
-    waited: float | None  # seconds that this process waited for a core that others held, by second; None: not told
+    waited: float | None  # seconds per second that this process waited for busy cores; None: not reported
 
 
-def with_conditions(device: torch.device, work: Callable[[], T]) -> tuple[T, Conditions]:
-    """What a measurement gives, and the conditions it was made under."""
-    before, started, waited = machine_state(device), time.perf_counter(), waited_seconds()
+def with_conditions(device: torch.device, work: Callable[[], _T]) -> tuple[_T, Conditions]:
+    """Return the result of a measurement and its conditions."""
+    before, started, waited_before = machine_state(device), time.perf_counter(), waited_seconds()
     result = work()
-    seconds, waited_by_then = time.perf_counter() - started, waited_seconds()
-    known = waited is not None and waited_by_then is not None
-    share = max(0.0, waited_by_then - waited) / seconds if known else None  # type: ignore[operator]
+    seconds, waited_after = time.perf_counter() - started, waited_seconds()
+    reported = waited_before is not None and waited_after is not None
+    share = max(0.0, waited_after - waited_before) / seconds if reported else None  # type: ignore[operator]
     return result, Conditions(find_machine(device), before, machine_state(device), share)
 
 
 def find_machine(device: torch.device) -> Machine:
-    """The machine that a device belongs to, with the threads torch uses now."""
-    threads, cores = torch.get_num_threads(), _cores()
+    """Return the machine of a device, with the number of threads that torch uses now."""
+    threads = torch.get_num_threads()
     if device.type != "cuda":
-        return Machine(cpu_model(_read(CPU_INFO)), threads, cores, torch.__version__, None, None, None)
-    (driver,) = _ask_smi(device, ["driver_version"])
+        return Machine(cpu_model(_read(_CPU_INFO)), threads, cores(), torch.__version__, None, None, None)
+    (driver,) = _query_smi(device, ["driver_version"])
     name = torch.cuda.get_device_name(device)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    return Machine(name, threads, cores, torch.__version__, torch.version.cuda, cudnn, driver)
+    return Machine(name, threads, cores(), torch.__version__, torch.version.cuda, cudnn, driver)
 
 
 def machine_state(device: torch.device) -> MachineState:
-    """The clocks and the load now."""
+    """Return the current clocks and load."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if device.type != "cuda":
-        return MachineState(cpu_mhz(_read(CPU_INFO)), None, load)
-    mhz, memory_mhz = map(number, _ask_smi(device, ["clocks.sm", "clocks.mem"]))
+        return MachineState(cpu_mhz(_read(_CPU_INFO)), None, load)
+    mhz, memory_mhz = map(parse_number, _query_smi(device, ["clocks.sm", "clocks.mem"]))
     return MachineState(mhz, memory_mhz, load)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on the device, or of the computer's own memory; None where it does not tell."""
+    """Return the free bytes of the GPU, or of main memory for the CPU; None if not reported."""
     if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own, and unused
-        return torch.cuda.mem_get_info(device)[0] + held
-    kilobytes = _field(_read(MEMORY_INFO), "MemAvailable").removesuffix(" kB")
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # unused, in torch's cache
+        return torch.cuda.mem_get_info(device)[0] + cached
+    kilobytes = _field(_read(_MEMORY_INFO), "MemAvailable").removesuffix(" kB")
     return 1024 * int(kilobytes) if kilobytes else None
 
 
 def waited_seconds() -> float | None:
-    """What the threads of this process have waited for a core that others held, since they began; None: not told.
+    """Return the seconds that the threads of this process have waited for busy cores so far; None if not reported.
 
-    One such wait stops all threads of an operator: with two threads on two cores, one busy neighbour makes a small
-    network 100 times slower, at a small spread. Nothing else tells of it so soon; the load is a minute's mean.
+    The wait of one thread stops all threads of an operator: with two threads on two cores, one other busy process
+    makes a small network 100 times slower, with little spread between rounds. The load shows this only a minute later.
     """
-    told = [_read(thread / "schedstat").split() for thread in THREADS.glob("*")]
-    waited = [int(words[1]) for words in told if len(words) == 3]  # nanoseconds: run, waited; times run
+    schedstats = [_read(thread / "schedstat").split() for thread in _THREADS.glob("*")]
+    waited = [int(fields[1]) for fields in schedstats if len(fields) == 3]  # ns running, ns waiting, time slices
     return sum(waited) / 1e9 if waited else None
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 itself; others only imitate it, slowly."""
+    """Return True if the hardware multiplies bf16; other devices emulate it slowly."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     library = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
@@ -113,19 +114,19 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def cpu_model(info: str) -> str:
-    """The name in the text of /proc/cpuinfo; the architecture where it has none."""
+    """Return the CPU model in the text of /proc/cpuinfo, or else the architecture."""
     return _field(info, "model name") or platform.processor() or platform.machine()
 
 
 def cpu_mhz(info: str) -> float | None:
-    """The mean clock in the text of /proc/cpuinfo."""
-    found = [number(line.partition(":")[2]) for line in info.splitlines() if line.startswith("cpu MHz")]
-    clocks = [mhz for mhz in found if mhz is not None]
+    """Return the mean clock of the cores in the text of /proc/cpuinfo."""
+    numbers = [parse_number(line.partition(":")[2]) for line in info.splitlines() if line.startswith("cpu MHz")]
+    clocks = [mhz for mhz in numbers if mhz is not None]
     return fmean(clocks) if clocks else None
 
 
-def number(text: str | None) -> float | None:
-    """A number, or None for whatever else a tool says, such as [N/A]."""
+def parse_number(text: str | None) -> float | None:
+    """Return the number in a text, or None for any other text, such as [N/A]."""
     try:
         return float(text or "")
     except ValueError:
@@ -133,9 +134,9 @@ def number(text: str | None) -> float | None:
 
 
 def _field(text: str, name: str) -> str:
-    """The value of the first `name : value` line, or nothing."""
+    """Return the value of the first `name : value` line, or an empty string."""
     lines = (line.partition(":") for line in text.splitlines())
-    return next((value.strip() for found, _, value in lines if found.strip() == name), "")
+    return next((value.strip() for label, _, value in lines if label.strip() == name), "")
 
 
 def _read(path: Path) -> str:
@@ -145,63 +146,57 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _ask_smi(device: torch.device, names: Sequence[str]) -> list[str | None]:
-    """What nvidia-smi says of the device, by name; None for all where it does not answer."""
+def _query_smi(device: torch.device, names: Sequence[str]) -> list[str | None]:
+    """Return the values of these nvidia-smi fields for the device; all None if nvidia-smi fails."""
     uuid = torch.cuda.get_device_properties(device).uuid
     query = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
-    return smi_values(_answer(query), len(names))
+    return smi_values(_output(query), len(names))
 
 
-def smi_values(answer: str, wanted: int) -> list[str | None]:
-    """The values on the first line of what nvidia-smi wrote; None for each where they are not `wanted` many."""
-    values = [value.strip() for value in answer.partition("\n")[0].split(",")]
-    return [value or None for value in values] if len(values) == wanted else [None] * wanted
+def smi_values(output: str, count: int) -> list[str | None]:
+    """Return the values on the first line of nvidia-smi's output; all None unless there are `count` values."""
+    values = [value.strip() for value in output.partition("\n")[0].split(",")]
+    return [value or None for value in values] if len(values) == count else [None] * count
 
 
-def _answer(command: Sequence[str]) -> str:
-    """What a program writes; nothing where there is none, or it fails."""
+def _output(command: Sequence[str]) -> str:
+    """Return the standard output of a command; an empty string if the command is missing, fails or hangs."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout
+    return finished.stdout
 
 
 def describe_device() -> str:
-    """In words: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`."""
+    """Return a short description: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return f"CPU, {cores()} cores ({platform.machine()})"
 
 
 def gpus() -> int:
-    """CUDA devices."""
+    """Return the number of CUDA devices."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def cores() -> int:
-    """CPU cores this process may use, which in a container or a job may be fewer than the machine's."""
+    """Return the number of CPU cores that this process may use; a container or job may have fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_gpu_memory() -> None:
-    """Give back the device memory that a training which has ended still holds."""
+    """Release the GPU memory that a finished training still occupies."""
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
 
 
-MILLI = 1e-3
-
-
 def joules(device: torch.device) -> float | None:
-    """Of the whole card since its driver was loaded, whoever used it: trials that share it count each other's.
+    """Return the energy that the GPU has used since its driver was loaded; None if not reported.
 
-    Told by NVIDIA's library (NVML) from Volta on, by way of the package nvidia-ml-py; None without one of these.
+    The counter belongs to the whole GPU, so trials that share the GPU also count each other's energy. It needs a
+    Volta GPU or newer and the package nvidia-ml-py (NVML).
     """
     if device.type != "cuda":
         return None
@@ -211,12 +206,12 @@ def joules(device: torch.device) -> float | None:
         return None
     try:
         pynvml.nvmlInit()
-        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(card)) * MILLI
-    except pynvml.NVMLError:  # an older card, or a part of one
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) * _MILLI
+    except pynvml.NVMLError:  # an older GPU, or a MIG partition of a GPU
         return None
 
 
 def joules_between(before: float | None, after: float | None) -> float | None:
-    """What was taken meanwhile; None where it is not known, or the counter began anew."""
+    """Return the difference of two `joules` readings; None if one is missing or the counter was reset."""
     return after - before if before is not None and after is not None and after >= before else None

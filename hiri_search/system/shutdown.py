@@ -1,4 +1,4 @@
-"""Graceful shutdown: the first signal finishes the running epochs, the second stops at once."""
+"""Graceful shutdown: after the first signal the running epochs finish, after the second the process stops at once."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what Slurm, Kubernetes and a shutdown send
-REPEAT_SECONDS = 0.5  # seconds within which a signal is the same one, sent to a process and passed on by its parent
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; the signal of Slurm, Kubernetes and a system shutdown
+REPEAT_SECONDS = 0.5  # a second signal within this time is a copy of the first one, forwarded by the parent process
 
 
 class Shutdown:
-    """Whether this process was asked to go."""
+    """The state of a graceful shutdown: `requested` is True after the first signal."""
 
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
-        self.asked = False
-        self.say, self._worth_waiting, self._listening = say, False, False
-        self._heard = 0.0
+        self.requested = False
+        self.say, self._epochs_running, self._installed = say, False, False
+        self._requested_at = 0.0
 
-    def listen(self) -> None:
-        """To the signals; in the main thread, where Python hears them."""
-        self._listening = True
-        for number in SIGNALS:
+    def install(self) -> None:
+        """Install the signal handlers; call in the main thread, as Python requires."""
+        self._installed = True
+        for number in _SIGNALS:
             signal.signal(number, self.on_signal)
 
     @contextmanager
     def epochs_running(self) -> Iterator[None]:
-        """In here the first signal is only noted, since there are epochs to be finished; KeyboardInterrupt behind."""
-        self._worth_waiting = True
-        if self._listening:
-            self.listen()  # again: Ray takes SIGTERM for itself when it starts
+        """In the block the first signal only sets `requested`; KeyboardInterrupt is raised after the block."""
+        self._epochs_running = True
+        if self._installed:
+            self.install()  # again, because Ray replaces the SIGTERM handler when it starts
         try:
             yield
         finally:
-            self._worth_waiting = False
-        if self.asked:
+            self._epochs_running = False
+        if self.requested:
             raise KeyboardInterrupt
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """A signal came. KeyboardInterrupt where there is nothing to wait for, and at the second one."""
-        again = self.asked and time.monotonic() - self._heard > REPEAT_SECONDS
-        if again or not self._worth_waiting:
+        """Handle a signal: raise KeyboardInterrupt if no epochs are running or if this is the second signal."""
+        second = self.requested and time.monotonic() - self._requested_at > REPEAT_SECONDS
+        if second or not self._epochs_running:
             raise KeyboardInterrupt
-        if self.asked:
+        if self.requested:
             return
-        self.asked, self._heard = True, time.monotonic()
-        self.say("leaving when the epochs at work have ended; once more to leave at once")
+        self.requested, self._requested_at = True, time.monotonic()
+        self.say("stopping after the running epochs; send the signal again to stop at once")
 
 
 @contextmanager
 def graceful_shutdown(say: Callable[[str], None]) -> Iterator[Shutdown]:
-    """Signals are heard in here; as before, behind."""
-    heard = Shutdown(say)
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    heard.listen()
+    """Install the signal handlers of a Shutdown for the block, and restore the previous handlers after it."""
+    shutdown = Shutdown(say)
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    shutdown.install()
     try:
-        yield heard
+        yield shutdown
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -14,50 +14,53 @@ from typing import Any, Protocol
 from hiri_search.system.files import atomic_write
 from hiri_search.system.redaction import redacted
 
-# Where a file is there at once and whole, or not at all; elsewhere it is put beside, and renamed.
-AT_ONCE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
-EXTRAS = {"s3": "s3", "s3a": "s3"}  # by the kind of URL: the extra of this package that brings what it needs
-TEMP_SUFFIX = ".tmp"
-CHUNK_BYTES = 1 << 20  # bytes that are copied at once
+# Uploads to these protocols are atomic. With others a file is uploaded under a temporary name and then renamed.
+_ATOMIC_PROTOCOLS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+_EXTRAS = {"s3": "s3", "s3a": "s3"}  # by protocol: the extra of this package with the required packages
+_TEMP_SUFFIX = ".tmp"
+_CHUNK_BYTES = 1 << 20  # per copied chunk
 
 
 class StorageUnreachable(OSError):
-    """A storage that does not answer, or refuses; what it said, without secrets."""
+    """A storage that does not answer or refuses a request; the message contains no secrets."""
 
 
 class Storage(Protocol):
-    """Files of one study by name, such as `checkpoints/DIGEST/last.pt`. Each method raises OSError where it is away."""
+    """Files of one study by name, such as `checkpoints/DIGEST/last.pt`.
+
+    Every method raises OSError if the storage is unreachable.
+    """
 
     def begin(self) -> None:
-        """Make what has to be there before anything is put or read."""
+        """Create what must exist before files are written or read."""
 
     def put(self, local: Path, name: str) -> None:
-        """A copy of a file, whole or not at all."""
+        """Upload a local file atomically."""
 
     def write(self, content: bytes, name: str) -> None:
-        """As `put`, of what is in memory."""
+        """Write bytes to a file atomically."""
 
     def fetch(self, name: str, local: Path) -> bool:
-        """Copy a file here, whole, into a folder that is there; whether there is such a file."""
+        """Download a file atomically into an existing folder; return False if there is no such file."""
 
     def read(self, name: str) -> bytes | None:
-        """What a file holds; None where there is none."""
+        """Return the content of a file; None if there is no such file."""
 
     def folders(self, name: str) -> set[str]:
-        """The names of the folders in one."""
+        """Return the names of the subfolders of a folder."""
 
     def remove(self, name: str) -> None:
-        """A folder with all that is in it, if there is one."""
+        """Remove a folder with its content, if it exists."""
 
     def move_aside(self, name: str) -> bool:
-        """Give all of it this last name; whether there was anything."""
+        """Rename the folder of the study to `name`; return False if the folder is empty or missing."""
 
 
-def open_storage(place: str, name: str) -> Storage:
-    """The folder of a study in a storage, which is a path or a URL."""
-    if "://" in place:
-        return RemoteStorage(place.rstrip("/"), name)
-    return SharedFolder(Path(place).expanduser().absolute() / name)
+def open_storage(root: str, name: str) -> Storage:
+    """Return the storage of the study `name` below `root`, which is a path or a URL."""
+    if "://" in root:
+        return RemoteStorage(root.rstrip("/"), name)
+    return SharedFolder(Path(root).expanduser().absolute() / name)
 
 
 @dataclass(frozen=True)
@@ -70,36 +73,36 @@ class SharedFolder:
         return str(self.folder)
 
     def begin(self) -> None:
-        """The folder around it must be there: where a disk is away, nothing is to be written beneath its mount."""
+        """Create the folder, but not its parent: if the disk is not mounted, nothing is written below its mount."""
         if not self.folder.parent.is_dir():
-            raise StorageUnreachable(f"{self.folder.parent} is not there: mount it, or make it")
+            raise StorageUnreachable(f"{self.folder.parent} does not exist: mount it, or create it")
         self.folder.mkdir(exist_ok=True)
 
     def put(self, local: Path, name: str) -> None:
-        with local.open("rb") as source, atomic_write(self._made(name)) as file:
-            shutil.copyfileobj(source, file, CHUNK_BYTES)
+        with local.open("rb") as source, atomic_write(self._writable_path(name)) as file:
+            shutil.copyfileobj(source, file, _CHUNK_BYTES)
 
     def write(self, content: bytes, name: str) -> None:
-        with atomic_write(self._made(name)) as file:
+        with atomic_write(self._writable_path(name)) as file:
             file.write(content)
 
     def fetch(self, name: str, local: Path) -> bool:
-        path = self._there(name)
+        path = self._path(name)
         if not path.is_file():
             return False
         with path.open("rb") as source, atomic_write(local) as file:
-            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            shutil.copyfileobj(source, file, _CHUNK_BYTES)
         return True
 
     def read(self, name: str) -> bytes | None:
-        path = self._there(name)
+        path = self._path(name)
         return path.read_bytes() if path.is_file() else None
 
     def folders(self, name: str) -> set[str]:
-        return {path.name for path in self._there(name).glob("*") if path.is_dir()}
+        return {path.name for path in self._path(name).glob("*") if path.is_dir()}
 
     def remove(self, name: str) -> None:
-        path = self._there(name)
+        path = self._path(name)
         if path.exists():
             shutil.rmtree(path)
 
@@ -109,20 +112,20 @@ class SharedFolder:
             return True
         return False
 
-    def _there(self, name: str) -> Path:
-        """Where its disk is away, it only looks as if there were nothing."""
+    def _path(self, name: str) -> Path:
+        """Return the path of a file; OSError if the disk is not mounted, which would look like an empty folder."""
         self.folder.stat()
         return self.folder / name
 
-    def _made(self, name: str) -> Path:
-        path = self._there(name)
+    def _writable_path(self, name: str) -> Path:
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
 
 @dataclass(frozen=True)
 class RemoteStorage:
-    """What lies under a URL; credentials and settings are the environment's, as fsspec and its kinds read them."""
+    """The files below a URL; fsspec and its backends read credentials and settings from the environment."""
 
     url: str
     name: str
@@ -131,15 +134,15 @@ class RemoteStorage:
         return redacted(f"{self.url}/{self.name}")
 
     def begin(self) -> None:
-        """Nothing: folders are made where files are put, and a bucket is the user's."""
+        """Do nothing: uploads create folders, and the user creates the bucket."""
 
     def put(self, local: Path, name: str) -> None:
-        with self._opened(name) as (system, target):
-            if AT_ONCE & _kinds(system):
+        with self._filesystem(name) as (system, target):
+            if _ATOMIC_PROTOCOLS & _protocols(system):
                 system.put_file(str(local), target)
             else:
-                system.put_file(str(local), target + TEMP_SUFFIX)
-                system.mv(target + TEMP_SUFFIX, target)
+                system.put_file(str(local), target + _TEMP_SUFFIX)
+                system.mv(target + _TEMP_SUFFIX, target)
 
     def write(self, content: bytes, name: str) -> None:
         with TemporaryDirectory(prefix="hiri_search_storage_") as folder:
@@ -147,61 +150,61 @@ class RemoteStorage:
             self.put(Path(folder) / "content", name)
 
     def fetch(self, name: str, local: Path) -> bool:
-        arriving = local.with_suffix(f".{os.getpid()}{TEMP_SUFFIX}")
+        partial = local.with_suffix(f".{os.getpid()}{_TEMP_SUFFIX}")
         try:
-            with self._opened(name) as (system, source), suppress(FileNotFoundError):
-                system.get_file(source, str(arriving))
-                arriving.replace(local)
+            with self._filesystem(name) as (system, source), suppress(FileNotFoundError):
+                system.get_file(source, str(partial))
+                partial.replace(local)
                 return True
             return False
         finally:
-            arriving.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes | None:
-        with self._opened(name) as (system, source), suppress(FileNotFoundError):
+        with self._filesystem(name) as (system, source), suppress(FileNotFoundError):
             return bytes(system.cat_file(source))
         return None
 
     def folders(self, name: str) -> set[str]:
-        with self._opened(name) as (system, source), suppress(FileNotFoundError):
-            found = system.ls(source, detail=True)
-            return {_last(one["name"]) for one in found if one["type"] == "directory"}
+        with self._filesystem(name) as (system, source), suppress(FileNotFoundError):
+            entries = system.ls(source, detail=True)
+            return {_base_name(entry["name"]) for entry in entries if entry["type"] == "directory"}
         return set()
 
     def remove(self, name: str) -> None:
-        with self._opened(name) as (system, target), suppress(FileNotFoundError):
+        with self._filesystem(name) as (system, target), suppress(FileNotFoundError):
             system.rm(target, recursive=True)
 
     def move_aside(self, name: str) -> bool:
-        with self._opened("") as (system, source):
-            found, target = system.find(source), f"{source.rpartition('/')[0]}/{name}"
-            if found and AT_ONCE & _kinds(system):  # there are no folders that could be renamed
-                system.copy(found, [target + path[len(source) :] for path in found])
+        with self._filesystem("") as (system, source):
+            paths, target = system.find(source), f"{source.rpartition('/')[0]}/{name}"
+            if paths and _ATOMIC_PROTOCOLS & _protocols(system):  # object stores cannot rename a folder
+                system.copy(paths, [target + path[len(source) :] for path in paths])
                 system.rm(source, recursive=True)
-            elif found:
+            elif paths:
                 system.mv(source, target, recursive=True)
-            return bool(found)
+            return bool(paths)
 
     @contextmanager
-    def _opened(self, name: str) -> Iterator[tuple[Any, str]]:
-        """The file system and the path of a name in it; whatever goes wrong is an OSError that holds no secret."""
+    def _filesystem(self, name: str) -> Iterator[tuple[Any, str]]:
+        """Yield the fsspec file system and the path of a file in it; every error becomes an OSError without secrets."""
         try:
             import fsspec
 
             system, root = fsspec.core.url_to_fs(self.url)
-            system.invalidate_cache()  # others write there too
+            system.invalidate_cache()  # other machines write to the storage too
             yield system, f"{root.rstrip('/')}/{self.name}/{name}".rstrip("/")
         except ImportError as error:
-            extra = EXTRAS.get(self.url.partition("://")[0])
+            extra = _EXTRAS.get(self.url.partition("://")[0])
             remedy = f'pip install "hiri-search[{extra}]"' if extra else redacted(str(error))
-            raise StorageUnreachable(f"{self}: what this needs is not installed here: {remedy}") from None
-        except Exception as error:  # every kind has exceptions of its own, whose texts and causes may hold secrets
+            raise StorageUnreachable(f"{self}: a required package is not installed: {remedy}") from None
+        except Exception as error:  # each backend has its own exceptions, whose texts and causes may contain secrets
             raise StorageUnreachable(f"{self}: {type(error).__name__}: {redacted(str(error))}") from None
 
 
-def _last(path: str) -> str:
+def _base_name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def _kinds(system: Any) -> set[str]:
+def _protocols(system: Any) -> set[str]:
     return {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)

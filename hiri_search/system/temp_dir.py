@@ -1,4 +1,4 @@
-"""A temporary directory that is removed even if its process was killed (used for Ray)."""
+"""A temporary directory that is removed even if its process is killed (used for Ray)."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-TEMP_PREFIX = "hiri_"
-DRIVER_LOCK = "driver.lock"  # held by the process as long as it lives
-SOCKET_FOLDER = 20  # letters; a socket's path has at most 107, of which Ray takes up to 80
+_TEMP_PREFIX = "hiri_"
+DRIVER_LOCK = "driver.lock"  # locked by the process while it runs
+_MAX_TEMP_PATH = 20  # characters; a socket's path has at most 107, of which Ray uses up to 80
 
 
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """A folder for this process; what those of this user that were killed have left is removed first."""
-    _clear_away(_short())
-    made = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=_short()))
-    unheld = made / f"{DRIVER_LOCK}.new"
-    with unheld.open("w") as lock:
+    """Yield a folder for this process, and remove the folders that killed processes of this user have left."""
+    _remove_abandoned(_temp_root())
+    folder = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX, dir=_temp_root()))
+    new_lock = folder / f"{DRIVER_LOCK}.new"
+    with new_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        unheld.rename(made / DRIVER_LOCK)  # held from the moment it is there
+        new_lock.rename(folder / DRIVER_LOCK)  # so that DRIVER_LOCK never exists unlocked
         try:
-            yield made
+            yield folder
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short() -> Path:
-    """A place for temporary files whose path leaves room for the names of Ray's sockets."""
-    usual = tempfile.gettempdir()
-    return Path(usual if len(usual) <= SOCKET_FOLDER else "/tmp")
+def _temp_root() -> Path:
+    """Return a folder for temporary files whose path is short enough for Ray's sockets."""
+    default = tempfile.gettempdir()
+    return Path(default if len(default) <= _MAX_TEMP_PATH else "/tmp")
 
 
-def _clear_away(place: Path) -> None:
-    for old in place.glob(f"{TEMP_PREFIX}*"):
-        with suppress(OSError):  # others' folders, or one that is gone meanwhile
-            if _is_ours(old) and _is_left(old / DRIVER_LOCK):
-                shutil.rmtree(old, ignore_errors=True)
+def _remove_abandoned(root: Path) -> None:
+    for folder in root.glob(f"{_TEMP_PREFIX}*"):
+        with suppress(OSError):  # a folder of another user, or one that another process has just removed
+            if _is_ours(folder) and _is_abandoned(folder / DRIVER_LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_ours(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink() and folder.lstat().st_uid == os.getuid()
 
 
-def _is_left(lock: Path) -> bool:
-    """Whether the process that held it is gone; OSError where there is none, or another user's."""
+def _is_abandoned(lock: Path) -> bool:
+    """Return True if no process holds the lock; OSError if a process does, or the file is missing or not ours."""
     with os.fdopen(os.open(lock, os.O_RDWR | os.O_NOFOLLOW), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return True

@@ -1,4 +1,4 @@
-"""Factors of the units in which counts, bytes and times are shown."""
+"""Unit factors for counts, bytes and times."""
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30  # bytes
 MEGA, GIGA = 1e6, 1e9

@@ -12,36 +12,36 @@ from hiri_search.training.mixup import Mixing
 
 
 def check_teacher(network: Network) -> None:
-    """Raise SpecError for a network that could not teach itself: only ours classifies every position."""
+    """Raise SpecError if the network has no per-position predictions and so cannot be its own teacher."""
     if not isinstance(network, Net):
         raise SpecError(
             f"'{network}' cannot be trained with distillation: its head gives no prediction for each position;"
-            " write a network of our language, or train this one without"
+            " write a network of our language, or train this one without distillation"
         )
 
 
 def teacher_map(teacher: HiriVit, images: Tensor) -> Tensor:
-    """P of Eq. 4-5: images (B, 3, side, side) -> probabilities at each position (B, H, W, classes), float32.
+    """P of Eq. 4-5: images (B, 3, side, side) -> class probabilities at each position (B, H, W, classes), float32.
 
-    The teacher runs in eval mode and without its last average pool; nothing of it changes, and no gradient
+    The teacher runs in eval mode and without its final average pool. Its state stays unchanged, and no gradient
     reaches it.
     """
     with torch.no_grad(), eval_mode(teacher):
         return teacher.forward_map(images).float().softmax(-1)
 
 
-def distilled(targets: Tensor, probabilities: Tensor, mixing: Mixing | None, side: int, alpha: float) -> Tensor:
+def distilled_targets(targets: Tensor, probabilities: Tensor, mixing: Mixing | None, side: int, alpha: float) -> Tensor:
     """alpha * y~ + (1 - alpha) * y^, where y^ is the mean over the positions of M * P_a + (1 - M) * P_b (Eq. 4-5).
 
-    `targets` y~ (B, classes) are the labels of the mixed images, smoothed or not; `probabilities` (B, H, W, classes)
-    the teacher's of the images before that, of `side` pixels. Gives (B, classes) whose rows sum to 1.
-    `alpha` from 0 (the teacher alone) to 1 (the labels alone): the paper prints no value.
+    `targets` y~ (B, classes) are the labels of the mixed images, smoothed or not. `probabilities` (B, H, W, classes)
+    are the teacher's outputs for the unmixed images of `side` pixels. Return (B, classes) with rows that sum to 1.
+    `alpha` goes from 0 (teacher only) to 1 (labels only); the paper gives no value.
     """
     soft = _mixed(probabilities, mixing, side).mean((1, 2))
     return alpha * targets + (1 - alpha) * soft
 
 
-def _mixed(probabilities: Tensor, mixing: Mixing | None, side: int) -> Tensor:  # (B, H, W, K) -> the same
+def _mixed(probabilities: Tensor, mixing: Mixing | None, side: int) -> Tensor:  # (B, H, W, K) -> the same shape
     if mixing is None:
         return probabilities
     _, height, width, _ = probabilities.shape

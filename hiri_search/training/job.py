@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hiri_search.training.recipe import Recipe, SettingError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 SPLITS = ("train", "val")
-SOURCE_KINDS = ("drawn", "folder", "timm")
-CACHES = ("auto", "gpu", "disk", "none")  # where decoded images are kept while training
+_SOURCE_KINDS = ("drawn", "folder", "timm")
+CACHES = ("auto", "gpu", "disk", "none")  # where decoded images stay during training
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """One word and a path, and how much of it is used.
+    """Image source, written as a kind and a path, and the number of images to use.
 
-    - `drawn`: images made from a seed, without a download.
+    - `drawn`: synthetic images from a seed, without a download.
     - `folder:PATH`: a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg, decoded once before the study.
-    - `timm:PATH`: a folder of the same layout that is read while training, for images too many to be decoded first.
-    - `timm:NAME` or `timm:NAME@ROOT`: what timm calls by that name, such as torch/cifar10@~/data, hfds/USER/SET or
-      tfds/NAME, downloaded before; `proxy.classes` says how many classes it has. An unreadable image is
-      replaced by its neighbour, as timm does.
+    - `timm:PATH`: a folder of the same layout, read during training; for data sets too large to decode in advance.
+    - `timm:NAME` or `timm:NAME@ROOT`: a data set by its name in timm, such as torch/cifar10@~/data, hfds/USER/SET or
+      tfds/NAME, already downloaded. `proxy.classes` gives its number of classes. timm replaces an unreadable image
+      by the next image.
     """
 
-    # Unknown keys are refused where a study is read; this floor does not know pydantic.
+    # Read by pydantic when it reads a study: unknown keys are errors. This module does not import pydantic.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     source: str = "drawn"
-    train: int | None = None  # images; None: all there are (1,500 for drawn)
-    val: int | None = None  # images; None: all there are (400 for drawn)
-    seed: int = 0  # of drawn images, and of the choice where not all are taken
-    skip_corrupt: bool = False  # leave unreadable images out, counted and said, where they would end the study
+    train: int | None = None  # images; None: all (1,500 for drawn)
+    val: int | None = None  # images; None: all (400 for drawn)
+    seed: int = 0  # of the drawn images, and of the random subset if `train` or `val` is smaller than the split
+    skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
 
     def __post_init__(self) -> None:
-        if self.kind not in SOURCE_KINDS or (self.kind == "drawn") == bool(self.path):
-            known = "write drawn, folder:PATH, timm:PATH or timm:NAME@ROOT"
-            raise SettingError("source", f"source={self.source!r} is not known; {known}")
+        if self.kind not in _SOURCE_KINDS or (self.kind == "drawn") == bool(self.path):
+            allowed = "drawn, folder:PATH, timm:PATH or timm:NAME@ROOT"
+            raise SettingError("source", f"source={self.source!r} is not known; write {allowed}")
         for name in ("train", "val"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                found = f"{name}={value} is not possible"
-                raise SettingError(name, f"{found}; it must be at least 1, or left out for all")
+                raise SettingError(name, f"{name}={value} is not possible; it must be at least 1, or left out for all")
         if self.seed < 0:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more")
         if self.skip_corrupt and self.kind == "timm":
             raise SettingError(
                 "skip_corrupt",
-                "skip_corrupt has no meaning for timm, which replaces such images by itself; leave it out",
+                "skip_corrupt has no effect on timm, which replaces unreadable images itself; leave it out",
             )
 
     @property
@@ -62,36 +66,52 @@ class DataSource:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Images ready for trainings at one side, and what they are."""
+    """Images ready for training at one side, and their description."""
 
-    folder: Path  # named by the content; where nothing is kept, not there, and named by what a glance shows
+    folder: Path  # named by the content fingerprint; without a decoded copy: not on disk, named by the stat fingerprint
     classes: tuple[str, ...]
     train: int  # images
     val: int
-    skipped: tuple[str, ...] = ()  # unreadable images left out
+    skipped: tuple[str, ...] = ()  # unreadable images that are left out
     cache: str = "auto"  # one of CACHES
+
+
+IDENTITY_VERSION = 1  # of the hash of a job
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: everything that decides its outcome, and nothing else."""
+    """One training: all settings that determine its outcome, and no others."""
 
-    spec: str  # the network that is trained, written out in full
+    spec: str  # canonical text of the trained network
     side: int  # pixels
-    classes: int | None  # the first so many of the data; None: all of them
+    classes: int | None  # use the first `classes` classes of the data; None: all
     seed: int
     recipe: Recipe
     data: DataSource
 
     @property
     def digest(self) -> str:
-        """The same for the same job on every machine: names its checkpoint."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        """Machine-independent hash of the job; it names the checkpoint."""
+        identity = json.dumps({"version": IDENTITY_VERSION, **_identity(self)}, sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _identity(value: DataclassInstance) -> dict[str, object]:
+    """Return the fields that differ from their defaults, so that a new field with a default changes no hash."""
+    named: dict[str, object] = {}
+    for each in fields(value):
+        content = getattr(value, each.name)
+        if is_dataclass(content) and not isinstance(content, type):
+            named[each.name] = _identity(content)
+        elif content != each.default:
+            named[each.name] = float(content) if each.type == "float" else content  # 1 and 1.0 are one setting
+    return named
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to; accuracies are in percent of the whole validation split."""
+    """Results of one epoch; accuracies are in percent of the whole validation split."""
 
     epoch: int  # counted from 1
     loss: float  # mean training loss
@@ -100,10 +120,10 @@ class Epoch:
     top5: float
     ema_top1: float | None
     ema_top5: float | None
-    seconds: float  # training and validation
-    images_per_second: float  # in training
-    seconds_waiting: float  # of those in training: for images
-    parts: int  # that each batch was computed in, because the whole did not fit into memory
-    compile_seconds: float | None  # of the first step, where this process compiled in this epoch
-    peak_memory_bytes: int | None  # on CUDA, in training
-    joules: float | None = None  # that the card took meanwhile, for all that ran on it; None: it does not tell
+    seconds: float  # of training and validation
+    images_per_second: float  # during training
+    seconds_waiting: float  # part of the training time spent waiting for images
+    parts: int  # into which each batch was split, because it did not fit into memory
+    compile_seconds: float | None  # of the first step; None if this process did not compile in this epoch
+    peak_memory_bytes: int | None  # on CUDA, during training
+    joules: float | None = None  # energy that the GPU used, for all processes on it; None: not measured

@@ -27,101 +27,109 @@ from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores
 
-# Of an epoch of a probe; a GPU's batches are gathered ahead, which in a short epoch would not show.
-PROBE_STEPS, GPU_PROBE_STEPS = 2, 8
-MIN_STEPS = 1  # epochs behind the first, which alone builds, allocates and compiles
-SECONDS = 2.0  # for these, of each network
-_UNLIMITED = 1_000_000  # epochs: a probe is ended by the clock
-PROBE_IMAGES = 24  # that decoding is timed by
-LIMIT = 25.0  # seconds after which no network is begun
+# Steps per epoch of a probe. A GPU prefetches batches; a very short epoch would hide the time of loading them.
+PROBE_STEPS, _GPU_PROBE_STEPS = 2, 8
+_MIN_TIMED_EPOCHS = 1  # after the first epoch, which also builds, allocates and compiles and so is not timed
+_SECONDS = 2.0  # of timed epochs for each network
+_MAX_EPOCHS = 1_000_000  # epochs in the recipe of a probe, which the clock ends much earlier
+_PROBE_IMAGES = 24  # decoded images from which the decoding time is measured
+_TIME_LIMIT = 25.0  # seconds after which a process starts no further probe
+
+_IndexedJob = tuple[int, Job, PreparedData]
 
 
 class ProbeError(ValueError):
-    """A trial that cannot be timed, and so would fail."""
+    """A trial that fails while its time is measured, and so would fail in the study."""
 
 
 @dataclass(frozen=True)
 class TrialTiming:
-    """What the parts of a trial take, each a mean: sums are what it is for. All in seconds."""
+    """Mean duration of each part of a trial, in seconds."""
 
-    begin: float  # before the first step, and what the first epoch takes longer than another
-    step: float  # of training, the wait for its images included
-    look: float  # for each image of the validation, at the weights and at their average
-    save: float  # of an epoch: checkpoint and curve
-    score: float = 0.0  # of the zero-cost scores, where they are wanted
+    start: float  # time before the first step, and the excess of the first epoch over a later one
+    step: float  # one training step, including the wait for its images
+    evaluate: float  # per validation image, with the weights and with their average
+    save: float  # checkpoint and curve of one epoch
+    zero_cost: float = 0.0  # zero-cost scores, if the study uses them
 
     def seconds(self, epochs: int, steps: int, val: int) -> float:
-        """So many epochs in a row, each of so many steps and validation images; without the scores."""
-        return self.begin + epochs * (steps * self.step + val * self.look + self.save)
+        """Return the time of `epochs` epochs with `steps` steps and `val` images each, without zero-cost scores."""
+        return self.start + epochs * (steps * self.step + val * self.evaluate + self.save)
+
+    @classmethod
+    def mean(cls, timings: Sequence[TrialTiming]) -> TrialTiming:
+        """Return the mean of each part."""
+        return cls(**{part.name: fmean(getattr(timing, part.name) for timing in timings) for part in fields(cls)})
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What was learned by trials side by side."""
+class ProbeResults:
+    """Timings measured by probes that ran side by side."""
 
-    timings: dict[int, TrialTiming]  # by the place of the job; time may not have been enough for all
-    import_seconds: float  # until a new process could begin: Python, torch and timm
-    image_seconds: list[float]  # that one takes on one core, for each of what is to be decoded
-    share: float | None  # of a core that each process had: under 1 where others held it; None on a GPU
+    timings: dict[int, TrialTiming]  # by job index; a job is missing if the time limit came first
+    import_seconds: float  # start of a process: Python, torch and timm
+    image_seconds: list[float]  # to decode one image on one core, for each entry of `undecoded`
+    core_share: float | None  # CPU time per process over elapsed time; under 1 if the cores are busy; None on a GPU
 
 
-def probe(job: Job, prepared: PreparedData, *, zero_cost: Sequence[str] = (), seconds: float = SECONDS) -> TrialTiming:
-    """Train as a trial does, in this process, until `seconds` of epochs are seen. `prepared` as `few` makes it.
+def probe(job: Job, prepared: PreparedData, *, zero_cost: Sequence[str] = (), seconds: float = _SECONDS) -> TrialTiming:
+    """Train like a trial in this process until `seconds` of epochs are timed; return the mean timing.
 
-    ProbeError where the training fails.
+    `job` and `prepared` come from `shrink_for_probe`. Raise ProbeError if the training fails.
     """
     try:
-        pace = _train(job, prepared, seconds)
+        timing = _time_training(job, prepared, seconds)
         started = time.perf_counter()
         if zero_cost:
             job_scores(job, prepared, zero_cost)
-    except RuntimeError as error:  # of torch, or a TrialFailed
+    except RuntimeError as error:  # from torch, or TrainingError
         raise ProbeError(f"a trial of '{job.spec}' at side {job.side} fails: {error}") from error
-    return replace(pace, score=time.perf_counter() - started)
+    return replace(timing, zero_cost=time.perf_counter() - started)
 
 
-def _train(job: Job, prepared: PreparedData, seconds: float) -> TrialTiming:
-    told: list[tuple[float, Epoch]] = []
+def _time_training(job: Job, prepared: PreparedData, seconds: float) -> TrialTiming:
+    reports: list[tuple[float, Epoch]] = []
 
-    def hear(epoch: Epoch) -> None:
-        told.append((time.perf_counter(), epoch))
-        if len(told) > MIN_STEPS and told[-1][0] - told[0][0] >= seconds:
-            raise _Enough
+    def report(epoch: Epoch) -> None:
+        reports.append((time.perf_counter(), epoch))
+        if len(reports) > _MIN_TIMED_EPOCHS and reports[-1][0] - reports[0][0] >= seconds:
+            raise _ProbeFinished
 
-    longer = replace(job, recipe=replace(job.recipe, epochs=_UNLIMITED))
+    endless = replace(job, recipe=replace(job.recipe, epochs=_MAX_EPOCHS))
     started = time.perf_counter()
-    with TemporaryDirectory(prefix="hiri_search_probe_") as home, suppress(_Enough):
-        train(longer, prepared, Path(home) / "last.pt", report=hear)
-    return _pace(started, told, job.recipe.batch, prepared)
+    with TemporaryDirectory(prefix="hiri_search_probe_") as folder, suppress(_ProbeFinished):
+        train(endless, prepared, Path(folder) / "last.pt", report=report)
+    return _timing_of(started, reports, job.recipe.batch, prepared)
 
 
-class _Enough(Exception):
-    """Raised to end a training."""
+class _ProbeFinished(Exception):
+    """Raised by the report callback to end the training of a probe."""
 
 
-def _pace(started: float, told: Sequence[tuple[float, Epoch]], batch: int, prepared: PreparedData) -> TrialTiming:
+def _timing_of(started: float, reports: list[tuple[float, Epoch]], batch: int, prepared: PreparedData) -> TrialTiming:
     steps = prepared.train // batch
-    times, epochs = zip(*told, strict=True)
-    training = fmean(steps * batch / epoch.images_per_second for epoch in epochs[1:])
-    whole = fmean(epoch.seconds for epoch in epochs[1:])
-    each = (times[-1] - times[0]) / (len(told) - 1)
+    times, epochs = zip(*reports, strict=True)
+    train_seconds = fmean(steps * batch / epoch.images_per_second for epoch in epochs[1:])
+    epoch_seconds = fmean(epoch.seconds for epoch in epochs[1:])
+    epoch_with_save = (times[-1] - times[0]) / (len(reports) - 1)
     return TrialTiming(
-        begin=max(0.0, times[0] - started - each),
-        step=training / steps,
-        look=(whole - training) / prepared.val,
-        save=max(0.0, each - whole),
+        start=max(0.0, times[0] - started - epoch_with_save),
+        step=train_seconds / steps,
+        evaluate=(epoch_seconds - train_seconds) / prepared.val,
+        save=max(0.0, epoch_with_save - epoch_seconds),
     )
 
 
 def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Job, PreparedData]:
-    """The job with as many images as an epoch of a probe wants: noise, kept in `folder` as decoded images are.
+    """Return the job and its data with only as many images as one epoch of a probe needs.
 
-    Those that are decoded while training are decoded for the probe as well, but not those of a stream, which has only
-    whole epochs. `prepared` says what there is, decoded or not.
+    Decoded images are replaced by noise, written to `folder` in the same format. Data that a trial decodes during
+    training stay as they are, but for a stream, which can only be read in whole epochs and so is replaced by noise
+    too. The images of `prepared` need not be decoded yet.
     """
     batch = job.recipe.batch
-    train, val = batch * (GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
-    if (prepared.cache == "none" or job.data.kind == "timm") and not _streams(job.data, prepared):
+    train, val = batch * (_GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
+    if (prepared.cache == "none" or job.data.kind == "timm") and not _is_stream(job.data, prepared):
         return job, replace(prepared, train=min(prepared.train, train), val=val)
     folder /= f"{job.side}_{batch}"
     _write_noise(folder, {"train": train, "val": val}, stored_side(job.side), len(prepared.classes))
@@ -129,7 +137,7 @@ def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Jo
     return replace(job, data=DataSource()), noise
 
 
-def _streams(data: DataSource, prepared: PreparedData) -> bool:
+def _is_stream(data: DataSource, prepared: PreparedData) -> bool:
     return data.kind == "timm" and isinstance(open_timm(data, "train", prepared.classes), IterableDataset)
 
 
@@ -145,8 +153,8 @@ def _write_noise(folder: Path, counts: Mapping[str, int], stored: int, classes: 
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Images to be decoded, or drawn, for trainings at one side."""
+class UndecodedImages:
+    """Images that must be decoded or drawn before trainings at one side."""
 
     data: DataSource
     side: int
@@ -155,78 +163,77 @@ class Decoded:
 
 def probe_side_by_side(
     jobs: Sequence[tuple[Job, PreparedData]],
-    decoded: Sequence[Decoded] = (),
+    undecoded: Sequence[UndecodedImages] = (),
     *,
     processes: int,
     zero_cost: Sequence[str] = (),
-    limit: float = LIMIT,
-) -> Probed:
-    """Probe in so many processes at once, as trials run, for about `limit` seconds; the earlier jobs first.
+    limit: float = _TIME_LIMIT,
+) -> ProbeResults:
+    """Probe the jobs in `processes` concurrent processes, as trials run, for about `limit` seconds.
 
-    Each process begins at a job of its own and goes through all. So each job is probed at least once where the time
-    is enough, among neighbours that change; from several probes the mean is taken. ProbeError as in `probe`.
+    Each process begins at another job and goes through all of them, earlier jobs first. So each job is probed at
+    least once if time allows, next to changing neighbours; several probes of a job are averaged. Raise ProbeError
+    like `probe`.
     """
-    with ExitStack() as running, TemporaryDirectory(prefix="hiri_search_probe_") as home:
-        begun = []
+    with ExitStack() as stack, TemporaryDirectory(prefix="hiri_search_probe_") as folder:
+        children = []
         for number in range(processes):
-            ours, images = _from(jobs, number, processes), [] if number else decoded
-            order = ProbeRequest(time.time(), limit, tuple(ours), tuple(zero_cost), tuple(images))
-            begun.append(running.enter_context(_Child(order, Path(home) / str(number), _environment(number, gpus()))))
-        answers = [child.answer() for child in begun]
-    found: dict[int, list[TrialTiming]] = {}
+            own_jobs, images = _probe_order(jobs, number, processes), [] if number else undecoded
+            request = ProbeRequest(time.time(), limit, tuple(own_jobs), tuple(zero_cost), tuple(images))
+            child = _ProbeProcess(request, Path(folder) / str(number), _environment(number, gpus()))
+            children.append(stack.enter_context(child))
+        answers = [child.answer() for child in children]
+    by_job: dict[int, list[TrialTiming]] = {}
     for answer in answers:
-        for place, pace in answer["paces"]:
-            found.setdefault(place, []).append(TrialTiming(**pace))
-    paces = {place: mean(found[place]) for place in sorted(found)}
-    imports, share = (fmean(answer[name] for answer in answers) for name in ("import_seconds", "share"))
-    return Probed(paces, imports, answers[0]["image_seconds"], None if gpus() else min(1.0, share))
+        for index, timing in answer["timings"]:
+            by_job.setdefault(index, []).append(TrialTiming(**timing))
+    timings = {index: TrialTiming.mean(by_job[index]) for index in sorted(by_job)}
+    import_seconds, share = (fmean(answer[name] for answer in answers) for name in ("import_seconds", "core_share"))
+    return ProbeResults(timings, import_seconds, answers[0]["image_seconds"], None if gpus() else min(1.0, share))
 
 
-def _from(jobs: Sequence[tuple[Job, PreparedData]], number: int, processes: int) -> list[tuple[int, Job, PreparedData]]:
-    """All jobs with their places: first every so many-th, from the one of this process's number."""
+def _probe_order(jobs: Sequence[tuple[Job, PreparedData]], number: int, processes: int) -> list[_IndexedJob]:
+    """Return all jobs with their indices: first every `processes`-th job from `number` on, then the remaining jobs."""
     own = range(number % len(jobs), len(jobs), processes)
-    others = (place for place in range(len(jobs)) if place not in own)
-    return [(place, *jobs[place]) for place in (*own, *others)]
+    remaining = (index for index in range(len(jobs)) if index not in own)
+    return [(index, *jobs[index]) for index in (*own, *remaining)]
 
 
-def mean(paces: Sequence[TrialTiming]) -> TrialTiming:
-    """Of each part."""
-    return TrialTiming(**{f.name: fmean(getattr(pace, f.name) for pace in paces) for f in fields(TrialTiming)})
-
-
-def _environment(number: int, count: int) -> dict[str, str]:
-    """As Ray makes it for its workers; each has one of the `count` GPUs that this process may see."""
-    found = os.pathsep.join(filter(None, sys.path))  # whatever is imported here is found there
-    own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": found}
-    if count:
-        names = os.environ.get("CUDA_VISIBLE_DEVICES")
-        own["CUDA_VISIBLE_DEVICES"] = (names.split(",") if names else list(map(str, range(count))))[number % count]
+def _environment(number: int, gpu_count: int) -> dict[str, str]:
+    """Return the environment that Ray gives its workers; each process gets one of the visible GPUs."""
+    python_path = os.pathsep.join(filter(None, sys.path))  # a child finds every module that this process finds
+    own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": python_path}
+    if gpu_count:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else list(map(str, range(gpu_count)))
+        own["CUDA_VISIBLE_DEVICES"] = names[number % gpu_count]
     return os.environ | own
 
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """What a process is to do."""
+    """The work of one probe process."""
 
-    given: float  # the time of the clock on the wall
+    requested: float  # wall clock time, in seconds
     limit: float
-    jobs: tuple[tuple[int, Job, PreparedData], ...]
+    jobs: tuple[_IndexedJob, ...]
     zero_cost: tuple[str, ...]
-    decoded: tuple[Decoded, ...]
+    undecoded: tuple[UndecodedImages, ...]
 
 
-class _Child:
-    """A process that probes; killed where it is left before it ends."""
+class _ProbeProcess:
+    """A process that runs probes; it is killed when its context ends."""
 
-    def __init__(self, order: ProbeRequest, path: Path, environment: dict[str, str]) -> None:
-        path.write_bytes(pickle.dumps(order))
-        self._out, self._said = path.with_suffix(".json"), path.with_suffix(".log")
-        # Without the caller's program, which a process of multiprocessing would import again.
-        command = [sys.executable, "-P", "-c", f"from {__name__} import answer; answer(*{[str(path), str(self._out)]})"]
-        with self._said.open("w") as log:
+    def __init__(self, request: ProbeRequest, path: Path, environment: dict[str, str]) -> None:
+        path.write_bytes(pickle.dumps(request))
+        self._out, self._log = path.with_suffix(".json"), path.with_suffix(".log")
+        # Not multiprocessing, which would import the caller's main program again.
+        call = f"run_request(*{[str(path), str(self._out)]})"
+        command = [sys.executable, "-P", "-c", f"from {__name__} import run_request; {call}"]
+        with self._log.open("w") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
-    def __enter__(self) -> _Child:
+    def __enter__(self) -> _ProbeProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -235,43 +242,43 @@ class _Child:
 
     def answer(self) -> dict[str, Any]:
         if self._process.wait():
-            said = self._said.read_text().strip().splitlines()
-            raise ProbeError((said or ["a process that timed trials was killed"])[-1])
+            lines = self._log.read_text().strip().splitlines()
+            raise ProbeError((lines or ["a process that measured trial times was killed"])[-1])
         answer: dict[str, Any] = json.loads(self._out.read_text())
         return answer
 
 
-def answer(path: str, out: str) -> None:
-    """The work of a child; the last line of its output is what is wrong, if anything is."""
-    order: ProbeRequest = pickle.loads(Path(path).read_bytes())
-    import_seconds = time.time() - order.given
-    started, computed = time.perf_counter(), time.process_time()
+def run_request(path: str, out: str) -> None:
+    """Run the request at `path` in a child process and write its answer to `out`; exit with the message of an error."""
+    request: ProbeRequest = pickle.loads(Path(path).read_bytes())
+    import_seconds = time.time() - request.requested
+    started, cpu_started = time.perf_counter(), time.process_time()
     try:
-        images = [image_seconds(one) for one in order.decoded]
-        paces = [(place, asdict(pace)) for place, pace in _until(order)]
-    except ValueError as error:  # a ProbeError, or of the user's images
+        images = [image_seconds(entry) for entry in request.undecoded]
+        timings = [(index, asdict(timing)) for index, timing in _run_probes(request)]
+    except ValueError as error:  # a ProbeError, or a DataError of the user's images
         sys.exit(str(error))
-    share = (time.process_time() - computed) / (time.perf_counter() - started)
-    found = {"import_seconds": import_seconds, "paces": paces, "image_seconds": images, "share": share}
-    Path(out).write_text(json.dumps(found))
+    share = (time.process_time() - cpu_started) / (time.perf_counter() - started)
+    answer = {"import_seconds": import_seconds, "timings": timings, "image_seconds": images, "core_share": share}
+    Path(out).write_text(json.dumps(answer))
 
 
-def _until(order: ProbeRequest) -> Iterator[tuple[int, TrialTiming]]:
-    """One job at least."""
+def _run_probes(request: ProbeRequest) -> Iterator[tuple[int, TrialTiming]]:
+    """Probe the jobs until the time limit, but at least one."""
     started = time.perf_counter()
-    for place, job, prepared in order.jobs:
-        yield place, probe(job, prepared, zero_cost=order.zero_cost)
-        if time.perf_counter() - started >= order.limit:
+    for index, job, prepared in request.jobs:
+        yield index, probe(job, prepared, zero_cost=request.zero_cost)
+        if time.perf_counter() - started >= request.limit:
             return
 
 
-def image_seconds(decoded: Decoded) -> float:
-    """What one takes on one core, by a few of them. DataError."""
-    supply, stored = open_source(decoded.data, decoded.classes), stored_side(decoded.side)
-    count = supply.counts["train"]
-    chosen = range(0, count, -(-count // PROBE_IMAGES))
+def image_seconds(undecoded: UndecodedImages) -> float:
+    """Return the mean time to decode one image on one core, from a small sample. Raise DataError like decoding."""
+    source, stored = open_source(undecoded.data, undecoded.classes), stored_side(undecoded.side)
+    count = source.counts["train"]
+    sample = range(0, count, -(-count // _PROBE_IMAGES))
     started = time.perf_counter()
-    for index in chosen:
-        with suppress(*([DataError] if decoded.data.skip_corrupt else [])):
-            supply.image("train", index, stored)
-    return (time.perf_counter() - started) / len(chosen)
+    for index in sample:
+        with suppress(*([DataError] if undecoded.data.skip_corrupt else [])):
+            source.image("train", index, stored)
+    return (time.perf_counter() - started) / len(sample)

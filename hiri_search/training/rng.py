@@ -11,21 +11,21 @@ import torch
 
 
 def derive(seed: int, purpose: str) -> int:
-    """A number under 2**32 that is the purpose's own, the same on every machine."""
+    """Return a seed under 2**32 for this purpose, the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
 
 
 @dataclass(frozen=True)
 class Generators:
-    """What draws within one epoch. Each epoch has its own, so that a trial that goes on draws what it would have."""
+    """Random generators of one epoch. Each epoch has its own, so that a resumed trial draws the same numbers."""
 
-    order: torch.Generator  # of the images
-    augmentation: torch.Generator  # where they are cropped, flipped, coloured, erased
+    order: torch.Generator  # order of the images
+    augmentation: torch.Generator  # crop, flip, colour jitter, random erasing
     mixing: np.random.RandomState  # CutMix and Mixup
 
 
 def epoch_generators(seed: int, epoch: int) -> Generators:
-    """The sources of an epoch; what the network itself draws (stochastic depth) comes from torch's global state."""
+    """Return the generators of an epoch, and seed the global ones for the network itself (stochastic depth)."""
     seed_globally(seed, f"network, epoch {epoch}")
     order, augmentation = (
         torch.Generator().manual_seed(derive(seed, f"{purpose}, epoch {epoch}"))
@@ -35,7 +35,7 @@ def epoch_generators(seed: int, epoch: int) -> Generators:
 
 
 def seed_globally(seed: int, purpose: str) -> None:
-    """For libraries that ask nobody where to draw from."""
+    """Seed the global generators of Python, numpy and torch, for code that takes no generator."""
     value = derive(seed, purpose)
     random.seed(value)
     np.random.seed(value)

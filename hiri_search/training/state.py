@@ -15,61 +15,61 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import parse_network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 
-UNREADABLE_SUFFIX = ".unreadable"  # ending of a checkpoint that was set aside
-# What a file raises that is none of ours; what is not plain numbers and words is refused before anything of it is run.
-BROKEN = (RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
+_UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded and was renamed
+# Errors of torch.load and of reading a foreign file. With `weights_only` no code from the file is run.
+_LOAD_ERRORS = (RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
 
 
-class TrialFailed(RuntimeError):
-    """A training that cannot go on, with the reason in words."""
+class TrainingError(RuntimeError):
+    """A training that cannot continue; the message gives the reason."""
 
 
 class OutOfSharedMemory(RuntimeError):
-    """A training that does not fit beside the others on its device, and may fit alone."""
+    """A training that does not fit into GPU memory together with other trials, but may fit alone."""
 
 
 @dataclass
 class TrainingState:
-    """A training between two epochs: all of it is in its checkpoint, or follows from the number of the epoch."""
+    """Training state between two epochs; the checkpoint holds all that does not follow from the epoch number."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: CosineLRScheduler  # where it stands follows from the number of the step alone
+    schedule: CosineLRScheduler  # a function of the step number, so not in the checkpoint
     ema: ModelEmaV3 | None
-    parts: int = 1  # that a batch is computed in, one after the other, because the whole does not fit into memory
+    parts: int = 1  # into which a batch is split, because it does not fit into memory
     curve: list[Epoch] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Kept whole: a kill leaves the old one or the new one. OSError where the storage stays full or away."""
+        """Write the checkpoint atomically. Raise OSError if the storage stays full or unreachable."""
         content: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "model_ema": self.ema.module.state_dict() if self.ema else None,  # the word timm loads first
+            "model_ema": self.ema.module.state_dict() if self.ema else None,  # the key that timm prefers
             "parts": self.parts,
             "curve": [asdict(epoch) for epoch in self.curve],
         }
         retrying(partial(_write, content, path))
 
     def load(self, path: Path, device: torch.device) -> None:
-        """Go on from a checkpoint, if there is one; one that cannot be read is set aside, and as good as none."""
-        retrying(path.parent.parent.stat)  # where its storage is away, it only looks as if there were none
+        """Load the checkpoint if it exists; rename an unreadable one and start without it."""
+        retrying(path.parent.parent.stat)  # while the storage is unreachable, the checkpoint only seems to be missing
         if not path.exists():
             return
         try:
             content = retrying(partial(torch.load, path, map_location=device, weights_only=True))
             curve = [Epoch(**epoch) for epoch in content["curve"]]
-            weights = [content["model"], *([content["model_ema"]] if self.ema else [])]
-            fitting = all(_shapes(found) == _shapes(self.model.state_dict()) for found in weights)
-            fitting &= _slots(content["optimizer"]) == _slots(self.optimizer.state_dict())
-        except BROKEN:
-            fitting = False
-        if not fitting:
-            path.replace(path.with_suffix(UNREADABLE_SUFFIX))
+            saved = [content["model"], *([content["model_ema"]] if self.ema else [])]
+            fits = all(_shapes(weights) == _shapes(self.model.state_dict()) for weights in saved)
+            fits &= _group_sizes(content["optimizer"]) == _group_sizes(self.optimizer.state_dict())
+        except _LOAD_ERRORS:
+            fits = False
+        if not fits:
+            path.replace(path.with_suffix(_UNREADABLE_SUFFIX))
             return
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -79,11 +79,11 @@ class TrainingState:
 
 
 def curve_in(path: Path) -> list[Epoch] | None:
-    """The epochs that a checkpoint holds; None where it is none of ours. Nothing in it is run."""
+    """Return the curve of a checkpoint, or None if the file is not a checkpoint. No code from the file is run."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return [Epoch(**epoch) for epoch in content["curve"]]
-    except (OSError, *BROKEN):
+    except (OSError, *_LOAD_ERRORS):
         return None
 
 
@@ -91,8 +91,8 @@ def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in weights.items()}
 
 
-def _slots(optimizer: dict[str, Any]) -> list[int]:
-    """How many weights are in each group."""
+def _group_sizes(optimizer: dict[str, Any]) -> list[int]:
+    """Return the number of parameters in each parameter group."""
     return [len(group["params"]) for group in optimizer["param_groups"]]
 
 
@@ -100,43 +100,45 @@ def _write(content: dict[str, Any], path: Path) -> None:
     with atomic_write(path) as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # what torch makes of a disk that is full
+        except RuntimeError as error:  # raised by torch if the disk is full
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def initial_state(job: Job, classes: int, per_epoch: int, device: torch.device) -> TrainingState:
-    """A training that has not begun; `per_epoch` steps make an epoch. TrialFailed where `weights` do not fit."""
+def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.device) -> TrainingState:
+    """Return the state before the first step. Raise TrainingError if the checkpoint `recipe.weights` does not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
     if recipe.weights:
-        _take(model, Path(recipe.weights))
+        _load_initial_weights(model, Path(recipe.weights))
     if recipe.checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
-    return TrainingState(model, optimizer, _schedule(optimizer, recipe, per_epoch), ema)
+    return TrainingState(model, optimizer, _schedule(optimizer, recipe, steps_per_epoch), ema)
 
 
-def _take(model: nn.Module, path: Path) -> None:
-    """The weights of a checkpoint, the averaged ones where it has them; a last layer of other classes begins anew."""
+def _load_initial_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights of a checkpoint, the averaged ones if present.
+
+    A classifier with another number of classes keeps its random weights.
+    """
     content = torch.load(path.expanduser(), map_location="cpu", weights_only=True)
-    weights, own = content.get("model_ema") or content["model"], model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    missing = set(own) - set(fitting) - {"head.fc.weight", "head.fc.bias"}
-    if missing or set(weights) - set(own):
-        other = next(iter(sorted(missing or set(weights) - set(own))))
-        raise TrialFailed(f"recipe.weights={path} holds another network's weights: {other} does not fit")
+    weights, initial = content.get("model_ema") or content["model"], model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in initial and initial[name].shape == value.shape}
+    missing = set(initial) - set(fitting) - {"head.fc.weight", "head.fc.bias"}
+    if unfit := missing or set(weights) - set(initial):
+        raise TrainingError(f"recipe.weights={path} holds another network's weights: {min(unfit)} does not fit")
     model.load_state_dict(fitting, strict=False)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, per_epoch: int) -> CosineLRScheduler:
-    """Linear warm-up and a cosine, over steps."""
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> CosineLRScheduler:
+    """Return a schedule with linear warm-up and cosine decay, updated every step."""
     return CosineLRScheduler(
         optimizer,
-        t_initial=recipe.epochs * per_epoch,
+        t_initial=recipe.epochs * steps_per_epoch,
         lr_min=recipe.min_lr,
-        warmup_t=round(recipe.warmup_epochs * per_epoch),
+        warmup_t=round(recipe.warmup_epochs * steps_per_epoch),
         warmup_lr_init=recipe.min_lr,
         t_in_epochs=False,
     )

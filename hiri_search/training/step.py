@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from hiri_search.nets.eval_mode import bn_statistics, frozen_bn_statistics, restore
 from hiri_search.nets.hirivit import HiriVit
-from hiri_search.training.distill import distilled, teacher_map
-from hiri_search.training.mixup import Mixed, mixer
+from hiri_search.training.distill import distilled_targets, teacher_map
+from hiri_search.training.mixup import Mixed, make_mixer
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.state import TrainingState, TrialFailed
+from hiri_search.training.state import TrainingError, TrainingState
 
 
 class Step:
-    """Steps of one training."""
+    """Optimisation steps of one training."""
 
     def __init__(
         self,
@@ -30,26 +30,26 @@ class Step:
         device: torch.device,
         model: nn.Module,
         *,
-        beat: Callable[[], None] = lambda: None,
-        beside_others: bool = False,
+        heartbeat: Callable[[], None] = lambda: None,
+        shared_gpu: bool = False,
     ) -> None:
         self.recipe, self.device = recipe, device
-        self.beat, self.beside_others = beat, beside_others
-        self.mix = mixer(recipe, classes)
+        self.heartbeat, self.shared_gpu = heartbeat, shared_gpu
+        self.mix = make_mixer(recipe, classes)
         self.loss = SoftTargetCrossEntropy()
         self.forward = _compiled(model, recipe) if recipe.compile else model
-        self.fitting = 0  # so many parts have been seen to fit into memory
-        self.compile_seconds: float | None = None  # of the first step, where it compiles
+        self.fitting_parts = 0  # number of parts per batch that is known to fit into memory; 0: not known yet
+        self.compile_seconds: float | None = None  # of the first step, with `compile`
 
     def autocast(self) -> AbstractContextManager[None]:
-        on = self.recipe.bf16 and self.device.type == "cuda"
-        return torch.autocast("cuda", torch.bfloat16) if on else nullcontext()
+        enabled = self.recipe.bf16 and self.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if enabled else nullcontext()
 
     def __call__(
         self, state: TrainingState, images: Tensor, labels: Tensor, number: int, rng: np.random.RandomState
     ) -> Tensor:
-        """The loss, as a tensor on the device; `number` counts steps from the start of the training, from 1."""
-        self.beat()
+        """Do step `number` of the training, counted from 1; return the loss as a tensor on the device."""
+        self.heartbeat()
         started = time.perf_counter()
         mixed = self.mix(images, labels, rng)
         targets = self._targets(state, images, mixed)
@@ -60,12 +60,12 @@ class Step:
         if state.ema:
             state.ema.update(state.model, step=number)
         if self.recipe.compile and self.compile_seconds is None:
-            loss.item()  # what the device still does belongs to it
+            loss.item()  # wait for the device, so that its work is counted too
             self.compile_seconds = time.perf_counter() - started
         return loss
 
     def _targets(self, state: TrainingState, images: Tensor, mixed: Mixed) -> Tensor:
-        """The labels, and beside them what the teacher says of the images before they were mixed (Eq. 5)."""
+        """Return the labels of the mixed images, combined with the teacher's map if `distill_alpha` < 1 (Eq. 5)."""
         alpha = self.recipe.distill_alpha
         if alpha == 1:
             return mixed.targets
@@ -73,39 +73,39 @@ class Step:
         teacher = cast(HiriVit, state.ema.module)
         with self.autocast():
             maps = [teacher_map(teacher, part) for part in images.chunk(state.parts)]
-        return distilled(mixed.targets, torch.cat(maps), mixed.mixing, images.shape[-1], alpha)
+        return distilled_targets(mixed.targets, torch.cat(maps), mixed.mixing, images.shape[-1], alpha)
 
     def _gradients(self, state: TrainingState, images: Tensor, targets: Tensor) -> Tensor:
-        """Of the whole batch, in as many parts as fit: where one does not, from anew in twice as many."""
+        """Compute the gradients of the batch in `state.parts` parts; double the number of parts until they fit."""
         while True:
             state.optimizer.zero_grad(set_to_none=True)
-            # An attempt that ends half-way is to leave nothing behind in BatchNorm.
-            before = None if self.fitting == state.parts else bn_statistics(state.model)
+            # A failed attempt must not change the BatchNorm statistics.
+            saved_statistics = None if self.fitting_parts == state.parts else bn_statistics(state.model)
             try:
                 loss = self._backward(state.model, images.chunk(state.parts), targets.chunk(state.parts))
             except torch.OutOfMemoryError as error:
-                if self.beside_others:
-                    raise  # alone on the device it may fit as a whole
+                if self.shared_gpu:
+                    raise  # alone on the GPU the batch may fit as a whole
                 if state.parts >= len(images) // 2:  # BatchNorm needs two images
-                    raise TrialFailed(f"two images at a time do not fit into memory: {error}") from error
+                    raise TrainingError(f"two images at a time do not fit into memory: {error}") from error
             else:
-                self.fitting = state.parts
+                self.fitting_parts = state.parts
                 return loss
-            if before is not None:
-                restore(state.model, before)
+            if saved_statistics is not None:
+                restore(state.model, saved_statistics)
             state.parts *= 2
             torch.cuda.empty_cache()
 
     def _backward(self, model: nn.Module, images: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
-        """The mean loss; each part counts by its share of the batch."""
+        """Return the mean loss of the batch; each part is weighted by its number of images."""
         total = torch.zeros((), device=self.device)
-        whole = sum(map(len, images))
-        for part, wanted in zip(images, targets, strict=True):
+        batch = sum(map(len, images))
+        for part, part_targets in zip(images, targets, strict=True):
             if self.recipe.cuda_graphs:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self.autocast():
-                loss = self.loss(self.forward(part), wanted) * (len(part) / whole)
-            # Blocks that are computed again see the same images again.
+                loss = self.loss(self.forward(part), part_targets) * (len(part) / batch)
+            # Recomputed blocks must not update the BatchNorm statistics a second time.
             with frozen_bn_statistics(model) if self.recipe.checkpointing else nullcontext():
                 loss.backward()
             total += loss.detach()
@@ -113,5 +113,5 @@ class Step:
 
 
 def _compiled(model: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
-    """Shapes are fixed: a general program for any batch would be slower."""
+    """Compile the model for fixed shapes, which is faster than code for dynamic shapes."""
     return torch.compile(model, dynamic=False, mode="reduce-overhead" if recipe.cuda_graphs else None)

@@ -1,4 +1,4 @@
-"""Zero-cost proxies (synflow, NASWOT, Zen-score) of untrained networks."""
+"""Zero-cost scores (synflow, NASWOT, Zen-score) of untrained networks."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from hiri_search.language import Network, parse_network
-from hiri_search.nets.build import build
 from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS
+from hiri_search.networks import build
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.rng import derive
 
 ZERO_COST_SCORES = ("synflow", "naswot", "zen")
-IMAGES = 32  # of naswot
-REPEATS = 8  # of zen; 32 in its authors' code
-NOISE_IMAGES, NOISE = 16, 0.01  # of zen, as in its authors' code
+_NASWOT_IMAGES = 32
+_ZEN_REPEATS = 8  # 32 in the authors' code
+NOISE_IMAGES, NOISE = 16, 0.01  # for Zen-score, as in the authors' code
 
-# Names of PyTorch's functions. Sigmoids stand in gates, not behind layers, so they are not among these.
-_CORNERED = ("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "prelu", "hardswish")
+_Replacements = Mapping[str, Callable[..., Any]]
+
+# Names of PyTorch functions. Sigmoid is missing because networks use it in gates, not as an activation.
+_PIECEWISE_LINEAR = ("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "prelu", "hardswish")
 _SMOOTH = ("gelu", "silu", "mish", "elu", "celu", "selu")
-RECTIFIERS = (*_CORNERED, *_SMOOTH)
-COMPARISONS = ("softmax", "scaled_dot_product_attention")
-NORM_LAYERS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., values that it brings to one scale)
+_ACTIVATIONS = (*_PIECEWISE_LINEAR, *_SMOOTH)
+_ATTENTION = ("softmax", "scaled_dot_product_attention")
+_NORMS: dict[str, Callable[..., Tensor]] = {  # norm -> its input as (..., values normalised together)
     "batch_norm": lambda x, *_: x.transpose(0, 1).flatten(1),
     "layer_norm": lambda x, shape, *_: x.flatten(-len(shape)),
     "rms_norm": lambda x, shape, *_: x.flatten(-len(shape)),
@@ -42,12 +44,12 @@ NORM_LAYERS: dict[str, Callable[..., Tensor]] = {  # to its input as (..., value
 
 
 def job_scores(job: Job, prepared: PreparedData, names: Sequence[str]) -> dict[str, float | None]:
-    """The scores of what a job trains, with the weights that it begins with, on the device that it is trained on."""
+    """Return the zero-cost scores of a job's network, with its initial weights and on its training device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
-    images, _ = next(batches.val())
+    images = next(batches.val())[0][:_NASWOT_IMAGES]
     with one_thread():
-        return zero_cost_scores(parse_network(job.spec), images[:IMAGES], len(prepared.classes), job.seed, names=names)
+        return zero_cost_scores(parse_network(job.spec), images, len(prepared.classes), job.seed, names=names)
 
 
 def zero_cost_scores(
@@ -57,121 +59,121 @@ def zero_cost_scores(
     seed: int,
     *,
     names: Sequence[str] = ZERO_COST_SCORES,
-    repeats: int = REPEATS,
+    repeats: int = _ZEN_REPEATS,
 ) -> dict[str, float | None]:
-    """The scores of these names, higher is better; computed where the images (B, 3, side, side) are.
+    """Return the scores by name, higher is better, computed on the device of the images (B, 3, side, side).
 
-    Only naswot looks at the images, two at least. None stands for a score that is not finite: of naswot where the
-    rectifiers do not tell all images apart, or there are none; of synflow and zen where numbers grow too large, as in
-    some networks of timm that multiply features; of synflow also where the last layer begins with zeros.
-    The global sources of randomness are left as they were.
+    Only naswot uses the images, at least two. A score that is not finite is None: naswot if the activations do not
+    separate all images, or if there are no activations; synflow and zen if values overflow, as in some timm networks
+    that multiply features; synflow also if the last layer starts with zeros. The global random generators stay
+    unchanged.
     """
     side = images.shape[-1]
-    model = _begun(network, side, classes, seed).to(images.device)
+    model = _initial_model(network, side, classes, seed).to(images.device)
     scores: dict[str, Callable[[], float]] = {
         "synflow": lambda: synflow(model, side),
         "naswot": lambda: naswot(model, images),
         "zen": lambda: zen(model, side, torch.Generator().manual_seed(derive(seed, "zen")), repeats=repeats),
     }
-    found = {name: scores[name]() for name in names}
-    return {name: score if math.isfinite(score) else None for name, score in found.items()}
+    values = {name: scores[name]() for name in names}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _begun(network: Network, side: int, classes: int, seed: int) -> nn.Module:
-    """With the weights that a training of this seed begins with."""
+def _initial_model(network: Network, side: int, classes: int, seed: int) -> nn.Module:
+    """Build the network with the initial weights of a training with this seed."""
     with torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(derive(seed, "weights"))  # torch.manual_seed would touch CUDA's too
+        torch.default_generator.manual_seed(derive(seed, "weights"))  # torch.manual_seed would seed CUDA too
         return build(network, side, classes=classes)
 
 
 @torch.enable_grad()
 def synflow(model: nn.Module, side: int) -> float:
-    """log10 of the sum of |w * dR/dw| over all weights w, made absolute; R is the sum of the outputs for ones.
+    """Return log10 of the sum of |w * dR/dw| over all weights w, where R is the output sum for an input of ones.
 
-    Tanaka et al. 2020 (arXiv:2006.05467), summed over a network as by Abdelfattah et al. 2021 (arXiv:2101.08134). They
-    leave BatchNorm out, which in eval mode would change nothing before a training; here no norm changes anything, for
-    LN would take away the very scale that is measured. Rectifiers pass everything, as ReLU passes what is not
-    negative. Attention weighs all positions alike, as where all are alike. So R is the product of the weights along a
-    path, summed over all paths; norms, queries and keys have no part in it.
+    Tanaka et al. 2020 (arXiv:2006.05467), summed over a network as by Abdelfattah et al. 2021 (arXiv:2101.08134). All
+    weights are replaced by their absolute values. The authors skip BatchNorm, which is the identity in eval mode
+    before training; here every norm is skipped, because LN would remove the scale that the score measures.
+    Activations are the identity, as ReLU is for values that are not negative. Attention weights are uniform. So R is
+    the sum over all paths of the product of the weights along a path; norms, queries and keys do not enter.
     """
-    flow = deepcopy(model).double().eval()
+    model = deepcopy(model).double().eval()
     with torch.no_grad():
-        for weight in flow.parameters():
+        for weight in model.parameters():
             weight.abs_()
-    weights = [weight for weight in flow.parameters() if weight.requires_grad]
-    with _Instead(dict.fromkeys([*NORM_LAYERS, *RECTIFIERS], _passing) | dict.fromkeys(COMPARISONS, _evenly)):
-        flowing = flow(torch.ones(1, IMAGE_CHANNELS, side, side).to(weights[0])).sum()
-    gradients = torch.autograd.grad(flowing, weights, materialize_grads=True)
-    shares = [(weight.detach() * gradient).abs().sum() for weight, gradient in zip(weights, gradients, strict=True)]
-    return float(torch.stack(shares).sum().log10())
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    with _Replaced(dict.fromkeys([*_NORMS, *_ACTIVATIONS], _identity) | dict.fromkeys(_ATTENTION, _uniform)):
+        output = model(torch.ones(1, IMAGE_CHANNELS, side, side).to(weights[0])).sum()
+    gradients = torch.autograd.grad(output, weights, materialize_grads=True)
+    saliencies = [(weight.detach() * gradient).abs().sum() for weight, gradient in zip(weights, gradients, strict=True)]
+    return float(torch.stack(saliencies).sum().log10())
 
 
 @torch.no_grad()
 def naswot(model: nn.Module, images: Tensor) -> float:
-    """log |det K|; K[i, j] is the number of units whose input is positive for both images i and j, or for neither.
+    """Return log |det K|; K[i, j] counts the units with the same input sign (positive or not) for images i and j.
 
-    Mellor et al. 2020 (arXiv:2006.04647, in the form of ICML 2021). Their units were those of ReLUs; here they are
-    those of all RECTIFIERS, whatever these make of what is negative. As in their code BatchNorm has the statistics of
-    these images. More images make a higher score: compare networks on the same ones.
+    Mellor et al. 2020 (arXiv:2006.04647, in the form of ICML 2021). The authors use the units of ReLUs; here the units
+    of all activation functions count. As in the authors' code BatchNorm uses the statistics of these images. The
+    score grows with the number of images, so compare networks on the same images.
     """
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64)
 
-    def compared(rectifier: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if len(x) == len(images):  # not so where a network rectifies what is the same for all of them
+    def add_agreement(activation: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(x) == len(images):  # false if the tensor is shared by all images
             kernel.add_(_agreement(x.flatten(1)).cpu())
-        return rectifier(x, *args, **kwargs)
+        return activation(x, *args, **kwargs)
 
-    with eval_mode(model), _Instead({"batch_norm": _by_batch, **dict.fromkeys(RECTIFIERS, compared)}):
+    with eval_mode(model), _Replaced({"batch_norm": _batch_statistics, **dict.fromkeys(_ACTIVATIONS, add_agreement)}):
         model(images)
     return float(torch.linalg.slogdet(kernel).logabsdet)
 
 
 def _agreement(x: Tensor) -> Tensor:  # (B, units) -> (B, B)
     signs = (x > 0).float() * 2 - 1
-    return (signs @ signs.T + signs.shape[1]) / 2  # exact: whole numbers, and under 2**24 units
+    return (signs @ signs.T + signs.shape[1]) / 2  # exact in float32: integers below 2**24
 
 
 @torch.no_grad()
-def zen(model: nn.Module, side: int, generator: torch.Generator, *, repeats: int = REPEATS) -> float:
-    """log E|f(x) - f(x + 0.01 e)| plus the sum of log s over all norms, averaged over `repeats` networks f.
+def zen(model: nn.Module, side: int, generator: torch.Generator, *, repeats: int = _ZEN_REPEATS) -> float:
+    """Return log E|f(x) - f(x + 0.01 e)| plus the sum of log s over all norms, averaged over `repeats` networks f.
 
-    Lin et al. 2021 (arXiv:2102.01063): weights, x and e are Gaussian, f are the features in front of the pool, |.| is
-    the sum of absolute values, as in their code, and s what a norm divides by, as one number for all its channels. They
-    know BatchNorm only; LN hides the scale as it does, so it is given back too. Residual links, which they take out,
-    stay in: no call tells them from other sums.
+    Lin et al. 2021 (arXiv:2102.01063): weights, x and e are Gaussian, f are the features before the pool, |.| is the
+    sum of absolute values, as in the authors' code, and s is the divisor of a norm, one number for all its channels.
+    The authors treat BatchNorm only; LN hides the scale in the same way, so its s is added too. The authors remove
+    residual connections; here they stay, because a residual sum looks like any other sum.
     """
-    # CUDA would round convolutions to TF32, too roughly for such small differences; CPUs are slow at double ones.
-    exact = torch.float32 if next(model.parameters()).device.type == "cpu" else torch.float64
-    drawn = deepcopy(model).to(exact).eval()
-    return sum(_zen_once(drawn, side, generator) for _ in range(repeats)) / repeats
+    # On CUDA convolutions round to TF32, too coarse for these small differences; on CPUs float64 is slow.
+    dtype = torch.float32 if next(model.parameters()).device.type == "cpu" else torch.float64
+    copy = deepcopy(model).to(dtype).eval()
+    return sum(_zen_once(copy, side, generator) for _ in range(repeats)) / repeats
 
 
 def _zen_once(model: nn.Module, side: int, generator: torch.Generator) -> float:
-    _draw(model, generator)
+    _randomise(model, generator)
     shape, like = (NOISE_IMAGES, IMAGE_CHANNELS, side, side), next(model.parameters())
     x, noise = (torch.randn(shape, generator=generator).to(like) for _ in range(2))
-    spreads: list[Tensor] = []
+    scales: list[Tensor] = []
 
-    def noted(norm: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        spreads.append(NORM_LAYERS[norm.__name__](x, *args).var(-1, correction=0).mean().sqrt())
-        return _by_batch(norm, x, *args, **kwargs) if norm is F.batch_norm else norm(x, *args, **kwargs)
+    def record_scale(norm: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        scales.append(_NORMS[norm.__name__](x, *args).var(-1, correction=0).mean().sqrt())
+        return _batch_statistics(norm, x, *args, **kwargs) if norm is F.batch_norm else norm(x, *args, **kwargs)
 
-    features = _features(model, x, dict.fromkeys(NORM_LAYERS, noted))
-    moved = _features(model, x + NOISE * noise, {"batch_norm": _by_batch})
-    change = (features - moved).abs().sum(1).mean()
-    return float(change.log() + sum(spread.log() for spread in spreads))
+    features = _features(model, x, dict.fromkeys(_NORMS, record_scale))
+    perturbed = _features(model, x + NOISE * noise, {"batch_norm": _batch_statistics})
+    change = (features - perturbed).abs().sum(1).mean()
+    return float(change.log() + sum(scale.log() for scale in scales))
 
 
-def _features(model: nn.Module, x: Tensor, others: Mapping[str, Callable[..., Any]]) -> Tensor:
-    """What the head is given: (B, features); of several maps, as a few networks of timm have, all."""
-    with _Instead(others):
-        found = model.forward_features(x)  # type: ignore[operator]
-    maps = found if isinstance(found, list | tuple) else [found]
+def _features(model: nn.Module, x: Tensor, replacements: _Replacements) -> Tensor:
+    """Return the input of the head: (B, features); all maps if there are several, as in a few timm networks."""
+    with _Replaced(replacements):
+        output = model.forward_features(x)  # type: ignore[operator]
+    maps = output if isinstance(output, list | tuple) else [output]
     return torch.cat([features.flatten(1) for features in maps], 1)
 
 
-def _draw(model: nn.Module, generator: torch.Generator) -> None:
-    """Gaussian weights of layers, no biases; norms that only normalise."""
+def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Give layers Gaussian weights and zero biases, and norms the weight 1 and bias 0."""
     for layer in model.modules():
         if isinstance(layer, _ConvNd | nn.Linear):
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator))
@@ -183,29 +185,29 @@ def _draw(model: nn.Module, generator: torch.Generator) -> None:
             layer.bias.zero_()
 
 
-class _Instead(TorchFunctionMode):
-    """Within it, other functions are called in place of PyTorch's of these names, and get them in front."""
+class _Replaced(TorchFunctionMode):
+    """Context in which PyTorch functions are replaced by name; a replacement gets the function as first argument."""
 
-    def __init__(self, others: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(self, replacements: _Replacements) -> None:
         super().__init__()
-        self.others = others
+        self.replacements = replacements
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        other = self.others.get(getattr(func, "__name__", ""))
-        return other(func, *args, **(kwargs or {})) if other else func(*args, **(kwargs or {}))
+        replacement = self.replacements.get(getattr(func, "__name__", ""))
+        return replacement(func, *args, **(kwargs or {})) if replacement else func(*args, **(kwargs or {}))
 
 
-def _passing(function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _identity(function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return x
 
 
-def _evenly(comparison: Callable[..., Tensor], compared: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """As if all scores, or the queries that they come from, were zero: where there is a mask, it stays."""
-    return comparison(torch.zeros_like(compared), *args, **kwargs)
+def _uniform(attention: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Attention with zeros for `x`, the scores or the queries; a mask still applies."""
+    return attention(torch.zeros_like(x), *args, **kwargs)
 
 
-def _by_batch(batch_norm: Callable[..., Tensor], x: Tensor, *statistics: Any, **kwargs: Any) -> Tensor:
-    """With the statistics of the batch, as in a training; those of the model are left as they are."""
+def _batch_statistics(batch_norm: Callable[..., Tensor], x: Tensor, *statistics: Any, **kwargs: Any) -> Tensor:
+    """BatchNorm with the batch statistics, as in training; the running statistics stay unchanged."""
     return batch_norm(x, None, None, **{**kwargs, "training": True})

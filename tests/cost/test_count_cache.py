@@ -1,4 +1,4 @@
-"""What was counted before is not counted again, unless what counts has changed, or nobody may believe it."""
+"""Cached costs are used again, unless the counting code has changed or the cache is disabled."""
 
 import json
 from collections.abc import Iterator
@@ -21,132 +21,136 @@ SIDE = 64
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
-    _as_a_new_process()
+    _clear_memory_caches()
     yield tmp_path / "cache"
-    _as_a_new_process()
+    _clear_memory_caches()
 
 
-def _as_a_new_process() -> None:
-    for kept in (flops._piece_cost, flops._peer_parts, count_cache._known):
-        kept.cache_clear()
+def _clear_memory_caches() -> None:
+    for cache in (flops._piece_cost, flops._timm_parts, count_cache._read_file):
+        cache.cache_clear()
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The modules that are really counted."""
-    found: list[nn.Module] = []
+    """The modules that are counted instead of being read from the cache."""
+    modules: list[nn.Module] = []
     operators = flops._operators
 
-    def noted(module: nn.Module, shape: tuple[int, ...]):
-        found.append(module)
+    def record(module: nn.Module, shape: tuple[int, ...]):
+        modules.append(module)
         return operators(module, shape)
 
-    monkeypatch.setattr(flops, "_operators", noted)
-    return found
+    monkeypatch.setattr(flops, "_operators", record)
+    return modules
 
 
 @BOTH
-def test_the_next_process_counts_nothing_and_says_the_same(network: Network, counted: list[nn.Module]):
+def test_a_new_process_reads_the_same_costs_from_the_cache(network: Network, counted: list[nn.Module]):
     first = count_parts(network, SIDE)
     assert counted
     counted.clear()
-    _as_a_new_process()
+    _clear_memory_caches()
     assert count_parts(network, SIDE) == first
     assert not counted
 
 
 @BOTH
-def test_another_side_is_counted(network: Network, counted: list[nn.Module]):
+def test_each_side_is_counted(network: Network, counted: list[nn.Module]):
     count(network, SIDE)
     counted.clear()
-    _as_a_new_process()
+    _clear_memory_caches()
     assert count(network, 2 * SIDE).macs > count(network, SIDE).macs
     assert counted
 
 
-def test_all_classes_have_numbers_of_their_own():
+def test_each_number_of_classes_is_cached_separately():
     ten, many = (count(TIMMS, SIDE, classes=classes) for classes in (10, 1000))
-    _as_a_new_process()
+    _clear_memory_caches()
     assert (count(TIMMS, SIDE, classes=10), count(TIMMS, SIDE, classes=1000)) == (ten, many)
     assert many.params - ten.params == 990 * 513
 
 
 @BOTH
-def test_other_code_counts_anew(network: Network, counted: list[nn.Module], monkeypatch: pytest.MonkeyPatch):
+def test_changed_code_counts_again(network: Network, counted: list[nn.Module], monkeypatch: pytest.MonkeyPatch):
     count(network, SIDE)
     counted.clear()
-    _as_a_new_process()
-    monkeypatch.setattr(count_cache, "_code", lambda: "another")
+    _clear_memory_caches()
+    monkeypatch.setattr(count_cache, "_code_hash", lambda: "another")
     count(network, SIDE)
     assert counted
 
 
-def test_the_code_is_that_of_all_that_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    own = count_cache._code.__wrapped__()
-    assert own == count_cache._code.__wrapped__()
-    for part in ("language", "nets", "cost"):
-        (tmp_path / part).mkdir()
-        (tmp_path / part / "any.py").write_text("")
+def test_the_code_hash_covers_all_counting_packages_and_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    original = count_cache._code_hash.__wrapped__()
+    assert original == count_cache._code_hash.__wrapped__()
+    for package in ("language", "nets", "cost"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "any.py").write_text("")
     monkeypatch.setattr(count_cache.hiri_search, "__file__", str(tmp_path / "__init__.py"))
-    before = count_cache._code.__wrapped__()
-    (tmp_path / "nets" / "any.py").write_text("changed = True")
-    assert len({own, before, count_cache._code.__wrapped__()}) == 3
+    digests = [original, count_cache._code_hash.__wrapped__()]
+    for file in ("nets/any.py", "models.py", "networks.py"):
+        (tmp_path / file).write_text("changed = True")
+        digests.append(count_cache._code_hash.__wrapped__())
     monkeypatch.setattr(count_cache, "version", lambda name: "0")
-    assert count_cache._code.__wrapped__() not in (own, before)
+    digests.append(count_cache._code_hash.__wrapped__())
+    assert len(set(digests)) == len(digests)
 
 
 @BOTH
 @pytest.mark.parametrize("line", [b"{", b"\xff\x00", b"7", b'["", 7]', b'["", {"": "x"}]', b'["x", {"": [1'])
-def test_what_is_no_line_of_numbers_is_passed_over(network: Network, line: bytes, place: Path):
+def test_invalid_and_incomplete_lines_are_ignored(network: Network, line: bytes, cache_dir: Path):
     first = count(network, SIDE)
-    (file,) = place.glob("counts-*.jsonl")
+    (file,) = cache_dir.glob("counts-*.jsonl")
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(line + b"\n" + b"".join(lines[:-1]) + lines[-1][:-9])
-    _as_a_new_process()
+    _clear_memory_caches()
     assert count(network, SIDE) == first
 
 
-def _forge(place: Path) -> None:
-    (file,) = place.glob("counts-*.jsonl")
+def _forge(cache_dir: Path) -> None:
+    (file,) = cache_dir.glob("counts-*.jsonl")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     forged = [[key, {name: [7, 7, 7] for name in parts}] for key, parts in lines]
     file.write_text("".join(json.dumps(line) + "\n" for line in forged))
-    _as_a_new_process()
+    _clear_memory_caches()
 
 
 @BOTH
-def test_who_counts_anew_believes_nothing(network: Network, place: Path):
+def test_a_disabled_cache_is_not_read(network: Network, cache_dir: Path):
     first = count(network, SIDE)
-    _forge(place)
-    assert count(network, SIDE) != first, "it is read"
+    _forge(cache_dir)
+    assert count(network, SIDE) != first, "the forged cache is read"
     with cache_disabled():
         assert count(network, SIDE) == first
 
 
 @BOTH
-def test_where_nothing_can_be_kept_it_is_counted(network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_an_unwritable_cache_directory_does_not_prevent_counting(
+    network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     first = count(network, SIDE)
-    _as_a_new_process()
+    _clear_memory_caches()
     (tmp_path / "file").touch()
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "file" / "cache"))
     assert count(network, SIDE) == first
-    _as_a_new_process()
+    _clear_memory_caches()
     monkeypatch.delenv("HIRI_SEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert count(network, SIDE) == first
 
 
-def test_networks_that_others_register_are_not_remembered(counted: list[nn.Module], place: Path):
+def test_networks_registered_by_other_packages_are_not_cached(counted: list[nn.Module], cache_dir: Path):
     @register_model
-    def somebodys(**more: object) -> nn.Module:
+    def foreign_network(**options: object) -> nn.Module:
         return timm.create_model("resnet10t", num_classes=10)
 
-    peer = parse_network("timm:somebodys")
-    count(peer, SIDE)
-    _as_a_new_process()
+    network = parse_network("timm:foreign_network")
+    count(network, SIDE)
+    _clear_memory_caches()
     counted.clear()
-    count(peer, SIDE)
+    count(network, SIDE)
     assert counted
-    assert not list(place.glob("counts-*.jsonl"))
+    assert not list(cache_dir.glob("counts-*.jsonl"))

@@ -1,4 +1,4 @@
-"""What networks cost, to the unit."""
+"""Costs of our networks, exact to the unit."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from hiri_search.cost import flops as flops_module
 from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, parse, parse_net, sample
+from hiri_search.models import SPECS, paper_net
 from hiri_search.nets.blocks import Attention
 from hiri_search.nets.hirivit import build_hirivit
-from hiri_search.nets.timm_registry import SPECS, paper_net
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,11 +34,11 @@ def cost(row: dict[str, str]) -> Cost:
 
 
 @pytest.mark.parametrize("row", golden("golden_counts.csv"), ids=lambda row: f"{row['network']}-{row['side']}")
-def test_the_papers_networks_cost_what_they_did(row: dict[str, str]) -> None:
+def test_the_papers_networks_have_their_golden_costs(row: dict[str, str]) -> None:
     assert count(paper_net(row["network"]), int(row["side"])) == cost(row)
 
 
-PAPER = [  # M and G as design/hiri_vit.md has them, at 448 to the unit
+PAPER = [  # parameters and MACs of our reconstruction, at 448 exact to the unit
     ("hirivit_small", 34_761_640, 4_961_535_488, 4_985_712_896, "15.961"),
     ("hirivit_base", 54_482_312, 9_852_124_928, 9_894_297_984, "31.518"),
     ("hirivit_large", 94_321_000, 19_806_046_080, 19_873_739_904, "63.385"),
@@ -46,7 +46,7 @@ PAPER = [  # M and G as design/hiri_vit.md has them, at 448 to the unit
 
 
 @pytest.mark.parametrize(("name", "params", "core", "macs", "at_768"), PAPER)
-def test_the_golden_file_is_that_of_the_reconstruction(
+def test_the_golden_file_agrees_with_the_reconstruction(
     name: str, params: int, core: int, macs: int, at_768: str
 ) -> None:
     rows = {(row["network"], row["side"]): cost(row) for row in golden("golden_counts.csv")}
@@ -55,15 +55,15 @@ def test_the_golden_file_is_that_of_the_reconstruction(
     assert f"{rows[name, '768'].macs / 1e9:.3f}" == at_768
 
 
-def test_the_parts_of_s_cost_what_they_did() -> None:
+def test_the_parts_of_s_have_their_golden_costs() -> None:
     parts = count_parts(paper_net("hirivit_small"), 448)
     assert list(parts.items()) == [(row["part"], cost(row)) for row in golden("golden_parts.csv")]
 
 
 @pytest.mark.parametrize("row", golden("golden_rows.csv"), ids=lambda row: row["row"])
-def test_ablations_and_other_sides_cost_what_the_reconstruction_says(row: dict[str, str]) -> None:
-    found = count(parse_net(row["spec"]), int(row["side"]))
-    assert (f"{found.params / 1e6:.3f}", f"{found.macs / 1e9:.3f}") == (row["params_m"], row["gmacs"])
+def test_ablations_and_other_sides_have_the_costs_of_the_reconstruction(row: dict[str, str]) -> None:
+    total = count(parse_net(row["spec"]), int(row["side"]))
+    assert (f"{total.params / 1e6:.3f}", f"{total.macs / 1e9:.3f}") == (row["params_m"], row["gmacs"])
 
 
 TABLE_8 = {
@@ -75,53 +75,53 @@ TABLE_8 = {
 }
 
 
-def test_the_rows_of_table_8_cost_what_the_reconstruction_says() -> None:
+def test_the_rows_of_table_8_have_the_costs_of_the_reconstruction() -> None:
     study = yaml.safe_load((ROOT / "studies" / "block_mix.yaml").read_text(encoding="utf-8"))
     specs = {name: row if isinstance(row, str) else row["spec"] for name, row in study["nets"].items()}
-    found = {name: count(parse_net(spec, let=study["let"]), 448) for name, spec in specs.items()}
-    assert {name: (f"{c.params / 1e6:.3f}", f"{c.macs / 1e9:.3f}") for name, c in found.items()} == TABLE_8
+    costs = {name: count(parse_net(spec, let=study["let"]), 448) for name, spec in specs.items()}
+    assert {name: (f"{c.params / 1e6:.3f}", f"{c.macs / 1e9:.3f}") for name, c in costs.items()} == TABLE_8
 
 
-FOREIGN = [("pvt_v2_b2", 25.363, 4.046), ("davit_tiny", 28.360, 4.540)]  # Table 9's plain backbones at 224
+TABLE_9_BACKBONES = [("pvt_v2_b2", 25.363, 4.046), ("davit_tiny", 28.360, 4.540)]  # at 224
 
 
-@pytest.mark.parametrize(("name", "params_m", "gmacs"), FOREIGN)
-def test_foreign_networks_are_counted_whole(name: str, params_m: float, gmacs: float) -> None:
-    found = count_module(timm.create_model(name), (3, 224, 224))
-    assert (round(found.params / 1e6, 3), round(found.macs / 1e9, 3)) == (params_m, gmacs)
+@pytest.mark.parametrize(("name", "params_m", "gmacs"), TABLE_9_BACKBONES)
+def test_backbones_of_timm_are_counted_as_modules(name: str, params_m: float, gmacs: float) -> None:
+    total = count_module(timm.create_model(name), (3, 224, 224))
+    assert (round(total.params / 1e6, 3), round(total.macs / 1e9, 3)) == (params_m, gmacs)
 
 
 def flops(model: nn.Module, image: Tensor) -> int:
-    """What torch's own counter finds, which sees the operators below autograd: 2 for each multiply-add."""
+    """FLOPs by torch's own counter, which sees operators below autograd: 2 per multiply-add."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(image)
     return counter.get_total_flops()
 
 
 def check_sum(net: Net, side: int) -> None:
-    """The sum over the pieces is one pass over the whole, and core_macs is what a second counter finds."""
+    """The sum over the pieces equals a count of the whole, and core_macs agrees with a second counter."""
     with torch.device("meta"):
         model = build_hirivit(net)
-    model.to_empty(device="cpu")  # without the time that good weights take
-    found = count(net, side)
-    assert found == count_module(model, (3, side, side))
-    assert 2 * found.core_macs == flops(model, torch.zeros(1, 3, side, side))
-    assert found.params == sum(p.numel() for p in model.parameters())
+    model.to_empty(device="cpu")  # saves the time of initialising the weights
+    total = count(net, side)
+    assert total == count_module(model, (3, side, side))
+    assert 2 * total.core_macs == flops(model, torch.zeros(1, 3, side, side))
+    assert total.params == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_the_pieces_of_the_papers_networks_add_up(name: str) -> None:
+def test_the_pieces_of_the_papers_networks_sum_to_the_whole(name: str) -> None:
     check_sum(paper_net(name), 448)
 
 
 def sampled(space: str, number: int) -> list[Net]:
     content = yaml.safe_load((ROOT / "spaces" / f"{space}.yaml").read_text(encoding="utf-8"))
-    whole, rng = parse(content["space"], let=content["let"]), Random(0)
-    return [sample(whole, rng) for _ in range(number)]
+    parsed, rng = parse(content["space"], let=content["let"]), Random(0)
+    return [sample(parsed, rng) for _ in range(number)]
 
 
 @pytest.mark.parametrize(("space", "number"), [("five_stage", 6), ("six_stage", 4)])
-def test_the_pieces_of_any_network_add_up(space: str, number: int) -> None:
+def test_the_pieces_of_sampled_networks_sum_to_the_whole(space: str, number: int) -> None:
     for net in sampled(space, number):
         check_sum(net.scaled_down(depth=2), net.side_unit)  # half the depth for half the time
 
@@ -134,25 +134,25 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("spec", VARIANTS)
-def test_the_pieces_of_every_kind_add_up(spec: str) -> None:
+def test_the_pieces_of_every_kind_sum_to_the_whole(spec: str) -> None:
     net = parse_net(spec)
     check_sum(net, net.side_unit * 2)
 
 
 @pytest.mark.parametrize("space", ["five_stage", "six_stage"])
-def test_a_space_holds_s_fits_its_side_and_shrinks(space: str) -> None:
+def test_a_space_fits_its_side_and_can_be_scaled_down(space: str) -> None:
     side = {"five_stage": 448, "six_stage": 896}[space]
     content = yaml.safe_load((ROOT / "spaces" / f"{space}.yaml").read_text(encoding="utf-8"))
     assert set(content) == {"title", "let", "space"}
-    whole = parse(content["space"], let=content["let"])
-    assert 1e5 < whole.size < 1e9
+    parsed = parse(content["space"], let=content["let"])
+    assert 1e5 < parsed.size < 1e9
     for net in sampled(space, 300):
         assert net.grids(side)[-1] == 7
         assert net.scaled_down(width=4, depth=3).side_unit == net.side_unit
 
 
 class Wrapped(nn.Module):
-    """One function as a module."""
+    """A function as a module."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -171,33 +171,33 @@ _FUNCTIONS = {
 
 
 @pytest.mark.parametrize("operator", _FUNCTIONS)
-def test_arithmetic_that_nobody_can_count_is_an_error(operator: str) -> None:
+def test_an_operator_without_a_handle_is_an_error(operator: str) -> None:
     with pytest.raises(CountError, match=operator):
         count_module(Wrapped(operator), (3, 8, 8))
 
 
-def test_a_product_of_matrices_is_core_however_it_is_written() -> None:
+def test_matrix_products_are_core_in_every_notation() -> None:
     class Products(nn.Module):
         def forward(self, x: Tensor) -> Tensor:  # (1, 3, 8, 8)
             a = x[0, 0]
             return x @ x + torch.mm(a, a) + torch.bmm(x[0], x[0]) + torch.einsum("bcij,bcjk->bcik", x, x)
 
-    found = count_module(Products(), (3, 8, 8))
-    assert found.core_macs == found.macs == (3 + 1 + 3 + 3) * 8**3
+    total = count_module(Products(), (3, 8, 8))
+    assert total.core_macs == total.macs == (3 + 1 + 3 + 3) * 8**3
 
 
 @pytest.mark.parametrize(("width", "head_size", "reduction"), [(64, 16, 1), (64, 64, 1), (48, 8, 2)])
-def test_attention_counts_every_query_with_every_key(width: int, head_size: int, reduction: int) -> None:
+def test_attention_counts_every_pair_of_query_and_key(width: int, head_size: int, reduction: int) -> None:
     side, heads = 8, width // head_size
     queries, keys = side**2, (side // reduction) ** 2
     products = heads * queries * keys * (head_size + head_size)
     linear = queries * width * width * 2 + keys * width * 2 * width  # q and proj, then kv
     reducing = keys * width * width * reduction**2 if reduction > 1 else 0
-    found = count_module(Attention(width, head_size, reduction=reduction), (width, side, side))
-    assert found.core_macs == products + linear + reducing
+    total = count_module(Attention(width, head_size, reduction=reduction), (width, side, side))
+    assert total.core_macs == products + linear + reducing
 
 
-def test_values_wider_than_keys_are_counted_as_they_are() -> None:
+def test_values_wider_than_keys_are_counted_with_their_own_width() -> None:
     class Wide(nn.Module):
         def forward(self, x: Tensor) -> Tensor:  # (1, heads, N, d)
             key, value = x[:, :, :5], torch.cat([x, x, x], 3)[:, :, :5]
@@ -208,35 +208,35 @@ def test_values_wider_than_keys_are_counted_as_they_are() -> None:
 
 
 @pytest.fixture
-def _forgotten() -> Iterator[None]:
+def _empty_cache() -> Iterator[None]:
     flops_module._piece_cost.cache_clear()
     yield
     flops_module._piece_cost.cache_clear()
 
 
-@pytest.mark.usefixtures("_forgotten")
-def test_a_piece_is_counted_once() -> None:
+@pytest.mark.usefixtures("_empty_cache")
+def test_equal_pieces_are_counted_once() -> None:
     net = parse_net("hrstem(hs=8) -> hr(8 e=2)*3 -> hr(8 e=2 down=none) -> t(16 e=2 d=8)*2")
     first = count(net, 64)
-    known = flops_module._piece_cost.cache_info()
-    assert (known.misses, known.hits) == (5, 1)  # stem, hr, down, t and head; hr again
+    info = flops_module._piece_cost.cache_info()
+    assert (info.misses, info.hits) == (5, 1)  # stem, hr, down, t and head; hr again
     assert count(net, 64) == first
     assert flops_module._piece_cost.cache_info().misses == 5
     count(parse_net("hrstem(hs=8) -> hr(8 e=2)*7 -> t(16 e=2 d=8)*9"), 64)  # other depths
     assert flops_module._piece_cost.cache_info().misses == 5
 
 
-def test_counting_leaves_a_module_as_it_was() -> None:
+def test_counting_does_not_change_the_mode_of_a_module() -> None:
     model = build_hirivit(parse_net("hrstem(hs=8) -> hr(8 e=2)"), drop_path=0.5)
     model.stem.eval()
-    before = {name: module.training for name, module in model.named_modules()}
-    found = count_module(model, (3, 32, 32))
-    assert {name: module.training for name, module in model.named_modules()} == before
-    assert found == count_module(model.eval(), (3, 32, 32))
+    modes = {name: module.training for name, module in model.named_modules()}
+    total = count_module(model, (3, 32, 32))
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert total == count_module(model.eval(), (3, 32, 32))
 
 
 @pytest.mark.parametrize("classes", [10, 1000])
-def test_classes_change_the_last_layer_alone(classes: int) -> None:
+def test_the_number_of_classes_changes_only_the_last_layer(classes: int) -> None:
     net = parse_net("hrstem(hs=8) -> hr(8 e=2)")
     fewer, more = count(net, 32, classes=classes), count(net, 32, classes=classes + 1)
     assert more.params - fewer.params == 5 * 8 + 1

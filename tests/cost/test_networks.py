@@ -1,4 +1,4 @@
-"""What networks cost, timm's and ours, and that the published ones cost what others say."""
+"""Costs of our networks and timm's, compared with golden, published and independently counted values."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from hiri_search.cost import flops as flops_module
 from hiri_search.cost.flops import ZERO, Cost, CountError, count, count_module, count_parts
 from hiri_search.language import Net, SpecError, TimmNetwork, parse_network
-from hiri_search.nets import build, timm_networks
 from hiri_search.nets.eval_mode import one_thread
+from hiri_search.networks import build, check_timm
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "hiri_search" / "report" / "paper"
@@ -31,7 +31,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Several threads gain little at batch 1, and on cores that others use too they wait for each other."""
+    """Several threads gain little at batch 1, and wait for each other on a busy machine."""
     with one_thread():
         yield
 
@@ -40,22 +40,22 @@ GOLDEN = read(Path(__file__).parent / "golden_networks.csv")
 NETWORKS = read(PAPER / "networks.csv")
 
 
-LARGE = 1.5e9  # multiply-adds: of those a family has a smaller one, and they take seconds each
+LARGE = 1.5e9  # multiply-adds: such networks take seconds each, and their family has a smaller one
 
 
 def golden(row: dict[str, str]) -> Any:
-    """A row as a parameter of tests."""
+    """A row as a test parameter, marked slow if its network is large."""
     slow = [pytest.mark.slow] if row["spec"].startswith("timm:") and int(row["macs"]) > LARGE else []
     return pytest.param(row, id=f"{row['spec'][:40]}-{row['side']}", marks=slow)
 
 
 @pytest.mark.parametrize("row", [*map(golden, GOLDEN)])
-def test_networks_cost_what_they_did(row: dict[str, str]) -> None:
+def test_networks_have_their_golden_costs(row: dict[str, str]) -> None:
     expected = Cost(int(row["params"]), int(row["macs"]), int(row["core_macs"]))
     assert count(parse_network(row["spec"]), int(row["side"])) == expected
 
 
-TABLE_9 = {  # M and G as design/hiri_vit.md has them
+TABLE_9 = {  # side, parameters (M) and GMACs of our reconstruction
     "timm:hrnet_w18": (224, 21.299, 4.318),
     "timm:pvt_v2_b2": (224, 25.363, 4.046),
     "timm:davit_tiny": (224, 28.360, 4.540),
@@ -66,42 +66,42 @@ TABLE_9 = {  # M and G as design/hiri_vit.md has them
 
 
 @pytest.mark.parametrize("text", TABLE_9)
-def test_the_backbones_of_table_9_cost_what_the_reconstruction_says(text: str) -> None:
+def test_the_backbones_of_table_9_have_the_costs_of_the_reconstruction(text: str) -> None:
     side, params_m, gmacs = TABLE_9[text]
-    found = count(parse_network(text), side)
-    assert (round(found.params / 1e6, 3), round(found.macs / 1e9, 3)) == (params_m, gmacs)
+    total = count(parse_network(text), side)
+    assert (round(total.params / 1e6, 3), round(total.macs / 1e9, 3)) == (params_m, gmacs)
 
 
 def published() -> dict[tuple[str, int], tuple[float, float]]:
-    """Params (M) and GMACs that timm's author has measured, by network and side."""
-    found = {}
+    """Parameters (M) and GMACs published by timm, by network and side."""
+    costs = {}
     for path in sorted(TIMM.glob("benchmark-infer-*.csv")):
         for row in read(path):
             if row["infer_gmacs"]:
-                found[row["model"], int(row["infer_img_size"])] = float(row["param_count"]), float(row["infer_gmacs"])
-    return found
+                costs[row["model"], int(row["infer_img_size"])] = float(row["param_count"]), float(row["infer_gmacs"])
+    return costs
 
 
-def test_peers_cost_what_timm_has_published() -> None:
-    """Within 1 %, or half of the last digit that is printed there."""
+def test_timm_networks_have_their_published_costs() -> None:
+    """Within 1 %, or half of the last printed digit."""
     if not TIMM.is_dir():
-        pytest.skip(f"timm's published costs are not at {TIMM}")
-    theirs, wrong, compared = published(), [], 0
+        pytest.skip(f"no file with timm's published costs in {TIMM}")
+    published_costs, wrong, compared = published(), [], 0
     for row in GOLDEN:
         name, side = row["spec"].removeprefix("timm:"), int(row["side"])
-        if (name, side) not in theirs:
+        if (name, side) not in published_costs:
             continue
-        params_m, gmacs = theirs[name, side]
+        params_m, gmacs = published_costs[name, side]
         compared += 1
-        found = int(row["params"]) / 1e6, int(row["macs"]) / 1e9
-        if found != (pytest.approx(params_m, 0.005, 0.0051), pytest.approx(gmacs, 0.01, 0.0051)):
-            wrong.append((name, side, found, (params_m, gmacs)))
+        ours = int(row["params"]) / 1e6, int(row["macs"]) / 1e9
+        if ours != (pytest.approx(params_m, 0.005, 0.0051), pytest.approx(gmacs, 0.01, 0.0051)):
+            wrong.append((name, side, ours, (params_m, gmacs)))
     assert wrong == []
     assert compared > 30
 
 
 def keys(name: str) -> list[tuple[str, str]]:
-    """Network and resolution of each row of a table of the paper, as networks.csv names them."""
+    """Network and resolution of each row of a table or figure of the paper, as named in networks.csv."""
     (path,) = PAPER.glob(f"{'figure' if name == '1' else 'table'}{name}_*.csv")
     rows = read(path)
     match name:
@@ -113,50 +113,50 @@ def keys(name: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["1", "2", "3", "7", "8", "9"])
-def test_every_row_of_the_paper_has_its_network_or_a_reason(name: str) -> None:
+def test_networks_csv_has_every_row_of_the_paper(name: str) -> None:
     ours = [(row["network"], row["resolution"]) for row in NETWORKS if row["table"] == name]
     assert list(dict.fromkeys(ours)) == keys(name)
-    twice = {key for key, times in Counter(ours).items() if times > 1}
-    assert twice == ({("HR-HR-HR-HR-T", "448")} if name == "8" else set())
+    duplicates = {key for key, times in Counter(ours).items() if times > 1}
+    assert duplicates == ({("HR-HR-HR-HR-T", "448")} if name == "8" else set())
 
 
-def test_what_has_no_network_says_why() -> None:
+def test_a_row_without_a_network_has_a_note_with_the_reason() -> None:
     assert all(row["note"] for row in NETWORKS if not row["spec"])
 
 
-def test_every_network_of_the_paper_is_one() -> None:
+def test_every_spec_of_networks_csv_is_valid() -> None:
     for row in NETWORKS:
         if row["spec"]:
             network = parse_network(row["spec"])
             assert str(network) == row["spec"]
             if isinstance(network, TimmNetwork):
-                timm_networks.check_timm(network)
+                check_timm(network)
             else:
                 network.grids(int(row["resolution"]))
 
 
 @pytest.mark.slow
 def test_swin_at_448_has_windows_of_7_and_convit_is_published_without_its_attention() -> None:
-    """What the notes of networks.csv say, in numbers."""
+    """Check the notes of networks.csv by counting."""
     notes = {(row["network"], row["resolution"]): row["note"] for row in NETWORKS}
     small = count(parse_network("timm:swin_base_patch4_window7_224"), 224)
     assert "windows of 7" in notes["Swin-B", "448"]
     assert round(4 * small.macs / 1e9, 1) == 61.9
-    model = build.build(parse_network("timm:convit_base"), 224)
+    model = build(parse_network("timm:convit_base"), 224)
     operators = flops_module._operators(model, (3, 224, 224))[""]
     assert f"{operators['matmul'] / 1e9:.3f} G" in notes["ConViT-B", "224"]
     assert round((operators.total() - operators["matmul"]) / 1e9, 1) == 16.8
 
 
 def flops(model: nn.Module, side: int) -> int:
-    """What torch's own counter finds: 2 for each multiply-add."""
-    model.eval().requires_grad_(False)  # where a parameter is a module's input, the counter would hook its gradient
+    """FLOPs by torch's own counter: 2 per multiply-add."""
+    model.eval().requires_grad_(False)  # else the counter hooks the gradient of a parameter that is a module's input
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, side, side))
     return counter.get_total_flops()
 
 
-TWICE = [  # families by what they are made of: convolutions, windows, einsum, relative positions, channel attention
+TWO_COUNTERS = [  # families with convolutions, windows, einsum, relative positions and channel attention
     ("timm:resnet18", 96),
     ("timm:hrnet_w18_small_hiri front_hidden=4 front_width=8", 64),
     ("timm:pvt_v2_b0", 128),
@@ -173,20 +173,20 @@ TWICE = [  # families by what they are made of: convolutions, windows, einsum, r
 ]
 
 
-@pytest.mark.parametrize(("text", "side"), TWICE)
-def test_core_is_what_a_second_counter_finds_and_parts_add_up(text: str, side: int) -> None:
-    peer = parse_network(text)
-    model = build.build(peer, side)
-    assert 2 * count(peer, side).core_macs == flops(model, side)
-    assert count(peer, side) == count_module(model, (3, side, side))
-    assert count(peer, side).params == sum(p.numel() for p in model.parameters())
-    parts = count_parts(peer, side)
+@pytest.mark.parametrize(("text", "side"), TWO_COUNTERS)
+def test_core_macs_agree_with_a_second_counter_and_parts_sum_to_the_whole(text: str, side: int) -> None:
+    network = parse_network(text)
+    model = build(network, side)
+    assert 2 * count(network, side).core_macs == flops(model, side)
+    assert count(network, side) == count_module(model, (3, side, side))
+    assert count(network, side).params == sum(p.numel() for p in model.parameters())
+    parts = count_parts(network, side)
     assert all(min(part.params, part.macs, part.core_macs) >= 0 for part in parts.values())
     names = [name for name, _ in model.named_children()]
     assert [name for name in parts if name != "rest"] == [name for name in names if name in parts]
 
 
-def test_the_parts_of_a_peer_are_its_modules() -> None:
+def test_the_parts_of_a_timm_network_are_its_submodules() -> None:
     parts = count_parts(parse_network("timm:vit_tiny_patch16_224"), 224)
     assert list(parts) == ["patch_embed", "blocks", "norm", "head", "rest"]
     positions = 14 * 14
@@ -204,44 +204,44 @@ HEADS = {
 
 
 @pytest.mark.parametrize("text", HEADS)
-def test_classes_change_the_last_layer_alone(text: str) -> None:
+def test_the_number_of_classes_changes_only_the_last_layer(text: str) -> None:
     name, width = HEADS[text]
     fewer, more = (count_parts(parse_network(text), 64, classes=classes) for classes in (10, 11))
     assert {part for part in more if more[part] != fewer[part]} == {name}
     assert more[name] == fewer[name] + Cost(width + 1, width, width)
 
 
-def test_a_peer_is_counted_once_for_a_side() -> None:
-    peer = parse_network("timm:pvt_v2_b0 depths=1,1,1,1")
-    before = flops_module._peer_parts.cache_info()
-    count_parts(peer, 64)["patch_embed"] = ZERO  # whoever changes what he was given changes nothing here
-    first = count(parse_network(str(peer)), 64)
-    count(peer, 96)
-    after = flops_module._peer_parts.cache_info()
+def test_a_timm_network_is_counted_once_per_side() -> None:
+    network = parse_network("timm:pvt_v2_b0 depths=1,1,1,1")
+    before = flops_module._timm_parts.cache_info()
+    count_parts(network, 64)["patch_embed"] = ZERO  # a change of the returned dict does not change the cache
+    first = count(parse_network(str(network)), 64)
+    count(network, 96)
+    after = flops_module._timm_parts.cache_info()
     assert (after.misses - before.misses, after.hits - before.hits) == (2, 1)
-    assert first == count_module(build.build(peer, 64), (3, 64, 64))
+    assert first == count_module(build(network, 64), (3, 64, 64))
 
 
-def test_a_name_in_timm_and_a_text_of_ours_cost_the_same() -> None:
+def test_a_network_registered_in_timm_costs_the_same_as_its_spec() -> None:
     net = parse_network("hr(32 e=4)*2 -> hr(64 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9 -> t(512 e=5)*4")
     assert isinstance(net, Net)
     assert count(parse_network("timm:hirivit_small"), 448) == count(net, 448)
 
 
 UNFIT = [
-    ("timm:pvt_v2_b2_hiri depths=1,1,1,1 front_hidden=4 front_width=8", 68),  # a grid of 17 has no half
+    ("timm:pvt_v2_b2_hiri depths=1,1,1,1 front_hidden=4 front_width=8", 68),  # a grid of 17 cannot be halved
     ("timm:maxvit_pico_rw_256", 250),
 ]
 
 
 @pytest.mark.parametrize(("text", "side"), UNFIT)
-def test_a_side_that_does_not_fit_is_named(text: str, side: int) -> None:
+def test_a_side_that_timm_refuses_is_named(text: str, side: int) -> None:
     name = text.split()[0]
     with pytest.raises(SpecError, match=rf"{name}.* takes no inputs of {side} pixels; choose another side .*timm says"):
         count(parse_network(text), side)
 
 
-def test_arithmetic_that_nobody_can_count_names_the_network() -> None:
+def test_an_operator_without_a_handle_is_reported_with_the_network() -> None:
     with pytest.raises(CountError, match=r"timm:sequencer2d_s.*aten::lstm"):
         count(parse_network("timm:sequencer2d_s layers=1,1,1,1"), 224)
 
@@ -256,16 +256,16 @@ class Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize(("equation", "macs"), [("abij,abjk->abik", 3 * 8**3), ("bcij,bdij->bcd", 3 * 3 * 8 * 8)])
-def test_an_einsum_costs_one_for_each_combination_of_its_indices(equation: str, macs: int) -> None:
+def test_an_einsum_costs_one_multiply_add_per_combination_of_its_indices(equation: str, macs: int) -> None:
     assert count_module(Wrapped(equation), (3, 8, 8)).core_macs == macs
 
 
-def test_an_einsum_of_unnamed_indices_is_an_error() -> None:
+def test_an_einsum_with_an_ellipsis_is_an_error() -> None:
     with pytest.raises(CountError, match="einsum"):
         count_module(Wrapped("...ij,...jk->...ik"), (3, 8, 8))
 
 
-def test_a_convolution_with_a_word_for_padding_is_counted() -> None:
+def test_a_convolution_with_padding_given_as_a_word_is_counted() -> None:
     named, numbered = (nn.Conv2d(3, 5, 3, padding=padding) for padding in ("same", 1))
     assert count_module(named, (3, 8, 8)) == count_module(numbered, (3, 8, 8))
     assert count_module(named, (3, 8, 8)).core_macs == 8 * 8 * 3 * 3 * 3 * 5

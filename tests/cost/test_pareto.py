@@ -1,4 +1,4 @@
-"""Fronts and hypervolumes, against what can be counted by hand or by cells of a grid."""
+"""Fronts and hypervolumes compared with hand-computed values and with counts of grid cells."""
 
 from itertools import product
 
@@ -11,19 +11,19 @@ CASES = {
     "none": ([], 0.0),
     "one": ([(1, 1)], 9.0),
     "two steps": ([(1, 3), (3, 1)], 3 + 3 - 1.0),
-    "beaten ones add nothing": ([(1, 1), (2, 2), (1, 3)], 9.0),
-    "twice is once": ([(1, 1), (1, 1)], 9.0),
+    "dominated points add nothing": ([(1, 1), (2, 2), (1, 3)], 9.0),
+    "duplicates count once": ([(1, 1), (1, 1)], 9.0),
     "beyond the reference": ([(5, 0), (0, 4), (2, 2)], 4.0),
 }
 
 
 @pytest.mark.parametrize(("points", "volume"), CASES.values(), ids=CASES)
-def test_a_hypervolume_of_two_objectives(points: list[tuple[int, int]], volume: float):
+def test_hypervolume_of_two_objectives(points: list[tuple[int, int]], volume: float):
     assert hypervolume(np.array(points, dtype=float).reshape(-1, 2), (4.0, 4.0)) == volume
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
-def test_a_hypervolume_is_the_number_of_cells_that_a_point_dominates(objectives: int):
+def test_hypervolume_is_the_number_of_dominated_grid_cells(objectives: int):
     points = np.random.default_rng(objectives).integers(0, 5, (6, objectives)).astype(float)
     cells = np.array(list(product(range(5), repeat=objectives)))
     dominated = (points[:, None] <= cells).all(axis=2).any(axis=0)
@@ -31,17 +31,17 @@ def test_a_hypervolume_is_the_number_of_cells_that_a_point_dominates(objectives:
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
-def test_gaps_and_what_is_dominated_fill_all_below_the_reference(objectives: int):
+def test_nondominated_boxes_and_the_dominated_region_fill_the_space_below_the_reference(objectives: int):
     points = np.random.default_rng(objectives).integers(0, 5, (6, objectives)).astype(float)
     boxes = [
         [(max(low, 0.0), max(high, 0.0)) for low, high in box]
         for box in nondominated_boxes(points, (5.0,) * objectives)
     ]
-    free = sum(np.prod([high - low for low, high in box]) for box in boxes)
-    assert free + hypervolume(points, (5.0,) * objectives) == 5**objectives
+    nondominated = sum(np.prod([high - low for low, high in box]) for box in boxes)
+    assert nondominated + hypervolume(points, (5.0,) * objectives) == 5**objectives
 
 
-def test_the_undominated_are_those_that_none_dominates_equals_among_them():
+def test_the_pareto_mask_marks_all_points_without_a_dominating_point_and_keeps_duplicates():
     points = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
     assert (pareto_mask(points) == ~dominance(points).any(axis=0)).all()
     assert pareto_mask(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist() == [True, True, True, False]
@@ -49,7 +49,7 @@ def test_the_undominated_are_those_that_none_dominates_equals_among_them():
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(20))
-def test_fronts_are_peeled_off_one_behind_the_other(objectives: int, seed: int):
+def test_fronts_are_the_pareto_fronts_removed_one_after_another(objectives: int, seed: int):
     rng = np.random.default_rng(seed)
     points = rng.integers(0, rng.integers(1, 9), (rng.integers(0, 50), objectives)).astype(float)
     ranks, left = np.zeros(len(points), dtype=int), np.arange(len(points))

@@ -1,4 +1,4 @@
-"""No space writes one network twice."""
+"""The ambiguity check: no space describes one network in two ways."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hypothesis import given, settings
 
 from hiri_search.language import Space, SpecError, parse
 from hiri_search.language.parser import parse_tree
-from tests.language.specs import crowded
+from tests.language.specs import repetitive_specs
 
-LISTED = 5_000
+MAX_LISTED = 5_000  # networks of a space that a test lists
 
-TWICE = [
+AMBIGUOUS = [
     ("(hr | §hr)(128 e=4)", "hr(128 e=4)", 2),
     ("hr(8 e=4) | §hr(8 e=4 r=2)", "hr(8 e=4 r=2)", 1),
     ("hr(8 e=4|5) | §hr(8 e=5..9)", "hr(8 e=5)", 1),
@@ -23,8 +23,8 @@ TWICE = [
 ]
 
 
-@pytest.mark.parametrize(("marked", "common", "column"), TWICE)
-def test_a_network_written_twice_is_refused(marked: str, common: str, column: int) -> None:
+@pytest.mark.parametrize(("marked", "common", "column"), AMBIGUOUS)
+def test_a_space_that_writes_a_network_twice_is_refused(marked: str, common: str, column: int) -> None:
     with pytest.raises(SpecError) as caught:
         parse(marked.replace("§", ""))
     assert caught.value.column == marked.index("§")
@@ -35,14 +35,14 @@ STEMS = ["(§hrstem | vitstem) -> hr(8 e=4) | hr(8 e=4)", "(§hrstem(hs=32|64) -
 
 
 @pytest.mark.parametrize("marked", STEMS)
-def test_the_default_stem_does_not_stand_beside_a_spec_without_one(marked: str) -> None:
+def test_the_default_stem_is_refused_as_an_alternative_to_no_stem(marked: str) -> None:
     with pytest.raises(SpecError, match="default stem") as caught:
         parse(marked.replace("§", ""))
     assert caught.value.column == marked.index("§")
 
 
-def test_a_twin_in_a_let_is_shown_there() -> None:
-    with pytest.raises(SpecError, match=r"in the let mixer: hr.* at column 1 of the let mixer") as caught:
+def test_an_ambiguity_in_a_let_is_shown_in_its_text() -> None:
+    with pytest.raises(SpecError, match=r"in let mixer: hr.* at column 1 of let mixer") as caught:
         parse("(mixer | mixer)(64 e=4)", let={"mixer": "hr | cffn"})
     assert caught.value.text == "hr | cffn"
 
@@ -62,26 +62,26 @@ DISTINCT = [
 
 
 @pytest.mark.parametrize(("text", "size"), DISTINCT)
-def test_networks_that_differ_are_not_refused(text: str, size: int) -> None:
+def test_a_space_of_different_networks_is_accepted(text: str, size: int) -> None:
     assert len({net.key for net in parse(text)}) == parse(text).size == size
 
 
 @settings(max_examples=150)
-@given(crowded("hr(64 e=4 s=2)", "cffn(64 e=4 down=a)", "cffn(64 e=4 down=a|b)"))
-def test_no_accepted_space_writes_a_network_twice(text: str) -> None:
+@given(repetitive_specs("hr(64 e=4 s=2)", "cffn(64 e=4 down=a)", "cffn(64 e=4 down=a|b)"))
+def test_an_accepted_space_writes_every_network_once(text: str) -> None:
     try:
         space = parse(text)
     except SpecError:
         return
-    if space.size < LISTED:
+    if space.size < MAX_LISTED:
         assert len({net.key for net in space}) == space.size
 
 
 @settings(max_examples=150)
-@given(crowded())
-def test_without_ties_only_spaces_with_twins_are_refused(text: str) -> None:
+@given(repetitive_specs())
+def test_without_ties_only_spaces_with_equal_networks_are_refused(text: str) -> None:
     unchecked = Space(parse_tree(text, {}))
-    if unchecked.size > LISTED:
+    if unchecked.size > MAX_LISTED:
         return
     if len({net.key for net in unchecked}) == unchecked.size:
         assert parse(text) == unchecked

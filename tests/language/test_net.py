@@ -1,4 +1,4 @@
-"""A network as a value: its text, its key, the sides it fits."""
+"""Net: its text, its key and its valid input sides."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ GOLDEN = list(csv.DictReader((Path(__file__).parent / "golden_keys.csv").read_te
 
 @settings(max_examples=60)
 @given(nets())
-def test_a_network_is_what_its_text_says(net: Net) -> None:
+def test_parsing_the_text_of_a_network_gives_the_network(net: Net) -> None:
     assert parse_net(str(net)) == net
     assert str(parse(str(net))) == str(net)
 
 
 @settings(max_examples=60)
 @given(nets())
-def test_defaults_written_out_change_nothing(net: Net) -> None:
+def test_writing_defaults_out_changes_nothing(net: Net) -> None:
     assert parse_net(net.canonical_text) == net
     assert parse_net(net.canonical_text).key == net.key
 
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
-def test_keys_stay_as_they_were(row: dict[str, str]) -> None:
+def test_keys_are_stable(row: dict[str, str]) -> None:
     assert parse_net(row["spec"]).key == row["key"]
 
 
@@ -52,7 +52,7 @@ def test_keys_do_not_depend_on_the_process() -> None:
         assert done.stdout.strip() == parse_net(S).key
 
 
-SAME = [
+EQUAL = [
     ("hr(32 e=4)", "hr(32 e=4 r=2 s=1 down=none)"),
     ("hr(32 e=4)", "hrstem -> hr(32 e=4)"),
     ("hr(32 e=4)", "hrstem(hs=32) -> (hr(e=4))(w=32)*1"),
@@ -64,32 +64,32 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), SAME)
-def test_equal_networks_have_equal_keys(one: str, other: str) -> None:
-    assert parse_net(one) == parse_net(other)
-    assert parse_net(one).key == parse_net(other).key
+@pytest.mark.parametrize(("first", "second"), EQUAL)
+def test_equal_networks_have_equal_keys(first: str, second: str) -> None:
+    assert parse_net(first) == parse_net(second)
+    assert parse_net(first).key == parse_net(second).key
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullHr(Hr):
-    """Hr blocks as they would be if r=1 were the default."""
+    """Hr with the default r=1 in place of r=2."""
 
     reduction: int = field(default=1, metadata=Hr.__dataclass_fields__["reduction"].metadata)
 
 
 def test_a_changed_default_changes_the_key() -> None:
-    now, then = Net.of([Hr(width=32, expansion=4)]), Net.of([FullHr(width=32, expansion=4)])
-    assert now.key != then.key
+    net, changed = Net.of([Hr(width=32, expansion=4)]), Net.of([FullHr(width=32, expansion=4)])
+    assert net.key != changed.key
 
 
-def test_the_full_text_names_every_argument() -> None:
+def test_the_canonical_text_writes_every_argument() -> None:
     assert parse_net("hr(32 e=4) -> t(64 e=4)").canonical_text == (
         "hrstem(hs=32) -> hr(32 e=4 r=2 norm=bn down=none s=1)*1 -> t(64 e=4 d=64 sr=1 ffn=conv norm=mix down=b s=2)*1"
     )
 
 
 @pytest.mark.parametrize(("stages", "downs"), [(1, ""), (2, "b"), (3, "bb"), (4, "abb"), (6, "aaabb")])
-def test_the_last_two_stages_come_down_by_b_and_those_before_by_a(stages: int, downs: str) -> None:
+def test_default_downsampling_is_b_for_the_last_two_stages_and_a_before(stages: int, downs: str) -> None:
     net = parse_net(" -> ".join(["hr(32 e=4)"] * stages))
     assert [stage.down for stage in net.stages] == ["none", *downs]
 
@@ -109,7 +109,7 @@ SIDES = [
 
 
 @pytest.mark.parametrize(("text", "unit"), SIDES)
-def test_legal_sides_are_the_multiples_of_a_unit(text: str, unit: int) -> None:
+def test_valid_sides_are_the_multiples_of_side_unit(text: str, unit: int) -> None:
     net = parse_net(text)
     assert net.side_unit == unit
     assert net.grids(unit * 7)[0] == unit * 7 // 4
@@ -118,36 +118,36 @@ def test_legal_sides_are_the_multiples_of_a_unit(text: str, unit: int) -> None:
             net.grids(side)
 
 
-@pytest.mark.parametrize(("side", "near"), [(450, "448 or 512"), (63, "64"), (0, "64"), (-500, "64")])
-def test_a_wrong_side_is_refused_with_the_nearest_legal_ones(side: int, near: str) -> None:
-    with pytest.raises(SpecError, match=f"the nearest is {near}$"):
+@pytest.mark.parametrize(("side", "nearest"), [(450, "448 or 512"), (63, "64"), (0, "64"), (-500, "64")])
+def test_an_invalid_side_is_refused_with_the_nearest_valid_ones(side: int, nearest: str) -> None:
+    with pytest.raises(SpecError, match=f"the nearest is {nearest}$"):
         parse_net(S).grids(side)
 
 
-def test_grids_of_the_paper() -> None:
+def test_grids_match_the_paper() -> None:
     assert parse_net(S).grids(448) == (112, 56, 28, 14, 7)
 
 
-def test_a_shrunk_network_keeps_its_heads() -> None:
-    small = parse_net(S).scaled_down(width=4, depth=2)
-    assert str(small) == (
+def test_a_scaled_down_network_keeps_its_heads() -> None:
+    scaled = parse_net(S).scaled_down(width=4, depth=2)
+    assert str(scaled) == (
         "hrstem(hs=8) -> hr(8 e=4) -> hr(16 e=4) -> cffn(32 e=6) -> t(80 e=5 d=16)*5 -> t(128 e=5 d=16)*2"
     )
-    assert [stage.heads for stage in small.stages[3:]] == [5, 8]  # type: ignore[attr-defined]
+    assert [stage.heads for stage in scaled.stages[3:]] == [5, 8]  # type: ignore[attr-defined]
     with pytest.raises(SpecError, match="w=80 cannot be divided by 32"):
         parse_net("vitstem -> t(80 e=5 d=16)").scaled_down(width=32)
 
 
-def test_a_network_has_a_stage() -> None:
+def test_a_network_needs_a_stage() -> None:
     for parts in ([], [VitStem()], [HrStem()]):
         with pytest.raises(SpecError, match="at least one stage"):
             Net.of(parts)
 
 
-def test_every_argument_has_its_place_in_the_order() -> None:
+def test_the_canonical_order_has_every_argument() -> None:
     for kind in KINDS.values():
         assert {f.metadata["argument"].letter for f in fields(kind)} <= set(ORDER)
 
 
-def test_no_kind_is_called_like_an_argument() -> None:
-    assert not {*KINDS} & {*ORDER, "which"}  # or two decisions could have one name
+def test_kinds_and_arguments_have_different_names() -> None:
+    assert not {*KINDS} & {*ORDER, "which"}  # otherwise two decisions could have the same name

@@ -1,4 +1,4 @@
-"""A space: what it says, how many networks it has, how one of them is decided."""
+"""Space: its text, its size, and walks through its decisions."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import pytest
 from hypothesis import assume, given, settings
 
 from hiri_search.language import Chooser, Net, Space, SpecError, parse, parse_net, sample
-from tests.language.specs import Written, small_spaces, spaces
+from tests.language.specs import WrittenSpec, small_spaces, spaces
 
 CONDITIONAL = "hr(32 e=4)*1|hr(32|64 e=6) -> (hr | cffn(norm=bn|ln) | t(d=16|32|64) -> t)(64 e=4|6)"
 
 
-def keeping(choose: Chooser, asked: list[tuple[str, tuple[object, ...], int]]) -> Chooser:
-    """The chooser, with everything it is asked and answers kept in a list."""
+def recording(choose: Chooser, calls: list[tuple[str, tuple[object, ...], int]]) -> Chooser:
+    """Return a chooser that also appends each decision, its options and the chosen index to `calls`."""
 
-    def kept(name: str, options: tuple[object, ...], sizes: tuple[int, ...]) -> int:
+    def choose_and_record(name: str, options: tuple[object, ...], sizes: tuple[int, ...]) -> int:
         assert len(options) == len(sizes) > 1
         index = choose(name, options, sizes)  # type: ignore[arg-type]
-        asked.append((name, options, index))
+        calls.append((name, options, index))
         return index
 
-    return kept
+    return choose_and_record
 
 
-def at_random(rng: Random) -> Chooser:
+def random_chooser(rng: Random) -> Chooser:
     return lambda name, options, sizes: rng.randrange(len(options))
 
 
-def names_asked(space: Space) -> list[str]:
-    """The decisions of a walk that takes the last option everywhere."""
-    asked: list[tuple[str, tuple[object, ...], int]] = []
-    space.decide(keeping(lambda name, options, sizes: len(options) - 1, asked))
-    return [name for name, _, _ in asked]
+def decision_names(space: Space) -> list[str]:
+    """Return the names of the decisions of a walk that always takes the last option."""
+    calls: list[tuple[str, tuple[object, ...], int]] = []
+    space.decide(recording(lambda name, options, sizes: len(options) - 1, calls))
+    return [name for name, _, _ in calls]
 
 
 @settings(max_examples=60)
 @given(spaces())
-def test_a_space_is_what_its_text_says(written: Written) -> None:
+def test_parsing_the_text_of_a_space_gives_the_space(written: WrittenSpec) -> None:
     space = parse(written.text, let=written.let)
     assert parse(str(space)) == space
     assert str(parse(str(space))) == str(space)
@@ -47,7 +47,7 @@ def test_a_space_is_what_its_text_says(written: Written) -> None:
 
 @settings(max_examples=50)
 @given(small_spaces())
-def test_the_size_is_the_length_of_the_list_and_all_networks_differ(written: Written) -> None:
+def test_the_size_is_the_number_of_listed_networks_and_all_differ(written: WrittenSpec) -> None:
     space = parse(written.text, let=written.let)
     assume(space.size < 2_000)
     listed = list(space)
@@ -58,19 +58,19 @@ def test_the_size_is_the_length_of_the_list_and_all_networks_differ(written: Wri
 
 @settings(max_examples=40)
 @given(spaces())
-def test_a_decision_has_one_name_and_one_set_of_options_and_can_be_replayed(written: Written) -> None:
+def test_a_decision_has_one_name_and_fixed_options_and_can_be_replayed(written: WrittenSpec) -> None:
     space, rng = parse(written.text, let=written.let), Random(0)
-    known: dict[str, tuple[object, ...]] = {}
+    options_of: dict[str, tuple[object, ...]] = {}
     for _ in range(10):
-        asked: list[tuple[str, tuple[object, ...], int]] = []
-        net, decisions = space.walk(keeping(at_random(rng), asked))
-        assert decisions == {name: index for name, _, index in asked}
-        assert len(decisions) == len(asked)
-        assert all(known.setdefault(name, options) == options for name, options, _ in asked)
+        calls: list[tuple[str, tuple[object, ...], int]] = []
+        net, decisions = space.walk(recording(random_chooser(rng), calls))
+        assert decisions == {name: index for name, _, index in calls}
+        assert len(decisions) == len(calls)
+        assert all(options_of.setdefault(name, options) == options for name, options, _ in calls)
         assert space.replay(decisions) == net
 
 
-def test_a_listing_comes_with_its_decisions() -> None:
+def test_walks_lists_networks_with_their_decisions() -> None:
     space = parse(CONDITIONAL)
     assert all(space.replay(decisions) == net for net, decisions in space.walks())
     assert [net for net, _ in space.walks()] == list(space)
@@ -79,7 +79,7 @@ def test_a_listing_comes_with_its_decisions() -> None:
 @pytest.mark.parametrize("index", [None, -1, 2])
 def test_a_replay_needs_every_decision(index: int | None) -> None:
     decisions = {"1.w": 0} if index is None else {"1.w": 0, "1.e": index}
-    with pytest.raises(SpecError, match=r"1\.e is .*below 2"):
+    with pytest.raises(SpecError, match=r"1\.e is .*expected an index from 0 to 1"):
         parse("hr(32|64 e=4|6)").replay(decisions)
 
 
@@ -103,18 +103,18 @@ def test_sizes_are_sums_and_products(text: str, size: int) -> None:
     assert parse(text).size == size
 
 
-def test_what_is_written_once_is_decided_once() -> None:
+def test_an_argument_of_a_group_is_one_decision() -> None:
     tied = list(parse("(hr(32) -> hr(64))(e=4|6)"))
     assert [str(net) for net in tied] == ["hr(32 e=4) -> hr(64 e=4)", "hr(32 e=6) -> hr(64 e=6)"]
 
 
-def test_each_use_of_a_let_is_decided_by_itself() -> None:
+def test_each_use_of_a_let_has_its_own_decisions() -> None:
     space = parse("block -> block(n=2)", let={"block": "hr(32 e=4|6)"})
     assert space.size == 4
     assert str(space) == "hr(32 e=4|6) -> hr(32 e=4|6)*2"
 
 
-def test_the_list_turns_the_last_decision_fastest() -> None:
+def test_the_last_decision_changes_fastest_in_a_list() -> None:
     listed = [str(net) for net in parse("hr(32|48 e=4)*1..2 | cffn(norm=ln|bn 16 e=4)")]
     assert listed == [
         *("hr(32 e=4)", "hr(32 e=4)*2", "hr(48 e=4)", "hr(48 e=4)*2"),
@@ -122,7 +122,7 @@ def test_the_list_turns_the_last_decision_fastest() -> None:
     ]
 
 
-def test_the_list_is_lazy() -> None:
+def test_listing_is_lazy() -> None:
     assert isinstance(next(iter(parse(" -> ".join(["hr(1..1000 e=1..64)"] * 60)))), Net)
 
 
@@ -142,27 +142,27 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("text", "names"), NAMES)
-def test_a_decision_is_named_after_its_place(text: str, names: list[str]) -> None:
-    assert names_asked(parse(text)) == names
+def test_a_decision_is_named_after_its_position_in_the_spec(text: str, names: list[str]) -> None:
+    assert decision_names(parse(text)) == names
 
 
-def test_a_choice_of_paths_is_asked_with_their_labels_and_sizes() -> None:
-    asked = []
-    parse("hr(8|9|10 e=4) | hr(16 e=4) | t(64 e=4 d=32|64)").decide(lambda *question: asked.append(question) or 1)
-    assert asked == [("which", ("1", "2", "t"), (3, 1, 2))]
+def test_a_chooser_gets_the_labels_and_sizes_of_alternative_paths() -> None:
+    calls = []
+    parse("hr(8|9|10 e=4) | hr(16 e=4) | t(64 e=4 d=32|64)").decide(lambda *arguments: calls.append(arguments) or 1)
+    assert calls == [("which", ("1", "2", "t"), (3, 1, 2))]
 
 
 def test_samples_are_uniform_over_networks() -> None:
     space, rng, draws = parse(CONDITIONAL), Random(20240321), 25_000
-    seen = Counter(sample(space, rng) for _ in range(draws))
+    counts = Counter(sample(space, rng) for _ in range(draws))
     expected = draws / space.size
-    assert seen.keys() == set(space)
-    chi_square = sum((count - expected) ** 2 / expected for count in seen.values())
+    assert counts.keys() == set(space)
+    chi_square = sum((count - expected) ** 2 / expected for count in counts.values())
     assert chi_square < 51.18  # the 99.9th percentile at 24 degrees of freedom
 
 
 class Highest(Random):
-    """Draws the last number of every range, and keeps how long the ranges were."""
+    """Returns the largest number of every range, and records the range lengths."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,8 +174,8 @@ class Highest(Random):
         return start - 1
 
 
-def test_samples_weigh_in_whole_numbers_where_floats_would_round() -> None:
-    vast = " -> ".join(["hr(1..1000 e=1..64)"] * 10)
+def test_sampling_is_exact_for_sizes_that_floats_would_round() -> None:
+    large = " -> ".join(["hr(1..1000 e=1..64)"] * 10)
     rng = Highest()
-    assert str(sample(parse(f"{vast} | t(64 e=4)"), rng)) == "t(64 e=4)"
+    assert str(sample(parse(f"{large} | t(64 e=4)"), rng)) == "t(64 e=4)"
     assert rng.ranges == [64_000**10 + 1]

@@ -1,5 +1,12 @@
-"""Networks as small as these are computed faster by one thread than by several that wait for each other."""
+"""Settings of all tests of nets."""
 
+import pytest
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # one thread computes small networks faster than several
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Give every test the same initial weights and inputs in each run."""
+    torch.manual_seed(0)

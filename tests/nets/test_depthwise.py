@@ -1,4 +1,4 @@
-"""The depthwise convolution's own gradient on tiny grids."""
+"""Gradient of the depthwise convolution on tiny grids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hiri_search.nets.depthwise import TINY, DepthwiseConv2d
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 2), (2, 1), (TINY + 1, TINY + 1)])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_are_those_of_a_plain_convolution(size: tuple[int, int], bias: bool, stride: int) -> None:
+def test_gradients_equal_those_of_a_plain_convolution(size: tuple[int, int], bias: bool, stride: int) -> None:
     ours = DepthwiseConv2d(6, stride=stride, bias=bias).double()
     plain = nn.Conv2d(6, 6, 3, stride, 1, groups=6, bias=bias).double()
     plain.load_state_dict(ours.state_dict())
@@ -23,11 +23,11 @@ def test_gradients_are_those_of_a_plain_convolution(size: tuple[int, int], bias:
         out = layer(image)
         (out.sin().sum()).backward()
         results.append([out, image.grad, *(p.grad for p in layer.parameters())])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
-def test_the_gradient_is_the_slope() -> None:
+def test_the_gradient_agrees_with_finite_differences() -> None:
     layer = DepthwiseConv2d(2).double()
     x = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert "TinyGrid" in type(layer(x).grad_fn).__name__

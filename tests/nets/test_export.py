@@ -1,4 +1,4 @@
-"""A trained network leaves the project: as a checkpoint for timm, as a program, as ONNX."""
+"""A trained network is exported: as a checkpoint for timm, with torch.export, and as ONNX."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from timm.models import load_checkpoint
 from torch import Tensor, nn
 
 from hiri_search.language import parse_net
+from hiri_search.models import paper_net
 from hiri_search.nets.fuse_batchnorm import fuse_batchnorm
 from hiri_search.nets.hirivit import build_hirivit
-from hiri_search.nets.timm_registry import paper_net
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from tests.nets.variants import error, images, lively_net
+from tests.nets.variants import images, randomised_net, relative_error
 
 SMALL = paper_net("hirivit_small").scaled_down(width=8, depth=9)
 JOB = Job(SMALL.canonical_text, 64, 4, 0, Recipe(epochs=2, batch=16, lr=4e-3), DataSource("drawn", train=64, val=48))
@@ -35,7 +35,7 @@ NETS = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list[tuple[Tensor, Tensor]]]:
-    """A checkpoint, what its trial told last, and the images that were judged."""
+    """Return a checkpoint, the last epoch of its trial, and the validation batches."""
     folder = tmp_path_factory.mktemp("trained")
     prepared = prepare(JOB.data, JOB.side, folder / "images", classes=JOB.classes)
     last = train(JOB, prepared, folder / "last.pt")[-1]
@@ -43,22 +43,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Epoch, list
     return folder / "last.pt", last, list(batches.val())
 
 
-def _top1(model: nn.Module, images: list[tuple[Tensor, Tensor]]) -> float:
+def _top1(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
     with torch.no_grad():
-        right = torch.cat([model.eval()(batch).argmax(1) == labels for batch, labels in images])
-    return 100 * float(right.double().mean())
+        correct = torch.cat([model.eval()(images).argmax(1) == labels for images, labels in batches])
+    return 100 * float(correct.double().mean())
 
 
 def _weights(checkpoint: Path, *, ema: bool) -> dict[str, Tensor]:
-    """What timm takes from the checkpoint: the moving average under a name it knows, if it is asked to."""
+    """Return the weights that timm loads: with `ema` the moving average, where the checkpoint has one."""
     content = torch.load(checkpoint, weights_only=True)
-    found: dict[str, Tensor] = (content.get("model_ema") if ema else None) or content["model"]
-    return found
+    weights: dict[str, Tensor] = (content.get("model_ema") if ema else None) or content["model"]
+    return weights
 
 
 @pytest.mark.parametrize("ema", [True, False])
-def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
-    checkpoint, last, inputs = trained
+def test_timm_loads_a_checkpoint(trained: Any, ema: bool) -> None:
+    checkpoint, last, batches = trained
     reference = build_hirivit(SMALL, classes=JOB.classes).eval()
     reference.load_state_dict(_weights(checkpoint, ema=ema))
     if ema:
@@ -71,19 +71,19 @@ def test_timm_loads_what_was_trained(trained: Any, ema: bool) -> None:
     with torch.no_grad():
         assert torch.equal(model(images(height=64)), reference(images(height=64)))
     averaged = ema and "model_ema" in torch.load(checkpoint, weights_only=True)
-    assert _top1(model, inputs) == pytest.approx(last.ema_top1 if averaged else last.top1)
+    assert _top1(model, batches) == pytest.approx(last.ema_top1 if averaged else last.top1)
 
 
-def test_what_was_trained_is_fused(trained: Any) -> None:
+def test_a_trained_network_is_fused(trained: Any) -> None:
     model = build_hirivit(SMALL, classes=JOB.classes).eval()
     model.load_state_dict(_weights(trained[0], ema=False))
     with torch.no_grad():
-        assert error(fuse_batchnorm(model)(images(height=64)), model(images(height=64))) < 1e-5
+        assert relative_error(fuse_batchnorm(model)(images(height=64)), model(images(height=64))) < 1e-5
 
 
 @cache
 def _model(name: str, fused: bool) -> nn.Module:
-    model = lively_net(NETS[name])
+    model = randomised_net(NETS[name])
     return fuse_batchnorm(model) if fused else model
 
 
@@ -91,26 +91,26 @@ BATCH = ({0: torch.export.Dim("batch", min=1, max=64)},)
 
 
 def _check(model: nn.Module, exported: Callable[[Tensor], Tensor], within: float) -> None:
-    """The outputs agree, for batches of other sizes than the one shown."""
+    """Assert equal outputs for batch sizes other than the exported one."""
     with torch.no_grad():
         for count in (1, 2, 5):
-            assert error(exported(images(count, 64)), model(images(count, 64))) < within
+            assert relative_error(exported(images(count, 64)), model(images(count, 64))) < within
 
 
-@pytest.mark.parametrize("fused", [False, True], ids=["as it is", "fused"])
+@pytest.mark.parametrize("fused", [False, True], ids=["unfused", "fused"])
 @pytest.mark.parametrize("name", NETS)
-def test_a_network_becomes_a_program(name: str, fused: bool) -> None:
+def test_a_network_is_exported_by_torch(name: str, fused: bool) -> None:
     model = _model(name, fused)
     program = torch.export.export(model, (images(2, 64),), dynamic_shapes=BATCH)
     _check(model, program.module(), 1e-5)
 
 
-def test_features_become_a_program() -> None:
+def test_features_are_exported_by_torch() -> None:
     model = timm.create_model("hirivit", spec=str(SMALL), features_only=True).eval()
     program = torch.export.export(model, (images(2, 64),), dynamic_shapes=BATCH)
     with torch.no_grad():
-        for found, expected in zip(program.module()(images(3, 64)), model(images(3, 64)), strict=True):
-            assert error(found, expected) < 1e-5
+        for actual, expected in zip(program.module()(images(3, 64)), model(images(3, 64)), strict=True):
+            assert relative_error(actual, expected) < 1e-5
 
 
 ONNX = [
@@ -122,7 +122,7 @@ ONNX = [
 
 
 @pytest.mark.parametrize(("name", "fused"), ONNX)
-def test_a_network_becomes_onnx(name: str, fused: bool, tmp_path: Path) -> None:
+def test_a_network_is_exported_as_onnx(name: str, fused: bool, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

@@ -1,15 +1,17 @@
-"""Every stem, kind of block, downsampling and argument of the language, as a module."""
+"""Every stem, stage type, downsampling and argument of the language, as a module."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from hiri_search.language import parse_net
 from hiri_search.nets.hirivit import build_hirivit
 
 SIDE = 64
-VARIANTS = [  # spec, and the shape in front of the head: channels and side
+FIVE_STAGES = "hr(8 e=1)*2 -> hr(8 e=1) -> cffn(16 e=1) -> t(16 e=1 d=8)*2 -> t(16 e=1 d=8)"
+VARIANTS = [  # spec, and the shape before the head: channels and side
     ("hrstem(hs=8) -> hr(16 e=2)", (16, 16)),
     ("hrstem(hs=12) -> hr(16 e=2)", (16, 16)),
     ("convstem(hs=8) -> hr(16 e=2)", (16, 16)),
@@ -32,29 +34,57 @@ VARIANTS = [  # spec, and the shape in front of the head: channels and side
     ("hrstem(hs=8) -> hr(8 e=2) -> hr(16 e=2 down=a s=1)", (16, 16)),
     ("hrstem(hs=8) -> hr(8 e=2) -> hr(16 e=2 down=b s=1)", (16, 16)),
     ("hrstem(hs=8) -> hr(8 e=2) -> hr(16 e=2 down=conv s=1)", (16, 16)),
-    ("hr(8 e=1)*2 -> hr(8 e=1) -> cffn(16 e=1) -> t(16 e=1 d=8)*2 -> t(16 e=1 d=8)", (16, 1)),
+    (FIVE_STAGES, (16, 1)),
 ]
+ZERO_GRADIENT = 1e-12  # in double precision; other gradients are above 1e-6
+
+
+def _gradients(spec: str, side: int) -> dict[str, Tensor]:
+    """Return the gradient of each parameter in training mode, in double precision."""
+    model = build_hirivit(parse_net(spec), classes=7).double().train()
+    logits = model(torch.randn(6, 3, side, side, dtype=torch.float64))
+    (logits * torch.randn_like(logits)).sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert len(gradients) == len(list(model.parameters()))
+    return gradients
+
+
+def _without_gradient(gradients: dict[str, Tensor]) -> list[str]:
+    """Return the weights that do not learn; biases before a BatchNorm have no effect, so biases are left out."""
+    weights = {name: gradient.abs().max().item() for name, gradient in gradients.items() if not name.endswith("bias")}
+    small = [name for name, gradient in weights.items() if gradient < 1e-6]
+    assert all(weights[name] < ZERO_GRADIENT for name in small)
+    return small
 
 
 @pytest.mark.parametrize(("spec", "shape"), VARIANTS)
-def test_a_variant_has_its_shape_and_every_parameter_learns(spec: str, shape: tuple[int, int]) -> None:
+def test_a_variant_has_its_shape(spec: str, shape: tuple[int, int]) -> None:
     width, grid = shape
     model = build_hirivit(parse_net(spec), classes=7)
     images = torch.randn(2, 3, SIDE, SIDE)
     with torch.no_grad():
         assert model.eval().forward_features(images).shape == (2, width, grid, grid)
         assert model(images).shape == (2, 7)
-    logits = model.train()(images)
-    assert logits.shape == (2, 7)
-    (logits * torch.randn(2, 7)).sum().backward()
-    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # A bias in front of a norm over the batch moves nothing but by rounding, so it need not show.
-    assert [name for name in still if not name.endswith("bias")] == []
-    assert all(p.grad is not None for p in model.parameters())
+    assert model.train()(images).shape == (2, 7)
 
 
-@pytest.mark.parametrize(("spec", "shape"), VARIANTS)
-def test_the_memory_format_changes_no_result(spec: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("spec", [spec for spec, _ in VARIANTS])
+def test_every_weight_of_a_variant_learns(spec: str) -> None:
+    side = 2 * SIDE if spec == FIVE_STAGES else SIDE  # attention over one position has no use for queries and keys
+    assert _without_gradient(_gradients(spec, side)) == []
+
+
+def test_queries_and_keys_do_not_learn_at_a_single_position() -> None:
+    """The softmax over one key is 1 whatever query and key are; only the values have an effect."""
+    gradients = _gradients(FIVE_STAGES, SIDE)
+    assert _without_gradient(gradients) == ["stages.4.blocks.0.attention.q.weight"]
+    keys, values = gradients["stages.4.blocks.0.attention.kv.weight"].chunk(2)
+    assert keys.abs().max() < ZERO_GRADIENT
+    assert values.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("spec", [spec for spec, _ in VARIANTS])
+def test_the_memory_format_changes_no_result(spec: str) -> None:
     model = build_hirivit(parse_net(spec), classes=7).eval()
     images = torch.randn(2, 3, SIDE, SIDE)
     with torch.no_grad():
@@ -64,7 +94,7 @@ def test_the_memory_format_changes_no_result(spec: str, shape: tuple[int, int]) 
     torch.testing.assert_close(channels_last, contiguous, rtol=1e-4, atol=1e-5)
 
 
-def test_high_resolution_blocks_repeat_what_the_low_branch_found() -> None:
+def test_high_resolution_blocks_repeat_the_output_of_the_low_branch() -> None:
     block = build_hirivit(parse_net("hr(8 e=2)"), classes=7).eval().stages[0].blocks[0]
     for parameter in block.high.parameters():
         parameter.data.zero_()

@@ -1,11 +1,11 @@
-"""Ray keeps what it read of its surroundings when it was imported: here, what a run on one machine says."""
+"""Ray reads its environment variables at import: set those of a run on one machine before that."""
 
 import os
 
-from hiri_search.study.dispatch.ray_executor import RAY_ENV, WORKER_ENV, _be_private
+from hiri_search.study.dispatch.ray_executor import RAY_ENV, WORKER_ENV, secure_local_ray
 
 for name, value in (RAY_ENV | WORKER_ENV).items():
     os.environ.setdefault(name, value)
-_be_private()
+secure_local_ray()
 
 import ray  # noqa: E402, F401

@@ -8,20 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import (
-    FORMAT,
-    CodeVersion,
-    Event,
-    ImageSet,
-    LedgerStarted,
-    NetworkFacts,
-    StandIn,
-    StudyStarted,
-    TrialAsked,
-    write_line,
-)
+from hiri_search.study.ledger.events import FORMAT, Event, LedgerStarted, StudyStarted, TrialAsked
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.values import CodeVersion, ImageSet, NetworkFacts, StandIn
 from hiri_search.training.job import Epoch
 
 SPEC = "hrstem(hs=8) -> hr(8 e=4)"

@@ -1,4 +1,4 @@
-"""What is known of the machine; what it does not tell is None, never an error."""
+"""Facts about the machine; a fact that the machine does not report is None, never an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hiri_search.system.hardware import (
     cpu_model,
     find_machine,
     machine_state,
-    number,
+    parse_number,
     smi_values,
     with_conditions,
 )
@@ -31,13 +31,13 @@ def test_proc_cpuinfo_is_read() -> None:
     assert cpu_mhz(INFO) == 2500.25
 
 
-def test_a_machine_without_proc_still_has_a_name() -> None:
+def test_a_machine_without_proc_has_a_cpu_name() -> None:
     assert cpu_model("") != ""
     assert cpu_mhz("") is None
 
 
 @pytest.mark.parametrize(
-    ("answer", "wanted"),
+    ("output", "expected"),
     [
         ("1980, 2619\n", [1980.0, 2619.0]),
         ("[N/A], 2619\n", [None, 2619.0]),
@@ -46,26 +46,26 @@ def test_a_machine_without_proc_still_has_a_name() -> None:
         ("1, 2, 3\n", [None, None]),
     ],
 )
-def test_whatever_nvidia_smi_says_there_are_numbers_or_none(answer: str, wanted: list[float | None]) -> None:
-    assert [number(value) for value in smi_values(answer, 2)] == wanted
+def test_nvidia_smi_output_becomes_numbers_or_none(output: str, expected: list[float | None]) -> None:
+    assert [parse_number(value) for value in smi_values(output, 2)] == expected
 
 
-@pytest.mark.parametrize("command", [["there-is-no-such-program"], ["false"], ["sleep", "5"]])
-def test_a_program_that_is_absent_fails_or_hangs_says_nothing(
+@pytest.mark.parametrize("command", [["no-such-program"], ["false"], ["sleep", "5"]])
+def test_a_missing_failing_or_hanging_command_has_no_output(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "SMI_SECONDS", 0.1)
-    assert hardware._answer(command) == ""
+    assert hardware._output(command) == ""
 
 
-def test_the_machine_has_its_threads_and_the_version_of_torch() -> None:
-    found = find_machine(CPU)
-    assert (found.threads, found.torch) == (torch.get_num_threads(), torch.__version__)
-    assert found.cores >= 1
-    assert found.driver is None
+def test_find_machine_reports_threads_cores_and_torch_version() -> None:
+    machine = find_machine(CPU)
+    assert (machine.threads, machine.torch) == (torch.get_num_threads(), torch.__version__)
+    assert machine.cores >= 1
+    assert machine.driver is None
 
 
-def test_what_is_done_under_watch_gives_its_result_and_the_share_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_conditions_returns_the_result_and_the_share_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds, waited = iter([100.0, 110.0]), iter([3.0, 5.0])
     monkeypatch.setattr(hardware, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     monkeypatch.setattr(hardware, "waited_seconds", lambda: next(waited))
@@ -75,33 +75,33 @@ def test_what_is_done_under_watch_gives_its_result_and_the_share_of_waiting(monk
     assert isinstance(conditions.before, MachineState)
 
 
-def test_a_system_that_does_not_tell_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_none_on_a_system_that_does_not_report_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "waited_seconds", lambda: None)
     assert with_conditions(CPU, lambda: 1)[1].waited is None
 
 
-def test_a_process_that_shares_its_core_has_waited() -> None:
+def test_a_process_that_shares_its_core_waits() -> None:
     if hardware.waited_seconds() is None:
-        pytest.skip("this system does not tell")
-    before, kept = hardware.waited_seconds(), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(kept)})
-    other = subprocess.Popen(["python3", "-c", "while True: pass"])  # inherits the one core
+        pytest.skip("this system does not report waiting")
+    before, allowed_cores = hardware.waited_seconds(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed_cores)})
+    competitor = subprocess.Popen(["python3", "-c", "while True: pass"])  # inherits the affinity
     try:
         until = time.process_time() + 0.3
         while time.process_time() < until:
             pass
     finally:
-        other.kill()
-        other.wait()
-        os.sched_setaffinity(0, kept)
+        competitor.kill()
+        competitor.wait()
+        os.sched_setaffinity(0, allowed_cores)
     assert before is not None
     assert (hardware.waited_seconds() or 0.0) - before > 0.05
 
 
-def test_free_memory_is_a_number_of_bytes_where_the_system_tells() -> None:
+def test_free_memory_is_in_bytes_or_none() -> None:
     free = hardware.free_memory(CPU)
     assert free is None or free > 2**20
 
 
-def test_clocks_are_looked_up_now() -> None:
+def test_a_cpu_has_no_memory_clock() -> None:
     assert machine_state(CPU).memory_mhz is None

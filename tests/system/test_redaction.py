@@ -1,4 +1,4 @@
-"""No secret of a URL is shown."""
+"""Redaction removes secrets from URLs and texts."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from hiri_search.system.redaction import redacted, secret_in
 
 
 @pytest.mark.parametrize(
-    ("text", "as_shown"),
+    ("text", "expected"),
     [
         ("s3://bucket/a/b", "s3://bucket/a/b"),
         ("/a/path@home?x", "/a/path@home?x"),
@@ -19,22 +19,28 @@ from hiri_search.system.redaction import redacted, secret_in
         ("--set storage=s3://KEY:SECRET@bucket", "--set storage=s3://***@bucket"),
     ],
 )  # fmt: skip
-def test_what_may_be_secret_is_left_out(text: str, as_shown: str):
-    assert redacted(text, {}) == as_shown
+def test_possible_secrets_are_hidden(text: str, expected: str):
+    assert redacted(text, {}) == expected
     assert "SECRET" not in redacted(text, {})
 
 
-def test_nor_a_secret_of_the_environment():
+def test_secrets_of_the_environment_are_hidden():
     environment = {"AWS_SECRET_ACCESS_KEY": "abc/def/ghi", "FSSPEC_FTP_PASSWORD": "hunter22", "HOME": "/home/somebody"}
-    said = "403 for abc/def/ghi, hunter22 at /home/somebody"
-    assert redacted(said, environment) == "403 for ***, *** at /home/somebody"
+    text = "403 for abc/def/ghi, hunter22 at /home/somebody"
+    assert redacted(text, environment) == "403 for ***, *** at /home/somebody"
+
+
+def test_given_secrets_are_hidden_wherever_they_are():
+    text = "password authentication failed for hunter2 and hunter2x at postgresql+psycopg://me:hunter2@host/db?key=abc"
+    shown = redacted(text, {}, secrets=["", "hunter2", "hunter2x", "abc"])
+    assert shown == "password authentication failed for *** and *** at postgresql+psycopg://***@host/db?***"
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a", "/mnt/a?b", "sftp://me@host/a", "abfs://box@account.host/a", "a@b:c"])
-def test_what_holds_none_is_taken(url: str):
+def test_a_url_without_a_secret_is_accepted(url: str):
     assert secret_in(url) == ""
 
 
 @pytest.mark.parametrize("url", ["s3://K:S@b", "s3://K@b", "s3://b#a", "sftp://me:pw@host/a", "https://h/?sig=a"])
-def test_what_holds_one_is_not(url: str):
+def test_a_url_with_a_secret_is_described(url: str):
     assert secret_in(url)

@@ -1,4 +1,4 @@
-"""Ray's folder goes with its run, or with the next one where it was killed; what is printed stays short."""
+"""Ray's temporary folder is removed by its run, or by the next run if its run was killed; Ray's log stays short."""
 
 import os
 import subprocess
@@ -9,78 +9,78 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.dispatch import ray_executor
-from hiri_search.study.dispatch.ray_executor import noise_to
+from hiri_search.study.dispatch.ray_executor import redirect_output
 from hiri_search.system import temp_dir
 
 HOLD = """
 import sys
 from hiri_search.system.temp_dir import temporary_directory
-with home() as folder:
+with temporary_directory() as folder:
     print(folder, flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.fixture
-def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(temp_dir, "_short", lambda: tmp_path)
+def temp_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(temp_dir, "_temp_root", lambda: tmp_path)
     return tmp_path
 
 
-def test_it_is_gone_behind_a_run(short: Path):
+def test_the_folder_is_removed_after_a_run(temp_root: Path):
     with temp_dir.temporary_directory() as folder:
-        assert folder.parent == short
+        assert folder.parent == temp_root
         (folder / "session").mkdir()
-    assert not list(short.iterdir())
+    assert not list(temp_root.iterdir())
 
 
-def test_those_of_runs_that_live_stay_and_those_of_killed_ones_go():
-    there = set(Path("/tmp").glob("hiri_*"))
+def test_folders_of_running_processes_stay_and_those_of_killed_ones_are_removed():
+    existing = set(Path("/tmp").glob("hiri_*"))
     runs = [
         subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    with runs[0] as living, runs[1] as killed:
-        assert living.stdout
+    with runs[0] as running, runs[1] as killed:
+        assert running.stdout
         assert killed.stdout
-        one, other = (Path(run.stdout.readline().strip()) for run in (living, killed))
+        running_folder, killed_folder = (Path(run.stdout.readline().strip()) for run in (running, killed))
         killed.kill()
         killed.wait()
-        assert other.exists()
-        with temp_dir.temporary_directory() as mine:
-            assert one.exists()
-            assert not other.exists()
-            assert mine.exists()
-        living.communicate()
-    assert set(Path("/tmp").glob("hiri_*")) <= there
+        assert killed_folder.exists()
+        with temp_dir.temporary_directory() as own_folder:
+            assert running_folder.exists()
+            assert not killed_folder.exists()
+            assert own_folder.exists()
+        running.communicate()
+    assert set(Path("/tmp").glob("hiri_*")) <= existing
 
 
-def test_what_is_not_of_a_run_is_left_alone(short: Path):
-    (short / "hiri_no_lock").mkdir()
-    (short / "hiri_file").touch()
-    (short / "elsewhere").mkdir()
-    (short / "elsewhere" / temp_dir.DRIVER_LOCK).touch()
-    (short / "hiri_link").symlink_to(short / "elsewhere")
+def test_other_files_and_folders_are_left_alone(temp_root: Path):
+    (temp_root / "hiri_no_lock").mkdir()
+    (temp_root / "hiri_file").touch()
+    (temp_root / "target").mkdir()
+    (temp_root / "target" / temp_dir.DRIVER_LOCK).touch()
+    (temp_root / "hiri_link").symlink_to(temp_root / "target")
     with temp_dir.temporary_directory():
         pass
-    assert {path.name for path in short.iterdir()} == {"hiri_no_lock", "hiri_file", "hiri_link", "elsewhere"}
+    assert {path.name for path in temp_root.iterdir()} == {"hiri_no_lock", "hiri_file", "hiri_link", "target"}
 
 
-def test_another_users_folder_is_left_alone(short: Path, monkeypatch: pytest.MonkeyPatch):
-    (short / "hiri_old").mkdir()
-    (short / "hiri_old" / temp_dir.DRIVER_LOCK).touch()
+def test_another_users_folder_is_left_alone(temp_root: Path, monkeypatch: pytest.MonkeyPatch):
+    (temp_root / "hiri_old").mkdir()
+    (temp_root / "hiri_old" / temp_dir.DRIVER_LOCK).touch()
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with temp_dir.temporary_directory():
         pass
-    assert (short / "hiri_old").exists()
+    assert (temp_root / "hiri_old").exists()
 
 
-def test_what_is_printed_in_a_run_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_log_of_a_run_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ray_executor, "LOG_BYTES", 1000)
     monkeypatch.setattr(ray_executor, "LOG_SECONDS", 0.02)
     log = tmp_path / "ray.log"
     longest = 0
-    with noise_to(log):
+    with redirect_output(log):
         for _ in range(100):
             os.write(1, b"x" * 99 + b"\n")
             time.sleep(0.01)

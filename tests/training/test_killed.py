@@ -1,4 +1,4 @@
-"""A training killed at any moment, and begun again, comes to the digits of one that nobody killed."""
+"""A training that is killed at any moment and resumed gives the same digits as an uninterrupted one."""
 
 import multiprocessing
 import random
@@ -17,8 +17,8 @@ from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
 
 KILLS = 20
-TIMES = ("seconds", "images_per_second", "seconds_waiting")
-# Whatever has a state: distillation by the average, mixing, stochastic depth, BatchNorm, a batch in the middle.
+TIME_COLUMNS = ("seconds", "images_per_second", "seconds_waiting")
+# Everything that has a state: distillation from the average, mixing, stochastic depth, BatchNorm.
 RECIPE = Recipe(
     epochs=6, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, jitter=0.3, distill_alpha=0.5, ema=0.9
 )
@@ -30,62 +30,61 @@ def _train(job: Job, prepared: PreparedData, checkpoint: Path) -> None:
     train(job, prepared, checkpoint)
 
 
-def _killed_at_random(prepared: PreparedData, checkpoint: Path, longest: float, rng: random.Random) -> bool:
-    """Whether it was still at work when it was killed."""
+def _kill_at_random(prepared: PreparedData, checkpoint: Path, longest: float, rng: random.Random) -> bool:
+    """Train in a process and kill it at a random moment; return False if the training ended earlier."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "timm", "hiri_search.training.loop"])
     process = context.Process(target=_train, args=(JOB, prepared, checkpoint))
     process.start()
     process.join(rng.uniform(0, longest))
-    working = process.is_alive()
+    alive = process.is_alive()
     process.kill()
     process.join()
-    return working
+    return alive
 
 
 def _content(checkpoint: Path) -> dict[str, Any]:
-    """All of it but how long it took."""
+    """Return the checkpoint without durations."""
     content: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in content["curve"]]
+    curve = [{name: value for name, value in epoch.items() if name not in TIME_COLUMNS} for epoch in content["curve"]]
     return content | {"curve": curve}
 
 
-def _same(a: Any, b: Any) -> bool:
+def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
+        return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
     if isinstance(a, list):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(_equal, a, b))
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_comes_to_the_same_digits(tmp_path: Path):
+def test_twenty_random_kills_change_no_digit(tmp_path: Path):
     prepared = prepare(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
     started = time.perf_counter()
-    train(JOB, prepared, tmp_path / "unbroken" / "last.pt")
-    longest = time.perf_counter() - started + 1  # a process needs some time to begin
-    unbroken = _content(tmp_path / "unbroken" / "last.pt")
+    train(JOB, prepared, tmp_path / "uninterrupted" / "last.pt")
+    longest = time.perf_counter() - started + 1  # a process needs some time to start
+    uninterrupted = _content(tmp_path / "uninterrupted" / "last.pt")
     seed = time.time_ns()
-    print(f"moments drawn from seed {seed}")
+    print(f"kill times drawn with seed {seed}")
     rng = random.Random(seed)
     kills = rounds = 0
     while kills < KILLS:
         rounds += 1
         checkpoint = tmp_path / f"{rounds}" / "last.pt"
-        while _killed_at_random(prepared, checkpoint, longest, rng):
+        while _kill_at_random(prepared, checkpoint, longest, rng):
             kills += 1
-            print(f"kill {kills}, behind {len(_content(checkpoint)['curve']) if checkpoint.exists() else 0} epochs")
-        assert _same(_content(checkpoint), unbroken), f"round {rounds}, {kills} kills so far"
+            print(f"kill {kills}, after {len(_content(checkpoint)['curve']) if checkpoint.exists() else 0} epochs")
+        assert _equal(_content(checkpoint), uninterrupted), f"round {rounds}, {kills} kills so far"
 
 
-def test_a_difference_would_be_seen(tmp_path: Path):
-    """The comparison itself: one weight, or one digit of a curve."""
+def test_the_comparison_detects_one_changed_weight_or_digit(tmp_path: Path):
     prepared = prepare(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
     train(replace(JOB, recipe=replace(RECIPE, epochs=2)), prepared, tmp_path / "last.pt")
-    one, other = (_content(tmp_path / "last.pt") for _ in range(2))
-    assert _same(one, other)
-    other["model"]["head.fc.bias"][0] += 1e-6
-    assert not _same(one, other)
-    other["model"] = one["model"]
-    other["curve"][0]["loss"] += 1e-9
-    assert not _same(one, other)
+    first, second = (_content(tmp_path / "last.pt") for _ in range(2))
+    assert _equal(first, second)
+    second["model"]["head.fc.bias"][0] += 1e-6
+    assert not _equal(first, second)
+    second["model"] = first["model"]
+    second["curve"][0]["loss"] += 1e-9
+    assert not _equal(first, second)

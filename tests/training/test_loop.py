@@ -1,4 +1,4 @@
-"""One training: what it gives, that it can be broken anywhere, and that the same job gives the same digits."""
+"""The training loop: results, interruption at any epoch, and the same digits for the same job."""
 
 import csv
 from dataclasses import replace
@@ -14,7 +14,7 @@ from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.state import TrialFailed, initial_state
+from hiri_search.training.state import TrainingError, initial_state
 from hiri_search.training.step import Step
 
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
@@ -29,7 +29,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 
 def _outcome(curve: list[Epoch]) -> list[Epoch]:
-    """But for how long it took."""
+    """Return the curve without durations."""
     return [replace(epoch, seconds=0, images_per_second=0, seconds_waiting=0) for epoch in curve]
 
 
@@ -37,25 +37,25 @@ def _weights(checkpoint: Path) -> list[torch.Tensor]:
     return list(torch.load(checkpoint, weights_only=True)["model"].values())
 
 
-def test_each_epoch_is_told_once_it_is_safe(prepared: PreparedData, tmp_path: Path):
-    told: list[int] = []
+def test_each_epoch_is_reported_after_its_checkpoint_is_saved(prepared: PreparedData, tmp_path: Path):
+    reported: list[int] = []
 
-    def hear(epoch: Epoch) -> None:
+    def report(epoch: Epoch) -> None:
         assert len(torch.load(tmp_path / "last.pt", weights_only=True)["curve"]) == epoch.epoch
-        told.append(epoch.epoch)
+        reported.append(epoch.epoch)
 
-    curve = train(JOB, prepared, tmp_path / "last.pt", report=hear)
-    assert told == [1, 2, 3] == [epoch.epoch for epoch in curve]
+    curve = train(JOB, prepared, tmp_path / "last.pt", report=report)
+    assert reported == [1, 2, 3] == [epoch.epoch for epoch in curve]
     assert all(0 <= epoch.top1 <= epoch.top5 <= 100 for epoch in curve)
 
 
-def test_the_same_job_gives_the_same_digits_whatever_ran_before(prepared: PreparedData, tmp_path: Path):
+def test_the_same_job_gives_the_same_digits_after_other_work(prepared: PreparedData, tmp_path: Path):
     first = train(JOB, prepared, tmp_path / "first.pt")
     torch.rand(17)
     train(replace(JOB, seed=1), prepared, tmp_path / "other.pt")
-    again = train(JOB, prepared, tmp_path / "again.pt")
-    assert _outcome(first) == _outcome(again)
-    pairs = zip(_weights(tmp_path / "first.pt"), _weights(tmp_path / "again.pt"), strict=True)
+    second = train(JOB, prepared, tmp_path / "second.pt")
+    assert _outcome(first) == _outcome(second)
+    pairs = zip(_weights(tmp_path / "first.pt"), _weights(tmp_path / "second.pt"), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -65,45 +65,45 @@ def test_another_seed_gives_another_training(prepared: PreparedData, tmp_path: P
 
 
 @pytest.mark.parametrize("last", [1, 2])
-def test_broken_behind_an_epoch_it_goes_on_as_if_unbroken(prepared: PreparedData, tmp_path: Path, last: int):
+def test_an_interrupted_training_resumes_with_the_same_digits(prepared: PreparedData, tmp_path: Path, last: int):
     def stop(epoch: Epoch) -> None:
         if epoch.epoch == last:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(JOB, prepared, tmp_path / "broken.pt", report=stop)
-    told: list[int] = []
-    before = (tmp_path / "broken.pt").stat().st_mtime_ns
-    curve = train(JOB, prepared, tmp_path / "broken.pt", report=lambda epoch: told.append(epoch.epoch))
-    assert (tmp_path / "broken.pt").stat().st_mtime_ns > before
-    assert told == [1, 2, 3], "those before are told again"
-    assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "whole.pt"))
+        train(JOB, prepared, tmp_path / "interrupted.pt", report=stop)
+    reported: list[int] = []
+    interrupted_at = (tmp_path / "interrupted.pt").stat().st_mtime_ns
+    curve = train(JOB, prepared, tmp_path / "interrupted.pt", report=lambda epoch: reported.append(epoch.epoch))
+    assert (tmp_path / "interrupted.pt").stat().st_mtime_ns > interrupted_at
+    assert reported == [1, 2, 3], "earlier epochs are reported again"
+    assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "uninterrupted.pt"))
 
 
-def test_paused_behind_an_epoch_it_goes_on_as_if_it_had_not_been(prepared: PreparedData, tmp_path: Path):
+def test_a_paused_training_resumes_with_the_same_digits(prepared: PreparedData, tmp_path: Path):
     lengths = [len(train(JOB, prepared, tmp_path / "last.pt", until=epoch)) for epoch in (1, 2)]
     assert lengths == [1, 2]
-    whole = train(JOB, prepared, tmp_path / "whole.pt")
-    assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(whole)
+    uninterrupted = train(JOB, prepared, tmp_path / "uninterrupted.pt")
+    assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(uninterrupted)
 
 
-def test_a_finished_training_is_not_trained_again(prepared: PreparedData, tmp_path: Path):
+def test_a_finished_training_is_not_repeated(prepared: PreparedData, tmp_path: Path):
     curve = train(JOB, prepared, tmp_path / "last.pt")
     written = (tmp_path / "last.pt").stat().st_mtime_ns
     assert train(JOB, prepared, tmp_path / "last.pt") == curve
     assert (tmp_path / "last.pt").stat().st_mtime_ns == written
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_with_its_place(
+def test_a_loss_that_is_not_finite_fails_the_trial_and_names_the_step(
     prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(loop.Step, "__call__", lambda *given: torch.tensor(float("nan")))
-    with pytest.raises(TrialFailed, match=r"not finite \(nan\) at epoch 1, step 3"):
+    monkeypatch.setattr(loop.Step, "__call__", lambda *args: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match=r"not finite \(nan\) at epoch 1, step 3"):
         train(JOB, prepared, tmp_path / "last.pt")
 
 
 def test_training_learns(tmp_path: Path):
-    """Four easy classes, well above chance; the moving average follows the weights."""
+    """On four easy classes top-1 is well above chance; the moving average is close to the weights."""
     recipe = Recipe(epochs=12, batch=16, lr=4e-3, crop=0.6, ema=0.9)
     job = replace(JOB, recipe=recipe, data=DataSource(train=256, val=64))
     curve = train(job, prepare(job.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
@@ -113,96 +113,96 @@ def test_training_learns(tmp_path: Path):
     assert abs(curve[-1].ema_top1 - curve[-1].top1) < 15
 
 
-def test_without_a_moving_average_there_is_none_to_tell(prepared: PreparedData, tmp_path: Path):
+def test_without_a_moving_average_its_accuracy_is_none(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(RECIPE, ema=0.0, epochs=1))
     assert train(job, prepared, tmp_path / "last.pt")[0].ema_top1 is None
 
 
-def test_the_digest_names_the_job():
+def test_different_jobs_have_different_digests():
     assert JOB.digest == replace(JOB).digest
-    others = [replace(JOB, seed=1), replace(JOB, side=64), replace(JOB, recipe=replace(RECIPE, lr=1e-4))]
-    assert len({JOB.digest, *(job.digest for job in others)}) == 4
+    other_jobs = [replace(JOB, seed=1), replace(JOB, side=64), replace(JOB, recipe=replace(RECIPE, lr=1e-4))]
+    assert len({JOB.digest, *(job.digest for job in other_jobs)}) == 4
 
 
-def test_the_curve_lies_beside_the_checkpoint(prepared: PreparedData, tmp_path: Path):
+def test_the_curve_is_written_to_the_folder_of_the_checkpoint(prepared: PreparedData, tmp_path: Path):
     curve = train(JOB, prepared, tmp_path / "last.pt")
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
 
 
-def test_waiting_for_images_is_part_of_the_time_of_an_epoch(prepared: PreparedData, tmp_path: Path):
+def test_the_time_of_an_epoch_includes_waiting_for_images(prepared: PreparedData, tmp_path: Path):
     for epoch in train(JOB, prepared, tmp_path / "last.pt"):
         assert 0 < epoch.seconds_waiting < epoch.seconds
 
 
-def test_a_batch_that_does_not_fit_is_computed_in_parts_and_the_ledger_says_so(
+def test_a_batch_that_does_not_fit_is_computed_in_parts_and_the_curve_says_so(
     prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    fitting = Step._backward
+    original = Step._backward
 
     def backward(self: Step, model: nn.Module, images: Parts, targets: Parts) -> torch.Tensor:
         if len(images[0]) > 4:
-            model(images[0])  # far enough to move BatchNorm's statistics
+            model(images[0])  # updates the BatchNorm statistics before the error
             raise torch.OutOfMemoryError("too large")
-        return fitting(self, model, images, targets)
+        return original(self, model, images, targets)
 
     monkeypatch.setattr(Step, "_backward", backward)
     curve = train(JOB, prepared, tmp_path / "last.pt")
     assert [epoch.parts for epoch in curve] == [4, 4, 4]
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["parts"] == 4, "a trial that goes on need not try again"
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["parts"] == 4, (
+        "a resumed trial starts with parts that fit"
+    )
     steps = torch.load(tmp_path / "last.pt", weights_only=True)["model"]["head.bn.num_batches_tracked"]
-    assert steps == 4 * 9, "what did not fit has left nothing in BatchNorm"
+    assert steps == 4 * 9, "failed attempts leave BatchNorm unchanged"
 
 
-def test_a_batch_of_which_nothing_fits_ends_the_trial(
+def test_a_trial_fails_if_not_even_two_images_fit(
     prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def backward(*given: object) -> torch.Tensor:
+    def backward(*args: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("too large")
 
     monkeypatch.setattr(Step, "_backward", backward)
-    with pytest.raises(TrialFailed, match="two images at a time do not fit into memory"):
+    with pytest.raises(TrainingError, match="two images at a time do not fit into memory"):
         train(JOB, prepared, tmp_path / "last.pt")
 
 
-def test_parts_give_the_gradient_of_the_whole(prepared: PreparedData):
-    """Without BatchNorm, whose statistics are those of a part."""
+def test_parts_give_the_gradient_of_the_whole_batch(prepared: PreparedData):
+    """The network has no BatchNorm, whose statistics would be those of a part."""
     spec = parse_net("vitstem -> t(16 e=2 d=8 norm=ln)").canonical_text
     images, targets = torch.randn(8, 3, 32, 32), torch.rand(8, 4)
-    found = []
+    gradients = []
     for parts in (1, 3):
         torch.manual_seed(0)
         state = initial_state(replace(JOB, spec=spec), 4, 2, torch.device("cpu"))
         state.model.head.bn = torch.nn.Identity()
         state.parts = parts
         Step(RECIPE, 4, torch.device("cpu"), state.model.eval())._gradients(state, images, targets)
-        found.append([p.grad for p in state.model.parameters() if p.grad is not None])
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+        gradients.append([p.grad for p in state.model.parameters() if p.grad is not None])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
-def test_a_training_may_begin_with_the_weights_of_another_of_any_side_and_classes(
-    prepared: PreparedData, tmp_path: Path
-):
+def test_initial_weights_may_come_from_another_side_and_number_of_classes(prepared: PreparedData, tmp_path: Path):
     train(JOB, prepared, tmp_path / "first.pt")
     averaged = torch.load(tmp_path / "first.pt", weights_only=True)["model_ema"]
     job = replace(JOB, side=64, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
     for classes in (4, 7):
-        begun = initial_state(job, classes, 3, torch.device("cpu")).model.state_dict()
-        anew = {name for name, value in averaged.items() if not torch.equal(begun[name], value)}
-        assert anew == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
+        weights = initial_state(job, classes, 3, torch.device("cpu")).model.state_dict()
+        random = {name for name, value in averaged.items() if not torch.equal(weights[name], value)}
+        assert random == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
 
 
-def test_weights_of_another_network_end_the_trial(prepared: PreparedData, tmp_path: Path):
+def test_weights_of_another_network_fail_the_trial(prepared: PreparedData, tmp_path: Path):
     train(JOB, prepared, tmp_path / "first.pt")
     other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").canonical_text
     job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
-    with pytest.raises(TrialFailed, match="another network's weights"):
+    with pytest.raises(TrainingError, match="another network's weights"):
         train(job, prepared, tmp_path / "last.pt")
 
 
-def test_computing_blocks_again_changes_no_digit(prepared: PreparedData, tmp_path: Path):
-    """BatchNorm's statistics among them, which see each batch twice."""
+def test_activation_checkpointing_changes_no_digit(prepared: PreparedData, tmp_path: Path):
+    """The BatchNorm statistics are included, although recomputed blocks see each batch twice."""
     on, off = (
         train(replace(JOB, recipe=replace(RECIPE, checkpointing=on)), prepared, tmp_path / f"{on}.pt")
         for on in (True, False)
@@ -215,34 +215,33 @@ def test_computing_blocks_again_changes_no_digit(prepared: PreparedData, tmp_pat
 @pytest.mark.parametrize(
     "setting", [{"erasing": 0.5}, {"mixup": 0.8}, {"drop_path": 0.5}], ids=["augmentation", "mixing", "network"]
 )
-def test_changing_one_thing_moves_no_other_randomness(
+def test_one_changed_setting_leaves_other_random_draws_unchanged(
     setting: dict[str, float], prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The order of the images and the initial weights stay whatever changes."""
-    seen: list[torch.Tensor] = []
+    """The image order and the initial weights are the same for every augmentation, mixing and drop path."""
+    batches: list[torch.Tensor] = []
     monkeypatch.setattr(
-        Step, "__call__", lambda self, state, images, labels, *given: seen.append(labels) or torch.ones(())
+        Step, "__call__", lambda self, state, images, labels, *rest: batches.append(labels) or torch.ones(())
     )
     for number, recipe in enumerate((RECIPE, replace(RECIPE, **setting))):
         train(replace(JOB, recipe=recipe), prepared, tmp_path / f"{number}.pt")
-    half = len(seen) // 2
-    assert all(torch.equal(a, b) for a, b in zip(seen[:half], seen[half:], strict=True))
+    half = len(batches) // 2
+    assert all(torch.equal(a, b) for a, b in zip(batches[:half], batches[half:], strict=True))
     assert all(torch.equal(a, b) for a, b in zip(_weights(tmp_path / "0.pt"), _weights(tmp_path / "1.pt"), strict=True))
 
 
-def test_distillation_off_is_the_plain_loss_bit_for_bit(
+def test_distill_alpha_1_gives_the_plain_loss_bit_for_bit(
     prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     plain = train(JOB, prepared, tmp_path / "plain.pt")
-    monkeypatch.setattr("hiri_search.training.step.teacher_map", lambda *given: pytest.fail("a teacher was asked"))
+    monkeypatch.setattr("hiri_search.training.step.teacher_map", lambda *args: pytest.fail("the teacher was used"))
     assert _outcome(
         train(replace(JOB, recipe=replace(RECIPE, distill_alpha=1.0)), prepared, tmp_path / "off.pt")
     ) == _outcome(plain)
 
 
-def test_the_teacher_is_the_moving_average_and_gets_no_gradient(prepared: PreparedData, tmp_path: Path):
+def test_distillation_changes_the_loss_and_is_repeatable(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(RECIPE, distill_alpha=0.5))
     curve = train(job, prepared, tmp_path / "last.pt")
     assert [epoch.loss for epoch in curve] != [epoch.loss for epoch in train(JOB, prepared, tmp_path / "plain.pt")]
-    again = train(job, prepared, tmp_path / "again.pt")
-    assert _outcome(curve) == _outcome(again)
+    assert _outcome(curve) == _outcome(train(job, prepared, tmp_path / "second.pt"))

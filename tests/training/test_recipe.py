@@ -1,4 +1,4 @@
-"""The bounds of a recipe and of a source of images: what stands at them is taken, what is beyond them is not."""
+"""Bounds of a recipe and of a data source: values at a bound are accepted, values beyond it are rejected."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import pytest
 from hiri_search.training.job import DataSource, Job
 from hiri_search.training.recipe import BOUNDS, Recipe, SettingError
 
-TAKEN = [
+ACCEPTED = [
     *(("epochs", v) for v in (2, 300)),
     *(("batch", v) for v in (2, 1024)),
     *(("lr", v) for v in (1e-9, 10)),
@@ -19,9 +19,9 @@ TAKEN = [
     *(("crop", v) for v in (1e-6, 1)),
     *(("workers", v) for v in (0, 8)),
 ]
-REFUSED = [
+REJECTED = [
     *((name, v) for name in ("epochs", "batch", "lr", "crop") for v in (0, -2)),
-    *((name, -0.1) for name, (holds, _) in BOUNDS.items() if not holds(-0.1)),
+    *((name, -0.1) for name, (is_valid, _) in BOUNDS.items() if not is_valid(-0.1)),
     *((name, v) for name in ("drop_path", "label_smoothing", "ema") for v in (1, 1.5)),
     *((name, 1.01) for name in ("mix_share", "erasing", "flip", "crop")),
     *(("batch", v) for v in (1, 15)),
@@ -30,19 +30,19 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), TAKEN)
-def test_a_value_within_its_bounds_is_taken(name: str, value: float):
+@pytest.mark.parametrize(("name", "value"), ACCEPTED)
+def test_a_value_within_its_bounds_is_accepted(name: str, value: float):
     assert getattr(Recipe(**{name: value}), name) == value
 
 
-@pytest.mark.parametrize(("name", "value"), REFUSED)
-def test_a_value_beyond_its_bounds_is_refused_by_name(name: str, value: float):
-    with pytest.raises(SettingError, match=f"^{name}={value} is not possible; it must be ") as refused:
+@pytest.mark.parametrize(("name", "value"), REJECTED)
+def test_a_value_beyond_its_bounds_is_rejected_by_name(name: str, value: float):
+    with pytest.raises(SettingError, match=f"^{name}={value} is not possible; it must be ") as error:
         Recipe(**{name: value})
-    assert refused.value.name == name
+    assert error.value.name == name
 
 
-def test_every_number_has_bounds():
+def test_every_numeric_setting_has_bounds():
     numbers = {f.name for f in dataclasses.fields(Recipe) if f.type in ("int", "float")}
     assert numbers == set(BOUNDS)
 
@@ -56,11 +56,11 @@ SOURCES = [
 
 
 @pytest.mark.parametrize(("source", "kind", "path"), SOURCES)
-def test_a_source_is_a_word_and_a_path(source: str, kind: str, path: str):
+def test_a_source_is_a_kind_and_a_path(source: str, kind: str, path: str):
     assert (DataSource(source).kind, DataSource(source).path) == (kind, path)
 
 
-WRONG = [
+INVALID = [
     ({"source": "images"}, "source"),
     ({"source": ""}, "source"),
     ({"source": "folder:"}, "source"),
@@ -73,16 +73,16 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "name"), WRONG)
-def test_a_source_that_cannot_be_is_refused_by_name(keys: dict[str, object], name: str):
-    with pytest.raises(SettingError, match=f"^{name}[= ]") as refused:
+@pytest.mark.parametrize(("keys", "name"), INVALID)
+def test_an_invalid_source_is_rejected_by_name(keys: dict[str, object], name: str):
+    with pytest.raises(SettingError, match=f"^{name}[= ]") as error:
         DataSource(**keys)  # type: ignore[arg-type]
-    assert refused.value.name == name
+    assert error.value.name == name
 
 
-def test_anything_that_decides_a_job_changes_its_digest():
+def test_every_field_of_a_job_changes_its_digest():
     job = Job("t(64 e=4)", 32, None, 0, Recipe(), DataSource())
-    others = [
+    variants = [
         dataclasses.replace(job, spec="t(64 e=5)"),
         dataclasses.replace(job, side=64),
         dataclasses.replace(job, classes=4),
@@ -90,5 +90,5 @@ def test_anything_that_decides_a_job_changes_its_digest():
         dataclasses.replace(job, recipe=Recipe(lr=1e-4)),
         dataclasses.replace(job, data=DataSource(seed=1)),
     ]
-    assert len({made.digest for made in (job, *others)}) == 1 + len(others)
+    assert len({variant.digest for variant in (job, *variants)}) == 1 + len(variants)
     assert dataclasses.replace(job).digest == job.digest

@@ -1,4 +1,4 @@
-"""Scores without a training: beside slow and literal ones, and their laws on real networks."""
+"""Zero-cost scores against slow literal computations, and their properties on real networks."""
 
 import math
 import random
@@ -13,42 +13,42 @@ from torch import Tensor, nn
 
 from hiri_search.language import Network, parse_net, parse_network
 from hiri_search.nets.blocks import Attention
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 from hiri_search.training.rng import seed_globally
 from hiri_search.training.zero_cost import NOISE, NOISE_IMAGES, ZERO_COST_SCORES, naswot, synflow, zen, zero_cost_scores
 
-torch.set_num_threads(1)  # networks as small as these are computed faster by one than by several
+torch.set_num_threads(1)  # such small networks run faster on one thread
 
 SPEC = "hrstem(hs=8) -> hr(8 e=4) -> hr(16 e=4) -> cffn(32 e=6) -> t(80 e=5 d=16)*3 -> t(128 e=5 d=16)"  # a small S
 IMAGES = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
-Between = Callable[[int], nn.Module]
-SILENT: Between = lambda width: nn.Identity()
-RECTIFIERS = {kind.__name__: lambda width, kind=kind: kind() for kind in (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU)}
-NORMS: dict[str, Between] = {"bn": nn.BatchNorm2d, "ln": LayerNorm2d, "gn": lambda width: nn.GroupNorm(1, width)}
+LayerFactory = Callable[[int], nn.Module]  # width -> layer
+NONE: LayerFactory = lambda width: nn.Identity()
+ACTIVATIONS = {kind.__name__: lambda width, kind=kind: kind() for kind in (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU)}
+NORMS: dict[str, LayerFactory] = {"bn": nn.BatchNorm2d, "ln": LayerNorm2d, "gn": lambda width: nn.GroupNorm(1, width)}
 
 
-class Featured(nn.Sequential):
-    """Its output is what a head would see."""
+class OneMap(nn.Sequential):
+    """A model whose output is the input of a head."""
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self(x)
 
 
-class Twofold(nn.Sequential):
+class TwoMaps(nn.Sequential):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         return [self(x), self(x)]
 
 
-def _chain(between: Between, widths: Sequence[int] = (3, 5, 4, 6)) -> Featured:
-    """1x1 convolutions without biases, of the same weights whatever stands between them."""
+def _chain(between: LayerFactory, widths: Sequence[int] = (3, 5, 4, 6)) -> OneMap:
+    """Return 1x1 convolutions without bias, always with the same weights, and a layer between each two."""
     layers: list[nn.Module] = []
-    for index, (before, behind) in enumerate(pairwise(widths)):
-        conv = nn.Conv2d(before, behind, 1, bias=False)
+    for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        conv = nn.Conv2d(fan_in, fan_out, 1, bias=False)
         with torch.no_grad():
             conv.weight.normal_(0, 1, generator=torch.Generator().manual_seed(index))
-        layers += [conv, between(behind)]
-    return Featured(*layers[:-1])
+        layers += [conv, between(fan_out)]
+    return OneMap(*layers[:-1])
 
 
 def _scores(
@@ -66,76 +66,78 @@ def test_synflow_of_two_linear_layers_is_a_sum_over_all_paths():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
     first, second = model[1].weight.abs().tolist(), model[3].weight.abs().tolist()
     paths = [first[j][i] * second[k][j] for i, j, k in product(range(12), range(3), range(2))]
-    assert synflow(model, 2) == pytest.approx(math.log10(2 * sum(paths))), "all of it flows through each layer"
+    assert synflow(model, 2) == pytest.approx(math.log10(2 * sum(paths))), "each layer has the whole sum"
 
 
-@pytest.mark.parametrize("between", [*RECTIFIERS.values(), *NORMS.values()], ids=[*RECTIFIERS, *NORMS])
-def test_synflow_sees_no_norms_and_no_rectifiers(between: Between):
-    assert synflow(_chain(between), 2) == pytest.approx(synflow(_chain(SILENT), 2), abs=1e-12)
+@pytest.mark.parametrize("between", [*ACTIVATIONS.values(), *NORMS.values()], ids=[*ACTIVATIONS, *NORMS])
+def test_synflow_ignores_norms_and_activation_functions(between: LayerFactory):
+    assert synflow(_chain(between), 2) == pytest.approx(synflow(_chain(NONE), 2), abs=1e-12)
 
 
 @pytest.mark.parametrize("layer", ["q", "kv", "proj"])
-def test_synflow_sees_of_attention_the_values_only(layer: str):
+def test_synflow_of_attention_depends_on_the_values_only(layer: str):
     attention = Attention(3, 1)
     nn.init.zeros_(attention.kv.bias)
     nn.init.zeros_(attention.proj.bias)
-    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), attention)  # at the border, positions are not alike
-    before = synflow(model, 4)
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), attention)  # zero padding makes border positions differ
+    initial = synflow(model, 4)
     with torch.no_grad():
-        getattr(attention, layer).weight[:3] *= 10  # of kv: the keys
-    assert synflow(model, 4) == pytest.approx(before + (layer == "proj"))
+        getattr(attention, layer).weight[:3] *= 10  # the first three rows of kv are the keys
+    assert synflow(model, 4) == pytest.approx(initial + (layer == "proj"))
 
 
-def test_synflow_of_a_hundred_layers_is_as_finite_as_that_of_two():
-    assert synflow(_chain(SILENT, [3, *[8] * 100]), 1) > 60
+def test_synflow_of_a_hundred_layers_is_finite():
+    assert synflow(_chain(NONE, [3, *[8] * 100]), 1) > 60
 
 
-def test_naswot_is_the_log_determinant_of_the_units_that_two_images_share():
-    model, images = _chain(RECTIFIERS["GELU"]), IMAGES[:4, :, :2, :2]
-    inputs = [model[0](images), model[:3](images)]  # of the two rectifiers
+def test_naswot_is_the_log_determinant_of_the_agreements_of_image_pairs():
+    model, images = _chain(ACTIVATIONS["GELU"]), IMAGES[:4, :, :2, :2]
+    inputs = [model[0](images), model[:3](images)]  # of the two activation layers
     codes = [[unit > 0 for x in inputs for unit in x[index].flatten().tolist()] for index in range(4)]
-    kernel = [[sum(a == b for a, b in zip(one, other, strict=True)) for other in codes] for one in codes]
+    kernel = [[sum(a == b for a, b in zip(row, column, strict=True)) for column in codes] for row in codes]
     assert naswot(model, images) == pytest.approx(math.log(np.linalg.det(kernel)))
 
 
-def test_naswot_sees_a_network_as_its_training_does():
-    """BatchNorm has the statistics of the images: far from zero, there would be nothing to see."""
+def test_naswot_uses_the_batch_norm_statistics_of_the_images():
+    """With other statistics all units of the shifted images would be positive."""
     model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
     assert naswot(model, IMAGES) == naswot(model, IMAGES + 100)
 
 
-def test_the_same_image_twice_has_no_naswot():
+def test_naswot_of_two_equal_images_is_none():
     images = IMAGES[[0, 1, 1]]
     assert zero_cost_scores(parse_net(SPEC), images, 10, 0, names=["naswot"]) == {"naswot": None}
 
 
 def _slow_zen(generator: torch.Generator) -> float:
-    """Of a convolution of 3 to 2 channels, BatchNorm and ReLU, in double precision; image by image, unit by unit."""
+    """Zen-score of a 3 to 2 channel convolution, BatchNorm and ReLU, in float64, computed per image and unit."""
     weight, x, noise = (
         torch.randn(shape, generator=generator).double()
         for shape in ((2, 3, 1, 1), (NOISE_IMAGES, 3, 2, 2), (NOISE_IMAGES, 3, 2, 2))
     )
-    before, behind = (torch.einsum("oi,bihw->obhw", weight[..., 0, 0], y) for y in (x, x + NOISE * noise))
+    clean, noisy = (torch.einsum("oi,bihw->obhw", weight[..., 0, 0], y) for y in (x, x + NOISE * noise))
     changes, variances = [0.0] * NOISE_IMAGES, []
     for channel in range(2):
-        (mean, var), (moved, spread) = ((y[channel].mean(), y[channel].var(correction=0)) for y in (before, behind))
+        (mean, var), (noisy_mean, noisy_var) = (
+            (y[channel].mean(), y[channel].var(correction=0)) for y in (clean, noisy)
+        )
         variances.append(var.item())
         for image, h, w in product(range(NOISE_IMAGES), range(2), range(2)):
-            one = (before[channel, image, h, w] - mean) / (var + 1e-5).sqrt()
-            other = (behind[channel, image, h, w] - moved) / (spread + 1e-5).sqrt()
-            changes[image] += abs(max(one.item(), 0) - max(other.item(), 0))
+            unit = (clean[channel, image, h, w] - mean) / (var + 1e-5).sqrt()
+            noisy_unit = (noisy[channel, image, h, w] - noisy_mean) / (noisy_var + 1e-5).sqrt()
+            changes[image] += abs(max(unit.item(), 0) - max(noisy_unit.item(), 0))
     return math.log(sum(changes) / NOISE_IMAGES) + 0.5 * math.log(sum(variances) / 2)
 
 
-def test_zen_is_how_far_noise_moves_the_features_and_what_norms_hide():
-    model = Featured(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
-    nn.init.zeros_(model[1].weight)  # as those last in a branch often begin
-    slow = torch.Generator().manual_seed(0)
-    expected = sum(_slow_zen(slow) for _ in range(3)) / 3
+def test_zen_adds_the_feature_change_and_the_norm_scales():
+    model = OneMap(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
+    nn.init.zeros_(model[1].weight)  # a common initial value for the last norm of a branch
+    generator = torch.Generator().manual_seed(0)
+    expected = sum(_slow_zen(generator) for _ in range(3)) / 3
     assert zen(model, 2, torch.Generator().manual_seed(0), repeats=3) == pytest.approx(expected, abs=1e-3)
 
 
-class Times(nn.Module):
+class Scaled(nn.Module):
     def __init__(self, factor: float, inner: nn.Module | None = None) -> None:
         super().__init__()
         self.factor, self.inner = factor, inner or nn.Identity()
@@ -144,32 +146,32 @@ class Times(nn.Module):
         return self.inner(self.factor * x)
 
 
-@pytest.mark.parametrize("norm", [SILENT, *NORMS.values()], ids=["none", *NORMS])
-def test_features_of_twice_the_size_have_a_zen_of_log_2_more_whatever_norm_hides_it(norm: Between):
+@pytest.mark.parametrize("norm", [NONE, *NORMS.values()], ids=["none", *NORMS])
+def test_zen_of_doubled_features_is_log_2_higher_with_every_norm(norm: LayerFactory):
     def score(factor: float) -> float:
-        model = _chain(lambda width: Times(factor, norm(width)), [3, 8, 8])
+        model = _chain(lambda width: Scaled(factor, norm(width)), [3, 8, 8])
         return zen(model, 2, torch.Generator().manual_seed(0))
 
     assert score(2) - score(1) == pytest.approx(math.log(2), abs=1e-3)
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-def test_zen_with_a_norm_is_nearly_that_without(norm: Between):
+def test_zen_with_a_norm_is_close_to_zen_without(norm: LayerFactory):
     with_norm, without = (
-        zen(_chain(between, [3, 64, 64, 64]), 4, torch.Generator().manual_seed(0)) for between in (norm, SILENT)
+        zen(_chain(between, [3, 64, 64, 64]), 4, torch.Generator().manual_seed(0)) for between in (norm, NONE)
     )
     assert with_norm == pytest.approx(without, abs=0.3)
-    assert without > 2 * math.log(64) / 2, "two layers of 64 channels, each by about the square root"
+    assert without > 2 * math.log(64) / 2, "two layers of 64 channels each add about half of log 64"
 
 
-def test_zen_draws_weights_of_its_own_and_no_biases():
-    found = set()
+def test_zen_ignores_the_weights_and_biases_of_the_model():
+    scores = set()
     for value in (0, 1):
-        model = Featured(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+        model = OneMap(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
         for weight in model.parameters():
             nn.init.constant_(weight, value)
-        found.add(zen(model, 2, torch.Generator().manual_seed(0)))
-    assert len(found) == 1
+        scores.add(zen(model, 2, torch.Generator().manual_seed(0)))
+    assert len(scores) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,13 +187,13 @@ def test_zen_draws_weights_of_its_own_and_no_biases():
         "timm:hrnet_w18_small_hiri",
     ],
 )
-def test_every_network_has_all_scores(spec: str):
+def test_every_network_has_finite_scores(spec: str):
     assert _finite(_scores(spec))
 
 
-def test_of_several_maps_zen_sees_all():
-    one, two = (zen(kind(nn.Conv2d(3, 2, 1)), 2, torch.Generator().manual_seed(0)) for kind in (Featured, Twofold))
-    assert two == pytest.approx(one + math.log(2))
+def test_zen_uses_all_feature_maps():
+    single, double = (zen(kind(nn.Conv2d(3, 2, 1)), 2, torch.Generator().manual_seed(0)) for kind in (OneMap, TwoMaps))
+    assert double == pytest.approx(single + math.log(2))
 
 
 @pytest.mark.parametrize("name", ZERO_COST_SCORES)
@@ -205,50 +207,50 @@ def test_larger_networks_have_higher_scores(name: str, larger: str):
     assert large > small
 
 
-def test_the_same_seed_gives_the_same_digits_and_another_seed_others():
-    first, again, other = _scores(SPEC), _scores(SPEC), _scores(SPEC, seed=1)
-    assert first == again
-    assert not set(first.items()) & set(other.items())
+def test_scores_are_repeatable_and_depend_on_the_seed():
+    first, second, other_seed = _scores(SPEC), _scores(SPEC), _scores(SPEC, seed=1)
+    assert first == second
+    assert not set(first.items()) & set(other_seed.items())
 
 
-def test_scores_do_not_depend_on_which_are_asked_for():
+def test_scores_do_not_depend_on_the_requested_names():
     assert _scores(SPEC) == {name: _scores(SPEC, [name])[name] for name in ZERO_COST_SCORES}
     assert list(_scores(SPEC, ["zen"])) == ["zen"]
 
 
-def test_the_weights_are_those_a_training_of_the_seed_begins_with():
+def test_the_weights_are_the_initial_weights_of_a_training_with_the_seed():
     seed_globally(3, "weights")
     model = build(parse_net(SPEC), 64, classes=10)
     expected = {"synflow": synflow(model, 64), "naswot": naswot(model, IMAGES)}
     assert _scores(SPEC, ["synflow", "naswot"], seed=3) == expected
 
 
-def _sources() -> tuple[object, ...]:
+def _random_states() -> tuple[object, ...]:
     return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
 
 
-def test_the_global_sources_of_randomness_are_left_as_they_were():
-    before = _sources()
+def test_the_global_random_states_stay_unchanged():
+    states = _random_states()
     _scores(SPEC)
-    assert _sources() == before
+    assert _random_states() == states
 
 
-def test_a_model_is_left_as_it_was():
+def test_a_model_stays_unchanged():
     model = build(parse_net(SPEC), 64, classes=10).train()
     model.stages[1].eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     for score in (lambda: synflow(model, 64), lambda: naswot(model, IMAGES)):
         score()
     zen(model, 64, torch.Generator(), repeats=1)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     assert all(weight.grad is None for weight in model.parameters())
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_nearly_the_scores_of_a_cpu():
+def test_a_gpu_gives_nearly_the_same_scores_as_a_cpu():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    here, there = (zero_cost_scores(parse_net(SPEC), IMAGES.to(device), 10, 0, repeats=2) for device in ("cpu", "cuda"))
-    assert here == pytest.approx(there, rel=1e-2)
+    cpu, cuda = (zero_cost_scores(parse_net(SPEC), IMAGES.to(device), 10, 0, repeats=2) for device in ("cpu", "cuda"))
+    assert cpu == pytest.approx(cuda, rel=1e-2)

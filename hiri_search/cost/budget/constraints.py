@@ -9,14 +9,14 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from math import inf
 from typing import Protocol
 
-METRICS = {"gmacs": 10**9, "mparams": 10**6, "ms_per_image": 1}  # each with how many of what is counted are one
-UNBOUNDED = 2**60  # more than any network costs, and sums of two of them are still numbers of NumPy
+METRICS = {"gmacs": 10**9, "mparams": 10**6, "ms_per_image": 1}  # each with its unit
+UNBOUNDED = 2**60  # more than any network costs, and the sum of two still fits into an int64
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _FORM = "write the lowest and the highest number, as in 4.5..5.5, or one of them, as in 4.5.. or ..5.5"
 
 
 class ConstraintError(ValueError):
-    """A budget that cannot be read; `name` is the metric at fault, and the message begins with it."""
+    """Constraints that cannot be parsed; `name` is the metric at fault, and the message begins with it."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}" if name else message)
@@ -24,7 +24,7 @@ class ConstraintError(ValueError):
 
 
 class Counts(Protocol):
-    """What a band looks at: a `Cost` has it."""
+    """The counted costs of a network that constraints check; `flops.Cost` implements this protocol."""
 
     @property
     def macs(self) -> int: ...
@@ -35,21 +35,21 @@ class Counts(Protocol):
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers from `low` to `high`, both ends among them."""
+    """The numbers from `low` to `high`, both ends included."""
 
     low: float = 0.0
     high: float = inf
 
     def __str__(self) -> str:
-        low = "" if self.low == 0 and self.high < inf else _shown(self.low)
-        return f"{low}..{'' if self.high == inf else _shown(self.high)}"
+        low = "" if self.low == 0 and self.high < inf else _number_text(self.low)
+        return f"{low}..{'' if self.high == inf else _number_text(self.high)}"
 
-    def holds(self, value: float) -> bool:
-        """Whether a number lies in the range."""
+    def contains(self, value: float) -> bool:
+        """True if the number lies in the interval."""
         return self.low <= value <= self.high
 
-    def whole(self, unit: int) -> tuple[int, int]:
-        """The lowest and the highest whole number inside, `unit` of them to one of the range."""
+    def integer_bounds(self, unit: int) -> tuple[int, int]:
+        """The lowest and the highest integer in the interval, after multiplication by `unit`."""
         low = (Decimal(repr(self.low)) * unit).to_integral_value(ROUND_CEILING)
         high = (
             Decimal(UNBOUNDED) if self.high == inf else (Decimal(repr(self.high)) * unit).to_integral_value(ROUND_FLOOR)
@@ -59,51 +59,53 @@ class Interval:
 
 @dataclass(frozen=True)
 class CostConstraints:
-    """What a network may cost; None is a metric without a limit."""
+    """Allowed costs of a network; None for a metric without a limit."""
 
     gmacs: Interval | None = None
     mparams: Interval | None = None
     ms_per_image: Interval | None = None
 
     @property
-    def ranges(self) -> dict[str, Interval]:
-        """The metrics with a limit, in the order of METRICS."""
-        return {name: limit for name in METRICS if (limit := getattr(self, name)) is not None}
+    def intervals(self) -> dict[str, Interval]:
+        """The limited metrics, in the order of METRICS."""
+        return {name: interval for name in METRICS if (interval := getattr(self, name)) is not None}
 
     @property
-    def counted(self) -> dict[str, tuple[int, int]]:
-        """Of the metrics that are sums over the parts of a network: the fewest and the most, in whole numbers."""
-        return {name: r.whole(METRICS[name]) for name, r in self.ranges.items() if name != "ms_per_image"}
+    def integer_bounds(self) -> dict[str, tuple[int, int]]:
+        """The lowest and the highest allowed count of each limited metric that is counted, not measured."""
+        intervals = self.intervals.items()
+        return {name: limit.integer_bounds(METRICS[name]) for name, limit in intervals if name != "ms_per_image"}
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {limit}" for name, limit in self.ranges.items())
+        return ", ".join(f"{name} {interval}" for name, interval in self.intervals.items())
 
-    def holds(self, cost: Counts) -> bool:
-        """Whether what is counted lies in the band; nothing is said of the time."""
-        found = {"gmacs": cost.macs, "mparams": cost.params}
-        return all(low <= found[name] <= high for name, (low, high) in self.counted.items())
+    def satisfied_by(self, cost: Counts) -> bool:
+        """True if the counted costs are allowed; latency is not checked."""
+        values = {"gmacs": cost.macs, "mparams": cost.params}
+        return all(low <= values[name] <= high for name, (low, high) in self.integer_bounds.items())
 
 
 def parse_constraints(texts: Mapping[str, object]) -> CostConstraints:
-    """The band that a study writes, as in {gmacs: 4.5..5.5, mparams: ..36}; BandError where it is none."""
+    """Parse the constraints of a study, as in {gmacs: 4.5..5.5, mparams: ..36}; may raise ConstraintError."""
+    metrics = f"write one or more of {', '.join(METRICS)}"
     if not texts:
-        raise ConstraintError("", f"a budget without a metric is none; there is {', '.join(METRICS)}")
+        raise ConstraintError("", f"a budget needs a metric; {metrics}")
     for name in texts:
         if name not in METRICS:
-            raise ConstraintError(name, f"this is no metric of a budget; there is {', '.join(METRICS)}")
+            raise ConstraintError(name, f"this is not a metric of a budget; {metrics}")
     return CostConstraints(**{name: parse_interval(text, name=name) for name, text in texts.items()})
 
 
 def parse_interval(text: object, *, name: str = "") -> Interval:
-    """The range that a text writes: `4.5..5.5`, `4.5..` or `..5.5`; BandError, naming the metric, where it is none."""
+    """Parse `4.5..5.5`, `4.5..` or `..5.5`; may raise ConstraintError, which begins with the metric `name`."""
     low, dots, high = (part.strip() for part in str(text).partition(".."))
     if not dots or not (low or high) or any(end and not _NUMBER.fullmatch(end) for end in (low, high)):
-        raise ConstraintError(name, f"{text!r} is no range of numbers from 0; {_FORM}")
-    found = Interval(float(low or 0), float(high or inf))
-    if found.low > found.high:
+        raise ConstraintError(name, f"{text!r} is not a range of numbers from 0; {_FORM}")
+    interval = Interval(float(low or 0), float(high or inf))
+    if interval.low > interval.high:
         raise ConstraintError(name, f"{text} counts down; write {high}..{low}")
-    return found
+    return interval
 
 
-def _shown(number: float) -> str:
+def _number_text(number: float) -> str:
     return repr(number).removesuffix(".0")

@@ -9,30 +9,30 @@ from typing import TypeAlias
 
 from hiri_search.language import Cffn, HrStem, Net, Part, Space, SpecError, Stage
 from hiri_search.language.net import STEM_STRIDE, default_down, default_stride
-from hiri_search.language.stages import KINDS, names
+from hiri_search.language.stages import KINDS, make_part
 from hiri_search.language.syntax_tree import Leaf, Options, Term
 from hiri_search.nets.pieces import PlacedPiece, placed_pieces
 
-END = 0  # the number of the fork where nothing is left to decide
+TERMINAL = 0  # number of the terminal node, where every decision is made
 MAX_NODES = 100_000
 _CACHE_SIZE = 2**14
 
 
 class TooManyNodes(Exception):
-    """A space with more forks than can be charted."""
+    """The decision diagram of a space has more than MAX_NODES nodes."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """An answer at a fork: the pieces that it settles, and the number of the next fork."""
+    """One option of a decision: the pieces that are fixed by it, and the number of the next node."""
 
-    placed: tuple[PlacedPiece, ...]
-    to: int
+    pieces: tuple[PlacedPiece, ...]
+    target: int
 
 
 @dataclass(frozen=True)
 class Node:
-    """A decision; a branch is None where no network would fit the side."""
+    """A decision; an edge is None where no completion fits the side."""
 
     name: str
     options: Options
@@ -41,9 +41,9 @@ class Node:
 
 @dataclass(frozen=True)
 class DecisionDiagram:
-    """The forks of a space, END first and each behind those that it leads to, and the way to the first decision.
+    """The nodes of a space, TERMINAL first and every node after its successors, and the edge to the first decision.
 
-    No start is where no network of the space fits the side; a fork has at least one branch.
+    `start` is None where no network of the space fits the side. Every node except TERMINAL has at least one edge.
     """
 
     start: Edge | None
@@ -51,211 +51,212 @@ class DecisionDiagram:
 
 
 def build_diagram(space: Space, side: int, *, classes: int = 1000) -> DecisionDiagram:
-    """The forks of a space for square inputs of `side` pixels; TooMany where there are over MOST_FORKS."""
-    return _Charting(side, classes).chart(space)
+    """Return the decision diagram of a space for square inputs of `side` pixels; may raise TooManyNodes."""
+    return _DiagramBuilder(side, classes).build(space)
 
 
 _Values: TypeAlias = tuple[tuple[str, int | str], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class _Rest:
-    """What is left of a walk: a term, what is decided for it, and what comes behind."""
+class _Remaining:
+    """The undecided rest of a walk: the current term, its values decided so far, and the terms after it."""
 
     term: Term
-    name: str
+    name_prefix: str  # of the names of the term's decisions
     values: _Values
     decided: int  # of the term's own arguments
-    behind: _Rest | None
-    least: int  # stages from here on
-    most: int
+    rest: _Remaining | None
+    min_stages: int  # in `term` and `rest` together
+    max_stages: int
 
     @property
     def options(self) -> Options:
-        """What can be answered next; nothing at a part that is all decided."""
-        if self.decided < len(self.term.given):
-            return self.term.given[self.decided].options
+        """Options of the next decision; empty where a stem or stage is decided completely."""
+        if self.decided < len(self.term.arguments):
+            return self.term.arguments[self.decided].options
         return () if isinstance(self.term, Leaf) else self.term.labels
 
     @property
-    def asked(self) -> str:
+    def decision(self) -> str:
         """The name of the next decision."""
-        if self.decided < len(self.term.given):
-            return self.name + self.term.given[self.decided].letter
-        return self.name + "which"
+        if self.decided < len(self.term.arguments):
+            return self.name_prefix + self.term.arguments[self.decided].letter
+        return self.name_prefix + "which"
 
 
 @dataclass(frozen=True)
-class _Open:
-    """A stage whose default downsampling hangs on how many stages will follow."""
+class _PendingStage:
+    """A stage whose default downsampling depends on the number of stages after it."""
 
     stage: Stage
-    channels: int
-    side: int  # of the grid it comes down from
-    behind: int = 0  # stages that follow so far
+    channels: int  # of its input
+    side: int  # of the grid before its downsampling
+    stages_after: int = 0  # so far
 
 
 @dataclass(frozen=True)
-class _Front:
-    """What the parts to come are built on; nothing else of a walk's past changes their cost."""
+class _Prefix:
+    """The network built so far, reduced to what can change the cost of later parts."""
 
-    side: int  # of the grid; of the input while no stage stands
+    side: int  # of the grid; of the input before the first stage
     stem: Part = HrStem()  # noqa: RUF009 - a frozen value
-    channels: int = 0  # 0: no stage stands
-    open: tuple[_Open, ...] = ()
+    channels: int = 0  # 0 before the first stage
+    pending: tuple[_PendingStage, ...] = ()
 
 
-_State: TypeAlias = tuple[_Rest, _Front]  # of a walk that has something left to decide
-_Way: TypeAlias = tuple[tuple[PlacedPiece, ...], _State | None]  # a branch before its fork has a number
+_State: TypeAlias = tuple[_Remaining, _Prefix]  # of a walk with at least one decision left
+_Transition: TypeAlias = tuple[tuple[PlacedPiece, ...], _State | None]  # an edge whose target has no number yet
 
 
-class _Charting:
+class _DiagramBuilder:
     def __init__(self, side: int, classes: int) -> None:
         self.side, self.classes = side, classes
-        self._rests: dict[tuple[int, str, _Values, int, _Rest | None], _Rest] = {}
+        self._interned: dict[tuple[int, str, _Values, int, _Remaining | None], _Remaining] = {}
 
-    def chart(self, space: Space) -> DecisionDiagram:
-        start = self._way(self._rest(space.root, "", (), 0, None), _Front(self.side))
-        numbers: dict[_State | None, int | None] = {None: END}  # to None: nothing behind it fits the side
-        forks = [Node("", (), ())]
-        for state, ways in self._from_the_end(start[1] if start else None):
-            fork = Node(state[0].asked, state[0].options, tuple(_branch(way, numbers) for way in ways))
-            numbers[state] = len(forks) if any(fork.edges) else None
-            forks += [fork] if any(fork.edges) else []
-        return DecisionDiagram(_branch(start, numbers), tuple(forks))
+    def build(self, space: Space) -> DecisionDiagram:
+        start = self._advance(self._intern(space.root, "", (), 0, None), _Prefix(self.side))
+        numbers: dict[_State | None, int | None] = {None: TERMINAL}  # None for a state without a completion that fits
+        nodes = [Node("", (), ())]
+        for state, transitions in self._bottom_up(start[1] if start else None):
+            node = Node(state[0].decision, state[0].options, tuple(_edge(move, numbers) for move in transitions))
+            numbers[state] = len(nodes) if any(node.edges) else None
+            nodes += [node] if any(node.edges) else []
+        return DecisionDiagram(_edge(start, numbers), tuple(nodes))
 
-    def _from_the_end(self, start: _State | None) -> Iterator[tuple[_State, list[_Way | None]]]:
-        """Every state from here on, each after those that it leads to.
+    def _bottom_up(self, start: _State | None) -> Iterator[tuple[_State, list[_Transition | None]]]:
+        """Every state reachable from `start` with its transitions, each state after its successors.
 
-        Without recursion, for a space may have more decisions in a row than Python has frames.
+        Iterative, because a space may have more decisions in a row than Python allows recursive calls.
         """
-        ways: dict[_State, list[_Way | None]] = {}
+        transitions: dict[_State, list[_Transition | None]] = {}
         done: set[_State] = set()
         stack = [start] if start else []
         while stack:
             state = stack[-1]
-            if state not in ways:
-                ways[state] = self._ways(*state)
-            if len(ways) > MAX_NODES:
+            if state not in transitions:
+                transitions[state] = self._transitions(*state)
+            if len(transitions) > MAX_NODES:
                 raise TooManyNodes
-            ahead = [way[1] for way in ways[state] if way and way[1] and way[1] not in done]
-            stack.extend(ahead)
-            if not ahead:
+            successors = [move[1] for move in transitions[state] if move and move[1] and move[1] not in done]
+            stack.extend(successors)
+            if not successors:
                 stack.pop()
                 if state not in done:
                     done.add(state)
-                    yield state, ways[state]
+                    yield state, transitions[state]
 
-    def _ways(self, rest: _Rest, front: _Front) -> list[_Way | None]:
-        return [self._way(self._answered(rest, index), front) for index in range(len(rest.options))]
+    def _transitions(self, remaining: _Remaining, prefix: _Prefix) -> list[_Transition | None]:
+        return [self._advance(self._decide(remaining, index), prefix) for index in range(len(remaining.options))]
 
-    def _way(self, rest: _Rest | None, front: _Front) -> _Way | None:
-        """On to the next decision, past all that is none; None where a grid is no whole number."""
-        placed: list[PlacedPiece] = []
+    def _advance(self, remaining: _Remaining | None, prefix: _Prefix) -> _Transition | None:
+        """Add parts until a decision has two or more options; None where a grid side is not a whole number."""
+        pieces: list[PlacedPiece] = []
         try:
-            while rest is not None and len(rest.options) < 2:
-                if rest.options:
-                    rest = self._answered(rest, 0)
+            while remaining is not None and len(remaining.options) < 2:
+                if remaining.options:
+                    remaining = self._decide(remaining, 0)
                     continue
-                assert isinstance(rest.term, Leaf)
-                new, front = _joined(front, _part(rest.term.kind, rest.values), rest.behind)
-                placed += new
-                rest = rest.behind
+                assert isinstance(remaining.term, Leaf)
+                new, prefix = _add_part(prefix, make_part(remaining.term.kind, remaining.values), remaining.rest)
+                pieces += new
+                remaining = remaining.rest
         except SpecError:
             return None
-        if rest is None:
-            return (*placed, _head(front.channels, front.side, self.classes)), None
-        return tuple(placed), (rest, front)
+        if remaining is None:
+            return (*pieces, _head(prefix.channels, prefix.side, self.classes)), None
+        return tuple(pieces), (remaining, prefix)
 
-    def _answered(self, rest: _Rest, index: int) -> _Rest | None:
-        term, name, values = rest.term, rest.name, rest.values
-        if rest.decided < len(term.given):
-            given = term.given[rest.decided]
-            values = (*values, (given.letter, given.options[index]))
-            return self._rest(term, name, values, rest.decided + 1, rest.behind)
+    def _decide(self, remaining: _Remaining, index: int) -> _Remaining | None:
+        term, name_prefix, values = remaining.term, remaining.name_prefix, remaining.values
+        if remaining.decided < len(term.arguments):
+            choice = term.arguments[remaining.decided]
+            values = (*values, (choice.letter, choice.options[index]))
+            return self._intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
         assert not isinstance(term, Leaf)
-        behind = rest.behind
+        rest = remaining.rest
         for inner, address in reversed(list(zip(term.paths[index], term.addresses[index], strict=True))):
-            behind = self._rest(inner, name + address, values, 0, behind)
-        return behind
+            rest = self._intern(inner, name_prefix + address, values, 0, rest)
+        return rest
 
-    def _rest(self, term: Term, name: str, values: _Values, decided: int, behind: _Rest | None) -> _Rest:
-        """The one object that stands for this: so that it is its own key, however much comes behind."""
-        key = (id(term), name, values, decided, behind)
-        if key not in self._rests:
-            least, most = _stages(term)
-            if behind:
-                least, most = least + behind.least, most + behind.most
-            self._rests[key] = _Rest(term, name, values, decided, behind, least, most)
-        return self._rests[key]
-
-
-def _branch(way: _Way | None, numbers: dict[_State | None, int | None]) -> Edge | None:
-    to = numbers[way[1]] if way else None
-    return None if way is None or to is None else Edge(way[0], to)
+    def _intern(
+        self, term: Term, name_prefix: str, values: _Values, decided: int, rest: _Remaining | None
+    ) -> _Remaining:
+        """The only object with these fields, so that its identity is its hash key, however long `rest` is."""
+        key = (id(term), name_prefix, values, decided, rest)
+        if key not in self._interned:
+            least, most = _stage_range(term)
+            if rest:
+                least, most = least + rest.min_stages, most + rest.max_stages
+            self._interned[key] = _Remaining(term, name_prefix, values, decided, rest, least, most)
+        return self._interned[key]
 
 
-def _stages(term: Term) -> tuple[int, int]:
-    """The fewest and the most stages of a term."""
+def _edge(transition: _Transition | None, numbers: dict[_State | None, int | None]) -> Edge | None:
+    target = numbers[transition[1]] if transition else None
+    return None if transition is None or target is None else Edge(transition[0], target)
+
+
+def _stage_range(term: Term) -> tuple[int, int]:
+    """The minimum and maximum number of stages of a term."""
     if isinstance(term, Leaf):
         stages = int(issubclass(KINDS[term.kind], Stage))
         return stages, stages
-    paths = [[_stages(inner) for inner in path] for path in term.paths]
+    paths = [[_stage_range(inner) for inner in path] for path in term.paths]
     return min(sum(low for low, _ in path) for path in paths), max(sum(high for _, high in path) for path in paths)
 
 
-@lru_cache(_CACHE_SIZE)
-def _part(kind: str, values: _Values) -> Part:
-    fields = names(KINDS[kind])
-    return KINDS[kind](**{fields[letter]: value for letter, value in values})
-
-
-def _joined(front: _Front, part: Part, behind: _Rest | None) -> tuple[list[PlacedPiece], _Front]:
-    """The pieces that are settled with one part more, and what the next is built on."""
+def _add_part(prefix: _Prefix, part: Part, rest: _Remaining | None) -> tuple[list[PlacedPiece], _Prefix]:
+    """The pieces that are fixed once `part` is added, and the new prefix."""
     if not isinstance(part, Stage):
-        return [], replace(front, stem=part)
-    if not front.channels:
-        return list(_first(front.stem, part, front.side)), _Front(front.side // STEM_STRIDE, channels=part.width)
-    before = [replace(stage, behind=stage.behind + 1) for stage in front.open]
-    least, most = (behind.least, behind.most) if behind else (0, 0)
-    placed: list[PlacedPiece] = []
-    still: list[_Open] = []
-    for each in (*before, _Open(part, front.channels, front.side)):
-        if each.stage.down or each.behind + least >= 2 or each.behind + most < 2:
-            placed += _behind(each.channels, _placed(each.stage, each.behind + least), each.side)
+        return [], replace(prefix, stem=part)
+    if not prefix.channels:
+        return list(_first_stage(prefix.stem, part, prefix.side)), _Prefix(
+            prefix.side // STEM_STRIDE, channels=part.width
+        )
+    least, most = (rest.min_stages, rest.max_stages) if rest else (0, 0)
+    pieces: list[PlacedPiece] = []
+    pending: list[_PendingStage] = []
+    earlier = [replace(entry, stages_after=entry.stages_after + 1) for entry in prefix.pending]
+    for entry in (*earlier, _PendingStage(part, prefix.channels, prefix.side)):
+        if entry.stage.down or entry.stages_after + least >= 2 or entry.stages_after + most < 2:
+            stage = _with_downsampling(entry.stage, entry.stages_after + least)
+            pieces += _later_stage(entry.channels, stage, entry.side)
         else:
-            still.append(each)
-    stride = part.stride or default_stride(part.down or default_down(1, 0))  # one for all default downsamplings
-    return placed, _Front(front.side // stride, channels=part.width, open=tuple(still))
+            pending.append(entry)
+    stride = part.stride or default_stride(part.down or default_down(1, 0))  # equal for all default downsamplings
+    return pieces, _Prefix(prefix.side // stride, channels=part.width, pending=tuple(pending))
 
 
-def _placed(stage: Stage, behind: int) -> Stage:
-    down = stage.down or default_down(1, behind)
+def _with_downsampling(stage: Stage, stages_after: int) -> Stage:
+    down = stage.down or default_down(1, stages_after)
     return replace(stage, down=down, stride=stage.stride or default_stride(down))
 
 
-# Where pieces stand, and on which grids, is said by `place` alone: it is asked about the smallest network in which the
-# stage stands as it does in the whole. What stands in front of a stage counts by its width only.
+# Only `placed_pieces` knows the pieces of a network and their grids. It is called here with the smallest network in
+# which a stage has the pieces that it has in the whole network. Of the stage before, only the width matters.
 
 
 @lru_cache(_CACHE_SIZE)
-def _first(stem: Part, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
-    return tuple(_named(Net.of([stem, stage]), side, "stem", "stage1"))
+def _first_stage(stem: Part, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
+    return tuple(_pieces_named(Net.of([stem, stage]), side, "stem", "stage1"))
 
 
 @lru_cache(_CACHE_SIZE)
-def _behind(channels: int, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
-    return tuple(_named(Net(HrStem(), (_any(channels), stage)), STEM_STRIDE * side, "down2", "stage2"))
+def _later_stage(channels: int, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
+    net = Net(HrStem(), (_stage_of_width(channels), stage))
+    return tuple(_pieces_named(net, STEM_STRIDE * side, "down2", "stage2"))
 
 
 @lru_cache(_CACHE_SIZE)
 def _head(channels: int, side: int, classes: int) -> PlacedPiece:
-    return next(_named(Net(HrStem(), (_any(channels),)), STEM_STRIDE * side, "head", classes=classes))
+    net = Net(HrStem(), (_stage_of_width(channels),))
+    return next(_pieces_named(net, STEM_STRIDE * side, "head", classes=classes))
 
 
-def _any(width: int) -> Stage:
+def _stage_of_width(width: int) -> Stage:
     return Cffn(width=width, expansion=1, down="none", stride=1)
 
 
-def _named(net: Net, side: int, *wanted: str, classes: int = 1000) -> Iterator[PlacedPiece]:
-    return (placed for placed in placed_pieces(net, side, classes=classes) if placed.name in wanted)
+def _pieces_named(net: Net, side: int, *names: str, classes: int = 1000) -> Iterator[PlacedPiece]:
+    return (placed for placed in placed_pieces(net, side, classes=classes) if placed.name in names)

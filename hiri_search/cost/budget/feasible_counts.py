@@ -13,195 +13,195 @@ from hiri_search.cost.budget.constraints import UNBOUNDED
 from hiri_search.cost.budget.cost_table import Binning, Bounds, CostTable, CostVector, merge_tables
 from hiri_search.cost.budget.decision_diagram import DecisionDiagram, Edge, Node
 
-MAX_EXACT = 2**16  # boxes of an exact table
-MAX_LEADS = 2**15  # ways from the start to exact tables, over which all can be added up
-MAX_NETWORKS = 2**62  # that NumPy can count
-MAX_BINS = 2**13  # of a table that is not exact, were they all filled
-MAX_LOOKUPS = 2**14  # at forks, for one network inside
-_CACHE_SIZE = 2**16  # answers from tables
-_STEPS = 32  # into which the bounds of one metric are cut: finer ones say no more
+MAX_EXACT_BOXES = 2**16  # of an exact table
+MAX_PATHS = 2**15  # from the start to exact tables, for counts that are sums over all of these paths
+MAX_NETWORKS = 2**62  # that fit into NumPy's integers
+MAX_BINS = 2**13  # of a binned table
+MAX_LOOKUPS = 2**14  # nodes visited in the search for one feasible network
+_CACHE_SIZE = 2**16  # lookups in tables
+_BINS_IN_BOUNDS = 32  # bins between the bounds of a metric; more bins do not make the counts better
 
 Sizes = tuple[int, ...]
 
 
 class FeasibleCounts:
-    """The networks of a chart within bounds. `exact`: every number is; else some are somewhat too high.
+    """Numbers of completions of each node whose total cost is within bounds: exact, or upper bounds.
 
-    Behind a fork with few networks stands an exact table of their costs. Further up, as long as the ways down to such
-    tables are few, numbers are sums over them. Where they are many, tables hold boxes of costs, and a number is that
-    of the boxes which reach into the bounds: never too low, and never lower than those of its branches together.
+    A node with few completions has an exact table of their costs. The count of a node above is the sum over all paths
+    to such tables, as long as there are few paths. Otherwise (`exact` is False) the nodes above have binned tables, and
+    a count is the number of networks in boxes that overlap the bounds: never too low, and never lower than the sum of
+    the counts of its successors.
     """
 
-    def __init__(self, found: DecisionDiagram, cost: Callable[[Edge], CostVector], bounds: Bounds) -> None:
-        assert found.start is not None
-        self.bounds, self.start, self.forks = bounds, found.start, found.nodes
-        self._costs = {id(branch): cost(branch) for branch in _branches(found)}
-        self.tables, leads = self._exact_tables()
-        self.reach = self._reach()
-        self.exact = leads[self.start.to] <= MAX_LEADS
+    def __init__(self, diagram: DecisionDiagram, edge_cost: Callable[[Edge], CostVector], bounds: Bounds) -> None:
+        assert diagram.start is not None
+        self.bounds, self.start, self.nodes = bounds, diagram.start, diagram.nodes
+        self._costs = {id(edge): edge_cost(edge) for edge in _edges(diagram)}
+        self.tables, paths = self._exact_tables()
+        self.cost_range = [(self._extreme_cost(m, min), self._extreme_cost(m, max)) for m in range(len(bounds))]
+        self.exact = paths[self.start.target] <= MAX_PATHS
         if not self.exact:
-            self._fill()
-        self._summed = cache(self._counted)  # over few ways: see MOST_LEADS
-        self._looked_up = lru_cache(_CACHE_SIZE)(self._counted)
-        self._found: dict[tuple[int, CostVector], bool] = {}
-        self._looks = 0
+            self._add_binned_tables()
+        self._sums = cache(self._successor_counts)  # at most MAX_PATHS entries
+        self._lookups = lru_cache(_CACHE_SIZE)(self._successor_counts)
+        self._search_results: dict[tuple[int, CostVector], bool] = {}
+        self._lookups_left = 0
 
     @property
-    def spent(self) -> CostVector:
-        """What every network costs at least: its pieces before the first decision."""
+    def start_cost(self) -> CostVector:
+        """Cost of the pieces that every network shares because no decision comes before them."""
         return self._costs[id(self.start)]
 
-    def after(self, fork: int, index: int, spent: CostVector) -> tuple[int, CostVector]:
-        """The next fork, and what is spent by then."""
-        branch = self.forks[fork].edges[index]
-        assert branch is not None
-        return branch.to, tuple(map(add, spent, self._costs[id(branch)]))
+    def successor(self, node: int, index: int, cost: CostVector) -> tuple[int, CostVector]:
+        """The next node for an option, and the cost so far there."""
+        edge = self.nodes[node].edges[index]
+        assert edge is not None
+        return edge.target, tuple(map(add, cost, self._costs[id(edge)]))
 
-    def sizes(self, fork: int, spent: CostVector) -> Sizes:
-        """The counts by branch."""
-        return (self._summed if self.tables[fork] is None else self._looked_up)(fork, spent)
+    def sizes(self, node: int, cost: CostVector) -> Sizes:
+        """The counts of the successors of a node that is reached at this cost, one per option."""
+        return (self._sums if self.tables[node] is None else self._lookups)(node, cost)
 
-    def count(self, fork: int, spent: CostVector) -> int:
-        """The networks inside behind a fork; an upper bound where `exact` is not."""
-        table = self.tables[fork]
-        return sum(self.sizes(fork, spent)) if table is None else table.possible(self._left(spent))
+    def count(self, node: int, cost: CostVector) -> int:
+        """Number of feasible completions of a node that is reached at this cost; an upper bound unless `exact`."""
+        table = self.tables[node]
+        return sum(self.sizes(node, cost)) if table is None else table.upper_count(self._remaining(cost))
 
-    def certified_sizes(self, fork: int, spent: CostVector) -> Sizes:
-        """The counts by branch, where one without a network inside is sure to have 0."""
-        sizes = self.sizes(fork, spent)
-        table = self.tables[fork]
+    def certified_sizes(self, node: int, cost: CostVector) -> Sizes:
+        """As `sizes`, with 0 for every option behind which no feasible network is found."""
+        sizes = self.sizes(node, cost)
+        table = self.tables[node]
         if table is None or table.exact:
             return sizes
         return tuple(
-            size if size and self.has_feasible(*self.after(fork, index, spent)) else 0
+            size if size and self.has_feasible(*self.successor(node, index, cost)) else 0
             for index, size in enumerate(sizes)
         )
 
-    def has_feasible(self, fork: int, spent: CostVector) -> bool:
-        """Whether a network inside was found behind a fork; if `exact`, whether there is one."""
-        self._looks = MAX_LOOKUPS
-        return self._holds_one(fork, spent)
+    def has_feasible(self, node: int, cost: CostVector) -> bool:
+        """True if a feasible completion is found by a limited search; if `exact`, if and only if there is one."""
+        self._lookups_left = MAX_LOOKUPS
+        return self._search(node, cost)
 
     def lower_bound(self) -> int:
-        """The networks that are sure to lie inside."""
+        """Number of networks that are certainly feasible."""
         if self.exact:
-            return self.count(self.start.to, self.spent)
-        table = self.tables[self.start.to]
+            return self.count(self.start.target, self.start_cost)
+        table = self.tables[self.start.target]
         assert table is not None
-        return table.sure(self._left(self.spent))
+        return table.lower_count(self._remaining(self.start_cost))
 
-    def _holds_one(self, fork: int, spent: CostVector) -> bool:
-        possible = self.count(fork, spent)
-        table = self.tables[fork]
-        if table is None or table.exact or not possible:
-            return possible > 0
-        if table.sure(self._left(spent)):
+    def _search(self, node: int, cost: CostVector) -> bool:
+        upper_bound = self.count(node, cost)
+        table = self.tables[node]
+        if table is None or table.exact or not upper_bound:
+            return upper_bound > 0
+        if table.lower_count(self._remaining(cost)):
             return True
-        if (fork, spent) not in self._found:
-            found = self._any(fork, spent)
-            if not found and self._looks <= 0:
-                return False  # which is not known: nothing to remember
-            self._found[fork, spent] = found
-        return self._found[fork, spent]
+        if (node, cost) not in self._search_results:
+            success = self._search_successors(node, cost)
+            if not success and self._lookups_left <= 0:
+                return False  # the search was cut off: not a result to remember
+            self._search_results[node, cost] = success
+        return self._search_results[node, cost]
 
-    def _any(self, fork: int, spent: CostVector) -> bool:
-        """The branches with most networks first, for there one is found soonest."""
-        sizes = self.sizes(fork, spent)
+    def _search_successors(self, node: int, cost: CostVector) -> bool:
+        """Search the successors with the highest counts first, because they most likely have a feasible network."""
+        sizes = self.sizes(node, cost)
         for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
-            self._looks -= 1
-            if sizes[index] and self._looks > 0 and self._holds_one(*self.after(fork, index, spent)):
+            self._lookups_left -= 1
+            if sizes[index] and self._lookups_left > 0 and self._search(*self.successor(node, index, cost)):
                 return True
         return False
 
-    def _counted(self, fork: int, spent: CostVector) -> Sizes:
-        return tuple(
-            0 if branch is None else self.count(branch.to, tuple(map(add, spent, self._costs[id(branch)])))
-            for branch in self.forks[fork].edges
-        )
+    def _successor_counts(self, node: int, cost: CostVector) -> Sizes:
+        edges = self.nodes[node].edges
+        return tuple(self.count(*self.successor(node, at, cost)) if edge else 0 for at, edge in enumerate(edges))
 
-    def _left(self, spent: CostVector) -> Bounds:
-        return [(low - s, high - s) for (low, high), s in zip(self.bounds, spent, strict=True)]
+    def _remaining(self, cost: CostVector) -> Bounds:
+        """The bounds, reduced by the cost so far."""
+        return [(low - c, high - c) for (low, high), c in zip(self.bounds, cost, strict=True)]
 
     def _exact_tables(self) -> tuple[list[CostTable | None], list[int]]:
-        """A table for each fork that has few networks, and how many ways lead from each down to such tables."""
-        tables: list[CostTable | None] = [CostTable.nothing_left(len(self.bounds))]
-        leads = [1]
-        for fork in self.forks[1:]:
-            behind = [tables[branch.to] for branch in fork.edges if branch]
-            few = sum(MAX_EXACT + 1 if table is None else len(table.networks) for table in behind) <= MAX_EXACT
-            tables.append(self._union(fork, tables) if few else None)
-            leads.append(1 if few else sum(leads[branch.to] for branch in fork.edges if branch))
-        return tables, leads
+        """For each node, its exact table or None, and the number of paths from it to nodes with exact tables."""
+        tables: list[CostTable | None] = [CostTable.terminal(len(self.bounds))]
+        paths = [1]
+        for node in self.nodes[1:]:
+            successors = [tables[edge.target] for edge in node.edges if edge]
+            boxes = sum(MAX_EXACT_BOXES + 1 if table is None else len(table.networks) for table in successors)
+            few = boxes <= MAX_EXACT_BOXES
+            tables.append(self._merged_table(node, tables) if few else None)
+            paths.append(1 if few else sum(paths[edge.target] for edge in node.edges if edge))
+        return tables, paths
 
-    def _fill(self) -> None:
-        """Tables for the forks that have none."""
-        grain = self._grain()
-        for at, fork in enumerate(self.forks):
-            if self.tables[at] is None:
-                self.tables[at] = self._union(fork, self.tables, grain)
+    def _add_binned_tables(self) -> None:
+        binning = self._binning()
+        for number, node in enumerate(self.nodes):
+            if self.tables[number] is None:
+                self.tables[number] = self._merged_table(node, self.tables, binning)
 
-    def _union(self, fork: Node, tables: Sequence[CostTable | None], grain: Binning | None = None) -> CostTable:
-        parts = [(table, self._costs[id(b)]) for b in fork.edges if b and (table := tables[b.to]) is not None]
-        return merge_tables(parts, grain=grain)
+    def _merged_table(
+        self, node: Node, tables: Sequence[CostTable | None], binning: Binning | None = None
+    ) -> CostTable:
+        parts = [(table, self._costs[id(e)]) for e in node.edges if e and (table := tables[e.target]) is not None]
+        return merge_tables(parts, binning=binning)
 
-    def _grain(self) -> Binning:
-        """Steps that cut the bounds finely, but so coarse that a table stays small."""
-        tops = [min(high, reached) for (_, high), (_, reached) in zip(self.bounds, self.reach, strict=True)]
-        widths = [max(1, top - low) for (low, _), top in zip(self.bounds, tops, strict=True)]
-        cells = _cells([max(1.0, _STEPS * top / width) for top, width in zip(tops, widths, strict=True)])
-        steps = [max(1, ceil(top / number)) for top, number in zip(tops, cells, strict=True)]
-        step = np.array(steps, np.int64)[:, None]
-        return Binning(step, np.array(tops, np.int64)[:, None] // step + 1)
+    def _binning(self) -> Binning:
+        """Bins that are fine within the bounds, and few enough for small tables."""
+        tops = [min(high, highest) for (_, high), (_, highest) in zip(self.bounds, self.cost_range, strict=True)]
+        spans = [max(1, top - low) for (low, _), top in zip(self.bounds, tops, strict=True)]
+        wanted = [max(1.0, _BINS_IN_BOUNDS * top / span) for top, span in zip(tops, spans, strict=True)]
+        widths = [max(1, ceil(top / bins)) for top, bins in zip(tops, _bins_per_metric(wanted), strict=True)]
+        width = np.array(widths, np.int64)[:, None]
+        return Binning(width, np.array(tops, np.int64)[:, None] // width + 1)
 
-    def _reach(self) -> list[tuple[int, int]]:
-        """The lowest and the highest cost in the whole chart, by metric."""
-        return [(self._furthest(metric, min), self._furthest(metric, max)) for metric in range(len(self.bounds))]
-
-    def _furthest(self, metric: int, best: Callable[..., int]) -> int:
-        ends = [0]
-        for fork in self.forks[1:]:
-            ends.append(best(self._costs[id(branch)][metric] + ends[branch.to] for branch in fork.edges if branch))
-        return self._costs[id(self.start)][metric] + ends[self.start.to]
+    def _extreme_cost(self, metric: int, best: Callable[..., int]) -> int:
+        """The lowest (`min`) or highest (`max`) cost of all networks of the diagram."""
+        extremes = [0]
+        for node in self.nodes[1:]:
+            extremes.append(best(self._costs[id(e)][metric] + extremes[e.target] for e in node.edges if e))
+        return self._costs[id(self.start)][metric] + extremes[self.start.target]
 
     def nearest(self, metric: int) -> tuple[int | None, int | None]:
-        """The nearest costs below and above the bounds of one metric, of networks that keep the bounds of the others.
+        """The nearest costs below and above the bounds of a metric, among networks within the bounds of the others.
 
-        Where `exact` is not, they are costs of networks still, but may not be the nearest, or keep the others nearly.
+        Unless `exact`, the costs are still costs of networks, but may not be the nearest ones, and the networks may
+        slightly exceed the bounds of the other metrics.
         """
         low, high = self.bounds[metric]
         below, above = -1, UNBOUNDED
-        for table, spent in self._ends():
-            kept = np.ones(len(table.networks), bool)
-            for other, (least, most) in enumerate(self._left(spent)):
-                kept &= (other == metric) | ((table.low[other] <= most) & (table.high[other] >= least))
-            touched = np.concatenate([table.low[metric, kept], table.high[metric, kept]]) + spent[metric]
-            below = max(below, int(touched.max(initial=-1, where=touched < low)))
-            above = min(above, int(touched.min(initial=UNBOUNDED, where=touched > high)))
+        for table, cost in self._first_tables():
+            overlap = np.ones(len(table.networks), bool)
+            for number, (lowest, highest) in enumerate(self._remaining(cost)):
+                overlap &= (number == metric) | ((table.low[number] <= highest) & (table.high[number] >= lowest))
+            costs = np.concatenate([table.low[metric, overlap], table.high[metric, overlap]]) + cost[metric]
+            below = max(below, int(costs.max(initial=-1, where=costs < low)))
+            above = min(above, int(costs.min(initial=UNBOUNDED, where=costs > high)))
         return below if below >= 0 else None, above if above < UNBOUNDED else None
 
-    def _ends(self) -> Iterator[tuple[CostTable, CostVector]]:
-        """The tables that the ways from the start come to first, with what is spent by then."""
-        stack = [(self.start.to, self.spent)]
+    def _first_tables(self) -> Iterator[tuple[CostTable, CostVector]]:
+        """The first table on each path from the start, with the cost so far."""
+        stack = [(self.start.target, self.start_cost)]
         while stack:
-            fork, spent = stack.pop()
-            table = self.tables[fork]
+            node, cost = stack.pop()
+            table = self.tables[node]
             if table is not None:
-                yield table, spent
+                yield table, cost
                 continue
-            indices = [index for index, branch in enumerate(self.forks[fork].edges) if branch]
-            stack.extend(self.after(fork, index, spent) for index in indices)
+            indices = [index for index, edge in enumerate(self.nodes[node].edges) if edge]
+            stack.extend(self.successor(node, index, cost) for index in indices)
 
 
-def _branches(found: DecisionDiagram) -> Iterator[Edge]:
-    assert found.start is not None
-    yield found.start
-    yield from (branch for fork in found.nodes for branch in fork.edges if branch)
+def _edges(diagram: DecisionDiagram) -> Iterator[Edge]:
+    assert diagram.start is not None
+    yield diagram.start
+    yield from (edge for node in diagram.nodes for edge in node.edges if edge)
 
 
-def _cells(wanted: Sequence[float]) -> list[float]:
-    """Into how many steps each metric is cut: as wanted, while there are no more than MOST_BOXES of all together."""
-    cells, left = list(wanted), float(MAX_BINS)
-    for done, metric in enumerate(sorted(range(len(cells)), key=lambda metric: wanted[metric])):
-        cells[metric] = min(wanted[metric], left ** (1 / (len(cells) - done)))
-        left /= cells[metric]
-    return cells
+def _bins_per_metric(wanted: Sequence[float]) -> list[float]:
+    """Number of bins of each metric: as wanted, reduced until their product is at most MAX_BINS."""
+    bins, left = list(wanted), float(MAX_BINS)
+    for done, metric in enumerate(sorted(range(len(bins)), key=lambda metric: wanted[metric])):
+        bins[metric] = min(wanted[metric], left ** (1 / (len(bins) - done)))
+        left /= bins[metric]
+    return bins

@@ -14,28 +14,28 @@ import torch
 from torch import nn
 
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
-from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, WarmModel, convert, first_passes, size_of
+from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, WarmModel, convert, first_passes, weight_bytes
 from hiri_search.cost.latency.rounds import K, StoppingRule, interleave, spread, warm_up
 from hiri_search.cost.latency.torch_state import find_device, torch_configured
 from hiri_search.language import Net, Network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import Conditions, free_memory, with_conditions
 
-BUSY_SHARE = 0.05  # seconds of waiting, by second, over which times are those of the machine's other work
-WEIGHTS_SHARE = 0.5  # of the free memory, at most: the rest is for what flows through the networks
+BUSY_SHARE = 0.05  # share of time waiting for a core, above which other work on the machine disturbs the times
+WEIGHTS_SHARE = 0.5  # maximum, of the free memory: the rest is for activations
 
 Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What a pass takes: the median over rounds, how far they lie apart, and all that the number depends on."""
+    """Measured latency: the median over rounds, its spread, and everything that the number depends on."""
 
-    ms_per_image: float  # median over rounds of a pass's milliseconds, over the batch
+    ms_per_image: float  # median over rounds of the milliseconds of a pass, divided by the batch size
     images_per_second: float
-    spread: float  # half the distance between the quartiles, over the median
-    settled: bool  # whether that came down to the target, and nobody else held the cores
+    spread: float  # half the interquartile range, divided by the median
+    settled: bool  # the spread is within the target, and no other work disturbed the times
     batch: int
     side: int
     dtype: str
@@ -43,134 +43,137 @@ class Latency:
     fused: bool
     repeats: int  # rounds
     passes: int  # in a row, in each round
-    rounds_ms: tuple[float, ...]  # milliseconds per image by round; `ratios` divides them
-    compile_seconds: float | None  # of the first pass, where it compiles
-    peak_memory_bytes: int | None  # on CUDA: weights, images and all that flows between, of this network alone
-    conditions: Conditions  # from when all was warm
+    rounds_ms: tuple[float, ...]  # milliseconds per image by round, for `ratios`
+    compile_seconds: float | None  # time of the first pass, if it compiles
+    peak_memory_bytes: int | None  # on CUDA: weights, images and activations of this network alone
+    conditions: Conditions  # of the machine after the warm-up
 
 
 def measure_latencies(
     entries: Mapping[K, tuple[Network, int]],
-    setting: LatencyConfig,
+    config: LatencyConfig,
     *,
     classes: int = 1000,
     say: Say = lambda text: None,
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
     """Time networks against each other, each at its side: eval mode, channels-last, random weights and images.
 
-    In the order given, in groups whose weights fit into half of the free memory together; those of a group take
-    turns. SpecError or LatencyError for a network that cannot be, or cannot take its side, before its group is timed.
+    Results come in the order of `entries`. Networks are grouped so that the weights of a group fit into half of the
+    free memory; the rounds of a group are interleaved. Raises SpecError or LatencyError for a network that cannot be
+    built or does not accept its side, before its group is timed.
     """
     for network, side in entries.values():
         if isinstance(network, Net):
             network.grids(side)
     builds = {key: (partial(_build, *entry, classes), entry[1]) for key, entry in entries.items()}
-    return _measure(builds, setting, say)
+    return _measure(builds, config, say)
 
 
 def measure_modules(
-    entries: Mapping[K, tuple[nn.Module, int]], setting: LatencyConfig, *, say: Say = lambda text: None
+    entries: Mapping[K, tuple[nn.Module, int]], config: LatencyConfig, *, say: Say = lambda text: None
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
-    """The same for modules (B, 3, side, side) -> anything; they are copied, and stay as they are."""
+    """As `measure_latencies`, for copies of modules that accept (B, 3, side, side)."""
     builds = {key: (partial(deepcopy, module), side) for key, (module, side) in entries.items()}
-    return _measure(builds, setting, say)
+    return _measure(builds, config, say)
 
 
 def ratios(of: Latency, to: Latency) -> tuple[float, ...]:
-    """How many times as long as `to`, by round: what both suffered from falls out. For two of one group."""
+    """Latency relative to `to`, by round, for two networks of one group: disturbances of a round cancel out."""
     if of.repeats != to.repeats:
         raise LatencyError("two latencies have different numbers of rounds; time them in one call")
-    return tuple(one / other for one, other in zip(of.rounds_ms, to.rounds_ms, strict=True))
+    return tuple(numerator / denominator for numerator, denominator in zip(of.rounds_ms, to.rounds_ms, strict=True))
 
 
 def _build(network: Network, side: int, classes: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+    with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
         return build(network, side, classes=classes)
 
 
 def _measure(
-    builds: Mapping[K, tuple[Build, int]], setting: LatencyConfig, say: Say
+    builds: Mapping[K, tuple[Build, int]], config: LatencyConfig, say: Say
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
-    return _results(builds, setting, find_device(setting), say)  # a setting that cannot be is said at once
+    return _results(
+        builds, config, find_device(config), say
+    )  # not a generator: an impossible configuration is refused at the call
 
 
 def _results(
-    builds: Mapping[K, tuple[Build, int]], setting: LatencyConfig, device: torch.device, say: Say
+    builds: Mapping[K, tuple[Build, int]], config: LatencyConfig, device: torch.device, say: Say
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
-    for group in _groups(builds, setting, device):
+    for group in _groups(builds, config, device):
         if len(group) < len(builds):
-            say(f"{len(group)} of {len(builds)} networks fit into memory together, and take turns")
-        with torch_configured(setting):
-            results = _measure_group(group, setting, device, say)
-        group.clear()  # its memory is the next one's
+            say(f"{len(group)} of {len(builds)} networks fit into memory together; their rounds are interleaved")
+        with torch_configured(config):
+            results = _measure_group(group, config, device, say)
+        group.clear()  # frees the memory for the next group
         yield from results.items()
 
 
 def _groups(
-    builds: Mapping[K, tuple[Build, int]], setting: LatencyConfig, device: torch.device
+    builds: Mapping[K, tuple[Build, int]], config: LatencyConfig, device: torch.device
 ) -> Iterator[dict[K, LoadedModel]]:
-    """As many networks at a time as fit, at least one; whoever takes a group must empty it."""
+    """Yield groups of as many networks as fit into memory, at least one; the caller must clear each group."""
     group: dict[K, LoadedModel] = {}
-    room = 0.0
+    free = 0.0
     for key, (build_one, side) in builds.items():
-        model = convert(str(key), build_one(), setting)
-        size = size_of(model)
-        if group and size > room:
+        model = convert(str(key), build_one(), config)
+        size = weight_bytes(model)
+        if group and size > free:
             yield group
             group = {}
         if not group:
-            room = _room(device)
-        room -= size
+            free = _memory_for_weights(device)
+        free -= size
         group[key] = LoadedModel(model.to(device), device, side, size)
-        del model  # or it would live on through the next group
+        del model  # else this reference keeps it alive during the next group
     if group:
         yield group
 
 
-def _room(device: torch.device) -> float:
-    """Bytes for the weights of a group."""
+def _memory_for_weights(device: torch.device) -> float:
     free = free_memory(device)
     return math.inf if free is None else WEIGHTS_SHARE * free
 
 
 def _measure_group(
-    group: Mapping[K, LoadedModel], setting: LatencyConfig, device: torch.device, say: Say
+    group: Mapping[K, LoadedModel], config: LatencyConfig, device: torch.device, say: Say
 ) -> dict[K, Latency | DoesNotFit]:
-    first = {key: first_passes(str(key), loaded, setting, say) for key, loaded in group.items()}
-    ready = {key: one for key, one in first.items() if isinstance(one, WarmModel)}
-    turns = {key: one.timed_turn for key, one in ready.items()}
-    rng = Random(setting.seed)
-    warm_up(turns, {key: 1000 * one.pass_seconds / setting.batch for key, one in ready.items()}, rng)
-    rounds = StoppingRule(setting.least, setting.most, setting.spread, setting.seconds * len(ready))
-    times, conditions = with_conditions(device, lambda: interleave(turns, rounds, rng))
+    first = {key: first_passes(str(key), loaded, config, say) for key, loaded in group.items()}
+    warm = {key: model for key, model in first.items() if isinstance(model, WarmModel)}
+    timers = {key: model.sample_ms for key, model in warm.items()}
+    rng = Random(config.seed)
+    warm_up(timers, {key: 1000 * model.pass_seconds / config.batch for key, model in warm.items()}, rng)
+    rule = StoppingRule(config.least, config.most, config.spread, config.seconds * len(warm))
+    times, conditions = with_conditions(device, lambda: interleave(timers, rule, rng))
     if _busy(conditions):
-        waited = f"{conditions.waited:.0%} of the time its threads waited"
-        say(f"other work held the cores while the networks were timed ({waited}): time them again on an idle machine")
-    timed = {key: _latency(one, times[key], setting, conditions) for key, one in ready.items()}
-    untimed = {key: one for key, one in first.items() if isinstance(one, DoesNotFit)}
-    return {key: timed.get(key) or untimed[key] for key in first}
+        waited = f"threads waited for a core during {conditions.waited:.0%} of the time"
+        say(f"other work disturbed the timing of the networks ({waited}): time them again on an idle machine")
+    return {
+        key: model if isinstance(model, DoesNotFit) else _latency(model, times[key], config, conditions)
+        for key, model in first.items()
+    }
 
 
 def _busy(conditions: Conditions) -> bool:
     return (conditions.waited or 0.0) > BUSY_SHARE
 
 
-def _latency(ready: WarmModel, rounds_ms: list[float], setting: LatencyConfig, conditions: Conditions) -> Latency:
-    middle, apart = median(rounds_ms), spread(rounds_ms)
+def _latency(warm: WarmModel, rounds_ms: list[float], config: LatencyConfig, conditions: Conditions) -> Latency:
+    ms_per_image, relative_spread = median(rounds_ms), spread(rounds_ms)
     return Latency(
-        ms_per_image=middle,
-        images_per_second=1000 / middle,
-        spread=apart,
-        settled=apart <= setting.spread and not _busy(conditions),
-        batch=setting.batch,
-        side=ready.image.shape[-1],
-        dtype=setting.dtype,
-        compiled=setting.compiled,
-        fused=setting.fused,
+        ms_per_image=ms_per_image,
+        images_per_second=1000 / ms_per_image,
+        spread=relative_spread,
+        settled=relative_spread <= config.spread and not _busy(conditions),
+        batch=config.batch,
+        side=warm.image.shape[-1],
+        dtype=config.dtype,
+        compiled=config.compiled,
+        fused=config.fused,
         repeats=len(rounds_ms),
-        passes=ready.passes,
+        passes=warm.passes,
         rounds_ms=tuple(rounds_ms),
-        compile_seconds=ready.compile_seconds,
-        peak_memory_bytes=ready.peak_memory_bytes,
+        compile_seconds=warm.compile_seconds,
+        peak_memory_bytes=warm.peak_memory_bytes,
         conditions=conditions,
     )

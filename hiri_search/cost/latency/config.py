@@ -11,7 +11,7 @@ Device = Literal["cpu", "cuda"]
 
 
 class LatencyError(ValueError):
-    """A setting that cannot be, or a network that cannot make a pass; `name` is the field of Setting at fault."""
+    """An impossible LatencyConfig, or a network whose forward pass fails; `name` is the field at fault, if any."""
 
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
@@ -20,24 +20,24 @@ class LatencyError(ValueError):
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """How a pass is timed, always in eval mode and channels-last.
+    """Settings of a latency benchmark, which always uses eval mode and channels-last.
 
-    The repeating ends when all spreads are at the target or the time is used up.
+    Rounds are repeated until all spreads are within the target, or the time limit is reached.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - this floor does not know pydantic
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, which is not imported here
 
-    batch: int = 1  # images of a pass
-    dtype: Dtype = "fp32"  # bf16: weights and all; tf32: fp32 whose products go through CUDA's tensor cores
-    compiled: bool = False  # by torch.compile
-    fused: bool = False  # BatchNorm merged into its neighbours (section 4.4)
-    device: Device | None = None  # None: CUDA where there is one
-    threads: int | None = None  # on the CPU; None: as torch has it
-    seconds: float = 20.0  # limit for each network's share of the repeating
-    spread: float = 0.02  # target: half the distance between the quartiles, over the median
-    least: int = 8  # rounds before a small spread is believed
-    most: int = 100  # rounds
-    seed: int = 0  # of the images and of the order in each round
+    batch: int = 1  # images in a pass
+    dtype: Dtype = "fp32"  # bf16: weights and activations; tf32: fp32 with products on CUDA's tensor cores
+    compiled: bool = False  # with torch.compile
+    fused: bool = False  # BatchNorm folded into neighbouring layers (section 4.4)
+    device: Device | None = None  # None: CUDA if available
+    threads: int | None = None  # on the CPU; None: torch's own number
+    seconds: float = 20.0  # time limit of the rounds, per network
+    spread: float = 0.02  # target: half the interquartile range, divided by the median
+    least: int = 8  # minimum number of rounds
+    most: int = 100  # maximum number of rounds
+    seed: int = 0  # of the images and of the order within rounds
 
     def __post_init__(self) -> None:
         self._check("batch", self.batch >= 1, "1 or more")
@@ -49,6 +49,6 @@ class LatencyConfig:
         self._check("least", self.least >= 1, "1 or more")
         self._check("most", self.most >= self.least, f"least={self.least} or more")
 
-    def _check(self, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise LatencyError(f"{name}={getattr(self, name)} is not possible; it must be {wanted}", name=name)
+    def _check(self, name: str, valid: bool, expected: str) -> None:
+        if not valid:
+            raise LatencyError(f"{name}={getattr(self, name)} is not possible; it must be {expected}", name=name)

@@ -11,67 +11,69 @@ from statistics import fmean
 from hiri_search.cost.flops import count
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.cost.latency.forward import TURN_SECONDS
+from hiri_search.cost.latency.forward import SAMPLE_SECONDS
 from hiri_search.cost.latency.rounds import MIN_ROUNDS, WARM_UP_ROUNDS
 from hiri_search.language import Network
-from hiri_search.nets.build import build
+from hiri_search.networks import build
 
-PROBED_NETWORKS = 2  # networks that are timed: dear ones would take as long as what they foretell
-PROBE_SECONDS = 0.5  # seconds for each of them
+PROBED_NETWORKS = 2  # the cheapest ones are timed: expensive ones would take as long as the benchmark itself
+PROBE_SECONDS = 0.5  # per probed network
 
-NetworkAtSide = tuple[Network, int]  # a network and its side
+NetworkAtSide = tuple[Network, int]
 
 
 @dataclass(frozen=True)
 class _Rates:
-    """What the cheapest have shown."""
+    """Rates measured on the cheapest networks."""
 
-    pass_seconds: float  # for each multiply-add
-    build_seconds: float  # for each weight
-    compile_seconds: float  # of a network
+    pass_seconds: float  # per multiply-add
+    build_seconds: float  # per parameter
+    compile_seconds: float  # per network
     settled: bool
 
 
-def estimate_seconds(entries: Iterable[NetworkAtSide], setting: LatencyConfig, *, classes: int = 1000) -> float:
-    """Seconds that `measure` will take; times that do not settle shortly are taken not to settle at all."""
+def estimate_seconds(entries: Iterable[NetworkAtSide], config: LatencyConfig, *, classes: int = 1000) -> float:
+    """Predict the seconds of `measure_latencies`; a spread that is too large in the probe is taken to remain so."""
     costs = {entry: count(*entry, classes=classes) for entry in dict.fromkeys(entries)}
     ordered = sorted(costs, key=lambda entry: costs[entry].macs)
     if not ordered:
         return 0.0
-    rates = _rates(ordered[:PROBED_NETWORKS], setting, classes)
-    passes = [rates.pass_seconds * setting.batch * cost.macs for cost in costs.values()]
+    rates = _rates(ordered[:PROBED_NETWORKS], config, classes)
+    passes = [rates.pass_seconds * config.batch * cost.macs for cost in costs.values()]
     building = rates.build_seconds * sum(cost.params for cost in costs.values())
-    return building + rates.compile_seconds * len(costs) + 2 * sum(passes) + _repeating(passes, setting, rates.settled)
+    return (
+        building + rates.compile_seconds * len(costs) + 2 * sum(passes) + _rounds_seconds(passes, config, rates.settled)
+    )
 
 
-def _rates(entries: Sequence[NetworkAtSide], setting: LatencyConfig, classes: int) -> _Rates:
+def _rates(entries: Sequence[NetworkAtSide], config: LatencyConfig, classes: int) -> _Rates:
     costs = [count(*entry, classes=classes) for entry in entries]
     started = time.perf_counter()
     for entry in entries:
         build(*entry, classes=classes)
-    built = time.perf_counter() - started
-    quick = replace(setting, seconds=min(setting.seconds, PROBE_SECONDS))
-    measured = [found for _, found in measure_latencies(dict(enumerate(entries)), quick, classes=classes)]
-    timed = [(found, cost) for found, cost in zip(measured, costs, strict=True) if isinstance(found, Latency)]
+    build_seconds = time.perf_counter() - started
+    quick = replace(config, seconds=min(config.seconds, PROBE_SECONDS))
+    results = [result for _, result in measure_latencies(dict(enumerate(entries)), quick, classes=classes)]
+    timed = [(result, cost) for result, cost in zip(results, costs, strict=True) if isinstance(result, Latency)]
     return _Rates(
-        pass_seconds=fmean(found.ms_per_image / 1000 / cost.macs for found, cost in timed) if timed else 0.0,
-        build_seconds=built / sum(cost.params for cost in costs),
-        compile_seconds=fmean([found.compile_seconds or 0.0 for found, _ in timed] or [0.0]),
-        settled=all(found.settled for found, _ in timed),
+        pass_seconds=fmean(latency.ms_per_image / 1000 / cost.macs for latency, cost in timed) if timed else 0.0,
+        build_seconds=build_seconds / sum(cost.params for cost in costs),
+        compile_seconds=fmean([latency.compile_seconds or 0.0 for latency, _ in timed] or [0.0]),
+        settled=all(latency.settled for latency, _ in timed),
     )
 
 
-def _repeating(passes: Sequence[float], setting: LatencyConfig, settled: bool) -> float:
-    """The rounds, those to warm up among them."""
-    once = sum(map(_turn, passes))
+def _rounds_seconds(passes: Sequence[float], config: LatencyConfig, settled: bool) -> float:
+    """Seconds of all rounds, warm-up included."""
+    per_round = sum(map(_sample_seconds, passes))
     if settled:
-        return (1 + setting.least) * once
-    limit = setting.seconds * len(passes) + once / 2  # the round that passes the limit is the last
-    fewest = min(MIN_ROUNDS, setting.least) * once
-    return WARM_UP_ROUNDS * once + min(max(limit, fewest), setting.most * once)
+        return (1 + config.least) * per_round
+    limit = config.seconds * len(passes) + per_round / 2  # the last round exceeds the limit, on average by half
+    minimum = min(MIN_ROUNDS, config.least) * per_round
+    return WARM_UP_ROUNDS * per_round + min(max(limit, minimum), config.most * per_round)
 
 
-def _turn(pass_seconds: float) -> float:
-    """Of `Ready.turn`: one pass, or as many as fill a turn and one more."""
-    passes = math.ceil(TURN_SECONDS / pass_seconds) if pass_seconds else 1
+def _sample_seconds(pass_seconds: float) -> float:
+    """Seconds of `WarmModel.sample_ms`: one pass, or the passes that fill SAMPLE_SECONDS and an untimed one."""
+    passes = math.ceil(SAMPLE_SECONDS / pass_seconds) if pass_seconds else 1
     return pass_seconds * (passes + 1 if passes > 1 else 1)

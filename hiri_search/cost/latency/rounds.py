@@ -10,63 +10,62 @@ from random import Random
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
-Timed = Callable[[], float]  # does its work, and tells how long it took, in whatever unit
+Timed = Callable[[], float]  # runs a network once or more and returns the time, in any unit
 
-WARM_UP_ROUNDS = 4  # at most
-WARM = 0.95  # warm when no turn takes less than this share of the one before
-MIN_ROUNDS = 3  # whatever the limit of time: under three there are no quartiles to speak of
+WARM_UP_ROUNDS = 4  # maximum
+WARM_RATIO = 0.95  # warm-up ends when no time is below this share of the previous one
+MIN_ROUNDS = 3  # regardless of the time limit: fewer times have no meaningful quartiles
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When there have been enough rounds: when all spreads are small, but at least and at most so many."""
+    """Rounds end when all spreads are within the target, the time is up, or the maximum is reached."""
 
-    least: int  # before a small spread is believed
-    most: int
-    spread: float  # half the distance between the quartiles, over the median
-    seconds: float  # for all rounds together; the round that passes it is the last
+    min_rounds: int
+    max_rounds: int
+    target_spread: float  # half the interquartile range, divided by the median
+    max_seconds: float  # for all rounds together; a round that has begun is completed
 
 
-def warm_up(turns: Mapping[K, Timed], before: Mapping[K, float], rng: Random) -> None:
-    """Untimed rounds until nothing gets faster; `before` are the times so far."""
+def warm_up(timers: Mapping[K, Timed], times: Mapping[K, float], rng: Random) -> None:
+    """Run rounds until no network gets faster; `times` are the times measured so far."""
     for _ in range(WARM_UP_ROUNDS):
-        now = _round(turns, rng)
-        if all(now[key] >= WARM * before[key] for key in now):
+        previous, times = times, _round(timers, rng)
+        if all(times[key] >= WARM_RATIO * previous[key] for key in times):
             return
-        before = now
 
 
 def interleave(
-    turns: Mapping[K, Timed], rounds: StoppingRule, rng: Random, *, clock: Callable[[], float] = time.perf_counter
+    timers: Mapping[K, Timed], rule: StoppingRule, rng: Random, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[K, list[float]]:
-    """The times of each by round. All take part in every round, in a fresh random order.
+    """Return the times of each network by round. Every round times all networks in a new random order.
 
-    So a machine that grows busier slows all alike, nobody always follows the same neighbour, and the times of one
-    round may be divided by each other.
+    So a machine that becomes busier slows down all networks alike, no network always runs after the same one, and times
+    of the same round can be divided by each other.
     """
-    times: dict[K, list[float]] = {key: [] for key in turns}
+    times: dict[K, list[float]] = {key: [] for key in timers}
     started = clock()
-    while turns and not _enough(times, rounds, clock() - started):
-        for key, measured in _round(turns, rng).items():
+    while timers and not _enough(times, rule, clock() - started):
+        for key, measured in _round(timers, rng).items():
             times[key].append(measured)
     return times
 
 
-def _round(turns: Mapping[K, Timed], rng: Random) -> dict[K, float]:
-    return {key: turns[key]() for key in rng.sample(list(turns), len(turns))}
+def _round(timers: Mapping[K, Timed], rng: Random) -> dict[K, float]:
+    return {key: timers[key]() for key in rng.sample(list(timers), len(timers))}
 
 
-def _enough(times: Mapping[K, Sequence[float]], rounds: StoppingRule, seconds: float) -> bool:
+def _enough(times: Mapping[K, Sequence[float]], rule: StoppingRule, seconds: float) -> bool:
     done = len(next(iter(times.values())))
-    if done >= rounds.most:
+    if done >= rule.max_rounds:
         return True
-    if seconds >= rounds.seconds:
-        return done >= min(MIN_ROUNDS, rounds.least)
-    return done >= rounds.least and all(spread(measured) <= rounds.spread for measured in times.values())
+    if seconds >= rule.max_seconds:
+        return done >= min(MIN_ROUNDS, rule.min_rounds)
+    return done >= rule.min_rounds and all(spread(measured) <= rule.target_spread for measured in times.values())
 
 
 def spread(times: Sequence[float]) -> float:
-    """Half the distance between the quartiles, over the median; 0 for a single time."""
+    """Half the interquartile range, divided by the median; 0 for a single time."""
     if len(times) < 2:
         return 0.0
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")

@@ -13,54 +13,54 @@ from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.system.gc_control import gc_disabled
 from hiri_search.system.hardware import has_bf16
 
-MAX_COMPILED = 1_000  # networks; beyond its own 8 of one class, torch would quietly stop compiling
+MAX_COMPILED = 1_000  # networks of one class; beyond its default of 8 torch silently stops compiling
 
 
-def find_device(setting: LatencyConfig) -> torch.device:
-    """Where a setting is measured; LatencyError where it cannot be."""
+def find_device(config: LatencyConfig) -> torch.device:
+    """Return the device of a benchmark; LatencyError where no device supports the configuration."""
     cuda = torch.cuda.is_available()
-    if setting.device == "cuda" and not cuda:
+    if config.device == "cuda" and not cuda:
         raise LatencyError("device=cuda, and there is no CUDA device here; leave it out", name="device")
-    chosen = cuda and setting.device != "cpu"
-    device = torch.device("cuda", torch.cuda.current_device()) if chosen else torch.device("cpu")
-    if setting.dtype == "tf32" and device.type == "cpu":
+    on_cuda = cuda and config.device != "cpu"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_cuda else torch.device("cpu")
+    if config.dtype == "tf32" and device.type == "cpu":
         raise LatencyError("dtype=tf32 is a mode of CUDA devices; write fp32 on the CPU", name="dtype")
-    if setting.dtype == "bf16" and not has_bf16(device):
-        raise LatencyError(f"dtype=bf16, and this {device.type} has no arithmetic for it; write fp32", name="dtype")
+    if config.dtype == "bf16" and not has_bf16(device):
+        raise LatencyError(f"dtype=bf16, and this {device.type} device does not support it; write fp32", name="dtype")
     return device
 
 
 @contextmanager
-def torch_configured(setting: LatencyConfig) -> Iterator[None]:
-    """Torch set for the measurement, and afterwards as it was; nothing is collected meanwhile."""
+def torch_configured(config: LatencyConfig) -> Iterator[None]:
+    """Configure torch for a benchmark, without garbage collection, and restore its state afterwards."""
     cudnn = torch.backends.cudnn
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
-    # Torch's own fp32 lets convolutions use TF32 and matrix products not: that would flatter a 1x1 convolution beside
-    # the same FC. Here fp32 means fp32, and tf32 means it for both. Algorithms are tried out, for the sides are fixed.
-    tf32 = setting.dtype == "tf32"
+    saved = torch.get_num_threads(), torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+    # By default, torch uses TF32 for fp32 convolutions but not for fp32 matrix products: a 1x1 convolution would look
+    # faster than the same FC. Here fp32 and tf32 hold for both. cuDNN searches algorithms, since the sides are fixed.
+    tf32 = config.dtype == "tf32"
     with ExitStack() as stack:
-        stack.callback(_set, *before)
+        stack.callback(_set, *saved)
         stack.enter_context(torch.inference_mode())
-        if setting.compiled:
+        if config.compiled:
             stack.enter_context(_compiling())
-        _set(setting.threads or before[0], "high" if tf32 else "highest", tf32, True)
+        _set(config.threads or saved[0], "high" if tf32 else "highest", tf32, True)
         gc.collect()
         stack.enter_context(gc_disabled())
         yield
 
 
-def _set(threads: int, matmul: str, conv_tf32: bool, tries: bool) -> None:
+def _set(threads: int, matmul: str, conv_tf32: bool, search: bool) -> None:
     torch.set_num_threads(threads)
-    with warnings.catch_warnings():  # the newer switches for TF32 do not get on with torch.compile (pytorch#166387)
+    with warnings.catch_warnings():  # the newer TF32 switches do not work with torch.compile (pytorch#166387)
         warnings.simplefilter("ignore")
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = conv_tf32
-    torch.backends.cudnn.benchmark = tries
+    torch.backends.cudnn.benchmark = search
 
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """Room for many networks of one class, and an error, not plain passes, where it is not enough."""
+    """Allow many compiled networks of one class, and raise an error instead of running uncompiled beyond that."""
     import torch._dynamo
 
     limits = {"recompile_limit": MAX_COMPILED, "accumulated_recompile_limit": MAX_COMPILED}
@@ -68,4 +68,4 @@ def _compiling() -> Iterator[None]:
         with torch._dynamo.config.patch({**limits, "fail_on_recompile_limit_hit": True}):
             yield
     finally:
-        torch._dynamo.reset()  # lets go of the networks
+        torch._dynamo.reset()  # releases the networks

@@ -21,7 +21,7 @@ from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
 from hiri_search.stats.significance import mean_interval
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import CodeVersion
+from hiri_search.study.ledger.values import CodeVersion
 
 SIGNIFICANT_DIGITS = 6  # of a number
 REPEATED = 0.5  # words that come again as often as this are kept once

@@ -81,7 +81,7 @@ def comparison_table(results: Results) -> pd.DataFrame:
 
 
 def _line(one: Comparison) -> dict[str, object]:
-    alone, together = one.interval, one.together
+    alone, together = one.interval, one.simultaneous_interval
     return {
         "network": one.row,
         "against": one.against,
@@ -92,9 +92,9 @@ def _line(one: Comparison) -> dict[str, object]:
         "low_together": together and together.low,
         "high_together": together and together.high,
         "p": one.p,
-        "p_holm": one.corrected,
-        "shown": one.shown,
-        "more_seeds": None if one.shown else one.more_seeds,
+        "p_holm": one.p_holm,
+        "shown": one.significant,
+        "more_seeds": None if one.significant else one.more_seeds,
         "words": in_words(one),
     }
 

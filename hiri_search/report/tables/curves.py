@@ -86,7 +86,8 @@ def drawable(results: Results) -> pd.DataFrame:
     """The networks with a curve each (a few without one are one of their own; many are a cloud) and a label."""
     table, rows = network_table(results), results.rows
     table = table.assign(
-        step=range(1, len(table) + 1), label=[(rows[name].paper or "") if name in rows else "" for name in table["name"]]
+        step=range(1, len(table) + 1),
+        label=[(rows[name].paper or "") if name in rows else "" for name in table["name"]],
     )
     if (table["curve"] == "").all():
         return table.assign(curve=table["name"] if len(table) <= NAMED else CLOUD)

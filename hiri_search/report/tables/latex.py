@@ -83,11 +83,11 @@ def comparison_tex(results: Results) -> str:
     columns = [
         _names([one.row for one in found]),
         LatexColumn("seeds", [str(one.seeds) for one in found]),
-        LatexColumn("gain (points)", [_bold(_gain(one), one.shown) for one in found], "l"),
+        LatexColumn("gain (points)", [_bold(_gain(one), one.significant) for one in found], "l"),
         LatexColumn("$p$", [_p(one) for one in found]),
         LatexColumn("more seeds", [_more(one) for one in found]),
     ]
-    shown = " Bold: a difference is shown." if any(one.shown for one in found) else ""
+    shown = " Bold: a difference is shown." if any(one.significant for one in found) else ""
     more = " More seeds: so many would show 0.5 points, where none is shown."
     how = shown + (more if any(_more(one) != EMPTY_CELL for one in found) else "")
     return _float(columns, f"{_title(results)} {comparison_caption(results)}{how}", "comparisons")
@@ -160,11 +160,11 @@ def _gain(one: Comparison) -> str:
 
 
 def _p(one: Comparison) -> str:
-    return EMPTY_CELL if one.corrected is None else p_text(one.corrected).removeprefix("p = ").replace("p < ", "$<$")
+    return EMPTY_CELL if one.p_holm is None else p_text(one.p_holm).removeprefix("p = ").replace("p < ", "$<$")
 
 
 def _more(one: Comparison) -> str:
-    return EMPTY_CELL if one.shown or one.more_seeds is None else f"{one.more_seeds:,}"
+    return EMPTY_CELL if one.significant or one.more_seeds is None else f"{one.more_seeds:,}"
 
 
 def _bold(cell: str, chosen: bool) -> str:

@@ -206,7 +206,7 @@ def paper_order(table: pd.DataFrame) -> Tau | None:
 
 def _order(results: Results) -> str:
     order = paper_order(paper_table(results))
-    return f" Kendall's tau with the paper's order over {order.things} rows: {order}." if order else ""
+    return f" Kendall's tau with the paper's order over {order.items} rows: {order}." if order else ""
 
 
 def _trained(networks: pd.DataFrame, study: Study) -> str:

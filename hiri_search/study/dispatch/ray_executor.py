@@ -27,72 +27,80 @@ from hiri_search.system.files import Say
 from hiri_search.system.shutdown import Shutdown
 from hiri_search.system.temp_dir import temporary_directory
 
-LOOK_AGAIN = 10.0  # seconds between looks at how many trials a cluster has room for
-LOG_BYTES = 5 << 20  # of ray.log, before it is begun anew
-LOG_SECONDS = 5.0  # between looks at how long it is
+CAPACITY_SECONDS = 10.0  # seconds between two counts of the trials that fit on a cluster
+LOG_BYTES = 5 << 20  # size at which ray.log is truncated
+LOG_SECONDS = 5.0  # seconds between two checks of this size
 
-# Read by Ray when it is imported.
-UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+# Ray reads these when it is imported.
+_UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 RAY_ENV = {
-    UV_RUN: "0",  # under `uv run` it would build its workers another environment
-    "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of its own logs, which are begun anew once
+    _UV_RUN: "0",  # under `uv run` Ray would build another environment for its workers
+    "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of Ray's own log files
     "RAY_ROTATION_BACKUP_COUNT": "1",
 }
-WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads do not take the cores from the other trials
+WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # idle threads of a trial leave the cores to other trials
 
 
 def run_on_ray(
-    feed: TrialSource,
-    slots: TrialResources,
+    source: TrialSource,
+    resources: TrialResources,
     log: Path,
-    leaving: Shutdown,
+    shutdown: Shutdown,
     *,
-    do: TrialFunction,
+    trial_function: TrialFunction,
     address: str | None = None,
 ) -> None:
-    """Trials side by side through Ray; what Ray prints goes to `log`.
+    """Run all trials side by side on a Ray cluster; output of Ray goes to `log`.
 
-    Without an address on this machine, with a Ray of its own that ends with it. StudyError where Ray cannot be
-    reached, or no process started.
+    Without an address this process starts a local Ray and ends it. StudyError if Ray cannot be reached or no worker
+    can be started.
     """
-    first = feed.next()
+    first = source.next()
     if first is None:
-        return  # all is done: no need to start Ray
-    assert isinstance(first, TrialTask), "nothing is at work that could be waited for"
-    with noise_to(log), _ray(address, slots, leaving.say):
-        _hand_out(first, feed, slots, leaving, do)
+        return  # nothing to run: do not start Ray
+    assert isinstance(first, TrialTask), "no trial is running: the source has no reason to wait"
+    with redirect_output(log), ray_running(address, resources, shutdown.say):
+        run_tasks(first, source, resources, shutdown, trial_function)
 
 
-def _hand_out(first: TrialTask, feed: TrialSource, slots: TrialResources, leaving: Shutdown, do: TrialFunction) -> None:
-    """From this task to the last, through the Ray that has been started."""
-    with leaving.epochs_running():
-        slots = _resolved(slots, feed, leaving.say)
-        WorkerPool(feed, _yard(slots, do, _Look(slots, leaving.say)), leaving, timeout=slots.timeout).run(first)
+def run_tasks(
+    first: TrialTask,
+    source: TrialSource,
+    resources: TrialResources,
+    shutdown: Shutdown,
+    trial_function: TrialFunction,
+) -> None:
+    """Run this task and all others of the source on the running Ray."""
+    with shutdown.epochs_running():
+        resources = _resolve_gpus(resources, source, shutdown.say)
+        factory = _worker_factory(resources, trial_function, _StartCheck(resources, shutdown.say))
+        WorkerPool(source, factory, shutdown, timeout=resources.timeout).run(first)
 
 
 @contextmanager
-def _ray(address: str | None, slots: TrialResources, say: Say) -> Iterator[None]:
+def ray_running(address: str | None, resources: TrialResources, say: Say) -> Iterator[None]:
+    """Connect to a cluster, or start a local Ray if there is no address."""
     settings = RAY_ENV | WORKER_ENV
     if address:
         settings |= ray_connection.CONNECTION_ENV
-    if in_a_job():  # there `uv run` says what the processes for trials need, too
-        del settings[UV_RUN]
+    if in_a_job():  # the environment of a job's workers also comes from `uv run`
+        del settings[_UV_RUN]
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    with connected(address, say, WORKER_ENV) if address else _own(slots):
+    with connected(address, say, WORKER_ENV) if address else _local_ray(resources):
         yield
 
 
 @contextmanager
-def _own(slots: TrialResources) -> Iterator[None]:
-    """A Ray that listens on loopback alone, with a token of its own, whose files go with it."""
-    _be_private()
+def _local_ray(resources: TrialResources) -> Iterator[None]:
+    """Start a Ray that listens on loopback only, with its own token and a temporary folder."""
+    secure_local_ray()
     import ray
 
     with temporary_directory() as folder:
         try:
             ray.init(
-                address="local",  # never somebody else's Ray that happens to run here
-                num_cpus=math.ceil(slots.count * slots.cpus) or None,
+                address="local",  # do not join another Ray on this machine
+                num_cpus=math.ceil(resources.count * resources.cpus) or None,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -104,107 +112,110 @@ def _own(slots: TrialResources) -> Iterator[None]:
             ray.shutdown()
 
 
-def _be_private() -> None:
-    """Before Ray is imported, for the life of this process: Ray keeps what it once read."""
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's word for loopback alone, on any system
+def secure_local_ray() -> None:
+    """Require loopback and a token. Must run before Ray is imported: Ray reads these variables once."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 0: loopback only, on every system
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray's own way writes one into the home
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes a token into the home
 
 
-def _resolved(slots: TrialResources, feed: TrialSource, say: Say) -> TrialResources:
-    """With a card for each trial where nothing is said and there are cards; with what was measured for `auto`."""
+def _resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> TrialResources:
+    """Replace unspecified GPUs by one if the cluster has GPUs, and `auto` by the measured share."""
     import ray
 
-    has_cards = "GPU" in ray.cluster_resources()
-    if slots.gpus != "auto":
-        return slots if slots.gpus is not None else replace(slots, gpus=float(has_cards))
-    if not has_cards:
-        return replace(slots, gpus=0.0)
-    kind = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
-    from hiri_search.training.gpu_memory import trials_per_gpu  # slow
+    has_gpus = "GPU" in ray.cluster_resources()
+    if resources.gpus != "auto":
+        return resources if resources.gpus is not None else replace(resources, gpus=float(has_gpus))
+    if not has_gpus:
+        return replace(resources, gpus=0.0)
+    kind = {"accelerator_type": resources.accelerator} if resources.accelerator else {}
+    from hiri_search.training.gpu_memory import trials_per_gpu  # slow import
 
-    fit = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*feed.most_memory()))
-    say(f"{fit} trials fit on a card, by the memory that the heaviest was measured to take")
-    return replace(slots, gpus=1 / fit)
+    fitting = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*source.most_memory()))
+    say(f"{fitting} trials fit on a GPU, by the measured memory of the largest trial")
+    return replace(resources, gpus=1 / fitting)
 
 
-def _yard(slots: TrialResources, do: TrialFunction, look: Callable[[], None]) -> WorkerFactory:
+def _worker_factory(
+    resources: TrialResources, trial_function: TrialFunction, check: Callable[[], None]
+) -> WorkerFactory:
     import ray
 
-    class RayHand(Worker):
-        """A hand that knows where it is."""
+    class RayWorker(Worker):
+        """A Worker as a Ray actor, which knows its node and GPUs."""
 
         def _place(self) -> str:
             return f"{ray.get_runtime_context().get_node_id()} {ray.get_gpu_ids()}"
 
-    actor = ray.remote(RayHand)
-    kind: dict[str, Any] = {"accelerator_type": slots.accelerator} if slots.accelerator else {}
+    actor = ray.remote(RayWorker)
+    kind: dict[str, Any] = {"accelerator_type": resources.accelerator} if resources.accelerator else {}
 
-    def hire(alone: bool) -> Any:
-        options = {"num_cpus": slots.cpus, "num_gpus": 1.0 if alone else slots.gpu_share} | kind
-        placed = actor.options(scheduling_strategy="SPREAD", **options)
-        return placed.remote(do, beside_others=slots.per_gpu > 1 and not alone)
+    def start(alone: bool) -> Any:
+        options = {"num_cpus": resources.cpus, "num_gpus": 1.0 if alone else resources.gpu_share} | kind
+        spread = actor.options(scheduling_strategy="SPREAD", **options)
+        return spread.remote(trial_function, shared_gpu=resources.per_gpu > 1 and not alone)
 
-    return WorkerFactory(hire, (lambda: slots.count) if slots.count else _Room(slots), slots.per_gpu, look)
+    capacity = (lambda: resources.count) if resources.count else _ClusterCapacity(resources)
+    return WorkerFactory(start, capacity, resources.per_gpu, check)
 
 
-class _Look:
-    """Why no process for trials comes up: said once where another machine may help."""
+class _StartCheck:
+    """Explains once why no worker starts, if another node could help."""
 
-    def __init__(self, slots: TrialResources, say: Say) -> None:
-        self.slots, self.say, self.said = slots, say, False
+    def __init__(self, resources: TrialResources, say: Say) -> None:
+        self._resources, self._say, self._explained = resources, say, False
 
     def __call__(self) -> None:
-        """StudyError where no machine is left, as when Ray's own processes were ended by somebody else."""
-        import ray
-
-        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not there:
-            raise StudyError("Ray has ended, or was ended by somebody; the same command goes on with the study")
-        if not any(map(self.slots.fit, there)) and not self.said:
-            self.said = True
-            self.say(f"no machine of the cluster has {self.slots.wanted} for a trial; waiting for one that has")
+        """Raise StudyError if no node is alive, for example after another process killed Ray."""
+        nodes = _alive_nodes()
+        if not nodes:
+            raise StudyError("Ray has ended, or another process ended it; the same command goes on with the study")
+        if not any(map(self._resources.capacity, nodes)) and not self._explained:
+            self._explained = True
+            self._say(f"no node of the cluster has {self._resources.description} for a trial; waiting for such a node")
 
 
-class _Room:
-    """How many trials a cluster holds, which may grow and shrink."""
+class _ClusterCapacity:
+    """Number of trials that fit on a cluster, which may grow and shrink."""
 
-    def __init__(self, slots: TrialResources) -> None:
-        self.slots, self._seen, self._looked = slots, 0, -math.inf
+    def __init__(self, resources: TrialResources) -> None:
+        self._resources, self._capacity, self._counted_at = resources, 0, -math.inf
 
     def __call__(self) -> int:
-        if time.monotonic() - self._looked > LOOK_AGAIN:
-            self._seen, self._looked = self._look(), time.monotonic()
-        return self._seen
+        if time.monotonic() - self._counted_at > CAPACITY_SECONDS:
+            self._capacity, self._counted_at = sum(map(self._resources.capacity, _alive_nodes())), time.monotonic()
+        return self._capacity
 
-    def _look(self) -> int:
-        import ray
 
-        return sum(self.slots.fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
+def _alive_nodes() -> list[dict[str, float]]:
+    """Return the resources of each node that is alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
-def noise_to(log: Path) -> Iterator[None]:
-    """Whatever this process, and those it starts, print goes to a file meanwhile, of `LOG_BYTES` or little more."""
+def redirect_output(log: Path) -> Iterator[None]:
+    """Append stdout and stderr of this process and its children to a file of about `LOG_BYTES` at most."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
+    originals = [os.dup(1), os.dup(2)]
     try:
-        with log.open("ab") as file, repeat_in_background(partial(_bound, file.fileno()), every=LOG_SECONDS):
+        with log.open("ab") as file, repeat_in_background(partial(_truncate, file.fileno()), every=LOG_SECONDS):
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, old in enumerate(kept, 1):
-            os.dup2(old, number)
-            os.close(old)
+        for number, original in enumerate(originals, 1):
+            os.dup2(original, number)
+            os.close(original)
 
 
-def _bound(file: int) -> None:
-    """Begin it anew where it has grown too long; all who write to it do so at its end, wherever that is."""
+def _truncate(file: int) -> None:
+    """Empty a log file that is too long; its writers append, so that they go on at the new end."""
     if os.fstat(file).st_size > LOG_BYTES:
         os.truncate(file, 0)

@@ -6,44 +6,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-ROUNDING = 1e-9  # a third of a card is three on it
-TIMEOUT = 1800.0  # seconds: time for a long first step that compiles
+ROUNDING = 1e-9  # tolerance of a quotient: three trials of a third of a GPU fill the GPU
+TIMEOUT = 1800.0  # seconds: long enough for a first step that compiles
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """So many, and this for each."""
+    """Number of trials side by side, and the resources of each."""
 
-    count: int  # 0, on a cluster: as many as it has room for, growing or shrinking
-    # Of each; under 1: several share a card; None, on a cluster: one where it has any; auto: as many as fit on a card.
+    count: int  # 0, on a cluster: as many as fit, also while nodes come and go
+    # GPUs of each trial. Below 1: several trials share a GPU. None, on a cluster: one if the cluster has GPUs.
+    # auto: as many trials share a GPU as fit into its memory.
     gpus: float | Literal["auto"] | None = 0.0
     cpus: float = 1.0
-    accelerator: str | None = None  # that each must have, as Ray calls it: H100
-    timeout: float = TIMEOUT  # seconds without a step after which a trial is given up
+    accelerator: str | None = None  # required GPU type in Ray's spelling, such as H100
+    timeout: float = TIMEOUT  # seconds without a training step after which the worker is killed
 
     @property
     def per_gpu(self) -> int:
-        """How many share one card."""
+        """Number of trials that share one GPU."""
         return int(1 / self.gpu_share + ROUNDING) if 0 < self.gpu_share < 1 else 1
 
     @property
     def gpu_share(self) -> float:
-        """Of a card, where that is known."""
+        """GPUs of each trial, once the number is resolved."""
         assert isinstance(self.gpus, float)
         return self.gpus
 
     @property
-    def wanted(self) -> str:
-        """By each, in words."""
-        cards = f" and {self.gpu_share:g} GPU" if self.gpu_share else ""
-        return f"{self.cpus:g} CPU{cards}{f' of kind {self.accelerator}' if self.accelerator else ''}"
+    def description(self) -> str:
+        """Resources of one trial, in words."""
+        gpus = f" and {self.gpu_share:g} GPU" if self.gpu_share else ""
+        return f"{self.cpus:g} CPU{gpus}{f' of type {self.accelerator}' if self.accelerator else ''}"
 
-    def fit(self, resources: Mapping[str, float]) -> int:
-        """How many of these a node has room for, by what Ray says of it."""
-        if self.accelerator and f"accelerator_type:{self.accelerator}" not in resources:
+    def capacity(self, node: Mapping[str, float]) -> int:
+        """Return how many trials fit on a node with these Ray resources."""
+        if self.accelerator and f"accelerator_type:{self.accelerator}" not in node:
             return 0
-        by_cpu = int(resources.get("CPU", 0) / self.cpus)
+        by_cpu = int(node.get("CPU", 0) / self.cpus)
         if not self.gpu_share:
             return by_cpu
-        cards = resources.get("GPU", 0)
-        return min(by_cpu, int(cards * self.per_gpu if self.gpu_share < 1 else cards / self.gpu_share))
+        gpus = node.get("GPU", 0)
+        return min(by_cpu, int(gpus * self.per_gpu if self.gpu_share < 1 else gpus / self.gpu_share))

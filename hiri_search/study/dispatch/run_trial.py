@@ -24,46 +24,48 @@ from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
 
 
-def run_trial(task: TrialTask, tell: Report, beat: Heartbeat = lambda: None, *, beside_others: bool = False) -> None:
+def run_trial(
+    task: TrialTask, report: Report, heartbeat: Heartbeat = lambda: None, *, shared_gpu: bool = False
+) -> None:
     """Train one stint of a trial; report each epoch, and how the stint ended."""
     trial = task.trial
-    tell(TrialBegan(trial=trial, device=describe_device()))
+    report(TrialBegan(trial=trial, device=describe_device()))
     try:
-        curve = _train(task, tell, beat, beside_others=beside_others)
+        curve = _train(task, report, heartbeat, shared_gpu=shared_gpu)
     except OutOfSharedMemory as error:
-        tell(TrialOutOfMemory(trial=trial, reason=str(error)))
+        report(TrialOutOfMemory(trial=trial, reason=str(error)))
     except Exception as error:  # the trial's boundary: an error in here ends this trial and no other
         reason = f"{type(error).__name__}: {error}"
         where = traceback.format_exc(limit=-4)
         if isinstance(error, OSError):  # a disk, a mount, a network: never a property of the network that is trained
-            tell(TrialLost(trial=trial, fault="environment", reason=reason, traceback=where))
+            report(TrialLost(trial=trial, fault="environment", reason=reason, traceback=where))
         else:
-            tell(TrialFailed(trial=trial, reason=reason, traceback=where))
+            report(TrialFailed(trial=trial, reason=reason, traceback=where))
     else:
         kind = TrialFinished if len(curve) == task.job.recipe.epochs else TrialPaused
-        tell(kind(trial=trial, curve=curve))
+        report(kind(trial=trial, curve=curve))
     finally:
         free_gpu_memory()  # memory that a training leaves on the device is missing for other trials
 
 
-def _train(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> tuple[Epoch, ...]:
-    prepared = ensure_local(task.prepared, task.job, beat)
+def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> tuple[Epoch, ...]:
+    prepared = ensure_local(task.prepared, task.job, heartbeat)
     if task.zero_cost:
-        tell(TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
+        report(TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
     with synced(task.checkpoint, task.storage) as checkpoint:
 
-        def report(epoch: Epoch) -> None:
+        def on_epoch(epoch: Epoch) -> None:
             checkpoint.upload(epoch.epoch)
-            tell(EpochEnded(trial=task.trial, result=epoch))
+            report(EpochEnded(trial=task.trial, result=epoch))
 
         return tuple(
             train(
                 task.job,
                 prepared,
-                checkpoint.here,
+                checkpoint.local,
                 until=task.until,
-                report=report,
-                beat=beat,
-                beside_others=beside_others,
+                report=on_epoch,
+                heartbeat=heartbeat,
+                shared_gpu=shared_gpu,
             )
         )

@@ -11,16 +11,18 @@ from hiri_search.study.ledger.events import EpochEnded, TrialEvent
 from hiri_search.system.shutdown import Shutdown
 
 
-def run_serially(feed: TrialSource, leaving: Shutdown | None = None, *, do: TrialFunction = run_trial) -> None:
-    """One trial after the other, in this process; `timeout` has no meaning here."""
-    leaving = leaving or Shutdown()
+def run_serially(
+    source: TrialSource, shutdown: Shutdown | None = None, *, trial_function: TrialFunction = run_trial
+) -> None:
+    """Run all trials one after the other in this process, without a timeout."""
+    shutdown = shutdown or Shutdown()
 
-    def tell(event: TrialEvent) -> None:
-        feed.on_event(event)
-        if isinstance(event, EpochEnded) and leaving.asked:
+    def report(event: TrialEvent) -> None:
+        source.on_event(event)
+        if isinstance(event, EpochEnded) and shutdown.requested:
             raise TrialInterrupted
 
-    with leaving.epochs_running(), suppress(TrialInterrupted):
-        while not leaving.asked and (task := feed.next()):
-            assert isinstance(task, TrialTask), "nothing is at work that could be waited for"
-            do(task, tell, lambda: None, beside_others=False)
+    with shutdown.epochs_running(), suppress(TrialInterrupted):
+        while not shutdown.requested and (task := source.next()):
+            assert isinstance(task, TrialTask), "no trial is running: the source has no reason to wait"
+            trial_function(task, report, lambda: None, shared_gpu=False)

@@ -24,29 +24,29 @@ class TrialTask:
     job: Job
     prepared: PreparedData
     checkpoint: Path
-    until: int | None = None  # the epoch after which it pauses; None: trained to the end
-    zero_cost: tuple[str, ...] = ()  # zero-cost scores to compute before the training
-    alone: bool = False  # it did not fit on a GPU that it shared
+    until: int | None = None  # epoch after which the trial pauses; None: trained to the end
+    zero_cost: tuple[str, ...] = ()  # names of zero-cost scores to compute before the training
+    alone: bool = False  # needs a GPU for itself: out of memory on a shared one
     storage: Storage | None = None  # holds a copy of the checkpoint
 
 
 class Wait(Enum):
-    """Answer of a source whose next task depends on trials that are running."""
+    """The next task depends on trials that are running."""
 
-    WAIT = "wait"
+    WAIT = "later"
 
 
 class TrialSource(Protocol):
-    """Hands out tasks and receives their events; lives in the process that holds the ledger."""
+    """Gives out tasks and receives their events, in the process that writes the ledger."""
 
     def next(self) -> TrialTask | Wait | None:
-        """Return the next task; None when all have been handed out; never WAIT while no task is running.
+        """Return the next task, or None if there are no more. Never returns WAIT while no task is running.
 
-        After None there may be more tasks, when a running one is lost.
+        A lost trial can bring another task after None.
         """
 
     def most_memory(self) -> tuple[Job, PreparedData]:
-        """Return the training of the study that needs the most memory, by estimate."""
+        """Return the training that needs about the most memory."""
 
     def on_event(self, event: TrialEvent) -> None:
         """Record an event of a trial."""

@@ -15,84 +15,85 @@ from typing import Protocol
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.ledger.events import EpochEnded, TrialEvent
 
-LISTENING = 1.0  # seconds that a question waits for something to have happened
-STACK = 8  # innermost calls that are shown of a task that hangs
+_POLL_SECONDS = 1.0  # longest time that `poll` waits for an event
+_STACK_FRAMES = 8  # innermost frames of a trial that hangs
 
 
 class TrialFunction(Protocol):
-    """What is done with a task."""
+    """Runs one trial and reports its events."""
 
-    def __call__(self, task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None: ...
+    def __call__(self, task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None: ...
 
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What happened since the last question."""
+    """Events of a worker since the last poll, and its state."""
 
     events: tuple[TrialEvent, ...]
-    epochs_running: bool
-    seconds_silent: float  # since the last sign of life of the task
-    place: str  # the node and the cards that the hand is on
+    running: bool  # a trial is running
+    seconds_silent: float  # since the last heartbeat
+    place: str  # node and GPUs of the worker
 
 
 class TrialInterrupted(BaseException):
-    """Raised behind an epoch, in the thread of a training that is to go on another time."""
+    """Raised after an epoch, in the thread of a trial that stops for a shutdown."""
 
 
 class Worker:
-    """Does the work of tasks in a thread, so that it can be asked meanwhile."""
+    """Runs a trial in a thread, so that the worker can be polled during the trial."""
 
-    def __init__(self, do: TrialFunction, *, beside_others: bool = False) -> None:
-        self._do, self._beside_others = do, beside_others
-        self._told: SimpleQueue[TrialEvent | None] = SimpleQueue()  # None: the task has ended, one way or another
-        self._at_work = False
-        self._leaving = Flag()
+    def __init__(self, trial_function: TrialFunction, *, shared_gpu: bool = False) -> None:
+        self._trial_function, self._shared_gpu = trial_function, shared_gpu
+        self._events: SimpleQueue[TrialEvent | None] = SimpleQueue()  # None: the thread of the trial has ended
+        self._running = False
+        self._stopping = Flag()
         self._thread: Thread | None = None
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
     def start(self, task: TrialTask) -> WorkerReport:
-        """Take up a task; the one before has ended. The answer is a sign of life."""
-        self._beat()
-        self._at_work = True
-        self._thread = Thread(target=self._work, args=[task], name="trial", daemon=True)
+        """Start a trial; an earlier one must have ended. The report shows that the worker is alive."""
+        self._heartbeat()
+        self._running = True
+        self._thread = Thread(target=self._run, args=[task], name="trial", daemon=True)
         self._thread.start()
-        return WorkerReport((), epochs_running=True, seconds_silent=0.0, place=self._place())
+        return WorkerReport((), running=True, seconds_silent=0.0, place=self._place())
 
     def poll(self) -> WorkerReport:
-        """Waits a moment where nothing has happened."""
-        found = []
+        """Return all new events; without any, wait up to a second for one."""
+        entries = []
         with suppress(Empty):
-            found.append(self._told.get(timeout=LISTENING if self._at_work else 0))
+            entries.append(self._events.get(timeout=_POLL_SECONDS if self._running else 0))
             while True:
-                found.append(self._told.get_nowait())
-        self._at_work &= None not in found
-        events = tuple(event for event in found if event is not None)
-        return WorkerReport(events, self._at_work, time.monotonic() - self._last_beat, self._place())
+                entries.append(self._events.get_nowait())
+        self._running &= None not in entries
+        events = tuple(event for event in entries if event is not None)
+        return WorkerReport(events, self._running, time.monotonic() - self._last_heartbeat, self._place())
 
     def _place(self) -> str:
         return ""
 
     def stop(self) -> None:
-        """Stop behind the epoch that is being trained."""
-        self._leaving.set()
+        """Stop the trial after the running epoch."""
+        self._stopping.set()
 
     def stack(self) -> str:
-        """Where the thread of the task is."""
+        """Return the innermost stack frames of the trial's thread."""
         frame = sys._current_frames().get(self._thread.ident or 0) if self._thread else None
-        return "".join(traceback.format_stack(frame)[-STACK:]) if frame else ""
+        return "".join(traceback.format_stack(frame)[-_STACK_FRAMES:]) if frame else ""
 
-    def _work(self, task: TrialTask) -> None:
+    def _run(self, task: TrialTask) -> None:
+        shared_gpu = self._shared_gpu and not task.alone
         try:
             with suppress(TrialInterrupted):
-                self._do(task, self._tell, self._beat, beside_others=self._beside_others and not task.alone)
+                self._trial_function(task, self._report, self._heartbeat, shared_gpu=shared_gpu)
         finally:
-            self._told.put(None)
+            self._events.put(None)
 
-    def _tell(self, event: TrialEvent) -> None:
-        self._beat()
-        self._told.put(event)
-        if isinstance(event, EpochEnded) and self._leaving.is_set():
+    def _report(self, event: TrialEvent) -> None:
+        self._heartbeat()
+        self._events.put(event)
+        if isinstance(event, EpochEnded) and self._stopping.is_set():
             raise TrialInterrupted
 
-    def _beat(self) -> None:
-        self._last_beat = time.monotonic()
+    def _heartbeat(self) -> None:
+        self._last_heartbeat = time.monotonic()

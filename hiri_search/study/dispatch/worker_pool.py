@@ -15,207 +15,209 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import STINT_ENDS, Fault, TrialLost
 from hiri_search.system.shutdown import Shutdown
 
-TICK = 5.0  # seconds between looks at who has been silent for long
-STACK_SECONDS = 5.0  # that a hand which hangs has to say where
-FALSE_STARTS = 3  # hands in a row that died before they said a word, when none has ever spoken
-RAISED = re.compile(r"[\w.]*(Error|Exception): ")
-COLOUR = re.compile(r"\x1b\[\d+m")
-INSTALL = "install hiri-search and what it needs on the nodes, see docs/cluster.md"
+_WAIT_SECONDS = 5.0  # seconds between two timeout checks
+_STACK_SECONDS = 5.0  # longest wait for the stack of a worker that hangs
+_MAX_FAILED_STARTS = 3  # workers that die before their first report, if no worker ever reported
+_RAISED = re.compile(r"[\w.]*(Error|Exception): ")
+_COLOUR = re.compile(r"\x1b\[\d+m")
+_INSTALL_ADVICE = "install hiri-search and its dependencies on the nodes, see docs/cluster.md"
 
 
 @dataclass(eq=False)
 class WorkerSlot:
-    """A hand, and what it does."""
+    """A worker and its current task."""
 
-    hand: Any  # a Ray actor, see `Hand`
+    worker: Any  # a Ray actor, see `Worker`
     task: TrialTask | None
-    ended: bool = False  # the task has said so
-    question: Any = None  # the open one
-    asked: float = 0.0  # when
-    place: str | None = None  # its node and cards; None before it has said a word
-    alone: bool = False  # on a card
+    trial_ended: bool = False  # an event has ended the task
+    pending: Any = None  # Ray's reference to the report that the worker owes
+    requested_at: float = 0.0  # time.monotonic() of that request
+    place: str | None = None  # node and GPUs; None before the first report
+    alone: bool = False  # the worker has a GPU for itself
 
-    def ask(self) -> None:
-        self.question, self.asked = self.hand.poll.remote(), time.monotonic()
+    def poll(self) -> None:
+        self.pending, self.requested_at = self.worker.poll.remote(), time.monotonic()
 
 
 @dataclass(frozen=True)
 class WorkerFactory:
-    """Where hands come from."""
+    """Starts workers, and knows how many fit."""
 
-    start: Callable[[bool], Any]  # a new hand; true: with a card of its own
-    room: Callable[[], int]  # how many fit
-    per_gpu: int = 1  # of these on one card
-    look: Callable[[], None] = lambda: None  # after a hand that does not come up; StudyError where none ever will
+    start: Callable[[bool], Any]  # start a worker; true: with a GPU for itself
+    capacity: Callable[[], int]  # how many workers fit
+    per_gpu: int = 1  # workers on one GPU
+    check: Callable[[], None] = lambda: None  # called while a worker does not start; StudyError if none ever will
 
 
 class WorkerPool:
-    """Takes tasks from a feed until there are no more, and tells it what became of them."""
+    """Runs all tasks of a source on workers, and passes every event to the source."""
 
-    def __init__(self, feed: TrialSource, yard: WorkerFactory, leaving: Shutdown, *, timeout: float) -> None:
-        self.feed, self.yard, self.leaving, self.timeout = feed, yard, leaving, timeout
-        self.seats: list[WorkerSlot] = []
-        self.crowded: deque[TrialTask] = deque()  # that wait for a card
-        self.cleared: str | None = None  # the place whose card is to be free for them
-        self.came_up = False  # one hand at least
-        self.false_starts = 0
+    def __init__(self, source: TrialSource, factory: WorkerFactory, shutdown: Shutdown, *, timeout: float) -> None:
+        self.source, self.factory, self.shutdown, self.timeout = source, factory, shutdown, timeout
+        self.slots: list[WorkerSlot] = []
+        self.crowded: deque[TrialTask] = deque()  # tasks that need a GPU alone
+        self.clearing: str | None = None  # place of the shared GPU that is being cleared for these tasks
+        self.any_started = False  # at least one worker has reported
+        self.failed_starts = 0
 
     def run(self, first: TrialTask) -> None:
-        """From the first task to the last; StudyError where no process can be started."""
-        self._seat(first, self._hire(first))
-        self._fill()
-        told = False
+        """Run all tasks, beginning with this one. StudyError if no worker can be started."""
+        self._assign(first, self._start_worker(first))
+        self._assign_tasks()
+        stopping = False
         while self._busy():
-            moved = self._listen()
-            if self.leaving.asked and not told:
-                told = True
-                self._leave()
-            elif moved and not self.leaving.asked:
-                self._fill()
+            changed = self._wait_for_reports()
+            if self.shutdown.requested and not stopping:
+                stopping = True
+                self._stop_workers()
+            elif changed and not self.shutdown.requested:
+                self._assign_tasks()
 
-    def _leave(self) -> None:
-        """Ask those at work to stop behind their epochs; a hand that has not come up yet has none to finish."""
-        self._retire(*(seat for seat in self._busy() if seat.place is None))
-        for seat in self._busy():
-            seat.hand.stop.remote()
+    def _stop_workers(self) -> None:
+        """Stop every trial after its running epoch; kill workers that have not reported yet."""
+        self._kill(*(slot for slot in self._busy() if slot.place is None))
+        for slot in self._busy():
+            slot.worker.stop.remote()
 
-    # ---- who does what
+    # ---- assignment
 
-    def _fill(self) -> None:
-        """Give out tasks while there are hands, or room for more; those that have nothing to do go."""
-        self._clear_a_card()
-        while seat := self._idle() or self._may_hire():
-            task = self.feed.next()
+    def _assign_tasks(self) -> None:
+        """Assign tasks to idle and new workers; kill idle workers when the source has no more tasks."""
+        self._clear_gpu()
+        while slot := self._idle_slot() or self._may_start_worker():
+            task = self.source.next()
             if not isinstance(task, TrialTask):
                 if task is None:
-                    self._retire(*(seat for seat in self.seats if not seat.task))
+                    self._kill(*(slot for slot in self.slots if not slot.task))
                 break
-            if task.alone and self.yard.per_gpu > 1:
+            if task.alone and self.factory.per_gpu > 1:
                 self.crowded.append(task)
-                self._clear_a_card()
+                self._clear_gpu()
             else:
-                self._seat(task, seat if isinstance(seat, WorkerSlot) else self._hire(task))
+                self._assign(task, slot if isinstance(slot, WorkerSlot) else self._start_worker(task))
 
-    def _idle(self) -> WorkerSlot | None:
-        return next((seat for seat in self._sharing() if not seat.task), None)
+    def _idle_slot(self) -> WorkerSlot | None:
+        return next((slot for slot in self._shared_slots() if not slot.task), None)
 
-    def _sharing(self) -> list[WorkerSlot]:
-        """Those whose card is to stay shared."""
-        return [seat for seat in self.seats if not seat.alone and (not self.cleared or seat.place != self.cleared)]
+    def _shared_slots(self) -> list[WorkerSlot]:
+        """Slots on GPUs that stay shared."""
+        return [slot for slot in self.slots if not slot.alone and (not self.clearing or slot.place != self.clearing)]
 
-    def _may_hire(self) -> bool:
-        if self.cleared:
-            return len(self._sharing()) < self.yard.room() - self.yard.per_gpu
-        return len(self._sharing()) < max(1, self.yard.room())
+    def _may_start_worker(self) -> bool:
+        if self.clearing:
+            return len(self._shared_slots()) < self.factory.capacity() - self.factory.per_gpu
+        return len(self._shared_slots()) < max(1, self.factory.capacity())
 
-    def _hire(self, task: TrialTask, *, alone: bool = False) -> WorkerSlot:
-        self.seats.append(WorkerSlot(self.yard.start(alone), task, alone=alone))
-        return self.seats[-1]
+    def _start_worker(self, task: TrialTask, *, alone: bool = False) -> WorkerSlot:
+        self.slots.append(WorkerSlot(self.factory.start(alone), task, alone=alone))
+        return self.slots[-1]
 
-    def _seat(self, task: TrialTask, seat: WorkerSlot) -> None:
-        seat.task, seat.ended = task, False
-        seat.question, seat.asked = seat.hand.start.remote(task), time.monotonic()
+    def _assign(self, task: TrialTask, slot: WorkerSlot) -> None:
+        slot.task, slot.trial_ended = task, False
+        slot.pending, slot.requested_at = slot.worker.start.remote(task), time.monotonic()
 
-    def _clear_a_card(self) -> None:
-        """For a task that did not fit beside others: wait until those on one card have ended, then it has the card."""
+    def _clear_gpu(self) -> None:
+        """Wait until all trials on one shared GPU have ended, then give this GPU to a task that needs it alone."""
         if not self.crowded:
-            self._retire(*(seat for seat in self.seats if seat.alone and not seat.task))
-            if not any(seat.alone for seat in self.seats):
-                self.cleared = None
+            self._kill(*(slot for slot in self.slots if slot.alone and not slot.task))
+            if not any(slot.alone for slot in self.slots):
+                self.clearing = None
             return
-        if self.cleared is None:
-            self.cleared = next((seat.place for seat in self.seats if seat.place), None)
-        there = [seat for seat in self.seats if seat.place == self.cleared and not seat.alone]
-        self._retire(*(seat for seat in there if not seat.task))
-        alone = next((seat for seat in self.seats if seat.alone), None)
+        if self.clearing is None:
+            self.clearing = next((slot.place for slot in self.slots if slot.place), None)
+        sharing = [slot for slot in self.slots if slot.place == self.clearing and not slot.alone]
+        self._kill(*(slot for slot in sharing if not slot.task))
+        alone = next((slot for slot in self.slots if slot.alone), None)
         if alone and not alone.task:
-            self._seat(self.crowded.popleft(), alone)
-        elif not alone and all(not seat.task for seat in there):
+            self._assign(self.crowded.popleft(), alone)
+        elif not alone and all(not slot.task for slot in sharing):
             task = self.crowded.popleft()
-            self._seat(task, self._hire(task, alone=True))
+            self._assign(task, self._start_worker(task, alone=True))
 
-    def _retire(self, *seats: WorkerSlot) -> None:
+    def _kill(self, *slots: WorkerSlot) -> None:
         import ray
 
-        for seat in seats:
-            self.seats.remove(seat)
-            ray.kill(seat.hand)
+        for slot in slots:
+            self.slots.remove(slot)
+            ray.kill(slot.worker)
 
     def _busy(self) -> list[WorkerSlot]:
-        return [seat for seat in self.seats if seat.task]
+        return [slot for slot in self.slots if slot.task]
 
-    # ---- what is heard
+    # ---- reports
 
-    def _listen(self) -> bool:
-        """Whether something happened that makes room, or may."""
+    def _wait_for_reports(self) -> bool:
+        """Handle reports and timeouts; return true if tasks may be assigned now."""
         import ray
 
         busy = self._busy()
-        answered, _ = ray.wait([seat.question for seat in busy], timeout=TICK)
-        moved = False
-        for seat in busy:
-            if seat.question in answered:
-                moved |= self._answer(seat)
-            elif seat.place is not None and time.monotonic() - seat.asked > self.timeout:
-                self._lose(seat, f"its process gave no answer for {self.timeout:.0f} s")
-                moved = True
-        if not answered and any(seat.place is None for seat in busy):
-            self.yard.look()
-        return moved
+        ready, _ = ray.wait([slot.pending for slot in busy], timeout=_WAIT_SECONDS)
+        changed = False
+        for slot in busy:
+            if slot.pending in ready:
+                changed |= self._on_report(slot)
+            elif slot.place is not None and time.monotonic() - slot.requested_at > self.timeout:
+                self._lose(slot, f"its worker did not answer for {self.timeout:.0f} s")
+                changed = True
+        if not ready and any(slot.place is None for slot in busy):
+            self.factory.check()
+        return changed
 
-    def _answer(self, seat: WorkerSlot) -> bool:
+    def _on_report(self, slot: WorkerSlot) -> bool:
         import ray
 
         try:
-            heard: WorkerReport = ray.get(seat.question)
+            report: WorkerReport = ray.get(slot.pending)
         except ray.exceptions.RayActorError as error:
-            self._lose(seat, _why(error))
+            self._lose(slot, _death_reason(error))
             return True
-        self.seats.append(self.seats.pop(self.seats.index(seat)))  # the others are listened to first
-        self.came_up, seat.place = True, heard.place
-        self._pass_on(seat, heard)
-        if seat not in self.seats or not heard.epochs_running:
+        self.slots.append(self.slots.pop(self.slots.index(slot)))  # the next wait serves the other workers first
+        self.any_started, slot.place = True, report.place
+        self._forward(slot, report)
+        if slot not in self.slots or not report.running:
             return True
-        seat.ask()
-        return bool(heard.events)
+        slot.poll()
+        return bool(report.events)
 
-    def _pass_on(self, seat: WorkerSlot, heard: WorkerReport) -> None:
-        assert seat.task
-        trial = seat.task.trial
-        for event in heard.events:
-            seat.ended |= isinstance(event, STINT_ENDS)
-            self.feed.on_event(event)
-        if heard.epochs_running and not seat.ended and heard.seconds_silent > self.timeout:
-            self._lose(seat, f"no step for {heard.seconds_silent:.0f} s", stack=self._stack(seat))
-        elif not heard.epochs_running:
-            seat.task = None
-            if not seat.ended and not self.leaving.asked:
-                lost = TrialLost(trial=trial, fault="process", reason="its thread ended without reporting an end")
-                self.feed.on_event(lost)
+    def _forward(self, slot: WorkerSlot, report: WorkerReport) -> None:
+        """Pass the events of a report to the source; a trial without heartbeat or end event is lost."""
+        assert slot.task
+        trial = slot.task.trial
+        for event in report.events:
+            slot.trial_ended |= isinstance(event, STINT_ENDS)
+            self.source.on_event(event)
+        if report.running and not slot.trial_ended and report.seconds_silent > self.timeout:
+            self._lose(slot, f"no step for {report.seconds_silent:.0f} s", stack=self._stack(slot))
+        elif not report.running:
+            slot.task = None
+            if not slot.trial_ended and not self.shutdown.requested:
+                reason = "its thread ended without an end event"
+                self.source.on_event(TrialLost(trial=trial, fault="process", reason=reason))
 
-    def _stack(self, seat: WorkerSlot) -> str:
-        """Where the hand is; nothing where it does not say."""
+    def _stack(self, slot: WorkerSlot) -> str:
+        """Return the stack of the trial; empty if the worker does not answer."""
         import ray
 
         try:
-            return str(ray.get(seat.hand.stack.remote(), timeout=STACK_SECONDS))
+            return str(ray.get(slot.worker.stack.remote(), timeout=_STACK_SECONDS))
         except ray.exceptions.RayError:
             return ""
 
-    def _lose(self, seat: WorkerSlot, reason: str, *, stack: str = "") -> None:
-        assert seat.task
-        self._retire(seat)
-        self.false_starts += seat.place is None
-        if not self.came_up and self.false_starts >= FALSE_STARTS:
-            raise StudyError(f"no process for trials could be started: {reason}")
-        fault: Fault = "environment" if seat.place is None else "process"
-        self.feed.on_event(TrialLost(trial=seat.task.trial, fault=fault, reason=reason, traceback=stack))
+    def _lose(self, slot: WorkerSlot, reason: str, *, stack: str = "") -> None:
+        """Kill a worker and report its trial as lost. StudyError if no worker can be started at all."""
+        assert slot.task
+        self._kill(slot)
+        self.failed_starts += slot.place is None
+        if not self.any_started and self.failed_starts >= _MAX_FAILED_STARTS:
+            raise StudyError(f"no worker for trials could be started: {reason}")
+        fault: Fault = "environment" if slot.place is None else "process"
+        self.source.on_event(TrialLost(trial=slot.task.trial, fault=fault, reason=reason, traceback=stack))
 
 
-def _why(error: Exception) -> str:
-    """What Ray says of a dead actor, in a line."""
-    lines = [COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
-    if raised := [line for line in lines if RAISED.match(line)]:  # before it said a word
-        return f"{raised[-1][:300]}{f'; {INSTALL}' if 'No module named' in raised[-1] else ''}"
-    telling = [line for line in lines if "cause" in line.lower() or "detail" in line.lower() or "node" in line.lower()]
-    return f"its process died: {(telling or lines or ['killed'])[-1][:300]}"
+def _death_reason(error: Exception) -> str:
+    """Return the reason of an actor's death as one line of Ray's message."""
+    lines = [_COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
+    if raised := [line for line in lines if _RAISED.match(line)]:  # an exception while the actor started
+        return f"{raised[-1][:300]}{f'; {_INSTALL_ADVICE}' if 'No module named' in raised[-1] else ''}"
+    causes = [line for line in lines if "cause" in line.lower() or "detail" in line.lower() or "node" in line.lower()]
+    return f"its worker died: {(causes or lines or ['killed'])[-1][:300]}"

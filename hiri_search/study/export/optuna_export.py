@@ -33,8 +33,8 @@ from hiri_search.study.ledger.events import (
     TrialFailed,
     TrialFinished,
     TrialStopped,
-    write_line,
 )
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import OBJECTIVES

@@ -1,112 +1,26 @@
 """Events of the ledger: one frozen record for each kind of line, with its fields and their types.
 
 On disk an event is a JSON object: `event` names its kind, `time` is when it was written, and the other keys are the
-fields below; a field that has its default value is left out. `read_line` refuses unknown keys and values of a wrong type.
+fields below; a field with its default value is left out. `json_lines` reads and writes them, and refuses unknown keys
+and values of a wrong type.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from pydantic_core import to_json as to_json_bytes
-
+from hiri_search.study.ledger.values import CodeVersion, ImageSet, JsonObject, JsonRecord, LedgerSum, NetworkFacts
 from hiri_search.training.job import Epoch
 
 FORMAT = 2  # of the ledger; the first line of a ledger names it
 GO_ON = "when that is mended, the same command continues the study"
 
-JsonObject: TypeAlias = dict[str, JsonValue]
 Fault: TypeAlias = Literal["process", "environment"]  # why a trial was lost: its own process, or its surroundings
-_STRICT = ConfigDict(extra="forbid", strict=True)
-
-
-class _Record:
-    """A value with typed fields, read from JSON without any conversion."""
-
-    __pydantic_config__ = _STRICT
-
-
-# ---- parts of events
-
-
-@dataclass(frozen=True)
-class StandIn(_Record):
-    """The network that is trained for the one that is counted."""
-
-    spec: str
-    side: int  # pixels of the square input
-    params: int
-    macs: int  # multiply-adds of one image
-
-
-@dataclass(frozen=True)
-class NetworkFacts(_Record):
-    """A network as it is counted, and its stand-in."""
-
-    name: str  # of the row of an ablation; of a search, the spec
-    key: str  # hash of the network
-    spec: str
-    side: int  # pixels of the square input at which it is counted
-    params: int
-    macs: int  # multiply-adds of one image
-    core_macs: int  # those of convolutions and matrix products alone
-    by_part: dict[str, tuple[int, int]]  # params and multiply-adds of each part
-    stand_in: StandIn | None = None  # None: counted and shown, not trained
-    ms_per_image: float | None = None  # measured inference, where a search needs it
-    merged_from: str = ""  # the results folder of its study, in a merged ledger
-    merged_name: str = ""  # its name in that study, where a merge had to rename it
-
-    @property
-    def own_name(self) -> str:
-        """The name of the network in the study that it comes from."""
-        return self.merged_name or self.name
-
-    @property
-    def trained(self) -> StandIn:
-        """The stand-in of a network that is trained."""
-        assert self.stand_in, f"{self.name} is not trained"
-        return self.stand_in
-
-
-@dataclass(frozen=True)
-class ImageSet(_Record):
-    """The images of a study."""
-
-    train: int  # images
-    val: int
-    classes: int
-    keys: dict[str, str]  # content fingerprint by side in pixels
-    skipped: tuple[str, ...] = ()  # unreadable images that were left out
-
-
-@dataclass(frozen=True)
-class CodeVersion(_Record):
-    """The version of hiri_search that ran."""
-
-    version: str | None
-    digest: str  # of its files
-    commit: str | None = None  # None: not in git
-    changed: tuple[str, ...] = ()  # files with uncommitted changes
-    diff: str = ""
-
-
-@dataclass(frozen=True)
-class LedgerSum(_Record):
-    """Identity of a ledger: the SHA-256 of its first `lines` lines."""
-
-    lines: int
-    sha256: str
-
-
-# ---- events
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event(_Record):
+class Event(JsonRecord):
     """One line of the ledger."""
 
     time: float | None = field(default=None, compare=False)  # seconds since 1970 by the clock of the writing machine
@@ -343,44 +257,3 @@ AnyEvent: TypeAlias = (
     | TrialLost
     | TrialOutOfMemory
 )
-
-
-# ---- JSON
-
-
-def to_json(value: object) -> JsonObject:
-    """Return a dataclass as plain JSON values."""
-    return _JSON.validate_json(to_json_bytes(value))
-
-
-_JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
-
-
-# ---- lines
-
-KINDS: dict[type[Event], str] = {kind: kind.event for kind in get_args(AnyEvent)}
-
-
-class InvalidLine(ValueError):
-    """A line that is no event."""
-
-
-@cache
-def _adapter() -> TypeAdapter[AnyEvent]:
-    return TypeAdapter(Annotated[AnyEvent, Field(discriminator="event")])
-
-
-def read_line(line: bytes) -> AnyEvent:
-    """Return the event of a line. InvalidLine says what is wrong with it."""
-    try:
-        return _adapter().validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidLine(f"{place}: {first['msg']}" if place else first["msg"]) from error
-
-
-def write_line(event: Event) -> bytes:
-    """Return the line of an event, without its end. ValueError where a number is not finite."""
-    plain = _adapter().dump_python(event, mode="json", exclude_defaults=True)  # type: ignore[arg-type]
-    return json.dumps({"event": KINDS[type(event)], **plain}, allow_nan=False).encode()

@@ -20,18 +20,16 @@ from hiri_search.study.ledger.events import (
     GO_ON,
     AnyEvent,
     Event,
-    InvalidLine,
     LedgerStarted,
-    LedgerSum,
     StudyStarted,
     TrialAsked,
     TrialEvent,
-    read_line,
-    write_line,
 )
+from hiri_search.study.ledger.json_lines import InvalidLine, read_line, write_line
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.values import LedgerSum
 from hiri_search.system.files import Say, retrying
 from hiri_search.system.gc_control import gc_disabled
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 from hiri_search.study.ledger.events import (
     EpochEnded,
-    NetworkFacts,
     TrialAsked,
     TrialBegan,
     TrialEvent,
@@ -22,6 +21,7 @@ from hiri_search.study.ledger.events import (
     TrialScored,
     TrialStopped,
 )
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.training.job import Epoch
 
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -15,52 +15,49 @@ from hiri_search.training.loop import CURVE
 
 
 class SyncedCheckpoint:
-    """A checkpoint here and its copy in a storage, which is at most one epoch behind. OSError where that stays away."""
+    """A local checkpoint and its copy in a storage, at most one epoch older.
 
-    def __init__(self, here: Path, storage: Storage | None) -> None:
-        self.here = here
-        self._storage, self._name = storage, f"{CHECKPOINTS}/{here.parent.name}"
-        self._stored = 0  # epochs that the copy is of
+    Its methods raise OSError if the storage stays unreachable.
+    """
+
+    def __init__(self, local: Path, storage: Storage | None) -> None:
+        self.local = local
+        self._storage, self._name = storage, f"{CHECKPOINTS}/{local.parent.name}"
+        self._stored_epochs = 0  # epochs of the copy
 
     def fetch(self) -> None:
-        """The copy takes the place of a checkpoint that is missing here, or older."""
+        """Download the copy if the local checkpoint is missing or older."""
         if self._storage is None:
             return
-        self._stored = _epochs(retrying(partial(self._storage.read, f"{self._name}/{CURVE}")))
-        if not self.here.exists() or self._stored > self._epochs_here():
-            self.here.parent.mkdir(exist_ok=True)
-            for path in (self.here, self.here.with_name(CURVE)):
+        self._stored_epochs = _epochs(retrying(partial(self._storage.read, f"{self._name}/{CURVE}")))
+        if not self.local.exists() or self._stored_epochs > self._local_epochs():
+            self.local.parent.mkdir(exist_ok=True)
+            for path in (self.local, self.local.with_name(CURVE)):
                 retrying(partial(self._storage.fetch, f"{self._name}/{path.name}", path))
 
     def upload(self, epoch: int) -> None:
-        """The copy is at least of this epoch."""
-        if self._storage is None or epoch <= self._stored:
+        """Upload the local checkpoint if the copy is older than this epoch."""
+        if self._storage is None or epoch <= self._stored_epochs:
             return
-        for path in (self.here, self.here.with_name(CURVE)):  # the curve last: it says how far the copy is
+        for path in (self.local, self.local.with_name(CURVE)):  # the curve last: its length is the epoch of the copy
             if path.exists():
                 retrying(partial(self._storage.put, path, f"{self._name}/{path.name}"))
-        self._stored = max(epoch, self._epochs_here())
+        self._stored_epochs = max(epoch, self._local_epochs())
 
-    def _epochs_here(self) -> int:
-        path = self.here.with_name(CURVE)
+    def _local_epochs(self) -> int:
+        path = self.local.with_name(CURVE)
         return _epochs(path.read_bytes() if path.exists() else None)
 
 
 def _epochs(curve: bytes | None) -> int:
-    """A line for each, below the names."""
+    """Return the number of epochs of a curve: its lines without the header."""
     return max(0, len((curve or b"").splitlines()) - 1)
 
 
 @contextmanager
-def synced(place: Path, storage: Storage | None) -> Iterator[SyncedCheckpoint]:
-    """At its place in the results folder; on a machine that has none, in a folder that is there for the task alone."""
-    if storage is None or place.parent.parent.is_dir():
-        yield _fetched(SyncedCheckpoint(place, storage))
-        return
-    with temporary_directory() as folder:
-        yield _fetched(SyncedCheckpoint(folder / place.parent.name / place.name, storage))
-
-
-def _fetched(found: SyncedCheckpoint) -> SyncedCheckpoint:
-    found.fetch()
-    return found
+def synced(path: Path, storage: Storage | None) -> Iterator[SyncedCheckpoint]:
+    """Download a checkpoint into the results folder, or into a temporary one on a machine without results folder."""
+    with temporary_directory() if storage and not path.parent.parent.is_dir() else nullcontext() as folder:
+        checkpoint = SyncedCheckpoint(folder / path.parent.name / path.name if folder else path, storage)
+        checkpoint.fetch()
+        yield checkpoint

@@ -1,4 +1,4 @@
-"""Checkpoint retention: which are kept, and removal of the others."""
+"""Checkpoint retention: rules that keep checkpoints, and removal of all others."""
 
 from __future__ import annotations
 
@@ -10,55 +10,58 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, TRIAL_FOLDER
+from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, LEDGER, TRIAL_FOLDER
 from hiri_search.study.ledger.trial import Trial, training_digest
 
 RetentionRule = Literal["auto", "all", "none"]
 
 
 def checkpoint_path(folder: Path, trial: Trial) -> Path:
-    """Where a trial of a results folder keeps its checkpoint. StudyError where the ledger names no such place."""
+    """Return the path of a trial's checkpoint. StudyError if the ledger has an invalid folder name."""
     if not TRIAL_FOLDER.fullmatch(training_digest(trial)):
-        raise StudyError(f"trial {trial.number} has no place in {folder / CHECKPOINTS}: restore the ledger from a copy")
+        raise StudyError(
+            f"trial {trial.number} has an invalid folder name in {folder / LEDGER}; restore the ledger from a copy"
+        )
     return folder / CHECKPOINTS / training_digest(trial) / LAST_CHECKPOINT
 
 
 def existing(folder: Path) -> set[str]:
-    """The trainings of a results folder that have a checkpoint, by training_digest."""
+    """Return the training digests that have a checkpoint in a results folder."""
     return {path.parent.name for path in (folder / CHECKPOINTS).glob(f"*/{LAST_CHECKPOINT}")}
 
 
 def without_removed(folder: Path, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of trials; their `checkpoint` is empty where there is none any more."""
-    left = {f"{CHECKPOINTS}/{name}/{LAST_CHECKPOINT}" for name in existing(folder)}
-    return [row | {"checkpoint": row["checkpoint"] if row.get("checkpoint") in left else None} for row in rows]
+    """Return rows of trials with `checkpoint` set to None if that checkpoint was removed."""
+    present = {f"{CHECKPOINTS}/{name}/{LAST_CHECKPOINT}" for name in existing(folder)}
+    return [row | {"checkpoint": row["checkpoint"] if row.get("checkpoint") in present else None} for row in rows]
 
 
-def remove_checkpoint(folder: Path, name: str) -> None:
-    """All that a training left in a results folder: whatever is removed is removed here."""
-    assert TRIAL_FOLDER.fullmatch(name), "the name of a training"
-    shutil.rmtree(folder / CHECKPOINTS / name, ignore_errors=True)
+def remove_checkpoint(folder: Path, digest: str) -> None:
+    """Remove the checkpoint folder of a training; no other function removes checkpoints."""
+    assert TRIAL_FOLDER.fullmatch(digest), "a training digest"
+    shutil.rmtree(folder / CHECKPOINTS / digest, ignore_errors=True)
 
 
 class RemoteCopies(Protocol):
-    """What a storage holds of them."""
+    """Copies of checkpoints in a storage, by training digest."""
 
     def trainings(self) -> set[str]:
-        """Those that have one, by training_digest."""
+        """Return the training digests that have a copy."""
 
-    def wanted(self, name: str) -> None:
-        """It stays, if it was to be removed."""
+    def keep(self, digest: str) -> None:
+        """Cancel a removal that was requested earlier."""
 
-    def remove(self, name: str) -> None:
-        """Soon."""
+    def remove(self, digest: str) -> None:
+        """Request the removal of a copy, which happens later."""
 
 
 class CheckpointRetention:
-    """Keeps those that somebody may want: by `auto` whoever may go on, and what a study found.
+    """Removes checkpoints that no trial needs, by the rule `auto`, `all` or `none`.
 
-    A trial may go on while it has not ended, or has failed (`--retry-failed`). What an ablation finds are all its rows;
-    what a search finds are the networks on its front, and those of the second look. `none` keeps them until the trial
-    ends. Trials that are the same training share one: it stays as long as one of them wants it.
+    `auto` keeps the checkpoints of trials that can resume and those of a study's results. A trial can resume until it
+    ends, and after a failure (`--retry-failed`). Results are all rows of an ablation; of a search, the networks on the
+    Pareto front and the confirmation trials. `none` keeps a checkpoint until its trial ends. Trials with the same
+    training share a checkpoint: it stays while one of them needs it.
     """
 
     def __init__(
@@ -68,54 +71,56 @@ class CheckpointRetention:
         trials: Iterable[Trial],
         *,
         search: bool,
-        stands: Callable[[Trial], bool],
+        may_be_on_front: Callable[[Trial], bool],
         copies: RemoteCopies | None = None,
     ) -> None:
-        """`stands` says of a finished trial of a search whether its network is, or may yet be, on the front."""
+        """`may_be_on_front` tells if the network of a finished search trial is or can still get on the Pareto front."""
         self._copies = copies
-        self._rule, self._folder, self._search, self._stands = rule, folder, search, stands
-        self._shared: dict[str, list[Trial]] = defaultdict(list)  # by training_digest
-        self._may_fall: set[str] = set()  # of finished trials, kept as long as no other network beats theirs
+        self._rule, self._folder, self._search, self._may_be_on_front = rule, folder, search, may_be_on_front
+        self._by_training: dict[str, list[Trial]] = defaultdict(list)  # by training digest
+        self._replaceable: set[str] = set()  # digests kept only until another network dominates theirs
         for trial in trials:
-            self.asked(trial)
+            self.add(trial)
 
-    def asked(self, trial: Trial) -> None:
-        """Another trial."""
-        self._shared[training_digest(trial)].append(trial)
+    def add(self, trial: Trial) -> None:
+        """Add a trial; a copy of its checkpoint in the storage stays, even if its removal was requested."""
+        self._by_training[training_digest(trial)].append(trial)
         if self._copies:
-            self._copies.wanted(training_digest(trial))
+            self._copies.keep(training_digest(trial))
 
     def ended(self, trial: Trial) -> None:
-        """Remove what nobody wants since this trial has ended."""
-        self._settle({training_digest(trial), *self._may_fall})
+        """Remove the checkpoints that no trial needs after the end of this trial."""
+        self._remove_unwanted({training_digest(trial), *self._replaceable})
 
     def sweep(self) -> None:
-        """Remove what a run that was killed has left; to be called before any trial is at work."""
+        """Remove unneeded checkpoints and temporary files of a killed run, before any trial runs."""
         copied = self._copies.trainings() if self._copies and self._rule != "all" else set()
-        self._settle((existing(self._folder) | copied) & set(self._shared))
+        self._remove_unwanted((existing(self._folder) | copied) & set(self._by_training))
         for unfinished in (self._folder / CHECKPOINTS).glob("*/*.tmp"):
             with suppress(OSError):
                 unfinished.unlink()
 
-    def _settle(self, names: Iterable[str]) -> None:
+    def _remove_unwanted(self, digests: Iterable[str]) -> None:
         if self._rule == "all":
             return
-        for name in names:
-            wanting = [trial for trial in self._shared[name] if self._wants(trial)]
-            if self._search and wanting and all(self._may(trial) for trial in wanting):
-                self._may_fall.add(name)
+        for digest in digests:
+            users = [trial for trial in self._by_training[digest] if self._needs(trial)]
+            if self._search and users and all(self._is_replaceable(trial) for trial in users):
+                self._replaceable.add(digest)
                 continue
-            self._may_fall.discard(name)
-            if not wanting and TRIAL_FOLDER.fullmatch(name):
-                remove_checkpoint(self._folder, name)
+            self._replaceable.discard(digest)
+            if not users and TRIAL_FOLDER.fullmatch(digest):
+                remove_checkpoint(self._folder, digest)
                 if self._copies:
-                    self._copies.remove(name)
+                    self._copies.remove(digest)
 
-    def _wants(self, trial: Trial) -> bool:
+    def _needs(self, trial: Trial) -> bool:
         if self._rule == "none" or not trial.ended:
             return not trial.ended
-        return trial.state == "failed" or (trial.state == "finished" and (not self._may(trial) or self._stands(trial)))
+        return trial.state == "failed" or (
+            trial.state == "finished" and (not self._is_replaceable(trial) or self._may_be_on_front(trial))
+        )
 
-    def _may(self, trial: Trial) -> bool:
-        """Whether another network may take its checkpoint's right to stay."""
+    def _is_replaceable(self, trial: Trial) -> bool:
+        """Return true if a later network can dominate this trial's, so that its checkpoint is removed."""
         return self._search and trial.state == "finished" and not trial.is_confirmation

@@ -1,4 +1,4 @@
-"""Mirror of ledger, report and checkpoints in a remote storage, with one driver at a time."""
+"""Mirror of ledger, report and checkpoints in a remote storage, written by one driver at a time."""
 
 from __future__ import annotations
 
@@ -20,61 +20,61 @@ from hiri_search.study.ledger.ledger import open_ledger
 from hiri_search.system.files import Say, atomic_write, retrying
 from hiri_search.system.storage import Storage, open_storage
 
-REPORT_FOLDER = "report"
-DRIVER_FILE = "driver"  # who may write: whoever began last
-UPLOAD_SECONDS = 3.0  # seconds between looks
-UPLOAD_SHARE = 0.1  # of the time that is spent on bringing it up to date, at most
+_REPORT_FOLDER = "report"
+_DRIVER_FILE = "driver"  # names the driver that may write: the one that started last
+UPLOAD_SECONDS = 3.0  # seconds between two uploads
+_UPLOAD_SHARE = 0.1  # largest share of the time that uploads take
 
 
 def move_stored_aside(folder: Path, storage: Storage) -> str | None:
-    """Rename what a storage holds of a results folder; its new name, or None where there is nothing."""
+    """Rename the copy of a results folder in a storage; return its new name, or None if there is no copy."""
     name = f"{folder.name}.{time.strftime('%Y-%m-%dT%H-%M-%S')}"
-    with _reachable():
+    with _storage_errors():
         return name if storage.move_aside(name) else None
 
 
 class DriverReplaced(Exception):
-    """Another driver has begun since."""
+    """Another driver has started on the same storage."""
 
 
 def storage_of(place: str | None, folder: Path) -> Storage | None:
-    """The storage of a results folder; StudyError where it is the folder itself."""
+    """Return the storage of a results folder. StudyError if the storage is the folder itself."""
     if place is None:
         return None
-    found = open_storage(place, folder.absolute().name)
-    if str(found) == str(folder.absolute()):
-        raise StudyError(f"storage: {place} is where {folder} lies anyway; give another place, or leave it out")
-    return found
+    storage = open_storage(place, folder.absolute().name)
+    if str(storage) == str(folder.absolute()):
+        raise StudyError(f"storage: {place} already contains {folder}; give another place, or leave it out")
+    return storage
 
 
 def resume_from_storage(folder: Path, storage: Storage, say: Say = lambda text: None) -> None:
-    """Go on from the storage where it knows more than the results folder.
+    """Copy the ledger from the storage if it has more lines than the local one.
 
-    StudyError where each knows what the other does not, or where the storage is not there.
+    StudyError if the two ledgers diverge, or the storage is not reachable.
     """
-    with _reachable():
+    with _storage_errors():
         storage.begin()
-    with _reachable(), open_ledger(folder, say):  # cut to whole lines, and nobody else's
-        stored, here = storage.read(LEDGER), (folder / LEDGER).read_bytes()
-        if stored is None or here.startswith(stored):
+    with _storage_errors(), open_ledger(folder, say):  # also locks the ledger and cuts an incomplete last line
+        stored, local = storage.read(LEDGER), (folder / LEDGER).read_bytes()
+        if stored is None or local.startswith(stored):
             return
-        if not stored.startswith(here):
-            raise StudyError(_parted(folder, storage, here, stored))
-        more = stored.count(b"\n") - here.count(b"\n")
-        say(f"going on from {storage}, which has {more:,} more lines than {folder}")
+        if not stored.startswith(local):
+            raise StudyError(_divergence(folder, storage, local, stored))
+        more = stored.count(b"\n") - local.count(b"\n")
+        say(f"resuming from {storage}, whose ledger has {more:,} more lines than that of {folder}")
         with atomic_write(folder / LEDGER) as file:
             file.write(stored)
 
 
-def _parted(folder: Path, storage: Storage, here: bytes, stored: bytes) -> str:
-    lines = zip(here.splitlines(), stored.splitlines(), strict=False)
-    common = sum(1 for _ in takewhile(lambda both: both[0] == both[1], lines))
-    found = f"{folder} and {storage} are the same study up to line {common:,} of {LEDGER}, and went on apart from there"
-    return f"{found}; rename the one that is not to be gone on with"
+def _divergence(folder: Path, storage: Storage, local: bytes, stored: bytes) -> str:
+    pairs = zip(local.splitlines(), stored.splitlines(), strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    problem = f"{folder} and {storage} are equal up to line {common:,} of {LEDGER}, and differ after it"
+    return f"{problem}; rename the one that you do not want to resume"
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
+def _storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -82,134 +82,134 @@ def _reachable() -> Iterator[None]:
 
 
 class Mirror:
-    """Brings what is new to the storage; what trials no longer want there is removed."""
+    """Uploads new content of a results folder, and removes checkpoints in the storage that no trial needs."""
 
     def __init__(self, folder: Path, storage: Storage, *, driver: bytes | None = None) -> None:
-        """With `driver`, only as long as nobody else has written another one."""
+        """With `driver`, upload only while the storage names this driver."""
         self.storage, self._folder, self._driver = storage, folder, driver
-        self.taken = ""  # over, by whom
-        self._length = -1  # of the ledger there
-        self._seen: dict[Path, tuple[int, int]] = {}  # of the report: time and size
-        self._doomed: set[str] = set()
+        self.replaced = ""  # message once another driver has replaced this one
+        self._uploaded_bytes = -1  # size of the uploaded ledger
+        self._uploaded_reports: dict[Path, tuple[int, int]] = {}  # modification time and size of uploaded report files
+        self._to_remove: set[str] = set()  # training digests
         self._lock = Lock()
 
     def trainings(self) -> set[str]:
-        """Those that have something in the storage, by digest. StudyError where it is away."""
-        with _reachable():
+        """Return the training digests that have a checkpoint in the storage. StudyError if it is not reachable."""
+        with _storage_errors():
             return retrying(partial(self.storage.folders, CHECKPOINTS))
 
-    def remove(self, name: str) -> None:
-        """All that a training left there, once the ledger there says why."""
-        assert TRIAL_FOLDER.fullmatch(name), "the name of a training"
+    def remove(self, digest: str) -> None:
+        """Remove the checkpoint of a training with the next upload, after the ledger lines that explain it."""
+        assert TRIAL_FOLDER.fullmatch(digest), "a training digest"
         with self._lock:
-            self._doomed.add(name)
+            self._to_remove.add(digest)
 
-    def wanted(self, name: str) -> None:
-        """By another trial that is the same training."""
+    def keep(self, digest: str) -> None:
+        """Cancel a removal: another trial with the same training needs the checkpoint."""
         with self._lock:
-            self._doomed.discard(name)
+            self._to_remove.discard(digest)
 
     def upload(self) -> None:
-        """All that is new. OSError where the storage is away; Taken where it is another driver's."""
-        self._demand_ours()
+        """Upload all new content. OSError if the storage is unreachable, DriverReplaced if another driver writes it."""
+        self._check_driver()
         with self._lock:
-            doomed = set(self._doomed)  # by what is in the ledger by now
-        self._bring_ledger()
+            digests = set(self._to_remove)  # before the upload of the ledger, which explains these removals
+        self._upload_ledger()
         self.upload_report()
-        for name in doomed:
-            self._remove(name)
+        for digest in digests:
+            self._remove(digest)
 
-    def _demand_ours(self) -> None:
-        found = self._driver and self.storage.read(DRIVER_FILE)
-        if found != self._driver:
-            who = (found or b"another driver").decode(errors="replace").partition(",")[0]
-            self.taken = f"{self.storage} was taken over by {who}, and this one stops"
+    def _check_driver(self) -> None:
+        driver = self._driver and self.storage.read(_DRIVER_FILE)
+        if driver != self._driver:
+            name = (driver or b"another driver").decode(errors="replace").partition(",")[0]
+            self.replaced = f"{self.storage} was taken over by {name}; this process stops"
             raise DriverReplaced
 
-    def _bring_ledger(self) -> None:
+    def _upload_ledger(self) -> None:
         content = (self._folder / LEDGER).read_bytes()
-        content = content[: content.rfind(b"\n") + 1]  # the last line may be half written
-        if len(content) != self._length:
+        content = content[: content.rfind(b"\n") + 1]  # without an incomplete last line
+        if len(content) != self._uploaded_bytes:
             self.storage.write(content, LEDGER)
-            self._length = len(content)
+            self._uploaded_bytes = len(content)
 
     def upload_report(self) -> None:
-        """The files of the report that have changed."""
-        for path in sorted((self._folder / REPORT_FOLDER).rglob("*")):
-            if path.is_file() and self._seen.get(path) != (stamp := _stamp(path)):
+        """Upload the report files that have changed."""
+        for path in sorted((self._folder / _REPORT_FOLDER).rglob("*")):
+            if path.is_file() and self._uploaded_reports.get(path) != (stamp := _stamp(path)):
                 self.storage.put(path, path.relative_to(self._folder).as_posix())
-                self._seen[path] = stamp
+                self._uploaded_reports[path] = stamp
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, digest: str) -> None:
         with self._lock:
-            if name not in self._doomed:
+            if digest not in self._to_remove:
                 return
-            self._doomed.discard(name)
+            self._to_remove.discard(digest)
         try:
-            self.storage.remove(f"{CHECKPOINTS}/{name}")
+            self.storage.remove(f"{CHECKPOINTS}/{digest}")
         except OSError:
-            self.remove(name)
+            self.remove(digest)
             raise
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 @contextmanager
 def mirroring(folder: Path, storage: Storage | None, say: Say) -> Iterator[Mirror | None]:
-    """Every few seconds in here, and at the end; None without a storage. StudyError where it cannot be written."""
+    """Upload every few seconds and at the end; yield None without a storage. StudyError if it is not writable."""
     if storage is None:
         yield None
         return
     driver = f"process {os.getpid()} on {platform.node()}, {secrets.token_hex(8)}".encode()
-    with _reachable():
-        storage.write(driver, DRIVER_FILE)
+    with _storage_errors():
+        storage.write(driver, _DRIVER_FILE)
     mirror = Mirror(folder, storage, driver=driver)
-    over = Event()
-    thread = Thread(target=_keep_up, args=[mirror, over, say], name="mirror", daemon=True)
+    stop = Event()
+    thread = Thread(target=_upload_repeatedly, args=[mirror, stop, say], name="mirror", daemon=True)
     thread.start()
     try:
         yield mirror
     finally:
-        over.set()
+        stop.set()
         thread.join()
-        _bring_last(mirror, say)
+        _upload_last(mirror, say)
 
 
-def _keep_up(mirror: Mirror, over: Event, say: Say) -> None:
-    """While the storage is away trials have patience, or have not; it is said once."""
-    wait, away = UPLOAD_SECONDS, False
-    while not over.wait(wait):
+def _upload_repeatedly(mirror: Mirror, stop: Event, say: Say) -> None:
+    """Upload until `stop` is set; report once that the storage is unreachable, and once that it is back."""
+    wait, failing = UPLOAD_SECONDS, False
+    while not stop.wait(wait):
         started = time.monotonic()
         try:
             mirror.upload()
         except DriverReplaced:
             return
         except OSError as error:
-            if not away:
-                say(f"the storage is not up to date: {error}; what is new is brought there when it can be")
-            away = True
+            if not failing:
+                say(f"the storage is not up to date: {error}; the upload is repeated until it succeeds")
+            failing = True
         else:
-            if away:
+            if failing:
                 say(f"the storage is up to date again: {mirror.storage}")
-            away = False
-        wait = max(UPLOAD_SECONDS, (time.monotonic() - started) / UPLOAD_SHARE)
+            failing = False
+        wait = max(UPLOAD_SECONDS, (time.monotonic() - started) / _UPLOAD_SHARE)
 
 
-def _bring_last(mirror: Mirror, say: Say) -> None:
+def _upload_last(mirror: Mirror, say: Say) -> None:
     try:
         retrying(mirror.upload, say=say)
     except DriverReplaced:
-        say(mirror.taken)
+        say(mirror.replaced)
     except OSError as error:
-        say(f"the storage lacks what came last: {error}; the same command brings it there")
+        say(f"the storage lacks the last changes: {error}; the same command uploads them")
 
 
 def upload_report(folder: Path, storage: Storage, say: Say) -> None:
-    """The report as it is now; said where the storage stays away."""
+    """Upload the report; say it if the storage stays unreachable."""
     try:
         retrying(Mirror(folder, storage).upload_report, say=say)
     except OSError as error:
-        say(f"the storage lacks the report: {error}; the same command brings it there")
+        say(f"the storage lacks the report: {error}; the same command uploads it")

@@ -193,8 +193,8 @@ def _evenly(nets: Sequence[ProfiledNetwork], asked: int, rng: Random) -> list[Pr
 def _timed(stint: Stint, paces: SpeedTable, images: StudyData) -> TimedStint:
     pace = paces.of(stint.net)
     steps, val = images.epoch(stint.net.job.recipe)
-    bare = replace(pace, begin=0.0, save=0.0)
-    scoring = pace.score if stint.scored else 0.0
+    bare = replace(pace, start=0.0, save=0.0)
+    scoring = pace.zero_cost if stint.scored else 0.0
     return TimedStint(stint, scoring + pace.seconds(stint.epochs, steps, val), bare.seconds(stint.epochs, steps, val))
 
 

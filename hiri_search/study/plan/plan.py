@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hiri_search.study.ledger.events import Event, JsonObject, Planned, RunEnded, StudyStarted, to_json
+from hiri_search.study.ledger.events import Event, Planned, RunEnded, StudyStarted
 from hiri_search.study.ledger.ledger import of_kind, trials
+from hiri_search.study.ledger.values import JsonObject, to_json
 
 MIN_SECONDS = 1.0  # seconds, from which on a part is compared
 ALONE = 0.9  # of a core, from which on a trial is taken to have had it for itself

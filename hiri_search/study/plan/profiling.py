@@ -20,7 +20,7 @@ from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_on
 from hiri_search.system import hardware
 from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import Job, PreparedData
-from hiri_search.training.probe import Decoded, ProbeError, TrialTiming, mean, probe_side_by_side, shrink_for_probe
+from hiri_search.training.probe import ProbeError, TrialTiming, UndecodedImages, probe_side_by_side, shrink_for_probe
 from hiri_search.training.recipe import Recipe
 
 MAX_PROBED = 8  # networks of a space
@@ -66,11 +66,11 @@ class StudyData:
         return self.any.train // recipe.batch, self.any.val
 
     @cached_property
-    def missing(self) -> list[Decoded]:
+    def missing(self) -> list[UndecodedImages]:
         """What is to be decoded before the trials."""
         data, classes = self.study.data, self.study.proxy.classes
         kept = partial(is_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
-        return [Decoded(data, side, classes) for side in self.by_side if not kept(side)]
+        return [UndecodedImages(data, side, classes) for side in self.by_side if not kept(side)]
 
     def decoding(self, image_seconds: Sequence[float]) -> float:
         """Seconds until all that is missing is decoded on all cores, by what a image of each takes on one."""
@@ -90,7 +90,7 @@ class SpeedTable:
         """As it was timed, or by the law of those that were."""
         if net.job in self.timed:
             return self.timed[net.job][1]
-        return replace(self._mean, step=self._step(net.step_work), look=self._look(net.work))
+        return replace(self._mean, step=self._step(net.step_work), evaluate=self._look(net.work))
 
     @property
     def model_error(self) -> float | None:
@@ -100,7 +100,7 @@ class SpeedTable:
 
     @cached_property
     def _mean(self) -> TrialTiming:
-        return mean([pace for _, pace in self.timed.values()])
+        return TrialTiming.mean([pace for _, pace in self.timed.values()])
 
     @cached_property
     def _step(self) -> TimeModel:
@@ -108,7 +108,7 @@ class SpeedTable:
 
     @cached_property
     def _look(self) -> TimeModel:
-        return fit([net.work for net, _ in self.timed.values()], [pace.look for _, pace in self.timed.values()])
+        return fit([net.work for net, _ in self.timed.values()], [pace.evaluate for _, pace in self.timed.values()])
 
     @property
     def _steps(self) -> tuple[list[Workload], list[float]]:
@@ -129,4 +129,4 @@ def profile(study: Study, nets: Sequence[ProfiledNetwork], images: StudyData, sl
         except ProbeError as error:
             raise StudyError(str(error)) from error
     timed = {chosen[index].job: (chosen[index], pace) for index, pace in found.timings.items()}
-    return SpeedTable(timed, found.import_seconds, images.decoding(found.image_seconds), found.share)
+    return SpeedTable(timed, found.import_seconds, images.decoding(found.image_seconds), found.core_share)

@@ -40,4 +40,4 @@ def training_stints(trials: int, epochs: int, halving: HalvingConfig | None) -> 
         for rung in (*(halving.epochs[bracket:] if halving else ()), epochs):
             yield from ((trial, before, rung) for trial in going_on)
             before = rung
-            going_on = going_on[: max(1, halving.kept_share(len(going_on))) if halving else 0]
+            going_on = going_on[: max(1, halving.promoted_count(len(going_on))) if halving else 0]

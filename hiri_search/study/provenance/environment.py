@@ -14,7 +14,7 @@ from pathlib import Path
 import hiri_search
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.torch_state import find_device
-from hiri_search.study.ledger.events import CodeVersion, JsonObject, to_json
+from hiri_search.study.ledger.values import CodeVersion, JsonObject, to_json
 from hiri_search.system.hardware import find_machine
 from hiri_search.system.redaction import redacted_command, shortened
 

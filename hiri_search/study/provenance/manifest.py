@@ -16,19 +16,17 @@ from hiri_search.study.ledger.events import (
     EpochEnded,
     Event,
     FolderMerged,
-    JsonObject,
     NetworkCounted,
-    NetworkFacts,
     Planned,
     RunEnded,
     StudyStarted,
     TrialAsked,
     TrialBegan,
-    to_json,
 )
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import LedgerContent, ledger_sum, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial, network_row
+from hiri_search.study.ledger.values import JsonObject, NetworkFacts, to_json
 from hiri_search.system.files import atomic_write
 
 MANIFEST = "manifest.json"

@@ -15,19 +15,18 @@ from hiri_search.study.ledger.events import (
     FolderMerged,
     InferenceTimed,
     LedgerStarted,
-    LedgerSum,
     NetworkCounted,
-    NetworkFacts,
     StudyStarted,
     TrialAsked,
     TrialEvent,
     TrialFinished,
-    write_line,
 )
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import of_kind, read_ledger
 from hiri_search.study.ledger.lock import holder, locked
 from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
+from hiri_search.study.ledger.values import LedgerSum, NetworkFacts
 from hiri_search.study.persistence.checkpoints import existing
 from hiri_search.study.provenance.environment import RunEnvironment
 from hiri_search.study.provenance.manifest import check_unchanged, runs

@@ -11,7 +11,7 @@ from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.networks import stand_in
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import NetworkFacts
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.training.job import DataSource
 

@@ -9,17 +9,10 @@ from pathlib import Path
 
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import (
-    AnyEvent,
-    FolderMerged,
-    ImageSet,
-    JsonObject,
-    NetworkFacts,
-    RunEnded,
-    StudyStarted,
-)
+from hiri_search.study.ledger.events import AnyEvent, FolderMerged, RunEnded, StudyStarted
 from hiri_search.study.ledger.ledger import LedgerContent, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.values import ImageSet, JsonObject, NetworkFacts
 from hiri_search.training.job import Job
 
 

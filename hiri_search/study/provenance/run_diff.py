@@ -8,7 +8,8 @@ from typing import Any
 
 from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import CodeVersion, StudyStarted
+from hiri_search.study.ledger.events import StudyStarted
+from hiri_search.study.ledger.values import CodeVersion
 
 
 def run_differences(old: StudyStarted, new: StudyStarted) -> Iterator[tuple[str, str]]:

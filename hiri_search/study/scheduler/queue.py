@@ -53,7 +53,7 @@ class Confirm:
     epochs: int
 
 
-Step: TypeAlias = Resume | Promote | Stop | Start | Confirm
+QueueStep: TypeAlias = Resume | Promote | Stop | Start | Confirm
 
 
 @dataclass
@@ -69,7 +69,7 @@ class TrialQueue:
     _stops: Iterator[Trial] | None = None
     _confirmations: Iterator[tuple[Trial, int]] | None = None
 
-    def next(self, running: set[int]) -> Step | None:
+    def next(self, running: set[int]) -> QueueStep | None:
         """Return the next step; None where there is none, or where it depends on `running` trials.
 
         The order: unfinished trials, promotions, new networks; then, once no first training is running, the last

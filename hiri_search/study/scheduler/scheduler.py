@@ -13,7 +13,6 @@ from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.dispatch.task import TrialTask, Wait
 from hiri_search.study.ledger.events import (
     EpochEnded,
-    NetworkFacts,
     NetworkSkipped,
     TrialAsked,
     TrialBegan,
@@ -31,11 +30,12 @@ from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.study.ledger.ledger import Ledger, of_kind, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.trial_cache import CachedResult, from_other_folders
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.persistence.checkpoints import CheckpointRetention, checkpoint_path
 from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
-from hiri_search.study.scheduler.queue import Confirm, Promote, Resume, Start, Step, Stop, TrialQueue
+from hiri_search.study.scheduler.queue import Confirm, Promote, QueueStep, Resume, Start, Stop, TrialQueue
 from hiri_search.study.scheduler.retries import after_loss
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.study.search.search import ask_tell
@@ -90,7 +90,7 @@ class TrialScheduler:
             folder,
             self.trials.values(),
             search=bool(space),
-            stands=self.search.may_be_on_front,
+            may_be_on_front=self.search.may_be_on_front,
             copies=mirror,
         )
         self.checkpoints.sweep()
@@ -106,7 +106,7 @@ class TrialScheduler:
     def _search_settings(self) -> dict[str, Any]:
         if self.space is None:
             return {}
-        return {"space": self.space, "passed": of_kind(self.ledger.events, NetworkSkipped), "pass_over": self._skip}
+        return {"space": self.space, "skipped": of_kind(self.ledger.events, NetworkSkipped), "on_skip": self._skip}
 
     def most_memory(self) -> tuple[Job, PreparedData]:
         """Return the training of the study that needs the most memory, by estimate."""
@@ -118,13 +118,13 @@ class TrialScheduler:
 
     def next(self) -> TrialTask | Wait | None:
         """Return the next task; no training is handed out twice."""
-        self.trouble = self.trouble or (self.mirror.taken if self.mirror else "")
+        self.trouble = self.trouble or (self.mirror.replaced if self.mirror else "")
         while not self.trouble and (step := self.queue.next(self.running)):
             if (trial := self._take(step)) and (task := self._task(trial)):
                 return task
         return Wait.WAIT if self.running and self.queue.may_grow and not self.trouble else None
 
-    def _take(self, step: Step) -> Trial | None:
+    def _take(self, step: QueueStep) -> Trial | None:
         """Record a step of the queue; return the trial to train, if there is one."""
         match step:
             case Resume(trial):
@@ -166,7 +166,7 @@ class TrialScheduler:
         )
         self.ledger.append(asked)
         trial = self.trials[number] = Trial(asked)
-        self.checkpoints.asked(trial)
+        self.checkpoints.add(trial)
         return trial
 
     def _task(self, trial: Trial) -> TrialTask | None:

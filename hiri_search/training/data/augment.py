@@ -13,118 +13,121 @@ from torch.nn import functional
 
 from hiri_search.training.recipe import Recipe
 
-ATTEMPTS = 10  # at a rectangle that lies inside; timm's number for crops and for erasing
-CROP_RATIOS = (3 / 4, 4 / 3)  # width to height; torchvision's and timm's
-ERASED_AREAS, ERASED_RATIOS = (0.02, 1 / 3), (0.3, 1 / 0.3)  # timm's, of the net's input; height to width
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and torchvision have it
+ATTEMPTS = 10  # random rectangles tried until one fits; timm's number for crops and for erasing
+CROP_RATIOS = (3 / 4, 4 / 3)  # width to height; as in torchvision and timm
+ERASED_AREAS, ERASED_RATIOS = (0.02, 1 / 3), (0.3, 1 / 0.3)  # timm's: share of the network's input; height to width
+GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R 601), as in Pillow and torchvision
 JITTER_ORDERS = tuple(permutations(range(3)))
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What is done to each of B stored_images; tensors on the CPU."""
+    """Augmentation parameters of a batch of B images, on the CPU."""
 
-    box: Tensor  # (B, 4) long: top, left, height and width of the crop, in pixels of the stored image
+    crop_box: Tensor  # (B, 4) long: top, left, height and width in pixels of the stored image
     flip: Tensor  # (B,) bool
-    factors: Tensor  # (B, 3) of brightness, contrast and saturation; 1: as it is
-    order: Tensor  # (B, 3) in which of these three come
-    erased: Tensor  # (B, 4) long: top, left, height and width, in pixels of the result; 0 high: nothing
-    noise: Tensor  # (3 * side**2,) normal numbers for what is erased, or (0,)
-    shift: Tensor  # (B,) long: where in the noise a image begins
+    jitter_factors: Tensor  # (B, 3): factor of brightness, contrast and saturation; 1: no change
+    jitter_order: Tensor  # (B, 3): order in which these three factors are applied
+    erased_box: Tensor  # (B, 4) long: top, left, height and width in pixels of the output; height 0: nothing is erased
+    noise: Tensor  # (3 * side**2,) standard normal values for the erased pixels, or (0,)
+    noise_start: Tensor  # (B,) long: index in `noise` at which the values of each image begin
 
 
 @dataclass(frozen=True)
-class _Chances:
-    """Numbers from 0 to under 1, a row for each image: a knob that is turned moves no other's."""
+class _RandomNumbers:
+    """Uniform random numbers in [0, 1), one row per image.
+
+    Every augmentation has its own columns: a changed setting leaves the numbers of the other augmentations unchanged.
+    """
 
     crop: Tensor  # (B, 2 * ATTEMPTS + 2)
-    erasing: Tensor  # (B, 2 * ATTEMPTS + 2)
+    erased_box: Tensor  # (B, 2 * ATTEMPTS + 2)
     flip: Tensor  # (B,)
-    factors: Tensor  # (B, 3)
-    order: Tensor  # (B,)
-    erased: Tensor  # (B,)
-    shift: Tensor  # (B,)
+    jitter_factors: Tensor  # (B, 3)
+    jitter_order: Tensor  # (B,)
+    is_erased: Tensor  # (B,)
+    noise_start: Tensor  # (B,)
 
 
 def sample_params(count: int, stored: int, side: int, recipe: Recipe, rng: torch.Generator) -> AugmentParams:
-    """How `count` stored_images of `stored` pixels a side are looked at in training; `rng` is of the CPU."""
+    """Random training parameters for `count` images stored at `stored` x `stored` pixels; `rng` is a CPU generator."""
     seed = int(torch.randint(2**31, (), generator=rng))
-    chances = _chances(count, rng)
-    orders = torch.tensor(JITTER_ORDERS)[(chances.order * len(JITTER_ORDERS)).long()]
-    factors = 1 + (2 * chances.factors - 1) * recipe.jitter
-    erased = _rectangles(chances.erasing, side, ERASED_AREAS, ERASED_RATIOS, whole=False)
-    erased *= (chances.erased < recipe.erasing)[:, None]
+    numbers = _random_numbers(count, rng)
+    orders = torch.tensor(JITTER_ORDERS)[(numbers.jitter_order * len(JITTER_ORDERS)).long()]
+    factors = 1 + (2 * numbers.jitter_factors - 1) * recipe.jitter
+    erased_box = _random_boxes(numbers.erased_box, side, ERASED_AREAS, ERASED_RATIOS, allow_whole=False)
+    erased_box *= (numbers.is_erased < recipe.erasing)[:, None]
     return AugmentParams(
-        box=_rectangles(chances.crop, stored, (recipe.crop, 1.0), CROP_RATIOS, whole=True),
-        flip=chances.flip < recipe.flip,
-        factors=factors.clamp(min=0),
-        order=orders,
-        erased=erased,
-        noise=_noise(seed, side, erased),
-        shift=(chances.shift * 3 * side**2).long(),
+        crop_box=_random_boxes(numbers.crop, stored, (recipe.crop, 1.0), CROP_RATIOS, allow_whole=True),
+        flip=numbers.flip < recipe.flip,
+        jitter_factors=factors.clamp(min=0),
+        jitter_order=orders,
+        erased_box=erased_box,
+        noise=_noise(seed, side, erased_box),
+        noise_start=(numbers.noise_start * 3 * side**2).long(),
     )
 
 
 def center_crop_params(count: int, stored: int, share: float) -> AugmentParams:
-    """The middle of each image, about `share` of its side high and wide, and nothing else: for validation."""
-    edge = round(stored * (1 - share) / 2)  # the same on all sides
+    """Validation parameters: a centre crop of about `share` of the stored side, and no other augmentation."""
+    margin = round(stored * (1 - share) / 2)  # equal on all four sides
     return AugmentParams(
-        box=torch.tensor([edge, edge, stored - 2 * edge, stored - 2 * edge]).expand(count, 4),
+        crop_box=torch.tensor([margin, margin, stored - 2 * margin, stored - 2 * margin]).expand(count, 4),
         flip=torch.zeros(count, dtype=torch.bool),
-        factors=torch.ones(count, 3),
-        order=torch.arange(3).expand(count, 3),
-        erased=torch.zeros(count, 4, dtype=torch.long),
+        jitter_factors=torch.ones(count, 3),
+        jitter_order=torch.arange(3).expand(count, 3),
+        erased_box=torch.zeros(count, 4, dtype=torch.long),
         noise=torch.zeros(0),
-        shift=torch.zeros(count, dtype=torch.long),
+        noise_start=torch.zeros(count, dtype=torch.long),
     )
 
 
-def augment(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
-    """Images (B, S, S, 3), whole numbers from 0 to 255, as a network sees them: normalised (B, 3, side, side).
+def augment(stored_images: Tensor, params: AugmentParams, side: int) -> Tensor:
+    """Turn stored images (B, S, S, 3), integers from 0 to 255, into network inputs (B, 3, side, side), normalised.
 
-    On the device of `stored_images`, in channels-last memory.
+    The result is on the device of `stored_images`, in channels-last memory format.
     """
-    images = _resampled(stored_images, looks, side)
-    if (looks.factors != 1).any():  # asked on the CPU, without waiting for the device
-        images = _coloured(images, looks)
-    return _erase(_normalised(images), looks)
+    images = _crop_and_resize(stored_images, params, side)
+    if (params.jitter_factors != 1).any():  # a CPU tensor: this test does not synchronise with the GPU
+        images = _jitter_colours(images, params)
+    return _erase(_normalise(images), params)
 
 
-# ---- chance
+# ---- random numbers
 
 
-def _chances(count: int, rng: torch.Generator) -> _Chances:
-    box = 2 * ATTEMPTS + 2
-    numbers = torch.rand((count, 2 * box + 7), generator=rng, dtype=torch.float64)
-    crop, erasing, factors, rest = torch.split(numbers, [box, box, 3, 4], 1)
-    return _Chances(crop, erasing, rest[:, 0], factors.float(), *rest[:, 1:].unbind(1))
+def _random_numbers(count: int, rng: torch.Generator) -> _RandomNumbers:
+    columns = 2 * ATTEMPTS + 2
+    numbers = torch.rand((count, 2 * columns + 7), generator=rng, dtype=torch.float64)
+    crop, erased_box, factors, rest = torch.split(numbers, [columns, columns, 3, 4], 1)
+    return _RandomNumbers(crop, erased_box, rest[:, 0], factors.float(), *rest[:, 1:].unbind(1))
 
 
-def _rectangles(
-    chances: Tensor, side: int, areas: tuple[float, float], ratios: tuple[float, float], *, whole: bool
+def _random_boxes(
+    numbers: Tensor, side: int, areas: tuple[float, float], ratios: tuple[float, float], *, allow_whole: bool
 ) -> Tensor:
-    """(B, 4) top, left, height and width in whole pixels of a square: for each row the first attempt that fits.
+    """Random boxes (B, 4) in a square image: top, left, height and width in pixels; the first attempt that fits.
 
-    Where none does: the whole square, or nothing. Ratios are of crops, width to height; they are even under their
-    logarithm, so that it does not matter which way round.
+    With `allow_whole` a box may be as high or wide as the image, and is the whole image if no attempt fits. Otherwise
+    a box is smaller, and empty if no attempt fits. The areas and the logarithms of the ratios (width to height) are
+    uniform; `ratios` are symmetric about 1, so height to width has the same distribution.
     """
-    area, ratio, place = torch.split(chances, [ATTEMPTS, ATTEMPTS, 2], 1)
+    area, ratio, position = torch.split(numbers, [ATTEMPTS, ATTEMPTS, 2], 1)
     area = (areas[0] + area * (areas[1] - areas[0])) * side**2
     low, high = math.log(ratios[0]), math.log(ratios[1])
     ratio = torch.exp(low + ratio * (high - low))
     height, width = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()  # (B, ATTEMPTS)
-    fits = (height <= side) & (width <= side) if whole else (height < side) & (width < side)
+    fits = (height <= side) & (width <= side) if allow_whole else (height < side) & (width < side)
     first = fits.int().argmax(1, keepdim=True)
-    otherwise = side if whole else 0
-    size = torch.cat([one.gather(1, first) for one in (height, width)], 1)
-    size = torch.where(fits.any(1, keepdim=True), size, otherwise)
-    return torch.cat([(place * (side - size + 1)).long(), size], 1)
+    size = torch.cat([edge.gather(1, first) for edge in (height, width)], 1)
+    size = torch.where(fits.any(1, keepdim=True), size, side if allow_whole else 0)
+    return torch.cat([(position * (side - size + 1)).long(), size], 1)
 
 
-def _noise(seed: int, side: int, erased: Tensor) -> Tensor:
-    """As much as one image may need: the stored_images of a batch begin at different places of it."""
-    if not erased.any():
+def _noise(seed: int, side: int, erased_box: Tensor) -> Tensor:
+    """Noise for one whole image. All images of a batch share it, and each begins at another index."""
+    if not erased_box.any():
         return torch.zeros(0)
     return torch.randn(3 * side**2, generator=torch.Generator().manual_seed(seed))
 
@@ -132,71 +135,75 @@ def _noise(seed: int, side: int, erased: Tensor) -> Tensor:
 # ---- cropping
 
 
-def _resampled(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
-    """The crops at another side, whole numbers from 0 to 255: (B, 3, side, side), channels-last."""
+def _crop_and_resize(stored_images: Tensor, params: AugmentParams, side: int) -> Tensor:
+    """The crops resized to (B, 3, side, side) and flipped: integers from 0 to 255 as floats, channels-last."""
     if stored_images.device.type == "cpu":
-        return _in_turn(stored_images, looks, side)
-    return _at_once(stored_images, looks, side).round_().contiguous(memory_format=torch.channels_last)
+        return _resize_per_image(stored_images, params, side)
+    return _resize_batched(stored_images, params, side).round_().contiguous(memory_format=torch.channels_last)
 
 
-def _in_turn(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
-    """One image after the other, by torch's program for whole numbers: on one core 7 times as fast as `_at_once`."""
+def _resize_per_image(stored_images: Tensor, params: AugmentParams, side: int) -> Tensor:
+    """Resize image by image with torch's uint8 kernel: on one core 7 times as fast as `_resize_batched`."""
     images = torch.empty((len(stored_images), side, side, 3), dtype=torch.uint8)
-    for index, (top, left, height, width) in enumerate(looks.box.tolist()):
+    for index, (top, left, height, width) in enumerate(params.crop_box.tolist()):
         crop = stored_images[index, top : top + height, left : left + width].permute(2, 0, 1)[None]  # (1, 3, h, w)
-        shown = functional.interpolate(crop, (side, side), mode="bilinear", antialias=True)[0]
-        images[index] = (shown.flip(2) if looks.flip[index] else shown).permute(1, 2, 0)
+        resized = functional.interpolate(crop, (side, side), mode="bilinear", antialias=True)[0]
+        images[index] = (resized.flip(2) if params.flip[index] else resized).permute(1, 2, 0)
     return images.permute(0, 3, 1, 2).float()
 
 
-def _at_once(stored_images: Tensor, looks: AugmentParams, side: int) -> Tensor:
-    """All of them as two batched matrix products, not rounded."""
+def _resize_batched(stored_images: Tensor, params: AugmentParams, side: int) -> Tensor:
+    """Resize the whole batch by two batched matrix products; the result is not rounded."""
     count, stored = stored_images.shape[:2]
-    box = looks.box.to(stored_images.device, non_blocking=True)
-    flip = looks.flip.to(stored_images.device, non_blocking=True)[:, None, None]
-    down = _weights(box[:, 0], box[:, 2], stored, side)  # (B, side, S)
-    across = _weights(box[:, 1], box[:, 3], stored, side)
-    across = torch.where(flip, across.flip(1), across)
-    rows = torch.bmm(down, stored_images.reshape(count, stored, stored * 3).float())  # (B, side, S * 3)
+    box = params.crop_box.to(stored_images.device, non_blocking=True)
+    flip = params.flip.to(stored_images.device, non_blocking=True)[:, None, None]
+    vertical = _resize_weights(box[:, 0], box[:, 2], stored, side)  # (B, side, S)
+    horizontal = _resize_weights(box[:, 1], box[:, 3], stored, side)
+    horizontal = torch.where(flip, horizontal.flip(1), horizontal)
+    rows = torch.bmm(vertical, stored_images.reshape(count, stored, stored * 3).float())  # (B, side, S * 3)
     rows = rows.view(count, side, stored, 3).permute(0, 3, 1, 2).reshape(count, 3 * side, stored)
-    return torch.bmm(rows, across.transpose(1, 2)).view(count, 3, side, side)
+    return torch.bmm(rows, horizontal.transpose(1, 2)).view(count, 3, side, side)
 
 
-def _weights(start: Tensor, length: Tensor, stored: int, side: int) -> Tensor:
-    """How much of each stored pixel is in each pixel of the result, along one axis: (B, side, S), rows of sum 1.
+def _resize_weights(start: Tensor, length: Tensor, stored: int, side: int) -> Tensor:
+    """Weight of each stored pixel in each output pixel along one axis: (B, side, S); each row sums to 1.
 
-    A triangle around the middle of the result's pixel, as wide as two of the wider pixels, over the crop alone:
-    bilinear resampling with antialiasing (Pillow, Resample.c; torchvision's `antialias=True`).
+    Bilinear resampling with antialiasing: a triangle filter around the centre of the output pixel, with a half-width
+    of one output or stored pixel, the larger of the two, cut off at the crop's edges (Pillow, Resample.c;
+    torchvision's `antialias=True`).
     """
     scale = (length / side)[:, None, None]
-    wanted = torch.arange(side, device=start.device)[None, :, None] + 0.5
+    output = torch.arange(side, device=start.device)[None, :, None] + 0.5
     pixels = torch.arange(stored, device=start.device)[None, None, :] + 0.5
-    there = pixels - start[:, None, None]  # from the crop's edge
-    weights = (1 - (there - wanted * scale).abs() / scale.clamp(min=1)).clamp_(min=0)
-    weights *= (there > 0) & (there < length[:, None, None])
+    offset = pixels - start[:, None, None]  # from the crop's edge
+    weights = (1 - (offset - output * scale).abs() / scale.clamp(min=1)).clamp_(min=0)
+    weights *= (offset > 0) & (offset < length[:, None, None])
     return weights / weights.sum(2, keepdim=True)
 
 
 # ---- colour
 
 
-def _coloured(images: Tensor, looks: AugmentParams) -> Tensor:
-    """Each step a mixture with black, with the mean grey, or with the grey of each pixel, as torchvision has it."""
-    factors, order = (table.to(images.device, non_blocking=True) for table in (looks.factors, looks.order))
-    images = images.contiguous()  # colours apart: much faster than three numbers at a time
-    for step in range(3):
-        which = order[:, step]
-        factor = factors.gather(1, which[:, None])[:, :, None, None]
+def _jitter_colours(images: Tensor, params: AugmentParams) -> Tensor:
+    """Blend each image with black (brightness), its mean grey (contrast) and its grey image (saturation).
+
+    The three steps are torchvision's, in each image's own order.
+    """
+    factors, order = (x.to(images.device, non_blocking=True) for x in (params.jitter_factors, params.jitter_order))
+    images = images.contiguous()  # one plane per colour: much faster than interleaved colours
+    for position in range(3):
+        step = order[:, position]
+        factor = factors.gather(1, step[:, None])[:, :, None, None]
         grey = GREY[0] * images[:, :1] + GREY[1] * images[:, 1:2] + GREY[2] * images[:, 2:]  # (B, 1, H, W)
         mean = grey.mean((2, 3), keepdim=True)
-        is_contrast, is_saturation = ((which == one)[:, None, None, None] for one in (CONTRAST, SATURATION))
-        other = is_contrast * mean + is_saturation * grey
-        images = torch.lerp(other, images, factor).clamp_(0, 255)
+        is_contrast, is_saturation = ((step == kind)[:, None, None, None] for kind in (CONTRAST, SATURATION))
+        blend = is_contrast * mean + is_saturation * grey
+        images = torch.lerp(blend, images, factor).clamp_(0, 255)
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _normalised(images: Tensor) -> Tensor:
-    """From 0 to 255 to ImageNet's mean 0 and spread 1; row by row, which is much faster than pixel by pixel."""
+def _normalise(images: Tensor) -> Tensor:
+    """Scale 0 to 255 by ImageNet's mean and standard deviation; by rows, which is much faster than by pixels."""
     count, _, height, width = images.shape
     mean, std = (torch.tensor(values).repeat(width) for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     shift, scale = (row.to(images.device, non_blocking=True) for row in (-mean / std, 1 / (255 * std)))
@@ -207,24 +214,24 @@ def _normalised(images: Tensor) -> Tensor:
 # ---- erasing
 
 
-def _erase(images: Tensor, looks: AugmentParams) -> Tensor:
-    """Noise in a rectangle of some of the stored_images (`pixel` of timm's modes), in place."""
-    chosen = looks.erased[:, 2].nonzero()[:, 0]  # on the CPU
+def _erase(images: Tensor, params: AugmentParams) -> Tensor:
+    """Fill the erased box of each chosen image with noise (timm's mode `pixel`), in place."""
+    chosen = params.erased_box[:, 2].nonzero()[:, 0]  # on the CPU
     if not len(chosen):
         return images
     _, channels, side, _ = images.shape
-    start, box, noise, at = (
+    start, box, noise, index = (
         table.to(images.device, non_blocking=True)
-        for table in (looks.shift[chosen], looks.erased[chosen], looks.noise, chosen)
+        for table in (params.noise_start[chosen], params.erased_box[chosen], params.noise, chosen)
     )
-    # From each start to the end, and on from the beginning.
-    grain = torch.cat([noise, noise]).unfold(0, len(noise), 1)[start].view(-1, channels, side, side)
-    inside = _within(box[:, 0], box[:, 2], side)[:, :, None] & _within(box[:, 1], box[:, 3], side)[:, None, :]
-    images[at] = torch.where(inside[:, None], grain, images[at])
+    # The noise of an image runs from its start to the end, and continues from the beginning.
+    fill = torch.cat([noise, noise]).unfold(0, len(noise), 1)[start].view(-1, channels, side, side)
+    inside = _in_range(box[:, 0], box[:, 2], side)[:, :, None] & _in_range(box[:, 1], box[:, 3], side)[:, None, :]
+    images[index] = torch.where(inside[:, None], fill, images[index])
     return images
 
 
-def _within(start: Tensor, length: Tensor, side: int) -> Tensor:
-    """(B, side): which pixels of one axis lie in the rectangle."""
+def _in_range(start: Tensor, length: Tensor, side: int) -> Tensor:
+    """Mask (B, side) of the pixels of one axis that lie in the box."""
     pixels = torch.arange(side, device=start.device)[None, :]
     return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])

@@ -19,41 +19,40 @@ from hiri_search.training.data.sources import ImageSource
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
+VAL_CROP = 0.875  # share of the shorter side that validation keeps; timm's value
+
 
 def with_safe_posterize(transform: Any) -> Any:
-    """The same transform, changed in place, whose posterizing may leave no bit: Pillow 13 raises ValueError there.
+    """Change a timm transform in place so that posterizing to 0 bits gives a black image; return the transform.
 
-    The strong levels of timm's RandAugment ask for that (timm 1.0.31; "0 to 4 bits"), and mean a black image.
+    The strong levels of timm's RandAugment ask for 0 bits (timm 1.0.31, "0 to 4 bits"). Pillow 13 raises ValueError.
     """
-    for op in _ops(transform):
+    for op in _augment_ops(transform):
         if op.aug_fn is auto_augment.posterize:
-            op.aug_fn = _posterized
+            op.aug_fn = _posterize
     return transform
 
 
-def _ops(part: Any) -> Iterator[Any]:
-    """All steps of the policies inside."""
+def _augment_ops(part: Any) -> Iterator[Any]:
+    """All AugmentOps inside a transform, a policy or a list."""
     if hasattr(part, "aug_fn"):
         yield part
     elif isinstance(part, list | tuple):
-        for one in part:
-            yield from _ops(one)
+        for item in part:
+            yield from _augment_ops(item)
     else:
         for name in ("transforms", "ops", "policy"):
-            yield from _ops(getattr(part, name, ()))
+            yield from _augment_ops(getattr(part, name, ()))
 
 
-def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
     if bits >= 8:
         return image
     return ImageOps.posterize(image, bits) if bits >= 1 else Image.new(image.mode, image.size)
 
 
-VAL_CROP = 0.875  # share of the shorter side that is looked at in validation, as timm has it
-
-
 class MmapDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Decoded images on disk, mapped into memory and shared by all trials of a machine."""
+    """Decoded images of a split, memory-mapped from the decode cache and shared by all trials of a machine."""
 
     def __init__(self, folder: Path, split: str, transform: Callable[[Image.Image], torch.Tensor]) -> None:
         self.images = np.load(folder / f"{split}_images.npy", mmap_mode="r")  # (N, S, S, 3) uint8
@@ -68,23 +67,23 @@ class MmapDataset(Dataset[tuple[torch.Tensor, int]]):
 
 
 class DecodingDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Images of a split that are kept nowhere: decoded, or drawn, whenever they are asked for."""
+    """Images of a split without a cache: decoded, or generated, at each access."""
 
     def __init__(
-        self, supply: ImageSource, split: str, stored: int, transform: Callable[[Image.Image], torch.Tensor]
+        self, source: ImageSource, split: str, stored: int, transform: Callable[[Image.Image], torch.Tensor]
     ) -> None:
-        self.supply, self.split, self.stored, self.transform = supply, split, stored, transform
+        self.source, self.split, self.stored, self.transform = source, split, stored, transform
 
     def __len__(self) -> int:
-        return self.supply.counts[self.split]
+        return self.source.counts[self.split]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image, label = self.supply.image(self.split, index, self.stored)
+        image, label = self.source.image(self.split, index, self.stored)
         return self.transform(Image.fromarray(image)), label
 
 
 def open_split(data: DataSource, prepared: PreparedData, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
-    """The images of a split as (3, side, side) float tensors with their labels, augmented for training."""
+    """Dataset of a split: float tensors (3, side, side) and labels; the training split is augmented."""
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
     if data.kind == "timm":
         return timm_datasets.open_timm(data, split, prepared.classes, transform)
@@ -94,12 +93,12 @@ def open_split(data: DataSource, prepared: PreparedData, split: str, *, side: in
 
 
 def check_augmentation(recipe: Recipe, side: int) -> None:
-    """DataError where timm does not know the policy."""
+    """Raise DataError if timm does not know the policy `auto_augment`."""
     try:
         _train_transform(side, recipe)
     except (AssertionError, ValueError, KeyError) as error:
-        found = f"recipe.auto_augment: timm knows no policy {recipe.auto_augment!r}"
-        raise DataError(f"{found}; write one such as rand-m9-mstd0.5-inc1, or leave it out") from error
+        problem = f"recipe.auto_augment: timm knows no policy {recipe.auto_augment!r}"
+        raise DataError(f"{problem}; write one such as rand-m9-mstd0.5-inc1, or leave it out") from error
 
 
 def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch.Tensor]:

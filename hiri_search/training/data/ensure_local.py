@@ -14,49 +14,49 @@ from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import Job, PreparedData
 
-HEARTBEAT_SECONDS = 5.0  # seconds between signs of life while images are prepared, or another process is waited for
+HEARTBEAT_SECONDS = 5.0  # between heartbeats, while images are prepared here or by another process
 
 
 class NodeMismatch(OSError):
-    """What this machine lacks, or has otherwise, of what a training needs; never a property of what is trained."""
+    """This machine lacks the data of a training, or holds other data; never the fault of the trained network."""
 
 
-def ensure_local(prepared: PreparedData, job: Job, beat: Callable[[], None]) -> PreparedData:
-    """The images of a training on this machine: where they were prepared, or decoded or drawn here once for all.
+def ensure_local(prepared: PreparedData, job: Job, heartbeat: Callable[[], None]) -> PreparedData:
+    """The prepared data of a job on this machine: found in `prepared.folder`, or prepared here once for all trials.
 
-    OtherMachine where the data are not here, or are others.
+    Raises NodeMismatch if the data does not exist here, or is other data.
     """
     if job.data.kind == "timm" or prepared.cache == "none":
-        _demand_data(job)
+        _require_data(job)
         return prepared
     if prepared.folder.is_dir():
         return prepared
-    _demand_data(job)
+    _require_data(job)
     try:
-        with repeat_in_background(beat, every=HEARTBEAT_SECONDS):
-            own = prepare(job.data, job.side, _home(prepared), classes=job.classes, cache=prepared.cache)
+        with repeat_in_background(heartbeat, every=HEARTBEAT_SECONDS):
+            local = prepare(job.data, job.side, _fallback_home(prepared), classes=job.classes, cache=prepared.cache)
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
-    if own.folder.name != prepared.folder.name:
-        found = f"on {platform.node()} {job.data.source} holds other images than where the study was begun"
-        raise NodeMismatch(f"{found} ({own.train} and {own.val}, there {prepared.train} and {prepared.val})")
-    return replace(prepared, folder=own.folder)
+    if local.folder.name != prepared.folder.name:
+        problem = f"on {platform.node()} {job.data.source} holds other images than on the machine that began the study"
+        raise NodeMismatch(f"{problem} ({local.train} and {local.val}, there {prepared.train} and {prepared.val})")
+    return replace(prepared, folder=local.folder)
 
 
-def _demand_data(job: Job) -> None:
+def _require_data(job: Job) -> None:
     path = Path(job.data.path).expanduser()
-    a_path = job.data.kind == "folder" or path.is_absolute()  # else a name that timm knows, or its word for a place
-    if job.data.kind != "drawn" and a_path and not path.exists():
+    is_path = job.data.kind == "folder" or path.is_absolute()  # otherwise it may be the name of a timm dataset
+    if job.data.kind != "drawn" and is_path and not path.exists():
         remedy = "" if path.is_absolute() else f" in {Path.cwd()}; write the whole path"
         raise NodeMismatch(f"on {platform.node()} there is no {path}{remedy}")
 
 
-def _home(prepared: PreparedData) -> Path:
-    """Where they go if the user of this machine has no cache that can be written."""
+def _fallback_home(prepared: PreparedData) -> Path:
+    """Folder for decoded images if the user's cache directory on this machine is not writable."""
     if prepared.folder.parent.is_dir():
         return prepared.folder.parent
     own = Path(tempfile.gettempdir()) / f"hiri_search_{os.getuid()}"
     own.mkdir(mode=0o700, exist_ok=True)
     if own.is_symlink() or own.stat().st_uid != os.getuid():
-        raise NodeMismatch(f"on {platform.node()} {own} is another user's; set HIRI_SEARCH_CACHE there")
+        raise NodeMismatch(f"on {platform.node()} {own} belongs to another user; set HIRI_SEARCH_CACHE there")
     return own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +24,9 @@ from hiri_search.training.data.pixel_stores import (
     GpuStore,
     MmapStore,
     PixelStore,
-    demand_gpu,
+    check_gpus,
     fits_gpu,
-    load,
+    load_batches,
 )
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.job import SPLITS, DataSource, PreparedData
@@ -34,18 +34,18 @@ from hiri_search.training.recipe import Recipe
 
 
 class Loader(ABC):
-    """The images of one training: images (B, 3, side, side), normalised, channels-last, and labels, on its device."""
+    """Batches of one training on its device: images (B, 3, side, side), normalised, channels-last, and labels."""
 
     def __init__(self, recipe: Recipe, prepared: PreparedData) -> None:
         self.recipe, self.prepared = recipe, prepared
-        self.seconds_waiting = 0.0  # in the last `train`: until its batches came, what is computed for them included
+        self.seconds_waiting = 0.0  # for the batches of the last `train`, including their augmentation
 
     def __len__(self) -> int:
-        """Batches of one epoch; images that fill none are left out of it."""
+        """Batches of one epoch; images that do not fill a batch are dropped."""
         return self.prepared.train // self.recipe.batch
 
     def train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
-        """One epoch: which images when is drawn from `order` alone, what is done to them from `augmentation`."""
+        """One training epoch: `order` alone shuffles the images, `augmentation` alone decides their augmentation."""
         self.seconds_waiting = 0.0
         batches = iter(self._train(order, augmentation))
         while True:
@@ -58,120 +58,120 @@ class Loader(ABC):
 
     @abstractmethod
     def val(self) -> Iterator[Batch]:
-        """The whole validation split, in order, in batches of twice the size."""
+        """The whole validation split, in order, in batches of twice the training's size."""
 
     @abstractmethod
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]: ...
 
-    def _picks(self, order: torch.Generator) -> list[Tensor]:
-        whole = len(self) * self.recipe.batch
-        picks = torch.randperm(self.prepared.train, generator=order)[:whole]
-        return list(torch.split(picks, self.recipe.batch))
+    def _train_indices(self, order: torch.Generator) -> list[Tensor]:
+        """Shuffled indices of the training images, by batch."""
+        used = len(self) * self.recipe.batch
+        indices = torch.randperm(self.prepared.train, generator=order)[:used]
+        return list(torch.split(indices, self.recipe.batch))
 
-    def _in_order(self) -> list[Tensor]:
+    def _val_indices(self) -> list[Tensor]:
         return list(torch.split(torch.arange(self.prepared.val), 2 * self.recipe.batch))
 
 
 def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device) -> Loader:
-    """The way that `prepared.cache` names; `auto`: on the GPU where that leaves plenty of room, else from the disk.
+    """The loader for `prepared.cache`; with `auto` images are in GPU memory if they leave plenty free, else on disk.
 
-    What networks see is the same to the last digit of the CPU in each of them. Policies of `auto_augment`, and what
-    timm opens, go through timm's transforms instead, one image after the other; there `gpu` is as `disk`.
-    DataError where `gpu` is not possible.
+    On the CPU all batched loaders give bitwise the same images. A policy of `auto_augment` and data opened by timm take
+    timm's transforms, image by image; there `gpu` means `disk`. Raises DataError if `gpu` is not possible.
     """
-    if prepared.cache == "gpu":
-        demand_gpu(device)
+    check_gpus(prepared.cache, gpus=device.type == "cuda")  # the trial's machine may be another one than the study's
     if data.kind == "timm" or recipe.auto_augment:
         return TimmTransformLoader(data, prepared, side=side, recipe=recipe, device=device)
     if prepared.cache == "none":
-        supply = open_source(data, len(prepared.classes))
-        decoding = partial(DecodingStore, supply, stored=stored_side(side), workers=recipe.workers, device=device)
-        return BatchedLoader(decoding("train"), decoding("val"), prepared, side=side, recipe=recipe)
-    kept = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore
-    train, val = (kept(prepared, split, device) for split in SPLITS)
-    return BatchedLoader(train, val, prepared, side=side, recipe=recipe)
+        source = open_source(data, len(prepared.classes))
+        open_store = partial(DecodingStore, source, stored=stored_side(side), workers=recipe.workers, device=device)
+        return BatchedLoader({split: open_store(split) for split in SPLITS}, prepared, side=side, recipe=recipe)
+    store = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore
+    return BatchedLoader(
+        {split: store(prepared, split, device) for split in SPLITS}, prepared, side=side, recipe=recipe
+    )
 
 
 class BatchedLoader(Loader):
-    """Stored squares of the whole split, cropped, flipped, coloured and erased a batch at a time on the device."""
+    """Stored images of each split, augmented batch by batch on the device."""
 
-    def __init__(
-        self, train: PixelStore, val: PixelStore, prepared: PreparedData, *, side: int, recipe: Recipe
-    ) -> None:
+    def __init__(self, stores: Mapping[str, PixelStore], prepared: PreparedData, *, side: int, recipe: Recipe) -> None:
         super().__init__(recipe, prepared)
-        self.stores, self.side, self.stored = {"train": train, "val": val}, side, stored_side(side)
+        self.stores, self.side, self.stored = stores, side, stored_side(side)
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
-        for images, labels in self.stores["train"].gather(self._picks(order)):
-            looks = sample_params(len(images), self.stored, self.side, self.recipe, augmentation)
-            yield augment(images, looks, self.side), labels
+        for images, labels in self.stores["train"].gather(self._train_indices(order)):
+            params = sample_params(len(images), self.stored, self.side, self.recipe, augmentation)
+            yield augment(images, params, self.side), labels
 
     def val(self) -> Iterator[Batch]:
-        for images, labels in self.stores["val"].gather(self._in_order()):
+        for images, labels in self.stores["val"].gather(self._val_indices()):
             yield augment(images, center_crop_params(len(images), self.stored, VAL_CROP), self.side), labels
 
 
-# ---- one by one: timm's transforms
+# ---- timm's transforms, image by image
 
 
 class TimmTransformLoader(Loader):
-    """Images as Pillow has them, through timm's transforms for training and for validation."""
+    """Images decoded by Pillow, with timm's transforms for training and validation."""
 
     def __init__(
         self, data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device
     ) -> None:
         super().__init__(recipe, prepared)
-        opened = partial(open_split, data, prepared, side=side, recipe=recipe)
-        self.datasets = {split: opened(split) for split in SPLITS}
+        self.datasets = {split: open_split(data, prepared, split, side=side, recipe=recipe) for split in SPLITS}
         self.device = device
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
         dataset = self.datasets["train"]
         if isinstance(dataset, IterableDataset):
-            return self._placed(self._stream(dataset, self.recipe.batch, augmentation, drop_last=True))
-        # A seed for each image: neither the number of workers nor what else draws here is seen in it.
-        picks = self._picks(order)
-        seeds = torch.randint(2**31, (len(picks), self.recipe.batch), generator=augmentation)
+            return self._to_device(self._stream(dataset, self.recipe.batch, augmentation, drop_last=True))
+        # One seed per image: the images depend neither on the number of workers nor on other random draws.
+        indices = self._train_indices(order)
+        seeds = torch.randint(2**31, (len(indices), self.recipe.batch), generator=augmentation)
         batches = [
-            list(zip(*pair, strict=True)) for pair in zip(map(Tensor.tolist, picks), seeds.tolist(), strict=True)
+            list(zip(*pair, strict=True)) for pair in zip(map(Tensor.tolist, indices), seeds.tolist(), strict=True)
         ]
-        return self._placed(load(_Seeded(dataset), batches, self.recipe.workers))
+        return self._to_device(load_batches(_SeededDataset(dataset), batches, self.recipe.workers))
 
     def val(self) -> Iterator[Batch]:
         dataset = self.datasets["val"]
         if isinstance(dataset, IterableDataset):
-            return self._placed(self._stream(dataset, 2 * self.recipe.batch, torch.Generator(), drop_last=False))
-        picks = [chosen.tolist() for chosen in self._in_order()]
-        return self._placed(load(dataset, picks, self.recipe.workers))
+            return self._to_device(self._stream(dataset, 2 * self.recipe.batch, torch.Generator(), drop_last=False))
+        batches = [indices.tolist() for indices in self._val_indices()]
+        return self._to_device(load_batches(dataset, batches, self.recipe.workers))
 
     def _stream(self, dataset: Dataset[Any], batch: int, rng: torch.Generator, *, drop_last: bool) -> Iterator[Batch]:
-        """In an order of its own. Workers are seeded from `rng`; without workers Python and numpy draw as they are."""
+        """Batches of a stream, in its own order.
+
+        Worker processes are seeded from `rng`; without workers, Python's and numpy's global generators are used.
+        """
         workers = self.recipe.workers
         pinned = torch.cuda.is_available()
         loader = partial(DataLoader, num_workers=workers, pin_memory=pinned, generator=rng)
         return iter(loader(dataset, batch_size=batch, drop_last=drop_last))
 
-    def _placed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        place = partial(Tensor.to, device=self.device, non_blocking=True)
-        return ((place(images, memory_format=torch.channels_last), place(labels)) for images, labels in batches)
+    def _to_device(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        move = partial(Tensor.to, device=self.device, non_blocking=True)
+        return ((move(images, memory_format=torch.channels_last), move(labels)) for images, labels in batches)
 
 
 @dataclass(frozen=True)
-class _Seeded(Dataset[Any]):
-    """Items by their index and the seed of what is drawn for them."""
+class _SeededDataset(Dataset[Any]):
+    """Items by index and seed; the seed decides the item's augmentation."""
 
     dataset: Any
 
     def __getitem__(self, item: tuple[int, int]) -> Any:
         index, seed = item
-        with _drawing_from(seed):
+        with _seeded_generators(seed):
             return self.dataset[index]
 
 
 @contextmanager
-def _drawing_from(seed: int) -> Iterator[None]:
-    """timm's transforms draw from the states of Python, numpy and torch; afterwards these are as before."""
-    python, numbers = random.getstate(), np.random.get_state()
+def _seeded_generators(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, numpy and torch, which timm's transforms use; restore them at the end."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
             random.seed(seed)
@@ -179,5 +179,5 @@ def _drawing_from(seed: int) -> Iterator[None]:
             torch.default_generator.manual_seed(seed)
             yield
         finally:
-            random.setstate(python)
-            np.random.set_state(numbers)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

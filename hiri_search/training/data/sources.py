@@ -21,156 +21,155 @@ from hiri_search.training.data.decode_cache import Progress, cached_fingerprint
 from hiri_search.training.data.image_decode import decode_image, decode_images
 from hiri_search.training.data.image_folder import (
     DataError,
+    FileReader,
     ImageEntry,
     ImageFolder,
-    Read,
     encoded_images,
     open_image_folder,
 )
-from hiri_search.training.data.synthetic import MOTIFS, draw, draw_beside
+from hiri_search.training.data.synthetic import MOTIFS, generate_images, generate_in_subprocess
 from hiri_search.training.job import SPLITS, DataSource
 
-DRAWN_CLASSES = 8
-DRAWN_COUNTS = {"train": 1500, "val": 400}
-DRAWN_CHUNK = 256  # images that one process draws at a time, in half a second at side 96
+SYNTHETIC_CLASSES = 8
+SYNTHETIC_COUNTS = {"train": 1500, "val": 400}
+SYNTHETIC_CHUNK = 256  # images that a subprocess generates at a time; half a second at side 96
 
-# A image (S, S, 3), or None where it is unreadable and left out, and its label.
-Made = tuple[NDArray[np.uint8] | None, int]
+EntriesBySplit = Mapping[str, Sequence[ImageEntry]]
+# An image (S, S, 3), or None for an unreadable image that is skipped, and its label.
+LabelledImage = tuple[NDArray[np.uint8] | None, int]
 
 
 class ImageSource(Protocol):
-    """Images that can be made or decoded, as squares of any side."""
+    """Labelled images, generated or decoded as squares of any side."""
 
     classes: tuple[str, ...]
-    counts: dict[str, int]  # images of each split, those that turn out unreadable among them
+    counts: dict[str, int]  # images of each split, including those that turn out to be unreadable
 
     def stat_fingerprint(self) -> str:
-        """What is seen of them without reading any."""
+        """A fingerprint that needs no image to be read."""
 
-    def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
-        """What they are, remembered in `place` under what a glance showed before."""
+    def content_fingerprint(self, stat_digest: str, cache_dir: Path, say: Say) -> str:
+        """A fingerprint of the images' content, cached in `cache_dir` under the stat fingerprint."""
 
     def name(self, split: str, index: int) -> str:
-        """Of one of them, for the user."""
+        """Name of an image for messages to the user."""
 
-    def images(self, split: str, stored: int) -> Iterator[Made]:
-        """All of `train` or `val`, in order, `stored` pixels wide."""
+    def images(self, split: str, stored: int) -> Iterator[LabelledImage]:
+        """All images of a split, in order, `stored` pixels wide and high."""
 
     def image(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
-        """One of them, the same bytes, and its label."""
+        """One image with its label; the same bytes as from `images`."""
 
 
 class SyntheticSource:
-    """Images made from a seed: the default, without a download."""
+    """Synthetic images made from a seed (`data: drawn`): the default, which needs no download."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
         if (classes or 0) > len(MOTIFS):
-            raise DataError(f"proxy.classes={classes}: drawn images have at most {len(MOTIFS)} classes; write fewer")
-        self.classes = tuple(f"class {index}" for index in range(classes or DRAWN_CLASSES))
-        self.counts = {split: getattr(data, split) or DRAWN_COUNTS[split] for split in SPLITS}
+            problem = f"proxy.classes={classes}: synthetic images (source: drawn)"
+            raise DataError(f"{problem} have at most {len(MOTIFS)} classes; write fewer")
+        self.classes = tuple(f"class {index}" for index in range(classes or SYNTHETIC_CLASSES))
+        self.counts = {split: getattr(data, split) or SYNTHETIC_COUNTS[split] for split in SPLITS}
         self.seed = data.seed
-        # Each split has a seed of its own, so that changing the size of one leaves the other's images alone.
+        # Each split has its own seed: another size of one split does not change the images of the other.
         self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}
 
     def stat_fingerprint(self) -> str:
         return f"drawn {self.seed}"
 
-    def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
-        return seen
+    def content_fingerprint(self, stat_digest: str, cache_dir: Path, say: Say) -> str:
+        return stat_digest
 
     def name(self, split: str, index: int) -> str:
         return f"image {index}"
 
-    def images(self, split: str, stored: int) -> Iterator[Made]:
-        count, drawing = self.counts[split], partial(self._draw, split, stored)
-        alone = count <= DRAWN_CHUNK  # then another process would begin later than this one ends
-        chunks = [(first, min(DRAWN_CHUNK, count - first)) for first in range(0, count, DRAWN_CHUNK)]
-        drawn = map(drawing, chunks) if alone else prefetch(partial(drawing, beside=True), chunks, threads=cores())
-        for index, image in enumerate(chain.from_iterable(drawn)):
+    def images(self, split: str, stored: int) -> Iterator[LabelledImage]:
+        count, generate = self.counts[split], partial(self._generate, split, stored)
+        starts = range(0, count, SYNTHETIC_CHUNK)
+        chunks = [(first, min(SYNTHETIC_CHUNK, count - first)) for first in starts]
+        single = len(chunks) == 1  # a subprocess would take longer to start
+        parallel = partial(generate, in_subprocess=True)
+        generated = map(generate, chunks) if single else prefetch(parallel, chunks, threads=cores())
+        for index, image in enumerate(chain.from_iterable(generated)):
             yield image, index % len(self.classes)
 
     def image(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
-        return self._draw(split, stored, (index, 1))[0], index % len(self.classes)
+        return self._generate(split, stored, (index, 1))[0], index % len(self.classes)
 
-    def _draw(self, split: str, stored: int, chunk: tuple[int, int], *, beside: bool = False) -> NDArray[np.uint8]:
+    def _generate(
+        self, split: str, stored: int, chunk: tuple[int, int], *, in_subprocess: bool = False
+    ) -> NDArray[np.uint8]:
         first, count = chunk
-        do = draw_beside if beside else draw
-        return do(count, classes=len(self.classes), side=stored, seed=self.seeds[split], first=first)[0]
+        generate = generate_in_subprocess if in_subprocess else generate_images
+        return generate(count, classes=len(self.classes), side=stored, seed=self.seeds[split], first=first)[0]
 
 
 class FolderSource:
-    """Images of the user's, in a folder or an archive."""
+    """The user's images in an image folder or archive (`data: folder:PATH`)."""
 
     def __init__(self, data: DataSource, classes: int | None) -> None:
-        self.shelf = open_image_folder(Path(data.path).expanduser(), classes=classes)
-        self.picked = {split: self.shelf.pick(split, getattr(data, split), seed=data.seed) for split in SPLITS}
+        self.folder = open_image_folder(Path(data.path).expanduser(), classes=classes)
+        self.entries = {split: self.folder.subset(split, getattr(data, split), seed=data.seed) for split in SPLITS}
         self.skip_corrupt = data.skip_corrupt
-        self.classes = self.shelf.classes
-        self.counts = {split: len(entries) for split, entries in self.picked.items()}
-        self._read: Read | None = None
+        self.classes = self.folder.classes
+        self.counts = {split: len(entries) for split, entries in self.entries.items()}
+        self._read: FileReader | None = None
 
     def stat_fingerprint(self) -> str:
-        return stat_fingerprint(self.shelf, self.picked)
+        return stat_fingerprint(self.folder, self.entries)
 
-    def content_fingerprint(self, seen: str, place: Path, say: Say) -> str:
-        read = partial(content_fingerprint, self.shelf, self.picked, say)
-        return f"{cached_fingerprint(place, seen, read)} {self.skip_corrupt}"
+    def content_fingerprint(self, stat_digest: str, cache_dir: Path, say: Say) -> str:
+        compute = partial(content_fingerprint, self.folder, self.entries, say)
+        return f"{cached_fingerprint(cache_dir, stat_digest, compute)} {self.skip_corrupt}"
 
     def name(self, split: str, index: int) -> str:
-        return self.picked[split][index].name
+        return self.entries[split][index].name
 
-    def images(self, split: str, stored: int) -> Iterator[Made]:
-        for entry, image in decode_images(self.shelf, self.picked[split], stored, skip_corrupt=self.skip_corrupt):
+    def images(self, split: str, stored: int) -> Iterator[LabelledImage]:
+        for entry, image in decode_images(self.folder, self.entries[split], stored, skip_corrupt=self.skip_corrupt):
             yield image, entry.label
 
     def image(self, split: str, index: int, stored: int) -> tuple[NDArray[np.uint8], int]:
-        entry = self.picked[split][index]
-        return decode_image(self.shelf, self._reader(), entry, stored), entry.label
+        entry = self.entries[split][index]
+        return decode_image(self.folder, self._reader(), entry, stored), entry.label
 
-    def _reader(self) -> Read:
-        """Opened at the first use, in the process that uses it, and as long as this object lives."""
+    def _reader(self) -> FileReader:
+        """The file reader: opened at the first use, in the process that uses it, and closed with this object."""
         if self._read is None:
             stack = ExitStack()
-            self._read = stack.enter_context(self.shelf.reading())
+            self._read = stack.enter_context(self.folder.open_reader())
             weakref.finalize(self, stack.close)
         return self._read
 
 
-Picked = Mapping[str, Sequence[ImageEntry]]  # by split
-
-
-def stat_fingerprint(shelf: ImageFolder, picked: Picked) -> str:
-    """A digest of path, names, sizes and times: changes when images do, or are moved or copied; nothing is read."""
-    entries = _in_order(picked)
-    files = [shelf.path / entry.name for entry in entries] if shelf.path.is_dir() else [shelf.path]
-    names = [f"{entry.label} {entry.name}" for entry in entries]
-    lines = [str(shelf.path.resolve()), *names, *map(_state, files)]
+def stat_fingerprint(folder: ImageFolder, entries: EntriesBySplit) -> str:
+    """A digest of path, names, labels, sizes and times; no image is read. A moved or copied folder has another one."""
+    ordered = list(chain.from_iterable(entries.values()))
+    files = [folder.path / entry.name for entry in ordered] if folder.path.is_dir() else [folder.path]
+    names = [f"{entry.label} {entry.name}" for entry in ordered]
+    lines = [str(folder.path.resolve()), *names, *map(_size_and_time, files)]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def content_fingerprint(shelf: ImageFolder, picked: Picked, say: Say) -> str:
-    """Of the bytes and labels of images in their order: the same from a folder, a copy of it, and an archive."""
-    entries = _in_order(picked)
-    whole, progress = hashlib.sha256(), Progress(len(entries), say, done="looked at")
-    for line in prefetch(_line, encoded_images(shelf, entries), threads=cores()):
-        whole.update(line)
+def content_fingerprint(folder: ImageFolder, entries: EntriesBySplit, say: Say) -> str:
+    """A digest of the files' bytes and labels, in order: the same for a folder, a copy of it and an archive of it."""
+    ordered = list(chain.from_iterable(entries.values()))
+    digest, progress = hashlib.sha256(), Progress(len(ordered), say, done="checked")
+    for line in prefetch(_content_line, encoded_images(folder, ordered), threads=cores()):
+        digest.update(line)
         progress.step()
-    return whole.hexdigest()
+    return digest.hexdigest()
 
 
-def _in_order(picked: Picked) -> list[ImageEntry]:
-    return [entry for entries in picked.values() for entry in entries]
-
-
-def _state(file: Path) -> str:
+def _size_and_time(file: Path) -> str:
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
-        return "gone"  # will be said where it is read
-    return f"{found.st_size} {found.st_mtime_ns}"
+        return "gone"  # reading the file will report it
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _line(found: tuple[ImageEntry, bytes | str]) -> bytes:
-    """Of one image; a file that cannot be read is like one with nothing in it."""
-    entry, data = found
+def _content_line(encoded: tuple[ImageEntry, bytes | str]) -> bytes:
+    """Label and digest of one image file; an unreadable file counts as empty."""
+    entry, data = encoded
     return f"{entry.label} {hashlib.sha256(data if isinstance(data, bytes) else b'').hexdigest()}\n".encode()

@@ -1,4 +1,4 @@
-"""What a budget says: ranges as text and as values, both ends inside."""
+"""Cost constraints as text and as values; both ends of an interval are included."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counted:
     params: int
 
 
-RANGES = [
+INTERVALS = [
     ("4.5..5.5", Interval(4.5, 5.5)),
     ("4.5..", Interval(4.5, inf)),
     ("..36", Interval(0, 36)),
@@ -35,19 +35,19 @@ RANGES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "found"), RANGES)
-def test_a_range_is_what_its_text_says(text: str, found: Interval) -> None:
-    assert parse_interval(text) == found
-    assert parse_interval(str(found)) == found
+@pytest.mark.parametrize(("text", "interval"), INTERVALS)
+def test_an_interval_is_parsed_from_its_text(text: str, interval: Interval) -> None:
+    assert parse_interval(text) == interval
+    assert parse_interval(str(interval)) == interval
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9))
-def test_every_range_is_read_again_from_its_text(one: float, other: float) -> None:
-    for found in (Interval(min(one, other), max(one, other)), Interval(0, max(one, 1)), Interval(one)):
-        assert parse_interval(str(found)) == found
+def test_every_interval_survives_a_round_trip_through_its_text(left: float, right: float) -> None:
+    for interval in (Interval(min(left, right), max(left, right)), Interval(0, max(left, 1)), Interval(left)):
+        assert parse_interval(str(interval)) == interval
 
 
-NO_RANGES = [
+INVALID_INTERVALS = [
     "5",
     "..",
     "",
@@ -67,38 +67,40 @@ NO_RANGES = [
 ]
 
 
-@pytest.mark.parametrize("text", NO_RANGES)
-def test_what_is_no_range_is_refused_with_what_to_write(text: object) -> None:
+@pytest.mark.parametrize("text", INVALID_INTERVALS)
+def test_an_invalid_interval_is_refused_with_the_form_to_write(text: object) -> None:
     with pytest.raises(ConstraintError) as caught:
         parse_constraints({"gmacs": text})
     assert caught.value.name == "gmacs"
     assert str(caught.value) == (
-        f"gmacs: {text!r} is no range of numbers from 0; write the lowest and the highest number, as in 4.5..5.5,"
+        f"gmacs: {text!r} is not a range of numbers from 0; write the lowest and the highest number, as in 4.5..5.5,"
         " or one of them, as in 4.5.. or ..5.5"
     )
 
 
-def test_a_range_that_counts_down_is_refused_with_the_one_that_counts_up() -> None:
+def test_an_interval_that_counts_down_is_refused_with_the_one_that_counts_up() -> None:
     with pytest.raises(ConstraintError, match=r"^mparams: 5\.5\.\.4\.5 counts down; write 4\.5\.\.5\.5$"):
         parse_constraints({"mparams": "5.5..4.5"})
 
 
-def test_other_metrics_are_refused_with_those_there_are() -> None:
-    with pytest.raises(ConstraintError, match=r"^gflops: .* there is gmacs, mparams, ms_per_image$") as caught:
+def test_an_unknown_metric_is_refused_with_the_list_of_metrics() -> None:
+    with pytest.raises(
+        ConstraintError, match=r"^gflops: .* write one or more of gmacs, mparams, ms_per_image$"
+    ) as caught:
         parse_constraints({"gmacs": "..5", "gflops": "..5"})
     assert caught.value.name == "gflops"
-    with pytest.raises(ConstraintError, match=r"there is gmacs, mparams, ms_per_image$"):
+    with pytest.raises(ConstraintError, match=r"write one or more of gmacs, mparams, ms_per_image$"):
         parse_constraints({})
 
 
-def test_a_band_is_written_as_it_is_read() -> None:
-    band = parse_constraints({"ms_per_image": "..2", "gmacs": "4.5..5.5"})
-    assert band == CostConstraints(gmacs=Interval(4.5, 5.5), ms_per_image=Interval(0, 2))
-    assert str(band) == "gmacs 4.5..5.5, ms_per_image ..2"
-    assert band.counted == {"gmacs": (4_500_000_000, 5_500_000_000)}
+def test_constraints_are_printed_as_they_are_written() -> None:
+    constraints = parse_constraints({"ms_per_image": "..2", "gmacs": "4.5..5.5"})
+    assert constraints == CostConstraints(gmacs=Interval(4.5, 5.5), ms_per_image=Interval(0, 2))
+    assert str(constraints) == "gmacs 4.5..5.5, ms_per_image ..2"
+    assert constraints.integer_bounds == {"gmacs": (4_500_000_000, 5_500_000_000)}
 
 
-HELD = [  # to the unit, where 4.985712896 * 1e9 is not 4985712896 in floats for every such number
+SATISFIED = [  # exact: in floats, 4.985712896 * 1e9 and the like are not always the integer meant
     ({"gmacs": "4.985712896..4.985712896"}, Counted(4_985_712_896, 1), True),
     ({"gmacs": "4.985712896.."}, Counted(4_985_712_895, 1), False),
     ({"gmacs": "..4.985712896"}, Counted(4_985_712_897, 1), False),
@@ -112,11 +114,11 @@ HELD = [  # to the unit, where 4.985712896 * 1e9 is not 4985712896 in floats for
 ]
 
 
-@pytest.mark.parametrize(("texts", "cost", "held"), HELD)
-def test_a_band_holds_what_lies_between_its_ends(texts: dict[str, str], cost: Counted, held: bool) -> None:
-    assert parse_constraints(texts).holds(cost) is held
+@pytest.mark.parametrize(("texts", "cost", "satisfied"), SATISFIED)
+def test_costs_between_the_ends_satisfy_the_constraints(texts: dict[str, str], cost: Counted, satisfied: bool) -> None:
+    assert parse_constraints(texts).satisfied_by(cost) is satisfied
 
 
-def test_ends_without_bound_are_numbers_that_can_be_counted_with() -> None:
-    assert Interval(2).whole(10**9) == (2 * 10**9, UNBOUNDED)
-    assert Interval(0, 1e300).whole(10**9) == (0, UNBOUNDED)
+def test_unlimited_ends_become_finite_integers() -> None:
+    assert Interval(2).integer_bounds(10**9) == (2 * 10**9, UNBOUNDED)
+    assert Interval(0, 1e300).integer_bounds(10**9) == (0, UNBOUNDED)

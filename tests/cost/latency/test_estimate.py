@@ -1,39 +1,39 @@
-"""How long timing will take, beside the rule by which it stops."""
+"""The predicted duration of a latency benchmark follows its stopping rule."""
 
 import pytest
 
 from hiri_search.cost.latency import estimate
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
-from hiri_search.cost.latency.forward import TURN_SECONDS
+from hiri_search.cost.latency.forward import SAMPLE_SECONDS
 from hiri_search.language import parse_net
 
-SETTING = LatencyConfig(seconds=10, least=4, most=100)
-LONG = 2 * TURN_SECONDS  # a pass that fills a turn
+CONFIG = LatencyConfig(seconds=10, least=4, most=100)
+LONG = 2 * SAMPLE_SECONDS  # seconds of a pass that is timed alone
 
 
-def test_a_turn_is_one_long_pass_or_short_ones_that_fill_it_and_one_before():
-    assert estimate._turn(LONG) == LONG
-    assert estimate._turn(TURN_SECONDS / 4) == pytest.approx(TURN_SECONDS * 5 / 4)
+def test_a_long_pass_is_timed_alone_and_short_ones_in_a_row_after_an_untimed_one():
+    assert estimate._sample_seconds(LONG) == LONG
+    assert estimate._sample_seconds(SAMPLE_SECONDS / 4) == pytest.approx(SAMPLE_SECONDS * 5 / 4)
 
 
-def test_times_that_settle_take_the_least_rounds():
-    assert estimate._repeating([LONG, LONG], SETTING, True) == pytest.approx((1 + 4) * 2 * LONG)
+def test_settled_spreads_take_the_minimum_number_of_rounds():
+    assert estimate._rounds_seconds([LONG, LONG], CONFIG, True) == pytest.approx((1 + 4) * 2 * LONG)
 
 
-def test_times_that_do_not_settle_take_the_time_they_are_given():
-    whole = estimate._repeating([LONG, LONG], SETTING, False)
-    assert whole == pytest.approx(4 * 2 * LONG + 2 * 10 + LONG)
+def test_unsettled_spreads_take_the_whole_time_limit():
+    seconds = estimate._rounds_seconds([LONG, LONG], CONFIG, False)
+    assert seconds == pytest.approx(4 * 2 * LONG + 2 * 10 + LONG)
 
 
-def test_never_more_rounds_than_the_most_and_never_fewer_than_the_fewest():
-    assert estimate._repeating([LONG], LatencyConfig(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
-    assert estimate._repeating([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
+def test_rounds_stay_between_the_minimum_and_the_maximum():
+    assert estimate._rounds_seconds([LONG], LatencyConfig(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
+    assert estimate._rounds_seconds([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
 
 
-def test_more_networks_take_longer_and_none_takes_nothing():
-    setting = LatencyConfig(seconds=0.01, least=1, threads=1)
+def test_more_networks_take_longer_and_no_networks_take_no_time():
+    config = LatencyConfig(seconds=0.01, least=1, threads=1)
     nets = [(parse_net(f"hr({width} e=4) -> hr(64 e=4)"), 64) for width in (32, 48, 64)]
-    one, three = (estimate_seconds(entries, setting, classes=10) for entries in (nets[:1], nets))
+    one, three = (estimate_seconds(entries, config, classes=10) for entries in (nets[:1], nets))
     assert 0 < one < three
-    assert estimate_seconds([], setting) == 0
+    assert estimate_seconds([], config) == 0

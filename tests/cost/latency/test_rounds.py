@@ -1,4 +1,4 @@
-"""Networks take turns in random order, for as many rounds as their spread wants."""
+"""Rounds time all networks in random order, and are repeated until their spreads are small."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ import pytest
 from hiri_search.cost.latency.rounds import WARM_UP_ROUNDS, StoppingRule, interleave, spread, warm_up
 
 NAMES = "abcdef"
-NOISY = (1.0, 2.0, 9.0, 1.0, 5.0)  # its spread never comes down
+NOISY = (1.0, 2.0, 9.0, 1.0, 5.0)  # their spread stays large
 
 
-def _taken(rounds: StoppingRule, *, seconds: float = 0.0, **turns: Callable[[], float]) -> int:
-    """How many rounds are taken, where each look at the clock finds it so much later."""
+def _rounds_run(rule: StoppingRule, *, seconds: float = 0.0, **timers: Callable[[], float]) -> int:
+    """Number of rounds, with a clock that advances by `seconds` at every reading."""
     ticks = count(0.0, seconds)
-    times = interleave(turns, rounds, Random(0), clock=lambda: next(ticks))
-    assert len({len(measured) for measured in times.values()}) == 1, "all take part in all rounds"
+    times = interleave(timers, rule, Random(0), clock=lambda: next(ticks))
+    assert len({len(measured) for measured in times.values()}) == 1, "every round times all networks"
     return len(next(iter(times.values())))
 
 
 def _noisy() -> Callable[[], float]:
-    endless: Iterator[float] = (time for _ in count() for time in NOISY)
-    return lambda: next(endless)
+    times: Iterator[float] = (time for _ in count() for time in NOISY)
+    return lambda: next(times)
 
 
-def test_every_round_has_all_of_them_in_an_order_of_its_own() -> None:
+def test_every_round_times_all_networks_in_its_own_order() -> None:
     log: list[str] = []
-    turns = {name: lambda name=name: log.append(name) or 1.0 for name in NAMES}  # type: ignore[func-returns-value]
-    interleave(turns, StoppingRule(10, 10, 0.0, 60.0), Random(0))
+    timers = {name: lambda name=name: log.append(name) or 1.0 for name in NAMES}  # type: ignore[func-returns-value]
+    interleave(timers, StoppingRule(10, 10, 0.0, 60.0), Random(0))
     rounds = [tuple(log[i : i + 6]) for i in range(0, 60, 6)]
     assert all(sorted(order) == list(NAMES) for order in rounds)
     assert len(set(rounds)) > 5
     assert len({order[0] for order in rounds}) > 2
 
 
-def test_times_are_kept_in_the_order_of_the_rounds() -> None:
+def test_times_are_returned_in_the_order_of_the_rounds() -> None:
     ticks = count(1.0)
-    found = interleave({"a": lambda: next(ticks)}, StoppingRule(4, 4, 0.0, 60.0), Random(0))
-    assert found == {"a": [1.0, 2.0, 3.0, 4.0]}
+    times = interleave({"a": lambda: next(ticks)}, StoppingRule(4, 4, 0.0, 60.0), Random(0))
+    assert times == {"a": [1.0, 2.0, 3.0, 4.0]}
 
 
-def test_a_small_spread_ends_it_but_not_before_the_least() -> None:
-    assert _taken(StoppingRule(5, 50, 0.02, 60.0), a=lambda: 1.0, b=lambda: 3.0) == 5
+def test_small_spreads_end_the_rounds_after_the_minimum_number() -> None:
+    assert _rounds_run(StoppingRule(5, 50, 0.02, 60.0), a=lambda: 1.0, b=lambda: 3.0) == 5
 
 
-def test_one_that_is_noisy_keeps_all_of_them_at_it() -> None:
-    assert _taken(StoppingRule(5, 50, 0.02, 60.0), a=lambda: 1.0, b=_noisy()) == 50
+def test_one_noisy_network_keeps_all_networks_in_the_rounds() -> None:
+    assert _rounds_run(StoppingRule(5, 50, 0.02, 60.0), a=lambda: 1.0, b=_noisy()) == 50
 
 
-def test_time_ends_it_but_not_before_there_are_quartiles() -> None:
-    assert _taken(StoppingRule(5, 50, 0.02, 60.0), seconds=5.0, a=_noisy()) == 11  # it has been 5 s at the first look
-    assert _taken(StoppingRule(5, 50, 0.02, 1.0), seconds=5.0, a=_noisy()) == 3
-    assert _taken(StoppingRule(2, 50, 0.02, 1.0), seconds=5.0, a=_noisy()) == 2
+def test_the_time_limit_ends_the_rounds_after_three_or_the_minimum() -> None:
+    assert _rounds_run(StoppingRule(5, 50, 0.02, 60.0), seconds=5.0, a=_noisy()) == 11  # the first reading is 5 s
+    assert _rounds_run(StoppingRule(5, 50, 0.02, 1.0), seconds=5.0, a=_noisy()) == 3
+    assert _rounds_run(StoppingRule(2, 50, 0.02, 1.0), seconds=5.0, a=_noisy()) == 2
 
 
-def test_nothing_to_time_is_no_rounds() -> None:
+def test_no_networks_need_no_rounds() -> None:
     assert interleave({}, StoppingRule(5, 50, 0.02, 60.0), Random(0)) == {}
 
 
 @pytest.mark.parametrize(("times", "rounds"), [((5, 4, 4), 3), ((10, 10), 1), ((9, 9.0), 2), ((5, 4, 3, 2, 1), 4)])
-def test_warming_up_ends_when_nothing_gets_faster(times: tuple[float, ...], rounds: int) -> None:
-    left = iter(times)
-    warm_up({"a": lambda: next(left)}, {"a": 10.0}, Random(0))
-    assert len(times) - len(list(left)) == rounds <= WARM_UP_ROUNDS
+def test_warm_up_ends_when_no_network_gets_faster(times: tuple[float, ...], rounds: int) -> None:
+    remaining = iter(times)
+    warm_up({"a": lambda: next(remaining)}, {"a": 10.0}, Random(0))
+    assert len(times) - len(list(remaining)) == rounds <= WARM_UP_ROUNDS
 
 
 @pytest.mark.parametrize(
-    ("times", "wanted"), [([5.0], 0.0), ([4.0, 4.0, 4.0], 0.0), ([1.0, 2.0, 3.0, 4.0, 5.0], 1 / 3)]
+    ("times", "expected"), [([5.0], 0.0), ([4.0, 4.0, 4.0], 0.0), ([1.0, 2.0, 3.0, 4.0, 5.0], 1 / 3)]
 )
-def test_the_spread_is_half_the_quartiles_distance_over_the_median(times: list[float], wanted: float) -> None:
-    assert spread(times) == pytest.approx(wanted)
+def test_the_spread_is_half_the_interquartile_range_divided_by_the_median(times: list[float], expected: float) -> None:
+    assert spread(times) == pytest.approx(expected)

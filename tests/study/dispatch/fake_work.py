@@ -1,4 +1,4 @@
-"""What hands do in tests, in place of trainings; in a module of its own, so that processes of Ray find it."""
+"""Trial functions for tests in place of trainings; a module of its own, so that Ray's workers can import it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hiri_search.study.ledger.events import Event
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 
-HANDS = 4  # of two cards, two on each
+WORKERS = 4  # on two GPUs, two on each
 
 
-class Listed:
-    """So many tasks; whoever is lost or crowded comes again."""
+class ListedTrials:
+    """A source of a number of tasks; a lost or crowded trial comes again."""
 
     def __init__(self, home: Path, count: int) -> None:
         job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
@@ -37,26 +37,26 @@ class Listed:
     def most_memory(self) -> tuple[Job, PreparedData]:
         raise NotImplementedError
 
-    def told(self, name: str) -> list[Event]:
+    def named(self, name: str) -> list[Event]:
         return [event for event in self.events if event["event"] == name]
 
 
-def plain(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
-    say(task, tell, "began", device=f"{os.getpid()}")
-    say(task, tell, "finished", curve=[])
+def plain(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    send(task, report, "began", device=f"{os.getpid()}")
+    send(task, report, "finished", curve=[])
 
 
-def dies_once(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
+def dies_once(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
     if task.trial == 1 and first_time(task):
         time.sleep(1)
         os._exit(1)
-    plain(task, tell, beat, beside_others=beside_others)
+    plain(task, report, heartbeat, shared_gpu=shared_gpu)
 
 
-def hangs_once(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
+def hangs_once(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
     if task.trial == 1 and first_time(task):
         waits_for_ever()
-    plain(task, tell, beat, beside_others=beside_others)
+    plain(task, report, heartbeat, shared_gpu=shared_gpu)
 
 
 def waits_for_ever() -> None:
@@ -64,45 +64,45 @@ def waits_for_ever() -> None:
         time.sleep(0.1)
 
 
-def slow_steps(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
-    """Longer than any timeout in all, but each step is a sign of life."""
+def slow_steps(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Run longer than the timeout, with a heartbeat at each step."""
     for _ in range(30):
         time.sleep(0.1)
-        beat()
-    plain(task, tell, beat, beside_others=beside_others)
+        heartbeat()
+    plain(task, report, heartbeat, shared_gpu=shared_gpu)
 
 
-def epochs(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
+def epochs(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
     for number in range(1, 101):
         time.sleep(0.1)
-        say(task, tell, "epoch", epoch=number)
-    say(task, tell, "finished", curve=[])
+        send(task, report, "epoch", epoch=number)
+    send(task, report, "finished", curve=[])
 
 
-def needs_a_card(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
-    """Two of the tasks do not fit beside others; each writes down who was there, the first once all hands are up."""
+def needs_a_gpu(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Two of the tasks do not fit on a shared GPU; each logs its GPU, the first ones wait until all workers run."""
     with (task.checkpoint.parent / "log").open("a") as log:
         log.write(f"begin {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
     time.sleep(0.3)
     end = time.monotonic() + 60
-    while (task.checkpoint.parent / "log").read_text().count("begin") < HANDS and time.monotonic() < end:
+    while (task.checkpoint.parent / "log").read_text().count("begin") < WORKERS and time.monotonic() < end:
         time.sleep(0.05)
     with (task.checkpoint.parent / "log").open("a") as log:
         log.write(f"end {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
-    if task.trial in (2, 3) and beside_others:
-        say(task, tell, "crowded", reason="too large")
+    if task.trial in (2, 3) and shared_gpu:
+        send(task, report, "crowded", reason="too large")
     else:
-        plain(task, tell, beat, beside_others=beside_others)
+        plain(task, report, heartbeat, shared_gpu=shared_gpu)
 
 
-def ends_without_a_word(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
+def returns_without_end(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
     if task.trial == 1 and first_time(task):
         return
-    plain(task, tell, beat, beside_others=beside_others)
+    plain(task, report, heartbeat, shared_gpu=shared_gpu)
 
 
-def say(task: TrialTask, tell: Report, event: str, **facts: Any) -> None:
-    tell({"event": event, "trial": task.trial, **facts})
+def send(task: TrialTask, report: Report, event: str, **facts: Any) -> None:
+    report({"event": event, "trial": task.trial, **facts})
 
 
 def first_time(task: TrialTask) -> bool:
@@ -113,25 +113,25 @@ def first_time(task: TrialTask) -> bool:
     return True
 
 
-def where(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
-    """Tells whose Ray this is."""
+def ray_address(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Report the address of the Ray that runs the trial."""
     import ray
 
-    say(task, tell, "began", device=ray.get_runtime_context().gcs_address)
-    say(task, tell, "finished", curve=[])
+    send(task, report, "began", device=ray.get_runtime_context().gcs_address)
+    send(task, report, "finished", curve=[])
 
 
-def traced(task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool) -> None:
-    """A real training; each epoch that is trained to its end, and not read from a checkpoint, leaves a line."""
+def traced(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Train; every epoch that is trained, and not read from a checkpoint, adds a line to a trace file."""
     curve = task.checkpoint.with_name("curve.csv")
-    known = len(curve.read_text().splitlines()) - 1 if curve.exists() else 0
+    trained = len(curve.read_text().splitlines()) - 1 if curve.exists() else 0
 
-    def note(event: Event) -> None:
-        if event["event"] == "epoch" and event["epoch"] > known:
-            with (task.checkpoint.parents[2] / "trace").open("a") as trace:
-                trace.write(f"{task.trial} {event['epoch']}\n")
-        tell(event)
+    def trace(event: Event) -> None:
+        if event["event"] == "epoch" and event["epoch"] > trained:
+            with (task.checkpoint.parents[2] / "trace").open("a") as file:
+                file.write(f"{task.trial} {event['epoch']}\n")
+        report(event)
 
-    from hiri_search.study.dispatch.run_trial import run_trial  # slow, and the others do not need it
+    from hiri_search.study.dispatch.run_trial import run_trial  # slow import
 
-    run_trial(task, note, beat, beside_others=beside_others)
+    run_trial(task, trace, heartbeat, shared_gpu=shared_gpu)

@@ -22,11 +22,11 @@ from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
-from tests.study.dispatch import fake_work as works
-from tests.study.dispatch.machines import machines
+from tests.study.dispatch import fake_work
+from tests.study.dispatch.machines import ray_cluster
 from tests.study.search.searches import ROWS, Quiet
 
-pytestmark = [pytest.mark.waits, pytest.mark.slow]  # each starts five processes or more that import torch
+pytestmark = [pytest.mark.waits, pytest.mark.slow]  # each test starts at least five processes that import torch
 ROOT = Path(__file__).parents[3]
 NODES = 3
 STUDY = f"""{ROWS}proxy: {{width: 4, side: 32, classes: 4}}
@@ -35,52 +35,59 @@ recipe: {{epochs: 6, batch: 16, warmup_epochs: 0, mixup: 0.2, drop_path: 0.1}}
 seeds: 2
 """
 DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1")
-PATIENCE = 120  # seconds
-TAKE_OVER = 5.0  # seconds
+PATIENCE = 120  # seconds until a test gives up
+TAKE_OVER = 5.0  # seconds until a new driver holds the lock
 
 
-def _on(folder: Path, address: str | None) -> None:
-    """Run the study, on a cluster or in this process."""
+def _run_study(folder: Path, address: str | None) -> None:
+    """Run the study on a cluster, or in this process without an address."""
     (folder / "study.yaml").write_text(STUDY)
 
-    def execute(feed: Any) -> None:
+    def execute(source: Any) -> None:
         if address is None:
-            run_serially(feed)
+            run_serially(source)
         else:
-            run_on_ray(feed, TrialResources(0), folder / "ray.log", Shutdown(), address=address, do=works.traced)
+            run_on_ray(
+                source,
+                TrialResources(0),
+                folder / "ray.log",
+                Shutdown(),
+                address=address,
+                trial_function=fake_work.traced,
+            )
 
     run(read_study(folder / "study.yaml"), folder / "results", execute, Quiet(), profile="none")
 
 
-def test_a_node_lost_in_mid_trial_costs_one_epoch_at_most_and_no_digit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("alone", "nodes"):
+def test_a_node_that_dies_costs_at_most_one_epoch_and_changes_no_digit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("serial", "cluster"):
         (tmp_path / name).mkdir()
-    _on(tmp_path / "alone", None)
+    _run_study(tmp_path / "serial", None)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with (
-        machines(
-            NODES, head={"num_cpus": 0, "include_dashboard": False}, PYTHONPATH=str(Path(works.__file__).parents[3])
-        ) as there,
-        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as another,
+        ray_cluster(
+            NODES, head={"num_cpus": 0, "include_dashboard": False}, PYTHONPATH=str(Path(fake_work.__file__).parents[3])
+        ) as cluster,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as driver,
     ):
-        running = another.submit(_on, tmp_path / "nodes", there.address)
-        _wait(lambda: running.done() or len(_under_way(tmp_path / "nodes" / "results")) == NODES)
-        there.lose(0)
+        running = driver.submit(_run_study, tmp_path / "cluster", cluster.address)
+        _wait_until(lambda: running.done() or len(_running_trials(tmp_path / "cluster" / "results")) == NODES)
+        cluster.kill_node(0)
         running.result(PATIENCE)
-        assert there.alive() == NODES  # with the head
-    events = read_events(tmp_path / "nodes" / "results")
-    assert [event for event in events if event["event"] == "lost"], "the node had a trial"
-    assert _curves(events) == _curves(read_events(tmp_path / "alone" / "results"))
-    trained = Counter((tmp_path / "nodes" / "results" / "trace").read_text().splitlines())
+        assert cluster.alive() == NODES  # the head and the other worker nodes
+    events = read_events(tmp_path / "cluster" / "results")
+    assert [event for event in events if event["event"] == "lost"], "the killed node ran a trial"
+    assert _curves(events) == _curves(read_events(tmp_path / "serial" / "results"))
+    trained = Counter((tmp_path / "cluster" / "results" / "trace").read_text().splitlines())
     repeated = Counter(line.split()[0] for line in (trained - Counter(set(trained))).elements())
     assert all(count == 1 for count in repeated.values()), "more than an epoch was trained again"
 
 
-def _under_way(results: Path) -> set[int]:
-    """Trials that have ended an epoch, and are not finished."""
+def _running_trials(results: Path) -> set[int]:
+    """Trials with an epoch that are not finished."""
     events = read_events(results) if (results / "ledger.jsonl").exists() else []
-    told = {name: {event["trial"] for event in events if event["event"] == name} for name in ("epoch", "finished")}
-    return told["epoch"] - told["finished"]
+    numbers = {name: {event["trial"] for event in events if event["event"] == name} for name in ("epoch", "finished")}
+    return numbers["epoch"] - numbers["finished"]
 
 
 def _curves(events: list[dict[str, Any]]) -> dict[tuple[str, int], list[list[float]]]:
@@ -92,45 +99,45 @@ def _curves(events: list[dict[str, Any]]) -> dict[tuple[str, int], list[list[flo
     }
 
 
-def _wait(holds: Callable[[], bool]) -> None:
+def _wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < end, "nothing comes of it"
+        assert time.monotonic() < end, "the condition never came true"
         time.sleep(0.02)
 
 
-# ---- several drivers
+# ---- several drivers of one study
 
 
-def _start(folder: Path) -> subprocess.Popen[str]:
+def _start_driver(folder: Path) -> subprocess.Popen[str]:
     (folder / "study.yaml").write_text(STUDY.replace("epochs: 6", "epochs: 10000"))
     command = [sys.executable, "run_study.py", str(folder / "study.yaml"), "--results", str(folder / "results")]
     command += ["--serial"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_of_five_drivers_one_runs_and_when_it_is_killed_the_next_takes_over(tmp_path: Path):
-    five = [_start(tmp_path) for _ in range(5)]
+def test_one_of_five_drivers_runs_and_after_its_death_a_new_one_takes_over(tmp_path: Path):
+    drivers = [_start_driver(tmp_path) for _ in range(5)]
     try:
-        _wait(lambda: sum(one.poll() is not None for one in five) == 4)
-        (first,) = (one for one in five if one.poll() is None)
-        for one in five:
-            if one is not first:
-                _, error = one.communicate()
-                assert one.returncode == 2
+        _wait_until(lambda: sum(driver.poll() is not None for driver in drivers) == 4)
+        (first,) = (driver for driver in drivers if driver.poll() is None)
+        for driver in drivers:
+            if driver is not first:
+                _, error = driver.communicate()
+                assert driver.returncode == 2
                 assert error.startswith(f"error: {tmp_path / 'results'} is in use by process {first.pid} on ")
                 assert len(error.splitlines()) == 1
         first.send_signal(signal.SIGKILL)
-        five.append(_start(tmp_path))
-        assert five[-1].stdout
-        assert five[-1].stdout.readline().startswith("profile none")  # it has found its imports
+        drivers.append(_start_driver(tmp_path))
+        assert drivers[-1].stdout
+        assert drivers[-1].stdout.readline().startswith("profile none")  # its imports are done
         ready = time.monotonic()
-        _wait(lambda: (tmp_path / "results" / "ledger.lock").read_text().startswith(f"{five[-1].pid} on "))
+        _wait_until(lambda: (tmp_path / "results" / "ledger.lock").read_text().startswith(f"{drivers[-1].pid} on "))
         assert time.monotonic() - ready < TAKE_OVER
     finally:
-        for one in five:
-            if one.poll() is None:
-                os.kill(one.pid, signal.SIGKILL)
-            one.communicate()
-    began = [json.loads(line)["event"] for line in (tmp_path / "results" / "ledger.jsonl").read_text().splitlines()]
-    assert began.count("study") <= 2
+        for driver in drivers:
+            if driver.poll() is None:
+                os.kill(driver.pid, signal.SIGKILL)
+            driver.communicate()
+    events = [json.loads(line)["event"] for line in (tmp_path / "results" / "ledger.jsonl").read_text().splitlines()]
+    assert events.count("study") <= 2

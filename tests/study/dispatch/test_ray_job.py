@@ -1,4 +1,4 @@
-"""`ray job submit` to a head that the test starts: what travels, what runs, how it is stopped."""
+"""`ray job submit` to a Ray head that the test starts: files that are sent, the run, and `ray job stop`."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from hiri_search.study.ledger.ledger import read_events
 
 pytest.importorskip(
     "aiohttp_cors",
-    reason="ray job submit wants ray[default]: uv run --extra cluster pytest -m slow tests/study/test_job.py",
+    reason="needs ray[default]: uv run --extra cluster pytest -m slow tests/study/dispatch/test_ray_job.py",
 )
 
 ROOT = Path(__file__).parents[3]
 RAY = Path(sys.executable).with_name("ray")
-PATIENCE = 240  # seconds
-MOST_BYTES = 4 << 20  # of what is sent
+PATIENCE = 240  # seconds until a test gives up
+MAX_BYTES = 4 << 20  # of the working directory that is sent
 STUDY = """
 nets:
   small: hr(32 e=4) -> hr(64 e=4)
@@ -39,7 +39,7 @@ seeds: 2
 
 @dataclass(frozen=True)
 class Head:
-    """A node that takes jobs from those who know its token."""
+    """A Ray head that accepts jobs with its token."""
 
     home: Path
     environment: dict[str, str]
@@ -49,28 +49,32 @@ class Head:
         return subprocess.run([str(RAY), *command], env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
-def _free() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    home = Path("/tmp") / f"hs_{os.getpid()}"  # short: of sockets
-    dashboard = _free()
+    home = Path("/tmp") / f"hs_{os.getpid()}"  # a short path, for Ray's sockets
+    dashboard = _free_port()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    # Under `uv run pytest` Ray would start its own processes by `uv run`, too.
+    # Under `uv run pytest` Ray would also start its workers by `uv run`.
     token = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "PATH": path}
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | token | address
-    ports = [f"--port={_free()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free()}"]
+    ports = [f"--port={_free_port()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free_port()}"]
     command = [str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={home}", *ports]
-    command += ["--disable-usage-stats", f"--dashboard-agent-listen-port={_free()}", "--object-store-memory=100000000"]
+    command += [
+        "--disable-usage-stats",
+        f"--dashboard-agent-listen-port={_free_port()}",
+        "--object-store-memory=100000000",
+    ]
     with subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as process:
-        found = Head(home, environment)
-        _wait(lambda: found.ray("job", "list").returncode == 0)
-        yield found
+        started = Head(home, environment)
+        _wait_until(lambda: started.ray("job", "list").returncode == 0)
+        yield started
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(30)
@@ -79,14 +83,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     subprocess.run(["rm", "-rf", str(home)], check=True)
 
 
-def _wait(holds: Callable[[], bool]) -> None:
+def _wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < end, "nothing comes of it"
+        assert time.monotonic() < end, "the condition never came true"
         time.sleep(0.5)
 
 
-def _study(folder: Path, **changed: int) -> list[str]:
+def _run_command(folder: Path, **changed: int) -> list[str]:
     text = STUDY
     for name, value in changed.items():
         text = text.replace(f"{name}: 2", f"{name}: {value}")
@@ -95,31 +99,31 @@ def _study(folder: Path, **changed: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_job_comes_to_its_tables_and_little_travels(head: Head, tmp_path: Path):
-    ran = head.ray("job", "submit", "--working-dir", ".", "--", *_study(tmp_path))
+def test_a_job_writes_its_report_and_sends_few_files(head: Head, tmp_path: Path):
+    ran = head.ray("job", "submit", "--working-dir", ".", "--", *_run_command(tmp_path))
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "Ray's dashboard: http://" in ran.stdout, "it has joined, and not started one"
+    assert "Ray's dashboard: http://" in ran.stdout, "the job joins the cluster and starts no Ray of its own"
     assert (tmp_path / "results" / "report" / "trials.csv").exists()
     (sent,) = (path for path in head.home.glob("session_2*/runtime_resources/working_dir_files/*") if path.is_dir())
     assert {"hiri_search", "studies", "spaces", "run_study.py", "pyproject.toml"} <= {
-        one.name for one in sent.iterdir()
+        path.name for path in sent.iterdir()
     }
-    assert not {".git", ".venv", "results", "tests", "benchmarks"} & {one.name for one in sent.iterdir()}
-    assert sum(file.stat().st_size for file in sent.rglob("*") if "__pycache__" not in file.parts) < MOST_BYTES
+    assert not {".git", ".venv", "results", "tests", "benchmarks"} & {path.name for path in sent.iterdir()}
+    assert sum(file.stat().st_size for file in sent.rglob("*") if "__pycache__" not in file.parts) < MAX_BYTES
 
 
 @pytest.mark.slow
-def test_a_job_that_is_stopped_ends_its_epochs_and_writes_its_report(head: Head, tmp_path: Path):
+def test_a_stopped_job_ends_its_epochs_and_writes_its_report(head: Head, tmp_path: Path):
     patient = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "100"}})
     name = f"stopped_{os.getpid()}"
     submit = ("job", "submit", "--no-wait", "--submission-id", name, "--working-dir", ".")
-    begun = head.ray(*submit, "--runtime-env-json", patient, "--", *_study(tmp_path, epochs=5000))
-    assert begun.returncode == 0, begun.stdout + begun.stderr
+    submitted = head.ray(*submit, "--runtime-env-json", patient, "--", *_run_command(tmp_path, epochs=5000))
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     results = tmp_path / "results"
-    _wait(lambda: (results / "ledger.jsonl").exists() and '"epoch"' in (results / "ledger.jsonl").read_text())
+    _wait_until(lambda: (results / "ledger.jsonl").exists() and '"epoch"' in (results / "ledger.jsonl").read_text())
     head.ray("job", "stop", name)
-    told = head.ray("job", "logs", name).stdout
-    assert "leaving when the epochs at work have ended" in told
-    assert "2 trials are unfinished; the same command goes on with them" in told
+    log = head.ray("job", "logs", name).stdout
+    assert "stopping after the running epochs" in log
+    assert "2 trials are unfinished; the same command goes on with them" in log
     assert (results / "report" / "trials.csv").exists()
     assert not [event for event in read_events(results) if event["event"] in ("lost", "failed")]

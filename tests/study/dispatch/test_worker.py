@@ -1,4 +1,4 @@
-"""Hands through one Ray: who dies, hangs or leaves is heard of, and what was asked for is done."""
+"""Workers on a local Ray: deaths, hangs and shutdowns are reported, and every task is done."""
 
 import time
 from collections import Counter
@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from hiri_search.study.dispatch.ray_executor import _hand_out, _ray
+from hiri_search.study.dispatch.ray_executor import ray_running, run_tasks
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.worker import TrialFunction
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event
 from hiri_search.system.shutdown import Shutdown
-from tests.study.dispatch import fake_work as works
-from tests.study.dispatch.fake_work import Listed
+from tests.study.dispatch import fake_work
+from tests.study.dispatch.fake_work import ListedTrials
 
 pytestmark = pytest.mark.waits
 
@@ -24,73 +24,73 @@ pytestmark = pytest.mark.waits
 @pytest.fixture(scope="module", autouse=True)
 def _one_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYTHONPATH", str(Path(works.__file__).parents[3]))
-        with _ray(None, TrialResources(2), lambda text: None):
+        patched.setenv("PYTHONPATH", str(Path(fake_work.__file__).parents[3]))
+        with ray_running(None, TrialResources(2), lambda text: None):
             yield
 
 
-def _work(home: Path, do: TrialFunction, *, hands: int = 1, count: int = 4, **slots: Any) -> Listed:
-    feed = Listed(home, count)
-    _share(feed, Shutdown(), do, TrialResources(hands, **slots))
-    return feed
+def _run(home: Path, function: TrialFunction, *, workers: int = 1, count: int = 4, **resources: Any) -> ListedTrials:
+    source = ListedTrials(home, count)
+    _run_source(source, Shutdown(), function, TrialResources(workers, **resources))
+    return source
 
 
-def _share(feed: Listed, leaving: Shutdown, do: TrialFunction, slots: TrialResources) -> None:
-    first = feed.next()
+def _run_source(source: ListedTrials, shutdown: Shutdown, function: TrialFunction, resources: TrialResources) -> None:
+    first = source.next()
     assert first
-    _hand_out(first, feed, slots, leaving, do)
+    run_tasks(first, source, resources, shutdown, function)
 
 
-@pytest.mark.parametrize(("do", "hands"), [(works.dies_once, 2), (works.ends_without_a_word, 1)])
-def test_a_task_whose_process_dies_is_lost_and_the_others_are_not(tmp_path: Path, do: TrialFunction, hands: int):
-    feed = _work(tmp_path, do, hands=hands)
-    assert Counter(e["trial"] for e in feed.told("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
-    (lost,) = feed.told("lost")
+@pytest.mark.parametrize(("function", "workers"), [(fake_work.dies_once, 2), (fake_work.returns_without_end, 1)])
+def test_only_the_trial_of_a_dead_worker_is_lost(tmp_path: Path, function: TrialFunction, workers: int):
+    source = _run(tmp_path, function, workers=workers)
+    assert Counter(e["trial"] for e in source.named("finished")) == {0: 1, 1: 1, 2: 1, 3: 1}
+    (lost,) = source.named("lost")
     assert (lost["trial"], lost["fault"]) == (1, "process")
 
 
-def test_a_task_that_stands_still_is_given_up_and_it_is_said_where_it_was(tmp_path: Path):
-    feed = _work(tmp_path, works.hangs_once, count=2, timeout=2.0)
-    assert len(feed.told("finished")) == 2
-    (lost,) = feed.told("lost")
+def test_a_trial_that_hangs_is_lost_and_its_stack_is_reported(tmp_path: Path):
+    source = _run(tmp_path, fake_work.hangs_once, count=2, timeout=2.0)
+    assert len(source.named("finished")) == 2
+    (lost,) = source.named("lost")
     assert "no step for" in lost["reason"]
     assert "waits_for_ever" in lost["traceback"]
 
 
-def test_a_task_that_only_takes_long_is_not(tmp_path: Path):
-    feed = _work(tmp_path, works.slow_steps, count=1, timeout=1.5)
-    assert len(feed.told("finished")) == 1
-    assert not feed.told("lost")
+def test_a_slow_trial_with_heartbeats_is_not_lost(tmp_path: Path):
+    source = _run(tmp_path, fake_work.slow_steps, count=1, timeout=1.5)
+    assert len(source.named("finished")) == 1
+    assert not source.named("lost")
 
 
-class LeftEarly(Listed):
-    """Is asked to go at the first epoch that it hears of."""
+class ShutdownAtFirstEpoch(ListedTrials):
+    """Requests a shutdown at the first epoch."""
 
-    def __init__(self, home: Path, leaving: Shutdown) -> None:
+    def __init__(self, home: Path, shutdown: Shutdown) -> None:
         super().__init__(home, 4)
-        self.leaving, self.since = leaving, 0.0
+        self.shutdown, self.since = shutdown, 0.0
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
-        if event["event"] == "epoch" and not self.leaving.asked:
-            self.leaving.on_signal(2, None)
+        if event["event"] == "epoch" and not self.shutdown.requested:
+            self.shutdown.on_signal(2, None)
             self.since = time.monotonic()
 
 
-def test_who_leaves_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
-    leaving = Shutdown()
-    feed = LeftEarly(tmp_path, leaving)
+def test_a_shutdown_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
+    shutdown = Shutdown()
+    source = ShutdownAtFirstEpoch(tmp_path, shutdown)
     with pytest.raises(KeyboardInterrupt):
-        _share(feed, leaving, works.epochs, TrialResources(1))
-    assert time.monotonic() - feed.since < 30
-    assert not feed.told("finished")
+        _run_source(source, shutdown, fake_work.epochs, TrialResources(1))
+    assert time.monotonic() - source.since < 30
+    assert not source.named("finished")
 
 
-def test_what_the_machines_of_trials_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "only_here.py").write_text("def work(task, tell, beat, *, beside_others): ...")
-    monkeypatch.syspath_prepend(tmp_path)  # of this process alone: those of Ray have begun
-    lacking = import_module("only_here")
+def test_a_module_that_workers_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "only_here.py").write_text("def work(task, report, heartbeat, *, shared_gpu): ...")
+    monkeypatch.syspath_prepend(tmp_path)  # of this process only: Ray's processes run already
+    missing = import_module("only_here")
     wanted = r"No module named 'only_here'.*install hiri-search.*docs/cluster.md"
     with pytest.raises(StudyError, match=wanted) as error:
-        _work(tmp_path, lacking.work)
+        _run(tmp_path, missing.work)
     assert len(str(error.value)) < 500

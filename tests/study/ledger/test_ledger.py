@@ -21,8 +21,8 @@ from hiri_search.study.ledger.events import (
     TrialFailed,
     TrialFinished,
     TrialRetried,
-    write_line,
 )
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import ledger_sum, of_kind, open_ledger, read_events, read_ledger, trials
 from hiri_search.study.ledger.trial import Trial

@@ -1,4 +1,4 @@
-"""A checkpoint here and its copy: which of them is gone on from, and when the copy is brought up to date."""
+"""A local checkpoint and its copy in the storage: which one training resumes from, and when the copy is updated."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ NAME = "checkpoints/abc"
 
 @pytest.fixture
 def storage(tmp_path: Path) -> SharedFolder:
-    found = SharedFolder(tmp_path / "shared" / "results")
-    found.folder.parent.mkdir()
-    found.begin()
-    return found
+    storage = SharedFolder(tmp_path / "shared" / "results")
+    storage.folder.parent.mkdir()
+    storage.begin()
+    return storage
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def local(tmp_path: Path) -> Path:
     (tmp_path / "results" / NAME).mkdir(parents=True)
     return tmp_path / "results" / NAME / "last.pt"
 
@@ -41,7 +41,7 @@ def _store(storage: SharedFolder, epochs: int, *, curve: bool = True) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "stored", "gone_on_from"),
+    ("local_epochs", "stored_epochs", "resumed"),
     [
         (0, 0, None),
         (2, 0, "weights of 2"),
@@ -51,61 +51,61 @@ def _store(storage: SharedFolder, epochs: int, *, curve: bool = True) -> None:
         (3, 2, "weights of 3"),
     ],
 )
-def test_the_one_that_was_trained_for_longer_is_gone_on_from(
-    mine: int, stored: int, gone_on_from: str | None, here: Path, storage: SharedFolder
+def test_training_resumes_from_the_checkpoint_with_more_epochs(
+    local_epochs: int, stored_epochs: int, resumed: str | None, local: Path, storage: SharedFolder
 ):
-    if mine:
-        _save(here, mine)
-    if stored:
-        _store(storage, stored)
-    with synced(here, storage) as found:
-        assert found.here == here
-        assert (here.read_text() if here.exists() else None) == gone_on_from
+    if local_epochs:
+        _save(local, local_epochs)
+    if stored_epochs:
+        _store(storage, stored_epochs)
+    with synced(local, storage) as checkpoint:
+        assert checkpoint.local == local
+        assert (local.read_text() if local.exists() else None) == resumed
 
 
-def test_a_copy_whose_curve_did_not_get_there_is_better_than_none(here: Path, storage: SharedFolder):
+def test_a_copy_without_a_curve_replaces_a_missing_checkpoint(local: Path, storage: SharedFolder):
     _store(storage, 1, curve=False)
-    with synced(here, storage):
-        assert here.read_text() == "stored weights of 1"
+    with synced(local, storage):
+        assert local.read_text() == "stored weights of 1"
 
 
-def test_the_copy_is_brought_up_once_for_each_epoch_and_never_back(here: Path, storage: SharedFolder):
+def test_the_copy_is_uploaded_once_for_each_epoch_and_never_gets_older(local: Path, storage: SharedFolder):
     _store(storage, 1)
     puts: list[str] = []
 
-    class Noting(SharedFolder):
-        def put(self, local: Path, name: str) -> None:
+    class RecordingFolder(SharedFolder):
+        def put(self, path: Path, name: str) -> None:
             puts.append(name)
-            super().put(local, name)
+            super().put(path, name)
 
-    noting = Noting(storage.folder)
-    _save(here, 3)
-    with synced(here, noting) as found:
-        for told_again in (1, 2, 3):
-            found.upload(told_again)
+    recording = RecordingFolder(storage.folder)
+    _save(local, 3)
+    with synced(local, recording) as checkpoint:
+        for epoch in (1, 2, 3):
+            checkpoint.upload(epoch)
         assert puts == [f"{NAME}/last.pt", f"{NAME}/curve.csv"]
-        _save(here, 4)
-        found.upload(4)
+        _save(local, 4)
+        checkpoint.upload(4)
     assert len(puts) == 4
     assert storage.read(f"{NAME}/last.pt") == b"weights of 4"
-    behind = SyncedCheckpoint(here, noting)
-    behind.fetch()
-    _save(here, 2)  # as where it could not be read, and began anew
-    behind.upload(2)
+    restarted = SyncedCheckpoint(local, recording)
+    restarted.fetch()
+    _save(local, 2)  # as after an unreadable checkpoint, when training starts again
+    restarted.upload(2)
     assert len(puts) == 4
 
 
-def test_where_there_is_no_results_folder_it_is_kept_for_the_task_alone(tmp_path: Path, storage: SharedFolder):
+def test_without_a_results_folder_the_checkpoint_is_in_a_temporary_folder(tmp_path: Path, storage: SharedFolder):
     _store(storage, 2)
-    place = tmp_path / "of another machine" / NAME / "last.pt"
-    with synced(place, storage) as found:
-        assert found.here.read_text() == "stored weights of 2"
-        assert not found.here.is_relative_to(tmp_path)
-    assert not found.here.exists()
-    assert not place.parent.parent.parent.exists()
+    path = tmp_path / "another machine" / NAME / "last.pt"
+    with synced(path, storage) as checkpoint:
+        assert checkpoint.local.read_text() == "stored weights of 2"
+        assert not checkpoint.local.is_relative_to(tmp_path)
+    assert not checkpoint.local.exists()
+    assert not path.parent.parent.parent.exists()
 
 
-def test_without_a_storage_it_is_where_it_was(here: Path):
-    with synced(here, None) as found:
-        found.upload(1)
-        assert found.here == here
+def test_without_a_storage_the_checkpoint_stays_in_the_results_folder(local: Path):
+    with synced(local, None) as checkpoint:
+        checkpoint.upload(1)
+        assert checkpoint.local == local

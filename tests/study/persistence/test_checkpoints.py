@@ -1,4 +1,4 @@
-"""Which checkpoints are on disk when a study has ended, while it goes on, and after it was killed."""
+"""Checkpoints on disk during a study, at its end, and after a killed run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,51 +29,51 @@ SEARCH = "space: hr(32 e=4|6)*1..2 -> (hr | cffn)(64 e=4)*1..2\nsearch: {sampler
 TOP1 = (50, 40, 90, 10, 60, 95, 20, 30)
 
 
-def made_up(
-    task: TrialTask, tell: Report, beat: Heartbeat, *, beside_others: bool, failing: tuple[int, ...] = ()
+def fake_training(
+    task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool, failing: tuple[int, ...] = ()
 ) -> None:
-    """Leaves what a training would."""
+    """Write a checkpoint and report an end, without training."""
     last = task.until or task.job.recipe.epochs
     curve = [{"epoch": n, "loss": 1.0, "top1": TOP1[task.trial % len(TOP1)] + n} for n in range(1, last + 1)]
     task.checkpoint.parent.mkdir(exist_ok=True)
     task.checkpoint.write_bytes(b"weights")
     if task.trial in failing:
-        tell({"event": "failed", "trial": task.trial, "reason": "x" * 10_000, "traceback": "y" * 100_000})
+        report({"event": "failed", "trial": task.trial, "reason": "x" * 10_000, "traceback": "y" * 100_000})
         return
-    tell({"event": "finished" if last == task.job.recipe.epochs else "paused", "trial": task.trial, "curve": curve})
+    report({"event": "finished" if last == task.job.recipe.epochs else "paused", "trial": task.trial, "curve": curve})
 
 
 def _run(
     folder: Path,
     text: str,
     *sets: str,
-    do: TrialFunction = made_up,
+    trial_function: TrialFunction = fake_training,
     execute: Callable[[TrialSource], None] | None = None,
 ) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(text)
     study = read_study(folder / "study.yaml", sets=sets)
-    run(study, folder, execute or partial(run_serially, do=do), Quiet(), profile="none")
+    run(study, folder, execute or partial(run_serially, trial_function=trial_function), Quiet(), profile="none")
     return trials(read_events(folder))
 
 
 def _front(done: list[Trial]) -> set[str]:
-    """By hand."""
+    """Digests of the trials on the Pareto front, by comparing all pairs."""
     points = {training_digest(t): (-t.curve[-1]["top1"], t.asked["macs"]) for t in done if t.state == "finished"}
     return {
-        name
-        for name, mine in points.items()
-        if not any(a <= mine[0] and b <= mine[1] and (a, b) != mine for a, b in points.values())
+        digest
+        for digest, point in points.items()
+        if not any(a <= point[0] and b <= point[1] and (a, b) != point for a, b in points.values())
     }
 
 
-def test_an_ablation_keeps_those_of_all_its_rows(tmp_path: Path):
+def test_an_ablation_keeps_the_checkpoints_of_all_rows(tmp_path: Path):
     assert existing(tmp_path) == set()
     assert existing(tmp_path) | {training_digest(t) for t in _run(tmp_path, ABLATION)} == existing(tmp_path)
     assert len(existing(tmp_path)) == 4
 
 
-def test_a_search_keeps_those_of_its_front(tmp_path: Path):
+def test_a_search_keeps_the_checkpoints_of_its_front(tmp_path: Path):
     done = _run(tmp_path, SEARCH)
     assert existing(tmp_path) == _front(done)
     assert 0 < len(existing(tmp_path)) < len(done)
@@ -81,12 +81,12 @@ def test_a_search_keeps_those_of_its_front(tmp_path: Path):
 
 @pytest.mark.parametrize("text", [ABLATION, SEARCH], ids=["ablation", "search"])
 @pytest.mark.parametrize(("rule", "share"), [("all", 1), ("none", 0)])
-def test_all_or_none_are_kept_where_that_is_asked_for(tmp_path: Path, text: str, rule: str, share: int):
+def test_the_rules_all_and_none_keep_all_and_none(tmp_path: Path, text: str, rule: str, share: int):
     done = _run(tmp_path, text, f"checkpoints={rule}")
     assert len(existing(tmp_path)) == share * len(done)
 
 
-def test_another_rule_is_no_other_study_and_holds_from_then_on(tmp_path: Path):
+def test_the_rule_may_change_between_two_runs_of_a_study(tmp_path: Path):
     done = _run(tmp_path, SEARCH, "checkpoints=all")
     assert _run(tmp_path, SEARCH, "checkpoints=all") == done
     assert len(existing(tmp_path)) == len(done)
@@ -96,7 +96,7 @@ def test_another_rule_is_no_other_study_and_holds_from_then_on(tmp_path: Path):
     assert existing(tmp_path) == set()
 
 
-def test_the_table_of_trials_names_none_that_is_gone(tmp_path: Path):
+def test_the_table_of_trials_names_only_existing_checkpoints(tmp_path: Path):
     done = _run(tmp_path, SEARCH)
     rows = read_results(tmp_path).trials
     assert {row["checkpoint"] for row in rows} == {
@@ -106,84 +106,86 @@ def test_the_table_of_trials_names_none_that_is_gone(tmp_path: Path):
     assert all((tmp_path / row["checkpoint"]).exists() for row in rows if row["checkpoint"])
 
 
-def test_a_trial_that_may_be_trained_again_keeps_its_own(tmp_path: Path):
-    done = _run(tmp_path, SEARCH, do=partial(made_up, failing=(1, 3)))
+def test_a_failed_trial_keeps_its_checkpoint(tmp_path: Path):
+    done = _run(tmp_path, SEARCH, trial_function=partial(fake_training, failing=(1, 3)))
     assert {training_digest(done[1]), training_digest(done[3])} < existing(tmp_path)
     assert existing(tmp_path) == _front(done) | {training_digest(done[1]), training_digest(done[3])}
 
 
-def test_what_a_trial_says_of_its_failing_is_kept_short(tmp_path: Path):
-    done = _run(tmp_path, SEARCH, do=partial(made_up, failing=(1,)))
+def test_long_reasons_and_tracebacks_of_a_failure_are_shortened(tmp_path: Path):
+    done = _run(tmp_path, SEARCH, trial_function=partial(fake_training, failing=(1,)))
     assert done[1].reason.count("x") == LONGEST_REASON
     (failed,) = (event for event in read_events(tmp_path) if event["event"] == "failed")
     assert failed["traceback"].count("y") == LONGEST_TRACEBACK
     assert "y [92,000 characters] y" in failed["traceback"]
 
 
-def test_who_waits_on_a_rung_keeps_its_own_until_it_is_stopped(tmp_path: Path):
-    waiting: list[bool] = []
+def test_a_trial_that_is_paused_at_a_rung_keeps_its_checkpoint_until_it_is_stopped(tmp_path: Path):
+    kept: list[bool] = []
 
-    def watched(feed: TrialSource) -> None:
-        while isinstance(task := feed.next(), TrialTask):
-            waiting.extend(place.exists() for place in paused.values())
+    def execute(source: TrialSource) -> None:
+        while isinstance(task := source.next(), TrialTask):
+            kept.extend(path.exists() for path in paused.values())
             paused.pop(task.trial, None)
             if task.until:
                 paused[task.trial] = task.checkpoint
-            made_up(task, feed.on_event, lambda: None, beside_others=False)
+            fake_training(task, source.on_event, lambda: None, shared_gpu=False)
 
     paused: dict[int, Path] = {}
-    done = _run(tmp_path, SEARCH, "search.halving={epochs: [1], keep: 0.3}", execute=watched)
-    assert len(waiting) > 8
-    assert all(waiting)
+    done = _run(tmp_path, SEARCH, "search.halving={epochs: [1], keep: 0.3}", execute=execute)
+    assert len(kept) > 8
+    assert all(kept)
     assert {t.state for t in done} == {"finished", "stopped"}
     assert existing(tmp_path) == _front(done)
 
 
-def test_those_of_a_second_look_stay(tmp_path: Path):
+def test_a_search_keeps_the_checkpoints_of_confirmation_trials(tmp_path: Path):
     done = _run(tmp_path, SEARCH, "confirm={top: 2, seeds: 2, epochs: x2}")
-    second = {training_digest(t) for t in done if t.is_confirmation}
-    assert len(second) == 4
-    assert existing(tmp_path) == _front([t for t in done if not t.is_confirmation]) | second
+    confirmations = {training_digest(t) for t in done if t.is_confirmation}
+    assert len(confirmations) == 4
+    assert existing(tmp_path) == _front([t for t in done if not t.is_confirmation]) | confirmations
 
 
-def test_trainings_that_are_the_same_share_one(tmp_path: Path):
-    """One block stands for one and for two: the dearer one is beaten by its twin, which still wants what they share."""
+def test_equal_trainings_share_a_checkpoint(tmp_path: Path):
+    """Stages of one and of two blocks train the same network: the cheaper one dominates, and needs the checkpoint."""
     done = _run(tmp_path, SEARCH, "proxy.depth=2")
-    first = [t for t in done if not t.source]
-    assert len(first) < len(done)
-    assert existing(tmp_path) == _front_of_twins(done)
+    trained = [t for t in done if not t.source]
+    assert len(trained) < len(done)
+    assert existing(tmp_path) == _front_of_duplicates(done)
 
 
-def _front_of_twins(done: list[Trial]) -> set[str]:
+def _front_of_duplicates(done: list[Trial]) -> set[str]:
     points = [(-t.curve[-1]["top1"], t.asked["macs"]) for t in done]
-    beaten = [any(a <= x and b <= y and (a, b) != (x, y) for a, b in points) for x, y in points]
-    return {training_digest(t) for t, lost in zip(done, beaten, strict=True) if not lost}
+    dominated = [any(a <= x and b <= y and (a, b) != (x, y) for a, b in points) for x, y in points]
+    return {training_digest(t) for t, is_dominated in zip(done, dominated, strict=True) if not is_dominated}
 
 
 class Killed(BaseException):
-    """In place of a signal."""
+    """Stands for a signal that kills the run."""
 
 
-def test_what_a_killed_run_has_left_is_removed_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def dying(self: object, trial: Trial) -> None:
+def test_checkpoints_that_a_killed_run_left_are_removed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def die_at_trial_5(self: object, trial: Trial) -> None:
         if trial.number == 5:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("hiri_search.study.persistence.checkpoints.CheckpointRetention.ended", dying)
+        patch.setattr("hiri_search.study.persistence.checkpoints.CheckpointRetention.ended", die_at_trial_5)
         with pytest.raises(Killed):
             _run(tmp_path, SEARCH)
     assert len(existing(tmp_path)) == 6
-    half = next((tmp_path / "checkpoints").glob("*/last.pt")).with_name("last.1.tmp")
-    half.write_bytes(b"half")
+    unfinished = next((tmp_path / "checkpoints").glob("*/last.pt")).with_name("last.1.tmp")
+    unfinished.write_bytes(b"half")
     done = _run(tmp_path, SEARCH)
     assert existing(tmp_path) == _front(done)
-    assert not half.exists()
+    assert not unfinished.exists()
 
 
-def test_what_it_does_not_know_is_left_alone(tmp_path: Path):
-    strange = tmp_path / "checkpoints" / "mine" / "last.pt"
-    strange.parent.mkdir(parents=True)
-    strange.write_bytes(b"precious")
+def test_unknown_checkpoints_stay(tmp_path: Path):
+    foreign = tmp_path / "checkpoints" / "mine" / "last.pt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"precious")
     _run(tmp_path, SEARCH, "checkpoints=none")
     assert existing(tmp_path) == {"mine"}

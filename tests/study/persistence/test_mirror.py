@@ -1,7 +1,8 @@
-"""The ledger in the storage: taken up from there, brought up to date there, one driver at a time."""
+"""Mirror in the storage: resuming from it, keeping it up to date, one driver at a time."""
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,13 @@ from tests.study.search.searches import Quiet
 @pytest.fixture
 def storage(tmp_path: Path) -> SharedFolder:
     (tmp_path / "shared").mkdir()
-    found = SharedFolder(tmp_path / "shared" / "results")
-    found.begin()
-    return found
+    storage = SharedFolder(tmp_path / "shared" / "results")
+    storage.begin()
+    return storage
 
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def _frequent_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror_module, "UPLOAD_SECONDS", 0.02)
 
 
@@ -48,44 +49,44 @@ def _folder(tmp_path: Path, content: bytes | None) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("here", "stored", "then"),
+    ("local", "stored", "resumed"),
     [
         (None, None, b""),
         (None, _lines("a", "b"), _lines("a", "b")),
         (_lines("a"), None, _lines("a")),
         (_lines("a", "b"), _lines("a"), _lines("a", "b")),
         (_lines("a"), _lines("a", "b"), _lines("a", "b")),
-        (_lines("a") + b'{"event": "to', _lines("a", "b"), _lines("a", "b")),  # torn, as by a kill
+        (_lines("a") + b'{"event": "to', _lines("a", "b"), _lines("a", "b")),  # an incomplete line, as after a kill
     ],
 )
-def test_what_goes_on_is_the_longer_one(
-    here: bytes | None, stored: bytes | None, then: bytes, tmp_path: Path, storage: SharedFolder
+def test_a_study_resumes_from_the_longer_ledger(
+    local: bytes | None, stored: bytes | None, resumed: bytes, tmp_path: Path, storage: SharedFolder
 ):
-    folder = _folder(tmp_path, here)
+    folder = _folder(tmp_path, local)
     if stored is not None:
         storage.write(stored, LEDGER)
     resume_from_storage(folder, storage)
-    assert (folder / LEDGER).read_bytes() == then
+    assert (folder / LEDGER).read_bytes() == resumed
 
 
-def test_two_that_went_apart_are_refused_and_left_as_they_are(tmp_path: Path, storage: SharedFolder):
-    folder = _folder(tmp_path, _lines("a", "b", "here"))
-    storage.write(_lines("a", "b", "there"), LEDGER)
-    with pytest.raises(StudyError, match=r"up to line 2 .* went on apart") as refused:
+def test_two_ledgers_that_diverge_are_an_error_and_stay_unchanged(tmp_path: Path, storage: SharedFolder):
+    folder = _folder(tmp_path, _lines("a", "b", "local"))
+    storage.write(_lines("a", "b", "stored"), LEDGER)
+    with pytest.raises(StudyError, match=r"equal up to line 2 .* differ after it") as error:
         resume_from_storage(folder, storage)
-    assert str(folder) in str(refused.value)
-    assert str(storage) in str(refused.value)
-    assert (folder / LEDGER).read_bytes() == _lines("a", "b", "here")
-    assert storage.read(LEDGER) == _lines("a", "b", "there")
+    assert str(folder) in str(error.value)
+    assert str(storage) in str(error.value)
+    assert (folder / LEDGER).read_bytes() == _lines("a", "b", "local")
+    assert storage.read(LEDGER) == _lines("a", "b", "stored")
 
 
-def test_a_storage_that_is_not_there_is_said_at_once(tmp_path: Path):
-    with pytest.raises(StudyError, match="mount it, or make it"):
+def test_a_missing_storage_is_an_error_at_once(tmp_path: Path):
+    with pytest.raises(StudyError, match="mount it, or create it"):
         resume_from_storage(_folder(tmp_path, None), SharedFolder(tmp_path / "nowhere" / "results"))
 
 
 def test_the_results_folder_itself_is_no_storage(tmp_path: Path):
-    with pytest.raises(StudyError, match="lies anyway"):
+    with pytest.raises(StudyError, match="already contains"):
         storage_of(str(tmp_path), tmp_path / "results")
     assert storage_of(None, tmp_path / "results") is None
 
@@ -95,22 +96,22 @@ def folder(tmp_path: Path) -> Path:
     return _folder(tmp_path, None)
 
 
-def _until(holds) -> None:
+def _wait_until(holds: Callable[[], object]) -> None:
     end = time.monotonic() + 10
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage: SharedFolder):
+def test_ledger_and_report_are_uploaded_during_the_run_and_at_its_end(folder: Path, storage: SharedFolder):
     with open_ledger(folder) as ledger:
         with mirroring(folder, storage, Quiet().say):
             for word in ("a", "b"):
                 ledger.append(word)
-                _until(lambda: storage.read(LEDGER) == (folder / LEDGER).read_bytes())
+                _wait_until(lambda: storage.read(LEDGER) == (folder / LEDGER).read_bytes())
             (folder / "report").mkdir()
             (folder / "report" / "table.csv").write_text("1")
-            _until(lambda: storage.read("report/table.csv") == b"1")
+            _wait_until(lambda: storage.read("report/table.csv") == b"1")
             ledger.append("c")
             (folder / "report" / "table.csv").write_text("12")
         assert storage.read(LEDGER) == (folder / LEDGER).read_bytes()
@@ -118,38 +119,38 @@ def test_what_is_written_down_is_there_soon_and_at_the_end(folder: Path, storage
     assert storage.read("report/table.csv") == b"12"
 
 
-def test_half_a_line_is_not_brought_there(folder: Path, storage: SharedFolder):
+def test_an_incomplete_line_is_not_uploaded(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a") + b'{"event": "half')
     Mirror(folder, storage).upload()
     assert storage.read(LEDGER) == _lines("a")
 
 
-def test_nothing_is_removed_there_before_the_ledger_there_says_why(folder: Path, storage: SharedFolder):
+def test_the_ledger_is_uploaded_before_a_checkpoint_is_removed(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a"))
     storage.write(b"weights", "checkpoints/abc/last.pt")
     mirror = Mirror(folder, storage)
-    seen: list[bool] = []
-    bring = mirror._bring_ledger
-    mirror._bring_ledger = lambda: (seen.append("abc" in mirror.trainings()), bring())[1]  # type: ignore[method-assign]
+    present: list[bool] = []
+    upload = mirror._upload_ledger
+    mirror._upload_ledger = lambda: (present.append("abc" in mirror.trainings()), upload())[1]  # type: ignore[method-assign]
     mirror.remove("abc")
     mirror.upload()
-    assert seen == [True]
+    assert present == [True]
     assert mirror.trainings() == set()
 
 
-def test_what_is_wanted_again_meanwhile_stays(folder: Path, storage: SharedFolder):
+def test_a_cancelled_removal_keeps_the_checkpoint(folder: Path, storage: SharedFolder):
     (folder / LEDGER).write_bytes(_lines("a"))
     storage.write(b"weights", "checkpoints/abc/last.pt")
     mirror = Mirror(folder, storage)
     mirror.remove("abc")
-    mirror.wanted("abc")
+    mirror.keep("abc")
     mirror.upload()
     assert mirror.trainings() == {"abc"}
 
 
-def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Path, storage: SharedFolder):
-    said: list[str] = []
-    with open_ledger(folder) as ledger, mirroring(folder, storage, said.append) as mirror:
+def test_a_storage_that_was_unreachable_is_complete_afterwards(folder: Path, storage: SharedFolder):
+    messages: list[str] = []
+    with open_ledger(folder) as ledger, mirroring(folder, storage, messages.append) as mirror:
         assert mirror
         storage.write(b"weights", "checkpoints/abc/last.pt")
         ledger.append("a")
@@ -157,30 +158,30 @@ def test_a_storage_that_is_away_for_a_while_lacks_nothing_afterwards(folder: Pat
         storage.folder.rename(away)
         ledger.append("b")
         mirror.remove("abc")
-        _until(lambda: said)
+        _wait_until(lambda: messages)
         away.rename(storage.folder)
-        _until(lambda: len(said) == 2)
-        _until(lambda: mirror.trainings() == set())
+        _wait_until(lambda: len(messages) == 2)
+        _wait_until(lambda: mirror.trainings() == set())
     assert storage.read(LEDGER) == (folder / LEDGER).read_bytes()
-    assert "not up to date" in said[0]
-    assert "again" in said[1]
+    assert "not up to date" in messages[0]
+    assert "again" in messages[1]
 
 
-def test_who_began_last_has_it_and_the_other_one_writes_nothing_more(tmp_path: Path, storage: SharedFolder):
+def test_the_last_driver_writes_and_the_earlier_one_stops(tmp_path: Path, storage: SharedFolder):
     (tmp_path / "b").mkdir()
     first, second = _folder(tmp_path, _lines("a")), _folder(tmp_path / "b", _lines("a", "b"))
-    with mirroring(first, storage, Quiet().say) as mine:
-        assert mine
-        _until(lambda: storage.read(LEDGER) == _lines("a"))
+    with mirroring(first, storage, Quiet().say) as mirror:
+        assert mirror
+        _wait_until(lambda: storage.read(LEDGER) == _lines("a"))
         with mirroring(second, storage, Quiet().say):
-            _until(lambda: mine.taken)
-            assert "taken over by process" in mine.taken
+            _wait_until(lambda: mirror.replaced)
+            assert "taken over by process" in mirror.replaced
             with pytest.raises(DriverReplaced):
-                mine.upload()
+                mirror.upload()
     assert storage.read(LEDGER) == _lines("a", "b")
 
 
-def test_what_is_begun_anew_leaves_the_old_one_under_another_name(folder: Path, storage: SharedFolder):
+def test_a_copy_is_moved_aside_under_another_name(folder: Path, storage: SharedFolder):
     assert move_stored_aside(folder, SharedFolder(storage.folder.with_name("none"))) is None
     storage.write(_lines("a"), LEDGER)
     name = move_stored_aside(folder, storage)

@@ -1,4 +1,4 @@
-"""Studies with a storage: what is left of a machine that is lost, is in there, and comes to the same digits."""
+"""Studies with a storage: a run resumes on another machine from the storage alone, to the same digits."""
 
 import json
 import os
@@ -43,7 +43,7 @@ data: {source: drawn, train: 64, val: 32}
 recipe: {epochs: 4, batch: 16, mixup: 0.2, cutmix: 1.0, drop_path: 0.1}
 """
 DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
-Do = Callable[..., None]
+AnyTrialFunction = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -53,94 +53,96 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return digits(_run(tmp_path_factory.mktemp("unbroken")))
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return digits(_run(tmp_path_factory.mktemp("uninterrupted")))
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The epochs that are really trained."""
-    found: list[int] = []
+    """Numbers of the epochs that are trained."""
+    numbers: list[int] = []
     epoch = loop._epoch
 
-    def noted(number: int, *given: Any) -> Any:
-        found.append(number)
-        return epoch(number, *given)
+    def recorded(number: int, *arguments: Any) -> Any:
+        numbers.append(number)
+        return epoch(number, *arguments)
 
-    monkeypatch.setattr(loop, "_epoch", noted)
-    return found
+    monkeypatch.setattr(loop, "_epoch", recorded)
+    return numbers
 
 
-def _run(home: Path, *sets: str, do: Do = run_trial, watcher: Quiet | None = None, text: str = STUDY) -> list[Trial]:
+def _run(
+    home: Path, *sets: str, function: AnyTrialFunction = run_trial, watcher: Quiet | None = None, text: str = STUDY
+) -> list[Trial]:
     home.mkdir(exist_ok=True)
     (home / "study.yaml").write_text(text)
     study = read_study(home / "study.yaml", sets=sets)
-    run(study, home / "results", partial(run_serially, do=do), watcher or Quiet(), profile="none")
+    run(study, home / "results", partial(run_serially, trial_function=function), watcher or Quiet(), profile="none")
     return trials(read_events(home / "results"))
 
 
 def digits(done: list[Trial]) -> dict[str, Any]:
-    """Of the curve of each trial."""
+    """Curve of each trial, by the name of its network."""
     return {t.asked["name"]: [[epoch[name] for name in DIGITS] for epoch in t.curve] for t in done}
 
 
 # ---- one machine after the other
 
 
-class Gone(BaseException):
-    """The machine is lost."""
+class MachineLost(BaseException):
+    """Stands for the loss of a machine."""
 
 
 @pytest.mark.parametrize("kind", ["path", "memory"])
-def test_a_fresh_folder_goes_on_from_the_storage_alone(
-    kind: str, tmp_path: Path, unbroken: dict[str, Any], trained: list[int]
+def test_an_empty_folder_resumes_from_the_storage_alone(
+    kind: str, tmp_path: Path, uninterrupted: dict[str, Any], trained: list[int]
 ):
     (tmp_path / "shared").mkdir()
     storage = f"storage={tmp_path / 'shared' if kind == 'path' else f'memory://{tmp_path.name}'}"
 
-    def until(last: int, task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
+    def lost_after(last: int, task: TrialTask, report: Report, heartbeat: Heartbeat, **more: Any) -> None:
         def on_event(event: dict[str, Any]) -> None:
-            tell(event)
+            report(event)
             if (event["event"], event.get("epoch"), event["trial"]) == ("epoch", last, 1):
-                raise Gone
+                raise MachineLost
 
-        run_trial(task, on_event, beat, **more)
+        run_trial(task, on_event, heartbeat, **more)
 
-    with pytest.raises(Gone):
-        _run(tmp_path / "first", storage, do=partial(until, 1))
-    with pytest.raises(Gone):
-        _run(tmp_path / "second", storage, do=partial(until, 3))
+    with pytest.raises(MachineLost):
+        _run(tmp_path / "first", storage, function=partial(lost_after, 1))
+    with pytest.raises(MachineLost):
+        _run(tmp_path / "second", storage, function=partial(lost_after, 3))
     shutil.rmtree(tmp_path / "first")
-    assert digits(_run(tmp_path / "third", storage)) == unbroken
+    assert digits(_run(tmp_path / "third", storage)) == uninterrupted
     assert Counter(trained) == dict.fromkeys(range(1, 5), 2), "each epoch of both trials once"
 
 
-def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
-    tmp_path: Path, unbroken: dict[str, Any], trained: list[int], monkeypatch: pytest.MonkeyPatch
+def test_a_trial_moves_to_a_machine_that_shares_no_disk(
+    tmp_path: Path, uninterrupted: dict[str, Any], trained: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    """Each machine has a cache of its own, and sees neither the results folder nor the driver's images."""
+    """Each machine has its own cache, and sees neither the results folder nor the driver's images."""
     (tmp_path / "shared").mkdir()
     machines: list[Path] = []
 
-    def elsewhere(task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
+    def on_another_machine(task: TrialTask, report: Report, heartbeat: Heartbeat, **more: Any) -> None:
         machines.append(tmp_path / f"machine {len(machines)}")
         monkeypatch.setenv("HIRI_SEARCH_CACHE", str(machines[-1]))
         nowhere = Path("/nowhere")
         images = replace(task.prepared, folder=nowhere / task.prepared.folder.relative_to("/"))
-        there = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=images)
+        moved = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=images)
 
         def on_event(event: dict[str, Any]) -> None:
-            tell(event)
+            report(event)
             if event["event"] == "epoch" and event["epoch"] == len(machines):
-                raise Gone
+                raise MachineLost
 
         try:
-            run_trial(there, on_event, beat, **more)
-        except Gone:
-            tell({"event": "lost", "trial": task.trial, "fault": "process", "reason": "gone"})
+            run_trial(moved, on_event, heartbeat, **more)
+        except MachineLost:
+            report({"event": "lost", "trial": task.trial, "fault": "process", "reason": "machine lost"})
 
-    done = _run(tmp_path, f"storage={tmp_path / 'shared'}", do=elsewhere)
-    assert digits(done) == unbroken
+    done = _run(tmp_path, f"storage={tmp_path / 'shared'}", function=on_another_machine)
+    assert digits(done) == uninterrupted
     assert len(machines) > 3
     assert Counter(trained) == dict.fromkeys(range(1, 5), 2)
     assert not list((tmp_path / "results" / "checkpoints").iterdir())
@@ -149,17 +151,17 @@ def test_a_trial_moves_to_a_machine_with_no_disk_of_the_first_ones(
 
 
 def test_a_machine_without_the_data_stops_the_study_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def elsewhere(task: TrialTask, tell: Report, beat: Heartbeat, **more: Any) -> None:
+    def on_another_machine(task: TrialTask, report: Report, heartbeat: Heartbeat, **more: Any) -> None:
         job = replace(task.job, data=replace(task.job.data, source="folder:/nowhere", seed=0))
         images = replace(task.prepared, folder=Path("/nowhere/else"))
-        run_trial(replace(task, job=job, prepared=images), tell, beat, **more)
+        run_trial(replace(task, job=job, prepared=images), report, heartbeat, **more)
 
     with pytest.raises(StudyError, match="there is no /nowhere"):
-        _run(tmp_path, do=elsewhere)
+        _run(tmp_path, function=on_another_machine)
     assert {t.state for t in trials(read_events(tmp_path / "results"))} == {"unfinished"}
 
 
-def test_what_a_study_no_longer_wants_is_removed_there_too(tmp_path: Path):
+def test_unneeded_checkpoints_are_removed_from_the_storage(tmp_path: Path):
     (tmp_path / "shared").mkdir()
     storage, checkpoints = f"storage={tmp_path / 'shared'}", tmp_path / "shared" / "results" / "checkpoints"
     _run(tmp_path, storage)
@@ -169,20 +171,20 @@ def test_what_a_study_no_longer_wants_is_removed_there_too(tmp_path: Path):
     assert not list(checkpoints.iterdir())
 
 
-def test_a_storage_is_no_part_of_what_a_study_means(tmp_path: Path):
+def test_the_storage_does_not_change_the_identity_of_a_study(tmp_path: Path):
     (tmp_path / "study.yaml").write_text(STUDY)
-    with_one = read_study(tmp_path / "study.yaml", sets=("storage=s3://bucket/studies",))
-    assert canonical_form(with_one) == canonical_form(read_study(tmp_path / "study.yaml"))
+    with_storage = read_study(tmp_path / "study.yaml", sets=("storage=s3://bucket/studies",))
+    assert canonical_form(with_storage) == canonical_form(read_study(tmp_path / "study.yaml"))
 
 
-# ---- a server that speaks S3
+# ---- an S3 server
 
 
-def test_killed_and_gone_on_with_nothing_but_a_bucket(tmp_path: Path, server: Server, unbroken: dict[str, Any]):
+def test_a_killed_run_resumes_from_a_bucket_alone(tmp_path: Path, server: Server, uninterrupted: dict[str, Any]):
     (tmp_path / "study.yaml").write_text(STUDY + f"storage: s3://{BUCKET}/{tmp_path.name}\n")
     results = tmp_path / "results"
-    given = [str(tmp_path / "study.yaml"), "--results", str(results), "--serial"]
-    command = [sys.executable, "run_study.py", *given]
+    arguments = [str(tmp_path / "study.yaml"), "--results", str(results), "--serial"]
+    command = [sys.executable, "run_study.py", *arguments]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         while len(_epochs(results)) < 6:
@@ -190,83 +192,87 @@ def test_killed_and_gone_on_with_nothing_but_a_bucket(tmp_path: Path, server: Se
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    told = _epochs(results)
+    reported = _epochs(results)
     shutil.rmtree(results)
-    with pytest.raises(SystemExit) as ended:
-        main(["run", *given])
-    assert ended.value.code == 0
-    assert digits(trials(read_events(results))) == unbroken
+    with pytest.raises(SystemExit) as end:
+        main(["run", *arguments])
+    assert end.value.code == 0
+    assert digits(trials(read_events(results))) == uninterrupted
     after = _epochs(results)
-    assert {name: after[name] for name in told} == told, "an epoch that was told ran again"
-    _holds_no_secret(results, tmp_path / "log")
+    assert {name: after[name] for name in reported} == reported, "a reported epoch was trained again"
+    _check_no_secret(results, tmp_path / "log")
 
 
 def _epochs(results: Path) -> dict[tuple[int, int], float]:
-    """How long each took, which no two share."""
+    """Duration of each epoch, which is different for each."""
     if not (results / LEDGER).exists():
         return {}
     events = [json.loads(line) for line in (results / LEDGER).read_bytes().split(b"\n")[:-1]]
     return {(e["trial"], e["epoch"]): e["seconds"] for e in events if e["event"] == "epoch"}
 
 
-def _holds_no_secret(*places: Path) -> None:
+def _check_no_secret(*places: Path) -> None:
     for place in places:
         for path in [place, *place.rglob("*")]:
             assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_a_server_that_is_away_for_seconds_costs_seconds_and_nothing_else(
-    tmp_path: Path, server: Server, unbroken: dict[str, Any], trained: list[int]
+def test_a_server_that_is_down_for_seconds_costs_only_seconds(
+    tmp_path: Path, server: Server, uninterrupted: dict[str, Any], trained: list[int]
 ):
-    class Cutting(Quiet):
+    class StopsServer(Quiet):
         def on_trial(self, trial: Trial) -> None:
-            if len(trained) == 2 and not cut:
-                cut.append(time.monotonic())
+            if len(trained) == 2 and not stopped:
+                stopped.append(time.monotonic())
                 server.end()
                 Timer(3.0, server.begin).start()
 
-    cut: list[float] = []
-    done = _run(tmp_path, f"storage=s3://{BUCKET}/{tmp_path.name}", watcher=Cutting())
-    assert time.monotonic() - cut[0] > 3
-    assert digits(done) == unbroken
+    stopped: list[float] = []
+    done = _run(tmp_path, f"storage=s3://{BUCKET}/{tmp_path.name}", watcher=StopsServer())
+    assert time.monotonic() - stopped[0] > 3
+    assert digits(done) == uninterrupted
     assert len(trained) == 8
     assert not [event for event in read_events(tmp_path / "results") if event["event"] == "lost"]
 
 
-# ---- secrets, and a home that cannot be written
+# ---- secrets, and a read-only home
 
 
-@pytest.mark.parametrize("where", ["file", "set"])
-def test_a_secret_in_the_url_is_refused_and_not_said(where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("place", ["file", "set"])
+def test_a_secret_in_the_url_is_an_error_that_does_not_show_it(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     url = "s3://AKIAKEY:tHe/SeCrEt@bucket/studies"
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY + (f"storage: {url}\n" if where == "file" else ""))
-    given = ["--set", f"storage={url}"] if where == "set" else []
-    with pytest.raises(SystemExit) as ended:
-        main(["run", str(study), "--results", str(tmp_path / "results"), *given])
-    assert ended.value.code == 2
-    said = "".join(capsys.readouterr())
-    assert "s3://***@bucket/studies holds a name and password" in said
-    assert "AWS_SECRET_ACCESS_KEY" in said
-    assert "SeCrEt" not in said
+    study.write_text(STUDY + (f"storage: {url}\n" if place == "file" else ""))
+    arguments = ["--set", f"storage={url}"] if place == "set" else []
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(study), "--results", str(tmp_path / "results"), *arguments])
+    assert end.value.code == 2
+    output = "".join(capsys.readouterr())
+    assert "s3://***@bucket/studies holds a name and password" in output
+    assert "AWS_SECRET_ACCESS_KEY" in output
+    assert "SeCrEt" not in output
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.waits
-def test_a_home_that_cannot_be_written_is_not_needed(tmp_path: Path):
-    """Through Ray, as from the command line; in /proc not even root makes a folder."""
+def test_a_read_only_home_is_enough(tmp_path: Path):
+    """Run the command line through Ray; not even root can write into /proc."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 4", "epochs: 1, warmup_epochs: 0"))
     (tmp_path / "shared").mkdir()
-    given = ["--results", str(tmp_path / "results"), "--set", f"storage={tmp_path / 'shared'}", "--slots", "1"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "HIRI_", "RAY_", "MPL"))}
-    found = subprocess.run(
-        [sys.executable, "run_study.py", str(tmp_path / "study.yaml"), *given],
+    arguments = ["--results", str(tmp_path / "results"), "--set", f"storage={tmp_path / 'shared'}", "--slots", "1"]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "HIRI_", "RAY_", "MPL"))
+    }
+    completed = subprocess.run(
+        [sys.executable, "run_study.py", str(tmp_path / "study.yaml"), *arguments],
         cwd=ROOT,
-        env=kept | {"HOME": "/proc", "RAY_worker_niceness": "0"},
+        env=environment | {"HOME": "/proc", "RAY_worker_niceness": "0"},
         capture_output=True,
         text=True,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     assert {t.state for t in trials(read_events(tmp_path / "results"))} == {"finished"}
     assert (tmp_path / "shared" / "results" / "report" / "trials.csv").is_file()

@@ -12,19 +12,20 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import AnyEvent, Planned, RunEnded, TrialFinished, read_line, write_line
+from hiri_search.study.ledger.events import AnyEvent, Planned, RunEnded, TrialFinished
+from hiri_search.study.ledger.json_lines import read_line, write_line
 from hiri_search.study.ledger.ledger import of_kind, read_events
 from hiri_search.study.plan import estimate, profiling
 from hiri_search.study.plan import plan as plan_module
 from hiri_search.study.plan.estimate import RAY_IMPORTS, estimate_plan
 from hiri_search.study.plan.plan import Plan, compared_with_run, duration, last_plan, plan_lines, plan_table
 from hiri_search.study.run import run
-from hiri_search.system.cache_dir import VARIABLE
-from hiri_search.training.probe import Probed, ProbeError, TrialTiming
+from hiri_search.system.cache_dir import CACHE_VARIABLE
+from hiri_search.training.probe import ProbeError, ProbeResults, TrialTiming
 from tests.study.search.searches import Quiet
 from tests.study.test_run import SPACE, STUDY
 
-PACE = TrialTiming(begin=1.0, step=0.5, look=0.0625, save=0.25, score=2.0)
+PACE = TrialTiming(start=1.0, step=0.5, evaluate=0.0625, save=0.25, zero_cost=2.0)
 TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 images in batches of 16, and 16 looked at
 UNTIMED = STUDY.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
 UNTIMED_SPACE = SPACE.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
@@ -35,14 +36,14 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """All networks are of one pace; what was asked to be probed."""
     asked: list[Any] = []
 
-    def probe_beside(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> Probed:
+    def probe_beside(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> ProbeResults:
         asked.append((jobs, decoded, processes))
-        pace = PACE if zero_cost else replace(PACE, score=0.0)
-        return Probed({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
+        pace = PACE if zero_cost else replace(PACE, zero_cost=0.0)
+        return ProbeResults({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
 
     monkeypatch.setattr(profiling, "probe_side_by_side", probe_beside)
     monkeypatch.setattr(profiling.hardware, "cores", lambda: 2)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))  # nothing is decoded yet
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))  # nothing is decoded yet
     return asked
 
 
@@ -136,12 +137,12 @@ def test_scores_are_computed_once_for_each_trial_of_the_first_look(tmp_path: Pat
     sets = ("seeds=1", "search.halving.epochs=[1]", "search.zero_cost=[naswot]", "confirm.top=1", "confirm.seeds=1")
     plan = _plan(tmp_path, UNTIMED_SPACE, *sets, slots=None)
     bare = 3 * (PACE.seconds(1, 2, 16)) + PACE.seconds(1, 2, 16) + PACE.seconds(8, 2, 16)
-    assert plan.seconds["trials"] == pytest.approx(bare + 3 * PACE.score)
+    assert plan.seconds["trials"] == pytest.approx(bare + 3 * PACE.zero_cost)
 
 
 def test_networks_that_were_not_timed_go_by_the_law(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> Probed:
-        return Probed({0: PACE}, 3.0, [0.0 for _ in decoded], None)
+    def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> ProbeResults:
+        return ProbeResults({0: PACE}, 3.0, [0.0 for _ in decoded], None)
 
     monkeypatch.setattr(profiling, "probe_side_by_side", one)
     plan = _plan(tmp_path)
@@ -151,7 +152,7 @@ def test_networks_that_were_not_timed_go_by_the_law(tmp_path: Path, monkeypatch:
 
 
 def test_a_trial_that_would_fail_is_a_mistake_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(*given: Any, **named: Any) -> Probed:
+    def fail(*given: Any, **named: Any) -> ProbeResults:
         raise ProbeError("a trial of 'x' at side 32 fails: the loss is not finite")
 
     monkeypatch.setattr(profiling, "probe_side_by_side", fail)

@@ -27,78 +27,76 @@ def _photos(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def _prepared(job: Job, place: Path, monkeypatch: pytest.MonkeyPatch, *, cache: str = "auto") -> PreparedData:
-    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(place))
-    return prepare(job.data, job.side, place, classes=job.classes, cache=cache)
+def _prepared(job: Job, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, *, cache: str = "auto") -> PreparedData:
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(cache_dir))
+    return prepare(job.data, job.side, cache_dir, classes=job.classes, cache=cache)
 
 
 def _bytes(prepared: PreparedData) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in prepared.folder.iterdir()}
 
 
-def quiet() -> None:
+def _no_heartbeat() -> None:
     pass
 
 
 @pytest.mark.parametrize("kind", ["drawn", "folder"])
-def test_they_are_prepared_there_the_same_to_the_byte(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_another_machine_prepares_bitwise_the_same_images(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = "drawn" if kind == "drawn" else f"folder:{_photos(tmp_path / 'photos')}"
     job = replace(JOB, data=DataSource(source, train=8, val=4))
-    there = _prepared(job, tmp_path / "driver's", monkeypatch)
-    before = _bytes(there)
-    assert ensure_local(there, job, quiet) is there
-    (tmp_path / "driver's").rename(tmp_path / "of another machine")
+    on_driver = _prepared(job, tmp_path / "driver", monkeypatch)
+    expected = _bytes(on_driver)
+    assert ensure_local(on_driver, job, _no_heartbeat) is on_driver
+    (tmp_path / "driver").rename(tmp_path / "of another machine")
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "own"))
-    here = ensure_local(there, job, quiet)
-    assert here.folder.is_relative_to(tmp_path / "own")
-    assert replace(here, folder=there.folder) == there
-    assert _bytes(here) == before
-    assert ensure_local(there, job, quiet).folder == here.folder
+    local = ensure_local(on_driver, job, _no_heartbeat)
+    assert local.folder.is_relative_to(tmp_path / "own")
+    assert replace(local, folder=on_driver.folder) == on_driver
+    assert _bytes(local) == expected
+    assert ensure_local(on_driver, job, _no_heartbeat).folder == local.folder
 
 
-def test_other_images_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_other_images_on_this_machine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = replace(JOB, data=DataSource(f"folder:{_photos(tmp_path / 'photos')}"))
-    there = _prepared(job, tmp_path / "driver's", monkeypatch)
-    for folder in ("driver's", "photos"):
+    on_driver = _prepared(job, tmp_path / "driver", monkeypatch)
+    for folder in ("driver", "photos"):
         shutil.rmtree(tmp_path / folder)
     _photos(tmp_path / "photos", seed=1)
     with pytest.raises(NodeMismatch, match="holds other images"):
-        ensure_local(there, job, quiet)
+        ensure_local(on_driver, job, _no_heartbeat)
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
 @pytest.mark.parametrize("kind", ["folder", "timm"])
-def test_data_that_are_not_there_are_no_fault_of_the_trial(
-    kind: str, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_missing_data_is_a_fault_of_the_machine(kind: str, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = replace(JOB, data=DataSource(f"{kind}:{_photos(tmp_path / 'photos')}"))
-    there = _prepared(job, tmp_path / "driver's", monkeypatch, cache=cache)
+    on_driver = _prepared(job, tmp_path / "driver", monkeypatch, cache=cache)
     shutil.rmtree(tmp_path / "photos")
-    shutil.rmtree(tmp_path / "driver's", ignore_errors=True)
+    shutil.rmtree(tmp_path / "driver", ignore_errors=True)
     with pytest.raises(NodeMismatch, match=r"there is no .*photos"):
-        ensure_local(there, job, quiet)
+        ensure_local(on_driver, job, _no_heartbeat)
 
 
-def test_what_cannot_be_read_there_is_none_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_data_is_a_fault_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = replace(JOB, data=DataSource(f"folder:{_photos(tmp_path / 'photos')}"))
-    there = _prepared(job, tmp_path / "driver's", monkeypatch)
-    shutil.rmtree(tmp_path / "driver's")
+    on_driver = _prepared(job, tmp_path / "driver", monkeypatch)
+    shutil.rmtree(tmp_path / "driver")
     (tmp_path / "photos" / "train" / "a" / "0.png").write_bytes(b"no image")
     with pytest.raises(NodeMismatch, match=r"0\.png"):
-        ensure_local(there, job, quiet)
+        ensure_local(on_driver, job, _no_heartbeat)
 
 
-def test_it_gives_signs_of_life_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    there = _prepared(JOB, tmp_path / "driver's", monkeypatch)
-    shutil.rmtree(tmp_path / "driver's")
+def test_heartbeats_continue_while_images_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    on_driver = _prepared(JOB, tmp_path / "driver", monkeypatch)
+    shutil.rmtree(tmp_path / "driver")
     monkeypatch.setattr(ensure_local_module, "HEARTBEAT_SECONDS", 0.01)
-    make = ensure_local_module.prepare
+    prepare_images = ensure_local_module.prepare
 
-    def slow(*given: object, **more: object) -> PreparedData:
+    def slow_prepare(*args: object, **keys: object) -> PreparedData:
         time.sleep(0.2)
-        return make(*given, **more)  # type: ignore[arg-type]
+        return prepare_images(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ensure_local_module, "prepare", slow)
-    beats: list[int] = []
-    ensure_local(there, JOB, lambda: beats.append(1))
-    assert beats
+    monkeypatch.setattr(ensure_local_module, "prepare", slow_prepare)
+    heartbeats: list[int] = []
+    ensure_local(on_driver, JOB, lambda: heartbeats.append(1))
+    assert heartbeats

@@ -1,4 +1,4 @@
-"""Batches are the same wherever the images lie, and each source of chance moves what is its own alone."""
+"""Batches are the same with every cache, and each random generator affects only its own part of a training."""
 
 import random
 import shutil
@@ -22,8 +22,8 @@ from hiri_search.training.recipe import Recipe
 SIDE, TRAIN, VAL = 16, 26, 21
 CPU = torch.device("cpu")
 RECIPE = Recipe(batch=8, erasing=0.5, jitter=0.2)
-POLICY = replace(RECIPE, auto_augment="rand-m9-mstd0.5-inc1")
-TIMM_LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # its folder reader closes nothing
+WITH_POLICY = replace(RECIPE, auto_augment="rand-m9-mstd0.5-inc1")
+TIMM_LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's folder reader closes no file
 
 
 @pytest.fixture(scope="module")
@@ -44,97 +44,97 @@ def _open(source: str, photos: Path, *, cache: str = "auto", recipe: Recipe = RE
     return open_loader(data, prepared, side=SIDE, recipe=recipe, device=CPU)
 
 
-def _epoch(batches: Loader, order: int = 0, augmentation: int = 0) -> list[Batch]:
-    return list(batches.train(*(torch.Generator().manual_seed(seed) for seed in (order, augmentation))))
+def _epoch(loader: Loader, order: int = 0, augmentation: int = 0) -> list[Batch]:
+    return list(loader.train(*(torch.Generator().manual_seed(seed) for seed in (order, augmentation))))
 
 
-def _same(one: Sequence[Batch], other: Sequence[Batch]) -> bool:
-    pairs = zip(one, other, strict=True)
-    return all(torch.equal(a, b) for first, second in pairs for a, b in zip(first, second, strict=True))
+def _equal(first: Sequence[Batch], second: Sequence[Batch]) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(torch.equal(a, b) for batches in pairs for a, b in zip(*batches, strict=True))
 
 
-WAYS = [
+SETUPS = [
     ("drawn", "auto", RECIPE),
     ("drawn", "none", RECIPE),
     ("folder", "disk", RECIPE),
     ("folder", "none", RECIPE),
-    ("folder", "none", POLICY),
-    ("folder", "disk", POLICY),
+    ("folder", "none", WITH_POLICY),
+    ("folder", "disk", WITH_POLICY),
     ("timm", "auto", RECIPE),
 ]
-IDS = [f"{source}, {cache}{', by timm' * bool(recipe.auto_augment)}" for source, cache, recipe in WAYS]
-every_way = pytest.mark.parametrize(("source", "cache", "recipe"), WAYS, ids=IDS)
+IDS = [f"{source}, {cache}{', with policy' * bool(recipe.auto_augment)}" for source, cache, recipe in SETUPS]
+every_setup = pytest.mark.parametrize(("source", "cache", "recipe"), SETUPS, ids=IDS)
 
 
 @TIMM_LEAKS
-@every_way
-def test_an_epoch_is_whole_batches_and_validation_is_all_in_order(source, cache, recipe, photos: Path):
-    batches = _open(source, photos, cache=cache, recipe=recipe)
-    trained, judged = _epoch(batches), list(batches.val())
-    assert len(batches) == len(trained) == TRAIN // 8
-    assert all(images.shape == (8, 3, SIDE, SIDE) and len(labels) == 8 for images, labels in trained)
-    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in trained + judged)
-    labels = torch.cat([labels for _, labels in judged]).tolist()
+@every_setup
+def test_training_takes_full_batches_and_validation_all_images_in_order(source, cache, recipe, photos: Path):
+    loader = _open(source, photos, cache=cache, recipe=recipe)
+    train, val = _epoch(loader), list(loader.val())
+    assert len(loader) == len(train) == TRAIN // 8
+    assert all(images.shape == (8, 3, SIDE, SIDE) and len(labels) == 8 for images, labels in train)
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in train + val)
+    labels = torch.cat([labels for _, labels in val]).tolist()
     assert labels == ([i % 2 for i in range(VAL)] if source == "drawn" else sorted(i % 2 for i in range(VAL)))
-    assert _same(judged, list(batches.val()))
+    assert _equal(val, list(loader.val()))
 
 
 @TIMM_LEAKS
-@every_way
-def test_each_source_of_chance_moves_its_own_alone(source, cache, recipe, photos: Path):
-    batches = _open(source, photos, cache=cache, recipe=recipe)
-    plain, again, ordered, augmented = (_epoch(batches, *seeds) for seeds in ((0, 0), (0, 0), (1, 0), (0, 1)))
-    labels = [torch.cat([labels for _, labels in epoch]).tolist() for epoch in (plain, ordered, augmented)]
-    assert _same(plain, again)
+@every_setup
+def test_each_generator_decides_only_its_own_part(source, cache, recipe, photos: Path):
+    loader = _open(source, photos, cache=cache, recipe=recipe)
+    plain, repeated, reordered, reaugmented = (_epoch(loader, *seeds) for seeds in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    labels = [torch.cat([labels for _, labels in epoch]).tolist() for epoch in (plain, reordered, reaugmented)]
+    assert _equal(plain, repeated)
     assert labels[0] != labels[1]
     assert labels[0] == labels[2]
-    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(plain, augmented, strict=True))
+    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(plain, reaugmented, strict=True))
 
 
 @TIMM_LEAKS
-@every_way
-def test_nothing_is_drawn_from_what_the_network_draws_from(source, cache, recipe, photos: Path):
-    batches = _open(source, photos, cache=cache, recipe=recipe)
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    _epoch(batches)
-    list(batches.val())
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+@every_setup
+def test_loading_leaves_the_global_generators_unchanged(source, cache, recipe, photos: Path):
+    loader = _open(source, photos, cache=cache, recipe=recipe)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    _epoch(loader)
+    list(loader.val())
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())
 
 
 @pytest.mark.parametrize("source", ["drawn", "folder"])
-def test_the_digits_are_the_same_wherever_the_images_lie(source: str, photos: Path):
-    mapped, fresh = (_open(source, photos, cache=cache) for cache in ("disk", "none"))
-    stores = [GpuStore(mapped.prepared, split, CPU) for split in SPLITS]
-    resident = BatchedLoader(stores[0], stores[1], mapped.prepared, side=SIDE, recipe=RECIPE)
+def test_images_are_bitwise_the_same_with_every_cache(source: str, photos: Path):
+    mapped, uncached = (_open(source, photos, cache=cache) for cache in ("disk", "none"))
+    stores = {split: GpuStore(mapped.prepared, split, CPU) for split in SPLITS}
+    in_device_memory = BatchedLoader(stores, mapped.prepared, side=SIDE, recipe=RECIPE)
     assert isinstance(mapped, BatchedLoader)
     assert isinstance(mapped.stores["train"], MmapStore)
-    for other in (resident, fresh):
-        assert _same(_epoch(mapped), _epoch(other))
-        assert _same(list(mapped.val()), list(other.val()))
+    for loader in (in_device_memory, uncached):
+        assert _equal(_epoch(mapped), _epoch(loader))
+        assert _equal(list(mapped.val()), list(loader.val()))
 
 
-@pytest.mark.parametrize(("cache", "recipe"), [("none", RECIPE), ("disk", POLICY)])
-def test_the_digits_are_the_same_with_any_number_of_workers(cache: str, recipe: Recipe, photos: Path):
-    alone, beside = (
+@pytest.mark.parametrize(("cache", "recipe"), [("none", RECIPE), ("disk", WITH_POLICY)])
+def test_images_are_bitwise_the_same_with_any_number_of_workers(cache: str, recipe: Recipe, photos: Path):
+    no_workers, two_workers = (
         _open("folder", photos, cache=cache, recipe=replace(recipe, workers=workers)) for workers in (0, 2)
     )
-    assert _same(_epoch(alone), _epoch(beside))
-    assert _same(list(alone.val()), list(beside.val()))
+    assert _equal(_epoch(no_workers), _epoch(two_workers))
+    assert _equal(list(no_workers.val()), list(two_workers.val()))
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.zip"])
-def test_an_archive_can_be_read_as_it_is_used(name: str, photos: Path, tmp_path: Path):
+def test_an_archive_can_be_decoded_during_training(name: str, photos: Path, tmp_path: Path):
     shutil.make_archive(str(tmp_path / "x"), name[2:], photos)
-    kept, fresh = (_open("folder", tmp_path / name, cache=cache) for cache in ("disk", "none"))
-    assert _same(_epoch(kept), _epoch(fresh))
+    mapped, uncached = (_open("folder", tmp_path / name, cache=cache) for cache in ("disk", "none"))
+    assert _equal(_epoch(mapped), _epoch(uncached))
 
 
-# ---- waiting
+# ---- waiting time
 
 
 class _Clock:
-    """Time that passes only where it is said to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -144,33 +144,35 @@ class _Clock:
 
 
 @dataclass
-class _Slow(PixelStore):
+class _SlowStore(PixelStore):
+    """Takes one second for each batch."""
+
     clock: _Clock
 
-    def gather(self, picks: Sequence[Tensor]) -> Iterator[Batch]:
-        for chosen in picks:
+    def gather(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for indices in batches:
             self.clock.now += 1
-            yield torch.zeros(len(chosen), 20, 20, 3, dtype=torch.uint8), chosen
+            yield torch.zeros(len(indices), 20, 20, 3, dtype=torch.uint8), indices
 
 
-def test_the_time_that_a_training_waits_is_that_of_its_last_epoch(monkeypatch: pytest.MonkeyPatch):
+def test_waiting_time_is_that_of_the_last_training_epoch(monkeypatch: pytest.MonkeyPatch):
     clock = _Clock()
     monkeypatch.setattr("hiri_search.training.data.loader.time", clock)
-    store = _Slow(clock)
-    batches = BatchedLoader(store, store, PreparedData(Path(), ("a", "b"), TRAIN, VAL), side=SIDE, recipe=RECIPE)
+    stores = dict.fromkeys(SPLITS, _SlowStore(clock))
+    loader = BatchedLoader(stores, PreparedData(Path(), ("a", "b"), TRAIN, VAL), side=SIDE, recipe=RECIPE)
     for _ in range(2):
-        for _ in batches.train(torch.Generator(), torch.Generator()):
-            clock.now += 50  # the step: none of the waiting
-        assert batches.seconds_waiting == 3
-    list(batches.val())
-    assert batches.seconds_waiting == 3, "nothing waits in validation"
+        for _ in loader.train(torch.Generator(), torch.Generator()):
+            clock.now += 50  # the training step, which is no waiting time
+        assert loader.seconds_waiting == 3
+    list(loader.val())
+    assert loader.seconds_waiting == 3, "validation adds no waiting time"
 
 
-# ---- on a GPU
+# ---- GPU
 
 
-def test_a_cache_on_a_gpu_that_is_not_there(photos: Path):
-    with pytest.raises(DataError, match="cache: gpu wants a CUDA device, and there is none; write auto or disk"):
+def test_a_gpu_cache_needs_a_gpu(photos: Path):
+    with pytest.raises(DataError, match="cache: gpu needs a CUDA device, and there is none; write auto or disk"):
         _open("drawn", photos, cache="gpu")
 
 
@@ -178,34 +180,34 @@ NEEDED = 20**2 * 3 * (TRAIN + VAL)
 
 
 @pytest.mark.parametrize(
-    ("cache", "free", "wanted"),
+    ("cache", "free", "expected"),
     [("auto", 5 * NEEDED, True), ("auto", 3 * NEEDED, False), ("gpu", NEEDED, True), ("disk", 99 * NEEDED, False)],
 )
-def test_what_fits_beside_a_training_stays_on_the_gpu(
-    cache: str, free: int, wanted: bool, monkeypatch: pytest.MonkeyPatch
+def test_images_are_in_gpu_memory_if_they_leave_plenty_free(
+    cache: str, free: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 2 * free))
     prepared = PreparedData(Path(), ("a", "b"), TRAIN, VAL, cache=cache)
-    assert fits_gpu(prepared, 20, torch.device("cuda")) is wanted
+    assert fits_gpu(prepared, 20, torch.device("cuda")) is expected
 
 
-def test_what_is_demanded_and_does_not_fit_is_said_with_the_sizes(monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_cache_that_does_not_fit_is_an_error_with_the_sizes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10**9, 10**10))
     prepared = PreparedData(Path(), ("a", "b"), 10**6, VAL, cache="gpu")
-    with pytest.raises(DataError, match=r"cache: gpu wants 1\.20 GB for the images and the GPU has 1\.00 GB free"):
+    with pytest.raises(DataError, match=r"cache: gpu needs 1\.20 GB for the images and the GPU has 1\.00 GB free"):
         fits_gpu(prepared, 20, torch.device("cuda"))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("cache", ["gpu", "disk", "none"])
-def test_a_gpu_shows_what_the_cpu_shows(cache: str, photos: Path):
+def test_the_gpu_gives_the_batches_of_the_cpu(cache: str, photos: Path):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     data = DataSource(f"folder:{photos}")
     prepared = prepare(data, SIDE, photos, cache=cache)
-    there = open_loader(data, prepared, side=SIDE, recipe=RECIPE, device=torch.device("cuda"))
-    here = _open("folder", photos)
-    for ours, theirs in ((_epoch(here), _epoch(there)), (list(here.val()), list(there.val()))):
-        for (images, labels), (others, names) in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(others.cpu(), images, atol=0.03, rtol=0)  # a step of 255
-            assert torch.equal(names.cpu(), labels)
+    on_gpu = open_loader(data, prepared, side=SIDE, recipe=RECIPE, device=torch.device("cuda"))
+    on_cpu = _open("folder", photos)
+    for cpu_batches, gpu_batches in ((_epoch(on_cpu), _epoch(on_gpu)), (list(on_cpu.val()), list(on_gpu.val()))):
+        for (images, labels), (gpu_images, gpu_labels) in zip(cpu_batches, gpu_batches, strict=True):
+            torch.testing.assert_close(gpu_images.cpu(), images, atol=0.03, rtol=0)  # one of 255 levels
+            assert torch.equal(gpu_labels.cpu(), labels)

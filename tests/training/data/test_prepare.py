@@ -1,4 +1,4 @@
-"""Images of the user's: the same from a folder, an archive or through timm, decoded once, and complained about."""
+"""The user's images, from a folder, an archive or timm: decoded once, cached, and refused with a clear message."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ from hiri_search.training.data import sources, timm_datasets
 from hiri_search.training.data.datasets import check_augmentation, open_split
 from hiri_search.training.data.decode_cache import FINGERPRINTS
 from hiri_search.training.data.image_decode import (
-    _by_pillow,
-    _decode_one,
+    _decode,
+    _decode_with_pillow,
     _jpeg_decoder,
     _without_exif,
     center_square,
@@ -31,16 +31,16 @@ from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 SIDE = 16
-STORED = 20  # a quarter more, for crops
+STORED = 20  # side of the stored images: a quarter more than SIDE
 CLASSES = ("ant", "bee", "cow")
 COUNTS = {"train": 4, "val": 2}
-TIMM_LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # its folder reader closes nothing
+TIMM_LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's folder reader closes no file
 TINY = Path(__file__).parents[3].parent / "shared" / "data" / "tiny.tar"
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """4 training and 2 validation images of each of three classes, of odd sizes."""
+    """An image folder: 4 training and 2 validation images of each of three classes, none of them square."""
     root = tmp_path / "images"
     rng = np.random.default_rng(0)
     for split, count in COUNTS.items():
@@ -59,32 +59,32 @@ def _prepare(
     return _prepare_in(home, data, classes=classes)
 
 
-def _prepare_in(place: Path, data: DataSource, **keys: object) -> PreparedData:
+def _prepare_in(cache_dir: Path, data: DataSource, **keys: object) -> PreparedData:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIRI_SEARCH_CACHE", str(place))
-        return prepare(data, SIDE, place, **keys)  # type: ignore[arg-type]
+        patch.setenv("HIRI_SEARCH_CACHE", str(cache_dir))
+        return prepare(data, SIDE, cache_dir, **keys)  # type: ignore[arg-type]
 
 
 def _arrays(prepared: PreparedData) -> dict[str, np.ndarray]:
     return {file.stem: np.load(file) for file in sorted(prepared.folder.glob("*.npy"))}
 
 
-def _tar(root: Path, path: Path, inside: str) -> Path:
+def _tar(root: Path, path: Path, prefix: str) -> Path:
     with tarfile.open(path, "w") as archive:
-        archive.add(root, inside)
+        archive.add(root, prefix)
     return path
 
 
-def _zip(root: Path, path: Path, inside: str) -> Path:
+def _zip(root: Path, path: Path, prefix: str) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(root.rglob("*.png")):
-            archive.write(file, Path(inside) / file.relative_to(root))
+            archive.write(file, Path(prefix) / file.relative_to(root))
     return path
 
 
-def _deeper(root: Path, path: Path, inside: str) -> Path:
+def _move_deeper(root: Path, path: Path, prefix: str) -> Path:
     path.mkdir()
-    root.rename(path / inside)
+    root.rename(path / prefix)
     return path
 
 
@@ -107,42 +107,42 @@ PACKED: dict[str, tuple[Callable[[Path, Path, str], Path], str, str]] = {
     "tar, one level deeper": (_tar, "x.tar", "top"),
     "zip": (_zip, "x.zip", ""),
     "zip, one level deeper": (_zip, "x.zip", "top"),
-    "folder, one level deeper": (_deeper, "x", "top"),
+    "folder, one level deeper": (_move_deeper, "x", "top"),
 }
 
 
-@pytest.mark.parametrize(("pack", "name", "inside"), PACKED.values(), ids=PACKED)
-def test_the_same_images_give_the_same_arrays(pack, name: str, inside: str, images: Path, tmp_path: Path):
+@pytest.mark.parametrize(("pack", "name", "prefix"), PACKED.values(), ids=PACKED)
+def test_folder_and_archives_give_the_same_arrays(pack, name: str, prefix: str, images: Path, tmp_path: Path):
     plain = _prepare(images, tmp_path / "a")
-    packed = _prepare(pack(images, tmp_path / name, inside), tmp_path / "b")
+    packed = _prepare(pack(images, tmp_path / name, prefix), tmp_path / "b")
     assert (packed.classes, packed.folder.name) == (plain.classes, plain.folder.name)
-    for one, other in zip(_arrays(plain).values(), _arrays(packed).values(), strict=True):
-        assert np.array_equal(one, other)
+    for plain_array, packed_array in zip(_arrays(plain).values(), _arrays(packed).values(), strict=True):
+        assert np.array_equal(plain_array, packed_array)
 
 
-def test_the_first_classes_alone(images: Path, tmp_path: Path):
+def test_only_the_first_classes_are_taken(images: Path, tmp_path: Path):
     prepared = _prepare(images, tmp_path / "home", classes=2)
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 8, 4)
     assert set(_arrays(prepared)["train_labels"]) == {0, 1}
 
 
-def test_a_part_is_drawn_by_its_seed(images: Path, tmp_path: Path):
-    whole, part, again, other = (
+def test_a_subset_is_sampled_with_the_seed(images: Path, tmp_path: Path):
+    whole, subset, repeated, reseeded = (
         _arrays(_prepare(images, tmp_path / home, **keys))["train_images"]
         for home, keys in (("a", {}), ("a", {"train": 5}), ("b", {"train": 5}), ("a", {"train": 5, "seed": 1}))
     )
-    assert len(part) == len(other) == 5
-    assert np.array_equal(part, again)
-    assert not np.array_equal(part, other)
-    assert all(any(np.array_equal(image, one) for one in whole) for image in part)
+    assert len(subset) == len(reseeded) == 5
+    assert np.array_equal(subset, repeated)
+    assert not np.array_equal(subset, reseeded)
+    assert all(any(np.array_equal(image, candidate) for candidate in whole) for image in subset)
 
 
-def test_more_than_there_are_is_all_of_them(images: Path, tmp_path: Path):
+def test_a_count_above_the_number_of_images_takes_all(images: Path, tmp_path: Path):
     assert _prepare(images, tmp_path / "home", train=99).train == 12
 
 
 @pytest.mark.parametrize("name", ["x.txt", ".hidden.png", "deeper/x.png"])
-def test_what_is_no_image_of_a_class_is_passed_over(images: Path, tmp_path: Path, name: str):
+def test_files_that_are_no_images_of_a_class_are_ignored(images: Path, tmp_path: Path, name: str):
     file = images / "train/ant" / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"no image")
@@ -151,75 +151,75 @@ def test_what_is_no_image_of_a_class_is_passed_over(images: Path, tmp_path: Path
 
 @pytest.mark.parametrize("size", [(1, 900), (900, 1), (20, 20), (3, 3)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"])
-def test_any_image_becomes_a_square_in_colour(size: tuple[int, int], mode: str):
+def test_center_square_is_rgb_for_every_size_and_mode(size: tuple[int, int], mode: str):
     image = center_square(Image.new(mode, size), side=STORED)
     assert (image.size, image.mode) == ((STORED, STORED), "RGB")
 
 
-def test_a_real_archive(tmp_path: Path):
+def test_a_real_archive_is_prepared(tmp_path: Path):
     if not TINY.exists():
-        pytest.skip(f"{TINY} is not there")
+        pytest.skip(f"{TINY} does not exist")
     prepared = _prepare(TINY, tmp_path)
     assert (prepared.classes, prepared.train, prepared.val) == (("hat", "pants", "shoes", "t-shirt"), 48, 24)
     assert _arrays(prepared)["train_images"].std() > 10
 
 
 @pytest.mark.parametrize("size", [(60, 45), (45, 60), (81, 79), (20, 90), (400, 300)])
-def test_a_photograph_is_what_pillow_makes_of_it_whichever_decoder_is_faster(size: tuple[int, int], tmp_path: Path):
+def test_the_fast_jpeg_path_gives_nearly_pillows_pixels(size: tuple[int, int], tmp_path: Path):
     row, column = np.mgrid[: size[1], : size[0]]
     pixels = np.stack([128 + 100 * np.sin(row / 9), 128 + 100 * np.cos(column / 7), row + column & 255], -1)
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "x.jpg", quality=95)
     data = (tmp_path / "x.jpg").read_bytes()
     with Image.open(tmp_path / "x.jpg") as image:
-        apart = np.abs(_decode_one(data, STORED).astype(int) - np.asarray(center_square(image, side=STORED)))
-    assert apart.mean() < 3, "the crop may begin half a pixel beside Pillow's"
+        difference = np.abs(_decode(data, STORED).astype(int) - np.asarray(center_square(image, side=STORED)))
+    assert difference.mean() < 3, "the crop may be shifted by half a pixel"
 
 
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_a_photograph_is_not_turned_whichever_decoder_is_faster(turn: int, tmp_path: Path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_ignored_by_every_decoder(orientation: int, tmp_path: Path):
     image, exif = Image.effect_noise((61, 47), 50).convert("RGB"), Image.Exif()
-    exif[ExifTags.Base.Orientation] = turn
+    exif[ExifTags.Base.Orientation] = orientation
     image.save(tmp_path / "plain.jpg")
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    plain, turned = (_decode_one((tmp_path / name).read_bytes(), STORED) for name in ("plain.jpg", "turned.jpg"))
-    assert np.array_equal(plain, turned)
+    image.save(tmp_path / "rotated.jpg", exif=exif)
+    plain, rotated = (_decode((tmp_path / name).read_bytes(), STORED) for name in ("plain.jpg", "rotated.jpg"))
+    assert np.array_equal(plain, rotated)
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\xff"])
-def test_a_photograph_with_broken_exif_is_a_photograph(exif: bytes, tmp_path: Path):
+def test_a_jpeg_with_damaged_exif_is_decoded(exif: bytes, tmp_path: Path):
     Image.new("RGB", (30, 30), (200, 100, 50)).save(tmp_path / "x.jpg", exif=exif)
-    with warnings.catch_warnings(action="ignore"):  # Pillow's
-        assert _decode_one((tmp_path / "x.jpg").read_bytes(), STORED).std(axis=(0, 1)).max() < 2
+    with warnings.catch_warnings(action="ignore"):  # Pillow warns of damaged EXIF
+        assert _decode((tmp_path / "x.jpg").read_bytes(), STORED).std(axis=(0, 1)).max() < 2
 
 
-def test_torchcodec_decodes_the_same_pixels_where_it_is_installed(tmp_path: Path):
+def test_torchcodec_decodes_the_same_pixels_as_pillow(tmp_path: Path):
     pytest.importorskip("torchcodec")
     Image.effect_noise((61, 47), 50).convert("RGB").save(tmp_path / "x.jpg")
     data = (tmp_path / "x.jpg").read_bytes()
-    assert _jpeg_decoder() is not _by_pillow
-    assert torch.equal(_jpeg_decoder()(data), _by_pillow(data))
+    assert _jpeg_decoder() is not _decode_with_pillow
+    assert torch.equal(_jpeg_decoder()(data), _decode_with_pillow(data))
 
 
 EXIF = b"\xff\xe1\0\x08Exif\0\0"
-SCAN = b"\xff\xda\0\x04..\xff\xe1\0\x03x"  # from here on bytes mean something else
+SCAN = b"\xff\xda\0\x04..\xff\xe1\0\x03x"  # entropy-coded data follows, in which a marker has no meaning
 
 
 @pytest.mark.parametrize("segments", [b"", b"\xff\xe0\0\x04ab", b"\xff\xe0\0\x04ab\xff\xe2\0\x03c"])
 @pytest.mark.parametrize("rest", [SCAN, b"", b"\xff", b"\xff\xff", b"no segment"])
-def test_exif_is_cut_out_of_a_photograph(segments: bytes, rest: bytes):
+def test_exif_segments_are_removed_from_a_jpeg(segments: bytes, rest: bytes):
     assert _without_exif(b"\xff\xd8" + EXIF + segments + EXIF + rest) == b"\xff\xd8" + segments + rest
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_photographs_without_three_colours(mode: str, tmp_path: Path):
+def test_jpegs_without_three_colours_are_decoded(mode: str, tmp_path: Path):
     Image.new(mode, (30, 30), 90 if mode == "L" else (90, 90, 90, 90)).save(tmp_path / "x.jpg")
-    assert _decode_one((tmp_path / "x.jpg").read_bytes(), STORED).shape == (STORED, STORED, 3)
+    assert _decode((tmp_path / "x.jpg").read_bytes(), STORED).shape == (STORED, STORED, 3)
 
 
 # ---- unreadable images
 
 
-def _spoil(images: Path) -> list[str]:
+def _damage_three(images: Path) -> list[str]:
     (images / "train/ant/1.png").write_bytes(b"no image")
     (images / "train/cow/0.png").write_bytes(b"")
     whole = (images / "val/bee/1.png").read_bytes()
@@ -228,43 +228,43 @@ def _spoil(images: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.99])
-def test_a_photograph_cut_short_is_unreadable(share: float, tmp_path: Path):
+def test_a_truncated_jpeg_is_unreadable(share: float, tmp_path: Path):
     Image.effect_noise((60, 60), 50).convert("RGB").save(tmp_path / "x.jpg")
     data = (tmp_path / "x.jpg").read_bytes()
-    assert "truncated" in _decode_one(data[: int(share * len(data))], STORED)
+    assert "truncated" in _decode(data[: int(share * len(data))], STORED)
 
 
-def test_unreadable_images_are_left_out_by_name_where_that_is_wanted(images: Path, tmp_path: Path):
-    spoilt = _spoil(images)
+def test_unreadable_images_are_skipped_and_named_with_skip_corrupt(images: Path, tmp_path: Path):
+    damaged = _damage_three(images)
     prepared = _prepare(images, tmp_path / "home", skip_corrupt=True)
-    assert (prepared.train, prepared.val, list(prepared.skipped)) == (10, 5, spoilt)
+    assert (prepared.train, prepared.val, list(prepared.skipped)) == (10, 5, damaged)
     assert _arrays(prepared)["train_labels"].tolist() == [0] * 3 + [1] * 4 + [2] * 3
-    assert _prepare(images, tmp_path / "home", skip_corrupt=True) == prepared, "known without decoding again"
+    assert _prepare(images, tmp_path / "home", skip_corrupt=True) == prepared, "read from the cache"
 
 
-def test_what_was_left_out_elsewhere_is_not_passed_over_in_silence(images: Path, tmp_path: Path):
-    _spoil(images)
+def test_images_skipped_by_one_study_are_an_error_in_a_study_without_skip_corrupt(images: Path, tmp_path: Path):
+    _damage_three(images)
     _prepare(images, tmp_path / "home", skip_corrupt=True)
-    with pytest.raises(DataError, match="cannot be read as a image"):
+    with pytest.raises(DataError, match="cannot be read as an image"):
         _prepare(images, tmp_path / "home")
 
 
-def test_images_left_out_of_a_copy_have_the_names_of_the_copy(images: Path, tmp_path: Path):
-    spoilt = _spoil(images)
+def test_skipped_images_of_a_copy_have_the_names_of_the_copy(images: Path, tmp_path: Path):
+    damaged = _damage_three(images)
     first = _prepare(images, tmp_path / "home", skip_corrupt=True)
-    second = _prepare(_deeper(images, tmp_path / "x", "top"), tmp_path / "home", skip_corrupt=True)
+    second = _prepare(_move_deeper(images, tmp_path / "x", "top"), tmp_path / "home", skip_corrupt=True)
     assert second.folder == first.folder
-    assert second.skipped == tuple(f"top/{name}" for name in spoilt)
+    assert second.skipped == tuple(f"top/{name}" for name in damaged)
 
 
-def test_an_unreadable_image_is_named_and_nothing_is_left_behind(images: Path, tmp_path: Path):
-    spoilt = _spoil(images)
-    with pytest.raises(DataError, match=f"{images}: {spoilt[0]} cannot be read as a image"):
+def test_an_unreadable_image_is_named_and_nothing_is_stored(images: Path, tmp_path: Path):
+    damaged = _damage_three(images)
+    with pytest.raises(DataError, match=f"{images}: {damaged[0]} cannot be read as an image"):
         _prepare(images, tmp_path / "home")
     assert not list((tmp_path / "home").glob("*/about.json"))
 
 
-def test_images_all_of_them_unreadable(images: Path, tmp_path: Path):
+def test_a_split_without_readable_images_is_refused(images: Path, tmp_path: Path):
     for file in (images / "val").rglob("*.png"):
         file.write_bytes(b"x")
     with pytest.raises(DataError, match=r"none of the 6 images can be read, val/ant/0\.png among them"):
@@ -272,17 +272,17 @@ def test_images_all_of_them_unreadable(images: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.zip"])
-def test_an_archive_cut_short_is_refused(images: Path, tmp_path: Path, name: str):
+def test_a_truncated_archive_is_refused(images: Path, tmp_path: Path, name: str):
     archive = (_tar if name == "x.tar" else _zip)(images, tmp_path / name, "top")
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(DataError, match=f"{name}"):
         _prepare(archive, tmp_path / "home")
 
 
-def test_a_spoilt_member_of_a_zip_is_an_unreadable_image(images: Path, tmp_path: Path):
+def test_a_damaged_member_of_a_zip_is_an_unreadable_image(images: Path, tmp_path: Path):
     archive = _zip(images, tmp_path / "x.zip", "")
     content = bytearray(archive.read_bytes())
-    content[200:220] = bytes(20)  # inside the first member, stored as it is: its checksum no longer holds
+    content[200:220] = bytes(20)  # inside the first member, which is not compressed: its checksum is now wrong
     archive.write_bytes(bytes(content))
     assert _prepare(archive, tmp_path / "home", skip_corrupt=True).skipped == ("train/ant/0.png",)
 
@@ -291,90 +291,91 @@ def test_a_spoilt_member_of_a_zip_is_an_unreadable_image(images: Path, tmp_path:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The images of folders that were read."""
+def files_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The image files of folders that have been read so far."""
     files: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: [files.append(path), read_bytes(path)][1])
     return files
 
 
-def _told(path: Path, place: Path, **keys: object) -> tuple[Path, int]:
-    """The folder of images, and how often a preparation was said to begin."""
-    said: list[str] = []
-    return _prepare_in(place, DataSource(f"folder:{path}", **keys), say=said.append).folder, len(said)  # type: ignore[arg-type]
+def _folder_and_messages(path: Path, cache_dir: Path) -> tuple[Path, int]:
+    """The folder of stored images, and the number of messages, one for each preparation."""
+    messages: list[str] = []
+    prepared = _prepare_in(cache_dir, DataSource(f"folder:{path}"), say=messages.append)
+    return prepared.folder, len(messages)
 
 
-def test_prepared_images_are_used_again_and_not_read(images: Path, tmp_path: Path, read: list[Path]):
-    first, said = _told(images, tmp_path / "home")
-    assert (said, len(read)) == (1, 2 * 18), "for the digest, and for the decoding"
-    read.clear()
-    assert (_told(images, tmp_path / "home"), read) == ((first, 0), [])
+def test_prepared_images_are_reused_without_reading_the_files(images: Path, tmp_path: Path, files_read: list[Path]):
+    first, messages = _folder_and_messages(images, tmp_path / "home")
+    assert (messages, len(files_read)) == (1, 2 * 18), "each file for the fingerprint, and for the decoding"
+    files_read.clear()
+    assert (_folder_and_messages(images, tmp_path / "home"), files_read) == ((first, 0), [])
 
 
-def test_another_side_or_choice_of_classes_reads_only_what_it_must(images: Path, tmp_path: Path, read: list[Path]):
+def test_another_side_or_subset_reads_only_the_files_it_needs(images: Path, tmp_path: Path, files_read: list[Path]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "home"))
         small, large = (prepare(DataSource(f"folder:{images}"), side, tmp_path) for side in (SIDE, 2 * SIDE))
-    assert (small.folder != large.folder, len(read)) == (True, 18 + 2 * 18)
-    read.clear()
+    assert (small.folder != large.folder, len(files_read)) == (True, 18 + 2 * 18)
+    files_read.clear()
     _prepare(images, tmp_path / "home", train=5, val=1)
-    assert len(read) == 2 * 6
+    assert len(files_read) == 2 * 6
 
 
-def test_a_copy_elsewhere_with_other_times_is_the_same_images(images: Path, tmp_path: Path, read: list[Path]):
-    first, _ = _told(images, tmp_path / "home")
+def test_a_copy_with_other_times_has_the_same_fingerprint(images: Path, tmp_path: Path, files_read: list[Path]):
+    first, _ = _folder_and_messages(images, tmp_path / "home")
     copy = Path(shutil.copytree(images, tmp_path / "node/copy", copy_function=shutil.copyfile))
     os.utime(copy / "train/ant/0.png", ns=(1, 1))
-    read.clear()
-    assert _told(copy, tmp_path / "home") == (first, 0)
-    assert len(read) == 18, "for the digest, and not decoded again"
-    assert _told(copy, tmp_path / "elsewhere") == (tmp_path / "elsewhere" / first.name, 1)
+    files_read.clear()
+    assert _folder_and_messages(copy, tmp_path / "home") == (first, 0)
+    assert len(files_read) == 18, "for the fingerprint; no image is decoded again"
+    assert _folder_and_messages(copy, tmp_path / "other") == (tmp_path / "other" / first.name, 1)
 
 
-def test_a_file_touched_or_renamed_in_its_order_is_the_same_image(images: Path, tmp_path: Path):
-    first, _ = _told(images, tmp_path / "home")
+def test_new_times_and_names_in_the_same_order_keep_the_fingerprint(images: Path, tmp_path: Path):
+    first, _ = _folder_and_messages(images, tmp_path / "home")
     os.utime(images / "train/ant/0.png", ns=(1, 1))
     (images / "train/ant/3.png").rename(images / "train/ant/4.png")
-    assert _told(images, tmp_path / "home") == (first, 0)
+    assert _folder_and_messages(images, tmp_path / "home") == (first, 0)
 
 
-def _byte(images: Path) -> None:
+def _change_a_byte(images: Path) -> None:
     file = images / "train/ant/0.png"
-    file.write_bytes(file.read_bytes()[:-1] + b"\0")  # the last of the checksum behind the last block
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")  # the last byte of the checksum of the last PNG chunk
     os.utime(file, ns=(1, 1))
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
-    "a byte": _byte,
+    "a byte": _change_a_byte,
     "the order": lambda images: (images / "train/ant/0.png").rename(images / "train/ant/9.png"),
     "a label": lambda images: (images / "train/ant/3.png").rename(images / "train/bee/-.png"),
     "the name of a class": lambda images: [(images / s / "ant").rename(images / s / "ape") for s in COUNTS],
-    "one fewer": lambda images: (images / "val/cow/1.png").unlink(),
+    "an image removed": lambda images: (images / "val/cow/1.png").unlink(),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_other_images_have_another_folder(change: Callable[[Path], object], images: Path, tmp_path: Path):
-    first, _ = _told(images, tmp_path / "home")
+def test_changed_images_have_another_folder(change: Callable[[Path], object], images: Path, tmp_path: Path):
+    first, _ = _folder_and_messages(images, tmp_path / "home")
     change(images)
-    assert _told(images, tmp_path / "home")[0] != first
+    assert _folder_and_messages(images, tmp_path / "home")[0] != first
 
 
-def test_a_byte_changed_behind_size_and_time_is_found_when_the_files_are_read(images: Path, tmp_path: Path):
-    first, _ = _told(images, tmp_path / "home")
-    before = (images / "train/ant/0.png").stat()
-    _byte(images)
-    os.utime(images / "train/ant/0.png", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert _told(images, tmp_path / "home")[0] == first
+def test_a_changed_byte_with_unchanged_size_and_time_is_noticed_when_the_files_are_read(images: Path, tmp_path: Path):
+    first, _ = _folder_and_messages(images, tmp_path / "home")
+    stat = (images / "train/ant/0.png").stat()
+    _change_a_byte(images)
+    os.utime(images / "train/ant/0.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert _folder_and_messages(images, tmp_path / "home")[0] == first
     shutil.rmtree(tmp_path / "home" / FINGERPRINTS)
-    assert _told(images, tmp_path / "home")[0] != first
+    assert _folder_and_messages(images, tmp_path / "home")[0] != first
 
 
 @TIMM_LEAKS
 @pytest.mark.parametrize(("kind", "cache"), [("folder", "none"), ("timm", "auto")])
-def test_where_nothing_is_kept_a_glance_tells_of_changes(
-    kind: str, cache: str, images: Path, tmp_path: Path, read: list[Path]
+def test_without_a_cache_the_stat_fingerprint_shows_changes(
+    kind: str, cache: str, images: Path, tmp_path: Path, files_read: list[Path]
 ):
     def folder() -> Path:
         return _prepare_in(tmp_path / "home", DataSource(f"{kind}:{images}"), cache=cache).folder
@@ -383,41 +384,43 @@ def test_where_nothing_is_kept_a_glance_tells_of_changes(
     assert folder() == first
     (images / "train/ant/0.png").touch()
     assert folder() != first
-    assert read == []
+    assert files_read == []
     assert not (tmp_path / "home").exists()
 
 
-def test_images_that_change_while_they_are_read_are_not_kept(
+def test_images_that_change_while_they_are_read_are_not_stored(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def meanwhile(*given: object, **keys: object) -> object:
-        _byte(images)
-        return decode_images(*given, **keys)  # type: ignore[arg-type]
+    def change_and_decode(*args: object, **keys: object) -> object:
+        _change_a_byte(images)
+        return decode_images(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sources, "decode_images", meanwhile)
+    monkeypatch.setattr(sources, "decode_images", change_and_decode)
     with pytest.raises(DataError, match=f"folder:{images} was changed while it was read; run again"):
         _prepare(images, tmp_path / "home")
     assert not list((tmp_path / "home").glob("*/about.json"))
 
 
-def test_a_preparation_that_was_killed_is_begun_anew(images: Path, tmp_path: Path):
+def test_a_killed_preparation_starts_again(images: Path, tmp_path: Path):
     folder = _prepare(images, tmp_path / "a").folder
     unfinished = tmp_path / "b" / (folder.name + ".unfinished")
     unfinished.mkdir(parents=True)
     (unfinished / "train_images.npy").write_bytes(b"half")
-    again = _prepare(images, tmp_path / "b")
+    prepared = _prepare(images, tmp_path / "b")
     assert not unfinished.exists()
-    assert np.array_equal(_arrays(again)["train_images"], np.load(folder / "train_images.npy"))
+    assert np.array_equal(_arrays(prepared)["train_images"], np.load(folder / "train_images.npy"))
 
 
-def test_too_few_images_for_a_batch_are_said_before_any_is_decoded(images: Path, tmp_path: Path):
+def test_too_few_images_for_a_batch_are_refused_before_any_is_decoded(images: Path, tmp_path: Path):
     for source in (f"folder:{images}", f"timm:{images}"):
         with pytest.raises(DataError, match=r"recipe.batch=14 is more than the 12 training images"):
             _prepare_in(tmp_path / "home", DataSource(source), batch=14)
     assert not (tmp_path / "home").exists()
 
 
-def test_too_little_room_is_said_before_any_is_decoded(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_is_too_small_is_refused_before_any_image_is_decoded(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     free = type("Usage", (), {"free": 18 * STORED**2 * 3})
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     with pytest.raises(DataError, match=r"need 0\.00 GB .* has 0\.00 GB free .* take fewer with data\.train"):
@@ -425,22 +428,22 @@ def test_too_little_room_is_said_before_any_is_decoded(images: Path, tmp_path: P
     assert [file.name for file in (tmp_path / "home").iterdir()] == [FINGERPRINTS]
 
 
-# ---- as a training sees them
+# ---- as datasets
 
 
 @TIMM_LEAKS
 @pytest.mark.parametrize("kind", ["folder", "timm"])
-def test_every_source_is_a_data_set_of_tensors(kind: str, images: Path, tmp_path: Path):
+def test_every_source_is_a_dataset_of_tensors(kind: str, images: Path, tmp_path: Path):
     prepared = _prepare(images, tmp_path / "home", kind=kind)
     data = DataSource(f"{kind}:{images}")
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
     for split, count in (("train", 12), ("val", 6)):
-        batch, labels = _batch(open_split(data, prepared, split, side=SIDE, recipe=Recipe()), count)
+        batch, labels = _whole_batch(open_split(data, prepared, split, side=SIDE, recipe=Recipe()), count)
         assert (batch.shape, batch.dtype) == ((count, 3, SIDE, SIDE), torch.float32)
         assert labels.tolist() == [label for label in range(3) for _ in range(count // 3)]
 
 
-def _batch(dataset: Dataset[tuple[torch.Tensor, int]], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _whole_batch(dataset: Dataset[tuple[torch.Tensor, int]], count: int) -> tuple[torch.Tensor, torch.Tensor]:
     (batch,) = DataLoader(dataset, batch_size=2 * count)
     return batch[0], batch[1]
 
@@ -449,28 +452,28 @@ def _batch(dataset: Dataset[tuple[torch.Tensor, int]], count: int) -> tuple[torc
 
 
 def test_timm_reads_a_folder_one_level_deeper(images: Path, tmp_path: Path):
-    prepared = _prepare(_deeper(images, tmp_path / "x", "top"), tmp_path / "home", kind="timm")
+    prepared = _prepare(_move_deeper(images, tmp_path / "x", "top"), tmp_path / "home", kind="timm")
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
 
 
 @TIMM_LEAKS
-def test_timm_takes_the_first_classes_and_a_part_as_a_folder_does(images: Path, tmp_path: Path):
+def test_timm_takes_the_same_classes_and_subset_as_a_folder_source(images: Path, tmp_path: Path):
     data = DataSource(f"timm:{images}", train=5)
     prepared = prepare(data, SIDE, tmp_path, classes=2)
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 5, 4)
-    _, labels = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 5)
-    chosen = open_image_folder(images, classes=2).pick("train", 5, seed=0)
+    _, labels = _whole_batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 5)
+    chosen = open_image_folder(images, classes=2).subset("train", 5, seed=0)
     assert labels.tolist() == [entry.label for entry in chosen]
 
 
-def test_timm_tells_the_same_classes_in_both_splits(images: Path, tmp_path: Path):
+def test_timm_needs_the_same_classes_in_both_splits(images: Path, tmp_path: Path):
     (images / "val/ant").rename(images / "val/zoo")
     with pytest.raises(DataError, match="class 'zoo' has no image in train/"):
         _prepare(images, tmp_path, kind="timm")
 
 
-class _Named:
-    """A data set of the kind that timm opens by name: grey images, and maybe the names of its classes."""
+class _NamedDataset:
+    """A dataset as timm opens it by name: grey images, and class names if given."""
 
     def __init__(self, size: int = 6, classes: tuple[str, ...] = ()) -> None:
         self.size, self.transform = size, lambda image: image
@@ -487,45 +490,48 @@ class _Named:
 
 
 @pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """timm knows `known`, with names of classes, and `nameless`; what it is asked for is noted."""
-    asked: list[tuple[object, ...]] = []
+def timm_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """A timm with the datasets `known`, `nameless` (without class names) and `empty`; returns the recorded calls."""
+    calls: list[tuple[object, ...]] = []
+    datasets = {"known": _NamedDataset(classes=("a", "b")), "nameless": _NamedDataset(), "empty": _NamedDataset(0)}
 
-    def create(name: str, root: str | None, *, split: str, is_training: bool) -> _Named:
-        asked.append((name, root, split, is_training))
-        return {"known": _Named(classes=("a", "b")), "nameless": _Named(), "empty": _Named(0)}[name]
+    def create(name: str, root: str | None, *, split: str, is_training: bool) -> _NamedDataset:
+        calls.append((name, root, split, is_training))
+        return datasets[name]
 
     monkeypatch.setattr(timm_datasets, "create_dataset", create)
-    return asked
+    return calls
 
 
-def test_a_named_set_is_asked_of_timm_with_its_root_and_split(named: list[tuple[object, ...]], tmp_path: Path):
+def test_timm_opens_a_named_dataset_with_its_root_and_split(timm_calls: list[tuple[object, ...]], tmp_path: Path):
     data = DataSource("timm:known@~/sets", train=4)
     prepared = prepare(data, SIDE, tmp_path)
     assert (prepared.classes, prepared.train, prepared.val) == (("a", "b"), 4, 6)
-    assert set(named) == {
+    assert set(timm_calls) == {
         ("known", str(Path("~/sets").expanduser()), "train", True),
         ("known", str(Path("~/sets").expanduser()), "validation", False),
     }
-    images, _ = _batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 4)
-    assert images.shape == (4, 3, SIDE, SIDE), "grey images are seen in colour"
+    images, _ = _whole_batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 4)
+    assert images.shape == (4, 3, SIDE, SIDE), "grey images are converted to RGB"
 
 
-NAMED = [
+REFUSED = [
     ("nameless", None, "timm:nameless does not say how many classes it has; write proxy.classes"),
     ("known", 3, r"proxy\.classes=3: timm:known has 2 classes, and timm takes all of them; leave it out"),
     ("empty", 2, "timm:empty does not say how many images its train split has"),
-    ("other", 2, r"timm cannot open 'other' \(KeyError: 'other'\); timm: wants a folder with train/CLASS"),
+    ("other", 2, r"timm cannot open 'other' \(KeyError: 'other'\); timm: must name a folder with train/CLASS"),
 ]
 
 
-@pytest.mark.parametrize(("name", "classes", "wanted"), NAMED)
-def test_a_named_set_that_cannot_be_trained_on(name: str, classes: int | None, wanted: str, named, tmp_path: Path):
-    with pytest.raises(DataError, match=wanted):
+@pytest.mark.usefixtures("timm_calls")
+@pytest.mark.parametrize(("name", "classes", "expected"), REFUSED)
+def test_a_named_dataset_that_cannot_be_trained_on(name: str, classes: int | None, expected: str, tmp_path: Path):
+    with pytest.raises(DataError, match=expected):
         prepare(DataSource(f"timm:{name}"), SIDE, tmp_path, classes=classes)
 
 
-def test_a_nameless_set_has_as_many_classes_as_are_said(named: list[tuple[object, ...]], tmp_path: Path):
+@pytest.mark.usefixtures("timm_calls")
+def test_a_dataset_without_class_names_has_proxy_classes(tmp_path: Path):
     assert prepare(DataSource("timm:nameless"), SIDE, tmp_path, classes=2).classes == ("class 0", "class 1")
 
 
@@ -533,11 +539,11 @@ def test_a_nameless_set_has_as_many_classes_as_are_said(named: list[tuple[object
 
 
 @pytest.mark.parametrize("policy", ["", "rand-m9-mstd0.5-inc1", "augmix-m5", "original", "3a"])
-def test_policies_that_timm_knows(policy: str):
+def test_policies_of_timm_are_accepted(policy: str):
     check_augmentation(Recipe(auto_augment=policy), SIDE)
 
 
 @pytest.mark.parametrize("policy", ["best", "rand-q9", "rand-m9-q3"])
-def test_policies_that_timm_does_not_know(policy: str):
+def test_unknown_policies_are_refused(policy: str):
     with pytest.raises(DataError, match=f"timm knows no policy '{policy}'"):
         check_augmentation(Recipe(auto_augment=policy), SIDE)

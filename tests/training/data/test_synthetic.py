@@ -1,4 +1,4 @@
-"""Drawn images: the same for the same seed, and told apart by fine detail alone."""
+"""Synthetic images: the same for the same seed; fine detail alone distinguishes their classes."""
 
 import hashlib
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hiri_search.training.data.synthetic import MOTIFS, draw
+from hiri_search.training.data.synthetic import MOTIFS, generate_images
 
 CLASSES = 8
 CHANCE = 1 / CLASSES
@@ -20,35 +20,37 @@ Features = NDArray[np.float64]
 
 
 def test_the_bytes_are_the_same_on_every_machine():
-    images = np.concatenate([draw(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
+    images = np.concatenate([generate_images(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
     assert hashlib.sha256(images.tobytes()).hexdigest() == (
         "0d6aa76959a5efec80290d760083ab0c4e146835ab4743f6e67d4a37c0113c78"
     )
 
 
 def test_a_larger_count_only_adds_images():
-    few, few_labels = draw(5, classes=CLASSES, side=64, seed=3)
-    many, many_labels = draw(9, classes=CLASSES, side=64, seed=3)
+    few, few_labels = generate_images(5, classes=CLASSES, side=64, seed=3)
+    many, many_labels = generate_images(9, classes=CLASSES, side=64, seed=3)
     assert np.array_equal(few, many[:5])
     assert np.array_equal(few_labels, many_labels[:5])
 
 
 def test_seeds_share_no_image():
     seeds = (0, 1, 2, 2**32, 2**32 + 1)
-    drawn = [image.tobytes() for seed in seeds for image in draw(16, classes=CLASSES, side=32, seed=seed)[0]]
-    assert len(set(drawn)) == len(drawn)
+    images = [
+        image.tobytes() for seed in seeds for image in generate_images(16, classes=CLASSES, side=32, seed=seed)[0]
+    ]
+    assert len(set(images)) == len(images)
 
 
 def test_a_smaller_side_shows_the_same_scene_averaged():
-    native = draw(4, classes=CLASSES, side=128, seed=5)[0].astype(float)
-    half = draw(4, classes=CLASSES, side=64, seed=5)[0]
+    native = generate_images(4, classes=CLASSES, side=128, seed=5)[0].astype(float)
+    half = generate_images(4, classes=CLASSES, side=64, seed=5)[0]
     means = native.reshape(4, 64, 2, 64, 2, 3).mean((2, 4))
     assert np.abs(means - half).max() <= 0.5
 
 
 @pytest.mark.parametrize("side", [32, 97, 128, 160, 512])
-def test_any_side_will_do(side: int):
-    images, labels = draw(2, classes=CLASSES, side=side, seed=0)
+def test_images_have_any_side(side: int):
+    images, labels = generate_images(2, classes=CLASSES, side=side, seed=0)
     assert (images.shape, images.dtype, labels.dtype) == ((2, side, side, 3), np.uint8, np.int64)
     assert images.std() > 10
 
@@ -58,7 +60,7 @@ def test_any_side_will_do(side: int):
 
 @pytest.mark.parametrize(("count", "classes"), [(40, 8), (43, 8), (30, 12), (5, 1), (3, 8)])
 def test_labels_are_balanced(count: int, classes: int):
-    counts = np.bincount(draw(count, classes=classes, side=8, seed=1)[1], minlength=classes)
+    counts = np.bincount(generate_images(count, classes=classes, side=8, seed=1)[1], minlength=classes)
     assert counts.sum() == count
     assert np.ptp(counts) <= 1
 
@@ -68,15 +70,15 @@ def test_every_motif_is_its_own_mirror_image():
 
 
 @pytest.mark.parametrize("classes", [0, 13])
-def test_there_is_a_motif_for_every_class(classes: int):
+def test_the_number_of_classes_is_limited_by_the_motifs(classes: int):
     with pytest.raises(ValueError, match="12 motifs"):
-        draw(1, classes=classes, side=32, seed=0)
+        generate_images(1, classes=classes, side=32, seed=0)
 
 
-# ---- what tells the classes apart
+# ---- what distinguishes the classes
 
 
-def test_coarse_colours_tell_nothing():
+def test_a_linear_probe_of_coarse_pixels_is_at_chance():
     assert _score(_coarse, 8) < CHANCE + 0.08
 
 
@@ -94,26 +96,26 @@ def test_accuracy_falls_to_chance_when_detail_is_blurred_away():
 
 
 def _score(features, side: int) -> float:
-    """Share of 320 images of one seed named rightly by a linear probe fitted to 240 of another."""
-    train, labels = draw(240, classes=CLASSES, side=side, seed=1)
-    val, answers = draw(320, classes=CLASSES, side=side, seed=2)
-    return float((_probe(features(train), labels, features(val)) == answers).mean())
+    """Top-1 of a linear probe on 320 images of one seed, fitted to 240 images of another seed."""
+    train, labels = generate_images(240, classes=CLASSES, side=side, seed=1)
+    val, val_labels = generate_images(320, classes=CLASSES, side=side, seed=2)
+    return float((_probe(features(train), labels, features(val)) == val_labels).mean())
 
 
 def _probe(train: Features, labels: NDArray[np.int64], val: Features) -> NDArray[np.int64]:
-    """Ridge regression onto the classes, on standardised features."""
-    mean, spread = train.mean(0), train.std(0)
-    train, val = ((features - mean) / spread for features in (train, val))
+    """Labels of `val` predicted by ridge regression on standardised features."""
+    mean, std = train.mean(0), train.std(0)
+    train, val = ((features - mean) / std for features in (train, val))
     penalty = 0.1 * train.shape[1] * np.eye(train.shape[1])
     weights = np.linalg.solve(train.T @ train + penalty, train.T @ (np.eye(CLASSES)[labels] - CHANCE))
     return (val @ weights).argmax(1)
 
 
 def _energies(images: Images) -> Features:
-    """How strong each of eight 3x3 derivatives is over the image, against the others: (count, 8)."""
+    """Relative mean strength of eight 3x3 derivative filters over each image: (count, 8)."""
     grey = images.mean(-1)
     taps = (np.array([1, 2, 1]), np.array([1, 0, -1]), np.array([1, -2, 1]))
-    kernels = [np.outer(down, across) for down, across in product(taps, taps)][1:]  # the first is a blur
+    kernels = [np.outer(rows, columns) for rows, columns in product(taps, taps)][1:]  # the first is a blur
     strengths = np.log(1 + np.stack([np.abs(_filtered(grey, kernel)).mean((1, 2)) for kernel in kernels], 1))
     return strengths - strengths.mean(1, keepdims=True)
 

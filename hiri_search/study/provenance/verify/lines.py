@@ -21,14 +21,14 @@ def check_sum(ledger: LedgerContent) -> Finding:
         check_unchanged(ledger)
     except StudyError as error:
         checked.faults.append(str(error))
-    lines = f"{len(ledger.lines):,} lines"
     there = (ledger.folder / MANIFEST).is_file()
-    checked.remarks.append(f"{lines}; those that {MANIFEST} covers have its SHA-256" if there else f"{lines}, no sum")
+    remark = f"unchanged since {MANIFEST}" if there else f"not checked, because there is no {MANIFEST}"
+    checked.remarks.append(f"{len(ledger.lines):,} lines, {remark}")
     return checked.of("ledger")
 
 
 def check_studies(events: Sequence[Event]) -> Finding:
-    """Check that every run continues the study and the images of the run before. ValueError where a study is invalid."""
+    """Check that every run continues the study and images of the one before. ValueError where a study is invalid."""
     checked = Findings.none()
     starts = [event for event in events if isinstance(event, StudyStarted)]
     for event in events:

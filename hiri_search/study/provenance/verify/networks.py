@@ -11,7 +11,8 @@ from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import Cost, CountError, count
 from hiri_search.language import SpecError, parse_network
 from hiri_search.study.config.networks import Candidate, network_of
-from hiri_search.study.ledger.events import Event, NetworkCounted, NetworkFacts, TrialAsked
+from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
+from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.study.search.visited import UnvisitedSpace

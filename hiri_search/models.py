@@ -1,0 +1,166 @@
+"""timm models: the paper's networks, `hirivit` for any spec, and Table 9's backbones with the high-resolution front.
+
+Importing this module registers their names, so that `timm.create_model("hirivit_small")` works.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.hrnet import cfg_cls
+from torch import nn
+
+from hiri_search.language import Net, SpecError, parse_net
+from hiri_search.nets.hirivit import HiriVit
+from hiri_search.nets.hr_front import HrFrontDavit, HrFrontHrnet, HrFrontPvt
+
+# Table 1 prints stage types, widths, expansions, depths and heads (of size 64). The hidden widths of the stems are
+# inferred from the costs of Table 2. The last two downsamplings are IRDS-b, the earlier ones IRDS-a (section 4.3).
+SPECS = {
+    "hirivit_small": (
+        "hrstem(hs=32) -> hr(32 e=4)*2 -> hr(64 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9 -> t(512 e=5)*4"
+    ),
+    "hirivit_base": (
+        "hrstem(hs=64) -> hr(64 e=4)*2 -> hr(96 e=4)*2 -> cffn(192 e=5)*3 -> t(320 e=4)*17 -> t(640 e=5)*4"
+    ),
+    "hirivit_large": (
+        "hrstem(hs=64) -> hr(80 e=4)*4 -> hr(160 e=4)*4 -> cffn(224 e=5)*5 -> t(448 e=3)*25 -> t(640 e=5)*5"
+    ),
+}
+_EXAMPLE = "hr(32 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9"
+_FIRST_CONV = {"hrstem": "stem.entry.0", "convstem": "stem.0.0", "vitstem": "stem.0"}
+
+# First convolution and classifier of each backbone with the front.
+HR_FRONT_LAYERS = {
+    "hrnet_w18_hiri": ("conv1.0.entry.0", "classifier"),
+    "hrnet_w18_small_hiri": ("conv1.0.entry.0", "classifier"),
+    "pvt_v2_b2_hiri": ("patch_embed.proj.early.0.entry.0", "head"),
+    "davit_tiny_hiri": ("stem.conv.early.0.entry.0", "head.fc"),
+}
+# Arguments that timm's own builders of these backbones pass to their classes.
+_PVT_V2_B2 = {"depths": (3, 4, 6, 3), "embed_dims": (64, 128, 320, 512), "num_heads": (1, 2, 5, 8)}
+_DAVIT_TINY = {"depths": (1, 1, 3, 1), "embed_dims": (96, 192, 384, 768), "num_heads": (3, 6, 12, 24)}
+
+_SIDE = 448  # input side of Tables 2 and 9
+
+
+def paper_net(name: str) -> Net:
+    """Return the network of SPECS with this name."""
+    return parse_net(SPECS[name])
+
+
+def _default_cfg(first_conv: str, classifier: str) -> dict[str, Any]:
+    """Return timm's configuration of a model; it has no URL of weights, because none are published."""
+    return {
+        "num_classes": 1000,
+        "input_size": (3, _SIDE, _SIDE),
+        "pool_size": (7, 7),
+        "crop_pct": 1.0,  # not in the paper; timm's value for networks with inputs of this side
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": first_conv,
+        "classifier": classifier,
+        "origin_url": "https://arxiv.org/abs/2403.11999",
+    }
+
+
+_LAYERS = {name: (_FIRST_CONV["hrstem"], "head.fc") for name in (*SPECS, "hirivit")} | HR_FRONT_LAYERS
+# timm reads this name when a model is registered.
+default_cfgs = generate_default_cfgs({name: _default_cfg(*layers) for name, layers in _LAYERS.items()})
+
+
+def _cfg_of(net: Net) -> dict[str, Any]:
+    """Return the entries of timm's configuration that depend on the network.
+
+    The input side is the smallest multiple of the network's side unit that is not below the paper's.
+    """
+    side = -(-_SIDE // net.side_unit) * net.side_unit
+    grid = net.grids(side)[-1]
+    return {
+        "input_size": (3, side, side),
+        "pool_size": (grid, grid),
+        "first_conv": _FIRST_CONV[net.stem.kind],
+    }
+
+
+# timm calls an entry point with `(pretrained, **kwargs)`, so the functions below pass keywords through.
+def _create_hirivit(
+    name: str, net: Net, pretrained: bool, pretrained_cfg_overlay: dict[str, Any] | None = None, **kwargs: Any
+) -> HiriVit:
+    own_cfg = _cfg_of(net) if kwargs.get("pretrained_cfg") is None else {}  # the configuration of a saved model wins
+    return build_model_with_cfg(  # type: ignore[no-any-return]
+        HiriVit,
+        name,
+        pretrained,
+        pretrained_cfg_overlay=own_cfg | (pretrained_cfg_overlay or {}),
+        feature_cfg={"out_indices": tuple(range(len(net.stages))), "flatten_sequential": True},
+        net=net,
+        **kwargs,
+    )
+
+
+@register_model  # type: ignore[untyped-decorator]
+def hirivit_small(pretrained: bool = False, **kwargs: Any) -> HiriVit:
+    """HIRI-ViT-S (Table 1)."""
+    return _create_hirivit("hirivit_small", paper_net("hirivit_small"), pretrained, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def hirivit_base(pretrained: bool = False, **kwargs: Any) -> HiriVit:
+    """HIRI-ViT-B (Table 1)."""
+    return _create_hirivit("hirivit_base", paper_net("hirivit_base"), pretrained, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def hirivit_large(pretrained: bool = False, **kwargs: Any) -> HiriVit:
+    """HIRI-ViT-L (Table 1)."""
+    return _create_hirivit("hirivit_large", paper_net("hirivit_large"), pretrained, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def hirivit(pretrained: bool = False, *, spec: str = "", **kwargs: Any) -> HiriVit:
+    """HiriVit of any `spec`, such as `hr(32 e=4)*2 -> t(320 e=5)*9`. Raises SpecError."""
+    if not spec:
+        raise SpecError(f'hirivit needs a network; write timm.create_model("hirivit", spec="{_EXAMPLE}")')
+    return _create_hirivit("hirivit", parse_net(spec), pretrained, **kwargs)
+
+
+def _create_hrnet(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    # HRNet's branches are no sequence of modules, so timm gets its features by `forward_intermediates`.
+    features = {"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"}
+    model_cfg = cfg_cls[name.removesuffix("_hiri")]
+    return build_model_with_cfg(  # type: ignore[no-any-return]
+        HrFrontHrnet, name, pretrained, model_cfg=model_cfg, feature_cfg=features, **kwargs
+    )
+
+
+def _create_sequential(model_class: type[nn.Module], name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
+    return build_model_with_cfg(model_class, name, pretrained, feature_cfg=features, **kwargs)  # type: ignore[no-any-return]
+
+
+@register_model  # type: ignore[untyped-decorator]
+def hrnet_w18_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """HRNet-W18 with the front (Table 9)."""
+    return _create_hrnet("hrnet_w18_hiri", pretrained, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def hrnet_w18_small_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """HRNet-W18-small with the front: not in the paper, for short trainings."""
+    return _create_hrnet("hrnet_w18_small_hiri", pretrained, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def pvt_v2_b2_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """PVTv2-B2 with the front (Table 9)."""
+    return _create_sequential(HrFrontPvt, "pvt_v2_b2_hiri", pretrained, **_PVT_V2_B2 | kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def davit_tiny_hiri(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """DaViT-Tiny with the front (Table 9)."""
+    return _create_sequential(HrFrontDavit, "davit_tiny_hiri", pretrained, **_DAVIT_TINY | kwargs)

@@ -1,0 +1,38 @@
+"""Ledger events as lines of JSON, and back."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Annotated, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from hiri_search.study.ledger.events import AnyEvent, Event
+
+_KINDS: dict[type[Event], str] = {kind: kind.event for kind in get_args(AnyEvent)}
+
+
+class InvalidLine(ValueError):
+    """A line that is no event."""
+
+
+@cache
+def _adapter() -> TypeAdapter[AnyEvent]:
+    return TypeAdapter(Annotated[AnyEvent, Field(discriminator="event")])
+
+
+def read_line(line: bytes) -> AnyEvent:
+    """Return the event of a line. InvalidLine says what is wrong with it."""
+    try:
+        return _adapter().validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidLine(f"{place}: {first['msg']}" if place else first["msg"]) from error
+
+
+def write_line(event: Event) -> bytes:
+    """Return the line of an event, without its end. ValueError where a number is not finite."""
+    plain = _adapter().dump_python(event, mode="json", exclude_defaults=True)  # type: ignore[arg-type]
+    return json.dumps({"event": _KINDS[type(event)], **plain}, allow_nan=False).encode()

@@ -1,0 +1,95 @@
+"""Values inside ledger events: a network, its stand-in, the images and the code of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pydantic import ConfigDict, JsonValue, TypeAdapter
+from pydantic_core import to_json as to_json_bytes
+
+JsonObject: TypeAlias = dict[str, JsonValue]
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class JsonRecord:
+    """A value with typed fields, read from JSON without any conversion."""
+
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class StandIn(JsonRecord):
+    """The network that is trained for the one that is counted."""
+
+    spec: str
+    side: int  # pixels of the square input
+    params: int
+    macs: int  # multiply-adds of one image
+
+
+@dataclass(frozen=True)
+class NetworkFacts(JsonRecord):
+    """A network as it is counted, and its stand-in."""
+
+    name: str  # of the row of an ablation; of a search, the spec
+    key: str  # hash of the network
+    spec: str
+    side: int  # pixels of the square input at which it is counted
+    params: int
+    macs: int  # multiply-adds of one image
+    core_macs: int  # those of convolutions and matrix products alone
+    by_part: dict[str, tuple[int, int]]  # params and multiply-adds of each part
+    stand_in: StandIn | None = None  # None: counted and shown, not trained
+    ms_per_image: float | None = None  # measured inference, where a search needs it
+    merged_from: str = ""  # the results folder of its study, in a merged ledger
+    merged_name: str = ""  # its name in that study, where a merge had to rename it
+
+    @property
+    def own_name(self) -> str:
+        """The name of the network in the study that it comes from."""
+        return self.merged_name or self.name
+
+    @property
+    def trained(self) -> StandIn:
+        """The stand-in of a network that is trained."""
+        assert self.stand_in, f"{self.name} is not trained"
+        return self.stand_in
+
+
+@dataclass(frozen=True)
+class ImageSet(JsonRecord):
+    """The images of a study."""
+
+    train: int  # images
+    val: int
+    classes: int
+    keys: dict[str, str]  # content fingerprint by side in pixels
+    skipped: tuple[str, ...] = ()  # unreadable images that were left out
+
+
+@dataclass(frozen=True)
+class CodeVersion(JsonRecord):
+    """The version of hiri_search that ran."""
+
+    version: str | None
+    digest: str  # of its files
+    commit: str | None = None  # None: not in git
+    changed: tuple[str, ...] = ()  # files with uncommitted changes
+    diff: str = ""
+
+
+@dataclass(frozen=True)
+class LedgerSum(JsonRecord):
+    """Identity of a ledger: the SHA-256 of its first `lines` lines."""
+
+    lines: int
+    sha256: str
+
+
+def to_json(value: object) -> JsonObject:
+    """Return a dataclass as plain JSON values."""
+    return _JSON.validate_json(to_json_bytes(value))
+
+
+_JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
