@@ -68,7 +68,7 @@ def _cell(value: Any) -> str:
 def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
     """Those of each study are still the same, where they are still there; a quick check reads none of them."""
     checked = Findings.none()
-    for source in record.sources.values():
+    for source in record.source_by_folder.values():
         try:
             checked.faults += _changed(source, record.folder, quick=quick, say=say)
             checked.remarks.append(f"{source.study.data.source}: {_how(source.study, quick=quick)}")

@@ -33,7 +33,7 @@ def check_names(record: Record) -> Iterator[tuple[str, Event, NetworkFacts]]:
 
 def check_specs(record: Record) -> Finding:
     """Check that each spec is a network, that its key is right, and that the study asks for it."""
-    checked, spaces = Findings.none(), {name: _space(source) for name, source in record.sources.items()}
+    checked, spaces = Findings.none(), {name: _space(source) for name, source in record.source_by_folder.items()}
     keys: dict[str, str] = {}
     for name, event, network in check_names(record):
         try:
@@ -62,9 +62,9 @@ def _wanted(event: Event, network: NetworkFacts, source: Source, space: Unvisite
         if not isinstance(event, TrialAsked) or event.confirms is not None:
             return None  # a confirmation repeats the network of another trial
         return network_of(source.study, *space.replay(event.decisions))
-    if network.own_name not in source.rows:
+    if network.own_name not in source.row_by_name:
         raise LookupError(f"the study has no row {network.own_name!r}")
-    return source.rows[network.own_name]
+    return source.row_by_name[network.own_name]
 
 
 def _unlike(event: Event, network: NetworkFacts, wanted: Candidate) -> Iterator[str]:

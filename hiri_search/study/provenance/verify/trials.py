@@ -57,7 +57,7 @@ def _missing(record: Record) -> Iterator[str]:
     study = record.own.study
     first = [trial for trial in record.trials if not trial.is_confirmation]
     if study.space is None:
-        rows = [row.name for row in record.own.rows.values() if row.trained]
+        rows = [row.name for row in record.own.row_by_name.values() if row.trained]
         asked = {(trial.network.name, trial.asked.seed) for trial in first}
         wanted = product(rows, study.seeds)
         yield from (
@@ -98,7 +98,7 @@ def check_trainings(record: Record, *, code_digest: str) -> Finding:
     if (
         other
         and len(other) == len(named)
-        and all(source.code_digest != code_digest for source in record.sources.values())
+        and all(source.code_digest != code_digest for source in record.source_by_folder.values())
     ):
         checked.remarks.append("not checked: another version of hiri_search has named them")
     else:
