@@ -62,7 +62,7 @@ class Record:
 
     @property
     def ended(self) -> bool:
-        """Whether the last run reached its end, so that nothing is missing."""
+        """True if the last run reached its end, so that no trial is missing."""
         return isinstance(next(e for e in reversed(self.events) if isinstance(e, StudyStarted | RunEnded)), RunEnded)
 
 
