@@ -1,4 +1,4 @@
-"""Merging results folders."""
+"""Merge results folders into a new one."""
 
 from __future__ import annotations
 
@@ -89,8 +89,10 @@ def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, u
         raise StudyError(f"{parts[0].label} is given twice; give folders of different runs")
     differing = tuple(line for part in parts[1:] for line in incompatibilities(parts[0].record, part.record))
     if differing and not unlike:
-        what = "\n  ".join(differing)
-        raise StudyError(f"{' and '.join(map(str, folders))} are unlike:\n  {what}\n--unlike merges them all the same")
+        listed = "\n  ".join(differing)
+        raise StudyError(
+            f"{' and '.join(map(str, folders))} are unlike:\n  {listed}\n--unlike merges them all the same"
+        )
     plan = _plan(parts, differing)
     with locked(into):
         _copy_checkpoints(plan, into)

@@ -47,9 +47,7 @@ class Record:
     events: Sequence[AnyEvent]
     started: StudyStarted  # the last run
     trials: Sequence[Trial]
-    source_by_folder: Mapping[
-        str, Source
-    ]  # by the folder that trials were merged from; empty name: the ledger's own study
+    source_by_folder: Mapping[str, Source]  # by the folder that trials were merged from; empty: the folder itself
 
     @property
     def own(self) -> Source:
