@@ -90,9 +90,7 @@ def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, u
     differing = tuple(line for part in parts[1:] for line in incompatibilities(parts[0].record, part.record))
     if differing and not unlike:
         listed = "\n  ".join(differing)
-        raise StudyError(
-            f"{' and '.join(map(str, folders))} are unlike:\n  {listed}\n--unlike merges them all the same"
-        )
+        raise StudyError(f"{' and '.join(map(str, folders))} are unlike:\n  {listed}\n--unlike merges them anyway")
     plan = _plan(parts, differing)
     with locked(into):
         _copy_checkpoints(plan, into)
