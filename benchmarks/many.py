@@ -1,36 +1,55 @@
-"""Synthetic ledgers of many trials, in the format of real runs."""
+"""Ledgers of many trials with made-up trainings, in the format that a run writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from hiri_search.study.ledger.checksums import check_lines
-
-from hiri_search.language import Net, parse_network, uniform
-from hiri_search.study.config.identity import canonical_form
-from hiri_search.study.config.networks import Candidate, ablation_networks, network_of, space_of
+from hiri_search.language import Net, parse, uniform
+from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import as_line, read_lines
+from hiri_search.study.ledger.events import (
+    FORMAT,
+    EpochEnded,
+    Event,
+    LedgerStarted,
+    NetworkCounted,
+    StudyStarted,
+    TrialAsked,
+    TrialBegan,
+    TrialFailed,
+    TrialFinished,
+    TrialPaused,
+    TrialPromoted,
+    TrialScored,
+)
+from hiri_search.study.ledger.json_lines import write_line
+from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, LEDGER
+from hiri_search.study.ledger.values import CodeVersion, ImageSet, NetworkFacts, StandIn
 from hiri_search.study.search.visited import UnvisitedSpace
-from hiri_search.training.job import Job
+from hiri_search.training.job import Epoch
 
 SPACE = (
     "(hr | cffn)(32|48 e=2|4)*1..3 -> (hr | cffn)(64|96 e=2|4)*1..3 -> (hr | cffn | t)(128|192 e=4|6)*2..4"
     " -> (cffn | t)(256..384/64 e=3|5)*(6|9|12) -> t(448|512 e=3|5)*2..4"
 )
-START_TIME = 1.7e9  # Unix time of the first line
-LINE_SECONDS = 0.5  # seconds between two lines
-IMAGES = {"train": 100, "val": 50, "classes": 8, "skipped": [], "keys": {"64": "images"}}
-COMMON = {"proxy": {"width": 8, "side": 64}, "recipe": {"epochs": 6, "batch": 16, "warmup_epochs": 0.5}}
+FIRST_TIME = 1.7e9  # of the first event, seconds since 1970
+INTERVAL = 0.5  # seconds from one event to the next
+IMAGES = ImageSet(train=100, val=50, classes=8, keys={"64": "images"})
+DEVICE = "CPU, 2 cores (x86_64)"
+COMMON = {
+    "title": "Many trials",
+    "proxy": {"width": 8, "side": 64},
+    "recipe": {"epochs": 6, "batch": 16, "warmup_epochs": 0.5},
+}
 
 
 def ablation(networks: int, seeds: int) -> Study:
-    walked = UnvisitedSpace(space_of(search(1)))
+    walked = UnvisitedSpace(parse(SPACE))
     nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
     return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
 
@@ -40,44 +59,43 @@ def search(networks: int, **more: Any) -> Study:
 
 
 def write(study: Study, folder: Path, trials: int) -> Path:
-    """Write a ledger in which the first `trials` trials have ended; append to an existing ledger."""
+    """Write the ledger of a study whose first `trials` trials have ended; append to a ledger that exists."""
     folder.mkdir(parents=True, exist_ok=True)
-    exists = (folder / LEDGER).exists()
-    asked = enumerate(islice(_asked(study), trials))
-    events = (event for number, (row, seed) in asked for event in _trial(study, number, row, seed))
-    checksum = check_lines(read_lines(folder) if exists else [], folder / LEDGER)
+    networks, exists = resolve(study), (folder / LEDGER).exists()
+    asked = enumerate(islice(_asked(networks), trials))
+    events = (event for number, (candidate, seed) in asked for event in _trial(networks, number, candidate, seed))
     with (folder / LEDGER).open("ab") as file:
-        for number, event in enumerate(chain([] if exists else _start(study), events)):
-            line = checksum.signed(as_line({**event, "time": START_TIME + number * LINE_SECONDS}))
-            checksum.added(line)
-            file.write(line + b"\n")
+        for line in lines(chain([] if exists else _start(networks), events)):
+            file.write(line)
     return folder
 
 
-def _start(study: Study) -> Iterator[Mapping[str, Any]]:
+def lines(events: Iterable[Event]) -> Iterator[bytes]:
+    """Yield the lines of a ledger, with a time for each event."""
+    for number, event in enumerate(events):
+        yield write_line(replace(event, time=FIRST_TIME + number * INTERVAL)) + b"\n"
+
+
+def _start(networks: StudyNetworks) -> Iterator[Event]:
     """Yield the events before the first trial."""
-    rows = {name: row.model_dump(include={"paper", "note", "curve"}) for name, row in (study.nets or {}).items()}
-    yield {
-        "event": "study",
-        "meaning": canonical_form(study),
-        "title": "Many trials",
-        "table": "",
-        "rows": rows,
-        "file": study.model_dump(mode="json"),
-        "profile": "none",
-        "device": "CPU, 2 cores",
-        "images": IMAGES,
-        "versions": {},
-    }
-    yield from ({"event": "counted", **_costs(row)} for row in ablation_networks(study))
+    yield LedgerStarted(format=FORMAT)
+    yield StudyStarted(
+        file=networks.study.model_dump(mode="json"),
+        profile="none",
+        device="CPU, 2 cores",
+        images=IMAGES,
+        code=CodeVersion(version=None, digest="0" * 16),
+    )
+    yield from (NetworkCounted(network=_facts(row)) for row in networks.rows)
 
 
-def _asked(study: Study) -> Iterator[tuple[Candidate, int]]:
+def _asked(networks: StudyNetworks) -> Iterator[tuple[Candidate, int]]:
     """Yield networks and seeds in the order of a run."""
-    if study.space is None:
-        yield from ((row, seed) for row in ablation_networks(study) for seed in study.seeds)
+    study = networks.study
+    if networks.space is None:
+        yield from ((row, seed) for row in networks.rows for seed in study.seeds)
         return
-    for net, decisions in _walks(UnvisitedSpace(space_of(study))):
+    for net, decisions in _walks(UnvisitedSpace(networks.space)):
         yield from ((network_of(study, net, decisions), seed) for seed in study.seeds)
 
 
@@ -88,61 +106,70 @@ def _walks(unvisited: UnvisitedSpace) -> Iterator[Any]:
         yield unvisited.add(decisions)
 
 
-def _costs(candidate: Candidate) -> dict[str, Any]:
-    network, trained = candidate.network, candidate.trained
-    assert trained is not None
+def _facts(candidate: Candidate) -> NetworkFacts:
+    """Return a network with made-up costs."""
+    network = candidate.network
     assert isinstance(network, Net)
     work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in network.stages)
-    costs = {"params": work * 5_000, "macs": work * 700_000, "core_macs": work * 690_000}
-    small = {"trained_spec": str(trained), "trained_side": candidate.trained_side}
-    small |= {"trained_params": work * 50, "trained_macs": work * 300}
-    return {
-        "name": candidate.name,
-        "key": network.key,
-        "spec": str(network),
-        "side": candidate.side,
-        **costs,
-        **small,
-    }
+    return NetworkFacts(
+        name=candidate.name,
+        key=network.key,
+        spec=str(network),
+        side=candidate.side,
+        params=work * 5_000,
+        macs=work * 700_000,
+        core_macs=work * 690_000,
+        by_part={},
+        stand_in=StandIn(str(candidate.trained), candidate.trained_side, params=work * 50, macs=work * 300),
+    )
 
 
-def _trial(study: Study, number: int, candidate: Candidate, seed: int) -> Iterator[Mapping[str, Any]]:
-    """Yield all events of a trial; with rungs the first promotes a third, without rungs every tenth trial fails."""
-    costs = _costs(candidate)
-    spec = parse_network(costs["trained_spec"]).canonical_text
-    job = Job(spec, candidate.trained_side, study.proxy.classes, seed, study.recipe, study.data)
-    fields = {"seed": seed, "decisions": candidate.decisions, "checkpoint": f"checkpoints/{job.digest}/last.pt"}
-    yield {"event": "asked", "trial": number, **costs, **fields}
-    yield {"event": "began", "trial": number, "device": "CPU, 2 cores (x86_64)"}
-    halving, scores = study.search.halving, {"synflow": 15.4 + number % 7, "zen": 179.0 - number % 11}
+def _trial(networks: StudyNetworks, number: int, candidate: Candidate, seed: int) -> Iterator[Event]:
+    """Yield the events of a trial: with rungs every third one is promoted, without rungs every tenth one fails."""
+    study, network = networks.study, _facts(candidate)
+    checkpoint = f"{CHECKPOINTS}/{networks.job(network, seed).digest}/{LAST_CHECKPOINT}"
+    yield TrialAsked(
+        trial=number, network=network, seed=seed, checkpoint=checkpoint, decisions=dict(candidate.decisions)
+    )
+    yield TrialBegan(trial=number, device=DEVICE)
     if study.search.zero_cost:
-        yield {"event": "scored", "trial": number, "scores": scores}
-    curve = list(_curve(Random(number), costs["macs"] / 1e9, study.recipe.epochs))
-    rung = halving.epochs[0] if halving else 0
-    epochs = ({"event": "epoch", "trial": number, **epoch} for epoch in curve)
+        yield TrialScored(trial=number, scores={"synflow": 15.4 + number % 7, "zen": 179.0 - number % 11})
+    curve = tuple(_curve(Random(number), network.macs / 1e9, study.recipe.epochs))
+    rung = study.search.halving.epochs[0] if study.search.halving else 0
+    if not rung and number % 10 == 9:
+        yield TrialFailed(trial=number, reason=f"ValueError: the loss of step {number} is not finite")
+        return
+    yield from _epochs(number, curve[:rung])
     if rung:
-        yield from islice(epochs, rung)
-        yield {"event": "paused", "trial": number, "curve": curve[:rung]}
+        yield TrialPaused(trial=number, curve=curve[:rung])
         if number % 3:
             return
-        yield {"event": "promoted", "trial": number}
-    elif number % 10 == 9:
-        yield {"event": "failed", "trial": number, "reason": f"ValueError: the loss of step {number} is not finite"}
-        return
-    yield from epochs
-    yield {"event": "finished", "trial": number, "curve": curve}
+        yield TrialPromoted(trial=number)
+    yield from _epochs(number, curve[rung:])
+    yield TrialFinished(trial=number, curve=curve)
 
 
-def _curve(rng: Random, gmacs: float, epochs: int) -> Iterable[dict[str, Any]]:
-    """Yield epochs whose accuracy grows with the cost, plus noise."""
+def _epochs(trial: int, curve: Sequence[Epoch]) -> Iterator[Event]:
+    return (EpochEnded(trial=trial, result=epoch) for epoch in curve)
+
+
+def _curve(rng: Random, gmacs: float, epochs: int) -> Iterator[Epoch]:
+    """Yield epochs whose accuracy grows with cost and training, plus noise."""
     best = 40 + 20 * gmacs / (4 + gmacs) + rng.gauss(0, 2)
     for epoch in range(1, epochs + 1):
         top1 = best * (1 - 0.6**epoch) + rng.gauss(0, 0.5)
-        scores = {"top1": top1, "top5": top1 + 20, "ema_top1": top1 - 1, "ema_top5": top1 + 19}
-        times = {
-            "seconds": 2.1 + rng.random(),
-            "images_per_second": 400 + rng.random(),
-            "seconds_waiting": rng.random(),
-        }
-        rest = {"parts": 1, "compile_seconds": None, "peak_memory_bytes": None}
-        yield {"epoch": epoch, "loss": 2 - epoch / 10 + rng.random(), "lr": 0.001 / epoch, **scores, **times, **rest}
+        yield Epoch(
+            epoch,
+            loss=2 - epoch / 10 + rng.random(),
+            lr=0.001 / epoch,
+            top1=top1,
+            top5=top1 + 20,
+            ema_top1=top1 - 1,
+            ema_top5=top1 + 19,
+            seconds=2.1 + rng.random(),
+            images_per_second=400 + rng.random(),
+            seconds_waiting=rng.random(),
+            parts=1,
+            compile_seconds=None,
+            peak_memory_bytes=None,
+        )

@@ -51,14 +51,14 @@ def results_of(ledger: LedgerContent) -> Results:
 
 def _search_results(study: Study, known: list[Trial]) -> dict[str, Any]:
     from hiri_search.study.config.networks import resolve
-    from hiri_search.study.search.importance import decided, importances
+    from hiri_search.study.search.importance import chosen_options, importances
     from hiri_search.study.search.objectives import losses
 
     networks = resolve(study)
     first = [trial for trial in known if not trial.is_confirmation]
     finished = [[trial] for trial in first if trial.state == "finished"]
-    means = [one for trial in finished if (one := losses(trial, study.search.objectives))]
-    return {"losses": means, "decisions": decided(networks, first), "importances": importances(networks, first)}
+    means = [values for trial in finished if (values := losses(trial, study.search.objectives))]
+    return {"losses": means, "decisions": chosen_options(networks, first), "importances": importances(networks, first)}
 
 
 def _planned(events: Sequence[AnyEvent]) -> list[Compared]:

@@ -1,4 +1,4 @@
-"""How many trials fit on one GPU, by measured memory."""
+"""Number of trials that fit on one GPU, by measured memory."""
 
 from __future__ import annotations
 

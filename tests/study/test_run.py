@@ -10,7 +10,8 @@ from hiri_search.language import SpecError
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, TrialRetried
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import move_aside, run
 
@@ -54,7 +55,7 @@ def _run(tmp_path: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), retry
 
 def test_a_trial_for_each_network_and_seed_with_all_that_is_known_of_it(tmp_path: Path):
     done = _run(tmp_path)
-    assert [(t.asked["name"], t.asked["seed"], t.state) for t in done] == [
+    assert [(t.network.name, t.asked.seed, t.state) for t in done] == [
         ("small", 0, "finished"),
         ("small", 1, "finished"),
         ("other", 0, "finished"),
@@ -65,8 +66,8 @@ def test_a_trial_for_each_network_and_seed_with_all_that_is_known_of_it(tmp_path
     assert row["macs"] > row["core_macs"] > 0
     assert len(row["curve"]) == 2
     assert row["top1"] == row["curve"][-1]
-    timed = [event for event in read_events(tmp_path / "results") if event["event"] == "timed"]
-    assert {event["key"] for event in timed} == {t.asked["key"] for t in done}
+    timed = of_kind(read_events(tmp_path / "results"), InferenceTimed)
+    assert {event.key for event in timed} == {t.network.key for t in done}
 
 
 def test_rows_and_seeds_may_be_added_to_what_is_there(tmp_path: Path):
@@ -74,10 +75,10 @@ def test_rows_and_seeds_may_be_added_to_what_is_there(tmp_path: Path):
     grown = STUDY.replace("counted:", "  third: hr(32 e=4) -> t(64 e=4)\ncounted:", 1)
     done = _run(tmp_path, grown)
     assert done[: len(first)] == first
-    assert {(t.asked["name"], t.asked["seed"]) for t in done} == set(product(("small", "other", "third"), (0, 1)))
+    assert {(t.network.name, t.asked.seed) for t in done} == set(product(("small", "other", "third"), (0, 1)))
     (tmp_path / "anew").mkdir()
-    curves = {(t.asked["name"], t.asked["seed"]): t.row()["curve"] for t in _run(tmp_path / "anew", grown)}
-    assert {(t.asked["name"], t.asked["seed"]): t.row()["curve"] for t in done} == curves
+    curves = {(t.network.name, t.asked.seed): t.row()["curve"] for t in _run(tmp_path / "anew", grown)}
+    assert {(t.network.name, t.asked.seed): t.row()["curve"] for t in done} == curves
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_rows_and_seeds_may_be_added_to_what_is_there(tmp_path: Path):
 )
 def test_what_does_not_only_add_is_another_study(tmp_path: Path, text: str):
     _run(tmp_path)
-    with pytest.raises(StudyError, match="was begun with another study"):
+    with pytest.raises(StudyError, match="belongs to another study"):
         _run(tmp_path, text)
 
 
@@ -114,18 +115,18 @@ latency: {least: 1, most: 1}
 def test_rows_have_sides_and_stand_ins_of_their_own_and_networks_of_timm_are_rows_like_others(tmp_path: Path):
     done = _run(tmp_path, MIXED)
     assert {t.state for t in done} == {"finished"}
-    assert [(t.asked["side"], t.asked["trained_spec"], t.asked["trained_side"]) for t in done] == [
+    assert [(t.network.side, t.network.trained.spec, t.network.trained.side) for t in done] == [
         (64, "hrstem(hs=8) -> hr(8 e=4) -> t(16 e=4 d=16)", 32),
         (32, "hrstem(hs=8) -> hr(8 e=4) -> t(16 e=4 d=16)", 32),
         (64, "timm:test_resnet", 32),
         (64, "timm:test_vit", 160),
     ]
     events = read_events(tmp_path / "results")
-    counted = {event["name"]: event for event in events if event["event"] == "counted"}
-    assert list(counted) == [*(t.asked["name"] for t in done), "counted"]
-    assert counted["ours at 64"]["macs"] > 2 * counted["ours at 32"]["macs"]
-    assert counted["counted"]["params"] == counted["theirs, smaller"]["params"] == 11_181_642
-    assert len([event for event in events if event["event"] == "timed"]) == 5
+    counted = {event.network.name: event.network for event in of_kind(events, NetworkCounted)}
+    assert list(counted) == [*(t.network.name for t in done), "counted"]
+    assert counted["ours at 64"].macs > 2 * counted["ours at 32"].macs
+    assert counted["counted"].params == counted["theirs, smaller"].params == 11_181_642
+    assert len(of_kind(events, InferenceTimed)) == 5
 
 
 def test_the_order_of_its_rows_is_no_part_of_what_a_trial_gives(tmp_path: Path):
@@ -133,8 +134,8 @@ def test_the_order_of_its_rows_is_no_part_of_what_a_trial_gives(tmp_path: Path):
     apart = MIXED.replace("  ours at 32: {spec: hr(32 e=4) -> t(64 e=4), side: 32, stand_in_side: 32}\n", "")
     (tmp_path / "other").mkdir()
     first, second = _run(tmp_path, MIXED), _run(tmp_path / "other", apart)
-    tops = {t.asked["name"]: t.curve[-1]["loss"] for t in first}
-    assert {t.asked["name"]: t.curve[-1]["loss"] for t in second}.items() <= tops.items()
+    tops = {t.network.name: t.curve[-1].loss for t in first}
+    assert {t.network.name: t.curve[-1].loss for t in second}.items() <= tops.items()
 
 
 def test_a_row_may_have_a_recipe_of_its_own_laid_over_the_studys(tmp_path: Path):
@@ -142,8 +143,8 @@ def test_a_row_may_have_a_recipe_of_its_own_laid_over_the_studys(tmp_path: Path)
         "other: hr(32 e=4) -> cffn(64 e=4)", "other: {spec: hr(32 e=4) -> hr(64 e=4), recipe: {lr: 1e-4}}"
     )
     small, _, other, _ = _run(tmp_path, text)
-    assert small.curve[0]["lr"] != other.curve[0]["lr"]
-    assert small.curve[-1]["loss"] != other.curve[-1]["loss"]
+    assert small.curve[0].lr != other.curve[0].lr
+    assert small.curve[-1].loss != other.curve[-1].loss
 
 
 def test_a_recipe_may_stand_in_a_file_of_its_own_and_be_laid_over(tmp_path: Path):
@@ -164,7 +165,7 @@ def test_distillation_teaches_and_only_the_row_that_asks_for_it(tmp_path: Path):
     text = text.replace("ema: 0.0", "ema: 0.9, cutmix: 1.0")
     small, _, other, _ = _run(tmp_path, text)
     assert small.state == other.state == "finished"
-    assert small.curve[0]["loss"] != other.curve[0]["loss"], "same seed, same images, other targets"
+    assert small.curve[0].loss != other.curve[0].loss, "same seed, same images, other targets"
 
 
 def test_a_network_of_timm_that_cannot_take_its_side_is_refused_before_anything_is_trained(tmp_path: Path):
@@ -188,8 +189,8 @@ def test_a_failed_trial_has_a_reason_and_is_left_alone_until_asked_for(tmp_path:
     assert [t.state for t in _run(tmp_path, sets=exploding)] == ["failed"] * 4
     assert len(read_events(tmp_path / "results")) == events + 2, "only the new start and its end are written down"
     _run(tmp_path, sets=exploding, retry_failed=True)
-    retried = [event for event in read_events(tmp_path / "results") if event["event"] == "retried"]
-    assert [event["trial"] for event in retried] == [0, 1, 2, 3]
+    retried = of_kind(read_events(tmp_path / "results"), TrialRetried)
+    assert [event.trial for event in retried] == [0, 1, 2, 3]
 
 
 def test_another_meaning_is_refused_with_the_difference(tmp_path: Path):
@@ -219,8 +220,8 @@ def test_fresh_moves_the_old_results_aside(tmp_path: Path):
 def test_a_search_trains_so_many_networks_none_twice(tmp_path: Path):
     done = _run(tmp_path, SPACE)
     assert len(done) == 6
-    assert len({t.asked["key"] for t in done}) == 3
-    assert len({(t.asked["key"], t.asked["seed"]) for t in done}) == 6
+    assert len({t.network.key for t in done}) == 3
+    assert len({(t.network.key, t.asked.seed) for t in done}) == 6
     assert [t.row() for t in _run(tmp_path, SPACE)] == [t.row() for t in done]
 
 

@@ -1,4 +1,4 @@
-"""What is said of a study by its ledger alone, while it runs and when it does not."""
+"""Status of a study from its ledger, while it runs and afterwards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import many
@@ -18,86 +19,91 @@ from hiri_search.cli.main import main
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import Event
-from hiri_search.study.ledger.layout import LEDGER, LEDGER_LOCK
+from hiri_search.study.ledger.events import (
+    Event,
+    RunEnded,
+    TrialBegan,
+    TrialFailed,
+    TrialLost,
+    TrialOutOfMemory,
+    TrialStopped,
+)
+from hiri_search.study.ledger.layout import LEDGER_LOCK
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
-from hiri_search.study.status import RUNNING, SILENCE, Status, status, status_lines
+from hiri_search.study.status import RUNNING, SILENCE, RunningTrial, Status, status, status_lines
+from tests.study.records import append, asked, network, study_started
 from tests.study.search.searches import ROWS, Quiet
 
 NOBODY = 65534
-DEVICE = "CPU, 2 cores (x86_64)"
 
 
 def _add(folder: Path, *events: Event, ago: float = 0.0) -> None:
-    with (folder / LEDGER).open("a") as file:
-        file.writelines(json.dumps({**event, "time": time.time() - ago}) + "\n" for event in events)
+    append(folder, *(replace(event, time=time.time() - ago) for event in events))
 
 
-def _asked(folder: Path, number: int) -> Event:
-    first = next(event for event in read_events(folder) if event["event"] == "asked")
-    return {**first, "trial": number, "name": f"network {number}"}
+def _asked(number: int) -> Event:
+    return asked(number, network(f"network {number}"))
 
 
 def _began(number: int) -> Event:
-    return {"event": "began", "trial": number, "device": DEVICE}
+    return TrialBegan(trial=number, device=many.DEVICE)
 
 
-def _states(found: Status) -> dict[str, int]:
-    return {state: count for state, count in found.states.items() if count}
+def _states(state: Status) -> dict[str, int]:
+    return {name: count for name, count in state.states.items() if count}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve of twenty trials have ended, one of them by failing; then one was asked for, and begun."""
+    """A search for twenty networks: twelve trials have ended, one of them failed, and one more has begun."""
     many.write(many.search(20), tmp_path, 12)
-    _add(tmp_path, _asked(tmp_path, 12), _began(12))
+    _add(tmp_path, _asked(12), _began(12))
     return tmp_path
 
 
 # ---- states
 
 
-def test_a_trial_is_at_work_while_somebody_holds_the_folder(folder: Path):
+def test_a_begun_trial_is_running_while_a_process_holds_the_folder(folder: Path):
     assert _states(status(folder)) == {"finished": 11, "failed": 1, "unfinished": 1}
     with locked(folder):
         found = status(folder)
     assert _states(found) == {"finished": 11, "failed": 1, RUNNING: 1}
-    assert [(busy.trial, busy.name, busy.epochs, busy.device) for busy in found.busy] == [(12, "network 12", 0, DEVICE)]
+    assert found.busy == (RunningTrial(12, "network 12", 0, many.DEVICE),)
     assert found.wanted == 20
 
 
 @pytest.mark.parametrize(
-    "off",
+    "end",
     [
-        {"event": "lost", "trial": 12, "fault": "process", "reason": "killed"},
-        {"event": "crowded", "trial": 12, "reason": "too large"},
-        {"event": "study"},
+        TrialLost(trial=12, fault="process", reason="killed"),
+        TrialOutOfMemory(trial=12, reason="too large"),
+        study_started(many.search(20)),
     ],
-    ids=["lost", "crowded", "another run"],
+    ids=["lost", "out of memory", "another run"],
 )
-def test_it_is_not_when_it_was_lost_or_another_run_has_begun(folder: Path, off: Event):
-    again = {**read_events(folder)[0], **off} if off["event"] == "study" else off
-    _add(folder, again)
+def test_a_lost_trial_is_not_running_until_it_begins_again(folder: Path, end: Event):
+    _add(folder, end)
     with locked(folder):
         assert _states(status(folder)) == {"finished": 11, "failed": 1, "unfinished": 1}
         _add(folder, _began(12))
         assert _states(status(folder))[RUNNING] == 1
 
 
-def test_who_waits_on_a_rung_and_who_was_stopped_there(tmp_path: Path):
+def test_paused_and_stopped_trials(tmp_path: Path):
     many.write(many.search(12, halving={"epochs": [2], "keep": 0.34}), tmp_path, 12)
     assert _states(status(tmp_path)) == {"finished": 4, "paused": 8}
-    _add(tmp_path, {"event": "stopped", "trial": 1})
+    _add(tmp_path, TrialStopped(trial=1))
     assert _states(status(tmp_path)) == {"finished": 4, "paused": 7, "stopped": 1}
 
 
-# ---- who runs it
+# ---- running or not
 
 
-def test_running_or_not_is_seen_by_the_lock(folder: Path):
+def test_the_lock_shows_if_a_process_runs_the_study(folder: Path):
     assert (status(folder).running, status(folder).holder.who) == (False, "")
     with locked(folder):
         assert f"running: process {os.getpid()} on" in "\n".join(status_lines(status(folder)))
@@ -105,75 +111,76 @@ def test_running_or_not_is_seen_by_the_lock(folder: Path):
 
 
 @pytest.mark.parametrize(("ago", "running"), [(0.0, True), (SILENCE + 60, False)])
-def test_of_another_machine_whose_lock_is_not_seen_the_last_line_tells(folder: Path, ago: float, running: bool):
+def test_recent_events_stand_for_the_lock_of_another_machine(folder: Path, ago: float, running: bool):
     (folder / LEDGER_LOCK).write_text("7 on elsewhere")
     _add(folder, _began(12), ago=ago)
     found = status(folder)
     assert found.running == running
-    said = (
-        "running: process 7 on elsewhere, by its" if running else "not running as far as is seen from here: process 7"
-    )
-    assert said in "\n".join(status_lines(found))
-    _add(folder, {"event": "ended", "seconds": {}})
+    text = "\n".join(status_lines(found))
+    if running:
+        assert "running: process 7 on elsewhere (judged by recent events)" in text
+    else:
+        assert "not running, as far as this machine can see: process 7 on elsewhere was the last" in text
+    _add(folder, RunEnded(seconds={}))
     assert not status(folder).running
 
 
 # ---- front, failures
 
 
-def test_the_front_holds_whom_no_other_beats_the_cheapest_first(folder: Path):
+def test_the_front_holds_the_non_dominated_networks_the_cheapest_first(folder: Path):
     done = [t for t in trials(read_events(folder)) if t.state == "finished"]
-    points = [(t.curve[-1]["top1"], t.asked["macs"] / 1e9, t.asked["name"]) for t in done]
+    points = [(t.curve[-1].top1, t.network.macs / 1e9, t.network.name) for t in done]
     best = [p for p in points if not any(o[0] >= p[0] and o[1] <= p[1] and o[:2] != p[:2] for o in points)]
     found = [(member["top1"], member["gmacs"], member["name"]) for member in status(folder).front]
     assert found == sorted(best, key=lambda point: point[1])
 
 
-def test_in_an_ablation_it_is_that_of_means_over_seeds(tmp_path: Path):
+def test_the_front_of_an_ablation_compares_means_over_seeds(tmp_path: Path):
     many.write(many.ablation(4, 2), tmp_path, 8)
     done = trials(read_events(tmp_path))
     for member in status(tmp_path).front:
-        tops = [t.curve[-1]["top1"] for t in done if t.asked["name"] == member["name"]]
+        tops = [t.curve[-1].top1 for t in done if t.network.name == member["name"]]
         assert member["top1"] == pytest.approx(sum(tops) / len(tops))
         assert member["seeds"] == len(tops) == 2
 
 
-def test_failures_of_one_kind_are_told_once_with_how_many_and_where(tmp_path: Path):
+def test_failures_with_the_same_reason_are_grouped(tmp_path: Path):
     many.write(many.search(40), tmp_path, 40)
-    _add(tmp_path, _asked(tmp_path, 40), {"event": "failed", "trial": 40, "reason": "OSError: gone\nmore"})
+    _add(tmp_path, _asked(40), TrialFailed(trial=40, reason="OSError: gone\nmore"))
     first, second = status(tmp_path).failures
-    assert (first.times, first.trials, first.devices) == (4, (9, 19, 29, 39), (DEVICE,))
+    assert (first.times, first.trials, first.devices) == (4, (9, 19, 29, 39), (many.DEVICE,))
     assert (second.times, second.trials, second.devices) == (1, (40,), ())
     said = "\n".join(status_lines(status(tmp_path)))
-    assert f"4 x ValueError: the loss of step 9 is not finite (trials 9, 19, 29, 39, on {DEVICE})" in said
+    assert f"4 x ValueError: the loss of step 9 is not finite (trials 9, 19, 29, 39, on {many.DEVICE})" in said
     assert "1 x OSError: gone ... (trials 40)" in said
 
 
-def test_who_was_lost_on_the_way_is_told_though_it_went_on(folder: Path):
-    lost = {"event": "lost", "trial": 12, "fault": "process", "reason": "its process died: killed"}
+def test_lost_trials_are_listed_although_they_continued(folder: Path):
+    lost = TrialLost(trial=12, fault="process", reason="its process died: killed")
     _add(folder, lost, _began(12), lost)
     (found,) = status(folder).lost
     assert (found.reason, found.times, found.trials) == ("its process died: killed", 2, (12,))
 
 
-# ---- how it is told
+# ---- text and JSON
 
 
 def test_before_the_first_trial(tmp_path: Path):
     many.write(many.search(5), tmp_path, 0)
     said = "\n".join(status_lines(status(tmp_path)))
     assert "trials: none yet; 0 of 5 asked for" in said
-    assert "throughput: not known yet" in said
-    assert "time left: not known yet" in said
+    assert "throughput: unknown yet" in said
+    assert "time left: unknown yet" in said
 
 
-def test_the_pace_is_that_of_the_lines(folder: Path):
+def test_throughput_counts_finished_trials_and_epochs(folder: Path):
     done = status(folder).done
     assert (done.trials, done.epochs) == (11, 66)
     assert "time left" in "\n".join(status_lines(status(folder)))
 
 
-def test_long_lists_are_cut_for_people_and_whole_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_long_lists_are_cut_in_the_text_and_complete_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     study = many.search(30, objectives=["top1", "gmacs", "mparams"])
     many.write(study, tmp_path, 30)
     with pytest.raises(SystemExit):
@@ -186,17 +193,17 @@ def test_long_lists_are_cut_for_people_and_whole_in_json(tmp_path: Path, capsys:
     assert f"front so far ({len(told['front'])}):" in capsys.readouterr().out
 
 
-def test_a_folder_without_a_ledger_is_a_mistake_that_is_explained(tmp_path: Path):
+def test_a_folder_without_a_ledger_is_an_error_with_advice(tmp_path: Path):
     with pytest.raises(StudyError, match=r"holds no ledger\.jsonl; give the folder of a study"):
         status(tmp_path)
 
 
-# ---- it changes nothing
+# ---- read-only
 
 
 @contextmanager
 def _as_nobody() -> Iterator[None]:
-    """Permissions mean nothing to root."""
+    """Drop root, which ignores permissions."""
     if os.geteuid():
         yield
         return
@@ -207,7 +214,7 @@ def _as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_it_changes_nothing_and_needs_no_leave_to_write(folder: Path):
+def test_status_needs_no_write_permission_and_changes_nothing(folder: Path):
     with locked(folder):
         pass
     home = Path(tempfile.mkdtemp())
@@ -239,8 +246,8 @@ recipe: {{epochs: 3, batch: 16, warmup_epochs: 0, ema: 0.0}}
 """
 
 
-def test_a_study_looked_at_while_it_trains(tmp_path: Path):
-    """At every move; what is said comes to be true."""
+def test_status_during_a_real_run(tmp_path: Path):
+    """Read at every event of a trial."""
     (tmp_path / "study.yaml").write_text(STUDY)
     results, seen = tmp_path / "results", list[Status]()
 

@@ -8,57 +8,48 @@ from typing import Any
 from hiri_search.language import parse, parse_network
 from hiri_search.study.config.schema import NetworkRow, Study
 
-# What no digit depends on, or is said again below.
-WORDING_KEYS = (
-    "title",
-    "table",
-    "compare",
-    "let",
-    "latency",
-    "cache",
-    "checkpoints",
-    "nets",
-    "space",
-    "confirm",  # it adds trials
-    "resources",
-    "storage",
-)
-SHOWN_ONLY: dict[str, Any] = {name: True for name in WORDING_KEYS}
+# Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
+_EXCLUDED: dict[str, Any] = {
+    **dict.fromkeys(("title", "table", "compare", "let", "latency", "cache", "checkpoints", "nets", "space"), True),
+    **dict.fromkeys(("confirm", "resources", "storage"), True),
+}
 
 
 def canonical_form(study: Study) -> dict[str, Any]:
-    """The meaning of a study in plain values."""
+    """Return everything that decides a study's results, as plain values in one normal form."""
     if study.space is not None:
-        plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": {"reuse", "zero_cost"}})
+        plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": {"reuse", "zero_cost"}})
         return plain | {"space": str(parse(study.space, let=study.let))}
-    plain = study.model_dump(mode="json", exclude=SHOWN_ONLY | {"search": True})
-    nets = {name: _meant(study, row) for name, row in (study.nets or {}).items()}
+    plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": True})
+    nets = {name: _canonical_row(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}
 
 
-def _meant(study: Study, row: NetworkRow) -> str | dict[str, Any]:
-    """A row's network alone, or with what else decides its training."""
+def _canonical_row(study: Study, row: NetworkRow) -> str | dict[str, Any]:
+    """Return the normalised spec of a row, together with the row's own training settings if it has any."""
     deciding = {"spec", "stand_in", "side", "stand_in_side", "train", "recipe"}
-    written = row.model_dump(mode="json", include=deciding, exclude_defaults=True)
-    for name in {"spec", "stand_in"} & set(written):
-        written[name] = str(parse_network(written[name], let=study.let))  # the same however it is written
-    return written if len(written) > 1 else str(written["spec"])
+    values = row.model_dump(mode="json", include=deciding, exclude_defaults=True)
+    for name in {"spec", "stand_in"} & set(values):
+        values[name] = str(parse_network(values[name], let=study.let))  # one text for all spellings of a network
+    return values if len(values) > 1 else str(values["spec"])
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`recipe.epochs: 12 -> 14`, for each value of two meanings that differs."""
-    before, after = _flat(old), _flat(new)
-    names = [*before, *(name for name in after if name not in before)]
+    """Return a line such as `recipe.epochs: 12 -> 14` for each value in which two canonical forms differ."""
+    old_values, new_values = _flat(old), _flat(new)
     absent = "(absent)"
     return [
-        f"{name}: {before.get(name, absent)} -> {after.get(name, absent)}"
-        for name in names
-        if before.get(name, absent) != after.get(name, absent)
+        f"{name}: {old_values.get(name, absent)} -> {new_values.get(name, absent)}"
+        for name in old_values | new_values
+        if old_values.get(name, absent) != new_values.get(name, absent)
     ]
 
 
 def incompatible_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """As `differences`, but for what only adds trials to an ablation: rows behind the others, and more seeds."""
+    """Return the `differences` that a results folder cannot follow.
+
+    An ablation may gain trials: rows after the existing rows, and seeds.
+    """
     if "nets" in old and "nets" in new:
         rows, seeds = old["nets"], old["seeds"]
         if list(new["nets"])[: len(rows)] == list(rows):

@@ -18,32 +18,32 @@ from hiri_search.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with a name, and what stands in for it in a training."""
+    """A named network, and the network that is trained in its place."""
 
     name: str
     network: Network
-    side: int  # pixels, at which it is counted and timed
-    trained: Network | None  # None: counted and shown, not trained
+    side: int  # pixels; the network is counted and timed at this side
+    trained: Network | None  # None: counted and reported, not trained
     trained_side: int
     recipe: Recipe
-    decisions: dict[str, int]  # that led to it: names and indices
+    decisions: dict[str, int]  # option index by decision name
 
 
 class InvalidNetwork(SpecError):
-    """A network that a study cannot have: `key` is the setting it fails on, `around` the row or space it is of."""
+    """A network that a study cannot use: `key` is the setting at fault, `context` the network's row or space."""
 
-    def __init__(self, key: tuple[str, ...], around: tuple[str, ...], message: str) -> None:
+    def __init__(self, key: tuple[str, ...], context: tuple[str, ...], message: str) -> None:
         super().__init__(message)
-        self.key, self.context = key, around
+        self.key, self.context = key, context
 
 
 @contextmanager
-def at_key(key: tuple[str, ...], around: tuple[str, ...]) -> Iterator[None]:
-    """A mistake in here is one of the setting `key`."""
+def at_key(key: tuple[str, ...], context: tuple[str, ...]) -> Iterator[None]:
+    """Turn a SpecError of the block into an InvalidNetwork at the setting `key`."""
     try:
         yield
     except SpecError as error:
-        raise InvalidNetwork(key, around, str(error)) from error
+        raise InvalidNetwork(key, context, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -95,54 +95,54 @@ def resolve(study: Study) -> StudyNetworks:
 
 
 def _row(study: Study, name: str, row: NetworkRow, index: int) -> Candidate:
-    here = ("nets", name)
-    with at_key(here, here):
+    context = ("nets", name)
+    with at_key(context, context):
         network = parse_network(row.spec, let=study.let)
     side = row.side or study.counted.side
-    with at_key((*here, "side") if row.side else ("counted", "side"), here):
+    with at_key((*context, "side") if row.side else ("counted", "side"), context):
         _check_side(network, side)
     if not row.train:
         return Candidate(name, network, side, None, 0, study.recipe, {"net": index})
-    with at_key((*here, "stand_in") if row.stand_in else ("proxy", "width"), here):
-        small = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
-    with at_key((*here, "stand_in_side") if row.stand_in_side else ("proxy", "side"), here):
-        small_side = row.stand_in_side or _scaled(side, study)
-        _check_side(small, small_side)
-    return Candidate(name, network, side, small, small_side, row.recipe or study.recipe, {"net": index})
+    with at_key((*context, "stand_in") if row.stand_in else ("proxy", "width"), context):
+        trained = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
+    with at_key((*context, "stand_in_side") if row.stand_in_side else ("proxy", "side"), context):
+        trained_side = row.stand_in_side or _scaled_side(side, study)
+        _check_side(trained, trained_side)
+    return Candidate(name, network, side, trained, trained_side, row.recipe or study.recipe, {"net": index})
 
 
 def stand_in(network: Network, proxy: ProxyConfig) -> Network:
-    """The network that is trained for one that is counted: one of timm's is trained as it is."""
+    """Return the small relative that is trained in place of a network; a timm network stands for itself."""
     return network if isinstance(network, TimmNetwork) else network.scaled_down(width=proxy.width, depth=proxy.depth)
 
 
 def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
-    """Networks that take every option of a space once: where one of them does not fit, nothing is begun. Misfit."""
+    """Yield networks that together take every option of a space. Raises InvalidNetwork where one does not fit."""
     return (network_of(study, net, decisions) for net, decisions in covering(space))
 
 
 def network_of(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
-    """One network of a space. Misfit."""
+    """Return a network of a space as a candidate. Raises InvalidNetwork where it does not fit the study's sides."""
     counted, proxy = study.counted, study.proxy
     with at_key(("counted", "side"), ("space",)):
         _check_side(net, counted.side)
     with at_key(("proxy", "width"), ("space",)):
-        small = stand_in(net, proxy)
+        trained = stand_in(net, proxy)
     with at_key(("proxy", "side"), ("space",)):
-        _check_side(small, proxy.side)
-    return Candidate(str(net), net, counted.side, small, proxy.side, study.recipe, decisions)
+        _check_side(trained, proxy.side)
+    return Candidate(str(net), net, counted.side, trained, proxy.side, study.recipe, decisions)
 
 
 def _check_side(network: Network, side: int) -> None:
-    """What side fits a network of timm is found when it is counted."""
+    """Raise SpecError where a network does not fit a side; timm networks are checked when they are counted."""
     if isinstance(network, Net):
         network.grids(side)
 
 
-def _scaled(side: int, study: Study) -> int:
-    """`proxy.side` stands for `counted.side`; rows of other sides are brought down by the same ratio."""
-    scaled, rest = divmod(side * study.proxy.side, study.counted.side)
-    if rest:
+def _scaled_side(side: int, study: Study) -> int:
+    """Return the training side of a row, scaled by the ratio of `proxy.side` to `counted.side`."""
+    scaled, remainder = divmod(side * study.proxy.side, study.counted.side)
+    if remainder:
         ratio = f"{side} * {study.proxy.side} / {study.counted.side}"
-        raise SpecError(f"the side to train at would be {ratio}, no whole number; write it as stand_in_side")
+        raise SpecError(f"the training side would be {ratio}, which is not a whole number; write it as stand_in_side")
     return scaled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Value = TypeVar("_Value")
 
 NO_PROFILE = "none"
-# `data: drawn` is `data: {source: drawn}`, also under keys laid over it; and so with recipes and the rows of `nets:`.
+# Short form of a section: `data: drawn` means `data: {source: drawn}`, also where a profile or --set changes it.
 SHORT_FORMS: dict[Key, str] = {("data",): "source", ("recipe",): "file", ("nets", "*"): "spec"}
+RENAMED_KEYS = {"proxies": "zero_cost"}  # of earlier versions
 UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
-TYPE_NAMES = {  # by the first word of pydantic's kinds of errors
+TYPE_NAMES = {  # expected value by the first word of pydantic's error type
     "int": "a whole number",
     "float": "a number",
     "finite": "a finite number",
@@ -53,7 +53,7 @@ TYPE_NAMES = {  # by the first word of pydantic's kinds of errors
 
 
 class YamlLocations:
-    """Says where a value came from: a line of a file, of its profile, or the command line."""
+    """Finds the place where a value was written: a line of a file, of its profile, or the command line."""
 
     def __init__(self, tree: Tree, profile: str = NO_PROFILE) -> None:
         self.tree, self.profile = tree, profile
@@ -65,15 +65,15 @@ class YamlLocations:
         return self.find(key) or str(self.tree.path)
 
     def find(self, key: Key) -> str | None:
-        """The place of the key, or of the nearest one around it; None where nothing of it is written."""
+        """Return the place of the key, or of the nearest enclosing key; None where neither is written."""
         if self.space and key[:1] in (("space",), ("let",)):
             return self.space.place(key)
         for length in range(len(key), 0, -1):
-            if place := self._exactly(key[:length]):
+            if place := self._exact(key[:length]):
                 return place
         return None
 
-    def _exactly(self, key: Key) -> str | None:
+    def _exact(self, key: Key) -> str | None:
         for set_key, text in reversed(self.sets.items()):
             if key[: len(set_key)] == set_key:
                 return text
@@ -85,23 +85,23 @@ class YamlLocations:
         return next((text for set_key, text in self.sets.items() if set_key[: len(key)] == key), None)
 
     def error(self, key: Key, message: str) -> StudyError:
-        """The mistake at this place."""
+        """Return an error that begins with the place of the key."""
         return StudyError(redacted(f"{self(key)}: {message}"))
 
 
 def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
-    """The study of a file with a profile laid over it, and `key=value` settings over both.
+    """Read a study file, merge a profile over it, and `key=value` settings over both.
 
-    StudyError with the file and line for whatever cannot be run, every network's spec and side included.
+    Raises StudyError with file and line for every mistake that would stop a run, in specs and sides too.
     """
     tree = read_yaml(path)
     places = YamlLocations(tree, profile)
-    content = _laid_over(tree.content, _profile(_profiles(tree), profile, tree))
+    content = _merged(tree.content, _profile(_profiles(tree), profile, tree))
     content.pop("profiles", None)
     for text in sets:
         key, value = _parse_set(text)
         places.sets[key] = redacted(f"--set {text}")
-        content = _laid_over(content, _nested(key, value))
+        content = _merged(content, _nested(key, value))
     content = _with_row_recipes(_with_recipe(_with_space(content, path, places), path, places))
     study = _validated(Study, content, places)
     _check_networks(study, places)
@@ -109,35 +109,38 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
 
 
 def profiles_of(path: Path) -> tuple[str, ...]:
-    """The names of a study's profiles."""
+    """Return the names of the profiles in a study file."""
     return tuple(_profiles(read_yaml(path)))
 
 
 def read_space(path: Path) -> Space:
-    """The space of a file of `spaces/`."""
+    """Read a space file, such as those of `spaces/`."""
     tree = read_yaml(path)
-    file = _validated(SpaceFile, tree.content, YamlLocations(tree))
-    return _parsed(parse, file.space, file.let, ("space",), YamlLocations(tree))
+    places = YamlLocations(tree)
+    file = _validated(SpaceFile, tree.content, places)
+    try:
+        return parse(file.space, let=file.let)
+    except SpecError as error:
+        raise places.error(("space",), f"space: {error}") from error
 
 
 # ---- layers
 
 
 def _profiles(tree: Tree) -> dict[str, dict[str, Any]]:
-    found = tree.content.get("profiles") or {}
-    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
-        raise YamlLocations(tree).error(
-            ("profiles",), "profiles: wants `name:` lines with the keys to change under each"
-        )
-    return found
+    profiles = tree.content.get("profiles") or {}
+    if not isinstance(profiles, dict) or not all(isinstance(keys, dict) for keys in profiles.values()):
+        message = "profiles: must hold `name:` lines with the keys to change under each"
+        raise YamlLocations(tree).error(("profiles",), message)
+    return profiles
 
 
 def _profile(profiles: dict[str, dict[str, Any]], name: str, tree: Tree) -> dict[str, Any]:
     if name == NO_PROFILE:
         return {}
     if name not in profiles:
-        known = ", ".join([*profiles, NO_PROFILE])
-        raise YamlLocations(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {known}")
+        choices = ", ".join([*profiles, NO_PROFILE])
+        raise YamlLocations(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {choices}")
     return profiles[name]
 
 
@@ -157,77 +160,77 @@ def _nested(key: Key, value: Any) -> dict[str, Any]:
     return {str(key[0]): value if len(key) == 1 else _nested(key[1:], value)}
 
 
-def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) -> dict[str, Any]:
-    """Mappings are merged key by key; anything else is replaced. `under` is the key of both."""
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) -> dict[str, Any]:
+    """Merge mappings key by key; replace any other value. `under` is the key of both mappings in the study."""
     merged = dict(base)
     for name, value in over.items():
         old, key = merged.get(name), (*under, name)
-        if isinstance(value, Mapping) and isinstance(old, str) and (word := _long_form(key)):
-            old = {word: old}
+        if isinstance(value, Mapping) and isinstance(old, str) and (inner := _long_form(key)):
+            old = {inner: old}
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _laid_over(old, value, key) if both else value  # type: ignore[arg-type]
+        merged[name] = _merged(old, value, key) if both else value  # type: ignore[arg-type]
     return merged
 
 
 def _long_form(key: Key) -> str | None:
-    """The word that a plain text under this key stands for."""
+    """Return the inner key that a plain text under this key is the value of; None where there is no short form."""
     return SHORT_FORMS.get(key) or SHORT_FORMS.get((*key[:-1], "*"))
 
 
 def _with_space(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
-    """`space: FILE.yaml` stands for the space and the names of that file, looked for beside the study."""
+    """Replace `space: FILE.yaml` by the `space:` and `let:` of that file; its path is relative to the study file."""
     name = content.get("space")
     if not isinstance(name, str) or not name.endswith(".yaml"):
         return content
     if content.get("let"):
-        raise places.error(("let",), f"let: has no meaning beside space: {name}, whose own names are used; remove it")
+        raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")
     places.space = read_yaml(path.parent / name)
     file = _validated(SpaceFile, places.space.content, YamlLocations(places.space))
     return content | {"space": file.space, "let": file.let}
 
 
 def _with_recipe(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
-    """`recipe: FILE.yaml` stands for what that file holds, looked for beside the study; other keys are laid over it."""
+    """Replace `recipe: FILE.yaml` by the content of that file, as for `space:`, and merge other recipe keys over it."""
     recipe = content.get("recipe")
-    over = {"file": recipe} if isinstance(recipe, str) else recipe
-    if not isinstance(over, Mapping) or "file" not in over:
+    section = {"file": recipe} if isinstance(recipe, str) else recipe
+    if not isinstance(section, Mapping) or "file" not in section:
         return content
-    file = path.parent / str(over["file"])
+    file = path.parent / str(section["file"])
     if not file.is_file():
-        raise places.error(("recipe",), f"recipe: there is no {file}; write the keys of a recipe, or a file's path")
+        raise places.error(("recipe",), f"recipe: there is no file {file}; write the keys of a recipe, or a file path")
     places.recipe = read_yaml(file)
-    rest = {name: value for name, value in over.items() if name != "file"}
-    return content | {"recipe": _laid_over(places.recipe.content, rest)}
+    own_keys = {name: value for name, value in section.items() if name != "file"}
+    return content | {"recipe": _merged(places.recipe.content, own_keys)}
 
 
 def _with_row_recipes(content: dict[str, Any]) -> dict[str, Any]:
-    """A row's own recipe is laid over that of the study."""
+    """Merge the recipe of each row over the recipe of the study."""
     rows, base = content.get("nets"), content.get("recipe") or {}
     if not isinstance(rows, Mapping) or not isinstance(base, Mapping):
         return content
-    own = {
-        name: row | {"recipe": _laid_over(base, row["recipe"])}
+    merged = {
+        name: row | {"recipe": _merged(base, row["recipe"])}
         for name, row in rows.items()
         if isinstance(row, dict) and isinstance(row.get("recipe"), Mapping)
     }
-    return content | {"nets": {**rows, **own}}
+    return content | {"nets": {**rows, **merged}}
 
 
-# ---- mistakes explained
+# ---- error messages
 
 
 def _validated(model: type[_Model], content: dict[str, Any], places: YamlLocations) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as errors:
-        # A misspelt key first: it explains the missing one.
+        # An unknown key first: a misspelt key also causes an error about a missing one.
         first, *others = sorted(errors.errors(), key=lambda error: error["type"] not in UNKNOWN_KEY_ERRORS)
         key, message = _explained(model, first)
         raise places.error(key, message + (f" (and {len(others)} more)" if others else "")) from errors
 
 
 def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
-    """Where a mistake stands, and what it is."""
+    """Return the key at fault and the message for an error of pydantic."""
     key, kind, context = error["loc"], error["type"], error.get("ctx", {})
     if kind in UNKNOWN_KEY_ERRORS:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
@@ -237,14 +240,14 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
         return ("within", cause.name), f"within.{cause}"
     if isinstance(cause, SettingError | LatencyError):
         return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
-    wanted = TYPE_NAMES.get(kind.split("_")[0])
-    if wanted is None:
+    expected = TYPE_NAMES.get(kind.split("_")[0])
+    if expected is None:
         return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
-    return key, f"{dotted(key)}: found {_shown(error['input'])}; write {wanted.format(**context)}"
+    return key, f"{dotted(key)}: found {_shown(error['input'])}; write {expected.format(**context)}"
 
 
 def dotted(key: Key) -> str:
-    """`recipe.epochs`, as `--set` takes it."""
+    """Return a key as `--set` takes it: `recipe.epochs`."""
     return ".".join(map(str, key))
 
 
@@ -255,55 +258,50 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+def _suggestion(name: str, keys: list[str]) -> str:
+    renamed = [key for key in keys if key == RENAMED_KEYS.get(name)]
+    similar = renamed or difflib.get_close_matches(name, keys, 1)
+    return f"did you mean {similar[0]}?" if similar else f"the keys here are {', '.join(keys)}"
 
 
 def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
-    """The keys that may stand under `key`."""
+    """Return the keys that a study may have under `key`."""
     if not key:
         return [*model.model_fields, *(["profiles"] if model is Study else [])]
     sections = {"nets": NetworkRow, "latency": LatencyConfig}
-    known: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
-    return list(getattr(known, "model_fields", None) or known.__dataclass_fields__)
+    section: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
+    return list(getattr(section, "model_fields", None) or section.__dataclass_fields__)
 
 
 # ---- networks
 
 
-def _parsed(read: Callable[..., _Value], text: str, let: dict[str, str], key: Key, places: YamlLocations) -> _Value:
-    try:
-        return read(text, let=let)
-    except SpecError as error:
-        raise places.error(key, f"{dotted(key)}: {error}") from error
-
-
 def _check_networks(study: Study, places: YamlLocations) -> None:
-    """Every network that is to be trained parses, exists, and fits the side it is counted at and trained at."""
+    """Check that every trained network parses, exists, and fits the sides at which it is counted and trained."""
     try:
         networks = resolve(study)
         for candidate in covering_networks(study, networks.space) if networks.space else networks.rows:
-            _check_known(candidate)
+            _check_timm(candidate)
     except InvalidNetwork as error:
         place = places.find(error.key) or places(error.context)
-        of = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
-        raise StudyError(redacted(f"{place}: {dotted(error.key)}{of}: {error}")) from error
+        owner = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
+        raise StudyError(redacted(f"{place}: {dotted(error.key)}{owner}: {error}")) from error
 
 
-def _check_known(found: Candidate) -> None:
-    """Misfit where timm has no such network, or where one of timm's is to teach itself.
+def _check_timm(candidate: Candidate) -> None:
+    """Raise InvalidNetwork where timm has no such network, or a timm network would be trained with self-distillation.
 
-    Asked only where there is one of timm's, whose import is slow.
+    Imports timm, which is slow, only where a candidate is a timm network.
     """
-    if isinstance(found.trained, TimmNetwork) and found.recipe.distill_alpha < 1:
+    context = ("nets", candidate.name)
+    if isinstance(candidate.trained, TimmNetwork) and candidate.recipe.distill_alpha < 1:
         from hiri_search.training.distill import check_teacher
 
-        with at_key(("nets", found.name, "recipe", "distill_alpha"), ("nets", found.name)):
-            check_teacher(found.trained)
-    for network, word in ((found.network, "spec"), (found.trained, "stand_in")):
+        with at_key((*context, "recipe", "distill_alpha"), context):
+            check_teacher(candidate.trained)
+    for network, key in ((candidate.network, "spec"), (candidate.trained, "stand_in")):
         if isinstance(network, TimmNetwork):
             from hiri_search.networks import check_timm
 
-            with at_key(("nets", found.name, word), ("nets", found.name)):
+            with at_key((*context, key), context):
                 check_timm(network)

@@ -12,36 +12,36 @@ import yaml
 
 from hiri_search.study.errors import StudyError
 
-Key = tuple[str | int, ...]  # where a value stands: ("recipe", "epochs")
+Key = tuple[str | int, ...]  # path of a value: ("recipe", "epochs")
 
 MAX_NODES_PER_FILE = 20_000
-MAX_NESTING = 50  # mappings and lists inside each other
-TOO_DEEP = f"more than {MAX_NESTING} mappings or lists inside each other (does an alias contain itself?)"
+MAX_NESTING = 50  # levels of mappings and lists
+TOO_DEEP = f"more than {MAX_NESTING} nested mappings or lists (does an alias contain itself?)"
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What a file says, and the line of each of its keys."""
+    """Content of a YAML file, and the line of each key."""
 
     path: Path
     content: dict[str, Any]
     lines: dict[Key, int]
 
     def place(self, key: Key) -> str:
-        """`studies/x.yaml:12`, of the key itself or of the nearest one around it."""
+        """Return file and line, `studies/x.yaml:12`, of the key or of the nearest enclosing key."""
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.path}:{self.lines[key]}" if key else str(self.path)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of words: `no` and `on` are words, `1e-3` is a number."""
+    """YAML loader with the scalar types of YAML 1.2: `no` and `on` are text, `1e-3` is a number."""
 
 
 TAG = "tag:yaml.org,2002:"
 SCALARS: dict[str, Callable[[str], Any]] = {
-    "null": lambda word: None,
-    "bool": lambda word: word.lower() == "true",
+    "null": lambda text: None,
+    "bool": lambda text: text.lower() == "true",
     "int": int,
     "float": float,
     "str": str,
@@ -58,7 +58,7 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(path: Path) -> Tree:
-    """The mapping that a file holds; StudyError with the line where it is none."""
+    """Read a file that holds a mapping. Raises StudyError with the line at fault."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> Tree:
 
 
 def parse_yaml(text: str, path: Path) -> Tree:
-    """As `read_yaml`, of a text."""
+    """Parse a text as `read_yaml` parses a file; `path` is named in errors."""
     lines: dict[Key, int] = {}
     content = _read(text, str(path), lines)
     if not isinstance(content, dict):
@@ -77,12 +77,12 @@ def parse_yaml(text: str, path: Path) -> Tree:
 
 
 def parse_value(text: str, origin: str) -> Any:
-    """One value as a YAML file would hold it; `origin` is named where it is none."""
+    """Parse a single YAML value; errors name `origin`."""
     return _read(text, origin, None)
 
 
 def _read(text: str, origin: str, lines: dict[Key, int] | None) -> Any:
-    """What a text says; the lines of its keys are noted, and where there are None no line is named."""
+    """Parse a text and record the line of each key in `lines`; where `lines` is None, errors name no line."""
 
     def error(mark: yaml.Mark | None, message: str) -> StudyError:
         line = f":{mark.line + 1}" if lines is not None and mark else ""
@@ -92,8 +92,8 @@ def _read(text: str, origin: str, lines: dict[Key, int] | None) -> Any:
         loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as failed:
-        said = filter(None, (failed.context, failed.problem))
-        raise error(failed.problem_mark, f"this is not YAML: {', '.join(said)}") from failed
+        reasons = filter(None, (failed.context, failed.problem))
+        raise error(failed.problem_mark, f"this is not YAML: {', '.join(reasons)}") from failed
     except yaml.reader.ReaderError as failed:
         raise error(None, f"this is not YAML: {failed.reason} ({text[failed.position]!r})") from failed
     except RecursionError as failed:
@@ -102,7 +102,7 @@ def _read(text: str, origin: str, lines: dict[Key, int] | None) -> Any:
 
 
 class _Reader:
-    """Walks YAML nodes to plain values, noting lines and refusing what would be lost in silence."""
+    """Converts YAML nodes to plain values, records lines, and refuses what YAML would drop silently."""
 
     def __init__(self, error: Callable[[yaml.Mark | None, str], StudyError], lines: dict[Key, int]) -> None:
         self.error, self.lines = error, lines
@@ -122,25 +122,25 @@ class _Reader:
                 return [self.read(item, (*key, index)) for index, item in enumerate(node.value)]
             case yaml.ScalarNode(), kind if kind in SCALARS:
                 return self._scalar(node, kind)
-        raise self.error(node.start_mark, f"the tag {node.tag} has no meaning here; take it away")
+        raise self.error(node.start_mark, f"the tag {node.tag} is not supported; remove it")
 
     def _scalar(self, node: yaml.ScalarNode, kind: str) -> Any:
         try:
             return SCALARS[kind](node.value)
-        except ValueError as failed:  # only where the kind is written: `!!int many`
-            message = f"{node.value[:40]!r} cannot be read as {kind}; take the tag away"
+        except ValueError as failed:  # only with an explicit tag: `!!int many`
+            message = f"{node.value[:40]!r} cannot be read as {kind}; remove the tag"
             raise self.error(node.start_mark, message) from failed
 
     def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for name_node, value in node.value:
             if not isinstance(name_node, yaml.ScalarNode):
-                raise self.error(name_node.start_mark, "a key must be a word; quote it if it begins with [ or {")
+                raise self.error(name_node.start_mark, "a key must be plain text; quote it if it begins with [ or {")
             name = name_node.value
-            if name in found:
+            if name in mapping:
                 first = self.lines[(*key, name)]
-                message = f"{name!r} is there twice, first in line {first}; leave one out, or the first would be lost"
+                message = f"duplicate key {name!r}, first in line {first}; remove one of the two"
                 raise self.error(name_node.start_mark, message)
             self.lines[(*key, name)] = name_node.start_mark.line + 1
-            found[name] = self.read(value, (*key, name))
-        return found
+            mapping[name] = self.read(value, (*key, name))
+        return mapping

@@ -40,4 +40,4 @@ def training_stints(trials: int, epochs: int, halving: HalvingConfig | None) -> 
         for rung in (*(halving.epochs[bracket:] if halving else ()), epochs):
             yield from ((trial, start, rung) for trial in promoted)
             start = rung
-            promoted = promoted[: max(1, halving.kept_share(len(promoted))) if halving else 0]
+            promoted = promoted[: max(1, halving.promoted_count(len(promoted))) if halving else 0]

@@ -106,7 +106,7 @@ class TrialScheduler:
     def _search_settings(self) -> dict[str, Any]:
         if self.space is None:
             return {}
-        return {"space": self.space, "passed": of_kind(self.ledger.events, NetworkSkipped), "pass_over": self._skip}
+        return {"space": self.space, "skipped": of_kind(self.ledger.events, NetworkSkipped), "on_skip": self._skip}
 
     def most_memory(self) -> tuple[Job, PreparedData]:
         """Return the training of the study that needs the most memory, by estimate."""

@@ -13,17 +13,17 @@ from hiri_search.study.search.objectives import losses
 
 
 def chosen(trials: Iterable[Trial], confirm: ConfirmConfig, objectives: tuple[str, ...]) -> list[Trial]:
-    """One finished trial of each network to be confirmed: of the front, and of those behind it where it is short."""
+    """Return a finished trial of each network to confirm, by non-dominated rank, then by crowding distance."""
     networks = _by_network(trials).values()
-    known = [(seeds[0], found) for seeds in networks if (found := losses(seeds, objectives)) is not None]
-    if not known:
+    measured = [(seeds[0], means) for seeds in networks if (means := losses(seeds, objectives)) is not None]
+    if not measured:
         return []
-    order = rank_then_crowding(np.array([found for _, found in known]))
-    return [known[index][0] for index in order[: confirm.top]]
+    order = rank_then_crowding(np.array([means for _, means in measured]))
+    return [measured[index][0] for index in order[: confirm.top]]
 
 
 def _by_network(trials: Iterable[Trial]) -> Mapping[str, list[Trial]]:
-    """The finished ones."""
+    """Group the finished trials by the key of their network."""
     by_key: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.state == "finished":
@@ -32,9 +32,9 @@ def _by_network(trials: Iterable[Trial]) -> Mapping[str, list[Trial]]:
 
 
 def missing(
-    chosen: Iterable[Trial], past: Iterable[Trial], seeds: Iterable[int], epochs: int
+    trials: Iterable[Trial], past: Iterable[Trial], seeds: Iterable[int], epochs: int
 ) -> Iterator[tuple[Trial, int]]:
-    """Networks, by a trial of the first look, and seeds that nobody has asked for."""
+    """Yield pairs of a chosen trial and a seed for which `past` holds no confirmation with these epochs."""
     asked = {(t.network.key, t.asked.seed, t.asked.confirm_epochs) for t in past if t.is_confirmation}
     wanted = list(seeds)
-    return ((t, seed) for t in chosen for seed in wanted if (t.network.key, seed, epochs) not in asked)
+    return ((t, seed) for t in trials for seed in wanted if (t.network.key, seed, epochs) not in asked)

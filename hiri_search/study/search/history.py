@@ -15,72 +15,73 @@ from hiri_search.language import Net
 
 @dataclass(frozen=True)
 class Proposal:
-    """A network that was asked for, and what came of it."""
+    """A network that the search asked for, and its outcome so far."""
 
     net: Net
     decisions: Mapping[str, int]
     state: Literal["running", "finished", "stopped", "failed"] = "running"
-    losses: tuple[float, ...] = ()  # of a finished one, by objective: the smaller the better
+    losses: tuple[float, ...] = ()  # of a finished network, by objective, minimised
 
 
 class History(Sequence[Proposal]):
-    """All that was asked for, in its order; what finished is at hand without a walk through all."""
+    """All proposals in the order of asking; finished, running and non-dominated proposals are indexed."""
 
     def __init__(self) -> None:
-        self._all: list[Proposal] = []
-        self._finished: list[int] = []  # places, in order
-        self._front: list[int] = []  # places of those that no other beats, in order
+        self._proposals: list[Proposal] = []
+        self._finished: list[int] = []  # sorted positions
+        self._front: list[int] = []  # sorted positions of the non-dominated proposals
         self._running: set[int] = set()
 
     @overload
-    def __getitem__(self, place: int) -> Proposal: ...
+    def __getitem__(self, position: int) -> Proposal: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Proposal]: ...
-    def __getitem__(self, place: int | slice) -> Proposal | Sequence[Proposal]:
-        return self._all[place]
+    def __getitem__(self, position: slice) -> Sequence[Proposal]: ...
+    def __getitem__(self, position: int | slice) -> Proposal | Sequence[Proposal]:
+        return self._proposals[position]
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._proposals)
 
     def add(self, proposal: Proposal) -> None:
-        """One more."""
+        """Append a proposal."""
         if proposal.state == "running":
-            self._running.add(len(self._all))
-        self._all.append(proposal)
+            self._running.add(len(self._proposals))
+        self._proposals.append(proposal)
 
-    def learn(self, place: int, proposal: Proposal) -> None:
-        """What has become of one; one that has finished does not change any more."""
-        self._all[place] = proposal
+    def update(self, position: int, proposal: Proposal) -> None:
+        """Replace a running proposal by its new state; a finished proposal does not change any more."""
+        self._proposals[position] = proposal
         if proposal.state != "running":
-            self._running.discard(place)
+            self._running.discard(position)
         if proposal.state == "finished":
-            insort(self._finished, place)
-            self._enter_front(place, proposal.losses)
+            insort(self._finished, position)
+            self._update_front(position, proposal.losses)
 
-    def _enter_front(self, place: int, losses: tuple[float, ...]) -> None:
-        points = np.array([self._all[other].losses for other in self._front]).reshape(-1, len(losses))
+    def _update_front(self, position: int, losses: tuple[float, ...]) -> None:
+        points = np.array([self._proposals[member].losses for member in self._front]).reshape(-1, len(losses))
         point = np.array([losses])
         if not dominance(points, point).any():
-            beaten = dominance(point, points)[0]
-            self._front = sorted([place, *(p for p, out in zip(self._front, beaten, strict=True) if not out)])
+            dominated = dominance(point, points)[0]
+            self._front = sorted([position, *(p for p, out in zip(self._front, dominated, strict=True) if not out)])
 
-    def on_front(self, place: int) -> bool:
-        """Whether it finished, and no other beats it."""
-        index = bisect_left(self._front, place)
-        return self._front[index : index + 1] == [place]
+    def on_front(self, position: int) -> bool:
+        """Return whether a proposal has finished and no other dominates it."""
+        index = bisect_left(self._front, position)
+        return self._front[index : index + 1] == [position]
 
     def finished(self, *, last: int | None = None, best: int = 0) -> list[Proposal]:
-        """Those that finished, in their order: all, or the last so many, and the last so many of the front."""
+        """Return the finished proposals in order: all, or the newest `last` and the newest `best` of the front."""
         if last is None:
-            return [self._all[place] for place in self._finished]
-        places = {*self._front[max(len(self._front) - best, 0) :], *self._finished[max(self.done - last, 0) :]}
-        return [self._all[place] for place in sorted(places)]
+            return [self._proposals[position] for position in self._finished]
+        front = self._front[max(len(self._front) - best, 0) :]
+        positions = {*front, *self._finished[max(self.finished_count - last, 0) :]}
+        return [self._proposals[position] for position in sorted(positions)]
 
     def running(self) -> list[Proposal]:
-        """Those that nothing is known of yet, in their order."""
-        return [self._all[place] for place in sorted(self._running)]
+        """Return the pending proposals, in order."""
+        return [self._proposals[position] for position in sorted(self._running)]
 
     @property
-    def done(self) -> int:
-        """How many finished."""
+    def finished_count(self) -> int:
+        """Number of finished proposals."""
         return len(self._finished)

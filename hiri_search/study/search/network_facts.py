@@ -1,4 +1,4 @@
-"""What is written of a network before it is trained: spec, costs, stand-in, latency."""
+"""Facts of a network that the ledger stores before its training: spec, costs, stand-in, latency."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.values import NetworkFacts, StandIn
 from hiri_search.training.job import PreparedData
 
-PreparedBySide = dict[int, PreparedData]  # by the side that networks see
+PreparedBySide = dict[int, PreparedData]  # key: image side in training, in pixels
 
 
 def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
-    """What names the images, by side; JSON knows no numbers as keys."""
+    """Return the content fingerprint of the images by side; sides are text, as keys of JSON must be."""
     return {str(side): images.folder.name for side, images in prepared.items()}
 
 
@@ -31,9 +31,9 @@ def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) 
 
 
 def milliseconds(study: Study, network: Network) -> float | None:
-    """Measured inference of one image; None where it does not fit into memory."""
-    alone = {str(network): (network, study.counted.side)}
-    _, latency = next(measure_latencies(alone, study.latency or LatencyConfig(), classes=study.counted.classes))
+    """Measure the inference time of one image; None where the network does not fit into memory."""
+    networks = {str(network): (network, study.counted.side)}
+    _, latency = next(measure_latencies(networks, study.latency or LatencyConfig(), classes=study.counted.classes))
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
 

@@ -9,18 +9,18 @@ from hiri_search.language import Net
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.units import GIB, GIGA, MEGA
 
-MAX_CACHED = 20_000  # networks whose costs are remembered; a search looks at a hundred for each that it asks for
+MAX_CACHED = 20_000  # networks with cached costs; a sampler compares about a hundred for each that it proposes
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A number that a trial comes to."""
+    """A number of a finished trial that a search maximises or minimises."""
 
-    up: bool  # whether more of it is better
-    of: Callable[[Trial], float | None]  # of a finished trial; None where it was not measured
+    up: bool  # true: maximised
+    of: Callable[[Trial], float | None]  # value of a finished trial; None where it was not measured
 
     def loss(self, trial: Trial) -> float | None:
-        """The smaller the better."""
+        """Return the value of a trial with the sign under which smaller is better."""
         value = self.of(trial)
         return None if value is None else -value if self.up else value
 
@@ -35,20 +35,20 @@ OBJECTIVES: Mapping[str, Objective] = {
 
 
 def losses(trials: Sequence[Trial], names: Sequence[str]) -> tuple[float, ...] | None:
-    """What a network comes to: the means over the seeds it was trained with; None where one was not measured."""
+    """Return the loss of a network by objective, as means over its seeds; None where a value was not measured."""
     by_objective = [[OBJECTIVES[name].loss(trial) for trial in trials] for name in names]
     means = [_mean(column) for column in by_objective]
     return tuple(mean for mean in means if mean is not None) if None not in means else None
 
 
 def losses_after(trial: Trial, epochs: int, names: Sequence[str]) -> tuple[float, ...] | None:
-    """What a trial had come to behind an epoch."""
+    """Return the losses that a trial had after its first `epochs` epochs."""
     return losses([replace(trial, curve=trial.curve[:epochs])], names)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if measured and len(measured) == len(values) else None
 
 
 def _scaled(value: float | None, unit: float) -> float | None:
@@ -56,17 +56,17 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 
 def counted_at(side: int, classes: int) -> Callable[[Net], Mapping[str, float]]:
-    """What is known of a network before it is trained, by objective."""
+    """Return a function that counts the costs of an untrained network, by objective, with a cache."""
     from hiri_search.cost.flops import count  # slow
 
-    known: dict[str, Mapping[str, float]] = {}
+    cached: dict[str, Mapping[str, float]] = {}
 
     def costs(net: Net) -> Mapping[str, float]:
-        if net.key not in known:
-            if len(known) == MAX_CACHED:
-                del known[next(iter(known))]  # the oldest: it is counted again where it is wanted again
+        if net.key not in cached:
+            if len(cached) == MAX_CACHED:
+                del cached[next(iter(cached))]  # the oldest entry
             cost = count(net, side, classes=classes)
-            known[net.key] = {"gmacs": cost.macs / GIGA, "mparams": cost.params / MEGA}
-        return known[net.key]
+            cached[net.key] = {"gmacs": cost.macs / GIGA, "mparams": cost.params / MEGA}
+        return cached[net.key]
 
     return costs

@@ -21,38 +21,38 @@ from hiri_search.study.search.samplers.evolution import Evolution
 from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler
 from hiri_search.study.search.visited import UnvisitedSpace
 
-Asked = tuple[int, Candidate, int]  # the number of a new trial, its network and its seed
-MAX_INVALID = 100  # in a row: hardly any network of the space fits
-Skip = Callable[[int, Decisions, str], None]
+Asked = tuple[int, Candidate, int]  # number of a new trial, its network, its seed
+MAX_INVALID = 100  # consecutive proposals that do not fit, after which the search gives up
+OnSkip = Callable[[int, Decisions, str], None]  # position of the proposal, its decisions, the reason
 
 
 class AskTell(Protocol):
-    """The asking side of a study. Trials are numbered as in the ledger."""
+    """Ask-and-tell interface of a study. Trials have the numbers of the ledger."""
 
     def ask(self) -> Asked | None:
-        """What to train next; None when there is no more to ask."""
+        """Return the next trial; None when the study is exhausted."""
 
     def tell(self, trial: Trial) -> None:
-        """What a trial has come to."""
+        """Report the state of a trial."""
 
     def may_be_on_front(self, trial: Trial) -> bool:
-        """Whether its network is, or may yet be, one of those that are looked for."""
+        """Return whether the network of a trial is on the Pareto front, or may still reach it."""
 
 
 class AblationList:
-    """The networks of an ablation in the order of its file, each with all its seeds."""
+    """Networks of an ablation in the order of its file, each with all seeds."""
 
     def __init__(self, networks: StudyNetworks, past: Sequence[Trial]) -> None:
         asked = {(trial.network.name, trial.asked.seed) for trial in past}
         pairs = ((row, seed) for row in networks.trained_rows for seed in networks.study.seeds)
-        left = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
-        self._left: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(left, len(past)))
+        remaining = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
+        self._remaining: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(remaining, len(past)))
 
     def ask(self) -> Asked | None:
-        return next(self._left, None)
+        return next(self._remaining, None)
 
     def tell(self, trial: Trial) -> None:
-        """Nothing depends on it."""
+        """Do nothing: the order is fixed."""
 
     def may_be_on_front(self, trial: Trial) -> bool:
         return True
@@ -60,14 +60,14 @@ class AblationList:
 
 @dataclass
 class _Entry:
-    """A network of a search, and what its trials came to by seed."""
+    """A network of a search with its trials by seed."""
 
     net: Net
     decisions: dict[str, int]
     trials: dict[int, Trial] = field(default_factory=dict)
 
     def proposal(self, seeds: Sequence[int], objectives: Sequence[str]) -> Proposal:
-        """Known once all its seeds are in: then it is worth their mean."""
+        """Return the state of the network: running until all seeds have ended, then with the mean losses."""
         ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.ended]
         if len(ended) < len(seeds):
             return Proposal(self.net, self.decisions)
@@ -80,7 +80,7 @@ class _Entry:
 
 
 class Search:
-    """Networks taken from a space one by one, by what is known of those before."""
+    """Search over a space: a sampler proposes each network from the history of the earlier ones."""
 
     def __init__(
         self,
@@ -89,101 +89,101 @@ class Search:
         *,
         space: SearchSpace | None = None,
         costs: CostFunction | None = None,
-        passed: Iterable[NetworkSkipped] = (),
-        pass_over: Skip = lambda number, decisions, reason: None,
+        skipped: Iterable[NetworkSkipped] = (),
+        on_skip: OnSkip = lambda position, decisions, reason: None,
     ) -> None:
-        """`space` and `costs` are those of the study where nothing else is given.
+        """Rebuild the search from its past trials.
 
-        `passed` are the networks that did not fit, as `pass_over` was told of them: where in the sequence, by which
-        decisions, and why.
+        `space` and `costs` default to those of the study. Networks that do not fit are skipped: `on_skip` is called
+        for each, and `skipped` holds the events of earlier runs.
         """
         space = space or networks.space
         assert space is not None
-        self.study, self._pass_over = (study := networks.study), pass_over
-        self.unseen = UnvisitedSpace(space)
-        self.past = History()  # all that was asked for, and what is known of it
+        self.study, self._on_skip = (study := networks.study), on_skip
+        self.unvisited = UnvisitedSpace(space)
+        self.history = History()
         self._sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
-        self._places: dict[int, int] = {}  # in `past`, by the number of the trial
-        self._entries: dict[int, _Entry] = {}  # by place; what was passed over has none
-        self._waiting: deque[tuple[int, int]] = deque()  # places and seeds not asked for yet
-        self._rebuild(past, {event.proposal: event.decisions for event in passed})
+        self._positions: dict[int, int] = {}  # in the history, by trial number
+        self._entries: dict[int, _Entry] = {}  # by position; skipped networks have no entry
+        self._waiting: deque[tuple[int, int]] = deque()  # positions and seeds that are not asked for yet
+        self._rebuild(past, {event.proposal: event.decisions for event in skipped})
 
     def ask(self) -> Asked | None:
-        """What to train next: all seeds of a network, then another network; None when there is no more to ask."""
+        """Return the next trial: all seeds of a network, then another network; None when exhausted."""
         if not self._waiting:
             self._propose()
         if not self._waiting:
             return None
-        place, seed = self._waiting.popleft()
-        number = len(self._places)
-        self._places[number] = place
-        entry = self._entries[place]
+        position, seed = self._waiting.popleft()
+        number = len(self._positions)
+        self._positions[number] = position
+        entry = self._entries[position]
         return number, network_of(self.study, entry.net, entry.decisions), seed
 
     def tell(self, trial: Trial) -> None:
-        """What a trial has come to."""
-        place = self._places[trial.number]
-        entry = self._entries[place]
+        """Update the history by the state of a trial."""
+        position = self._positions[trial.number]
+        entry = self._entries[position]
         entry.trials[trial.asked.seed] = trial
-        self.past.learn(place, entry.proposal(self.study.seeds, self.study.search.objectives))
+        self.history.update(position, entry.proposal(self.study.seeds, self.study.search.objectives))
 
     def may_be_on_front(self, trial: Trial) -> bool:
-        place = self._places[trial.number]
-        return self.past[place].state == "running" or self.past.on_front(place)
+        position = self._positions[trial.number]
+        return self.history[position].state == "running" or self.history.on_front(position)
 
     def _propose(self) -> None:
-        """Another network, if there is one; what turns out not to fit is passed over. Misfit where that goes on."""
-        for misfits in count():
-            if len(self._entries) == self.study.search.networks or self.unseen.exhausted:
+        """Add the next network that fits and skip others. Raises InvalidNetwork after MAX_INVALID skips in a row."""
+        for skips in count():
+            if len(self._entries) == self.study.search.networks or self.unvisited.exhausted:
                 return
-            _, decisions = self._sampler.propose(self.unseen, self.past)
+            _, decisions = self._sampler.propose(self.unvisited, self.history)
             try:
-                network_of(self.study, *self.unseen.replay(decisions))
+                network_of(self.study, *self.unvisited.replay(decisions))
             except InvalidNetwork as error:
-                if misfits == MAX_INVALID:
+                if skips == MAX_INVALID:
                     raise
-                self._pass_over(len(self.past), decisions, str(error))
-                self._pass_by(decisions)
+                self._on_skip(len(self.history), decisions, str(error))
+                self._skip(decisions)
             else:
-                self._enter(decisions)
+                self._add(decisions)
                 return
 
-    def _enter(self, decisions: Decisions) -> int:
-        """The place of a network that is asked for herewith."""
-        net, ordered = self.unseen.add(decisions)
-        self._entries[place := len(self.past)] = _Entry(net, ordered)
-        self._waiting.extend((place, seed) for seed in self.study.seeds)
-        self.past.add(Proposal(net, ordered))
-        return place
+    def _add(self, decisions: Decisions) -> int:
+        """Add a network to the history and its seeds to the waiting trials; return its position."""
+        net, ordered = self.unvisited.add(decisions)
+        self._entries[position := len(self.history)] = _Entry(net, ordered)
+        self._waiting.extend((position, seed) for seed in self.study.seeds)
+        self.history.add(Proposal(net, ordered))
+        return position
 
-    def _pass_by(self, decisions: Decisions) -> None:
-        self.past.add(Proposal(*self.unseen.add(decisions), "failed"))
+    def _skip(self, decisions: Decisions) -> None:
+        self.history.add(Proposal(*self.unvisited.add(decisions), "failed"))
 
-    def _rebuild(self, past: Sequence[Trial], passed: Mapping[int, Decisions]) -> None:
-        places: dict[frozenset[tuple[str, int]], int] = {}
+    def _rebuild(self, past: Sequence[Trial], skipped: Mapping[int, Decisions]) -> None:
+        positions: dict[frozenset[tuple[str, int]], int] = {}
         for trial in past:
             decisions = frozenset(trial.asked.decisions.items())
-            if decisions not in places:
-                self._pass_by_all(passed)
-                places[decisions] = self._enter(dict(decisions))
-            self._places[trial.number] = places[decisions]
-            self._waiting.remove((places[decisions], trial.asked.seed))
+            if decisions not in positions:
+                self._skip_again(skipped)
+                positions[decisions] = self._add(dict(decisions))
+            self._positions[trial.number] = positions[decisions]
+            self._waiting.remove((positions[decisions], trial.asked.seed))
             self.tell(trial)
-        self._pass_by_all(passed)
+        self._skip_again(skipped)
 
-    def _pass_by_all(self, passed: Mapping[int, Decisions]) -> None:
-        """Those that were passed over before the next network."""
-        while (decisions := passed.get(len(self.past))) is not None:
-            self._pass_by(decisions)
+    def _skip_again(self, skipped: Mapping[int, Decisions]) -> None:
+        """Skip the networks that earlier runs skipped at the next positions."""
+        while (decisions := skipped.get(len(self.history))) is not None:
+            self._skip(decisions)
 
 
 def ask_tell(networks: StudyNetworks, past: Sequence[Trial], **search: Any) -> AskTell:
-    """What an ablation or a search asks for; the keywords are those of a search."""
+    """Return the ask-and-tell object of a study; the keywords are those of `Search`."""
     return AblationList(networks, past) if networks.space is None else Search(networks, past, **search)
 
 
 def sampler_of(study: Study, costs: CostFunction) -> Sampler:
-    """The sampler of a study's word. StudyError where it needs what is not installed."""
+    """Return the sampler that a study names. Raises StudyError where its package is not installed."""
     search = study.search
     match search.sampler:
         case "surrogate":

@@ -1,4 +1,4 @@
-"""The space a search walks, restricted to its budget; options of each decision."""
+"""The space a search walks, restricted to its cost constraints; options of each decision."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.network_facts import milliseconds
 
+MAX_NAMES = 100  # rows of an ablation up to which Optuna shows names; it stores all names with each trial
+
 
 def search_space(networks: StudyNetworks) -> SearchSpace:
-    """The space of a search, inside its budget if it has one. StudyError where no network lies in that.
+    """Return the space of a search under its cost constraints. Raises StudyError where no network meets them.
 
-    Counting for a budget what no network has been counted for before takes seconds.
+    Takes seconds where parts of networks are counted for the first time.
     """
     study, space = networks.study, networks.space
     assert space is not None
@@ -34,28 +36,26 @@ def search_space(networks: StudyNetworks) -> SearchSpace:
 
 
 def _measured(study: Study, net: Net) -> float:
-    """What does not fit into memory keeps no limit."""
-    found = milliseconds(study, net)
-    return inf if found is None else found
-
-
-MAX_NAMES = 100  # of an ablation, in each of whose trials Optuna writes them all; more rows are numbers
+    """Return the milliseconds of one image; infinity where the network does not fit into memory."""
+    latency = milliseconds(study, net)
+    return inf if latency is None else latency
 
 
 def options_of(networks: StudyNetworks, past: Sequence[Trial]) -> Mapping[str, Options]:
-    """Of every decision that was made: each has the same wherever it is made."""
+    """Return the options of every decision that the trials have made, by the decision's name."""
     space = networks.space
     if space is None:
         rows = tuple(row.name for row in networks.rows)
         return {"net": rows if len(rows) <= MAX_NAMES else tuple(range(len(rows)))}
-    known: dict[str, Options] = {}
+    by_decision: dict[str, Options] = {}
     for trial in past:
-        if trial.asked.decisions.keys() <= known.keys():
+        decisions = trial.asked.decisions
+        if decisions.keys() <= by_decision.keys():
             continue
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            known[name] = options
-            return int(trial.asked.decisions[name])  # noqa: B023 - used before the next trial
+            by_decision[name] = options
+            return int(decisions[name])  # noqa: B023 - called before the next trial
 
         space.decide(choose)
-    return known
+    return by_decision

@@ -13,67 +13,66 @@ from hiri_search.study.search.objectives import losses_after
 
 
 class SuccessiveHalving:
-    """The rungs of a search: all it knows follows from the trials, so it is as it was after a crash."""
+    """Rungs and brackets of a search. The state follows from the trials alone, so a restart rebuilds it."""
 
-    def __init__(self, rules: HalvingConfig, objectives: Sequence[str]) -> None:
-        self.rules = rules
+    def __init__(self, config: HalvingConfig, objectives: Sequence[str]) -> None:
+        self.config = config
         self._rungs = {
             (bracket, epochs): _Rung(epochs, objectives)
-            for bracket in range(rules.brackets)
-            for epochs in reversed(rules.epochs[bracket:])
+            for bracket in range(config.brackets)
+            for epochs in reversed(config.epochs[bracket:])
         }
 
     def next_rung(self, trial: Trial) -> int | None:
-        """The epoch behind which it pauses next; None: it is trained to the end."""
-        return next((epochs for epochs in self.rules.epochs[self._bracket(trial) :] if epochs > trial.rung), None)
+        """Return the epoch after which a trial pauses next; None where it is trained to the end."""
+        return next((epochs for epochs in self.config.epochs[self._bracket(trial) :] if epochs > trial.rung), None)
 
     def update(self, trial: Trial) -> None:
-        """What has become of a trial; to be told of each at every change."""
+        """Record the state of a trial; the scheduler calls this for each trial after each change."""
         for (bracket, _), rung in self._rungs.items():
             if bracket == self._bracket(trial):
-                rung.see(trial)
+                rung.update(trial)
 
     def promoted(self, *, last: bool = False) -> Trial | None:
-        """A paused trial that goes on, of the highest rung first; `last`: no other network will come.
+        """Return a paused trial to promote, from the highest rung that has one.
 
-        Of those that came to a rung the best share goes on; at the last at least one.
+        The best share of the trials at a rung is promoted; with `last` (no new network will come) at least one.
         """
         for rung in self._rungs.values():
-            share = self.rules.kept_share(len(rung.came))
-            if trial := rung.best_paused(max(share, int(last))):
+            count = self.config.promoted_count(len(rung.reached))
+            if trial := rung.best_paused(max(count, int(last))):
                 return trial
         return None
 
     def _bracket(self, trial: Trial) -> int:
-        """In turn: the trials of the second one begin with the second rung, and so on."""
-        return trial.number % self.rules.brackets
+        """Assign trials to brackets in turn; bracket n begins with rung n."""
+        return trial.number % self.config.brackets
 
 
 class _Rung:
-    """Those of a bracket that came to it, and are not known to have failed."""
+    """Trials of one bracket that have reached an epoch and have not failed."""
 
     def __init__(self, epochs: int, objectives: Sequence[str]) -> None:
         self.epochs, self.objectives = epochs, objectives
-        self.came: dict[int, tuple[float, ...]] = {}  # what they had come to there, by number
-        self._paused: dict[int, Trial] = {}  # of these, who waits here
+        self.reached: dict[int, tuple[float, ...]] = {}  # losses at this rung, by trial number
+        self._paused: dict[int, Trial] = {}  # the trials among them that wait here, by number
 
-    def see(self, trial: Trial) -> None:
+    def update(self, trial: Trial) -> None:
         number = trial.number
-        alive = len(trial.curve) >= self.epochs and trial.state != "failed"
-        if not alive:
-            self.came.pop(number, None)
-        elif number not in self.came and (found := losses_after(trial, self.epochs, self.objectives)):
-            self.came[number] = found
-        if number in self.came and trial.state == "paused" and len(trial.curve) == self.epochs:
+        if len(trial.curve) < self.epochs or trial.state == "failed":
+            self.reached.pop(number, None)
+        elif number not in self.reached and (losses := losses_after(trial, self.epochs, self.objectives)):
+            self.reached[number] = losses
+        if number in self.reached and trial.state == "paused" and len(trial.curve) == self.epochs:
             self._paused[number] = trial
         else:
             self._paused.pop(number, None)
 
-    def best_paused(self, share: int) -> Trial | None:
-        """The first paused trial among the best `share`: by front, then by crowding distance, then by number."""
-        if not self._paused or not share:
+    def best_paused(self, count: int) -> Trial | None:
+        """Return the best paused trial among the best `count`: by non-dominated rank, crowding distance, number."""
+        if not self._paused or not count:
             return None
-        numbers = sorted(self.came)
-        order = rank_then_crowding(np.array([self.came[number] for number in numbers]))
-        paused = (self._paused.get(numbers[index]) for index in order[:share])
+        numbers = sorted(self.reached)
+        order = rank_then_crowding(np.array([self.reached[number] for number in numbers]))
+        paused = (self._paused.get(numbers[index]) for index in order[:count])
         return next(filter(None, paused), None)

@@ -11,20 +11,20 @@ from hiri_search.language.space import Decisions, SearchSpace, Walked
 from hiri_search.language.syntax_tree import Options
 
 
-@dataclass(slots=True)  # there are many: a search of 10,000 networks has 200,000
+@dataclass(slots=True)  # memory matters: a search of 10,000 networks has 200,000 nodes
 class _Node:
-    """What was asked for behind some decisions."""
+    """Visited networks that share their first decisions."""
 
-    taken: int = 0  # networks
+    visited: int = 0  # number of networks
     exhausted: bool = False
-    behind: dict[int, _Node] = field(default_factory=dict)
+    children: dict[int, _Node] = field(default_factory=dict)  # by option index of the next decision
 
 
 _EMPTY = _Node()
 
 
 class UnvisitedSpace:
-    """The networks of a space that were not asked for yet."""
+    """Networks of a space that a search has not asked for yet."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
@@ -33,15 +33,15 @@ class UnvisitedSpace:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is no other network."""
+        """True when every network of the space has been visited."""
         return self._root.exhausted
 
     def replay(self, decisions: Decisions) -> Walked:
-        """The network of these decisions, asked for or not; the decisions in the order they are made."""
+        """Return the network of these decisions, visited or not, and the decisions in the order of the walk."""
         return self.space.walk(lambda name, options, sizes: decisions[name])
 
     def add(self, decisions: Decisions) -> Walked:
-        """The network of these decisions, which is asked for herewith."""
+        """Mark the network of these decisions as visited and return it, as `replay` does."""
         path: list[tuple[_Node, tuple[int, ...]]] = []
         node = self._root
 
@@ -49,48 +49,43 @@ class UnvisitedSpace:
             nonlocal node
             self.options[name] = options
             path.append((node, sizes))
-            node = node.behind.setdefault(decisions[name], _Node())
+            node = node.children.setdefault(decisions[name], _Node())
             return decisions[name]
 
         walked = self.space.walk(choose)
-        node.taken, node.exhausted = 1, True
-        for above, sizes in reversed(path):
-            above.taken += 1
-            above.exhausted = node.exhausted and not any(
-                _left(above, sizes, sizes)
-            )  # behind this one there may be more
-            node = above
+        node.visited, node.exhausted = 1, True
+        for parent, sizes in reversed(path):
+            parent.visited += 1
+            parent.exhausted = node.exhausted and not any(_unvisited_sizes(parent, sizes, sizes))
+            node = parent
         return walked
 
     def walk(self, choose: Chooser, rng: Random) -> Walked:
-        """A network that was not asked for; `choose` sees how many such are behind each option, 0 where none is.
+        """Walk to an unvisited network; `choose` sees the number of unvisited networks of each option, or 0.
 
-        By chance where those of `choose` lead out of a budget that is known at the end of a walk alone.
+        Where a budget rejects the walk only at its end, further walks choose uniformly at random.
         """
         node, total, met = self._root, self.space.size, set[str]()
-        again = uniform(rng)
+        at_random = uniform(rng)
 
         def narrowed(name: str, options: Options, sizes: tuple[int, ...]) -> int:
             nonlocal node, total, met, choose
-            if name in met:  # the walk ended outside, and another begins
-                node, total, met, choose = self._root, self.space.size, set(), again
+            if name in met:  # the budget has rejected the walk, and another begins
+                node, total, met, choose = self._root, self.space.size, set(), at_random
             met.add(name)
             self.options[name] = options
             absolute = [total * size // sum(sizes) for size in sizes]
-            index = choose(name, options, _left(node, absolute, sizes))
-            node, total = node.behind.get(index, _EMPTY), absolute[index]
+            index = choose(name, options, _unvisited_sizes(node, absolute, sizes))
+            node, total = node.children.get(index, _EMPTY), absolute[index]
             return index
 
         return self.space.walk(narrowed)
 
 
-def _left(node: _Node, absolute: Sequence[int], sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Networks not asked for; sizes may be estimates, but whether there is one at all is sure."""
-    behind = [node.behind.get(index, _EMPTY) for index in range(len(sizes))]
+def _unvisited_sizes(node: _Node, absolute: Sequence[int], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the number of unvisited networks of each option: an estimate, but 0 exactly where none is left."""
+    children = [node.children.get(index, _EMPTY) for index in range(len(sizes))]
     return tuple(
-        0 if not size or child.exhausted else max(1, whole - child.taken)
-        for size, whole, child in zip(sizes, absolute, behind, strict=True)
+        0 if not size or child.exhausted else max(1, whole - child.visited)
+        for size, whole, child in zip(sizes, absolute, children, strict=True)
     )
-
-
-# ---- choosers

@@ -1,4 +1,4 @@
-"""What a study file means: short forms, layers, and what decides the results."""
+"""Study files: short forms, profiles and --set, canonical form and differences."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[in
     assert _read(tmp_path, NETS + text).seeds == seeds
 
 
-def test_data_is_a_word_or_keys(tmp_path: Path):
+def test_data_is_text_or_keys(tmp_path: Path):
     short, long = (
         _read(tmp_path, NETS + text).data for text in ("data: folder:images", "data: {source: folder:images}")
     )
@@ -44,20 +44,20 @@ def test_a_net_is_a_spec_or_keys(tmp_path: Path):
     assert long.nets["one"].note == "said"
 
 
-def test_the_number_of_a_table_needs_no_quotes(tmp_path: Path):
+def test_a_table_number_needs_no_quotes(tmp_path: Path):
     assert _read(tmp_path, NETS + "table: 8").table == "8"
 
 
-def test_a_space_may_stand_in_a_file_of_its_own(tmp_path: Path):
+def test_a_space_may_be_in_its_own_file(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("let: {end: t(64 e=4|6)}\nspace: hr(32 e=4) -> end\n")
     study = _read(tmp_path, "space: mine.yaml")
     assert resolve(study).space == read_space(tmp_path / "mine.yaml")
     assert resolve(study).space.size == 2
 
 
-def test_names_beside_a_file_of_a_space_are_refused(tmp_path: Path):
+def test_let_together_with_a_space_file_is_refused(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("space: hr(32 e=4)\n")
-    with pytest.raises(StudyError, match=r"study\.yaml:1: let: has no meaning beside space: mine\.yaml"):
+    with pytest.raises(StudyError, match=r"study\.yaml:1: let: cannot be combined with space: mine\.yaml"):
         _read(tmp_path, "let: {a: hr(32 e=4)}\nspace: mine.yaml\n")
 
 
@@ -74,47 +74,47 @@ profiles:
 """
 
 
-def test_a_setting_beats_the_profile_and_the_profile_the_file(tmp_path: Path):
+def test_set_overrides_the_profile_and_the_profile_overrides_the_file(tmp_path: Path):
     study = _read(tmp_path, LAYERS, profile="quick", sets=("recipe.lr=3e-2", "recipe.lr=3e-3", "data.val=16"))
     assert (study.recipe.batch, study.recipe.epochs, study.recipe.lr) == (32, 2, 3e-3)
     assert (study.data.source, study.data.train, study.data.val) == ("drawn", 64, 16)
-    assert study.seeds == (0,), "a list is replaced, and not merged"
+    assert study.seeds == (0,), "a list is replaced, not merged"
 
 
 @pytest.mark.parametrize("profile", ["none", "slow"])
-def test_a_profile_changes_nothing_that_it_does_not_say(tmp_path: Path, profile: str):
+def test_a_profile_changes_only_its_own_keys(tmp_path: Path, profile: str):
     study = _read(tmp_path, LAYERS, profile=profile)
     assert (study.recipe.epochs, study.recipe.lr, study.seeds) == (3, 1e-3, (1, 2, 3))
 
 
-def test_profiles_are_listed(tmp_path: Path):
+def test_profiles_of_lists_the_profile_names(tmp_path: Path):
     _read(tmp_path, LAYERS)
     assert profiles_of(tmp_path / "study.yaml") == ("quick", "slow")
 
 
-def test_a_setting_may_say_a_whole_section(tmp_path: Path):
+def test_set_may_write_a_whole_section(tmp_path: Path):
     study = _read(tmp_path, LAYERS, sets=("nets={two: t(64 e=4)}", "data=folder:x", "space="))
     assert study.nets is not None
     assert list(study.nets) == ["one", "two"]
     assert study.data.source == "folder:x"
 
 
-# ---- what a study means
+# ---- canonical form
 
 
-def test_studies_written_differently_mean_the_same(tmp_path: Path):
-    plain = _read(tmp_path, "nets: {one: hr(32 e=4)*2 -> t(64 e=4 d=64)}\nrecipe: {lr: 1e-3}\nseeds: 2\n")
-    other = _read(
+def test_spellings_of_one_study_have_one_canonical_form(tmp_path: Path):
+    first = _read(tmp_path, "nets: {one: hr(32 e=4)*2 -> t(64 e=4 d=64)}\nrecipe: {lr: 1e-3}\nseeds: 2\n")
+    second = _read(
         tmp_path,
         "title: Another\nseeds: [0, 1]\nlet: {a: hr(32 e=4 n=2)}\nlatency: {batch: 1}\n"
         "nets: {one: {spec: a -> t(64 e=4), paper: One, note: said}}\nrecipe: {lr: 0.001}\ndata: {source: drawn}\n",
     )
-    assert canonical_form(plain) == canonical_form(other)
-    assert differences(canonical_form(plain), canonical_form(other)) == []
+    assert canonical_form(first) == canonical_form(second)
+    assert differences(canonical_form(first), canonical_form(second)) == []
 
 
 @pytest.mark.parametrize(
-    ("sets", "told"),
+    ("sets", "lines"),
     [
         (("recipe.epochs=13",), ["recipe.epochs: 12 -> 13"]),
         (("nets.one=hr(32 e=6)",), ["nets.one: hr(32 e=4) -> t(64 e=4) -> hr(32 e=6)"]),
@@ -123,17 +123,17 @@ def test_studies_written_differently_mean_the_same(tmp_path: Path):
         (("data.train=200",), ["data.train: None -> 200"]),
     ],
 )
-def test_differences_are_named_by_their_dotted_keys(tmp_path: Path, sets: tuple[str, ...], told: list[str]):
-    old, new = (canonical_form(_read(tmp_path, NETS, sets=which)) for which in ((), sets))
-    assert sorted(differences(old, new)) == sorted(told)
+def test_differences_name_dotted_keys(tmp_path: Path, sets: tuple[str, ...], lines: list[str]):
+    old, new = (canonical_form(_read(tmp_path, NETS, sets=applied)) for applied in ((), sets))
+    assert sorted(differences(old, new)) == sorted(lines)
 
 
-def test_a_study_comes_back_from_its_plain_values(tmp_path: Path):
+def test_a_study_survives_a_round_trip_through_plain_values(tmp_path: Path):
     study = _read(tmp_path, LAYERS, profile="quick")
     assert Study.model_validate(study.model_dump(mode="json")) == study
 
 
-def test_a_stand_in_keeps_the_shape_of_the_network(tmp_path: Path):
+def test_a_stand_in_has_the_stages_of_the_network(tmp_path: Path):
     study = _read(tmp_path, "nets: {one: 'hr(32 e=4)*3 -> t(64 e=4)*4'}\nproxy: {width: 2, depth: 3, side: 64}")
-    small = resolve(study).rows[0].trained
-    assert [(stage.width, stage.depth) for stage in small.stages] == [(16, 1), (32, 2)]
+    trained = resolve(study).rows[0].trained
+    assert [(stage.width, stage.depth) for stage in trained.stages] == [(16, 1), (32, 2)]

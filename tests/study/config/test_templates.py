@@ -1,4 +1,4 @@
-"""What `hiri-search init` writes can be run as it is."""
+"""Templates that `hiri-search init` writes are valid studies, also with the keys that their comments offer."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from hiri_search.study.errors import StudyError
 
 
 @pytest.mark.parametrize("kind", TEMPLATE_KINDS)
-def test_a_study_to_begin_with_is_in_order_under_each_of_its_profiles(tmp_path: Path, kind: str):
+def test_a_template_is_a_valid_study_with_each_profile(tmp_path: Path, kind: str):
     write_template(tmp_path / "new" / "mine.yaml", kind)
     for profile in (*profiles_of(tmp_path / "new" / "mine.yaml"), "none"):
         study = read_study(tmp_path / "new" / "mine.yaml", profile=profile)
         assert (study.space is None) == (kind == "ablation")
 
 
-def test_it_names_itself_and_says_how_to_run_it(tmp_path: Path):
+def test_a_template_names_its_file_in_the_command_that_runs_it(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     done = CliRunner().invoke(app, ["init", str(file), "--search"])
     assert done.exit_code == 0
@@ -28,26 +28,27 @@ def test_it_names_itself_and_says_how_to_run_it(tmp_path: Path):
     assert read_study(file).space
 
 
-def test_nothing_is_written_over(tmp_path: Path):
+def test_an_existing_file_is_not_overwritten(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("precious")
-    with pytest.raises(StudyError, match="is there already"):
+    with pytest.raises(StudyError, match="already exists"):
         write_template(tmp_path / "mine.yaml", "ablation")
     assert (tmp_path / "mine.yaml").read_text() == "precious"
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path):
+def test_an_error_names_a_path_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be written"):
         write_template(tmp_path / "file" / "mine.yaml", "ablation")
 
 
 @pytest.mark.parametrize("kind", TEMPLATE_KINDS)
-def test_what_its_comments_offer_is_there(tmp_path: Path, kind: str):
+def test_keys_in_comments_of_a_template_are_valid(tmp_path: Path, kind: str):
     write_template(tmp_path / "mine.yaml", kind)
-    offered = [line.strip()[2:].partition(" #")[0] for line in (tmp_path / "mine.yaml").read_text().splitlines()]
-    halving = [line for line in offered if line.startswith("halving:")]
-    assert len(halving) == (kind == "search")
-    for line in halving:
-        read = read_study(tmp_path / "mine.yaml", sets=[f"search.{line.replace(': ', '=', 1)}"])
+    commented = [line.strip()[2:].partition(" #")[0] for line in (tmp_path / "mine.yaml").read_text().splitlines()]
+    keys = [line for line in commented if line.startswith(("halving:", "zero_cost:", "reuse:"))]
+    assert len(keys) == (3 if kind == "search" else 0)
+    for line in keys:
+        name, _, value = line.partition(": ")
+        read = read_study(tmp_path / "mine.yaml", sets=[f"search.{name}={value}"])
         assert isinstance(read, Study)
-        assert read.search.halving
+        assert getattr(read.search, name)

@@ -1,4 +1,4 @@
-"""Study files as YAML: places, and nothing lost or guessed in silence."""
+"""Study files as YAML: lines of errors; nothing is dropped or guessed silently."""
 
 from pathlib import Path
 
@@ -41,17 +41,17 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("text", "value"), VALUES)
-def test_words_and_numbers_are_what_people_mean(text: str, value: object):
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object):
     read = parse_value(text, "here")
     assert (read, type(read)) == (value, type(value))
     assert _content(f"key: {text}") == {"key": value}
 
 
-def test_a_key_is_a_word_as_it_is_written():
+def test_a_key_is_text_as_it_is_written():
     assert _content("1: a\nno: b\nnull: c\n<<: d") == {"1": "a", "no": "b", "null": "c", "<<": "d"}
 
 
-def test_every_key_has_its_line_and_what_has_none_that_of_what_is_around_it():
+def test_every_key_has_its_line_or_that_of_the_enclosing_key():
     tree = parse_yaml("title: x\nrecipe:\n  lr: 1\n  epochs: 2\nseeds:\n  - 1\n  - 2\n", FILE)
     assert tree.place(("recipe", "epochs")) == "study.yaml:4"
     assert tree.place(("seeds", 1)) == "study.yaml:7"
@@ -64,18 +64,18 @@ def test_an_alias_stands_for_its_value():
 
 
 MISTAKES = [
-    ("a: 1\nb: 2\na: 3", "study.yaml:3: 'a' is there twice, first in line 1"),
-    ("r:\n  a: 1\n  a: 1", "study.yaml:3: 'a' is there twice, first in line 2"),
-    ("r: {a: 1, a: 1}", "study.yaml:1: 'a' is there twice, first in line 1"),
-    ("a: &x [*x]", "study.yaml:1: more than 50 mappings or lists inside each other"),
-    ("a: &x {k: *x}", "study.yaml:1: more than 50 mappings or lists inside each other"),
-    ("a: " + "[" * 2000 + "]" * 2000, "more than 50 mappings or lists inside each other"),
+    ("a: 1\nb: 2\na: 3", "study.yaml:3: duplicate key 'a', first in line 1"),
+    ("r:\n  a: 1\n  a: 1", "study.yaml:3: duplicate key 'a', first in line 2"),
+    ("r: {a: 1, a: 1}", "study.yaml:1: duplicate key 'a', first in line 1"),
+    ("a: &x [*x]", "study.yaml:1: more than 50 nested mappings or lists"),
+    ("a: &x {k: *x}", "study.yaml:1: more than 50 nested mappings or lists"),
+    ("a: " + "[" * 2000 + "]" * 2000, "more than 50 nested mappings or lists"),
     ("a: *x", "study.yaml:1: this is not YAML: found undefined alias 'x'"),
-    ("? [a]\n: b", "study.yaml:1: a key must be a word"),
+    ("? [a]\n: b", "study.yaml:1: a key must be plain text"),
     ("a: !!int x", "study.yaml:1: 'x' cannot be read as int"),
     ("a: !!float x", "study.yaml:1: 'x' cannot be read as float"),
-    ("a: !!timestamp 2020-01-01", "study.yaml:1: the tag tag:yaml.org,2002:timestamp has no meaning here"),
-    ("a: !!set {b}", "study.yaml:1: the tag tag:yaml.org,2002:set has no meaning here"),
+    ("a: !!timestamp 2020-01-01", "study.yaml:1: the tag tag:yaml.org,2002:timestamp is not supported"),
+    ("a: !!set {b}", "study.yaml:1: the tag tag:yaml.org,2002:set is not supported"),
     ("a: " + "9" * 5000, "study.yaml:1: '9999999999999999999999999999999999999999' cannot be read as int"),
     ("", "study.yaml holds no mapping; write `key: value` lines"),
     ("just words", "study.yaml holds no mapping"),
@@ -83,18 +83,18 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted"), MISTAKES)
-def test_what_would_be_lost_or_guessed_is_refused(text: str, wanted: str):
-    with pytest.raises(StudyError, match=wanted):
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_yaml_that_would_be_dropped_or_guessed_is_refused(text: str, message: str):
+    with pytest.raises(StudyError, match=message):
         parse_yaml(text, FILE)
 
 
-def test_an_alias_bomb_is_refused_soon():
+def test_an_alias_bomb_is_refused_early():
     layers = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 12))
     with pytest.raises(StudyError, match=f"more than {MAX_NODES_PER_FILE:,} values, counting each use of an alias"):
         parse_yaml("l0: &l0 [x]\n" + layers, FILE)
 
 
-def test_a_value_of_the_command_line_is_named_by_it():
+def test_an_error_in_a_command_line_value_names_the_option():
     with pytest.raises(StudyError, match=r"^--set a=\[: this is not YAML"):
         parse_value("[", "--set a=[")

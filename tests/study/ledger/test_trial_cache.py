@@ -1,4 +1,4 @@
-"""What was trained is not trained again: within a study, and from one to the next."""
+"""An identical training is trained once: within a study, and from one study to the next."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import pytest
 
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.dispatch.task import TrialSource
+from hiri_search.study.dispatch.task import TrialSource, TrialTask
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import Event
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.events import EpochEnded, TrialFailed, TrialFinished
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
+from tests.study.records import epoch
 from tests.study.search.searches import Quiet
 
 STUDY = """
@@ -32,36 +33,36 @@ def _run(folder: Path, *sets: str, execute=run_serially) -> list[Trial]:
 
 
 def _trained(folder: Path) -> set[int]:
-    return {event["trial"] for event in read_events(folder) if event["event"] == "epoch"}
+    return {event.trial for event in of_kind(read_events(folder), EpochEnded)}
 
 
-def test_what_another_study_trained_is_taken_from_there(tmp_path: Path):
-    there, here = tmp_path / "there", tmp_path / "here"
-    first = _run(there)
-    again = _run(here, f"search.reuse=[{there}]", "search.networks=5")
+def test_a_result_of_another_folder_is_taken_over(tmp_path: Path):
+    other, here = tmp_path / "other", tmp_path / "here"
+    first = _run(other)
+    again = _run(here, f"search.reuse=[{other}]", "search.networks=5")
     assert _trained(here) == {3, 4}
-    assert [t.source for t in again] == [f"{there}: trial {number}" for number in range(3)] + ["", ""]
+    assert [t.source for t in again] == [f"{other}: trial {number}" for number in range(3)] + ["", ""]
     assert [t.curve for t in again[:3]] == [t.curve for t in first]
     assert [t.row()["seconds"] > 0 for t in again] == [False] * 3 + [True] * 2
 
     third = _run(tmp_path / "third", f"search.reuse=[{here}]")
-    assert [t.source for t in third] == [t.source for t in again[:3]], "where it was trained, not where it was read"
+    assert [t.source for t in third] == [t.source for t in again[:3]], "the source is the folder that trained it"
 
 
 @pytest.mark.parametrize(
-    "other", ["recipe.lr=1e-4", "seeds=[1]", "data.seed=1", "proxy.side=64", "proxy.width=2"], ids=str
+    "setting", ["recipe.lr=1e-4", "seeds=[1]", "data.seed=1", "proxy.side=64", "proxy.width=2"], ids=str
 )
-def test_what_was_trained_otherwise_is_trained(tmp_path: Path, other: str):
-    _run(tmp_path / "there")
-    _run(tmp_path / "here", f"search.reuse=[{tmp_path}/there]", other)
+def test_a_training_with_another_setting_is_trained(tmp_path: Path, setting: str):
+    _run(tmp_path / "other")
+    _run(tmp_path / "here", f"search.reuse=[{tmp_path}/other]", setting)
     assert _trained(tmp_path / "here") == {0, 1, 2}
 
 
-def test_other_folders_decide_nothing(tmp_path: Path):
-    """A study goes on with others than it was begun with, and asks for the same networks."""
-    _run(tmp_path / "there")
+def test_reuse_does_not_change_the_networks_of_a_study(tmp_path: Path):
+    """A study that was begun without `search.reuse` continues with it, and asks for the same networks."""
+    _run(tmp_path / "other")
     before = _run(tmp_path / "here")
-    after = _run(tmp_path / "here", f"search.reuse=[{tmp_path}/there]")
+    after = _run(tmp_path / "here", f"search.reuse=[{tmp_path}/other]")
     assert [t.row() for t in after] == [t.row() for t in before]
 
 
@@ -70,28 +71,28 @@ def test_a_folder_without_a_ledger_is_refused(tmp_path: Path):
         _run(tmp_path / "here", "search.reuse=[nowhere]")
 
 
-SHALLOW = ("proxy.depth=2", "search.networks=8")  # one block stands for one and for two
+SHALLOW = ("proxy.depth=2", "search.networks=8")  # a stage of one block is the stand-in of one and of two blocks
 
 
-def test_networks_with_one_stand_in_share_its_training(tmp_path: Path):
+def test_networks_with_the_same_stand_in_share_its_training(tmp_path: Path):
     done = _run(tmp_path, *SHALLOW)
-    by_stand_in = {t.asked["trained_spec"]: t.curve for t in done if not t.source}
+    by_stand_in = {t.network.trained.spec: t.curve for t in done if not t.source}
     assert len(done) == 8
     assert len(_trained(tmp_path)) == len(by_stand_in) == 4
-    assert all(t.curve == by_stand_in[t.asked["trained_spec"]] for t in done)
+    assert all(t.curve == by_stand_in[t.network.trained.spec] for t in done)
     assert {t.source for t in done if t.source} <= {f"trial {t.number}" for t in done if not t.source}
 
 
 @pytest.mark.parametrize("end", ["finished", "failed"])
-def test_one_that_is_asked_for_while_its_stand_in_trains_waits_for_that(tmp_path: Path, end: str):
-    epoch = {"epoch": 1, "top1": 50.0, "loss": 1.0}
+def test_a_duplicate_waits_for_the_running_trial_and_ends_in_the_same_way(tmp_path: Path, end: str):
 
-    def all_at_once(feed: TrialSource) -> None:
-        tasks = list(iter(feed.next, None))
+    def all_at_once(source: TrialSource) -> None:
+        tasks = list(iter(source.next, None))
         assert len(tasks) == 4
         for task in tasks:
-            facts: Event = {"curve": [epoch]} if end == "finished" else {"reason": "broken"}
-            feed.on_event({"event": end, "trial": task.trial, **facts})
+            assert isinstance(task, TrialTask)
+            finished = TrialFinished(trial=task.trial, curve=(epoch(1),))
+            source.on_event(finished if end == "finished" else TrialFailed(trial=task.trial, reason="broken"))
 
     done = _run(tmp_path, *SHALLOW, execute=all_at_once)
     assert [t.state for t in done] == [end] * 8

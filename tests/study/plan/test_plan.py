@@ -1,6 +1,5 @@
 """Plans: what they count, that they can be kept, and what is made of them afterwards."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.ledger import read_events
+from hiri_search.study.ledger.events import AnyEvent, Planned, RunEnded, TrialFinished
+from hiri_search.study.ledger.json_lines import read_line, write_line
+from hiri_search.study.ledger.ledger import of_kind, read_events
 from hiri_search.study.plan import estimate, profiling
 from hiri_search.study.plan import plan as plan_module
 from hiri_search.study.plan.estimate import RAY_IMPORTS, estimate_plan
@@ -167,14 +168,11 @@ def test_timing_inference_is_foretold(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("text", [UNTIMED, UNTIMED_SPACE])
 def test_a_plan_is_the_same_from_json(tmp_path: Path, text: str):
     plan = _plan(tmp_path, text)
-    event = json.loads(json.dumps({"event": "planned", **plan.to_json()}))
-    assert Plan.from_json(event) == plan
-    assert last_plan([{"event": "planned", **_other(plan).to_json()}, event]) == plan
+    event = read_line(write_line(Planned(plan=plan.to_json())))
+    assert isinstance(event, Planned)
+    assert Plan.from_json(event.plan) == plan
+    assert last_plan([Planned(plan=replace(plan, slots=99).to_json()), event]) == plan
     assert last_plan([]) is None
-
-
-def _other(plan: Plan) -> Plan:
-    return replace(plan, slots=99)
 
 
 def test_what_is_shown(tmp_path: Path):
@@ -191,9 +189,9 @@ def test_what_is_shown(tmp_path: Path):
 # ---- held against what happened
 
 
-def _run(tmp_path: Path) -> list[dict[str, Any]]:
+def _run(tmp_path: Path) -> list[AnyEvent]:
     run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, Quiet(), profile="none")
-    return [event for event in read_events(tmp_path / "results") if event["event"] != "ended"]
+    return [event for event in read_events(tmp_path / "results") if not isinstance(event, RunEnded)]
 
 
 def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -201,18 +199,18 @@ def test_errors_are_relative_to_what_it_took(tmp_path: Path, monkeypatch: pytest
     plan = _plan(tmp_path)
     events = _run(tmp_path)
     assert [one.part for one in compared_with_run(plan, events)] == ["epochs of all trials"], "a run that was killed"
-    ended = {"event": "ended", "seconds": {"images": 6.0, "counting": 1.0, "inference": 0.0, "trials": 10.0}}
+    ended = RunEnded(seconds={"images": 6.0, "counting": 1.0, "inference": 0.0, "trials": 10.0})
     found = {one.part: one for one in compared_with_run(plan, [*events, ended])}
     assert list(found) == ["images", "counting", "trials", "in all", "epochs of all trials"]
     assert found["images"].error == pytest.approx(3.0 / 6.0 - 1)
     assert found["trials"].planned == pytest.approx(plan.seconds["workers"] + plan.seconds["trials"])
     assert found["in all"].took == 17.0
-    taken = sum(epoch["seconds"] for event in events if event["event"] == "finished" for epoch in event["curve"])
+    taken = sum(epoch.seconds for event in of_kind(events, TrialFinished) for epoch in event.curve)
     assert found["epochs of all trials"].took == pytest.approx(taken)
 
 
 def test_nothing_is_compared_before_all_is_done(tmp_path: Path):
     plan = _plan(tmp_path)
     events = _run(tmp_path)
-    last = next(event for event in reversed(events) if event["event"] == "finished")
+    last = of_kind(events, TrialFinished)[-1]
     assert compared_with_run(plan, [event for event in events if event is not last]) == []

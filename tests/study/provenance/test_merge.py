@@ -60,7 +60,7 @@ def test_rows_and_seeds_are_joined_and_a_trial_of_both_is_kept_once(made: dict[s
     before = _content(a, b, rows)
     done = _merged([a, b, rows], tmp_path / "c")
     assert _content(a, b, rows) == before
-    assert [(t.number, t.asked["name"], t.asked["seed"]) for t in done] == [
+    assert [(t.number, t.network.name, t.asked.seed) for t in done] == [
         (0, "small", 0),
         (1, "other", 0),
         (2, "small", 1),
@@ -68,11 +68,11 @@ def test_rows_and_seeds_are_joined_and_a_trial_of_both_is_kept_once(made: dict[s
         (4, "third", 0),
     ]
     for trial in done:
-        source = Path(trial.asked["merged_from"])
-        own = trials(read_events(source))[trial.asked["merged_trial"]]
-        assert (own.asked["key"], own.asked["seed"]) == (trial.asked["key"], trial.asked["seed"])
+        source = Path(trial.network.merged_from)
+        own = trials(read_events(source))[trial.asked.merged_trial]
+        assert (own.network.key, own.asked.seed) == (trial.network.key, trial.asked.seed)
         assert own.curve == trial.curve
-        assert (tmp_path / "c" / trial.asked["checkpoint"]).is_file()
+        assert (tmp_path / "c" / trial.asked.checkpoint).is_file()
     told = manifest(tmp_path / "c")
     assert list(told["merged_from"]) == [str(a), str(b), str(rows)]
     assert told["merged_from"][str(a)]["runs"][0]["code"] == study_event(read_events(a), a)["code"]
@@ -91,7 +91,7 @@ def test_a_study_with_all_its_rows_and_seeds_goes_on_in_a_merged_folder(made: di
     assert all(finding.holds for finding in verify(tmp_path / "c"))
     again = _merged([tmp_path / "c", made["b"]], tmp_path / "d")
     assert len(again) == 6, "what is merged can be merged again"
-    assert {t.asked["merged_from"] for t in again} == {str(tmp_path / "c"), str(made["a"]), str(made["rows"])}
+    assert {t.network.merged_from for t in again} == {str(tmp_path / "c"), str(made["a"]), str(made["rows"])}
 
 
 def test_another_recipe_is_refused_by_name_unless_told(made: dict[str, Path], tmp_path: Path):
@@ -100,7 +100,7 @@ def test_another_recipe_is_refused_by_name_unless_told(made: dict[str, Path], tm
         merge([a, slow], tmp_path / "c", {})
     assert not (tmp_path / "c").exists()
     done = _merged([a, slow], tmp_path / "c", told=True)
-    assert [t.asked["name"] for t in done] == ["small", "other", f"small ({slow})", f"other ({slow})"]
+    assert [t.network.name for t in done] == ["small", "other", f"small ({slow})", f"other ({slow})"]
     assert reproduced(done[2].curve) == reproduced(_of(slow, name="small").curve)
     study = read_study(a.with_suffix(".yaml"), sets=("seeds=[0]",))
     with pytest.raises(StudyError, match="begun with another study"):
@@ -128,7 +128,7 @@ def test_one_that_finished_stands_for_one_that_failed(made: dict[str, Path], tmp
 
     rewrite(failed, fails, forged=True)
     done = _merged([failed, made["a"]], tmp_path / "c")
-    assert [(t.state, t.asked["merged_from"]) for t in done] == [
+    assert [(t.state, t.network.merged_from) for t in done] == [
         ("finished", str(made["a"])),
         ("finished", str(failed)),
     ]
@@ -149,8 +149,8 @@ def test_what_does_not_fit_its_sums_is_not_merged(made: dict[str, Path], tmp_pat
 def test_searches_of_one_space_are_joined(tmp_path: Path):
     one = trained(tmp_path / "one", SEARCH, sets=("search.sampler=random", "seeds=[0]"))
     other = trained(tmp_path / "other", SEARCH, sets=("search.sampler=grid", "seeds=[0]"))
-    ours, theirs = ({t.asked["key"] for t in trials(read_events(folder))} for folder in (one, other))
-    assert {t.asked["key"] for t in _merged([one, other], tmp_path / "c")} == ours | theirs
+    ours, theirs = ({t.network.key for t in trials(read_events(folder))} for folder in (one, other))
+    assert {t.network.key for t in _merged([one, other], tmp_path / "c")} == ours | theirs
     assert status(tmp_path / "c").wanted == len(ours | theirs)
 
 

@@ -1,4 +1,4 @@
-"""Searches whose trainings are made up."""
+"""Searches with made-up training results."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 from hiri_search.language import Chooser, Net, Space
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.trial import Trial, TrialState
 from hiri_search.study.search.search import AskTell, Search
+from tests.study.records import epoch, network, new_trial
 
 ROWS = """
 nets:
   small: hr(32 e=4) -> hr(64 e=4)
   other: hr(32 e=4) -> cffn(64 e=4)
 counted: {side: 64, classes: 10}
-"""  # what an ablation in tests begins with
+"""  # the first lines of an ablation in tests
 
 
 class Quiet:
-    """A watcher that says nothing."""
+    """A progress callback that prints nothing."""
 
     def say(self, text: str) -> None:
         pass
@@ -30,7 +31,7 @@ class Quiet:
 
 
 WIDTHS = {"Hr": 2, "Cffn": 1, "Transformer": 5}
-Fate = Callable[[int], str]
+StateOf = Callable[[int], TrialState]  # state in which a trial ends, by its number
 
 
 def study(space: str, **search: Any) -> Study:
@@ -38,56 +39,59 @@ def study(space: str, **search: Any) -> Study:
 
 
 def costs(net: Net) -> dict[str, float]:
-    """Made up, but of the network alone."""
+    """Return made-up costs that depend on the network alone."""
     gmacs = sum(s.depth * WIDTHS[type(s).__name__] * (s.expansion + 1) for s in net.stages)
     return {"gmacs": float(gmacs), "mparams": float(sum(s.width for s in net.stages))}
 
 
 def top1(net: Net, seed: int = 0) -> float:
-    """More for what is dear, for how it begins, and for what its key happens to say."""
+    """Return a made-up accuracy: it grows with the cost, and depends on the first stage and the key."""
     return 50 + costs(net)["gmacs"] ** 0.5 + int(net.key[:2], 16) / 256 + WIDTHS[type(net.stages[0]).__name__] + seed
 
 
-def begun(asked: tuple[int, Any, int], state: str = "unfinished") -> Trial:
+def trial_of(asked: tuple[int, Any, int], state: TrialState = "unfinished") -> Trial:
     number, candidate, seed = asked
     net = candidate.network
-    facts = {"name": candidate.name, "key": net.key, "spec": str(net), "seed": seed, "decisions": candidate.decisions}
-    cost = {"macs": costs(net)["gmacs"] * 1e9, "params": costs(net)["mparams"] * 1e6}
-    curve = [{"epoch": 1, "top1": top1(net, seed)}] if state == "finished" else []
-    return Trial(number, facts | cost, state, curve=curve)
+    cost = {"macs": int(costs(net)["gmacs"] * 1e9), "params": int(costs(net)["mparams"] * 1e6)}
+    facts = network(candidate.name, key=net.key, spec=str(net), side=candidate.side, **cost)
+    curve = [epoch(1, top1(net, seed))] if state == "finished" else []
+    return new_trial(number, facts, seed=seed, decisions=candidate.decisions, state=state, curve=curve)
 
 
-def carry_on(search: AskTell, trials: int, fate: Fate = lambda number: "finished") -> list[Trial]:
-    """Ask for so many, or until there is no more, and tell each as soon as it is asked for."""
+def carry_on(search: AskTell, trials: int, state_of: StateOf = lambda number: "finished") -> list[Trial]:
+    """Ask for `trials` trials, or until the search is exhausted, and tell the state of each at once."""
     done: list[Trial] = []
     while len(done) < trials and (asked := search.ask()):
-        done.append(begun(asked, fate(asked[0])))
+        done.append(trial_of(asked, state_of(asked[0])))
         if done[-1].state != "unfinished":
             search.tell(done[-1])
     return done
 
 
-def searching(given: Study, past: Sequence[Trial] = (), **more: Any) -> Search:
-    return Search(resolve(given), past, costs=costs, **more)
+def search_of(study: Study, past: Sequence[Trial] = (), **more: Any) -> Search:
+    return Search(resolve(study), past, costs=costs, **more)
 
 
-class Light:
-    """A space without its networks of five blocks; it says so by sizes, or at the end of a walk alone."""
+class LightSpace:
+    """A space restricted to networks of fewer than five blocks.
 
-    def __init__(self, space: Space, *, foresees: bool) -> None:
-        self.inside = [(net, decisions) for net, decisions in space.walks() if sum(s.depth for s in net.stages) < 5]
-        self.space, self.foresees = space, foresees
-        self.size = len(self.inside) if foresees else space.size
+    With `exact_sizes` an option without such a network has size 0; otherwise a walk is rejected at its end.
+    """
+
+    def __init__(self, space: Space, *, exact_sizes: bool) -> None:
+        self.allowed = [(net, decisions) for net, decisions in space.walks() if sum(s.depth for s in net.stages) < 5]
+        self.space, self.exact_sizes = space, exact_sizes
+        self.size = len(self.allowed) if exact_sizes else space.size
 
     def walk(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
-        found = self._walk(choose, {})
-        return found if found in self.inside else self.walk(choose)
+        walked = self._walk(choose, {})
+        return walked if walked in self.allowed else self.walk(choose)
 
-    def _walk(self, choose: Chooser, made: dict[str, int]) -> tuple[Net, dict[str, int]]:
-        return self.space.walk(lambda *fork: self._choose(choose, made, *fork))
+    def _walk(self, choose: Chooser, decided: dict[str, int]) -> tuple[Net, dict[str, int]]:
+        return self.space.walk(lambda *decision: self._choose(choose, decided, *decision))
 
-    def _choose(self, choose, made, name, options, sizes) -> int:
-        ahead = [d for _, d in self.inside if made.items() <= d.items()]
-        counts = tuple(sum(d.get(name) == index for d in ahead) for index in range(len(options)))
-        made[name] = choose(name, options, counts if self.foresees else sizes)
-        return made[name]
+    def _choose(self, choose, decided, name, options, sizes) -> int:
+        matching = [d for _, d in self.allowed if decided.items() <= d.items()]
+        counts = tuple(sum(d.get(name) == index for d in matching) for index in range(len(options)))
+        decided[name] = choose(name, options, counts if self.exact_sizes else sizes)
+        return decided[name]

@@ -1,4 +1,4 @@
-"""Rungs and a second look, trained for real: who is stopped, who is confirmed, and that a crash changes nothing."""
+"""Successive halving and confirmation with real trainings: stops, confirmations, and unchanged results after kills."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +19,7 @@ from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.dispatch.task import TrialSource, TrialTask, Wait
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_export import build_export, to_file
+from hiri_search.study.ledger.events import EpochEnded
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
@@ -39,7 +40,7 @@ proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 3, batch: 16, warmup_epochs: 0.5, ema: 0.0}
 """
-TIMES = {"seconds", "images_per_second", "seconds_waiting"}
+TIMES = {"seconds": 0.0, "images_per_second": 0.0, "seconds_waiting": 0.0}
 
 
 def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
@@ -50,7 +51,7 @@ def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_
 
 
 def _outcome(trial: Trial) -> tuple[object, ...]:
-    curve = [{name: value for name, value in epoch.items() if name not in TIMES} for epoch in trial.curve]
+    curve = [replace(epoch, **TIMES) for epoch in trial.curve]
     return trial.number, trial.asked, trial.state, trial.zero_cost, curve
 
 
@@ -59,34 +60,32 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
     return _run(tmp_path_factory.mktemp("unbroken"))
 
 
-def test_fewer_come_to_each_rung_and_the_best_are_trained_again(unbroken: list[Trial]):
-    first, second = ([t for t in unbroken if t.is_confirmation == which] for which in (False, True))
-    came = [sum(len(t.curve) >= rung for t in first) for rung in (1, 2, 3)]
-    assert came[0] == 9
-    assert 3 <= came[1] <= 5, "a third, and those that were among the best for a while"
-    assert 1 <= came[2] < came[1]
-    finished = [t for t in first if t.state == "finished"]
-    assert len(finished) == came[2]
-    assert {t.state for t in first if t not in finished} == {"stopped"}
-    confirmed = {(t.asked["key"], t.asked["seed"], len(t.curve)) for t in second}
-    assert confirmed == {(t.asked["key"], seed, 6) for t in finished[:2] for seed in (0, 1)}
+def test_fewer_trials_reach_each_rung_and_the_best_are_confirmed(unbroken: list[Trial]):
+    searched, confirmations = ([t for t in unbroken if t.is_confirmation == wanted] for wanted in (False, True))
+    reached = [sum(len(t.curve) >= rung for t in searched) for rung in (1, 2, 3)]
+    assert reached[0] == 9
+    assert 3 <= reached[1] <= 5, "a third, and those that were among the best for a while"
+    assert 1 <= reached[2] < reached[1]
+    finished = [t for t in searched if t.state == "finished"]
+    assert len(finished) == reached[2]
+    assert {t.state for t in searched if t not in finished} == {"stopped"}
+    confirmed = {(t.network.key, t.asked.seed, len(t.curve)) for t in confirmations}
+    assert confirmed == {(t.network.key, seed, 6) for t in finished[:2] for seed in (0, 1)}
 
 
-def test_all_keep_the_budget_and_have_their_proxies(unbroken: list[Trial]):
-    assert all(t.asked["params"] <= 1_400_000 for t in unbroken)
+def test_all_trials_meet_the_budget_and_have_zero_cost_scores(unbroken: list[Trial]):
+    assert all(t.network.params <= 1_400_000 for t in unbroken)
     assert all(set(t.zero_cost) == ({"synflow", "naswot", "zen"} if not t.is_confirmation else set()) for t in unbroken)
     assert all(None not in t.zero_cost.values() for t in unbroken)
     assert len({t.zero_cost["zen"] for t in unbroken if t.zero_cost}) == 9
 
 
-def test_a_trial_goes_on_from_its_rung_and_not_from_the_beginning(
-    unbroken: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_promoted_trial_resumes_from_its_rung(unbroken: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     trained: list[int] = []
 
-    def counting(number: int, *given: Any) -> Any:
+    def counting(number: int, *arguments: Any) -> Any:
         trained.append(number)
-        return epoch(number, *given)
+        return epoch(number, *arguments)
 
     epoch = loop._epoch
     monkeypatch.setattr(loop, "_epoch", counting)
@@ -95,25 +94,26 @@ def test_a_trial_goes_on_from_its_rung_and_not_from_the_beginning(
 
 
 class Killed(BaseException):
-    """In place of a signal."""
+    """Stands for a kill signal."""
 
 
-def _dying(every: int, heard_before: set[str]) -> Callable[[TrialSource], None]:
-    """Stops when so many things were heard that are new, before the last of them is written down."""
+def _dying(every: int, seen_events: set[str]) -> Callable[[TrialSource], None]:
+    """Return an executor that dies at every n-th new event, before the scheduler receives it."""
 
-    def execute(feed: TrialSource) -> None:
+    def execute(source: TrialSource) -> None:
         count = 0
 
         def on_event(event):
             nonlocal count
-            what = f"{event['event']} {event['trial']} {event.get('epoch')} {len(event.get('curve', []))}"
-            count += what not in heard_before
-            heard_before.add(what)
+            epoch = event.result.epoch if isinstance(event, EpochEnded) else None
+            name = f"{event.event} {event.trial} {epoch} {len(getattr(event, 'curve', []))}"
+            count += name not in seen_events
+            seen_events.add(name)
             if count == every:
                 raise Killed
-            feed.on_event(event)
+            source.on_event(event)
 
-        while task := feed.next():
+        while task := source.next():
             assert isinstance(task, TrialTask)
             run_trial(task, on_event)
 
@@ -121,41 +121,41 @@ def _dying(every: int, heard_before: set[str]) -> Callable[[TrialSource], None]:
 
 
 @pytest.mark.parametrize("every", [4, 7])
-def test_killed_again_and_again_it_comes_to_the_same(unbroken: list[Trial], tmp_path: Path, every: int):
-    kills, heard = 0, set[str]()
+def test_a_study_killed_many_times_has_the_same_results(unbroken: list[Trial], tmp_path: Path, every: int):
+    kills, seen_events = 0, set[str]()
     while True:
         try:
-            after = _run(tmp_path, execute=_dying(every, heard))
+            resumed = _run(tmp_path, execute=_dying(every, seen_events))
         except Killed:
             kills += 1
         else:
             break
     assert kills >= 3
-    assert [_outcome(t) for t in after] == [_outcome(t) for t in unbroken]
+    assert [_outcome(t) for t in resumed] == [_outcome(t) for t in unbroken]
 
 
-def test_a_second_look_may_be_asked_for_afterwards(unbroken: list[Trial], tmp_path: Path):
-    before = _run(tmp_path, "confirm={top: 1, seeds: 1, epochs: x1}")
-    after = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
-    assert len(after) == len(before) + 2
-    assert [_outcome(t) for t in after[:9]] == [_outcome(t) for t in unbroken[:9]]
+def test_a_confirmation_can_be_added_to_a_finished_search(unbroken: list[Trial], tmp_path: Path):
+    first_run = _run(tmp_path, "confirm={top: 1, seeds: 1, epochs: x1}")
+    second_run = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
+    assert len(second_run) == len(first_run) + 2
+    assert [_outcome(t) for t in second_run[:9]] == [_outcome(t) for t in unbroken[:9]]
 
 
-@pytest.mark.parametrize("cut", [4, None], ids=["with some paused", "whole"])
-def test_the_export_holds_the_first_look(unbroken: list[Trial], tmp_path: Path, cut: int | None):
+@pytest.mark.parametrize("cut", [4, None], ids=["with paused trials", "whole"])
+def test_the_export_holds_the_trials_without_confirmations(unbroken: list[Trial], tmp_path: Path, cut: int | None):
     paused = [replace(t, state="paused", curve=t.curve[:1]) for t in unbroken[:cut]] if cut else unbroken
     (tmp_path / "study.yaml").write_text(STUDY)
-    found = build_export(read_study(tmp_path / "study.yaml"), paused, {}, name="mine")
-    to_file(found, tmp_path / "optuna.journal")
+    exported = build_export(read_study(tmp_path / "study.yaml"), paused, {}, name="mine")
+    to_file(exported, tmp_path / "optuna.journal")
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
     assert len(load_study(study_name="mine", storage=storage).trials) == (cut or 9)
 
 
 @pytest.mark.slow
 @pytest.mark.waits
-def test_side_by_side_nobody_is_lost(tmp_path: Path):
-    """Through Ray the order is that of the clock, but the counts are those of the rules."""
-    found = _run(
+def test_no_trial_is_lost_side_by_side(tmp_path: Path):
+    """Through Ray the order depends on timing; the counts do not."""
+    all_trials = _run(
         tmp_path,
         execute=partial(
             run_on_ray,
@@ -165,29 +165,29 @@ def test_side_by_side_nobody_is_lost(tmp_path: Path):
             trial_function=run_trial,
         ),
     )
-    first = [t for t in found if not t.is_confirmation]
-    assert len(first) == 9
-    assert all(t.ended for t in found)
-    finished = [t for t in first if t.state == "finished"]
+    searched = [t for t in all_trials if not t.is_confirmation]
+    assert len(searched) == 9
+    assert all(t.ended for t in all_trials)
+    finished = [t for t in searched if t.state == "finished"]
     assert 1 <= len(finished) <= 3
-    assert sum(t.is_confirmation for t in found) == 2 * min(2, len(finished))
+    assert sum(t.is_confirmation for t in all_trials) == 2 * min(2, len(finished))
 
 
-def test_a_second_look_is_given_out_side_by_side(tmp_path: Path):
+def test_confirmations_run_side_by_side(tmp_path: Path):
     most = 0
 
-    def execute(feed: TrialSource) -> None:
-        """Two at a time, the older one ends first."""
+    def execute(source: TrialSource) -> None:
+        """Run two tasks at a time; the older ends first."""
         nonlocal most
         tasks: list[TrialTask] = []
         while True:
-            task = feed.next() if len(tasks) < 2 else Wait.WAIT
+            task = source.next() if len(tasks) < 2 else Wait.WAIT
             if isinstance(task, TrialTask):
                 tasks.append(task)
-                second = [t for t in tasks if t.job.recipe.epochs == 6]
-                most = max(most, len(second))
+                confirmations = [t for t in tasks if t.job.recipe.epochs == 6]
+                most = max(most, len(confirmations))
             elif tasks:
-                run_trial(tasks.pop(0), feed.on_event)
+                run_trial(tasks.pop(0), source.on_event)
             else:
                 return
 
@@ -196,12 +196,12 @@ def test_a_second_look_is_given_out_side_by_side(tmp_path: Path):
 
 
 REFUSED = [
-    ("search.halving.epochs=[1, 3]", r"search\.halving\.epochs.*the last rung must be under recipe\.epochs=3"),
-    ("search.halving.epochs=[2, 1]", r"rungs rise; write them so"),
-    ("search.halving.brackets=4", r"more than one for each rung and one without"),
-    ("confirm.epochs=twice", r"confirm\.epochs='twice' is not known; write x4"),
-    ("confirm.epochs=2", r"less than recipe\.epochs"),
-    ("seeds=2", r"with search\.halving one is enough"),
+    ("search.halving.epochs=[1, 3]", r"search\.halving\.epochs.*the last rung must be less than recipe\.epochs=3"),
+    ("search.halving.epochs=[2, 1]", r"rungs must increase; write them as in"),
+    ("search.halving.brackets=4", r"write at most 3, one for each rung and one without rungs"),
+    ("confirm.epochs=twice", r"confirm\.epochs='twice' is not valid; write a number, or x4"),
+    ("confirm.epochs=2", r"less than recipe\.epochs; write at least 3"),
+    ("seeds=2", r"search\.halving needs exactly one"),
     ("within.mparams=1.4", r"within\.mparams: '1\.4' is not a range"),
     ("within.top1=50..", r"within\.top1: this is not a metric of a budget"),
     ("within.mparams=..0.001", r"within: .*mparams"),
@@ -209,7 +209,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text for text, _ in REFUSED])
-def test_what_cannot_be_is_refused_before_anything_is_trained(text: str, message: str, tmp_path: Path):
+def test_an_impossible_setting_is_refused_before_training(text: str, message: str, tmp_path: Path):
     with pytest.raises(StudyError, match=message):
         _run(tmp_path, text)
     assert not (tmp_path / "ledger.jsonl").exists()

@@ -1,4 +1,4 @@
-"""A search from the first network to the last, trained for real, and stopped in the middle."""
+"""Whole searches with real trainings, also killed in the middle."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,47 +34,47 @@ def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_
 
 
 class Killed(BaseException):
-    """In place of a signal."""
+    """Stands for a kill signal."""
 
 
-def _until(trial: int) -> Callable[[TrialSource], None]:
-    """Stops when this trial has told of its first epoch."""
+def _killed_in(trial: int) -> Callable[[TrialSource], None]:
+    """Return an executor that dies after the first event of a trial."""
 
-    def execute(feed: TrialSource) -> None:
+    def execute(source: TrialSource) -> None:
         def on_event(event):
-            feed.on_event(event)
-            if event["trial"] == trial:
+            source.on_event(event)
+            if event.trial == trial:
                 raise Killed
 
-        while task := feed.next():
+        while task := source.next():
             run_trial(task, on_event)
 
     return execute
 
 
-def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path):
+def test_a_killed_search_resumes_with_the_same_results(tmp_path: Path):
     unbroken = _run(tmp_path / "unbroken")
     for trial in (0, 9):
         with pytest.raises(Killed):
-            _run(tmp_path / "killed", execute=_until(trial))
-    after = _run(tmp_path / "killed")
-    assert [(t.asked["key"], t.state) for t in after] == [(t.asked["key"], "finished") for t in unbroken]
-    assert [t.curve[-1]["loss"] for t in after] == [t.curve[-1]["loss"] for t in unbroken]
+            _run(tmp_path / "killed", execute=_killed_in(trial))
+    resumed = _run(tmp_path / "killed")
+    assert [(t.network.key, t.state) for t in resumed] == [(t.network.key, "finished") for t in unbroken]
+    assert [t.curve[-1].loss for t in resumed] == [t.curve[-1].loss for t in unbroken]
 
 
-def test_a_search_for_fast_networks_times_each(tmp_path: Path):
-    (done,) = _run(
+def test_latency_as_an_objective_is_measured_for_each_network(tmp_path: Path):
+    (trial,) = _run(
         tmp_path, "search.networks=1", "search.objectives=[top1,ms_per_image]", "latency={least: 1, most: 1}"
     )
-    assert done.asked["ms_per_image"] > 0
+    assert trial.network.ms_per_image > 0
 
 
-@pytest.mark.skipif(bool(gpus()), reason="there it is measured")
-def test_memory_is_no_objective_where_it_is_not_measured(tmp_path: Path):
+@pytest.mark.skipif(bool(gpus()), reason="memory is measured on CUDA")
+def test_memory_as_an_objective_needs_cuda(tmp_path: Path):
     with pytest.raises(StudyError, match="CUDA alone"):
         _run(tmp_path, "search.objectives=[top1,memory]")
 
 
-def test_an_objective_that_stands_there_twice_is_refused(tmp_path: Path):
-    with pytest.raises(StudyError, match=r"search\.objectives: one stands there twice"):
+def test_a_repeated_objective_is_refused(tmp_path: Path):
+    with pytest.raises(StudyError, match=r"search\.objectives: an objective is repeated"):
         _run(tmp_path, "search.objectives=[top1,top1]")

@@ -11,14 +11,14 @@ TEMPLATE_KINDS = ("ablation", "search")
 
 
 def write_template(file: Path, kind: str) -> str:
-    """Write a study of a kind; what to do with it. StudyError where the file is there already, or cannot be written."""
+    """Write a template study and return the next step as text. Raises StudyError where that fails."""
     assert kind in TEMPLATE_KINDS
     text = (files(__name__) / f"{kind}.yaml").read_text(encoding="utf-8").replace("THIS_FILE", str(file))
     if file.exists():
-        raise StudyError(f"{file} is there already; give another name, or remove it first")
+        raise StudyError(f"{file} already exists; write another name, or remove the file first")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StudyError(f"{file} cannot be written: {error.strerror}") from error
-    return f"wrote {file}; what it will take: hiri-search run {file} --plan"
+    return f"wrote {file}; to estimate its cost: hiri-search run {file} --plan"

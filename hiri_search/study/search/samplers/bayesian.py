@@ -18,69 +18,67 @@ from hiri_search.study.search.samplers.gaussian_process import GaussianProcess, 
 from hiri_search.study.search.samplers.simple import CostFunction, rng_for
 from hiri_search.study.search.visited import UnvisitedSpace
 
-INITIAL_TRIALS = 8  # networks spread over the costs, before anything is predicted
-MUTANTS, RANDOM_CANDIDATES = 64, 16  # that are looked at for each that is asked for
-MAX_OBSERVATIONS = 500  # finished networks that a prediction is made from
-REFERENCE_MARGIN = 0.1  # how far the reference point lies beyond the worst, over the range
+INITIAL_TRIALS = 8  # networks spread over the costs, before the surrogate is used
+MUTANTS, RANDOM_CANDIDATES = 64, 16  # candidates of each proposal
+MAX_OBSERVATIONS = 500  # finished networks that the surrogate is fitted to
+REFERENCE_MARGIN = 0.1  # distance of the reference point beyond the worst losses, as a share of their range
 
 
 @dataclass(frozen=True)
 class BayesianSampler:
-    """Expected gain of hypervolume, from exact costs and predicted accuracies."""
+    """Proposes the candidate with the largest EHVI; costs are exact, other objectives are predicted."""
 
     seed: int
     objectives: tuple[str, ...]
     costs: CostFunction
 
-    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
-        rng = rng_for(self.seed, len(past))
-        if len(past) < INITIAL_TRIALS or past.done < 2:
-            return self._spread(unseen, len(past), rng)
-        # Where there are too many to predict from: those on the front and the last ones.
-        known = (
-            past.finished(last=MAX_OBSERVATIONS // 2, best=MAX_OBSERVATIONS // 2)
-            if past.done > MAX_OBSERVATIONS
-            else past.finished()
-        )
-        running = past.running()
-        pool = self._pool(unseen, known, rng)
-        walks = [*((p.net, dict(p.decisions)) for p in (*known, *running)), *pool]
-        losses = np.array([proposal.losses for proposal in known])
-        gains = self._gains(unseen, walks, losses, len(running))
-        return pool[int(np.argmax(gains))]
+    def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
+        rng = rng_for(self.seed, len(history))
+        if len(history) < INITIAL_TRIALS or history.finished_count < 2:
+            return self._initial(unvisited, len(history), rng)
+        half = MAX_OBSERVATIONS // 2
+        subset = history.finished_count > MAX_OBSERVATIONS
+        finished = history.finished(last=half, best=half) if subset else history.finished()
+        running = history.running()
+        pool = self._pool(unvisited, finished, rng)
+        walks = [*((p.net, dict(p.decisions)) for p in (*finished, *running)), *pool]
+        losses = np.array([proposal.losses for proposal in finished])
+        acquisition = self._acquisition(unvisited, walks, losses, len(running))
+        return pool[int(np.argmax(acquisition))]
 
-    def _spread(self, unseen: UnvisitedSpace, number: int, rng: Random) -> Walked:
-        """Of many by chance one by its cost: the dearest and the cheapest, then halving what is between."""
-        pool = sorted(_different(unseen.walk(uniform(rng), rng) for _ in range(MUTANTS)), key=self._cost)
+    def _initial(self, unvisited: UnvisitedSpace, number: int, rng: Random) -> Walked:
+        """Return one of many random networks by its cost: the most expensive, the cheapest, then bisecting."""
+        pool = sorted(_distinct(unvisited.walk(uniform(rng), rng) for _ in range(MUTANTS)), key=self._sort_key)
         return pool[round(van_der_corput(number) * (len(pool) - 1))]
 
-    def _cost(self, walked: Walked) -> tuple[float, ...]:
-        """Those that are objectives, before others."""
+    def _sort_key(self, walked: Walked) -> tuple[float, ...]:
+        """Return the costs of a network, those that are objectives first."""
         costs = self.costs(walked[0])
         return tuple(costs[name] for name in sorted(costs, key=lambda name: name not in self.objectives))
 
-    def _pool(self, unseen: UnvisitedSpace, known: Sequence[Proposal], rng: Random) -> list[Walked]:
-        front = pareto_mask(np.array([proposal.losses for proposal in known]))
-        parents = [proposal for proposal, best in zip(known, front, strict=True) if best and proposal.decisions]
-        children = (unseen.walk(mutated(rng.choice(parents).decisions, rng), rng) for _ in range(MUTANTS))
-        strangers = (unseen.walk(uniform(rng), rng) for _ in range(RANDOM_CANDIDATES))
-        return _different([*children, *strangers])
+    def _pool(self, unvisited: UnvisitedSpace, finished: Sequence[Proposal], rng: Random) -> list[Walked]:
+        """Return the candidates: mutants of the Pareto front, and random networks."""
+        front = pareto_mask(np.array([proposal.losses for proposal in finished]))
+        parents = [proposal for proposal, best in zip(finished, front, strict=True) if best and proposal.decisions]
+        mutants = (unvisited.walk(mutated(rng.choice(parents).decisions, rng), rng) for _ in range(MUTANTS))
+        random = (unvisited.walk(uniform(rng), rng) for _ in range(RANDOM_CANDIDATES))
+        return _distinct([*mutants, *random])
 
-    def _gains(self, unseen: UnvisitedSpace, walks: Sequence[Walked], losses: Points, running: int) -> Points:
-        """Of each walk behind those that finished, with these losses, and those that run."""
-        known = len(losses)
+    def _acquisition(self, unvisited: UnvisitedSpace, walks: Sequence[Walked], losses: Points, running: int) -> Points:
+        """Return the EHVI of the candidates; `walks` are the finished networks of `losses`, then running, then pool."""
+        finished = len(losses)
         costs = [self.costs(net) for net, _ in walks]
         logs = np.log(np.maximum([list(cost.values()) for cost in costs], 1e-9))
-        features = encode_walks([decisions for _, decisions in walks], unseen.options, logs, known)
-        means, deviations = np.zeros((2, len(walks) - known, losses.shape[1]))
+        features = encode_walks([decisions for _, decisions in walks], unvisited.options, logs, finished)
+        means, deviations = np.zeros((2, len(walks) - finished, losses.shape[1]))
         for column, name in enumerate(self.objectives):
             if name in costs[0]:
-                means[:, column] = [cost[name] for cost in costs[known:]]
+                means[:, column] = [cost[name] for cost in costs[finished:]]
             else:
-                process = GaussianProcess.fit(features[:known], losses[:, column])
-                # What runs is taken to come to what is predicted: so nothing is asked for next to it.
-                process = process.with_pending(features[known : known + running])
-                means[:, column], deviations[:, column] = process.predict(features[known:])
+                process = GaussianProcess.fit(features[:finished], losses[:, column])
+                # Pending trials count as observed at their prediction, so that their neighbours are not proposed.
+                process = process.with_pending(features[finished : finished + running])
+                means[:, column], deviations[:, column] = process.predict(features[finished:])
         worst, best = losses.max(axis=0), losses.min(axis=0)
         reference = worst + REFERENCE_MARGIN * (worst - best)
         front = np.concatenate([losses, means[:running]])
@@ -88,7 +86,7 @@ class BayesianSampler:
 
 
 def expected_improvements(front: Points, reference: Points, means: Points, deviations: Points) -> Points:
-    """By how much each of some uncertain points, (points, objectives), is expected to widen what the front dominates.
+    """Return the expected hypervolume improvement of uncertain points (points, objectives) over a Pareto front.
 
     Exact for independent normal distributions: a sum over boxes of products over objectives.
     """
@@ -99,29 +97,29 @@ def expected_improvements(front: Points, reference: Points, means: Points, devia
         below = _expected_below(levels[None], means[:, column, None], deviations[:, column, None])
         low, high = places.reshape(-1, 2).T
         total *= below[:, high] - below[:, low]
-    gains: Points = total.sum(axis=1)
-    return gains
+    improvements: Points = total.sum(axis=1)
+    return improvements
 
 
 def _expected_below(level: Points, mean: Points, deviation: Points) -> Points:
-    """By how much a normal distribution is expected to lie below a level; 0 for a level of -inf."""
-    finite = np.where(np.isinf(level), 0.0, level) - mean
+    """Return E[max(level - X, 0)] of a normal variable X; 0 for a level of -inf."""
+    margin = np.where(np.isinf(level), 0.0, level) - mean
     spread = np.maximum(deviation, 1e-12)
-    z = finite / spread
-    below = finite * 0.5 * (1 + _erf(z / sqrt(2))) + spread * np.exp(-z * z / 2) / sqrt(2 * pi)
-    return np.where(np.isinf(level), 0.0, np.where(deviation > 0, below, np.maximum(finite, 0.0)))
+    z = margin / spread
+    below = margin * 0.5 * (1 + _erf(z / sqrt(2))) + spread * np.exp(-z * z / 2) / sqrt(2 * pi)
+    return np.where(np.isinf(level), 0.0, np.where(deviation > 0, below, np.maximum(margin, 0.0)))
 
 
 def _erf(values: Points) -> Points:  # numpy has none
     return np.fromiter(map(erf, values.flat), float, values.size).reshape(values.shape)
 
 
-def _different(walks: Iterable[Walked]) -> list[Walked]:
+def _distinct(walks: Iterable[Walked]) -> list[Walked]:
     return list({net.key: (net, decisions) for net, decisions in walks}.values())
 
 
 def van_der_corput(number: int) -> float:
-    """1, 0, 1/2, 1/4, 3/4, 1/8, ...: any first few lie evenly."""
+    """Return the n-th number of 1, 0, 1/2, 1/4, 3/4, 1/8, ...: any first few are spread evenly."""
     if number < 2:
         return 1.0 - number
     step = 1 << (number - 1).bit_length()

@@ -14,21 +14,21 @@ from hiri_search.study.search.history import History
 from hiri_search.study.search.samplers.simple import rng_for
 from hiri_search.study.search.visited import UnvisitedSpace
 
-POPULATION = 32  # the last so many that finished
-TOURNAMENT = 8  # of them compete to be the parent
+POPULATION = 32  # networks: those that finished last
+TOURNAMENT = 8  # members drawn from the population; the best of them is the parent
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """A child of the best of a few, one decision changed."""
+    """Mutates one decision of a tournament's winner; members are ranked by front, then by crowding distance."""
 
     seed: int
 
-    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
-        rng = rng_for(self.seed, len(past))
-        living = past.finished(last=POPULATION)
-        if len(past) < POPULATION or not living:
-            return unseen.walk(uniform(rng), rng)
-        order = rank_then_crowding(np.array([proposal.losses for proposal in living]))
-        parent = min(rng.choices(range(len(living)), k=TOURNAMENT), key=order.index)
-        return unseen.walk(mutated(living[parent].decisions, rng), rng)
+    def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
+        rng = rng_for(self.seed, len(history))
+        population = history.finished(last=POPULATION)
+        if len(history) < POPULATION or not population:
+            return unvisited.walk(uniform(rng), rng)
+        order = rank_then_crowding(np.array([proposal.losses for proposal in population]))
+        parent = min(rng.choices(range(len(population)), k=TOURNAMENT), key=order.index)
+        return unvisited.walk(mutated(population[parent].decisions, rng), rng)

@@ -30,72 +30,72 @@ OPTUNA_STATES = {
 }
 
 
-def new_study(directions: Sequence[StudyDirection], **where: Any) -> optuna.Study:
-    """An empty Optuna study; it says nothing of itself."""
+def new_study(directions: Sequence[StudyDirection], **options: Any) -> optuna.Study:
+    """Create an empty Optuna study, without Optuna's log line; `options` are those of `optuna.create_study`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(directions=directions, **where)
+    return optuna.create_study(directions=directions, **options)
 
 
 class OptunaSampler:
-    """One of Optuna's samplers, asked on a study that holds what was really asked for.
+    """A sampler of Optuna on an Optuna study that holds the trials of the search.
 
-    Optuna answers on a trial that is thrown away, for its answer may lead to a network that was asked for already, or
-    out of a budget. The network taken instead, the nearest, enters its study as a trial of its own.
+    Optuna's suggestion may be a visited network, or break the cost constraints. The suggestion is therefore made on a
+    throwaway trial, and the nearest allowed network is added to the Optuna study as a trial of its own.
     """
 
-    def __init__(self, word: str, seed: int, objectives: int) -> None:
-        self.word, self.seed = word, seed
+    def __init__(self, name: str, seed: int, objectives: int) -> None:
+        self.name, self.seed = name, seed
         self.study = new_study([StudyDirection.MINIMIZE] * objectives)
-        self.numbers: list[int] = []  # Optuna's, by proposal
-        self._open: set[int] = set()  # proposals that are not known to have ended
+        self.numbers: list[int] = []  # trial numbers of Optuna, by proposal
+        self._open: set[int] = set()  # proposals that have not ended
         self._sampler(0)
 
-    def propose(self, unseen: UnvisitedSpace, past: Sequence[Proposal]) -> Walked:
-        self._enter(unseen, past)
-        self.study.sampler = self._sampler(len(past))
-        rng = rng_for(self.seed, len(past), "near")
+    def propose(self, unvisited: UnvisitedSpace, history: Sequence[Proposal]) -> Walked:
+        self._synchronise(unvisited, history)
+        self.study.sampler = self._sampler(len(history))
+        rng = rng_for(self.seed, len(history), "near")
         trial = self.study.ask()
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
             return nearest(_suggested(trial, name, options), options, sizes, rng)
 
-        walked = unseen.walk(choose, rng)
+        walked = unvisited.walk(choose, rng)
         self.study.tell(trial, state=TrialState.FAIL)
         return walked
 
     def _sampler(self, number: int) -> BaseSampler:
-        """Made anew for each question, so that the answer depends on the trials and the number alone."""
-        return optuna_sampler(self.word, rng_for(self.seed, number).getrandbits(32))
+        """Create a sampler for each proposal, so that the proposal depends on the trials and the number alone."""
+        return optuna_sampler(self.name, rng_for(self.seed, number).getrandbits(32))
 
-    def _enter(self, unseen: UnvisitedSpace, past: Sequence[Proposal]) -> None:
-        """Bring Optuna's study up to what is known, in the order that it became known in a serial search."""
+    def _synchronise(self, unvisited: UnvisitedSpace, history: Sequence[Proposal]) -> None:
+        """Add new proposals and results to the Optuna study, in the order of a serial search."""
         for number in sorted(self._open):
-            self._tell(number, past[number])
-        for number in range(len(self.numbers), len(past)):
-            self._add(unseen, past[number], self._sampler(number))
+            self._tell(number, history[number])
+        for number in range(len(self.numbers), len(history)):
+            self._add(unvisited, history[number], self._sampler(number))
             self._open.add(number)
-            self._tell(number, past[number])
+            self._tell(number, history[number])
 
     def _tell(self, number: int, proposal: Proposal) -> None:
         if proposal.state != "running":
             self._open.remove(number)
             self.study.tell(self.numbers[number], proposal.losses or None, state=OPTUNA_STATES[proposal.state])
 
-    def _add(self, unseen: UnvisitedSpace, proposal: Proposal, asked: BaseSampler) -> None:
-        distributions, params = choices(proposal.decisions, unseen.options)
+    def _add(self, unvisited: UnvisitedSpace, proposal: Proposal, sampler: BaseSampler) -> None:
+        distributions, params = choices(proposal.decisions, unvisited.options)
         running = optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         self.study.add_trial(running)
         trial = self.study.get_trials(deepcopy=False)[-1]
         self.numbers.append(trial.number)
-        if isinstance(asked, BaseGASampler):  # which generation it is of, and the parents of that
-            asked.get_parent_population(self.study, asked.get_trial_generation(self.study, trial))
+        if isinstance(sampler, BaseGASampler):  # these calls store the trial's generation and its parents
+            sampler.get_parent_population(self.study, sampler.get_trial_generation(self.study, trial))
 
 
-def optuna_sampler(word: str, seed: int) -> BaseSampler:
-    """Optuna's sampler of this name."""
+def optuna_sampler(name: str, seed: int) -> BaseSampler:
+    """Create the Optuna sampler that a study names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        match word:
+        match name:
             case "tpe":
                 return TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
             case "nsga2":
@@ -107,7 +107,7 @@ def optuna_sampler(word: str, seed: int) -> BaseSampler:
 
 
 def _suggested(trial: optuna.Trial, name: str, options: Options) -> int:
-    """Numbers by rank, whose order Optuna keeps; words by name."""
+    """Return the suggested index: numeric options are suggested by rank, others by name."""
     if isinstance(options[0], int):
         return trial.suggest_int(name, 0, len(options) - 1)
     return options.index(trial.suggest_categorical(name, options))
@@ -116,13 +116,13 @@ def _suggested(trial: optuna.Trial, name: str, options: Options) -> int:
 def choices(
     decisions: Mapping[str, int], options: Mapping[str, Options]
 ) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
-    """Optuna's distributions of the decisions made, and what was chosen."""
+    """Return Optuna's distributions and parameter values of a network's decisions."""
     distributions: dict[str, BaseDistribution] = {}
     params: dict[str, Any] = {}
     for name, index in decisions.items():
-        words = isinstance(options[name][0], str)
+        named = isinstance(options[name][0], str)
         distributions[name] = (
-            CategoricalDistribution(options[name]) if words else IntDistribution(0, len(options[name]) - 1)
+            CategoricalDistribution(options[name]) if named else IntDistribution(0, len(options[name]) - 1)
         )
-        params[name] = options[name][index] if words else index
+        params[name] = options[name][index] if named else index
     return distributions, params

@@ -14,38 +14,38 @@ from hiri_search.study.search.history import History
 from hiri_search.study.search.visited import UnvisitedSpace
 
 CostFunction: TypeAlias = Callable[[Net], Mapping[str, float]]
-"""What a network costs, known before it is trained: values by objective."""
+"""Returns the costs of an untrained network by objective."""
 
 
 class Sampler(Protocol):
-    """Says which network to train next.
+    """Proposes the next network to train.
 
-    Nothing but what it is given decides the answer: so a search that was killed goes on as if it had not been.
+    A proposal depends on the arguments alone, so a restarted search proposes the same networks.
     """
 
-    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
-        """A network that was not asked for yet; there is one."""
+    def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
+        """Return an unvisited network; at least one exists."""
 
 
-def rng_for(seed: int, *about: int | str) -> Random:
-    """Chance that depends on these alone, on every machine."""
-    return Random(" ".join(map(str, (seed, *about))))
+def rng_for(seed: int, *purpose: int | str) -> Random:
+    """Return a random generator that depends on the arguments alone, on every machine."""
+    return Random(" ".join(map(str, (seed, *purpose))))
 
 
 @dataclass(frozen=True)
 class RandomSampler:
-    """Every network that was not asked for as likely as any other."""
+    """Uniform sampling of the unvisited networks."""
 
     seed: int
 
-    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
-        rng = rng_for(self.seed, len(past))
-        return unseen.walk(uniform(rng), rng)
+    def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
+        rng = rng_for(self.seed, len(history))
+        return unvisited.walk(uniform(rng), rng)
 
 
 @dataclass(frozen=True)
 class GridSampler:
-    """In the order of the space's listing: the first of what is left."""
+    """Grid search: the first unvisited network in the order of the space's listing."""
 
-    def propose(self, unseen: UnvisitedSpace, past: History) -> Walked:
-        return unseen.walk(first, rng_for(0, len(past)))
+    def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
+        return unvisited.walk(first, rng_for(0, len(history)))
