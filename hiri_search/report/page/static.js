@@ -27,6 +27,7 @@ function pageHead(study, isOpen = false) {
 }
 
 const HEADS = {
+  name: "Network",
   gflops: "GFLOPs",
   top1: "Top-1 %",
   short_top1: "Short top-1 %",

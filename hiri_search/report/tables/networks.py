@@ -165,7 +165,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
     "lr": ("learning rate {:g}", 0),
     "batch": ("batch {}", 0),
-    "warmup_epochs": ("warm-up of {:g} epochs", 0),
+    "warmup_epochs": ("warm-up {:g} epochs", 0),
     "weight_decay": ("weight decay {:g}", 0),
     "drop_path": ("stochastic depth {:g}", 0),
     "label_smoothing": ("label smoothing {:g}", 0),
