@@ -57,7 +57,7 @@ def comparison(results: Results) -> Figure:
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         _draw_networks(study_axes, networks, cost)
     upper.suptitle(paper.title, fontsize=10)
-    lower.suptitle(f"This study: short trainings on {results.study.data.source}", fontsize=10)
+    lower.suptitle(f"This study: short trainings (data: {results.study.data.source})", fontsize=10)
     for half, panels in ((upper, top), (lower, bottom)):
         panels[0].set_ylabel("Top-1 (%)")
         _legend(half, panels)
@@ -71,7 +71,7 @@ def pareto(results: Results) -> Figure:
     panels, confirmed = figure.subplots(1, 2, sharey=True), confirmed_table(results)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
         _draw_networks(axes, networks, cost)
-        _draw_confirmed(axes, confirmed, cost)
+        _draw_confirmed(axes, confirmed, networks, cost)
     panels[0].set_ylabel("Top-1 (%)" if results.confirmations else "Top-1 of the short training (%)")
     _legend(figure, panels)
     return figure
@@ -119,10 +119,11 @@ def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
     _finish(axes, cost, missing=reason if points.empty else "")
 
 
-def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, cost: str) -> None:
-    """Draw the confirmed networks of a search: mean and spread over seeds."""
+def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, networks: pd.DataFrame, cost: str) -> None:
+    """Draw the confirmed networks of a search: mean and spread over seeds, at the unrounded cost."""
     if len(confirmed):
-        points = confirmed.assign(curve=CONFIRMED, label="")
+        costs = confirmed["name"].map(networks.set_index("name")[cost])
+        points = confirmed.assign(curve=CONFIRMED, label="", **{cost: costs})
         _draw_curves(axes, points, cost, {CONFIRMED: (COLOURS[1], "D")})
 
 

@@ -1,4 +1,4 @@
-"""Tables and figures, from the rows of a ledger."""
+"""Tables and figures, from rows of trials."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hiri_search.report.paper.published import TABLE_FILES, published
-from hiri_search.report.tables.curves import AXES, COST_AXES, families, published_points
+from hiri_search.report.tables.curves import AXES, COST_AXES, figure6_points, published_points
 from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
 from hiri_search.report.write import write_all
 from hiri_search.study.ledger.events import InferenceTimed
@@ -22,7 +22,7 @@ STUDY = example_study(ROWS, title="Mixes", table="8", seeds=2)
 
 def _trial(number: int, name: str, seed: int, top1: float | None, *, macs: float = 4e9, state: str = "finished"):
     scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
-    costs = {"params": 30_000_000, "macs": int(macs), "core_macs": int(macs)}
+    costs = {"params": 30_000_000, "macs": int(macs), "core_macs": int(macs), "by_part": {}}
     facts = {"trial": number, "name": name, "key": f"key {name}", "spec": f"spec {name}", "seed": seed, **costs}
     facts |= {"side": 448, "trained_spec": f"small {name}", "trained_side": 64}
     curve = [] if top1 is None else [1.0, top1]
@@ -46,7 +46,7 @@ TIMED = asdict(
 RESULTS = example_results(STUDY, TRIALS, skipped=("a.jpg",), timed=[TIMED])
 
 
-def test_a_network_is_the_mean_of_its_finished_trials():
+def test_the_score_of_a_network_is_the_mean_of_its_finished_trials():
     table = network_table(RESULTS).set_index("name")
     assert table.loc["one", "top1"] == 42.0
     assert table.loc["one", "spread"] == pytest.approx(np.std([40, 44], ddof=1))
@@ -54,7 +54,7 @@ def test_a_network_is_the_mean_of_its_finished_trials():
     assert list(table["failed"]) == [0, 1]
 
 
-def test_the_papers_row_stands_beside_ours_unbent():
+def test_the_paper_table_has_our_numbers_and_the_papers():
     table = paper_table(RESULTS).set_index("network")
     assert table.loc["one", "paper_gflops"] == 4.8
     assert table.loc["one", "gflops"] == 4.0
@@ -63,13 +63,13 @@ def test_the_papers_row_stands_beside_ours_unbent():
     assert table.loc["one", "note"] == "said"
 
 
-def test_the_caption_says_what_was_trained_on_what():
+def test_the_caption_describes_networks_and_images():
     text = caption(RESULTS)
-    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 images of drawn", "12.5 %", "1 unread"):
+    for part in ("448 pixels", "widths divided by 4", "64 pixels", "100 images (drawn", "12.5 %", "1 unread"):
         assert part in text
 
 
-def test_a_row_that_is_only_counted_is_shown_with_its_cost_and_without_a_score():
+def test_a_row_that_is_only_counted_has_costs_and_no_score():
     facts = {"name": "two", "key": "k", "spec": "s", "side": 224, "params": 10**6, "macs": 10**9}
     rows = {"one": ROWS["one"], "two": {"paper": "HR-HR-T-T-T", "train": False}}
     results = example_results(example_study(rows, table="8"), TRIALS[:2], counted=[facts])
@@ -79,7 +79,7 @@ def test_a_row_that_is_only_counted_is_shown_with_its_cost_and_without_a_score()
     assert "not trained: two" in caption(results)
 
 
-def test_one_network_at_two_sides_is_two_rows_each_with_its_own_inference():
+def test_a_network_at_two_sides_has_two_rows_with_their_own_inference_times():
     small, large = ({**TRIALS[0], "name": f"at {side}", "side": side} for side in (224, 448))
     table = network_table(example_results(example_study(["at 224", "at 448"]), [small, large], timed=[TIMED]))
     assert list(table["name"]) == ["at 224", "at 448"]
@@ -87,13 +87,13 @@ def test_one_network_at_two_sides_is_two_rows_each_with_its_own_inference():
     assert table["ms"][1] == 100.0
 
 
-def test_inference_says_on_what_it_was_measured():
+def test_the_inference_table_names_the_machine():
     table = inference_table(RESULTS)
     assert list(table["name"]) == ["one"]
     assert list(table["conditions.machine.device"]) == ["a CPU"]
 
 
-def test_the_front_is_what_no_other_beats():
+def test_the_front_has_the_non_dominated_rows():
     table = pd.DataFrame({"cost": [3, 1, 2, 4, 1], "gain": [5.0, 2.0, 1.0, np.nan, 3.0]})
     best = front(table, "cost", "gain")
     assert list(zip(best["cost"], best["gain"], strict=True)) == [(1, 3.0), (3, 5.0)]
@@ -103,7 +103,7 @@ MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
 
 
 @pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
-def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[str, Any]]):
+def test_a_report_can_be_written_in_every_state_of_a_study(tmp_path: Path, trials: list[dict[str, Any]]):
     study = STUDY if trials is TRIALS else example_study([row["name"] for row in trials] or ["one"])
     for path in write_all(example_results(study, trials), tmp_path):
         assert path.stat().st_size > 0
@@ -113,7 +113,7 @@ def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[s
 
 
 @pytest.mark.parametrize("table", ["", *TABLE_FILES])
-def test_each_table_has_points_to_stand_beside(table: str):
+def test_each_table_has_published_points(table: str):
     paper = published_points(table)
     assert set(paper.costs) <= set(AXES)
     assert len(paper.points.dropna(subset=["gflops", "top1"])) > 1
@@ -126,7 +126,7 @@ def test_every_table_of_the_paper_can_be_read(table: str):
 
 
 def test_the_papers_curves_have_all_three_costs():
-    points = families()
+    points = figure6_points()
     assert points.groupby("curve")["gflops"].count().ge(2).all()
     assert {"HIRI-ViT @ 224", "HIRI-ViT @ 384", "HIRI-ViT @ 448", "Swin"} <= set(points["curve"])
     for cost in COST_AXES:

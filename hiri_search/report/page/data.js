@@ -35,6 +35,7 @@ function readStudy(content) {
     trial.network = networks[trial.network];
     trial.network.trials.push(trial);
     trial.name = trial.network.name;
+    trial.isConfirmation = trial.confirms !== null;
     trial.searchText = `${trial.name}\n${trial.state}\n${trial.reason}\n${trial.device}`.toLowerCase();
   }
   return { ...content, networks, trials, paperPoints: rowsOf(content.paper.points) };

@@ -60,7 +60,7 @@ function trialContent(page, network, selected) {
 function trialTable(network, selected) {
   const heads = ["Trial", "Seed", "State", "Epochs", "Top-1 %", "EMA %", "Loss", "Seconds", "Device", "Reason"];
   const rows = network.trials.map((trial) => [
-    `${trial.trial}${trial.confirmation ? " (confirmation)" : ""}`,
+    `${trial.trial}${trial.isConfirmation ? " (confirmation)" : ""}`,
     trial.seed,
     trial.source ? `${trial.state}, curve of ${trial.source}` : trial.state,
     trial.epochs,
@@ -86,7 +86,7 @@ function learningPlot(page, trials) {
   const data = trials.map((trial, i) => ({
     type: "scatter",
     mode: "lines+markers",
-    name: `seed ${escaped(trial.seed)}${trial.confirmation ? ", confirmation" : ""}`,
+    name: `seed ${escaped(trial.seed)}${trial.isConfirmation ? ", confirmation" : ""}`,
     x: trial.curve.map((_, epoch) => epoch + 1),
     y: trial.curve,
     line: { color: themeColor(colours[i % colours.length]), width: 1.8 },

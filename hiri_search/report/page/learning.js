@@ -1,12 +1,11 @@
 // Figures of top-1 by epoch and by seed.
 
 const MAX_CURVES = 300; // trials in the figure of learning curves
-const MAX_COLOURED = 12; // networks with their own colour
 
 // All trials without confirmations; of many trials those on the Pareto front and an evenly spaced part of the others.
 function plottedTrials(page) {
   const trials = page.study.trials.filter(
-    (trial) => trial.curve.length && !trial.confirmation && page.matches(trial.network),
+    (trial) => trial.curve.length && !trial.isConfirmation && page.matches(trial.network),
   );
   if (trials.length <= MAX_CURVES) return trials;
   const front = trials.filter((trial) => trial.network.front);
@@ -19,8 +18,9 @@ function learningFigure(page) {
   const trials = plottedTrials(page);
   if (!trials.length) return "No epoch has ended yet.";
   const { networks, colours, chance } = page.study;
-  const isColoured = distinct(trials.map((trial) => trial.name)).length <= MAX_COLOURED;
-  const styles = curveStyles(distinct(networks.map((row) => row.name)), colours);
+  const names = distinct(trials.map((trial) => trial.name));
+  const isColoured = names.length <= colours.length; // otherwise two networks would have the same colour
+  const styles = curveStyles(networks.length <= colours.length ? networks.map((row) => row.name) : names, colours);
   const inLegend = new Set();
   const data = [...trials]
     .sort((a, b) => (isColoured ? 0 : a.network.front - b.network.front))

@@ -157,7 +157,7 @@ class Page {
       id: "learning",
       title: "Learning",
       intro: () => {
-        const count = this.study.trials.filter((trial) => trial.curve.length && !trial.confirmation).length;
+        const count = this.study.trials.filter((trial) => trial.curve.length && !trial.isConfirmation).length;
         const selection = " The figure has the trials on the Pareto front and an evenly spaced part of the others.";
         return `Top-1 after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
       },
@@ -260,6 +260,7 @@ const TRIAL_COLUMNS = [
   ["loss", "Loss", "Training loss of the last epoch.", 3],
   ["seconds", "Seconds", "Training time.", 1],
   ["device", "Device", "", null],
+  ["confirms", "Confirms", "The trial whose network this trial trains longer.", 0],
   ["source", "Curve of", "The trial whose curve is reused, if this trial was not trained.", null],
   ["reason", "Reason", "Reason of a failure or a stop.", null],
 ].map(([key, label, about, digits]) => ({ key, label, about, digits, shown: true }));

@@ -27,7 +27,7 @@ SIGNIFICANT_DIGITS = 6
 MAX_DISTINCT = 0.5  # a text column is stored by index if at most this share of its values is distinct
 TRIAL_COLUMNS = (
     *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
-    "checkpoint",
+    *("confirms", "checkpoint"),
 )
 CONFIRMATION_COLUMNS = (  # of `confirmed_table`, on the page
     *("name", "gflops", "short_epochs", "short_top1", "short_rank", "epochs", "top1", "spread", "low", "high", "rank"),
@@ -86,7 +86,7 @@ def _commit(code: CodeVersion) -> str:
     """Return the commit and the number of changed files; outside git, the version and digest."""
     if code.commit:
         changed = len(code.changed)
-        return f"{code.commit[:12]}, {_plural(changed, 'file')} changed since" if changed else code.commit[:12]
+        return code.commit[:12] + (f", with uncommitted changes in {_plural(changed, 'file')}" if changed else "")
     return f"not in git; version {code.version}, digest {code.digest}"
 
 
@@ -116,10 +116,7 @@ def _trials(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """Return all trials by column; `network` is the index in the main table."""
     index = {name: number for number, name in enumerate(table["name"])}
     rows = pd.DataFrame(list(results.trials), columns=list(TRIAL_COLUMNS))
-    rows = rows.assign(
-        network=[index[row["name"]] for row in results.trials],
-        confirmation=[row.get("confirms") is not None for row in results.trials],
-    )
+    rows = rows.assign(network=[index[row["name"]] for row in results.trials])
     curves = [[plain(round(top1, 2)) for top1 in row["curve"]] for row in results.trials]
     return {**columnar(rows), "curve": curves}
 

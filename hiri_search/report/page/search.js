@@ -93,7 +93,7 @@ function parallelFigure(page) {
     data,
     height: 420,
     width: (isNarrow() ? 84 : 54) * dimensions.length,
-    layout: { margin: { l: 70, r: 40, t: 100, b: 24 } },
+    layout: { margin: { l: 70, r: 40, t: dimensions.length > 8 ? 100 : 64, b: 24 } },
   };
 }
 

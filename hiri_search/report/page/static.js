@@ -26,6 +26,17 @@ function pageHead(study, isOpen = false) {
   ];
 }
 
+const HEADS = {
+  name: "Network",
+  gflops: "GFLOPs",
+  top1: "Top-1 %",
+  short_top1: "Short top-1 %",
+  low: "95 % from",
+  high: "95 % to",
+  proxy: "Score",
+};
+const headText = (name) => HEADS[name] ?? `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}`;
+
 // A small table from the content of the page.
 function contentTable(label, { columns, rows }) {
   const digits = columns.map((name) =>
@@ -34,7 +45,7 @@ function contentTable(label, { columns, rows }) {
   const cell = (value) => (typeof value === "string" ? specText(truncate(value, 240)) : value);
   return smallTable(
     label,
-    columns.map((name) => name.replaceAll("_", " ")),
+    columns.map(headText),
     rows.map((row) => row.map(cell)),
     digits,
   );
@@ -46,14 +57,13 @@ function planBars(parts) {
     el("div", { class: `fill ${kind}` }, el("i", { style: `width:${(62 * seconds) / longest}%` }), text);
   return parts.flatMap(([part, planned, actual]) => {
     const error = signed(100 * (planned / actual - 1), 0);
-    const kind = part === "in all" ? "total" : "";
     return [
       el("span", {}, part),
       el(
         "div",
         { class: "track" },
         bar(planned, "planned", `planned ${duration(planned)}`),
-        bar(actual, kind, `took ${duration(actual)} (plan ${error} %)`),
+        bar(actual, "", `took ${duration(actual)} (plan ${error} %)`),
       ),
     ];
   });

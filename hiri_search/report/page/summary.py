@@ -45,7 +45,7 @@ def _front_card(table: pd.DataFrame) -> Card:
     if members.empty:
         return _card("On the Pareto front", DASH, "of top-1 and GFLOPs")
     low, high = members["gflops"].min(), members["gflops"].max()
-    span = f"{low:.2f} GFLOPs" if len(members) == 1 else f"{low:.2f} to {high:.2f} GFLOPs"
+    span = f"{low:.3g} GFLOPs" if len(members) == 1 else f"{low:.3g} to {high:.3g} GFLOPs"
     return _card("On the Pareto front", f"{len(members):,} of {table['top1'].notna().sum():,}", span)
 
 

@@ -67,7 +67,7 @@ class Table {
     const [top, left] = [this.box.scrollTop, this.box.scrollLeft];
     const keys = columns.map((column) => column.key).join();
     const largest = (key) => Math.max(...rows.map((row) => row[key] ?? -Infinity));
-    const isLong = rows.some((row) => String(row[columns[0].key]).length > 34);
+    const isLong = rows.some((row) => String(row[columns[0].key]).length > 20);
     this.rows = rows;
     this.best = Object.fromEntries(columns.filter(({ best }) => best).map(({ key }) => [key, largest(key)]));
     this.box.classList.toggle("long-names", isLong);

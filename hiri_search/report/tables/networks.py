@@ -137,7 +137,7 @@ def caption(results: Results) -> str:
         f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
         f" {study.counted.classes} classes, counted on the modules. Top-1: {_trained(networks, study)} at"
         f" {_numbers(networks['trained_side'])} pixels, trained for {study.recipe.epochs} epochs{_recipe(study.recipe)}"
-        f" on {images.train} images of {study.data.source} ({images.classes} classes, chance {chance:.1f} %) and"
+        f" on {images.train} images ({study.data.source}, {images.classes} classes, chance {chance:.1f} %) and"
         f" validated on {images.val} images; {_seeds(study.seeds)}. One standard error from the number of validation"
         f" images alone is up to {error:.1f} points. Device: {started.device}; profile: {started.profile}."
     )
@@ -165,7 +165,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
     "lr": ("learning rate {:g}", 0),
     "batch": ("batch {}", 0),
-    "warmup_epochs": ("warm-up of {:g} epochs", 0),
+    "warmup_epochs": ("warm-up {:g} epochs", 0),
     "weight_decay": ("weight decay {:g}", 0),
     "drop_path": ("stochastic depth {:g}", 0),
     "label_smoothing": ("label smoothing {:g}", 0),
@@ -196,14 +196,14 @@ def _own_recipes(study: Study) -> str:
     return ", ".join(rows)
 
 
-def paper_order(table: pd.DataFrame) -> Tau | None:
+def paper_tau(table: pd.DataFrame) -> Tau | None:
     """Return Kendall's tau of our top-1 and the paper's, over the rows of `paper_table` that have both."""
     both = table.dropna(subset=["top1", "paper_top1"])
     return kendall_tau(both["top1"], both["paper_top1"])
 
 
 def _tau_sentence(results: Results) -> str:
-    tau = paper_order(paper_table(results))
+    tau = paper_tau(paper_table(results))
     return f" Kendall's tau with the paper's order over {tau.items} rows: {tau}." if tau else ""
 
 

@@ -1,9 +1,9 @@
-"""The page, in a real browser where there is one: it draws, sorts, filters, opens, and lets nothing in or out."""
+"""The page, in Chromium if it is installed: figures, sorting, filter, dialog, and no network request."""
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,34 @@ import pytest
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import SCRIPTS, page, policy
 from hiri_search.report.tables.results import Results
-from tests.report.page.shown import INJECTED, ablation, early, search
+from tests.report.page.page_results import INJECTED, ablation, early, search
 
-MOST_BYTES = 6_000_000
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+MAX_BYTES = 6_000_000
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 CHROMIUM = shutil.which("chromium")
-Open = Callable[..., Any]
 
 
 # ---- without a browser
 
 
-def test_nothing_of_a_study_is_markup():
+def test_names_and_reasons_of_a_study_are_never_markup():
     text = page(page_content(ablation()))
     assert INJECTED not in text
     assert text.count("</script>") == 3
     assert "<title>Mixes of blocks</title>" in text
 
 
-def test_the_policy_names_what_may_run_and_lets_nothing_be_fetched():
+def test_the_policy_allows_two_scripts_and_no_network_request():
     text = policy(live=False)
     assert "default-src 'none'" in text
     assert "connect-src 'none'" in text
     kinds = [source.partition("-")[0] for source in re.findall(r"script-src ([^;]*)", text)[0].split()]
     assert kinds == ["'unsafe", "'sha256", "'sha256"]
-    assert "'unsafe-eval'" in text, "by these two scripts alone: WebGL's drawing is compiled"
+    assert "'unsafe-eval'" in text, "Plotly's WebGL code compiles itself"
 
 
 def test_the_page_of_many_trials_is_small():
-    assert len(page(page_content(search(5000))).encode()) < MOST_BYTES
+    assert len(page(page_content(search(5000))).encode()) < MAX_BYTES
 
 
 def test_the_same_results_give_the_same_page():
@@ -53,7 +52,7 @@ def test_content_is_plain_json():
         assert json.loads(json.dumps(page_content(results), allow_nan=False))
 
 
-def test_each_script_is_short_enough_to_read():
+def test_scripts_have_fewer_than_300_lines():
     folder = Path(page_content.__code__.co_filename).parent
     assert {path.stem for path in folder.glob("*.js")} == set(SCRIPTS)
     assert all(len(path.read_text().splitlines()) < 300 for path in folder.glob("*.js"))
@@ -65,7 +64,7 @@ def test_each_script_is_short_enough_to_read():
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("there is no chromium here; apt-get install chromium")
+        pytest.skip("needs chromium (Debian: chromium)")
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -74,49 +73,49 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def shown(browser: Any, results: Results, folder: Path, **how: Any) -> Iterator[Any]:
-    """The page of some results in a window; errors in its console fail the test."""
+def shown(browser: Any, results: Results, folder: Path, **options: Any) -> Iterator[Any]:
+    """Open the page of `results`; an error in the console or a network request fails the test."""
     path = folder / "index.html"
     path.write_text(page(page_content(results)), encoding="utf-8")
-    window = browser.new_page(**{"viewport": DESK, **how})
+    window = browser.new_page(**{"viewport": DESKTOP, **options})
     errors: list[str] = []
-    asked: list[str] = []
-    window.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    requests: list[str] = []
+    window.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     window.on("pageerror", lambda error: errors.append(str(error)))
-    window.on("request", lambda request: asked.append(request.url))
+    window.on("request", lambda request: requests.append(request.url))
     window.goto(path.as_uri())
     window.wait_for_function("document.documentElement.dataset.ready")
     yield window
     assert errors == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     window.close()
 
 
 def _draw_all(window: Any) -> None:
-    """Bring every figure near, and wait until all that are to be drawn are."""
-    window.evaluate("for (const one of document.querySelectorAll('.plot')) one.scrollIntoView({behavior: 'instant'})")
+    """Scroll to every figure, and wait until the visible figures are drawn."""
+    window.evaluate("for (const plot of document.querySelectorAll('.plot')) plot.scrollIntoView({behavior: 'instant'})")
     for plot in window.query_selector_all("section:not([hidden]) .plot"):
         plot.scroll_into_view_if_needed()
-        window.wait_for_function("one => one.dataset.drawn || one.style.minHeight === '0px'", arg=plot)
+        window.wait_for_function("plot => plot.dataset.drawn || plot.style.minHeight === '0px'", arg=plot)
 
 
 def _names(window: Any, table: str = "#networks") -> list[str]:
-    return window.eval_on_selector_all(f"{table} tbody th", "all => all.map(one => one.textContent)")
+    return window.eval_on_selector_all(f"{table} tbody th", "cells => cells.map(cell => cell.textContent)")
 
 
-def test_an_ablation_is_drawn_sorted_filtered_and_opened(browser: Any, tmp_path: Path):
+def test_the_table_of_an_ablation_sorts_filters_and_opens_a_network(browser: Any, tmp_path: Path):
     with shown(browser, ablation(), tmp_path) as window:
         _draw_all(window)
         assert window.title() == "Mixes of blocks"
-        before = _names(window)
+        study_order = _names(window)
         head = window.locator("#networks thead button", has_text="Top-1 %").first
         head.click()
         assert _names(window) == ["HR-HR-CFFN-T-T", "HR-HR-T-T-T", INJECTED]
         head.press("Enter")
         assert _names(window) == [INJECTED, "HR-HR-T-T-T", "HR-HR-CFFN-T-T"]
-        assert head.evaluate("one => one.closest('th').ariaSort") == "ascending"
+        assert head.evaluate("button => button.closest('th').ariaSort") == "ascending"
         head.click()
-        assert _names(window) == before
+        assert _names(window) == study_order
         window.fill("#networks input", "hr gflops>5.2")
         assert _names(window) == ["HR-HR-T-T-T"]
         window.fill("#networks input", "")
@@ -127,7 +126,7 @@ def test_an_ablation_is_drawn_sorted_filtered_and_opened(browser: Any, tmp_path:
         assert not window.is_visible("dialog")
 
 
-def test_a_failure_says_its_reason_as_it_was_written(browser: Any, tmp_path: Path):
+def test_the_reason_of_a_failure_is_shown_literally(browser: Any, tmp_path: Path):
     with shown(browser, ablation(), tmp_path) as window:
         _draw_all(window)
         assert "</script><img src=x" in window.inner_text("#failures")
@@ -138,26 +137,26 @@ def test_a_failure_says_its_reason_as_it_was_written(browser: Any, tmp_path: Pat
 
 
 def _point(window: Any, section: str, index: int) -> tuple[float, float]:
-    """Where a point of a figure is drawn."""
+    """Return the position of a point of a figure."""
     window.locator(f"{section} .plot").first.scroll_into_view_if_needed()
     box = window.eval_on_selector_all(
-        f"{section} .plot .scatterlayer .point", "(all, at) => all[at].getBoundingClientRect().toJSON()", index
+        f"{section} .plot .scatterlayer .point", "(points, i) => points[i].getBoundingClientRect().toJSON()", index
     )
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def test_a_point_tells_its_spec_and_opens_its_trials(browser: Any, tmp_path: Path):
+def test_a_point_shows_its_spec_and_opens_its_network(browser: Any, tmp_path: Path):
     with shown(browser, ablation(), tmp_path) as window:
         _draw_all(window)
-        place = _point(window, "#cost", 1)
-        window.mouse.move(*place)
+        position = _point(window, "#cost", 1)
+        window.mouse.move(*position)
         window.wait_for_selector("#cost .hoverlayer .hovertext")
         assert "hr(32 e=4)*2" in window.text_content("#cost .hoverlayer .hovertext")
-        window.mouse.click(*place)
+        window.mouse.click(*position)
         assert "HR-HR-CFFN-T-T" in window.inner_text("dialog h2")
 
 
-def test_a_trial_can_be_pointed_to_by_the_address(browser: Any, tmp_path: Path):
+def test_a_trial_in_the_address_is_opened(browser: Any, tmp_path: Path):
     with shown(browser, ablation(), tmp_path) as window:
         window.goto(window.url + "#trial=3")
         window.reload()
@@ -165,32 +164,34 @@ def test_a_trial_can_be_pointed_to_by_the_address(browser: Any, tmp_path: Path):
         assert window.inner_text("dialog .picked th").strip() == "3"
 
 
-def test_light_and_dark_follow_the_system_and_the_button(browser: Any, tmp_path: Path):
-    ground = "getComputedStyle(document.body).backgroundColor"
+def test_the_theme_follows_the_system_and_the_button(browser: Any, tmp_path: Path):
+    background = "getComputedStyle(document.body).backgroundColor"
     with shown(browser, ablation(), tmp_path, color_scheme="dark") as window:
-        dark = window.evaluate(ground)
+        dark = window.evaluate(background)
         window.click("#theme")
-        light = window.evaluate(ground)
+        light = window.evaluate(background)
         window.emulate_media(color_scheme="light")
     assert (dark, light) == ("rgb(19, 20, 21)", "rgb(255, 255, 255)")
 
 
 @pytest.mark.parametrize("results", [ablation(), search(24)], ids=["ablation", "search"])
-def test_a_phone_scrolls_down_only(browser: Any, tmp_path: Path, results: Results):
+def test_the_page_on_a_phone_scrolls_vertically_only(browser: Any, tmp_path: Path, results: Results):
     with shown(browser, results, tmp_path, viewport=PHONE) as window:
         _draw_all(window)
         assert window.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         box = window.query_selector("#networks .scroll")
-        box.evaluate("one => one.scrollTo(300, 0)")
-        assert box.evaluate("one => one.scrollLeft") > 0
+        box.evaluate("box => box.scrollTo(300, 0)")
+        assert box.evaluate("box => box.scrollLeft") > 0
         first = window.query_selector("#networks tbody th")
-        assert first.bounding_box()["x"] == pytest.approx(box.bounding_box()["x"], abs=2), "the names stay in sight"
+        assert first.bounding_box()["x"] == pytest.approx(box.bounding_box()["x"], abs=2), (
+            "the column of names is fixed"
+        )
 
 
-def test_a_search_shows_what_only_a_search_has(browser: Any, tmp_path: Path):
+def test_the_page_of_a_search_has_its_own_sections(browser: Any, tmp_path: Path):
     with shown(browser, search(24), tmp_path) as window:
         _draw_all(window)
-        for section in ("second", "importance", "parallel", "found", "zero_cost"):
+        for section in ("confirmation", "importance", "parallel", "hypervolume", "zero_cost"):
             assert window.is_visible(f"#{section}"), section
         assert window.query_selector("#parallel .parcoords")
         bars = "document.querySelector('#importance .plot').data[0].x"
@@ -199,12 +200,12 @@ def test_a_search_shows_what_only_a_search_has(browser: Any, tmp_path: Path):
         window.wait_for_function(f"{bars}[0] === 40")
 
 
-OFTEN = ("begun", "all failed")
-EARLY = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in early()]
+NOT_SLOW = ("begun", "all failed")
+EARLY = [pytest.param(name, marks=() if name in NOT_SLOW else pytest.mark.slow) for name in early()]
 
 
 @pytest.mark.parametrize("name", EARLY)
-def test_a_study_that_has_come_to_little_is_shown_all_the_same(browser: Any, tmp_path: Path, name: str):
+def test_the_page_works_for_a_study_in_an_early_state(browser: Any, tmp_path: Path, name: str):
     with shown(browser, early()[name], tmp_path, viewport=PHONE) as window:
         _draw_all(window)
         assert window.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -214,8 +215,8 @@ def test_a_study_that_has_come_to_little_is_shown_all_the_same(browser: Any, tmp
 
 
 @pytest.mark.slow
-def test_five_thousand_trials_stay_smooth(browser: Any, tmp_path: Path):
-    """A sort makes as many lines as one of thirty networks does, and no more than a scroll asks for."""
+def test_five_thousand_trials_create_few_elements(browser: Any, tmp_path: Path):
+    """Rows are created only while the user scrolls."""
     with shown(browser, search(5000), tmp_path) as window:
         _draw_all(window)
         assert window.evaluate("document.querySelectorAll('#networks tbody tr').length") <= 200
@@ -223,12 +224,12 @@ def test_five_thousand_trials_stay_smooth(browser: Any, tmp_path: Path):
         assert top == pytest.approx(max(row["top1"] for row in search(5000).first_trainings), abs=0.01)
         box = window.query_selector("#networks .scroll")
         for _ in range(3):
-            box.evaluate("one => one.scrollTo(0, one.scrollHeight)")
+            box.evaluate("box => box.scrollTo(0, box.scrollHeight)")
             window.wait_for_timeout(30)
-        lines = window.evaluate("document.querySelectorAll('#networks tbody tr').length")
-        assert 300 <= lines <= 600
+        rows = window.evaluate("document.querySelectorAll('#networks tbody tr').length")
+        assert 300 <= rows <= 600
         window.fill("#networks input", "hr(32 gflops<3")
-        kept = window.inner_text("#networks .count")
-        assert re.fullmatch(r"[\d,]+ of 5,000 networks", kept)
-        drawn = "document.querySelectorAll('*').length"
-        assert window.evaluate(drawn) < 20_000, "what is drawn does not grow with the trials"
+        count = window.inner_text("#networks .count")
+        assert re.fullmatch(r"[\d,]+ of 5,000 networks", count)
+        elements = "document.querySelectorAll('*').length"
+        assert window.evaluate(elements) < 20_000, "the number of elements does not grow with the trials"

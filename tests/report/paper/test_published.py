@@ -1,4 +1,4 @@
-"""The paper's costs beside ours: what is said of each row."""
+"""The paper's costs next to ours, and the verdict for each row."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ from hiri_search.report.paper.agreement import TITLES, agreement, agreement_text
 from hiri_search.report.paper.published import TABLE_FILES, networks, published
 from hiri_search.report.tables.formats import FORMATS, latex
 
-GOLDEN = Path(__file__).parents[2] / "cost" / "golden_networks.csv"  # recounted there
+GOLDEN = Path(__file__).parents[2] / "cost" / "golden_networks.csv"  # tests/cost counts these networks again
 COUNTED = ("1", "2", "3", "7", "8", "9")
 SIDES_384 = {f"HIRI-ViT-{size} @ 384" for size in "SBL"}
 UNEXPLAINED = {
@@ -28,18 +28,18 @@ def golden() -> dict[tuple[str, int], tuple[int, int]]:
 
 
 @pytest.mark.parametrize("table", COUNTED)
-def test_no_row_of_the_paper_is_unexplained_but_those_known_to_be(table: str):
+def test_only_known_rows_of_the_paper_are_unexplained(table: str):
     shown = agreement(table, golden())
-    apart = shown[shown["verdict"] == "unexplained"]
-    assert set(apart["row"]) == UNEXPLAINED.get(table, set())
+    unexplained = shown[shown["verdict"] == "unexplained"]
+    assert set(unexplained["row"]) == UNEXPLAINED.get(table, set())
 
 
 @pytest.mark.parametrize("table", COUNTED)
-def test_every_network_stands_beside_a_row_that_is_there(table: str):
+def test_every_network_belongs_to_a_published_row(table: str):
     assert set(networks(table)["row"]) == set(published(table).index)
 
 
-def test_a_difference_is_that_of_ours_to_the_published_number():
+def test_differences_are_relative_to_the_published_number():
     shown = agreement("8", golden()).set_index("row").loc["HR-HR-HR-T-T"]
     assert shown["params_off"] == pytest.approx(100 * (shown["params_m"] / 34.7 - 1))
     assert shown["gflops_off"] == pytest.approx(100 * (shown["gflops"] / 4.8 - 1))
@@ -58,24 +58,24 @@ def test_a_row_without_a_note_agrees_or_is_unexplained(params: int, macs: int, v
     spec, side = networks("8").set_index("row").loc["HR-HR-T-T-T", ["spec", "side"]]
     shown = agreement("8", {(spec, side): (params, macs)}).set_index("row")
     assert shown.loc["HR-HR-T-T-T", "verdict"] == verdict
-    assert shown.loc["HR-HR-CFFN-T-T", "verdict"] == "no network"  # nothing was counted for it here
+    assert shown.loc["HR-HR-CFFN-T-T", "verdict"] == "no network"  # its costs are not given
 
 
 @pytest.mark.parametrize("table", TABLE_FILES)
-def test_every_table_is_named_and_can_be_shown(table: str):
+def test_every_table_has_a_title_and_a_text(table: str):
     shown = agreement(table, golden())
     assert table in TITLES
     assert len(shown) >= len(published(table))
     assert agreement_text(shown).map(lambda cell: isinstance(cell, str) or pd.isna(cell)).all(axis=None)
 
 
-def test_a_table_as_csv_keeps_every_digit():
+def test_csv_keeps_every_digit():
     shown = agreement("7", golden())
     lines = FORMATS["csv"](shown).splitlines()
     assert float(next(csv.DictReader(lines))["params_m"]) == shown["params_m"][0]
 
 
-def test_latex_takes_nothing_for_its_own():
+def test_latex_text_is_escaped():
     table = pd.DataFrame({"network": ["a_b & 5 %", "hr(4) -> {t}"], "top1": [1.5, np.nan]})
     text = latex(table)
     assert r"a\_b \& 5 \% & 1.5 \\" in text

@@ -1,4 +1,4 @@
-"""What a study's rows are held against, and what is said of it."""
+"""Comparisons of an ablation: the reference of each row, tables and captions."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ TOP1 = {  # of three seeds each
 
 def _trial(number: int, name: str, seed: int, top1: float, state: str = "finished") -> dict[str, Any]:
     facts = {"trial": number, "name": name, "key": name, "spec": name, "side": 448, "seed": seed, "state": state}
-    costs = {"params": 30_000_000, "macs": 4_000_000_000, "trained_spec": name, "trained_side": 448}
+    costs = {"params": 30_000_000, "macs": 4_000_000_000, "by_part": {}, "trained_spec": name, "trained_side": 448}
     return {**facts, **costs, "top1": top1, "curve": [top1]}
 
 
@@ -43,26 +43,26 @@ def study(top1: dict[str, list[float]], *, rows: dict[str, dict[str, Any]] | Non
 
 
 def _pairs(results: Results) -> list[tuple[str, str, int]]:
-    return [(one.row, one.against, one.family) for one in comparisons(results)]
+    return [(comparison.row, comparison.against, comparison.family) for comparison in comparisons(results)]
 
 
-def test_a_ladder_is_held_against_the_row_before():
+def test_steps_compare_each_row_with_the_previous_row():
     assert _pairs(study(TOP1, compare="steps")) == [("2", "1", 2), ("3", "2", 2)]
 
 
-def test_steps_stay_on_their_curve():
+def test_steps_compare_rows_of_the_same_curve():
     four = TOP1 | {"4": [60.0, 61.1, 62.0]}
     curves = {"1": "a", "2": "b", "3": "a", "4": "b"}
     results = study(four, compare="steps", rows={name: {"curve": curve} for name, curve in curves.items()})
     assert _pairs(results) == [("3", "1", 2), ("4", "2", 2)]
 
 
-def test_without_a_word_rows_are_held_against_the_best():
-    """All three pairs count."""
+def test_the_default_compares_rows_with_the_best_row():
+    """The correction is for all three pairs."""
     assert _pairs(study(TOP1)) == [("1", "3", 3), ("2", "3", 3)]
 
 
-def test_a_row_can_be_what_all_others_are_held_against():
+def test_rows_can_be_compared_with_a_named_row():
     assert _pairs(study(TOP1, compare="2")) == [("1", "2", 2), ("3", "2", 2)]
 
 
@@ -72,14 +72,14 @@ def test_a_row_that_is_only_counted_has_no_comparison():
     assert _pairs(replace(results, counted=counted)) == [("2", "1", 2), ("3", "2", 2)]
 
 
-def test_trials_that_have_not_finished_have_no_part():
+def test_unfinished_trials_are_not_compared():
     results = study(TOP1, compare="steps")
     trials = [{**row, "state": "failed"} if row["name"] == "2" else row for row in results.trials]
-    found = comparison_table(replace(results, trials=trials))
-    assert list(found["words"]) == ["no seed in common, nothing to compare"] * 2
+    table = comparison_table(replace(results, trials=trials))
+    assert list(table["words"]) == ["no seed in common, nothing to compare"] * 2
 
 
-def test_the_table_tells_what_is_shown_and_what_more_seeds_would_show():
+def test_the_table_has_verdicts_and_the_seeds_to_add():
     table = comparison_table(study(TOP1, compare="steps")).set_index("network")
     assert list(table["shown"]) == [False, True]
     assert table.loc["3", "gain"] == pytest.approx(9.8333333)
@@ -91,31 +91,31 @@ def test_the_table_tells_what_is_shown_and_what_more_seeds_would_show():
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_what_people_read_has_signs_and_intervals():
+def test_the_table_for_people_has_signs_and_intervals():
     cells = comparison_text(comparison_table(study(TOP1, compare="steps")))
     assert list(cells["gain (points)"]) == ["+0.13", "+9.83"]
     assert " to +" in cells["95% interval"][1]
 
 
-def test_one_seed_has_no_interval_and_words_say_what_to_write():
+def test_one_seed_has_no_interval_and_the_texts_advise_three_seeds():
     results = study({name: scores[:1] for name, scores in TOP1.items()}, compare="steps")
     assert network_table(results)[["low", "high"]].isna().all(axis=None)
     assert all("write seeds: 3" in words for words in comparison_table(results)["words"])
     assert "write seeds: 3" in caption(study({name: scores[:1] for name, scores in TOP1.items()}, seeds=1))
 
 
-def test_the_best_row_is_known_where_it_beats_all_others():
+def test_the_best_row_must_be_significantly_better_than_all_others():
     assert best_row(study(TOP1)) == "3"
     assert best_row(study({**TOP1, "4": [80.0, 81.2, 82.1]})) is None
 
 
-def test_tables_hold_students_interval_over_seeds():
-    """Of 70, 71 and 72.4: mean 71.133, standard deviation 1.2055, t of two degrees of freedom 4.3027."""
+def test_tables_have_students_interval_over_seeds():
+    """70, 71 and 72.4 have mean 71.133 and standard deviation 1.2055; t with two degrees of freedom is 4.3027."""
     for table in (network_table(study(TOP1)), paper_table(study(TOP1))):
         assert (table["low"][0], table["high"][0]) == pytest.approx((68.14, 74.13), abs=0.005)
 
 
-def test_captions_tell_the_recipe_the_interval_and_the_order():
+def test_the_caption_has_the_recipe_the_interval_and_the_rank_correlation():
     text = caption(study(TOP1))
     for part in (
         "AdamW, learning rate 0.001, batch 16, EMA 0.99)",
@@ -125,24 +125,24 @@ def test_captions_tell_the_recipe_the_interval_and_the_order():
         assert part in text
 
 
-def test_captions_tell_rows_with_a_recipe_of_their_own():
+def test_the_caption_lists_rows_with_their_own_recipe():
     results = study(TOP1, rows={"3": {"recipe": RECIPE | {"distill_alpha": 0.5}}})
-    assert "recipe of their own: 3 (distill_alpha 0.5)" in caption(results)
+    assert "with their own recipe: 3 (distill_alpha 0.5)" in caption(results)
 
 
 @pytest.mark.parametrize(
-    ("compare", "words"),
+    ("compare", "text"),
     [
-        (None, "against 3, which has the highest mean"),
-        ("steps", "against the one before it"),
-        ("1", "Each network against 1:"),
+        (None, "compared with 3, which has the highest mean"),
+        ("steps", "compared with the previous network of the same curve"),
+        ("1", "Each network compared with 1:"),
     ],
 )
-def test_the_caption_of_comparisons_says_against_what(compare: str | None, words: str):
-    assert words in comparison_caption(study(TOP1, **({"compare": compare} if compare else {})))
+def test_the_caption_of_comparisons_names_the_reference(compare: str | None, text: str):
+    assert text in comparison_caption(study(TOP1, **({"compare": compare} if compare else {})))
 
 
-def test_nothing_to_compare_is_an_empty_table():
+def test_without_pairs_the_table_is_empty():
     for results in (study({"1": []}), study({"1": [70.0, 71.0]})):
         assert comparison_table(results).empty
         assert comparison_caption(results)

@@ -1,4 +1,4 @@
-"""What a search came to: found when, and believed or not."""
+"""Tables of a search: hypervolume, confirmation, zero-cost scores."""
 
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,16 @@ STUDY = example_study(
 
 def _trial(number: int, name: str, top1: float, gmacs: float, **facts: Any) -> dict[str, Any]:
     scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
-    what = {"trial": number, "name": name, "key": f"key {name}", "spec": name, "seed": 0, "side": 448}
-    what |= {"params": 1_000_000, "macs": int(gmacs * 1e9), "core_macs": 1, "trained_spec": name, "trained_side": 64}
-    return {**what, "state": "finished", "reason": "", "epochs": 2, **scores, "seconds": 1.0, "curve": [top1]} | facts
+    row = {"trial": number, "name": name, "key": f"key {name}", "spec": name, "seed": 0, "side": 448}
+    row |= {
+        "by_part": {},
+        "params": 1_000_000,
+        "macs": int(gmacs * 1e9),
+        "core_macs": 1,
+        "trained_spec": name,
+        "trained_side": 64,
+    }
+    return {**row, "state": "finished", "reason": "", "epochs": 2, **scores, "seconds": 1.0, "curve": [top1]} | facts
 
 
 SHORT = [
@@ -53,17 +60,17 @@ LOSSES = [(-trial["top1"], trial["macs"] / 1e9) for trial in SHORT if trial["sta
 RESULTS = example_results(STUDY, [*SHORT, *LONG], losses=LOSSES)
 
 
-def test_the_hypervolume_grows_with_the_front_alone():
-    """By hand: reference 8 % and 3.2 G; the boxes of a, of b behind it, and of d behind b; c adds nothing."""
+def test_the_hypervolume_grows_only_with_the_front():
+    """Computed by hand: the reference is 8 % and 3.2 G; a, b and d add their boxes, c adds nothing."""
     areas = [2 * 2.2, 2 * 2.2 + 10 * 1.2, 2 * 2.2 + 10 * 1.2, 2 * 2.2 + 10 * 1.2 + 10 * 0.2]
     assert list(volume_table(RESULTS)["share"]) == pytest.approx([area / areas[-1] for area in areas])
 
 
-def test_trials_that_were_stopped_have_no_part_in_it():
+def test_the_hypervolume_has_no_stopped_trials():
     assert len(volume_table(RESULTS)) == 4
 
 
-def test_the_short_and_the_long_trainings_stand_beside_each_other():
+def test_a_confirmed_network_has_both_scores_and_ranks():
     table = confirmed_table(RESULTS).set_index("name")
     assert list(table.index) == ["a", "b", "d"], "by cost"
     assert list(table["short_top1"]) == [10, 20, 30]
@@ -71,27 +78,28 @@ def test_the_short_and_the_long_trainings_stand_beside_each_other():
     assert list(table["short_rank"]) == [3, 2, 1]
     assert list(table["rank"]) == [3, 1, 2]
     assert list(table["seeds"]) == [2, 2, 2]
-    assert list(table.loc["a", ["low", "high"]]) == pytest.approx([22 - 12.706, 22 + 12.706], abs=0.005), "Student's"
+    assert list(table.loc["a", ["low", "high"]]) == pytest.approx([22 - 12.706, 22 + 12.706], abs=0.005), (
+        "Student's interval"
+    )
 
 
-def test_the_second_look_changes_nothing_in_the_table_of_networks():
-    first, both = network_table(example_results(STUDY, SHORT)), network_table(RESULTS)
-    assert first.equals(both)
+def test_confirmations_do_not_change_the_table_of_networks():
+    assert network_table(example_results(STUDY, SHORT)).equals(network_table(RESULTS))
 
 
-def test_belief_is_put_in_words():
-    assert "tau of short against long trainings over 3 networks: 0.33" in rank_agreement(confirmed_table(RESULTS))
+def test_rank_agreement_is_a_sentence():
+    assert "tau of short trainings and confirmations over 3 networks: 0.33" in rank_agreement(confirmed_table(RESULTS))
     assert rank_agreement(confirmed_table(example_results(STUDY, SHORT))).startswith("Too few")
 
 
-def test_proxies_are_judged_by_what_was_trained():
+def test_zero_cost_scores_are_compared_with_top1():
     table = zero_cost_table(RESULTS).set_index("proxy")
     assert table.loc["zen", "networks"] == 3
     assert table.loc["zen", "tau"] == pytest.approx(-1 / 3)
     assert table.loc["macs", "networks"] == 4
 
 
-def test_all_of_it_is_written(tmp_path: Path):
+def test_all_files_of_a_search_are_written(tmp_path: Path):
     names = {path.name for path in write_all(RESULTS, tmp_path)}
     assert {
         "confirmed.csv",
@@ -105,16 +113,16 @@ def test_all_of_it_is_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
-def test_the_volume_grows_as_if_it_were_computed_anew_behind_each_trial(objectives: int):
-    points = np.random.default_rng(0).integers(0, 9, (60, objectives)).astype(float)  # with equals
+def test_the_incremental_hypervolume_is_exact(objectives: int):
+    points = np.random.default_rng(0).integers(0, 9, (60, objectives)).astype(float)  # with ties
     table = volume_table(example_results(STUDY, [], losses=list(map(tuple, points))))
-    reference = points.max(axis=0) + search.VOLUME_MARGIN * (points.max(axis=0) - points.min(axis=0))
-    anew = np.array([hypervolume(points[:count], list(reference)) for count in range(1, 61)])
-    assert table["share"].to_numpy() == pytest.approx(anew / anew[-1])
+    reference = points.max(axis=0) + search.REFERENCE_MARGIN * (points.max(axis=0) - points.min(axis=0))
+    expected = np.array([hypervolume(points[:count], list(reference)) for count in range(1, 61)])
+    assert table["share"].to_numpy() == pytest.approx(expected / expected[-1])
 
 
-def test_a_trial_that_is_beaten_costs_the_volume_nothing(monkeypatch: pytest.MonkeyPatch):
-    """A study of 10,000 would take hours else."""
+def test_dominated_trials_need_no_hypervolume_computation(monkeypatch: pytest.MonkeyPatch):
+    """Otherwise a study of 10,000 trials would take hours."""
     sizes: list[int] = []
 
     def counted(points: np.ndarray, reference: list[float]) -> float:
@@ -122,7 +130,7 @@ def test_a_trial_that_is_beaten_costs_the_volume_nothing(monkeypatch: pytest.Mon
         return hypervolume(points, reference)
 
     monkeypatch.setattr(search, "hypervolume", counted)
-    best, beaten = [(-50.0, 1.0), (-60.0, 2.0), (-70.0, 3.0)], [(-40.0, 3.0 + n) for n in range(500)]
-    assert len(volume_table(example_results(STUDY, [], losses=[*best, *beaten]))) == 503
+    best, dominated = [(-50.0, 1.0), (-60.0, 2.0), (-70.0, 3.0)], [(-40.0, 3.0 + n) for n in range(500)]
+    assert len(volume_table(example_results(STUDY, [], losses=[*best, *dominated]))) == 503
     assert len(sizes) == len(best)
     assert max(sizes) <= 2

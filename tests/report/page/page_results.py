@@ -1,4 +1,4 @@
-"""Results that are made up, for the page: an ablation, a search, many trials, and what a study may look like early."""
+"""Results without a run, for tests of the page: an ablation, a search, and studies in an early state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _curve(best: float) -> list[float]:
 
 
 def ablation() -> Results:
-    """Three networks of two seeds, one with a name and a reason that would be markup; one trial has failed."""
+    """Return three networks with two seeds each; the name of one and the reason of its failure contain markup."""
     names = {"HR-HR-T-T-T": (50.0, 5.4), "HR-HR-CFFN-T-T": (60.0, 5.0), INJECTED: (40.0, 2.4)}
     trials = [
         trial(2 * n + seed, name, seed, _curve(best + seed), gmacs)
@@ -48,8 +48,8 @@ def ablation() -> Results:
     return example_results(study, trials, planned=planned, times=(1.7e9, 1.7e9 + 90))
 
 
-def search(networks: int, *, finished: bool = True) -> Results:
-    """Networks of one seed; every fourth was stopped on its rung, and the best has had a second look."""
+def search(networks: int) -> Results:
+    """Return networks with one seed; every fourth is stopped at its rung, and the first is confirmed."""
     rng = Random(0)
     trials, decisions = [], {}
     for number in range(networks):
@@ -71,19 +71,19 @@ def search(networks: int, *, finished: bool = True) -> Results:
 
 
 def early() -> dict[str, Results]:
-    """What a study may look like before it has come to much."""
-    whole = ablation()
-    one = whole.study.model_copy(update={"seeds": (0,)})
-    counted = [{name: value for name, value in row.items() if name != "trial"} for row in whole.trials[:1]]
-    failed = [{**row, "state": "failed", "reason": "why", "top1": None, "curve": []} for row in whole.trials]
-    begun = [{**row, "state": "unfinished", "top1": None, "curve": [], "epochs": 0} for row in whole.trials[:2]]
-    bare = replace(whole.started, command="", code=CodeVersion("0.1.0", "d"))
+    """Return results of studies in an early state, by its description."""
+    complete = ablation()
+    one_seed = complete.study.model_copy(update={"seeds": (0,)})
+    counted = [{name: value for name, value in row.items() if name != "trial"} for row in complete.trials[:1]]
+    failed = [{**row, "state": "failed", "reason": "why", "top1": None, "curve": []} for row in complete.trials]
+    begun = [{**row, "state": "unfinished", "top1": None, "curve": [], "epochs": 0} for row in complete.trials[:2]]
+    bare = replace(complete.started, command="", code=CodeVersion("0.1.0", "d"))
     return {
-        "nothing": replace(whole, trials=[]),
-        "counted": replace(whole, trials=[], counted=counted),
-        "begun": replace(whole, trials=begun),
-        "one seed": replace(whole, study=one, trials=whole.trials[::2]),
-        "all failed": replace(whole, trials=failed),
-        "without a command, outside git": replace(whole, started=bare),
+        "nothing": replace(complete, trials=[]),
+        "counted": replace(complete, trials=[], counted=counted),
+        "begun": replace(complete, trials=begun),
+        "one seed": replace(complete, study=one_seed, trials=complete.trials[::2]),
+        "all failed": replace(complete, trials=failed),
+        "without a command, outside git": replace(complete, started=bare),
         "a search before its first trial": search(0),
     }
