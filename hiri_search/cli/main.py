@@ -265,7 +265,7 @@ def dashboard(
     serve: Annotated[bool, typer.Option("--serve", help="Also serve the dashboard, to this machine only.")] = False,
     port: Annotated[int, typer.Option(help="Port of the dashboard.", min=1, max=65535)] = 8080,
 ) -> None:
-    """Export a results folder to Optuna, and serve the Optuna dashboard."""
+    """Export a results folder to Optuna, for the Optuna dashboard."""
     from hiri_search.study.export import dashboard as dashboard_module
 
     if serve:

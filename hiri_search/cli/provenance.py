@@ -90,7 +90,7 @@ def merge_command(
         bool, typer.Option("--unlike", help="Also merge folders with different recipes or data.")
     ] = False,
 ) -> None:
-    """Merge results folders into a new one; each trial names its folder. The folders stay unchanged."""
+    """Merge results folders into a new one; trials.csv names the folder of each trial."""
     from hiri_search.study.provenance.environment import run_environment
     from hiri_search.study.provenance.merge import merge
 
