@@ -21,12 +21,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import AnyEvent, EpochEnded, TrialEvent, TrialFinished
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
+from hiri_search.study.ledger.trial import reproduced
+
+if TYPE_CHECKING:
+    from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
+    from hiri_search.study.dispatch.worker import TrialFunction
 
 TIMES = 20
 PATIENCE = 240.0  # seconds without progress after which a study counts as failed
@@ -61,11 +70,9 @@ class Case:
     def results(self) -> Path:
         return self.home / "results"
 
-    def events(self) -> list[dict[str, Any]]:
-        ledger = self.results / "ledger.jsonl"
-        with suppress(OSError):
-            whole = ledger.read_bytes().rpartition(b"\n")[0]
-            return [json.loads(line) for line in whole.splitlines() if line.strip(b"\0")]
+    def events(self) -> Sequence[AnyEvent]:
+        with suppress(StudyError):  # no ledger yet, or its folder is away
+            return read_events(self.results)
         return []
 
     def start(self, *flags: str, **environment: str) -> None:
@@ -88,7 +95,7 @@ class Case:
 
     def has_progressed(self) -> bool:
         """Return True if the current process has finished an epoch."""
-        return any(event["event"] == "epoch" for event in self.events()[self.started_with :])
+        return bool(of_kind(self.events()[self.started_with :], EpochEnded))
 
     def wait(self, condition: Callable[[], bool]) -> bool:
         """Wait for the condition or the end of the process; return the condition."""
@@ -366,23 +373,15 @@ def _end(case: Case) -> int:
 
 
 def _is_done(case: Case) -> bool:
-    states = _states(case)
-    return len(states) == TRIALS and set(states.values()) == {"finished"}
-
-
-def _states(case: Case) -> dict[int, str]:
-    states = {}
-    for event in case.events():
-        if event["event"] in ("asked", "finished", "failed", "retried"):
-            states[event["trial"]] = event["event"]
-    return states
+    states = [trial.state for trial in trials(case.events())]
+    return states == ["finished"] * TRIALS
 
 
 def compare(case: Case, reference: dict[str, Any]) -> Counter[str]:
     """Compare a disturbed study with the reference rows."""
     trace = [json.loads(line) for line in (case.home / "trace.jsonl").read_text().splitlines()]
     trained = Counter((entry["trial"], entry["epoch"]) for entry in trace)
-    finished = Counter(event["trial"] for event in case.events() if event["event"] == "finished")
+    finished = Counter(event.trial for event in of_kind(case.events(), TrialFinished))
     outcome = rows(case)
     return Counter(
         trials=len(reference),
@@ -394,13 +393,8 @@ def compare(case: Case, reference: dict[str, Any]) -> Counter[str]:
 
 def rows(case: Case) -> dict[str, Any]:
     """Return the numbers of each finished trial by name."""
-    names = {e["trial"]: f"{e['name']} {e['seed']}" for e in case.events() if e["event"] == "asked"}
-    digits = ("epoch", "loss", "lr", "top1", "top5", "ema_top1")
-    return {
-        names[event["trial"]]: [[epoch[name] for name in digits] for epoch in event["curve"]]
-        for event in case.events()
-        if event["event"] == "finished"
-    }
+    finished = (trial for trial in trials(case.events()) if trial.state == "finished")
+    return {f"{trial.network.name} {trial.asked.seed}": reproduced(trial.curve) for trial in finished}
 
 
 # ---- the cluster
@@ -440,18 +434,17 @@ def drive(home: Path, given: argparse.Namespace) -> int:
     from hiri_search.study.dispatch.ray_executor import run_on_ray
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.dispatch.run_trial import run_trial
-    from hiri_search.study.errors import StudyError
     from hiri_search.study.run import run
     from hiri_search.system.shutdown import graceful_shutdown
 
-    do = partial(traced, run_trial, home, given.patience)
+    trial_function = partial(traced, run_trial, home, given.patience)
     _set_retry_seconds(given.patience)
     try:
-        with graceful_shutdown(print) as asked:
-            slots = TrialResources(0 if given.address else 2, timeout=given.timeout)
-            log = home / "ray.log"
-            side_by_side = partial(run_on_ray, slots=slots, log=log, leaving=asked, address=given.address, do=do)
-            execute = partial(serial_executor.run_serially, leaving=asked, do=do) if given.serial else side_by_side
+        with graceful_shutdown(print) as shutdown:
+            resources, log = TrialResources(0 if given.address else 2, timeout=given.timeout), home / "ray.log"
+            on_ray = partial(run_on_ray, resources=resources, log=log, shutdown=shutdown, address=given.address)
+            serially = partial(serial_executor.run_serially, shutdown=shutdown)
+            execute = partial(serially if given.serial else on_ray, trial_function=trial_function)
             study = read_study(home / "study.yaml")
             run(study, home / "results", execute, Watcher(), profile="none", retry_failed=given.retry_failed)
     except StudyError as error:
@@ -469,10 +462,20 @@ def _set_retry_seconds(seconds: float) -> None:
     retrying.__kwdefaults__["seconds"] = seconds
 
 
-def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: Any, *, beside_others: bool) -> None:
+def traced(
+    trial_function: TrialFunction,
+    home: Path,
+    patience: float,
+    task: TrialTask,
+    report: Report,
+    heartbeat: Heartbeat,
+    *,
+    shared_gpu: bool,
+) -> None:
     """Run a trial and record each epoch that is really trained in a file outside the study.
 
-    `work` is an argument so that a process imports torch before it gets a task; the import takes longer than SHORT.
+    `trial_function` is an argument so that a process imports torch before it gets a task; the import takes longer
+    than SHORT.
     """
     from hiri_search.system.files import retrying
 
@@ -483,15 +486,15 @@ def traced(work: Any, home: Path, patience: float, task: Any, tell: Any, beat: A
     local = curve.read_bytes() if curve.exists() else b""
     saved_epochs = max(len(text.splitlines()) - 1 for text in (local, stored or b""))
 
-    def note(event: dict[str, Any]) -> None:
-        if event["event"] == "epoch" and event["epoch"] > saved_epochs:
+    def trace(event: TrialEvent) -> None:
+        if isinstance(event, EpochEnded) and event.result.epoch > saved_epochs:
             with (home / "trace.jsonl").open("a") as file:
-                file.write(json.dumps({"trial": event["trial"], "epoch": event["epoch"]}) + "\n")
-        tell(event)
-        if event["event"] == "epoch":
+                file.write(json.dumps({"trial": event.trial, "epoch": event.result.epoch}) + "\n")
+        report(event)
+        if isinstance(event, EpochEnded):
             _fail_on_request(home)
 
-    work(task, note, beat, beside_others=beside_others)
+    trial_function(task, trace, heartbeat, shared_gpu=shared_gpu)
 
 
 def _fail_on_request(home: Path) -> None:

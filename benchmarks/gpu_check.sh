@@ -249,18 +249,15 @@ one_study() {
 # Trials per hour from the ledger: from the first beginning to the last end, so that Ray's start does not count.
 throughput() {
     "$PYTHON" - "$@" <<'PYTHON'
-import json
 import sys
 from pathlib import Path
 
+from hiri_search.study.ledger.events import TrialBegan, TrialFinished
+from hiri_search.study.ledger.ledger import of_kind, read_events
+
 folder, slots, whole = sys.argv[1:]
-began, ended = [], []
-for line in Path(folder, "ledger.jsonl").read_text().splitlines():
-    event = json.loads(line)
-    if event["event"] == "began":
-        began.append(event["time"])
-    elif event["event"] == "finished" and "time" in event:
-        ended.append(event["time"])
+events = read_events(Path(folder))
+began, ended = ([event.time for event in of_kind(events, kind)] for kind in (TrialBegan, TrialFinished))
 if not began or not ended:
     sys.exit(f"{slots} side by side: no trial finished")
 changes = sorted([(time, 1) for time in began] + [(time, -1) for time in ended])

@@ -29,10 +29,10 @@ from hashlib import sha256
 from math import log
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hiri_search.study.dispatch.task import Report, TrialTask
+    from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
     from hiri_search.study.ledger.trial import Trial
 
 SLOTS = 2
@@ -71,18 +71,21 @@ def _rows(count: int) -> str:
     return "\n".join(f"  row {number}: {sample(space, rng)}" for number in range(count))
 
 
-def nothing(task: TrialTask, tell: Report, beat: Any, *, beside_others: bool) -> None:
+def nothing(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
     """Replace a training: top-1 grows with the size of the network, plus noise from a hash of its spec."""
+    import many
+
+    from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialFinished, TrialPaused
+
     size = sum(map(int, re.findall(r"\d+", task.job.spec)))
     noise = sha256(task.job.spec.encode()).digest()[0] / 256
     last = task.until or task.job.recipe.epochs
-    curve = [
-        {"epoch": n, "loss": 1.0, "top1": 10 * log(size) + 3 * noise + n, "seconds": 0.0} for n in range(1, last + 1)
-    ]
-    tell({"event": "began", "trial": task.trial, "device": "none"})
+    curve = tuple(many.epoch(number, 10 * log(size) + 3 * noise + number) for number in range(1, last + 1))
+    report(TrialBegan(trial=task.trial, device="none"))
     for epoch in curve:
-        tell({"event": "epoch", "trial": task.trial, **epoch})
-    tell({"event": "finished" if last == task.job.recipe.epochs else "paused", "trial": task.trial, "curve": curve})
+        report(EpochEnded(trial=task.trial, result=epoch))
+    end = TrialFinished if last == task.job.recipe.epochs else TrialPaused
+    report(end(trial=task.trial, curve=curve))
 
 
 class Watch:
@@ -124,7 +127,11 @@ def measure(kind: str, trials: int, each: int) -> list[list[float]]:
         file = Path(home) / "study.yaml"
         file.write_text(study(kind, trials))
         execute = partial(
-            run_on_ray, slots=TrialResources(SLOTS), log=Path(home) / "ray.log", leaving=Shutdown(), do=nothing
+            run_on_ray,
+            resources=TrialResources(SLOTS),
+            log=Path(home) / "ray.log",
+            shutdown=Shutdown(),
+            trial_function=nothing,
         )
         run(read_study(file), Path(home) / "results", execute, watch, profile="none")
     watch.record()

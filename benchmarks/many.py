@@ -86,7 +86,7 @@ def _start(networks: StudyNetworks) -> Iterator[Event]:
         images=IMAGES,
         code=CodeVersion(version=None, digest="0" * 16),
     )
-    yield from (NetworkCounted(network=_facts(row)) for row in networks.rows)
+    yield from (NetworkCounted(network=_network(row)) for row in networks.rows)
 
 
 def _asked(networks: StudyNetworks) -> Iterator[tuple[Candidate, int]]:
@@ -106,27 +106,32 @@ def _walks(unvisited: UnvisitedSpace) -> Iterator[Any]:
         yield unvisited.add(decisions)
 
 
-def _facts(candidate: Candidate) -> NetworkFacts:
+def _network(candidate: Candidate) -> NetworkFacts:
     """Return a network with made-up costs."""
-    network = candidate.network
-    assert isinstance(network, Net)
-    work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in network.stages)
+    assert isinstance(candidate.network, Net)
+    work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in candidate.network.stages)
+    stand_in = StandIn(str(candidate.trained), candidate.trained_side, params=work * 50, macs=work * 300)
+    return network_facts(candidate, params=work * 5_000, macs=work * 700_000, stand_in=stand_in)
+
+
+def network_facts(candidate: Candidate, *, params: int, macs: int, stand_in: StandIn | None = None) -> NetworkFacts:
+    """Return a network with these costs."""
     return NetworkFacts(
         name=candidate.name,
-        key=network.key,
-        spec=str(network),
+        key=candidate.network.key,
+        spec=str(candidate.network),
         side=candidate.side,
-        params=work * 5_000,
-        macs=work * 700_000,
-        core_macs=work * 690_000,
+        params=params,
+        macs=macs,
+        core_macs=macs,
         by_part={},
-        stand_in=StandIn(str(candidate.trained), candidate.trained_side, params=work * 50, macs=work * 300),
+        stand_in=stand_in,
     )
 
 
 def _trial(networks: StudyNetworks, number: int, candidate: Candidate, seed: int) -> Iterator[Event]:
     """Yield the events of a trial: with rungs every third one is promoted, without rungs every tenth one fails."""
-    study, network = networks.study, _facts(candidate)
+    study, network = networks.study, _network(candidate)
     checkpoint = f"{CHECKPOINTS}/{networks.job(network, seed).digest}/{LAST_CHECKPOINT}"
     yield TrialAsked(
         trial=number, network=network, seed=seed, checkpoint=checkpoint, decisions=dict(candidate.decisions)
@@ -156,20 +161,34 @@ def _epochs(trial: int, curve: Sequence[Epoch]) -> Iterator[Event]:
 def _curve(rng: Random, gmacs: float, epochs: int) -> Iterator[Epoch]:
     """Yield epochs whose accuracy grows with cost and training, plus noise."""
     best = 40 + 20 * gmacs / (4 + gmacs) + rng.gauss(0, 2)
-    for epoch in range(1, epochs + 1):
-        top1 = best * (1 - 0.6**epoch) + rng.gauss(0, 0.5)
-        yield Epoch(
-            epoch,
-            loss=2 - epoch / 10 + rng.random(),
-            lr=0.001 / epoch,
-            top1=top1,
-            top5=top1 + 20,
+    for number in range(1, epochs + 1):
+        top1 = best * (1 - 0.6**number) + rng.gauss(0, 0.5)
+        yield replace(
+            epoch(number, top1),
+            loss=2 - number / 10 + rng.random(),
+            lr=0.001 / number,
             ema_top1=top1 - 1,
             ema_top5=top1 + 19,
             seconds=2.1 + rng.random(),
             images_per_second=400 + rng.random(),
             seconds_waiting=rng.random(),
-            parts=1,
-            compile_seconds=None,
-            peak_memory_bytes=None,
         )
+
+
+def epoch(number: int, top1: float) -> Epoch:
+    """Return an epoch with this accuracy in percent."""
+    return Epoch(
+        number,
+        loss=1.0,
+        lr=0.001,
+        top1=top1,
+        top5=top1 + 20,
+        ema_top1=None,
+        ema_top5=None,
+        seconds=0.0,
+        images_per_second=0.0,
+        seconds_waiting=0.0,
+        parts=1,
+        compile_seconds=None,
+        peak_memory_bytes=None,
+    )

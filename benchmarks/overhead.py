@@ -24,7 +24,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 
 SLOTS = 2
 SETTLED = 100  # number of trials after which the growth of memory is measured
@@ -82,30 +85,33 @@ def ours(seconds: float, trials: int, watch: Watch) -> None:
 
         def on_trial(self, trial: Trial) -> None:
             if trial.state == "finished":
-                watch.add(*trial.curve[-1]["slept"])
+                watch.add(trial.zero_cost["began"] or 0.0, trial.zero_cost["ended"] or 0.0)
 
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "study.yaml"
         file.write_text(STUDY.format(space=SPACE, trials=trials))
         execute = partial(
             run_on_ray,
-            slots=TrialResources(SLOTS),
+            resources=TrialResources(SLOTS),
             log=Path(home) / "ray.log",
-            leaving=Shutdown(),
-            do=partial(_dream, seconds),
+            shutdown=Shutdown(),
+            trial_function=partial(_sleep, seconds),
         )
         run(read_study(file), Path(home) / "results", execute, Watcher(), profile="none")
 
 
-def _dream(
-    seconds: float, task: Any, tell: Callable[[dict[str, Any]], None], beat: Any, *, beside_others: bool
-) -> None:
-    """Sleep in place of a training."""
-    slept = timed_sleep(seconds)
-    epoch = {"epoch": 1, "loss": 1.0, "top1": 50.0, "seconds": seconds, "slept": slept}
-    tell({"event": "began", "trial": task.trial, "device": "none"})
-    tell({"event": "epoch", "trial": task.trial, **epoch})
-    tell({"event": "finished", "trial": task.trial, "curve": [epoch]})
+def _sleep(seconds: float, task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Sleep in place of a training; report the start and the end of the sleep as zero-cost scores."""
+    import many
+
+    from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialFinished, TrialScored
+
+    began, ended = timed_sleep(seconds)
+    epoch = many.epoch(1, top1=50.0)
+    report(TrialBegan(trial=task.trial, device="none"))
+    report(TrialScored(trial=task.trial, scores={"began": began, "ended": ended}))
+    report(EpochEnded(trial=task.trial, result=epoch))
+    report(TrialFinished(trial=task.trial, curve=(epoch,)))
 
 
 def tune(seconds: float, trials: int, watch: Watch, *, reuse: bool = False) -> None:

@@ -30,11 +30,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from many import epoch, network_facts
 
 from hiri_search.cost.flops import count
 from hiri_search.cost.pareto import hypervolume, pareto_mask
 from hiri_search.language import Net, Space, parse
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import TrialAsked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.search import Search
 
@@ -156,7 +159,7 @@ def ours(problem: Problem, sampler: str, seed: int, trials: int, goal: float) ->
     settings = {"sampler": sampler, "networks": trials, "seed": seed}
     sides = {"counted": {"side": SIDE}, "proxy": {"side": SIDE}}
     study = Study.model_validate({"space": problem.spec, "search": settings, **sides})
-    search = Search(study, [], costs=lambda net: _costs(problem, problem.index(net)))
+    search = Search(resolve(study), [], costs=lambda net: _costs(problem, problem.index(net)))
     proposed: list[int] = []
     seconds = -time.process_time()
     while task := search.ask():
@@ -164,9 +167,15 @@ def ours(problem: Problem, sampler: str, seed: int, trials: int, goal: float) ->
         assert isinstance(candidate.network, Net)
         index = problem.index(candidate.network)
         proposed.append(index)
-        cost = {"macs": problem.gmacs[index] * 1e9, "params": problem.mparams[index] * 1e6}
-        facts = {"seed": trial_seed, "decisions": candidate.decisions, **cost}
-        search.tell(Trial(number, facts, "finished", curve=[{"top1": float(problem.observed[index])}]))
+        params, macs = round(problem.mparams[index] * 1e6), round(problem.gmacs[index] * 1e9)
+        asked = TrialAsked(
+            trial=number,
+            network=network_facts(candidate, params=params, macs=macs),
+            seed=trial_seed,
+            checkpoint="",
+            decisions=candidate.decisions,
+        )
+        search.tell(Trial(asked, "finished", curve=[epoch(1, float(problem.observed[index]))]))
         if goal < 1 and len(proposed) % 50 == 0 and problem.share(np.array(proposed)) >= goal:
             break
     return proposed, seconds + time.process_time()

@@ -1,21 +1,21 @@
-"""Small results folders of real runs, and hands that change them."""
+"""Small results folders of real runs, and changes of their ledgers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hiri_search.study.ledger.checksums import RunningChecksum
 from PIL import Image
 
 from hiri_search.cli.results import write_report
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import AnyEvent, Event, TrialEvent, write_line
 from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import as_line, read_events, read_lines
+from hiri_search.study.ledger.ledger import of_kind, read_ledger
+from hiri_search.study.provenance.manifest import write_manifest
 from hiri_search.study.run import run
 from tests.study.search.searches import ROWS, Quiet
 
@@ -26,11 +26,13 @@ data: {DRAWN}
 recipe: {{epochs: 2, batch: 8, ema: 0.0}}
 seeds: 2
 """
-Change = Callable[[list[Event]], Iterable[Event]]
+Events = Sequence[AnyEvent]
+Change = Callable[[Events], Iterable[Event]]
+Kind = TypeVar("Kind", bound=Event)
 
 
 def photos(folder: Path) -> Path:
-    """Images of noise, of two classes."""
+    """Write images of noise, of two classes."""
     for split, count in (("train", 8), ("val", 4)):
         for name in "ab":
             (folder / split / name).mkdir(parents=True)
@@ -40,7 +42,7 @@ def photos(folder: Path) -> Path:
 
 
 def trained(folder: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), report: bool = False) -> Path:
-    """The results of a real run in this process."""
+    """Run a study in this process; return its results folder."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder.with_suffix(".yaml")
     file.write_text(text)
@@ -52,25 +54,30 @@ def trained(folder: Path, text: str = STUDY, *, sets: tuple[str, ...] = (), repo
 
 
 def rewrite(folder: Path, change: Change, *, forged: bool = False) -> None:
-    """Change the events of a ledger: with the sums as they were, or made anew by a forger."""
-    path = folder / LEDGER
+    """Change the events of a ledger; `forged` also writes the manifest anew, so that its SHA-256 is right again."""
+    ledger = read_ledger(folder)
+    lines = (ledger.lines[0], *map(write_line, change(ledger.events)))
+    (folder / LEDGER).write_bytes(b"".join(line + b"\n" for line in lines))
     if forged:
-        events = read_events(folder, timed=True)
-        path.write_bytes(summed(change(events)))
-        return
-    events = [json.loads(line) for line in read_lines(folder)]
-    path.write_bytes(b"".join(as_line(event) + b"\n" for event in change(events)))
+        write_manifest(read_ledger(folder))
 
 
-def summed(events: Iterable[Event]) -> bytes:
-    """As a ledger has them."""
-    sums, lines = RunningChecksum(), []
-    for event in events:
-        lines.append(sums.signed(as_line(event)))
-        sums.added(lines[-1])
-    return b"".join(line + b"\n" for line in lines)
+def first(events: Events, kind: type[Kind], trial: int | None = None) -> Kind:
+    """Return the first event of a kind, of a trial."""
+    return next(event for event in of_kind(events, kind) if trial is None or trial_of(event) == trial)
 
 
-def first(events: list[Event], kind: str, trial: int | None = None) -> dict[str, Any]:
-    """The first event of a kind, of a trial."""
-    return next(e for e in events if e["event"] == kind and (trial is None or e["trial"] == trial))
+def trial_of(event: Event) -> int | None:
+    """Return the trial of an event."""
+    return event.trial if isinstance(event, TrialEvent) else None
+
+
+def replaced(events: Iterable[Event], old: Event, new: Event) -> list[Event]:
+    """Return events with one of them replaced."""
+    return [new if event is old else event for event in events]
+
+
+def changed(events: Events, kind: type[Event], trial: int | None = None, **changes: Any) -> list[Event]:
+    """Return events with other values in the first event of a kind, of a trial."""
+    old = first(events, kind, trial)
+    return replaced(events, old, replace(old, **changes))

@@ -1,13 +1,16 @@
-"""What a run writes down of itself: enough to make it again, and nothing that is nobody's business."""
+"""The environment that a run records: complete, without secrets, comparable."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hiri_search.study.ledger.checksums import RunningChecksum, misfits, split
 
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import CodeVersion
 from hiri_search.study.provenance.environment import code, run_environment
 from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.system.redaction import redacted_command
+from tests.study.records import study_started
 
 HOME = str(Path.home())
 
@@ -25,70 +28,41 @@ HOME = str(Path.home())
         ([], ""),
     ],
 )
-def test_a_command_is_kept_without_secrets(command: list[str], kept: str):
+def test_a_command_line_is_recorded_without_secrets(command: list[str], kept: str):
     assert redacted_command(command) == kept
 
 
-def test_code_is_known_by_its_bytes_and_by_git():
-    known = code()
-    assert known == code()
-    assert len(known["digest"]) == 16
-    if known["commit"]:
-        assert len(known["commit"]) == 40
-        assert bool(known["changed"]) == bool(known["diff"])
+def test_a_code_version_has_a_digest_and_the_state_of_git():
+    version = code()
+    assert version == code()
+    assert len(version.digest) == 16
+    if version.commit:
+        assert len(version.commit) == 40
+        assert bool(version.changed) == bool(version.diff)
 
 
-def test_software_and_machine_are_told():
-    told = run_environment([])
-    assert told["versions"]["torch"]
-    assert told["machine"]["device"]
-    assert told["machine"]["system"]
+def test_software_and_machine_are_recorded():
+    environment = run_environment([])
+    assert environment.versions["torch"]
+    assert environment.machine["device"]
+    assert environment.machine["system"]
 
 
-def test_changes_are_told_by_name_and_facts_of_one_alone_are_left_out():
-    about = {"file": {"nets": {"one": "hr(32 e=4)"}}, "images": {"val": 8}, "device": "CPU"}
-    new = {"file": {"nets": {"one": "hr(32 e=4)"}, "seeds": [0, 1]}, "images": {"val": 9}, "device": "GPU"}
-    new["versions"] = {"torch": "3"}
-    assert list(run_differences(about, new)) == [
+def test_differences_of_two_runs_have_a_subject_and_both_values():
+    file = {"nets": {"one": "hr(32 e=4)"}, "seeds": 1}
+    old = study_started(Study.model_validate(file), device="CPU", versions={"torch": "2", "ray": "2"})
+    assert list(run_differences(old, old)) == []
+    new = study_started(
+        Study.model_validate(file | {"seeds": 2, "title": "no difference"}),
+        device="GPU",
+        images=replace(old.images, val=9, skipped=("no difference.png",)),
+        versions={"torch": "3", "ray": "2"},
+        code=CodeVersion(version=None, digest="1" * 16),
+    )
+    assert list(run_differences(old, new)) == [
         ("study", "seeds: [0] -> [0, 1]"),
-        ("images", "val: 8 -> 9"),
+        ("images", "val: 16 -> 9"),
         ("device", "device: CPU -> GPU"),
+        ("versions", "versions.torch: 2 -> 3"),
+        ("code", f"digest: {'0' * 16} -> {'1' * 16}"),
     ]
-
-
-# ---- sums
-
-
-def _ledger(count: int) -> list[bytes]:
-    sums, lines = RunningChecksum(), []
-    for number in range(count):
-        lines.append(sums.signed(b'{"event": "epoch", "n": %d}' % number))
-        assert sums.added(lines[-1]) == ""
-    return lines
-
-
-def test_a_line_with_its_sum_is_still_a_line():
-    (line,) = _ledger(1)
-    content, carried = split(line)
-    assert content == b'{"event": "epoch", "n": 0}'
-    assert carried
-    assert line.endswith(b', "sum": "%s"}' % carried.encode())
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda lines: lines, []),
-        (lambda lines: [*lines[:2], lines[2].replace(b'"n": 2', b'"n": 3'), *lines[3:]], [3]),
-        (lambda lines: lines[:2] + lines[3:], [3]),
-        (lambda lines: lines[1:], [1]),
-        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], [2, 3, 4]),
-        (lambda lines: [*lines, b'{"event": "epoch", "n": 9}'], [6]),
-        (lambda lines: [*lines, lines[-1]], [6]),
-        (lambda lines: [split(line)[0] for line in lines], []),
-        (lambda lines: [*(split(line)[0] for line in lines[:2]), *lines[2:]], []),
-    ],
-    ids=["nothing", "a digit", "one less", "the first less", "swapped", "one more", "twice", "no sums", "later sums"],
-)
-def test_each_line_that_does_not_fit_is_named(change, named: list[int]):
-    assert [misfit.line for misfit in misfits(change(_ledger(5)))] == named
