@@ -26,7 +26,7 @@ def main() -> None:
 def _restart_under_uv() -> None:
     """Replace this process by the same command under uv, with this node's versions of Python and Ray.
 
-    Return without effect if this Python has no Ray: then it is not the Python that started the node.
+    Return without effect if this Python has no Ray, because then another Python started the node.
     """
     try:
         node_versions = ["--python", platform.python_version(), "--with", f"ray=={version('ray')}"]

@@ -7,10 +7,10 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich import box
 from rich.console import Console as RichConsole
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 TEXT_COLUMNS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
-PIPED_WIDTH = 300
-MAX_LIVE_ROWS = 20  # trials in the live table, the running ones and the newest
+PIPED_WIDTH = 300  # characters of a line that goes to a file or a pipe
+MAX_LIVE_ROWS = 20  # trials in the live table: the running ones first, then the newest
 
 
 class Console:
-    """Shows the trials of a study; writes to the terminal even while Ray's own output goes to a file."""
+    """Progress of a study on the terminal: a live table, or lines of text in a pipe."""
 
     def __init__(self) -> None:
-        # A copy of standard output, which stays where it is while the original is turned into a log.
+        # A duplicate of standard output, which stays on the terminal while Ray's output is redirected to a log.
         self._file = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
         self.rich = RichConsole(file=self._file, soft_wrap=True)
         self.trials: dict[int, Trial] = {}
@@ -67,21 +67,19 @@ class Console:
         self.rich.print(text, markup=False, highlight=False)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Words to the left, which come first, and numbers to the right."""
-        shown = Table(box=box.SIMPLE, show_edge=False)
-        for place, name in enumerate(columns):
-            shown.add_column(name, justify="right" if place and name else "left", overflow="fold")
+        """Print a table; the first column and columns without a name are text, the others numbers."""
+        table = Table(box=box.SIMPLE, show_edge=False)
+        for index, name in enumerate(columns):
+            table.add_column(name, justify="right" if index and name else "left", overflow="fold")
         for row in rows:
-            shown.add_row(*map(escape, row))
-        RichConsole(file=self._file, width=None if self.rich.is_terminal else PIPED_WIDTH).print(shown)
+            table.add_row(*map(escape, row))
+        RichConsole(file=self._file, width=None if self.rich.is_terminal else PIPED_WIDTH).print(table)
 
     def on_trial(self, trial: Trial) -> None:
-        """A trial has begun, come to the end of an epoch, or ended."""
+        """Show the state of a trial that has begun, ended an epoch, or ended."""
         self.trials[trial.number] = trial
         if self.live is None:
-            self.say(
-                f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {_label(trial)}".rstrip()
-            )
+            self.say(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {_label(trial)}")
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self.started:6.0f} s"
@@ -92,8 +90,8 @@ class Console:
         table = Table(box=box.SIMPLE, title=f"{self._elapsed().strip()}: {title or 'starting'}", title_justify="left")
         for name in ("trial", "network", "seed", "GFLOPs", "M params", "epoch", "loss", "top-1", "state"):
             table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
-        ordered = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
-        for trial in sorted(ordered[:MAX_LIVE_ROWS], key=lambda trial: trial.number):
+        by_interest = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
+        for trial in sorted(by_interest[:MAX_LIVE_ROWS], key=lambda trial: trial.number):
             table.add_row(*_cells(trial))
         return table
 
@@ -128,20 +126,20 @@ def _label(trial: Trial) -> str:
     return f"{trial.network.name}  seed {trial.asked.seed}"
 
 
-def progress_bar(things: Sequence[_T], doing: str) -> Iterator[_T]:
-    """Each thing in turn, with a bar beside the output on a terminal."""
+def progress_bar(networks: Sequence[_T], action: str) -> Iterator[_T]:
+    """Yield the networks; on a terminal, show a progress bar on standard error."""
     console = RichConsole(stderr=True)
-    yield from track(things, f"{doing} {len(things)} networks", console=console, transient=True)
+    yield from track(networks, f"{action} {len(networks)} networks", console=console, transient=True)
 
 
 def print_tables(titles: Mapping[str, str]) -> None:
-    """Which tables of the paper there are."""
+    """Print the numbers and titles of the tables of the paper."""
     for number, title in titles.items():
         print(f"{number}  {title}")
 
 
 def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """The paper's numbers beside ours, and how many rows agree."""
+    """Print the paper's numbers beside ours, and the number of rows by verdict."""
     table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name in TEXT_COLUMNS else "right", no_wrap=name != "note")
@@ -149,13 +147,13 @@ def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[
     for row in rows:
         table.add_row(*map(escape, row))
         verdicts[row[list(columns).index("verdict")]] += 1
-    # Wide where nobody looks through a window, so that a pipe gets each row on one line.
+    # Wide in a pipe, so that each row is on one line.
     RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
 
 
 def print_latencies(measured: Iterable[tuple[str, Latency | DoesNotFit]], *, as_json: bool) -> None:
-    """How fast networks are, for people or as one line of JSON each."""
+    """Print latencies as a table, or as one line of JSON for each network."""
     if as_json:
         for name, latency in measured:
             print(json.dumps({"network": name, **asdict(latency)}))
@@ -176,26 +174,24 @@ def _latency_cells(latency: Latency | DoesNotFit) -> list[str]:
     if isinstance(latency, DoesNotFit):
         return ["-"] * 6 + [latency.reason]
     numbers = [f"{latency.ms_per_image:.3f}", f"{latency.images_per_second:.1f}", f"{100 * latency.spread:.1f}"]
-    doubt = "" if latency.settled else "not settled: time used up, or cores held by others"
+    doubt = "" if latency.settled else "not settled: time limit reached, or the machine is busy"
     return [str(latency.side), str(latency.batch), *numbers, str(latency.repeats), doubt]
 
 
 def print_cost(net: Network, side: int, parts: dict[str, Cost], *, as_json: bool) -> None:
-    """A network's cost by part, for people or as stable JSON."""
-    total = _numbers(parts.values())
+    """Print the cost of a network by part, as a table or as JSON with stable keys."""
+    total, by_part = _totals(parts.values()), {name: _totals([cost]) for name, cost in parts.items()}
     if as_json:
-        by_part = {name: _numbers([cost]) for name, cost in parts.items()}
         print(json.dumps({**total, "parts": by_part, "spec": str(net), "key": net.key, "side": side}, indent=2))
         return
     table = Table(box=box.SIMPLE, title=f"{net} @ {side}", title_justify="left")
     for name in ("part", "params", "macs", "core macs"):
         table.add_column(name, justify="left" if name == "part" else "right")
     *_, last = parts
-    for name, numbers in [*((name, _numbers([cost])) for name, cost in parts.items()), ("total", total)]:
+    for name, numbers in (by_part | {"total": total}).items():
         table.add_row(name, *(f"{number:,}" for number in numbers.values()), end_section=name == last)
     RichConsole(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
-def _numbers(costs: Any) -> dict[str, int]:
-    costs = list(costs)
+def _totals(costs: Collection[Cost]) -> dict[str, int]:
     return {name: sum(getattr(cost, name) for cost in costs) for name in ("params", "macs", "core_macs")}

@@ -19,28 +19,28 @@ from hiri_search.study.ledger.lock import holder
 from hiri_search.study.status import Status, status_of
 
 LOOPBACK = "127.0.0.1"
-ALLOWED_HOSTS = (LOOPBACK, "localhost")  # that it answers to; any other host is somebody's page that leads here
+ALLOWED_HOSTS = (LOOPBACK, "localhost")  # other values of the Host header come from DNS rebinding
 
 
 class LiveReport:
-    """What a results folder has to tell, put together again only where there is something new."""
+    """Content of the page of a results folder, computed again when the ledger changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()  # several windows ask at once
-        self._mark: tuple[object, ...] = ()
-        self._known: dict[str, Any] = {"content": None, "trouble": "", "status": None}
+        self._lock = threading.Lock()  # several browser windows send requests at the same time
+        self._version: tuple[object, ...] = ()
+        self._latest: dict[str, Any] = {"content": None, "trouble": "", "status": None}
 
     def latest(self) -> dict[str, Any]:
-        """`content` and `status` of the study; `trouble` says why they are old, or None."""
+        """Return `content` and `status` of the study; `trouble` says why these are old, or is empty."""
         with self._lock:
-            if (mark := self._marked()) != self._mark:
-                self._mark = mark
+            if (version := self._ledger_version()) != self._version:
+                self._version = version
                 self._read()
-            return self._known
+            return self._latest
 
-    def _marked(self) -> tuple[object, ...]:
-        """What changes with every line of the ledger, with another ledger in its place, and when a run ends."""
+    def _ledger_version(self) -> tuple[object, ...]:
+        """Return a value that changes with each line of the ledger, with a replaced ledger, and at the end of a run."""
         try:
             file = (self._folder / LEDGER).stat()
         except OSError:
@@ -48,32 +48,32 @@ class LiveReport:
         return file.st_ino, file.st_size, file.st_mtime_ns, holder(self._folder).held
 
     def _read(self) -> None:
-        """What was known stays where the ledger cannot be read now."""
+        """Read the ledger; if it cannot be read, keep the old content and add the reason."""
         try:
             held = holder(self._folder)
             ledger = read_ledger(self._folder)
-            self._known = {
+            self._latest = {
                 "content": page_content(results_of(ledger)),
                 "trouble": "",
-                "status": _short(status_of(ledger, held)),
+                "status": _summary(status_of(ledger, held)),
             }
         except StudyError as error:
-            self._known = self._known | {"trouble": str(error)}
+            self._latest = self._latest | {"trouble": str(error)}
 
 
-def _short(found: Status) -> dict[str, Any]:
-    counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count) or "no trial yet"
-    words = f"{counts}; {sum(found.states.values()):,} of {found.wanted:,} asked for"
-    return {"running": found.holder.held, "words": words, "seconds_left": found.seconds_left}
+def _summary(state: Status) -> dict[str, Any]:
+    counts = ", ".join(f"{count} {name}" for name, count in state.states.items() if count) or "no trial yet"
+    words = f"{counts}; {sum(state.states.values()):,} of {state.wanted:,} asked for"
+    return {"running": state.holder.held, "words": words, "seconds_left": state.seconds_left}
 
 
 class Server(ThreadingHTTPServer):
-    """Answers on loopback alone."""
+    """HTTP server on the loopback address."""
 
-    daemon_threads = True  # a window that is open keeps nothing from ending
+    daemon_threads = True  # an open connection does not delay the end of the process
 
-    def __init__(self, news: LiveReport, port: int) -> None:
-        self.news = news
+    def __init__(self, report: LiveReport, port: int) -> None:
+        self.report = report
         super().__init__((LOOPBACK, port), _Handler)
 
     @property
@@ -88,18 +88,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         if host not in ALLOWED_HOSTS:
-            self._answer(HTTPStatus.FORBIDDEN, "text/plain", "ask for this page as http://127.0.0.1")
+            self._answer(HTTPStatus.FORBIDDEN, "text/plain", "open this page as http://127.0.0.1")
         elif self.path == "/data":
             self._data()
         elif self.path == "/":
-            known = self.server.news.latest()
-            self._answer(HTTPStatus.OK, "text/html", page(known["content"], live=True, trouble=known["trouble"]))
+            latest = self.server.report.latest()
+            self._answer(HTTPStatus.OK, "text/html", page(latest["content"], live=True, trouble=latest["trouble"]))
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "there are / and /data here")
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found; this server has / and /data")
 
     def _data(self) -> None:
-        """Nothing where the asker has it already."""
-        text = as_json(self.server.news.latest())
+        """Send the content as JSON; 304 if the browser has the same content already."""
+        text = as_json(self.server.report.latest())
         tag = f'"{sha256(text.encode()).hexdigest()[:32]}"'
         if self.headers.get("If-None-Match") == tag:
             self.send_response(HTTPStatus.NOT_MODIFIED)
@@ -107,35 +107,35 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(HTTPStatus.OK, "application/json", text, ETag=tag)
 
-    def _answer(self, code: HTTPStatus, kind: str, text: str, **more: str) -> None:
+    def _answer(self, code: HTTPStatus, mime_type: str, text: str, **more_headers: str) -> None:
         body = text.encode()
-        heads = {
-            "Content-Type": f"{kind}; charset=utf-8",
+        headers = {
+            "Content-Type": f"{mime_type}; charset=utf-8",
             "Content-Length": str(len(body)),
             "Cache-Control": "no-store",
             "Content-Security-Policy": policy(live=True) + "; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
-            **more,
+            **more_headers,
         }
         self.send_response(code)
-        for name, value in heads.items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the questions of an open window are no news."""
+        """Do nothing: an open page sends a request every few seconds."""
 
 
 def open_server(folder: Path, port: int) -> Server:
-    """What serves the page of a results folder, at any free port where `port` is 0, once it is told to.
+    """Return a server for the page of a results folder, not started yet; port 0 chooses a free port.
 
-    StudyError where there is no such folder, or where the port is not to be had.
+    StudyError where there is no such folder, or where the port is in use.
     """
     if not folder.is_dir():
         raise StudyError(f"there is no folder {folder}; give the folder of a study, such as results/block_mix")
     try:
         return Server(LiveReport(folder), port)
     except OSError as error:
-        raise StudyError(f"port {port} cannot be had ({error.strerror}); leave --port out for a free one") from error
+        raise StudyError(f"port {port} is not available ({error.strerror}); leave --port out for a free one") from error

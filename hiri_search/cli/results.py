@@ -1,4 +1,4 @@
-"""A results folder read for the report, and the report written."""
+"""Read a results folder for the report, and write the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_results(folder: Path) -> Results:
 
 
 def results_of(ledger: LedgerContent) -> Results:
-    """Return what the report needs of a ledger."""
+    """Return the results that the report needs from a ledger."""
     from hiri_search.report.tables.results import Results
     from hiri_search.study.config.schema import Study
     from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted
@@ -34,28 +34,28 @@ def results_of(ledger: LedgerContent) -> Results:
     from hiri_search.study.persistence.checkpoints import without_removed
 
     folder, events = ledger.folder, ledger.events
-    started, known = study_event(events, folder), trials(events)
+    started, all_trials = study_event(events, folder), trials(events)
     study = Study.model_validate(started.file)
     times = [event.time for event in events if event.time is not None]
     return Results(
         study,
         started,
-        without_removed(folder, [trial.row() for trial in known]),
+        without_removed(folder, [trial.row() for trial in all_trials]),
         [network_row(event.network) for event in of_kind(events, NetworkCounted)],
         timed=[asdict(event) for event in of_kind(events, InferenceTimed)],
         planned=_planned(events),
         times=(times[0], times[-1]) if times else None,
-        **(_search_results(study, known) if study.space else {}),
+        **(_search_results(study, all_trials) if study.space else {}),
     )
 
 
-def _search_results(study: Study, known: list[Trial]) -> dict[str, Any]:
+def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
     from hiri_search.study.config.networks import resolve
     from hiri_search.study.search.importance import chosen_options, importances
     from hiri_search.study.search.objectives import losses
 
     networks = resolve(study)
-    first = [trial for trial in known if not trial.is_confirmation]
+    first = [trial for trial in all_trials if not trial.is_confirmation]
     finished = [[trial] for trial in first if trial.state == "finished"]
     means = [values for trial in finished if (values := losses(trial, study.search.objectives))]
     return {"losses": means, "decisions": chosen_options(networks, first), "importances": importances(networks, first)}

@@ -1,4 +1,4 @@
-"""What `run` does around a study: plan, executor, resources, exit code."""
+"""Parts of the command `run`: profile, plan, executor, resources, exit code; and the counts of `paper`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from hiri_search.system.shutdown import Shutdown
 
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit code if trials are unfinished
 
 
 def start_fresh(study: Study, folder: Path, say: Callable[[str], None]) -> None:
-    """Move aside what there is, here and in the storage, for a fresh one."""
+    """Rename the results of earlier runs, here and in the storage, so that the study starts again."""
     from hiri_search.study.persistence.mirror import move_stored_aside, storage_of
     from hiri_search.study.run import move_aside
 
-    storage = storage_of(study.storage, folder)  # first: while it is there, a run would go on from it
+    storage = storage_of(study.storage, folder)  # first, because a run resumes from the storage
     if storage and (name := move_stored_aside(folder, storage)):
-        say(f"what {storage} held is now in {name} there")
+        say(f"the old results in {storage} are now in {name} there")
     if aside := move_aside(folder):
         say(f"the old results are now in {aside}")
 
 
 def store_report(study: Study, folder: Path, say: Callable[[str], None]) -> None:
-    """The report, as it is now, beside the rest in the storage."""
+    """Upload the report to the storage, if the study has one."""
     from hiri_search.study.persistence.mirror import storage_of, upload_report
 
     if storage := storage_of(study.storage, folder):
@@ -41,7 +41,7 @@ def store_report(study: Study, folder: Path, say: Callable[[str], None]) -> None
 
 
 def plan(study: Study, folder: Path, slots: TrialResources | None, console: Console) -> None:
-    """What a study will take, kept in its ledger, so that the run can say how far off it was."""
+    """Print the plan of a study, and record it in the ledger, so that the run can be compared with it."""
     from hiri_search.study.ledger.events import Planned
     from hiri_search.study.ledger.ledger import open_ledger
     from hiri_search.study.persistence.mirror import resume_from_storage, storage_of
@@ -50,92 +50,94 @@ def plan(study: Study, folder: Path, slots: TrialResources | None, console: Cons
     from hiri_search.study.run import IMAGE_FOLDER
 
     if storage := storage_of(study.storage, folder):
-        resume_from_storage(folder, storage, console.say)  # else what is written down here would stand where it ends
-    drawn_up = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
+        resume_from_storage(folder, storage, console.say)  # before the plan is appended, or the ledgers would diverge
+    estimated = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
     with open_ledger(folder) as ledger:
-        ledger.append(Planned(plan=drawn_up.to_json()))
-    console.table(PLAN_COLUMNS, plan_table(drawn_up))
-    for line in plan_lines(drawn_up):
+        ledger.append(Planned(plan=estimated.to_json()))
+    console.table(PLAN_COLUMNS, plan_table(estimated))
+    for line in plan_lines(estimated):
         console.say(line)
 
 
 def say_plan_error(results: Results, say: Callable[[str], None]) -> None:
-    """Print how far the plan was off, if there was one."""
+    """Print the errors of the plan, if the study has one."""
     from hiri_search.study.plan.plan import error_lines
 
     for line in error_lines(results.planned):
         say(line)
 
 
-def executor(folder: Path, leaving: Shutdown, *, serial: bool, slots: TrialResources, address: str | None) -> Executor:
+def executor(folder: Path, shutdown: Shutdown, *, serial: bool, slots: TrialResources, address: str | None) -> Executor:
+    """Return the function that runs the trials: in this process, or on Ray."""
     if serial:
         from hiri_search.study.dispatch import serial_executor
 
-        return partial(serial_executor.run_serially, shutdown=leaving)
+        return partial(serial_executor.run_serially, shutdown=shutdown)
     from hiri_search.study.dispatch.ray_connection import check_answers, in_a_job
     from hiri_search.study.dispatch.ray_executor import run_on_ray
     from hiri_search.study.dispatch.run_trial import run_trial
 
     if address:
-        check_answers(address)  # before images are decoded and networks timed
+        check_answers(address)  # before slow preparations
     if in_a_job() and folder.is_relative_to(Path.cwd()):
-        leaving.say(f"{folder} goes when Ray tidies up behind this job; give a folder that stays with --results")
+        shutdown.say(f"Ray deletes {folder} after this job; give a permanent folder with --results")
     log = folder / "ray.log"
-    return partial(run_on_ray, resources=slots, log=log, shutdown=leaving, trial_function=run_trial, address=address)
+    return partial(run_on_ray, resources=slots, log=log, shutdown=shutdown, trial_function=run_trial, address=address)
 
 
-def resources_for(asked: int, resources: Resources, *, address: str | None) -> TrialResources:
-    """As many as were asked for, or as the hardware carries; on a cluster that is seen when it is joined."""
+def resources_for(slots: int, resources: Resources, *, address: str | None) -> TrialResources:
+    """Return the resources of trials in `slots` slots; 0: as many as the hardware allows, on a cluster known later."""
     from hiri_search.study.dispatch.resources import ROUNDING, TrialResources
 
-    given = partial(TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout)
+    trial_resources = partial(TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout)
     if address:
-        return given(asked, resources.gpu, cpus=resources.cpu or 1.0)
+        return trial_resources(slots, resources.gpu, cpus=resources.cpu or 1.0)
     from hiri_search.system.hardware import cores, gpus
 
-    if not gpus():  # one thread each: more would change the last digit
-        return given(asked or max(1, int(cores() / (resources.cpu or 1))), 0.0, cpus=resources.cpu or 1.0)
+    if not gpus():  # one thread each: another number of threads would change the last digits of results
+        count = slots or max(1, int(cores() / (resources.cpu or 1)))
+        return trial_resources(count, 0.0, cpus=resources.cpu or 1.0)
     if resources.gpu == "auto":
-        return given(asked, "auto", cpus=resources.cpu or 1.0)
-    count = asked or int(gpus() / (resources.gpu or 1) + ROUNDING) or 1
-    cpus = resources.cpu or max(1.0, cores() // count)  # what decodes and gathers has threads; none has too many
-    return given(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
+        return trial_resources(slots, "auto", cpus=resources.cpu or 1.0)
+    count = slots or int(gpus() / (resources.gpu or 1) + ROUNDING) or 1
+    cpus = resources.cpu or max(1.0, cores() // count)  # for the threads that decode images and build batches
+    return trial_resources(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
 
 
-def summary(states: Counter[str], say: Callable[[str], None]) -> int:
-    """Say what a run has left undone; the exit code."""
+def exit_code(states: Counter[str], say: Callable[[str], None]) -> int:
+    """Print the failed and unfinished trials of a run; return the exit code."""
     if states["failed"]:
-        say(f"{states['failed']} trials failed, for reasons in trials.csv; --retry-failed trains them again")
+        say(f"{states['failed']} trials failed; trials.csv has the reasons; --retry-failed trains them again")
     if left := states["unfinished"] + states["paused"]:
-        say(f"{left} trials are unfinished; the same command goes on with them")
+        say(f"{left} trials are unfinished; the same command continues them")
         return INTERRUPTED
     return 1 if states["failed"] else 0
 
 
-def costs_of_table(table: str) -> dict[tuple[str, int], tuple[int, int]]:
-    """Params and multiply-adds of each network of a table of the paper, counted now."""
+def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
+    """Count the networks of a table of the paper; return params and multiply-adds by spec and side."""
     from hiri_search.cli.console import progress_bar
     from hiri_search.cost.flops import count
     from hiri_search.language import parse_network
     from hiri_search.report.paper.published import networks
 
-    known = networks(table)
-    wanted = dict.fromkeys((spec, side) for spec, side in zip(known["spec"], known["side"], strict=True) if spec)
-    found = {}
-    for spec, side in progress_bar(list(wanted), "counting"):
+    rows = networks(table)
+    distinct = dict.fromkeys((spec, side) for spec, side in zip(rows["spec"], rows["side"], strict=True) if spec)
+    costs = {}
+    for spec, side in progress_bar(list(distinct), "counting"):
         cost = count(parse_network(spec), side)
-        found[spec, side] = (cost.params, cost.macs)
-    return found
+        costs[spec, side] = (cost.params, cost.macs)
+    return costs
 
 
-def profile_for(study: Path, wanted: str) -> str:
-    """The profile that was asked for, or the one that fits the hardware, where the study has it."""
+def profile_for(study: Path, name: str) -> str:
+    """Return the profile `name`; `auto` chooses gpu or laptop by the hardware, or none if the study has no such one."""
     from hiri_search.study.config.read import NO_PROFILE, profiles_of
 
-    if wanted != "auto":
-        return wanted
-    known = profiles_of(study)  # a file that cannot be read is said before the slow import
+    if name != "auto":
+        return name
+    profiles = profiles_of(study)  # first, so that an unreadable file is reported before the slow import
     from hiri_search.system.hardware import gpus
 
-    fitting = "gpu" if gpus() else "laptop"
-    return fitting if fitting in known else NO_PROFILE
+    by_hardware = "gpu" if gpus() else "laptop"
+    return by_hardware if by_hardware in profiles else NO_PROFILE

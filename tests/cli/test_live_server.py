@@ -1,4 +1,4 @@
-"""The page of a study that runs: told anew when its ledger grows, to this machine alone."""
+"""Server of a running study: new content when the ledger grows, on the loopback address only."""
 
 import http.client
 import json
@@ -26,7 +26,7 @@ CHROMIUM = shutil.which("chromium")
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def _serving(folder: Path) -> Iterator[Server]:
     with open_server(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -35,99 +35,99 @@ def serving(folder: Path) -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, path: str = "/data", **heads: str) -> http.client.HTTPResponse:
+def _request(server: Server, path: str = "/data", **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
-    connection.request("GET", path, headers=heads)
-    answer = connection.getresponse()
-    answer.body = answer.read()  # type: ignore[attr-defined]
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    response.body = response.read()  # type: ignore[attr-defined]
     connection.close()
-    return answer
+    return response
 
 
-def told(server: Server) -> dict[str, Any]:
-    return json.loads(ask(server).body)  # type: ignore[attr-defined]
+def _content(server: Server) -> dict[str, Any]:
+    return json.loads(_request(server).body)  # type: ignore[attr-defined]
 
 
-def grow(folder: Path, lines: list[bytes]) -> None:
+def _append(folder: Path, lines: list[bytes]) -> None:
     with (folder / LEDGER).open("ab") as file:
         file.writelines(lines)
 
 
 @pytest.fixture
 def growing(tmp_path: Path) -> tuple[Path, list[bytes]]:
-    """The ledger of six trials that is there to begin with, and the lines that a run would go on to write."""
+    """A results folder with six trials, and the lines that a run would append to its ledger."""
     write(search(12), tmp_path / "whole", 12)
     lines = (tmp_path / "whole" / LEDGER).read_bytes().splitlines(keepends=True)
-    half = next(at for at, line in enumerate(lines) if json.loads(line).get("trial") == 6)
+    half = next(index for index, line in enumerate(lines) if json.loads(line).get("trial") == 6)
     folder = tmp_path / "results"
     folder.mkdir()
-    grow(folder, lines[:half])
+    _append(folder, lines[:half])
     return folder, lines[half:]
 
 
-def test_what_a_ledger_gains_is_told_and_nothing_is_told_twice(growing: tuple[Path, list[bytes]]):
+def test_new_events_are_sent_and_unchanged_content_is_not_sent_again(growing: tuple[Path, list[bytes]]):
     folder, more = growing
-    with serving(folder) as server:
-        first = ask(server)
+    with _serving(folder) as server:
+        first = _request(server)
         assert len(json.loads(first.body)["content"]["trials"]["trial"]) == 6  # type: ignore[attr-defined]
-        assert ask(server, **{"If-None-Match": first.headers["ETag"]}).status == 304
-        grow(folder, more)
-        assert len(told(server)["content"]["trials"]["trial"]) == 12
+        assert _request(server, **{"If-None-Match": first.headers["ETag"]}).status == 304
+        _append(folder, more)
+        assert len(_content(server)["content"]["trials"]["trial"]) == 12
 
 
-def test_a_line_that_is_being_written_waits_for_its_end(growing: tuple[Path, list[bytes]]):
+def test_a_partly_written_line_is_ignored_until_it_is_complete(growing: tuple[Path, list[bytes]]):
     folder, (line, *_) = growing
-    with serving(folder) as server:
-        grow(folder, [line[: len(line) // 2]])
-        assert told(server)["trouble"] == ""
-        assert len(told(server)["content"]["trials"]["trial"]) == 6
-        grow(folder, [line[len(line) // 2 :]])
-        assert len(told(server)["content"]["trials"]["trial"]) == 7
+    with _serving(folder) as server:
+        _append(folder, [line[: len(line) // 2]])
+        assert _content(server)["trouble"] == ""
+        assert len(_content(server)["content"]["trials"]["trial"]) == 6
+        _append(folder, [line[len(line) // 2 :]])
+        assert len(_content(server)["content"]["trials"]["trial"]) == 7
 
 
-def test_it_says_whether_the_study_runs_and_gets_in_nobodys_way(growing: tuple[Path, list[bytes]]):
+def test_the_status_shows_whether_the_study_runs_and_writes_no_file(growing: tuple[Path, list[bytes]]):
     folder, _ = growing
-    before = sorted(path.name for path in folder.iterdir())
-    with serving(folder) as server:
-        assert told(server)["status"]["running"] is False
+    names = sorted(path.name for path in folder.iterdir())
+    with _serving(folder) as server:
+        assert _content(server)["status"]["running"] is False
         with locked(folder):
-            assert told(server)["status"]["running"] is True
-        assert told(server)["status"]["running"] is False
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*before, "ledger.lock"])
+            assert _content(server)["status"]["running"] is True
+        assert _content(server)["status"]["running"] is False
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "ledger.lock"])
 
 
-def test_a_ledger_that_is_gone_leaves_what_was_known(growing: tuple[Path, list[bytes]]):
+def test_the_last_content_stays_if_the_ledger_is_missing(growing: tuple[Path, list[bytes]]):
     folder, _ = growing
-    with serving(folder) as server:
-        known = told(server)["content"]
+    with _serving(folder) as server:
+        content = _content(server)["content"]
         (folder / LEDGER).rename(folder / "aside")
-        assert "holds no ledger.jsonl" in told(server)["trouble"]
-        assert told(server)["content"] == known
+        assert "holds no ledger.jsonl" in _content(server)["trouble"]
+        assert _content(server)["content"] == content
         (folder / "aside").rename(folder / LEDGER)
-        assert told(server)["trouble"] == ""
+        assert _content(server)["trouble"] == ""
 
 
-def test_it_answers_by_its_own_name_alone(growing: tuple[Path, list[bytes]]):
-    with serving(growing[0]) as server:
-        assert ask(server, "/").status == 200
-        assert ask(server, "/", Host=f"localhost:{server.server_port}").status == 200
-        assert ask(server, "/", Host="elsewhere.example").status == 403
-        assert ask(server, "/../ledger.jsonl").status == 404
-        assert "connect-src 'self'" in ask(server, "/").headers["Content-Security-Policy"]
+def test_requests_for_other_hosts_are_refused(growing: tuple[Path, list[bytes]]):
+    with _serving(growing[0]) as server:
+        assert _request(server, "/").status == 200
+        assert _request(server, "/", Host=f"localhost:{server.server_port}").status == 200
+        assert _request(server, "/", Host="other.example").status == 403
+        assert _request(server, "/../ledger.jsonl").status == 404
+        assert "connect-src 'self'" in _request(server, "/").headers["Content-Security-Policy"]
         assert server.server_address[0] == "127.0.0.1"
 
 
-def test_no_folder_and_a_port_that_is_taken_are_said_in_a_sentence(growing: tuple[Path, list[bytes]], tmp_path: Path):
+def test_a_missing_folder_and_a_used_port_are_study_errors(growing: tuple[Path, list[bytes]], tmp_path: Path):
     with pytest.raises(StudyError, match="there is no folder"):
         open_server(tmp_path / "nowhere", 0)
     with open_server(growing[0], 0) as server, pytest.raises(StudyError, match="leave --port out"):
         open_server(growing[0], server.server_port)
 
 
-def test_ctrl_c_ends_it_without_a_word(growing: tuple[Path, list[bytes]]):
+def test_ctrl_c_stops_the_server_without_a_message(growing: tuple[Path, list[bytes]]):
     command = [sys.executable, "-c", "from hiri_search.cli.main import main; main()", "watch", str(growing[0])]
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which who runs tests may have told it not to
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
+    reset = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # the test runner may ignore SIGINT
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=reset)
     assert process.stdout is not None
     assert "http://127.0.0.1:" in process.stdout.readline()
     os.kill(process.pid, signal.SIGINT)
@@ -135,12 +135,12 @@ def test_ctrl_c_ends_it_without_a_word(growing: tuple[Path, list[bytes]]):
     assert (process.returncode, errors) == (0, "")
 
 
-def test_an_open_page_keeps_its_sort_filter_and_scroll_when_there_is_news(growing: tuple[Path, list[bytes]]):
+def test_an_open_page_keeps_sort_filter_and_scroll_position_when_content_changes(growing: tuple[Path, list[bytes]]):
     if CHROMIUM is None:
-        pytest.skip("there is no chromium here; apt-get install chromium")
+        pytest.skip("chromium is not installed; apt-get install chromium")
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     folder, more = growing
-    with serving(folder) as server, sync.sync_playwright() as playwright:
+    with _serving(folder) as server, sync.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         window, errors = browser.new_page(viewport={"width": 1280, "height": 800}), []
         window.on("pageerror", lambda error: errors.append(str(error)))
@@ -149,13 +149,13 @@ def test_an_open_page_keeps_its_sort_filter_and_scroll_when_there_is_news(growin
         window.locator("#networks thead button", has_text="Top-1 %").first.click()
         window.fill("#networks input", "gflops>0.1")
         window.evaluate("window.scrollTo({top: 500, behavior: 'instant'})")
-        before = window.evaluate("scrollY")
-        grow(folder, more)
+        scroll_position = window.evaluate("scrollY")
+        _append(folder, more)
         window.wait_for_function("document.querySelectorAll('#networks tbody tr').length === 12", timeout=60_000)
-        scores = window.eval_on_selector_all("#networks tbody tr", "all => all.map(one => one.cells[1].textContent)")
-        known = [float(score) for score in scores if score[0].isdigit()]
-        assert known == sorted(known), "the best came first before the click"
+        scores = window.eval_on_selector_all("#networks tbody tr", "rows => rows.map(row => row.cells[1].textContent)")
+        numbers = [float(score) for score in scores if score[0].isdigit()]
+        assert numbers == sorted(numbers), "before the click the best network is first"
         assert window.input_value("#networks input") == "gflops>0.1"
-        assert window.evaluate("scrollY") == before
+        assert window.evaluate("scrollY") == scroll_position
         assert errors == []
         browser.close()

@@ -60,7 +60,7 @@ COUNTS = {
     "side timm cannot take": (("count", "timm:maxvit_tiny_tf_224", "--side", "230"), "takes no inputs of 230 pixels"),
     "unknown table": (("paper", "5"), "there is no table '5'; choose one of 1, 2, 3"),
     "two formats": (("paper", "8", "--csv", "--latex"), "write one of --csv and --latex"),
-    "latency at no side": (("latency", "hr(32 e=4)@x"), "'x' is no side; write pixels behind @"),
+    "latency at no side": (("latency", "hr(32 e=4)@x"), "'x' is not a side; write pixels after @"),
     "latency dtype": (("latency", "hr(32 e=4)", "--dtype", "fp16"), "it must be one of fp32, tf32, bf16"),
     "latency at a wrong side": (("latency", "hr(32 e=4)@50"), "side 50 does not fit"),
     "no study": (("run", "nowhere.yaml"), "nowhere.yaml cannot be read: No such file"),

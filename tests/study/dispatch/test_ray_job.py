@@ -125,6 +125,6 @@ def test_a_stopped_job_ends_its_epochs_and_writes_its_report(head: Head, tmp_pat
     head.ray("job", "stop", name)
     log = head.ray("job", "logs", name).stdout
     assert "stopping after the running epochs" in log
-    assert "2 trials are unfinished; the same command goes on with them" in log
+    assert "2 trials are unfinished; the same command continues them" in log
     assert (results / "report" / "trials.csv").exists()
     assert not [event for event in read_events(results) if isinstance(event, TrialLost | TrialFailed)]
