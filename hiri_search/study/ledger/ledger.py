@@ -155,14 +155,19 @@ class Ledger:
         self._length = sum(map(len, lines)) + len(lines)  # bytes of complete lines
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
-        if not lines:
-            self.append(LedgerStarted(format=FORMAT))
+
+    def begin(self) -> None:
+        """Write the format line of a new ledger, without a time, so that a stored ledger continues any new one."""
+        if not self._length:
+            self._append(LedgerStarted(format=FORMAT))
 
     def append(self, event: Event) -> None:
         """Add one line, on disk before this returns. StudyError where that stays impossible."""
-        line = write_line(replace(event, time=round(time.time(), 3)))
+        self._append(replace(event, time=round(time.time(), 3)))
+
+    def _append(self, event: Event) -> None:
         try:
-            retrying(partial(self._write, line + b"\n"), say=self._say)
+            retrying(partial(self._write, write_line(event) + b"\n"), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
 
@@ -187,6 +192,7 @@ def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
     with locked(folder):
         ledger = Ledger(folder / LEDGER, say)
         try:
+            ledger.begin()
             yield ledger
         finally:
             ledger.close()

@@ -6,44 +6,55 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask, Wait
-from hiri_search.study.ledger.events import Event
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    Event,
+    TrialBegan,
+    TrialEvent,
+    TrialFinished,
+    TrialLost,
+    TrialOutOfMemory,
+)
+from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
+from tests.study.records import epoch
 
+Kind = TypeVar("Kind", bound=Event)
 WORKERS = 4  # on two GPUs, two on each
 
 
 class ListedTrials:
-    """A source of a number of tasks; a lost or crowded trial comes again."""
+    """A source of a number of tasks; a trial that was lost or out of memory comes again."""
 
     def __init__(self, home: Path, count: int) -> None:
         job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
         prepared = PreparedData(home, ("a", "b"), 1, 1)
         self.tasks = [TrialTask(number, job, prepared, home / "last.pt") for number in range(count)]
         self.left = list(self.tasks)
-        self.events: list[Event] = []
+        self.events: list[TrialEvent] = []
 
     def next(self) -> TrialTask | Wait | None:
         return self.left.pop(0) if self.left else None
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: TrialEvent) -> None:
         self.events.append(event)
-        if event["event"] in ("lost", "crowded"):
-            self.left.append(replace(self.tasks[event["trial"]], alone=event["event"] == "crowded"))
+        if isinstance(event, TrialLost | TrialOutOfMemory):
+            self.left.append(replace(self.tasks[event.trial], alone=isinstance(event, TrialOutOfMemory)))
 
     def most_memory(self) -> tuple[Job, PreparedData]:
         raise NotImplementedError
 
-    def named(self, name: str) -> list[Event]:
-        return [event for event in self.events if event["event"] == name]
+    def reported(self, kind: type[Kind]) -> list[Kind]:
+        return of_kind(self.events, kind)
 
 
 def plain(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
-    send(task, report, "began", device=f"{os.getpid()}")
-    send(task, report, "finished", curve=[])
+    report(TrialBegan(trial=task.trial, device=f"{os.getpid()}"))
+    report(TrialFinished(trial=task.trial, curve=()))
 
 
 def dies_once(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
@@ -75,8 +86,8 @@ def slow_steps(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_
 def epochs(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
     for number in range(1, 101):
         time.sleep(0.1)
-        send(task, report, "epoch", epoch=number)
-    send(task, report, "finished", curve=[])
+        report(EpochEnded(trial=task.trial, result=epoch(number)))
+    report(TrialFinished(trial=task.trial, curve=()))
 
 
 def needs_a_gpu(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
@@ -90,7 +101,7 @@ def needs_a_gpu(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared
     with (task.checkpoint.parent / "log").open("a") as log:
         log.write(f"end {task.trial} {os.environ.get('CUDA_VISIBLE_DEVICES')} {task.alone}\n")
     if task.trial in (2, 3) and shared_gpu:
-        send(task, report, "crowded", reason="too large")
+        report(TrialOutOfMemory(trial=task.trial, reason="too large"))
     else:
         plain(task, report, heartbeat, shared_gpu=shared_gpu)
 
@@ -99,10 +110,6 @@ def returns_without_end(task: TrialTask, report: Report, heartbeat: Heartbeat, *
     if task.trial == 1 and first_time(task):
         return
     plain(task, report, heartbeat, shared_gpu=shared_gpu)
-
-
-def send(task: TrialTask, report: Report, event: str, **facts: Any) -> None:
-    report({"event": event, "trial": task.trial, **facts})
 
 
 def first_time(task: TrialTask) -> bool:
@@ -117,8 +124,8 @@ def ray_address(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared
     """Report the address of the Ray that runs the trial."""
     import ray
 
-    send(task, report, "began", device=ray.get_runtime_context().gcs_address)
-    send(task, report, "finished", curve=[])
+    report(TrialBegan(trial=task.trial, device=ray.get_runtime_context().gcs_address))
+    report(TrialFinished(trial=task.trial, curve=()))
 
 
 def traced(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
@@ -126,10 +133,10 @@ def traced(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
     curve = task.checkpoint.with_name("curve.csv")
     trained = len(curve.read_text().splitlines()) - 1 if curve.exists() else 0
 
-    def trace(event: Event) -> None:
-        if event["event"] == "epoch" and event["epoch"] > trained:
+    def trace(event: TrialEvent) -> None:
+        if isinstance(event, EpochEnded) and event.result.epoch > trained:
             with (task.checkpoint.parents[2] / "trace").open("a") as file:
-                file.write(f"{task.trial} {event['epoch']}\n")
+                file.write(f"{task.trial} {event.result.epoch}\n")
         report(event)
 
     from hiri_search.study.dispatch.run_trial import run_trial  # slow import

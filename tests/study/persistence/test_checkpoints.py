@@ -11,11 +11,13 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialSource, TrialTask
 from hiri_search.study.dispatch.worker import TrialFunction
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.events import TrialFailed, TrialFinished, TrialPaused
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.persistence.checkpoints import existing
 from hiri_search.study.run import run
-from hiri_search.study.scheduler import LONGEST_REASON, LONGEST_TRACEBACK
+from hiri_search.study.scheduler.scheduler import MAX_REASON, MAX_TRACEBACK
+from tests.study.records import epoch
 from tests.study.search.searches import Quiet
 
 SMALL = """
@@ -34,13 +36,14 @@ def fake_training(
 ) -> None:
     """Write a checkpoint and report an end, without training."""
     last = task.until or task.job.recipe.epochs
-    curve = [{"epoch": n, "loss": 1.0, "top1": TOP1[task.trial % len(TOP1)] + n} for n in range(1, last + 1)]
+    curve = tuple(epoch(n, TOP1[task.trial % len(TOP1)] + n) for n in range(1, last + 1))
     task.checkpoint.parent.mkdir(exist_ok=True)
     task.checkpoint.write_bytes(b"weights")
     if task.trial in failing:
-        report({"event": "failed", "trial": task.trial, "reason": "x" * 10_000, "traceback": "y" * 100_000})
+        report(TrialFailed(trial=task.trial, reason="x" * 10_000, traceback="y" * 100_000))
         return
-    report({"event": "finished" if last == task.job.recipe.epochs else "paused", "trial": task.trial, "curve": curve})
+    end = TrialFinished if last == task.job.recipe.epochs else TrialPaused
+    report(end(trial=task.trial, curve=curve))
 
 
 def _run(
@@ -59,7 +62,7 @@ def _run(
 
 def _front(done: list[Trial]) -> set[str]:
     """Digests of the trials on the Pareto front, by comparing all pairs."""
-    points = {training_digest(t): (-t.curve[-1]["top1"], t.asked["macs"]) for t in done if t.state == "finished"}
+    points = {training_digest(t): (-t.curve[-1].top1, t.network.macs) for t in done if t.state == "finished"}
     return {
         digest
         for digest, point in points.items()
@@ -101,7 +104,7 @@ def test_the_table_of_trials_names_only_existing_checkpoints(tmp_path: Path):
     rows = read_results(tmp_path).trials
     assert {row["checkpoint"] for row in rows} == {
         None,
-        *(t.asked["checkpoint"] for t in done if training_digest(t) in existing(tmp_path)),
+        *(t.asked.checkpoint for t in done if training_digest(t) in existing(tmp_path)),
     }
     assert all((tmp_path / row["checkpoint"]).exists() for row in rows if row["checkpoint"])
 
@@ -114,10 +117,10 @@ def test_a_failed_trial_keeps_its_checkpoint(tmp_path: Path):
 
 def test_long_reasons_and_tracebacks_of_a_failure_are_shortened(tmp_path: Path):
     done = _run(tmp_path, SEARCH, trial_function=partial(fake_training, failing=(1,)))
-    assert done[1].reason.count("x") == LONGEST_REASON
-    (failed,) = (event for event in read_events(tmp_path) if event["event"] == "failed")
-    assert failed["traceback"].count("y") == LONGEST_TRACEBACK
-    assert "y [92,000 characters] y" in failed["traceback"]
+    assert done[1].reason.count("x") == MAX_REASON
+    (failed,) = of_kind(read_events(tmp_path), TrialFailed)
+    assert failed.traceback.count("y") == MAX_TRACEBACK
+    assert "y [92,000 characters] y" in failed.traceback
 
 
 def test_a_trial_that_is_paused_at_a_rung_keeps_its_checkpoint_until_it_is_stopped(tmp_path: Path):
@@ -155,7 +158,7 @@ def test_equal_trainings_share_a_checkpoint(tmp_path: Path):
 
 
 def _front_of_duplicates(done: list[Trial]) -> set[str]:
-    points = [(-t.curve[-1]["top1"], t.asked["macs"]) for t in done]
+    points = [(-t.curve[-1].top1, t.network.macs) for t in done]
     dominated = [any(a <= x and b <= y and (a, b) != (x, y) for a, b in points) for x, y in points]
     return {training_digest(t) for t, is_dominated in zip(done, dominated, strict=True) if not is_dominated}
 

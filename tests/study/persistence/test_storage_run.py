@@ -1,6 +1,5 @@
 """Studies with a storage: a run resumes on another machine from the storage alone, to the same digits."""
 
-import json
 import os
 import shutil
 import signal
@@ -24,9 +23,10 @@ from hiri_search.study.dispatch.run_trial import run_trial
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import EpochEnded, TrialEvent, TrialLost
 from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import read_events, trials
-from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
+from hiri_search.study.ledger.trial import Trial, reproduced
 from hiri_search.study.run import run
 from hiri_search.training import loop
 from tests.s3_server import BUCKET, SECRET, Server, serving
@@ -42,7 +42,6 @@ proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 64, val: 32}
 recipe: {epochs: 4, batch: 16, mixup: 0.2, cutmix: 1.0, drop_path: 0.1}
 """
-DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
 AnyTrialFunction = Callable[..., None]
 
 
@@ -83,7 +82,7 @@ def _run(
 
 def digits(done: list[Trial]) -> dict[str, Any]:
     """Curve of each trial, by the name of its network."""
-    return {t.asked["name"]: [[epoch[name] for name in DIGITS] for epoch in t.curve] for t in done}
+    return {t.network.name: reproduced(t.curve) for t in done}
 
 
 # ---- one machine after the other
@@ -101,9 +100,9 @@ def test_an_empty_folder_resumes_from_the_storage_alone(
     storage = f"storage={tmp_path / 'shared' if kind == 'path' else f'memory://{tmp_path.name}'}"
 
     def lost_after(last: int, task: TrialTask, report: Report, heartbeat: Heartbeat, **more: Any) -> None:
-        def on_event(event: dict[str, Any]) -> None:
+        def on_event(event: TrialEvent) -> None:
             report(event)
-            if (event["event"], event.get("epoch"), event["trial"]) == ("epoch", last, 1):
+            if isinstance(event, EpochEnded) and (event.trial, event.result.epoch) == (1, last):
                 raise MachineLost
 
         run_trial(task, on_event, heartbeat, **more)
@@ -131,15 +130,15 @@ def test_a_trial_moves_to_a_machine_that_shares_no_disk(
         images = replace(task.prepared, folder=nowhere / task.prepared.folder.relative_to("/"))
         moved = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=images)
 
-        def on_event(event: dict[str, Any]) -> None:
+        def on_event(event: TrialEvent) -> None:
             report(event)
-            if event["event"] == "epoch" and event["epoch"] == len(machines):
+            if isinstance(event, EpochEnded) and event.result.epoch == len(machines):
                 raise MachineLost
 
         try:
             run_trial(moved, on_event, heartbeat, **more)
         except MachineLost:
-            report({"event": "lost", "trial": task.trial, "fault": "process", "reason": "machine lost"})
+            report(TrialLost(trial=task.trial, fault="process", reason="machine lost"))
 
     done = _run(tmp_path, f"storage={tmp_path / 'shared'}", function=on_another_machine)
     assert digits(done) == uninterrupted
@@ -147,7 +146,7 @@ def test_a_trial_moves_to_a_machine_that_shares_no_disk(
     assert Counter(trained) == dict.fromkeys(range(1, 5), 2)
     assert not list((tmp_path / "results" / "checkpoints").iterdir())
     stored = {path.parent.name for path in (tmp_path / "shared" / "results" / "checkpoints").glob("*/last.pt")}
-    assert stored == {Path(t.asked["checkpoint"]).parent.name for t in done}
+    assert stored == {Path(t.asked.checkpoint).parent.name for t in done}
 
 
 def test_a_machine_without_the_data_stops_the_study_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -205,10 +204,8 @@ def test_a_killed_run_resumes_from_a_bucket_alone(tmp_path: Path, server: Server
 
 def _epochs(results: Path) -> dict[tuple[int, int], float]:
     """Duration of each epoch, which is different for each."""
-    if not (results / LEDGER).exists():
-        return {}
-    events = [json.loads(line) for line in (results / LEDGER).read_bytes().split(b"\n")[:-1]]
-    return {(e["trial"], e["epoch"]): e["seconds"] for e in events if e["event"] == "epoch"}
+    events = of_kind(read_events(results) if (results / LEDGER).exists() else (), EpochEnded)
+    return {(event.trial, event.result.epoch): event.result.seconds for event in events}
 
 
 def _check_no_secret(*places: Path) -> None:
@@ -223,16 +220,20 @@ def test_a_server_that_is_down_for_seconds_costs_only_seconds(
     class StopsServer(Quiet):
         def on_trial(self, trial: Trial) -> None:
             if len(trained) == 2 and not stopped:
-                stopped.append(time.monotonic())
+                stopped.append(trial.number)
                 server.end()
-                Timer(3.0, server.begin).start()
+                Timer(3.0, restart).start()
 
-    stopped: list[float] = []
+    def restart() -> None:
+        trained_meanwhile.append(len(trained) - 2)
+        server.begin()
+
+    stopped, trained_meanwhile = list[int](), list[int]()
     done = _run(tmp_path, f"storage=s3://{BUCKET}/{tmp_path.name}", watcher=StopsServer())
-    assert time.monotonic() - stopped[0] > 3
+    assert trained_meanwhile in ([0], [1]), "the training waits for the server"
     assert digits(done) == uninterrupted
     assert len(trained) == 8
-    assert not [event for event in read_events(tmp_path / "results") if event["event"] == "lost"]
+    assert not of_kind(read_events(tmp_path / "results"), TrialLost)
 
 
 # ---- secrets, and a read-only home

@@ -346,7 +346,7 @@ def test_without_a_manifest_there_is_no_sum(folder: Path):
     rewrite(folder, _loss)
     (finding,) = (finding for finding in verify(folder) if finding.check == "ledger")
     assert finding.holds
-    assert finding.remarks == (f"{len(read_lines(folder))} lines, no sum",)
+    assert finding.remarks == (f"{len(read_lines(folder))} lines, not checked, because there is no manifest.json",)
 
 
 def test_a_run_that_continues_adds_lines_that_the_sum_does_not_cover(folder: Path, good: Path):
