@@ -1,18 +1,21 @@
-"""A study killed in the middle goes on, and comes to what it would have come to."""
+"""A killed study continues and reaches the same results."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hiri_search.cli.main import main
+from hiri_search.study.ledger.events import EpochEnded, Event, TrialEvent, TrialFinished
+from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.ledger import of_kind, read_events
+from tests.study.waiting import wait_until
 
 pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
@@ -28,7 +31,6 @@ recipe: {epochs: 5, batch: 16, mixup: 0.2, cutmix: 1.0, erasing: 0.2, drop_path:
 seeds: 2
 """
 TIMES = ("seconds", "seconds_waiting", "images_per_second")
-PATIENCE = 120  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -46,58 +48,48 @@ def _given(folder: Path, *flags: str) -> list[str]:
 
 
 def _run_here(given: list[str]) -> None:
-    """The command in this process, which has its imports."""
+    """Run the command in this process, which has done its imports."""
     with pytest.raises(SystemExit) as ended:
         main(["run", *given])
     assert ended.value.code == 0
 
 
 @pytest.mark.parametrize("flags", [pytest.param(("--serial",), marks=pytest.mark.slow), ()], ids=["serial", "ray"])
-def test_kill_9_of_the_group_loses_nothing(tmp_path: Path, unbroken: Path, flags: tuple[str, ...]):
-    ledger = tmp_path / "results" / "ledger.jsonl"
+def test_a_study_that_was_killed_loses_no_epoch_and_no_digit(tmp_path: Path, unbroken: Path, flags: tuple[str, ...]):
+    results = tmp_path / "results"
     given = _given(tmp_path, *flags)
     command = [sys.executable, "run_study.py", *given]
     process = subprocess.Popen(
         command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _wait_until(lambda: _in_the_middle(ledger), process)
+    wait_until(lambda: _in_the_middle(results), alive=lambda: process.poll() is None)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    before = _events(ledger)
+    before = read_events(results)
 
     _run_here(given)
 
-    after = _events(ledger)[len(before) :]
-    finished = {event["trial"] for event in before if event["event"] == "finished"}
+    after = read_events(results)[len(before) :]
+    finished = _trials(before, TrialFinished)
     assert finished
-    assert not finished & {event["trial"] for event in after if "trial" in event}, "a finished trial ran again"
-    told = Counter((event["trial"], event["epoch"]) for event in before + after if event["event"] == "epoch")
-    assert max(told.values()) == 1, "an epoch that was told ran again"
-    assert _table(tmp_path / "results") == _table(unbroken)
-    assert _file(tmp_path / "results", "networks.csv") == _file(unbroken, "networks.csv")
+    assert not finished & _trials(after, TrialEvent), "a finished trial ran again"
+    epochs = Counter((event.trial, event.result.epoch) for event in of_kind([*before, *after], EpochEnded))
+    assert max(epochs.values()) == 1, "a reported epoch ran again"
+    assert _table(results) == _table(unbroken)
+    assert _file(results, "networks.csv") == _file(unbroken, "networks.csv")
 
 
-def _wait_until(holds, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert process.poll() is None, "the study ended before it could be killed"
-        assert time.monotonic() < end, "the study came to nothing"
-        time.sleep(0.02)
-
-
-def _in_the_middle(ledger: Path) -> bool:
-    """One trial is finished and another is under way."""
-    if not ledger.exists():
+def _in_the_middle(results: Path) -> bool:
+    """Return true if one trial is finished and another one has an epoch."""
+    if not (results / LEDGER).exists():
         return False
-    events = _events(ledger)
-    finished = {event["trial"] for event in events if event["event"] == "finished"}
-    begun = {event["trial"] for event in events if event["event"] == "epoch"}
-    return bool(finished) and bool(begun - finished)
+    events = read_events(results)
+    finished = _trials(events, TrialFinished)
+    return bool(finished) and bool(_trials(events, EpochEnded) - finished)
 
 
-def _events(ledger: Path) -> list[dict[str, object]]:
-    whole = ledger.read_text().rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+def _trials(events: Sequence[Event], kind: type[TrialEvent]) -> set[int]:
+    return {event.trial for event in of_kind(events, kind)}
 
 
 def _file(results: Path, name: str) -> str:
@@ -105,6 +97,6 @@ def _file(results: Path, name: str) -> str:
 
 
 def _table(results: Path) -> list[dict[str, str]]:
-    """All trials, but for how long they took."""
+    """Return the rows of trials.csv without durations."""
     with (results / "report" / "trials.csv").open() as file:
         return [{name: cell for name, cell in row.items() if name not in TIMES} for row in csv.DictReader(file)]

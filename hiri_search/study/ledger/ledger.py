@@ -36,6 +36,10 @@ from hiri_search.system.gc_control import gc_disabled
 Kind = TypeVar("Kind", bound=Event)
 
 
+class UnreadableLedger(StudyError):
+    """A ledger of another format, or with a line that is no event."""
+
+
 @dataclass(frozen=True)
 class LedgerContent:
     """A ledger, read once for a whole command."""
@@ -101,7 +105,7 @@ def _parse(lines: Iterable[bytes], path: Path) -> list[AnyEvent]:
         try:
             events.append(read_line(line))
         except InvalidLine as error:
-            raise StudyError(
+            raise UnreadableLedger(
                 f"{path}:{number}: this line cannot be read: {error}; restore the file from a copy"
             ) from None
     return events[1:]
@@ -112,7 +116,7 @@ def _check_format(line: bytes, path: Path) -> None:
     first = from_json(line) if _is_json(line) else {}
     if (first.get("event"), first.get("format")) != (LedgerStarted.event, FORMAT):
         other = f"this version of hiri_search reads format {FORMAT} only"
-        raise StudyError(
+        raise UnreadableLedger(
             f"{path} has another format; {other}: give another folder with --results, or begin with --fresh"
         )
 
@@ -158,11 +162,13 @@ class Ledger:
 
     def append(self, event: Event) -> None:
         """Add one line, on disk before this returns. StudyError where that stays impossible."""
-        if not self._length and not isinstance(event, LedgerStarted):  # an opened ledger stays empty until it is used
-            self.append(LedgerStarted(format=FORMAT))
-        line = write_line(replace(event, time=round(time.time(), 3)))
+        if not self._length:  # an opened ledger stays empty until it is used
+            self._append(LedgerStarted(format=FORMAT))
+        self._append(replace(event, time=round(time.time(), 3)))
+
+    def _append(self, event: Event) -> None:
         try:
-            retrying(partial(self._write, line + b"\n"), say=self._say)
+            retrying(partial(self._write, write_line(event) + b"\n"), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
 

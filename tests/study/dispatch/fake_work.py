@@ -6,25 +6,29 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask, Wait
 from hiri_search.study.ledger.events import (
     EpochEnded,
+    Event,
     TrialBegan,
     TrialEvent,
     TrialFinished,
     TrialLost,
     TrialOutOfMemory,
 )
+from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from tests.study.records import epoch
 
+Kind = TypeVar("Kind", bound=Event)
 WORKERS = 4  # on two GPUs, two on each
 
 
 class ListedTrials:
-    """A source of a number of tasks; a lost or crowded trial comes again."""
+    """A source of a number of tasks; a trial that was lost or out of memory comes again."""
 
     def __init__(self, home: Path, count: int) -> None:
         job = Job("hr(8 e=4)", 32, 4, 0, Recipe(), DataSource())
@@ -44,8 +48,8 @@ class ListedTrials:
     def most_memory(self) -> tuple[Job, PreparedData]:
         raise NotImplementedError
 
-    def named(self, name: str) -> list[TrialEvent]:
-        return [event for event in self.events if event.event == name]
+    def reported(self, kind: type[Kind]) -> list[Kind]:
+        return of_kind(self.events, kind)
 
 
 def plain(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:

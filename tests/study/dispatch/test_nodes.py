@@ -1,13 +1,11 @@
 """A study on several machines, and several drivers on one study."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,13 +17,16 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.ray_executor import run_on_ray
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.ledger.events import AnyEvent, TrialAsked, TrialFinished, TrialLost
-from hiri_search.study.ledger.ledger import of_kind, read_events
+from hiri_search.study.ledger.events import AnyEvent, EpochEnded, StudyStarted, TrialFinished, TrialLost
+from hiri_search.study.ledger.layout import LEDGER, LEDGER_LOCK
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
+from hiri_search.study.ledger.trial import reproduced
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work
 from tests.study.dispatch.machines import ray_cluster
 from tests.study.search.searches import ROWS, Quiet
+from tests.study.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.waits, pytest.mark.slow]  # each test starts at least five processes that import torch
 ROOT = Path(__file__).parents[3]
@@ -35,9 +36,6 @@ data: {{source: drawn, train: 192, val: 32}}
 recipe: {{epochs: 6, batch: 16, warmup_epochs: 0, mixup: 0.2, drop_path: 0.1}}
 seeds: 2
 """
-DIGITS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1")
-PATIENCE = 120  # seconds until a test gives up
-TAKE_OVER = 5.0  # seconds until a new driver holds the lock
 
 
 def _run_study(folder: Path, address: str | None) -> None:
@@ -72,7 +70,7 @@ def test_a_node_that_dies_costs_at_most_one_epoch_and_changes_no_digit(tmp_path:
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as driver,
     ):
         running = driver.submit(_run_study, tmp_path / "cluster", cluster.address)
-        _wait_until(lambda: running.done() or len(_running_trials(tmp_path / "cluster" / "results")) == NODES)
+        wait_until(lambda: running.done() or len(_running_trials(tmp_path / "cluster" / "results")) == NODES)
         cluster.kill_node(0)
         running.result(PATIENCE)
         assert cluster.alive() == NODES  # the head and the other worker nodes
@@ -86,24 +84,14 @@ def test_a_node_that_dies_costs_at_most_one_epoch_and_changes_no_digit(tmp_path:
 
 def _running_trials(results: Path) -> set[int]:
     """Trials with an epoch that are not finished."""
-    events = read_events(results) if (results / "ledger.jsonl").exists() else []
-    numbers = {name: {event.trial for event in events if event.event == name} for name in ("epoch", "finished")}
-    return numbers["epoch"] - numbers["finished"]
+    events = read_events(results) if (results / LEDGER).exists() else []
+    begun, finished = ({event.trial for event in of_kind(events, kind)} for kind in (EpochEnded, TrialFinished))
+    return begun - finished
 
 
-def _curves(events: Sequence[AnyEvent]) -> dict[tuple[str, int], list[list[float]]]:
-    names = {event.trial: (event.network.name, event.seed) for event in of_kind(events, TrialAsked)}
-    return {
-        names[event.trial]: [[getattr(epoch, name) for name in DIGITS] for epoch in event.curve]
-        for event in of_kind(events, TrialFinished)
-    }
-
-
-def _wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end, "the condition never came true"
-        time.sleep(0.02)
+def _curves(events: Sequence[AnyEvent]) -> dict[tuple[str, int], object]:
+    finished = (trial for trial in trials(events) if trial.state == "finished")
+    return {(trial.network.name, trial.asked.seed): reproduced(trial.curve) for trial in finished}
 
 
 # ---- several drivers of one study
@@ -119,7 +107,7 @@ def _start_driver(folder: Path) -> subprocess.Popen[str]:
 def test_one_of_five_drivers_runs_and_after_its_death_a_new_one_takes_over(tmp_path: Path):
     drivers = [_start_driver(tmp_path) for _ in range(5)]
     try:
-        _wait_until(lambda: sum(driver.poll() is not None for driver in drivers) == 4)
+        wait_until(lambda: sum(driver.poll() is not None for driver in drivers) == 4)
         (first,) = (driver for driver in drivers if driver.poll() is None)
         for driver in drivers:
             if driver is not first:
@@ -131,13 +119,10 @@ def test_one_of_five_drivers_runs_and_after_its_death_a_new_one_takes_over(tmp_p
         drivers.append(_start_driver(tmp_path))
         assert drivers[-1].stdout
         assert drivers[-1].stdout.readline().startswith("profile none")  # its imports are done
-        ready = time.monotonic()
-        _wait_until(lambda: (tmp_path / "results" / "ledger.lock").read_text().startswith(f"{drivers[-1].pid} on "))
-        assert time.monotonic() - ready < TAKE_OVER
+        wait_until(lambda: (tmp_path / "results" / LEDGER_LOCK).read_text().startswith(f"{drivers[-1].pid} on "))
     finally:
         for driver in drivers:
             if driver.poll() is None:
                 os.kill(driver.pid, signal.SIGKILL)
             driver.communicate()
-    events = [json.loads(line)["event"] for line in (tmp_path / "results" / "ledger.jsonl").read_text().splitlines()]
-    assert events.count("study") <= 2
+    assert len(of_kind(read_events(tmp_path / "results"), StudyStarted)) <= 2

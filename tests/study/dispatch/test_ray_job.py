@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.ledger.events import TrialFailed, TrialLost
-from hiri_search.study.ledger.ledger import read_events
+from hiri_search.study.ledger.ledger import of_kind, read_events
+from tests.study.waiting import wait_until
 
 pytest.importorskip(
     "aiohttp_cors",
@@ -25,7 +25,6 @@ pytest.importorskip(
 
 ROOT = Path(__file__).parents[3]
 RAY = Path(sys.executable).with_name("ray")
-PATIENCE = 240  # seconds until a test gives up
 MAX_BYTES = 4 << 20  # of the working directory that is sent
 STUDY = """
 nets:
@@ -74,7 +73,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     ]
     with subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as process:
         started = Head(home, environment)
-        _wait_until(lambda: started.ray("job", "list").returncode == 0)
+        wait_until(lambda: started.ray("job", "list").returncode == 0, interval=0.5)
         yield started
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -82,13 +81,6 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     subprocess.run(["rm", "-rf", str(home)], check=True)
-
-
-def _wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end, "the condition never came true"
-        time.sleep(0.5)
 
 
 def _run_command(folder: Path, **changed: int) -> list[str]:
@@ -121,10 +113,13 @@ def test_a_stopped_job_ends_its_epochs_and_writes_its_report(head: Head, tmp_pat
     submitted = head.ray(*submit, "--runtime-env-json", patient, "--", *_run_command(tmp_path, epochs=5000))
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     results = tmp_path / "results"
-    _wait_until(lambda: (results / "ledger.jsonl").exists() and '"epoch"' in (results / "ledger.jsonl").read_text())
+    wait_until(
+        lambda: (results / "ledger.jsonl").exists() and '"epoch"' in (results / "ledger.jsonl").read_text(),
+        interval=0.5,
+    )
     head.ray("job", "stop", name)
     log = head.ray("job", "logs", name).stdout
     assert "stopping after the running epochs" in log
     assert "2 trials are unfinished; the same command continues them" in log
     assert (results / "report" / "trials.csv").exists()
-    assert not [event for event in read_events(results) if isinstance(event, TrialLost | TrialFailed)]
+    assert not of_kind(read_events(results), TrialLost) + of_kind(read_events(results), TrialFailed)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,10 +30,11 @@ from hiri_search.cli.main import main
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export import optuna_export
 from hiri_search.study.export.optuna_export import JOURNAL, LEDGER_ATTRIBUTE, Export, in_database, read_export, to_file
-from hiri_search.study.ledger.events import RunEnded
+from hiri_search.study.ledger.events import RunEnded, TrialAsked, TrialEvent, TrialFailed, TrialFinished
 from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from tests.study.records import append
+from tests.study.waiting import wait_until
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 PASSWORD = "5ecret%2F"  # percent-encoded
@@ -76,7 +76,7 @@ def postgres() -> Iterator[str]:
     with subprocess.Popen(command, user=user, cwd=home, stderr=subprocess.DEVNULL) as server:
         try:
             url = f"postgresql+psycopg://hiri:{PASSWORD}@/postgres?host={home}"
-            _wait_for_database(url)
+            wait_until(lambda: _connects(url))
             yield url
         finally:
             server.send_signal(signal.SIGINT)
@@ -84,18 +84,14 @@ def postgres() -> Iterator[str]:
             shutil.rmtree(home)
 
 
-def _wait_for_database(url: str) -> None:
-    """Wait until the server accepts a connection: its socket exists earlier."""
+def _connects(url: str) -> bool:
+    """Return true if the server accepts a connection: its socket exists earlier."""
     import psycopg
 
-    end = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(url.replace("+psycopg", "")).close()
-            return
-        except psycopg.OperationalError:
-            assert time.monotonic() < end, "the database did not start"
-        time.sleep(0.05)
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(url.replace("+psycopg", "")).close()
+        return True
+    return False
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -138,7 +134,7 @@ def test_trials_keep_state_curve_values_and_decisions(folder: Path, export: Expo
     exported = [(trial.state, trial.intermediate_values, trial.user_attrs["spec"]) for trial in export.trials]
     states = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL}
     past = trials(read_events(folder))
-    assert exported == [(states[t.state], {e.epoch: e.top1 for e in t.curve}, t.network.spec) for t in past]
+    assert exported == [(states[t.state], {epoch.epoch: epoch.top1 for epoch in t.curve}, t.network.spec) for t in past]
     first = export.trials[0]
     assert first.values == [past[0].curve[-1].top1, past[0].network.macs / 1e9]
     for stage, width in zip(past[0].network.spec.split(" -> "), ("1.w", "2.w", "3.w", "4.w", "5.w"), strict=True):
@@ -147,11 +143,11 @@ def test_trials_keep_state_curve_values_and_decisions(folder: Path, export: Expo
 
 
 def test_start_and_end_of_a_trial_are_the_times_of_its_events(folder: Path, export: Export):
-    times = {(e.event, getattr(e, "trial", None)): e.time for e in read_events(folder)}
+    times = {(type(event), event.trial): event.time for event in of_kind(read_events(folder), TrialEvent)}
     for number, trial in enumerate(export.trials):
-        end = times["failed" if number == 9 else "finished", number]
+        end = times[TrialFailed if number == 9 else TrialFinished, number]
         assert trial.datetime_start
-        assert trial.datetime_start.timestamp() == times["asked", number]
+        assert trial.datetime_start.timestamp() == times[TrialAsked, number]
         assert trial.datetime_complete
         assert trial.datetime_complete.timestamp() == end
 
@@ -305,7 +301,7 @@ def _serving(*command: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     address = f"http://127.0.0.1:{port}/"
     with subprocess.Popen([sys.executable, *command, "--port", str(port)], preexec_fn=_reset_sigint) as dashboard:
         try:
-            _wait_for_page(address, dashboard)
+            wait_until(lambda: _answers(address), alive=lambda: dashboard.poll() is None)
             yield address, dashboard
         finally:
             dashboard.kill()
@@ -316,16 +312,11 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait_for_page(address: str, dashboard: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            urlopen(address, timeout=30).close()
-            return
-        except URLError:
-            assert dashboard.poll() is None, "the dashboard ended"
-            assert time.monotonic() < end, "the dashboard did not start"
-        time.sleep(0.1)
+def _answers(address: str) -> bool:
+    with suppress(URLError):
+        urlopen(address, timeout=30).close()
+        return True
+    return False
 
 
 def _reset_sigint() -> None:

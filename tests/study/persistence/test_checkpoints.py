@@ -42,8 +42,8 @@ def fake_training(
     if task.trial in failing:
         report(TrialFailed(trial=task.trial, reason="x" * 10_000, traceback="y" * 100_000))
         return
-    kind = TrialFinished if last == task.job.recipe.epochs else TrialPaused
-    report(kind(trial=task.trial, curve=curve))
+    end = TrialFinished if last == task.job.recipe.epochs else TrialPaused
+    report(end(trial=task.trial, curve=curve))
 
 
 def _run(

@@ -1,16 +1,14 @@
 """Mirror in the storage: resuming from it, keeping it up to date, one driver at a time."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import FORMAT, LedgerStarted, Planned
+from hiri_search.study.ledger.events import FORMAT, LedgerStarted, TrialFailed
 from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER
-from hiri_search.study.ledger.ledger import of_kind, open_ledger, read_events
+from hiri_search.study.ledger.ledger import open_ledger, read_events
 from hiri_search.study.persistence import mirror as mirror_module
 from hiri_search.study.persistence.mirror import (
     DriverReplaced,
@@ -21,7 +19,9 @@ from hiri_search.study.persistence.mirror import (
     storage_of,
 )
 from hiri_search.system.storage import SharedFolder
+from tests.study.records import asked
 from tests.study.search.searches import Quiet
+from tests.study.waiting import wait_until
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def _frequent_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror_module, "UPLOAD_SECONDS", 0.02)
 
 
-def _lines(*words: str) -> bytes:
-    """Return a ledger with one plan for each word."""
-    events = [LedgerStarted(format=FORMAT), *(Planned(plan={"name": word}) for word in words)]
+def _lines(*reasons: str) -> bytes:
+    """Return the lines of a ledger with one event for each reason."""
+    events = [LedgerStarted(format=FORMAT), *(TrialFailed(trial=0, reason=reason) for reason in reasons)]
     return b"".join(write_line(event) + b"\n" for event in events)
 
 
@@ -55,6 +55,8 @@ def _folder(tmp_path: Path, content: bytes | None) -> Path:
     ("local", "stored", "resumed"),
     [
         (None, None, b""),
+        (None, _lines(), _lines()),
+        (_lines(), _lines("a"), _lines("a")),
         (None, _lines("a", "b"), _lines("a", "b")),
         (_lines("a"), None, _lines("a")),
         (_lines("a", "b"), _lines("a"), _lines("a", "b")),
@@ -99,26 +101,19 @@ def folder(tmp_path: Path) -> Path:
     return _folder(tmp_path, None)
 
 
-def _wait_until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_ledger_and_report_are_uploaded_during_the_run_and_at_its_end(folder: Path, storage: SharedFolder):
     with open_ledger(folder) as ledger:
         with mirroring(folder, storage, Quiet().say):
-            for word in ("a", "b"):
-                ledger.append(Planned(plan={"name": word}))
-                _wait_until(lambda: storage.read(LEDGER) == (folder / LEDGER).read_bytes())
+            for number in range(2):
+                ledger.append(asked(number))
+                wait_until(lambda: storage.read(LEDGER) == (folder / LEDGER).read_bytes())
             (folder / "report").mkdir()
             (folder / "report" / "table.csv").write_text("1")
-            _wait_until(lambda: storage.read("report/table.csv") == b"1")
-            ledger.append(Planned(plan={"name": "c"}))
+            wait_until(lambda: storage.read("report/table.csv") == b"1")
+            ledger.append(asked(2))
             (folder / "report" / "table.csv").write_text("12")
         assert storage.read(LEDGER) == (folder / LEDGER).read_bytes()
-        assert [event.plan["name"] for event in of_kind(read_events(folder), Planned)] == ["a", "b", "c"]
+        assert read_events(folder) == [asked(number) for number in range(3)]
     assert storage.read("report/table.csv") == b"12"
 
 
@@ -156,15 +151,15 @@ def test_a_storage_that_was_unreachable_is_complete_afterwards(folder: Path, sto
     with open_ledger(folder) as ledger, mirroring(folder, storage, messages.append) as mirror:
         assert mirror
         storage.write(b"weights", "checkpoints/abc/last.pt")
-        ledger.append(Planned(plan={"name": "a"}))
+        ledger.append(asked(0))
         away = storage.folder.with_name("away")
         storage.folder.rename(away)
-        ledger.append(Planned(plan={"name": "b"}))
+        ledger.append(asked(1))
         mirror.remove("abc")
-        _wait_until(lambda: messages)
+        wait_until(lambda: messages)
         away.rename(storage.folder)
-        _wait_until(lambda: len(messages) == 2)
-        _wait_until(lambda: mirror.trainings() == set())
+        wait_until(lambda: len(messages) == 2)
+        wait_until(lambda: mirror.trainings() == set())
     assert storage.read(LEDGER) == (folder / LEDGER).read_bytes()
     assert "not up to date" in messages[0]
     assert "again" in messages[1]
@@ -175,9 +170,9 @@ def test_the_last_driver_writes_and_the_earlier_one_stops(tmp_path: Path, storag
     first, second = _folder(tmp_path, _lines("a")), _folder(tmp_path / "b", _lines("a", "b"))
     with mirroring(first, storage, Quiet().say) as mirror:
         assert mirror
-        _wait_until(lambda: storage.read(LEDGER) == _lines("a"))
+        wait_until(lambda: storage.read(LEDGER) == _lines("a"))
         with mirroring(second, storage, Quiet().say):
-            _wait_until(lambda: mirror.replaced)
+            wait_until(lambda: mirror.replaced)
             assert "taken over by process" in mirror.replaced
             with pytest.raises(DriverReplaced):
                 mirror.upload()

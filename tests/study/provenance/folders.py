@@ -12,7 +12,8 @@ from PIL import Image
 from hiri_search.cli.results import write_report
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.ledger.events import AnyEvent, Event, TrialEvent, write_line
+from hiri_search.study.ledger.events import AnyEvent, Event, TrialEvent
+from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import of_kind, read_ledger
 from hiri_search.study.provenance.manifest import write_manifest

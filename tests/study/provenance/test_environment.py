@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import CodeVersion
+from hiri_search.study.ledger.values import CodeVersion
 from hiri_search.study.provenance.environment import code, run_environment
 from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.system.redaction import redacted_command

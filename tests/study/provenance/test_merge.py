@@ -11,9 +11,10 @@ from hiri_search.cli.main import main
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import Event, TrialFailed, TrialFinished, to_json
+from hiri_search.study.ledger.events import Event, TrialFailed, TrialFinished
 from hiri_search.study.ledger.ledger import read_events, read_ledger, study_event, trials
 from hiri_search.study.ledger.trial import Trial, reproduced
+from hiri_search.study.ledger.values import to_json
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.provenance.manifest import manifest, write_manifest
 from hiri_search.study.provenance.merge import merge

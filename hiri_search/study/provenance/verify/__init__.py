@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.ledger import LedgerContent, read_ledger, read_lines
+from hiri_search.study.ledger.ledger import LedgerContent, UnreadableLedger, read_ledger
 from hiri_search.study.provenance import manifest
 from hiri_search.study.provenance.environment import code
 from hiri_search.study.provenance.record import Record, read_record
@@ -30,10 +30,9 @@ def verify(
     With `quick`, only a sample of networks is counted again, and checkpoints and images are not read. `more` adds
     checks of the same ledger.
     """
-    read_lines(folder)
     try:
         ledger = read_ledger(folder)
-    except StudyError as error:
+    except UnreadableLedger as error:
         yield Finding("ledger", (f"{error}; {REPAIR_FIRST}",))
         return
     yield lines.check_sum(ledger)
