@@ -28,7 +28,6 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.persistence.checkpoints import checkpoint_path
 from hiri_search.training.data import image_folder
 from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
@@ -37,6 +36,7 @@ from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
+from tests.study.records import new_trial
 
 ROOT = Path(hiri_search.__file__).parent
 JOB = Job("hr(8 e=4)", 32, 4, 0, Recipe(epochs=1, batch=16, warmup_epochs=0), DataSource(train=16, val=16))
@@ -170,7 +170,8 @@ def test_decoded_images_with_code_are_refused(tmp_path: Path, malicious_file: st
 
 @pytest.mark.parametrize("name", ["../last.pt", "checkpoints/../last.pt", "a b/last.pt", "last.pt"])
 def test_a_ledger_cannot_name_a_path_outside_its_folder(tmp_path: Path, name: str):
-    trial = Trial(0, {"checkpoint": name})
+    trial = new_trial()
+    trial.asked = replace(trial.asked, checkpoint=name)
     with pytest.raises(StudyError, match="restore the ledger"):
         checkpoint_path(tmp_path, trial)
 

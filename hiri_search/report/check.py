@@ -11,72 +11,75 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from hiri_search.report.page.page_data import page_content
-from hiri_search.report.page.render import as_json, shown_by
+from hiri_search.report.page.render import as_json, content_of_page
 from hiri_search.report.tables.results import Results
 from hiri_search.report.write import PAGE, PARQUET, write_tables
 
 TEXTS = (".csv", ".md", ".tex", ".json")
-MAX_LINE_SHOWN = 90  # letters of a line that are shown
+MAX_LINE_SHOWN = 90  # characters of a line in a message
 
 
 def texts(folder: Path) -> list[Path]:
-    """The tables of a report."""
+    """Return the tables of a report that are text files."""
     return sorted(path for path in folder.glob("*") if path.suffix in TEXTS)
 
 
 def report_faults(results: Results, folder: Path) -> Iterator[str]:
-    """Tables that are not, to the byte, what is made from the ledger now; each with the first line that differs."""
+    """Yield one message for each file of a report that differs from the same file made from the ledger now.
+
+    Text files must be equal byte by byte; the message has the first line that differs.
+    """
     if not folder.is_dir():
         yield f"there is none; `hiri-search report {folder.parent}` makes it"
         return
-    with TemporaryDirectory() as anew:
-        write_tables(results, Path(anew))
-        made = {path.name: path for path in texts(Path(anew))}
-        for name in sorted({*made, *(path.name for path in texts(folder))}):
-            yield from _unlike(folder / name, made.get(name))
-        yield from _unlike_values(folder / PARQUET, Path(anew) / PARQUET)
-    yield from _unlike_page(folder / PAGE, results)
+    with TemporaryDirectory() as temporary:
+        write_tables(results, Path(temporary))
+        expected = {path.name: path for path in texts(Path(temporary))}
+        for name in sorted({*expected, *(path.name for path in texts(folder))}):
+            yield from _text_faults(folder / name, expected.get(name))
+        yield from _parquet_faults(folder / PARQUET, Path(temporary) / PARQUET)
+    yield from _page_faults(folder / PAGE, results)
 
 
-def _unlike(there: Path, made: Path | None) -> Iterator[str]:
-    if made is None:
-        yield f"{there.name} is none of its tables"
-    elif not there.is_file():
-        yield f"{there.name} is missing"
-    elif there.read_bytes() != made.read_bytes():
-        pairs = zip_longest(
-            *(path.read_text(encoding="utf-8", errors="replace").splitlines() for path in (there, made))
+def _text_faults(path: Path, expected: Path | None) -> Iterator[str]:
+    if expected is None:
+        yield f"{path.name} is not a table of this study"
+    elif not path.is_file():
+        yield f"{path.name} is missing"
+    elif path.read_bytes() != expected.read_bytes():
+        lines = zip_longest(
+            *(file.read_text(encoding="utf-8", errors="replace").splitlines() for file in (path, expected))
         )
-        line, (old, new) = next(((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1]), (0, ("", "")))
-        yield f"{there.name}, line {line}, is {_about(old, new)!r}, and by the ledger {_about(new, old)!r}"
+        number, (old, new) = next(((n, pair) for n, pair in enumerate(lines, 1) if pair[0] != pair[1]), (0, ("", "")))
+        yield f"{path.name}, line {number}, is {_excerpt(old, new)!r}, and by the ledger {_excerpt(new, old)!r}"
 
 
-def _unlike_values(there: Path, made: Path) -> Iterator[str]:
-    """Its bytes are another matter: they differ between versions of the library that writes them."""
+def _parquet_faults(path: Path, expected: Path) -> Iterator[str]:
+    """Compare the values only: the bytes differ between versions of the library that writes the file."""
     try:
-        old, new = (pd.read_parquet(path) for path in (there, made))
+        old, new = (pd.read_parquet(file) for file in (path, expected))
     except (OSError, ValueError) as error:
-        yield f"{there.name} cannot be read: {error}"
+        yield f"{path.name} cannot be read: {error}"
         return
     if list(old) != list(new) or len(old) != len(new):
-        yield f"{there.name} has {len(old)} lines of {len(old.columns)} columns, not {len(new)} of {len(new.columns)}"
-    elif differ := [name for name in new if not old[name].equals(new[name])]:
-        yield f"{there.name} holds another {', '.join(map(str, differ))} than the ledger gives"
+        yield f"{path.name} has {len(old)} lines of {len(old.columns)} columns, not {len(new)} of {len(new.columns)}"
+    elif differing := [name for name in new if not old[name].equals(new[name])]:
+        yield f"{path.name} holds another {', '.join(map(str, differing))} than the ledger gives"
 
 
-def _unlike_page(there: Path, results: Results) -> Iterator[str]:
+def _page_faults(path: Path, results: Results) -> Iterator[str]:
     try:
-        old = shown_by(there.read_text(encoding="utf-8"))
+        old = content_of_page(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        yield f"{there.name} cannot be read: {error}"
+        yield f"{path.name} cannot be read: {error}"
         return
     new = json.loads(as_json(page_content(results)))
-    if differ := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
-        yield f"{there.name} shows other {', '.join(differ)} than the ledger gives"
+    if differing := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
+        yield f"{path.name} shows other {', '.join(differing)} than the ledger gives"
 
 
-def _about(line: str | None, other: str | None) -> str:
-    """The part of a long line in which it differs from another."""
+def _excerpt(line: str | None, other: str | None) -> str:
+    """Return the part of a long line where it begins to differ from the other line."""
     if line is None:
         return "nothing"
     same = next((n for n, pair in enumerate(zip(line, other or "", strict=False)) if pair[0] != pair[1]), 0)

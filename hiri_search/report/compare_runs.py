@@ -15,9 +15,11 @@ from hiri_search.report.tables.results import Results
 from hiri_search.stats.significance import Comparison, compare_pairs, in_words
 from hiri_search.system.units import GIGA, MEGA
 
-RowKey = tuple[str, int, str, int]  # key, side, name where the key alone does not tell, epochs of a second look or 0
+# Key, side, name if the key alone is ambiguous (else empty), epochs of a confirmation (else 0).
+RowKey = tuple[str, int, str, int]
 Trials = Mapping[RowKey, Sequence[Mapping[str, Any]]]
 COST_COLUMNS = ("params", "macs")
+POINT_COLUMNS = ("top1_a", "top1_b", "difference", "low", "high")
 COMPARED_COLUMNS = (
     *("network", "key", "side", "params_m", "gflops", "same_costs", "seeds", "top1_a", "top1_b"),
     *("difference", "low", "high", "p", "says"),
@@ -26,46 +28,50 @@ COMPARED_COLUMNS = (
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What two folders have in common, and what they have not."""
+    """The networks that two folders have in common, and the names of the others."""
 
-    table: pd.DataFrame  # a row for each network of both
+    table: pd.DataFrame  # one row for each network that both folders have
     only_a: tuple[str, ...]  # names
     only_b: tuple[str, ...]
 
 
-def side_by_side(one: Results, other: Results) -> SideBySide:
-    """Each network of both, by key and side: mean top-1 over shared seeds, and B less A with its 95 % interval.
+def side_by_side(a: Results, b: Results) -> SideBySide:
+    """Compare the networks of two folders, matched by key and side.
 
-    `p` is Holm's over all rows that can be tested. Only finished trials count.
+    Top-1 is the mean over shared seeds; `difference` is B minus A, with its 95 % interval. `p` has Holm's correction
+    over all rows that can be tested. Only finished trials count.
     """
-    rows = _rows(one, other)
-    ours, theirs = (_by_row(results, rows) for results in (one, other))
-    both = [row for row in ours if row in theirs]
-    scores = {f"a {row}": _scores(ours[row]) for row in both} | {f"b {row}": _scores(theirs[row]) for row in both}
-    found = compare_pairs([(f"b {row}", f"a {row}") for row in both], scores)
+    ambiguous = _ambiguous(a, b)
+    trials_a, trials_b = (_by_row(results, ambiguous) for results in (a, b))
+    shared = [row for row in trials_a if row in trials_b]
+    scores = {f"a {row}": _scores(trials_a[row]) for row in shared}
+    scores |= {f"b {row}": _scores(trials_b[row]) for row in shared}
+    comparisons = compare_pairs([(f"b {row}", f"a {row}") for row in shared], scores)
     lines = [
-        _line(ours[row][0], theirs[row][0], scores[one.against], scores[one.row], one)
-        for row, one in zip(both, found, strict=True)
+        _line(trials_a[row][0], trials_b[row][0], scores[comparison.against], scores[comparison.row], comparison)
+        for row, comparison in zip(shared, comparisons, strict=True)
     ]
     table = pd.DataFrame(lines, columns=list(COMPARED_COLUMNS))
-    return SideBySide(table, _names(ours, theirs), _names(theirs, ours))
+    return SideBySide(table, _names_missing_in(trials_b, trials_a), _names_missing_in(trials_a, trials_b))
 
 
-def _rows(*both: Results) -> set[tuple[str, int]]:
-    """Keys and sides that stand for one row alone in each folder: others are told apart by their names."""
-    counts = [Counter({(row["key"], row["side"]): 0 for row in results.trials}) for results in both]
-    for results, names in zip(both, counts, strict=True):
-        names.update(pair[:2] for pair in {(row["key"], row["side"], row["name"]) for row in results.trials})
-    return {pair for names in counts for pair, count in names.items() if count > 1}
+def _ambiguous(*folders: Results) -> set[tuple[str, int]]:
+    """Return pairs of key and side that several rows of one folder share: these rows are matched by name too."""
+    ambiguous = set()
+    for results in folders:
+        rows = {(row["key"], row["side"], row["name"]) for row in results.trials}
+        counts = Counter((key, side) for key, side, _ in rows)
+        ambiguous |= {pair for pair, count in counts.items() if count > 1}
+    return ambiguous
 
 
-def _by_row(results: Results, several: set[tuple[str, int]]) -> Trials:
-    found: dict[RowKey, list[Mapping[str, Any]]] = {}
+def _by_row(results: Results, ambiguous: set[tuple[str, int]]) -> Trials:
+    rows: dict[RowKey, list[Mapping[str, Any]]] = {}
     for trial in results.trials:
         key, side = trial["key"], trial["side"]
-        name = trial["name"] if (key, side) in several else ""
-        found.setdefault((key, side, name, trial.get("confirm_epochs") or 0), []).append(trial)
-    return found
+        name = trial["name"] if (key, side) in ambiguous else ""
+        rows.setdefault((key, side, name, trial.get("confirm_epochs") or 0), []).append(trial)
+    return rows
 
 
 def _scores(trials: Sequence[Mapping[str, Any]]) -> dict[int, float]:
@@ -73,35 +79,35 @@ def _scores(trials: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 
 def _line(
-    ours: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-    before: Mapping[int, float],
-    after: Mapping[int, float],
-    found: Comparison,
+    trial_a: Mapping[str, Any],
+    trial_b: Mapping[str, Any],
+    scores_a: Mapping[int, float],
+    scores_b: Mapping[int, float],
+    comparison: Comparison,
 ) -> dict[str, Any]:
-    shared = [seed for seed in before if seed in after]
-    interval = found.interval
+    shared = [seed for seed in scores_a if seed in scores_b]
+    interval = comparison.interval
     return {
-        "network": _name(ours),
-        "key": ours["key"],
-        "side": ours["side"],
-        "params_m": ours["params"] / MEGA,
-        "gflops": ours["macs"] / GIGA,
-        "same_costs": all(ours[name] == theirs[name] for name in COST_COLUMNS),
+        "network": _name(trial_a),
+        "key": trial_a["key"],
+        "side": trial_a["side"],
+        "params_m": trial_a["params"] / MEGA,
+        "gflops": trial_a["macs"] / GIGA,
+        "same_costs": all(trial_a[name] == trial_b[name] for name in COST_COLUMNS),
         "seeds": len(shared),
-        "top1_a": _mean(before[seed] for seed in shared),
-        "top1_b": _mean(after[seed] for seed in shared),
-        "difference": found.gain,
+        "top1_a": _mean(scores_a[seed] for seed in shared),
+        "top1_b": _mean(scores_b[seed] for seed in shared),
+        "difference": comparison.gain,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
-        "p": found.p_holm,
-        "says": in_words(found),
+        "p": comparison.p_holm,
+        "says": in_words(comparison),
     }
 
 
 def _mean(values: Iterator[float]) -> float | None:
-    known = list(values)
-    return float(np.mean(known)) if known else None
+    scores = list(values)
+    return float(np.mean(scores)) if scores else None
 
 
 def _name(trial: Mapping[str, Any]) -> str:
@@ -109,27 +115,26 @@ def _name(trial: Mapping[str, Any]) -> str:
     return f"{trial['name']} ({epochs:.0f} epochs)" if epochs else str(trial["name"])
 
 
-def _names(those: Trials, others: Trials) -> tuple[str, ...]:
-    return tuple(_name(trials[0]) for row, trials in those.items() if row not in others)
+def _names_missing_in(present: Trials, trials: Trials) -> tuple[str, ...]:
+    """Return the names of the rows of `trials` that `present` lacks."""
+    return tuple(_name(rows[0]) for row, rows in trials.items() if row not in present)
 
 
-Changed = Sequence[tuple[str, str]]  # of what, and `name: old -> new`
+Changed = Sequence[tuple[str, str]]  # the subject, and `name: old -> new`
 
 
-def as_text(found: SideBySide, folders: tuple[str, str], changed: Changed) -> str:
-    """As Markdown: what changed, then the table, rounded, then what only one of them has."""
-    one, other = folders
-    lines = [f"# {one} (A) and {other} (B)", "", "What changed from A to B:"]
-    lines += [f"- {what}: {how}" for what, how in changed] or ["- nothing that the ledgers tell of"]
-    lines += ["", _readable(found.table) if len(found.table) else "No network is in both."]
-    for folder, names in ((one, found.only_a), (other, found.only_b)):
+def as_text(compared: SideBySide, folders: tuple[str, str], changed: Changed) -> str:
+    """Return Markdown: the changes, the rounded table, and the networks that only one folder has."""
+    a, b = folders
+    lines = [f"# {a} (A) and {b} (B)", "", "What changed from A to B:"]
+    lines += [f"- {subject}: {change}" for subject, change in changed] or ["- nothing that the ledgers record"]
+    lines += ["", _readable(compared.table) if len(compared.table) else "No network is in both."]
+    for folder, names in ((a, compared.only_a), (b, compared.only_b)):
         lines += [f"Only in {folder}: {', '.join(names)}."] if names else []
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _readable(table: pd.DataFrame) -> str:
-    shown = table.drop(columns=["key", *([] if not table["same_costs"].all() else ["same_costs"])])
-    return markdown(shown.round({"params_m": 3, "gflops": 3, "p": 4} | dict.fromkeys(POINTS, 2)))
-
-
-POINTS = ("top1_a", "top1_b", "difference", "low", "high")
+    dropped = ["key", "same_costs"] if table["same_costs"].all() else ["key"]
+    rounding = {"params_m": 3, "gflops": 3, "p": 4} | dict.fromkeys(POINT_COLUMNS, 2)
+    return markdown(table.drop(columns=dropped).round(rounding))

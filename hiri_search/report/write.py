@@ -11,7 +11,7 @@ from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
 from hiri_search.report.tables.curves import published_points
-from hiri_search.report.tables.data_dictionary import dictionary, typed
+from hiri_search.report.tables.data_dictionary import dictionary, with_numeric_columns
 from hiri_search.report.tables.formats import csv, markdown
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
@@ -22,12 +22,12 @@ PARQUET, PAGE = "trials.parquet", "index.html"
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
-    """Write tables and figures into `folder`; what was written."""
+    """Write tables, figures and the page into `folder`, and return their paths."""
     paths = write_tables(results, folder)
-    images = {"pareto": pareto, published_points(results.study.table).stem: comparison}
+    figures = {"pareto": pareto, published_points(results.study.table).stem: comparison}
     if results.is_search:
-        images |= {"hypervolume": hypervolume_over_trials}
-    for stem, draw in images.items():
+        figures |= {"hypervolume": hypervolume_over_trials}
+    for stem, draw in figures.items():
         files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
         save(draw(results), *files)
         paths += files
@@ -35,7 +35,7 @@ def write_all(results: Results, folder: Path) -> list[Path]:
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
-    """As `write`, without the figures: of the same ledger the same bytes."""
+    """Write the tables into `folder`, and return their paths; the same ledger gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
     if results.timed:
@@ -44,13 +44,13 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
 
 
 def _trials(results: Results, folder: Path) -> list[Path]:
-    """Every trial, for people and for programs, and what its columns are."""
-    table = typed(trial_table(results))
-    known = dictionary(table)
+    """Write every trial as CSV and Parquet, and the meaning of each column."""
+    table = with_numeric_columns(trial_table(results))
+    columns = dictionary(table)
     written = [
         _csv(table, folder / "trials.csv"),
-        _csv(known, folder / "dictionary.csv"),
-        _text(f"# Columns of trials.csv and trials.parquet\n\n{markdown(known)}", folder / "dictionary.md"),
+        _csv(columns, folder / "dictionary.csv"),
+        _text(f"# Columns of trials.csv and trials.parquet\n\n{markdown(columns)}", folder / "dictionary.md"),
     ]
     path = folder / PARQUET
     unfinished = path.with_suffix(".parquet.tmp")
@@ -59,9 +59,9 @@ def _trials(results: Results, folder: Path) -> list[Path]:
 
 
 def _comparisons(results: Results, folder: Path) -> list[Path]:
-    """Of an ablation with two rows or more: which differences are shown."""
+    """Write the comparisons of an ablation; a search has too many pairs of networks."""
     if results.is_search:
-        return []  # of thousands of networks there would be millions of pairs
+        return []
     table = comparison_table(results)
     if table.empty:
         return []
@@ -75,20 +75,20 @@ def _comparisons(results: Results, folder: Path) -> list[Path]:
 
 
 def _search(results: Results, folder: Path) -> list[Path]:
-    """What only a search has: its networks looked at again, and what proxies would have said."""
-    confirmed, proxies = confirmed_table(results), zero_cost_table(results)
+    """Write the tables that only a search has: confirmed networks, and the quality of zero-cost scores."""
+    confirmed, zero_cost = confirmed_table(results), zero_cost_table(results)
     paths = []
     if len(confirmed):
         text = f"# {results.study.title or 'Confirmed'}\n\n{rank_agreement(confirmed)}\n\n{markdown(confirmed)}"
         paths += [_csv(confirmed, folder / "confirmed.csv"), _text(text, folder / "confirmed.md")]
         paths.append(_text(confirmed_tex(results), folder / "confirmed.tex"))
-    if len(proxies):
-        paths.append(_csv(proxies, folder / "zero_cost.csv"))
+    if len(zero_cost):
+        paths.append(_csv(zero_cost, folder / "zero_cost.csv"))
     return paths
 
 
 def _table(results: Results, folder: Path) -> list[Path]:
-    """The table of the paper that the study is about, or else that of its networks."""
+    """Write the networks next to the rows of the paper's table, or alone if the study names no table."""
     number = results.study.table
     table = paper_table(results) if number else network_table(results)
     name = f"table{number}" if number else "networks"
@@ -103,7 +103,7 @@ def _csv(table: pd.DataFrame, path: Path) -> Path:
 
 
 def _text(text: str, path: Path) -> Path:
-    """Written beside, then renamed."""
+    """Write a text file atomically."""
     unfinished = path.with_suffix(path.suffix + ".tmp")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

@@ -8,10 +8,10 @@ from hiri_search.study.ledger.trial import Trial
 
 
 class ProgressCallback(Protocol):
-    """Looks on while a study runs."""
+    """Receives messages and trials while a study runs."""
 
     def say(self, text: str) -> None:
-        """Something the user should know."""
+        """Show a message to the user."""
 
     def on_trial(self, trial: Trial) -> None:
-        """A trial has begun, come to the end of an epoch, or ended."""
+        """Show the state of a trial that has begun, ended an epoch, or ended."""

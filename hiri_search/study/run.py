@@ -27,6 +27,7 @@ from hiri_search.study.provenance.environment import RunEnvironment, run_environ
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
+from hiri_search.system.files import Say
 from hiri_search.system.gc_control import gc_frozen
 from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
@@ -35,8 +36,8 @@ from hiri_search.training.recipe import Recipe
 
 IMAGE_FOLDER = "images"
 WAY_OUT = (
-    "put it back, give this one another folder with --results, or begin anew with --fresh"
-    " (the old folder is kept under another name)"
+    "undo the change, give another folder with --results, or start again with --fresh"
+    " (the old folder is renamed, not deleted)"
 )
 Executor = Callable[[TrialSource], None]
 
@@ -45,39 +46,39 @@ def run(
     study: Study,
     folder: Path,
     execute: Executor,
-    watcher: ProgressCallback,
+    callback: ProgressCallback,
     *,
     profile: str,
     retry_failed: bool = False,
     command: Sequence[str] = (),
 ) -> None:
-    """Train what the ledger of `folder` lacks; everything finished is kept. `command` is noted there.
+    """Train the trials that the ledger of `folder` lacks; finished trials stay. `command` is recorded in the ledger.
 
-    StudyError where the folder is another process's or another study's; DataError where the images cannot be
-    trained on; SpecError where a network does not fit. All before anything is trained.
+    StudyError where the folder is in use or belongs to another study; DataError where the images cannot be trained
+    on; SpecError where a network does not fit. All of these are raised before anything is trained.
     """
     clock = _PhaseClock("counting")
     _check_objectives(study)
     networks = resolve(study)
-    space = _space(networks, watcher)
+    space = _checked_space(networks, callback.say)
     storage = storage_of(study.storage, folder)
     if storage:
-        resume_from_storage(folder, storage, watcher.say)
-    with open_ledger(folder, watcher.say) as ledger:
+        resume_from_storage(folder, storage, callback.say)
+    with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
         clock.begin("images")
-        prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, watcher)
+        prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile, run_environment(command))
         clock.begin("counting")
-        _count_networks(networks, ledger, prepared, watcher)
+        _count_networks(networks, ledger, prepared, callback.say)
         clock.begin("inference")
-        _time_networks(networks, ledger, watcher)
+        _time_networks(networks, ledger, callback.say)
         clock.begin("trials")
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
-        with mirroring(folder, storage, watcher.say) as mirror:
+        with mirroring(folder, storage, callback.say) as mirror:
             scheduler = TrialScheduler(
-                networks, ledger, prepared, folder, watcher, space=space, retry_failed=retry_failed, mirror=mirror
+                networks, ledger, prepared, folder, callback, space=space, retry_failed=retry_failed, mirror=mirror
             )
             with gc_frozen():
                 execute(scheduler)
@@ -87,26 +88,26 @@ def run(
 
 
 class _PhaseClock:
-    """How long each part of a run takes."""
+    """Seconds spent in each part of a run; a part may begin several times."""
 
     def __init__(self, part: str) -> None:
-        self._taken: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
         self._part, self._began = part, time.perf_counter()
 
     def begin(self, part: str) -> None:
-        """What was going on has come to its end."""
+        """End the present part and begin another one."""
         now = time.perf_counter()
-        self._taken[self._part] = self._taken.get(self._part, 0.0) + now - self._began
+        self._seconds[self._part] = self._seconds.get(self._part, 0.0) + now - self._began
         self._part, self._began = part, now
 
     def seconds(self) -> dict[str, float]:
-        """By part, until now."""
+        """Return the seconds of each part until now."""
         self.begin(self._part)
-        return self._taken
+        return self._seconds
 
 
-def _space(networks: StudyNetworks, watcher: ProgressCallback) -> SearchSpace | None:
-    """What a search walks; whatever does not fit is said here."""
+def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
+    """Return the search space; None for an ablation. InvalidNetwork where an option does not fit the study."""
     if networks.space is None:
         return None
     study = networks.study
@@ -115,34 +116,27 @@ def _space(networks: StudyNetworks, watcher: ProgressCallback) -> SearchSpace | 
     space = search_space(networks)
     if study.within:
         share = space.size / networks.space.size
-        watcher.say(f"{space.size:,} networks lie within {study.constraints}, {share:.3%} of the space")
+        say(f"{space.size:,} networks are within {study.constraints}, {share:.3%} of the space")
     return space
 
 
-def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, watcher: ProgressCallback) -> PreparedBySide:
-    """The images for all trainings, by side and recipe."""
+def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
+    """Prepare the images for all trainings; return them by side."""
     for side, recipe in trainings:
         check_augmentation(recipe, side)
     batch = max(recipe.batch for _, recipe in trainings)
-    prepare_side = partial(
-        prepare,
-        study.data,
-        home=home,
-        classes=study.proxy.classes,
-        batch=batch,
-        cache=study.cache,
-        say=watcher.say,
-    )
+    classes, cache = study.proxy.classes, study.cache
+    prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
     return {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
 
 
 def _check_objectives(study: Study) -> None:
     if study.space is not None and "memory" in study.search.objectives and not gpus():
-        raise StudyError("search.objectives: memory is measured on CUDA alone; leave it out")
+        raise StudyError("search.objectives: memory is measured on CUDA GPUs only; leave it out")
 
 
 def move_aside(folder: Path) -> Path | None:
-    """Rename a results folder, so that a fresh one can begin; its new name, or None where there was none."""
+    """Rename a results folder, so that a study can start again; return the new path, or None where it has no ledger."""
     if not (folder / LEDGER).exists():
         return None
     aside = folder.with_name(f"{folder.name}.{time.strftime('%Y-%m-%dT%H-%M-%S')}")
@@ -156,32 +150,30 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
     started = _last_start(ledger)
     if started is None:
         return
-    changed = incompatible_changes(canonical_form(Study.model_validate(started.file)), canonical_form(study))
-    changed += [f"merged although {difference}" for difference in started.overlooked]
-    if changed:
-        what = "\n  ".join(changed)
-        raise StudyError(f"{folder} belongs to another study; the differences:\n  {what}\n{WAY_OUT}")
+    changes = incompatible_changes(canonical_form(Study.model_validate(started.file)), canonical_form(study))
+    changes += [f"merged although {difference}" for difference in started.overlooked]
+    if changes:
+        listed = "\n  ".join(changes)
+        raise StudyError(f"{folder} belongs to another study; the differences:\n  {listed}\n{WAY_OUT}")
 
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
     started = _last_start(ledger)
     if started and not started.images.keys.items() <= fingerprints(prepared).items():
-        raise StudyError(f"the images of {study.data.source} have changed since {folder} was begun\n{WAY_OUT}")
+        raise StudyError(f"the images of {study.data.source} have changed since {folder} was started\n{WAY_OUT}")
 
 
 def _last_start(ledger: Ledger) -> StudyStarted | None:
-    """Return the beginning of the last run; None before the first one."""
+    """Return the start of the last run; None before the first run."""
     return next(reversed(of_kind(ledger.events, StudyStarted)), None)
 
 
 def _write_start(
     study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, environment: RunEnvironment
 ) -> None:
-    """Record everything that the report needs, and how the numbers come about."""
-    any_side = next(iter(prepared.values()))  # the same images at every side
-    images = ImageSet(
-        any_side.train, any_side.val, len(any_side.classes), fingerprints(prepared), tuple(any_side.skipped)
-    )
+    """Record everything that the report needs, and the provenance of the results."""
+    data = next(iter(prepared.values()))  # the same images at every side
+    images = ImageSet(data.train, data.val, len(data.classes), fingerprints(prepared), tuple(data.skipped))
     ledger.append(
         StudyStarted(
             file=study.model_dump(mode="json"),
@@ -196,20 +188,18 @@ def _write_start(
     )
 
 
-def _count_networks(
-    networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, watcher: ProgressCallback
-) -> None:
-    """Count the rows of an ablation, trained or not; a network that does not fit its side is found here."""
+def _count_networks(networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, say: Say) -> None:
+    """Count the rows of an ablation, trained or not. SpecError where a network does not fit its side."""
     counted = {event.network.name for event in of_kind(ledger.events, NetworkCounted)}
     missing = [row for row in networks.rows if row.name not in counted]
     if any(isinstance(row.network, TimmNetwork) for row in missing):
-        watcher.say(f"counting {len(missing)} networks")
+        say(f"counting {len(missing)} networks")
     for network in [network_costs(row, networks.study, prepared) for row in missing]:
         ledger.append(NetworkCounted(network=network))
 
 
-def _time_networks(networks: StudyNetworks, ledger: Ledger, watcher: ProgressCallback) -> None:
-    """Time the inference of an ablation's rows, before any training disturbs it."""
+def _time_networks(networks: StudyNetworks, ledger: Ledger, say: Say) -> None:
+    """Time the inference of an ablation's rows, before trainings use the device."""
     study = networks.study
     if study.latency is None:
         return
@@ -220,12 +210,13 @@ def _time_networks(networks: StudyNetworks, ledger: Ledger, watcher: ProgressCal
             timed.add((row.network.key, row.side))
             missing[row.name] = (row.network, row.side)
     if missing:
-        watcher.say(f"timing inference of {len(missing)} networks")
-    for name, latency in measure_latencies(missing, study.latency, classes=study.counted.classes, say=watcher.say):
-        if isinstance(latency, Latency):  # else it does not fit into memory, which was reported
+        say(f"timing inference of {len(missing)} networks")
+    for name, latency in measure_latencies(missing, study.latency, classes=study.counted.classes, say=say):
+        if isinstance(latency, Latency):  # else it does not fit into memory, as a message has said
             ledger.append(_timed(missing[name][0].key, latency))
 
 
 def _timed(key: str, latency: Latency) -> InferenceTimed:
-    values = {each.name: getattr(latency, each.name) for each in fields(latency) if each.name != "conditions"}
+    names = [field.name for field in fields(latency) if field.name != "conditions"]
+    values = {name: getattr(latency, name) for name in names}
     return InferenceTimed(key=key, **values, conditions=to_json(latency.conditions))

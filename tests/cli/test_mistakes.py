@@ -1,6 +1,5 @@
 """User mistakes: exit code 2, and a short message with the place, what was found and what to write instead."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +8,9 @@ import pytest
 from PIL import Image
 
 from hiri_search.cli.main import main
-from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.read import read_study
+from hiri_search.study.ledger.events import RunEnded, TrialPromoted
+from tests.study.records import study_started, write_ledger
 
 ROOT = Path(__file__).parents[2]
 MAX_MESSAGE_LINES = 6
@@ -344,8 +344,8 @@ def test_settings_that_do_not_fit_the_images(
 
 def test_a_ledger_with_a_broken_line(capfd: pytest.CaptureFixture[str], tmp_path: Path):
     file, ledger = _written(tmp_path, STUDY), _ledger(tmp_path)
-    ledger.write_text(ledger.read_text() + '{"event": "timed", "ke\n{"event": "timed", "key": "b"}\n')
-    expected = f"{ledger}:2: this line cannot be read; restore the file from a copy"
+    ledger.write_text(ledger.read_text() + '{"event": "timed", "ke\n{"event": "promoted", "trial": 1}\n')
+    expected = f"{ledger}:3: this line cannot be read: Invalid JSON"
     for command in (("run", str(file), "--results", str(ledger.parent)), ("report", str(ledger.parent))):
         before = ledger.read_bytes()
         assert expected in _mistake(capfd, *command)
@@ -354,15 +354,15 @@ def test_a_ledger_with_a_broken_line(capfd: pytest.CaptureFixture[str], tmp_path
 
 def test_a_ledger_that_lacks_a_line(capfd: pytest.CaptureFixture[str], tmp_path: Path):
     ledger = _ledger(tmp_path)
-    ledger.write_text('{"event": "study"}\n{"event": "epoch", "trial": 0, "epoch": 1}\n')
-    assert "trial 0 was never asked for" in _mistake(capfd, "report", str(ledger.parent))
+    write_ledger(ledger.parent, [study_started(), TrialPromoted(trial=0)])
+    assert "ledger.jsonl:3: trial 0 was never asked for" in _mistake(capfd, "report", str(ledger.parent))
 
 
 def test_another_study_in_the_same_folder(capfd: pytest.CaptureFixture[str], tmp_path: Path):
     file, ledger = _written(tmp_path, STUDY), _ledger(tmp_path)
-    ledger.write_text(json.dumps({"event": "study", "meaning": canonical_form(read_study(file))}) + "\n")
+    write_ledger(ledger.parent, [study_started(read_study(file))])
     message = _refused(capfd, tmp_path, "run", str(file), "--set", "recipe.epochs=3", keep=True)
-    assert "was begun with another study" in message
+    assert "belongs to another study" in message
     assert "recipe.epochs: 1 -> 3" in message
     assert "--fresh" in message
 
@@ -413,7 +413,7 @@ def _written(home: Path, text: str) -> Path:
 def _ledger(home: Path) -> Path:
     ledger = home / "results" / "ledger.jsonl"
     ledger.parent.mkdir()
-    ledger.write_text('{"event": "timed", "key": "a"}\n')
+    write_ledger(ledger.parent, [RunEnded(seconds={})])
     return ledger
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from hiri_search.report.compare_runs import as_text, side_by_side
 from hiri_search.report.tables.results import Results
+from tests.report.examples import example_results, example_study
 
-ABOUT: dict[str, Any] = {"rows": {}, "file": {"space": None}}
+STUDY = example_study(["one"])
 
 
 def _trial(name: str, key: str, seed: int, top1: float, state: str = "finished", **more: Any) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def _trial(name: str, key: str, seed: int, top1: float, state: str = "finished",
 
 
 def _results(*trials: dict[str, Any]) -> Results:
-    return Results(ABOUT, trials)
+    return example_results(STUDY, trials)
 
 
 def test_networks_meet_by_key_and_differ_over_the_seeds_that_both_have():

@@ -1,5 +1,6 @@
 """Tables and figures, from the rows of a ledger."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,12 @@ from PIL import Image
 from hiri_search.report.paper.published import TABLE_FILES, published
 from hiri_search.report.tables.curves import AXES, COST_AXES, families, published_points
 from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
-from hiri_search.report.tables.results import Results
 from hiri_search.report.write import write_all
+from hiri_search.study.ledger.events import InferenceTimed
+from tests.report.examples import example_results, example_study
 
-FILE = {
-    "counted": {"side": 448, "classes": 1000},
-    "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},
-    "recipe": {"epochs": 5},
-    "data": {"source": "drawn"},
-    "seeds": [0, 1],
-}
-ABOUT: dict[str, Any] = {
-    "title": "Mixes",
-    "table": "8",
-    "rows": {"one": {"paper": "HR-HR-HR-T-T", "note": "said"}, "HR-HR-T-T-T": {"paper": None, "note": ""}},
-    "file": FILE,
-    "images": {"train": 100, "val": 50, "classes": 8, "skipped": ["a.jpg"]},
-    "device": "CPU, 2 cores",
-    "profile": "laptop",
-}
+ROWS = {"one": {"paper": "HR-HR-HR-T-T", "note": "said"}, "HR-HR-T-T-T": {}}
+STUDY = example_study(ROWS, title="Mixes", table="8", seeds=2)
 
 
 def _trial(number: int, name: str, seed: int, top1: float | None, *, macs: float = 4e9, state: str = "finished"):
@@ -47,8 +35,15 @@ TRIALS = [
     _trial(2, "HR-HR-T-T-T", 0, 50.0, macs=5e9),
     _trial(3, "HR-HR-T-T-T", 1, None, macs=5e9, state="failed"),
 ]
-TIMED = {"event": "timed", "key": "key one", "side": 448, "ms_per_image": 100.0, "machine": {"device": "a CPU"}}
-RESULTS = Results(ABOUT, TRIALS, timed=[TIMED])
+TIMED = asdict(
+    InferenceTimed(
+        **{"key": "key one", "side": 448, "batch": 1, "dtype": "float32", "compiled": False, "fused": True},
+        **{"ms_per_image": 100.0, "images_per_second": 10.0, "spread": 0.01, "settled": True},
+        **{"repeats": 3, "passes": 2, "rounds_ms": (99.0, 100.0, 101.0)},
+        conditions={"machine": {"device": "a CPU"}},
+    )
+)
+RESULTS = example_results(STUDY, TRIALS, skipped=("a.jpg",), timed=[TIMED])
 
 
 def test_a_network_is_the_mean_of_its_finished_trials():
@@ -75,9 +70,9 @@ def test_the_caption_says_what_was_trained_on_what():
 
 
 def test_a_row_that_is_only_counted_is_shown_with_its_cost_and_without_a_score():
-    facts = {"event": "counted", "name": "two", "key": "k", "spec": "s", "side": 224, "params": 10**6, "macs": 10**9}
-    about = {**ABOUT, "rows": {"one": ABOUT["rows"]["one"], "two": {"paper": "HR-HR-T-T-T", "note": ""}}}
-    results = Results(about, TRIALS[:2], [facts])
+    facts = {"name": "two", "key": "k", "spec": "s", "side": 224, "params": 10**6, "macs": 10**9}
+    rows = {"one": ROWS["one"], "two": {"paper": "HR-HR-T-T-T", "train": False}}
+    results = example_results(example_study(rows, table="8"), TRIALS[:2], counted=[facts])
     row = paper_table(results).set_index("network").loc["two"]
     assert (row["side"], row["gflops"], row["seeds"]) == (224, 1.0, 0)
     assert np.isnan(row["top1"])
@@ -86,7 +81,7 @@ def test_a_row_that_is_only_counted_is_shown_with_its_cost_and_without_a_score()
 
 def test_one_network_at_two_sides_is_two_rows_each_with_its_own_inference():
     small, large = ({**TRIALS[0], "name": f"at {side}", "side": side} for side in (224, 448))
-    table = network_table(Results({**ABOUT, "rows": {}}, [small, large], timed=[TIMED]))
+    table = network_table(example_results(example_study(["at 224", "at 448"]), [small, large], timed=[TIMED]))
     assert list(table["name"]) == ["at 224", "at 448"]
     assert np.isnan(table["ms"][0])
     assert table["ms"][1] == 100.0
@@ -95,7 +90,7 @@ def test_one_network_at_two_sides_is_two_rows_each_with_its_own_inference():
 def test_inference_says_on_what_it_was_measured():
     table = inference_table(RESULTS)
     assert list(table["name"]) == ["one"]
-    assert list(table["machine.device"]) == ["a CPU"]
+    assert list(table["conditions.machine.device"]) == ["a CPU"]
 
 
 def test_the_front_is_what_no_other_beats():
@@ -109,8 +104,8 @@ MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
 
 @pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
 def test_a_report_can_be_written_at_any_time(tmp_path: Path, trials: list[dict[str, Any]]):
-    about = ABOUT if trials is TRIALS else {**ABOUT, "table": "", "rows": {}}
-    for path in write_all(Results(about, trials), tmp_path):
+    study = STUDY if trials is TRIALS else example_study([row["name"] for row in trials] or ["one"])
+    for path in write_all(example_results(study, trials), tmp_path):
         assert path.stat().st_size > 0
     assert not list(tmp_path.glob("*.tmp*"))
     with Image.open(tmp_path / "figure6.png") as image:

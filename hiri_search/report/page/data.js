@@ -1,44 +1,41 @@
-// The block of data: unpacked, and its columns turned into rows.
+// Reads the block of data and turns its columns into rows.
 
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+async function decompressed(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
-async function given() {
+async function readData() {
   const block = document.getElementById("data");
-  const text = block.dataset.kind === "packed" ? await unpacked(block.textContent) : block.textContent;
-  return JSON.parse(text);
+  return JSON.parse(block.dataset.kind === "gzip" ? await decompressed(block.textContent) : block.textContent);
 }
 
-const column = (kept) => (Array.isArray(kept) ? kept : kept.at.map((place) => kept.of[place]));
+const columnValues = (column) => (Array.isArray(column) ? column : column.indices.map((i) => column.values[i]));
 
 function rowsOf(columns) {
   const names = Object.keys(columns);
-  const values = names.map((name) => column(columns[name]));
-  return values.length
-    ? values[0].map((_, at) => Object.fromEntries(names.map((name, n) => [name, values[n][at]])))
-    : [];
+  const values = names.map((name) => columnValues(columns[name]));
+  return values.length ? values[0].map((_, i) => Object.fromEntries(names.map((name, n) => [name, values[n][i]]))) : [];
 }
 
-// What the page shows: the content with networks and trials as rows that know each other.
-function study(content) {
+// Adds networks and trials as rows that refer to each other.
+function readStudy(content) {
   const networks = rowsOf(content.networks);
   const trials = rowsOf(content.trials);
-  networks.forEach((network, at) => {
-    network.index = at;
+  networks.forEach((network, i) => {
+    network.index = i;
     network.trials = [];
-    network.parts = content.parts.networks[at].map((part) => content.parts.of[part]);
-    network.words = ["name", "spec", "trained_spec", "note", "state", "curve", "key"]
+    network.parts = content.parts.networks[i].map((part) => content.parts.values[part]);
+    network.searchText = ["name", "spec", "trained_spec", "note", "state", "curve", "key"]
       .map((name) => network[name] ?? "")
       .join("\n")
       .toLowerCase();
   });
   for (const trial of trials) {
-    trial.of = networks[trial.network];
-    trial.of.trials.push(trial);
-    trial.name = trial.of.name;
-    trial.words = `${trial.name}\n${trial.state}\n${trial.reason}\n${trial.device}`.toLowerCase();
+    trial.network = networks[trial.network];
+    trial.network.trials.push(trial);
+    trial.name = trial.network.name;
+    trial.searchText = `${trial.name}\n${trial.state}\n${trial.reason}\n${trial.device}`.toLowerCase();
   }
-  return { ...content, networks, trials, points: rowsOf(content.paper.points) };
+  return { ...content, networks, trials, paperPoints: rowsOf(content.paper.points) };
 }

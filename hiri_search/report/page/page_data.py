@@ -23,22 +23,22 @@ from hiri_search.stats.significance import mean_interval
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.values import CodeVersion
 
-SIGNIFICANT_DIGITS = 6  # of a number
-REPEATED = 0.5  # words that come again as often as this are kept once
+SIGNIFICANT_DIGITS = 6
+MAX_DISTINCT = 0.5  # a text column is stored by index if at most this share of its values is distinct
 TRIAL_COLUMNS = (
     *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
     "checkpoint",
 )
-CONFIRMATION_COLUMNS = (  # of its table, what there is room for
+CONFIRMATION_COLUMNS = (  # of `confirmed_table`, on the page
     *("name", "gflops", "short_epochs", "short_top1", "short_rank", "epochs", "top1", "spread", "low", "high", "rank"),
     "seeds",
 )
-MAX_COMPARED = 60  # rows, for each pair of which there is a test
-NOT_RECORDED = "not kept by this ledger"
+MAX_COMPARED = 60  # rows of an ablation; more rows have too many pairs to show
+NOT_RECORDED = "not recorded"
 
 
 def page_content(results: Results) -> dict[str, Any]:
-    """All that the page shows of a study, in values that JSON knows."""
+    """Return everything that the page shows, as JSON values."""
     table = main_table(results)
     return {
         "title": results.study.title or "A study without a title",
@@ -52,14 +52,14 @@ def page_content(results: Results) -> dict[str, Any]:
         "columns": [asdict(column) for column in columns_of(table)],
         "networks": columnar(table),
         "trials": _trials(results, table),
-        "looks": _looks(results, table),
+        "seeds": _seeds(results, table),
         "parts": _parts(results, table),
         "paper": _paper(results),
-        "inference": _shown(inference_table(results)),
+        "inference": _small_table(inference_table(results)),
         "chance": 100 / results.started.images.classes,
         "comparisons": _comparisons(results),
         "planned": [[part.part, part.planned, part.took] for part in results.planned],
-        **_of_a_search(results, table),
+        **_search(results, table),
     }
 
 
@@ -68,9 +68,9 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     study, started = results.study, results.started
     images = started.images
     shown = {
-        "Study": _asked(study),
+        "Study": _question(study),
         "Profile": started.profile,
-        "Data": f"{study.data.source}: {images.train} images to train, {images.val} to validate,"
+        "Data": f"{study.data.source}: {images.train} training images, {images.val} validation images,"
         f" {images.classes} classes",
         "Training": f"{study.recipe.epochs} epochs, {_plural(len(study.seeds), 'seed')}",
         "Device": started.device,
@@ -90,16 +90,14 @@ def _commit(code: CodeVersion) -> str:
     return f"not in git; version {code.version}, digest {code.digest}"
 
 
-def _asked(study: Study) -> str:
+def _question(study: Study) -> str:
     if study.space is None:
-        return f"{_plural(len(study.nets or ()), 'network')}, named in the study file"
+        return f"ablation of {_plural(len(study.nets or ()), 'network')}"
     search = study.search
     limits = ", ".join(f"{name} {limits}" for name, limits in study.within.items())
     within = f" within {limits}" if limits else ""
-    return (
-        f"{_plural(search.networks, 'network')} of a space{within}, by {search.sampler}"
-        f" for {', '.join(search.objectives)}"
-    )
+    networks, objectives = _plural(search.networks, "network"), ", ".join(search.objectives)
+    return f"search for {networks} in a space{within}; sampler: {search.sampler}; objectives: {objectives}"
 
 
 def _plural(number: int, noun: str) -> str:
@@ -115,108 +113,109 @@ def _when(times: tuple[float, float] | None) -> str:
 
 
 def _trials(results: Results, table: pd.DataFrame) -> dict[str, Any]:
-    """Every trial; `network` is its line in the main table, `second` whether it is of a second look."""
-    line = {name: number for number, name in enumerate(table["name"])}
+    """Return all trials by column; `network` is the index in the main table."""
+    index = {name: number for number, name in enumerate(table["name"])}
     rows = pd.DataFrame(list(results.trials), columns=list(TRIAL_COLUMNS))
     rows = rows.assign(
-        network=[line[row["name"]] for row in results.trials],
-        second=[row.get("confirms") is not None for row in results.trials],
+        network=[index[row["name"]] for row in results.trials],
+        confirmation=[row.get("confirms") is not None for row in results.trials],
     )
     curves = [[plain(round(top1, 2)) for top1 in row["curve"]] for row in results.trials]
     return {**columnar(rows), "curve": curves}
 
 
-def _looks(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The top-1 of each seed, with mean, spread and interval, where a network has more than one; by look."""
-    line = {name: number for number, name in enumerate(table["name"])}
-    found = []
-    for second, rows in ((False, results.first_trainings), (True, results.confirmations)):
+def _seeds(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return top-1 of each seed, with mean, spread and interval, of networks with two seeds or more."""
+    index = {name: number for number, name in enumerate(table["name"])}
+    entries = []
+    for is_confirmation, rows in ((False, results.first_trainings), (True, results.confirmations)):
         for name, scores in scores_by_name(rows).items():
             if len(scores) > 1:
                 interval = mean_interval(scores)
                 ends = {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
-                middle = {"top1": float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}
-                found.append(plain({"network": line[name], "second": second, "scores": scores, **middle, **ends}))
-    return found
+                mean = {"top1": float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}
+                entry = {"network": index[name], "confirmation": is_confirmation, "scores": scores}
+                entries.append(plain(entry | mean | ends))
+    return entries
 
 
 def _comparisons(results: Results) -> dict[str, Any]:
-    """Of an ablation: which differences are shown, and how that was found."""
-    few = not results.is_search and len(results.rows) <= MAX_COMPARED
-    found = comparison_table(results) if few else pd.DataFrame()
-    if found.empty:
-        return {"caption": "", **_shown(found)}
-    return {"caption": comparison_caption(results), **_shown(comparison_text(found))}
+    """Return the comparisons of an ablation with their caption; empty for a search."""
+    is_small = not results.is_search and len(results.rows) <= MAX_COMPARED
+    comparisons = comparison_table(results) if is_small else pd.DataFrame()
+    if comparisons.empty:
+        return {"caption": "", **_small_table(comparisons)}
+    return {"caption": comparison_caption(results), **_small_table(comparison_text(comparisons))}
 
 
 def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
-    """The cost by part: each distinct part once, and for each network the numbers of its own."""
-    known: dict[tuple[str, float, float], int] = {}
-    lists = [
-        [known.setdefault((name, float(params), float(gflops)), len(known)) for name, (params, gflops) in parts.items()]
+    """Return the distinct parts with their costs, and for each network the indices of its parts."""
+    index: dict[tuple[str, float, float], int] = {}
+    networks = [
+        [index.setdefault((name, float(params), float(gflops)), len(index)) for name, (params, gflops) in parts.items()]
         for parts in parts_of(results, table["name"])
     ]
-    return {"of": [plain(list(part)) for part in known], "networks": lists}
+    return {"values": [plain(list(part)) for part in index], "networks": networks}
 
 
 def _paper(results: Results) -> dict[str, Any]:
-    """The published points, for a panel of their own."""
+    """Return the published points of the paper's panel."""
     paper = published_points(results.study.table)
     columns = [name for name in ("curve", "network", "label", *paper.costs, "top1") if name in paper.points]
     return {"title": paper.title, "costs": paper.costs, "points": columnar(paper.points[columns])}
 
 
-def _of_a_search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
+def _search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
+    """Return the content of the sections that only a search has."""
     confirmed = confirmed_table(results)
     volume = volume_table(results)
     return {
         "volume": [plain(100 * share) for share in volume["share"]],
-        "confirmed": _shown(confirmed.reindex(columns=CONFIRMATION_COLUMNS) if len(confirmed) else confirmed),
-        "believed": rank_agreement(confirmed) if len(confirmed) else "",
-        "zero_cost": _shown(zero_cost_table(results)),
+        "confirmed": _small_table(confirmed.reindex(columns=CONFIRMATION_COLUMNS) if len(confirmed) else confirmed),
+        "rank_agreement": rank_agreement(confirmed) if len(confirmed) else "",
+        "zero_cost": _small_table(zero_cost_table(results)),
         "importances": {name: plain(dict(shares)) for name, shares in results.importances.items()},
         "decisions": _decisions(results, table),
     }
 
 
 def _decisions(results: Results, table: pd.DataFrame) -> dict[str, Any]:
-    """What was chosen for each network, by decision: its options in order, and for each network the number of one."""
+    """Return for each decision its options in order, and for each network the index of its option."""
     chosen: dict[str, Mapping[str, int | str]] = {}
     for row in results.first_trainings:
         chosen.setdefault(row["name"], results.decisions.get(row["trial"], {}))
     rows = [chosen.get(name, {}) for name in table["name"]]
-    names = sorted({name for row in rows for name in row}, key=_order)
-    found = {}
-    for name in names:
-        options = sorted({row[name] for row in rows if name in row}, key=lambda one: (isinstance(one, str), one))
-        place = {option: number for number, option in enumerate(options)}
-        found[name] = {"options": options, "at": [place[row[name]] if name in row else None for row in rows]}
-    return found
+    decisions = {}
+    for name in sorted({name for row in rows for name in row}, key=_decision_order):
+        options = sorted({row[name] for row in rows if name in row}, key=lambda value: (isinstance(value, str), value))
+        index = {option: number for number, option in enumerate(options)}
+        decisions[name] = {"options": options, "indices": [index[row[name]] if name in row else None for row in rows]}
+    return decisions
 
 
-def _order(name: str) -> tuple[Any, ...]:
-    """By the part of the network, as numbers are ordered."""
+def _decision_order(name: str) -> tuple[Any, ...]:
+    """Return a sort key by the number of the part, then by name."""
     return tuple((0, int(word), "") if word.isdigit() else (1, 0, word) for word in name.split("."))
 
 
-# ---- as values that JSON knows
+# ---- JSON values
 
 
 def columnar(table: pd.DataFrame) -> dict[str, Any]:
-    """By column; words that come again and again are kept once, as `of`, with their places, as `at`."""
+    """Return the table by column; a text column with few distinct values as `values` and `indices`."""
     return {str(name): _column([plain(value) for value in table[name]]) for name in table}
 
 
 def _column(values: list[Any]) -> Any:
-    words = list(dict.fromkeys(values))
-    if not all(isinstance(word, str) for word in words) or len(words) > REPEATED * len(values):
+    distinct = list(dict.fromkeys(values))
+    if not all(isinstance(value, str) for value in distinct) or len(distinct) > MAX_DISTINCT * len(values):
         return values
-    place = {word: number for number, word in enumerate(words)}
-    return {"of": words, "at": [place[value] for value in values]}
+    index = {value: number for number, value in enumerate(distinct)}
+    return {"values": distinct, "indices": [index[value] for value in values]}
 
 
-def _shown(table: pd.DataFrame) -> dict[str, Any]:
-    """A small table, to be shown as it is."""
+def _small_table(table: pd.DataFrame) -> dict[str, Any]:
+    """Return a table by row."""
     return {
         "columns": list(map(str, table.columns)),
         "rows": [plain(list(row)) for row in table.itertuples(index=False)],
@@ -224,13 +223,13 @@ def _shown(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """None for what is not a number, six digits of what is one."""
-    if isinstance(value, float):  # first: most are, and there are hundreds of thousands
+    """Return a JSON value: numbers with six significant digits, None for missing and infinite numbers."""
+    if isinstance(value, float):  # tested first, because most of the hundreds of thousands of values are floats
         return _number(value)
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         return plain(value.item())
     return value if value is None or isinstance(value, int | str) else None if pd.isna(value) else str(value)
@@ -239,5 +238,5 @@ def plain(value: Any) -> Any:
 def _number(value: float) -> float | int | None:
     if not math.isfinite(value):
         return None
-    short = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-    return int(short) if short == int(short) else short
+    rounded = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+    return int(rounded) if rounded == int(rounded) else rounded

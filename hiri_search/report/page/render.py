@@ -16,20 +16,19 @@ from plotly.offline import get_plotlyjs
 
 PAGE_FOLDER = files("hiri_search.report") / "page"
 SCRIPTS = (  # in this order
-    *("words", "data", "table", "draw", "plots", "learning", "parts", "lists", "section", "searched", "trial"),
-    *("sections", "start"),
+    *("text", "data", "table", "figure", "cost", "learning", "parts", "static", "section", "search", "dialog"),
+    *("page", "start"),
 )
-PACKING = 6  # of 9: there the data of 10,000 trials are smaller by 4 %, in seven times the time
-LARGE = 1_500_000  # letters of data, from which on it is packed too
+COMPRESSION_LEVEL = 6  # level 9 makes the data of 10,000 trials 4 % smaller and takes seven times as long
+MAX_UNCOMPRESSED = 1_500_000  # characters; more data than this is compressed
 
 Content = dict[str, Any]
 
 
 def page(content: Content | None, *, live: bool = False, trouble: str = "") -> str:
-    """The page as text.
+    """Return the page as HTML.
 
-    `live`: it asks where it came from for newer content, at `data`. `content` may be None there, where `trouble` says
-    why there is none yet.
+    A `live` page asks its server for newer content, at `data`. Its `content` may be None; `trouble` is then the reason.
     """
     kind, data = _block({"live": live, "trouble": trouble, "content": content})
     title = content["title"] if content else "hiri_search"
@@ -38,61 +37,61 @@ def page(content: Content | None, *, live: bool = False, trouble: str = "") -> s
         "title": html.escape(title),
         "style": _text("page.css"),
         "script": script(),
-        "library": _packed_library(),
+        "library": _compressed_library(),
         "kind": kind,
         "data": data,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _text("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _text("page.html"))
 
 
-def shown_by(text: str) -> Content:
-    """The content of a page that `page` has made. ValueError where there is none in it."""
-    found = re.search(r'id="data" data-kind="(\w+)">(.*?)</script>', text, re.DOTALL)
-    if not found:
-        raise ValueError("there is no block of data in it")
-    block = found[2] if found[1] == "json" else gzip.decompress(b64decode(found[2])).decode()
+def content_of_page(text: str) -> Content:
+    """Return the content of a page that `page` has made. ValueError if the text has no block of data."""
+    match = re.search(r'id="data" data-kind="(\w+)">(.*?)</script>', text, re.DOTALL)
+    if not match:
+        raise ValueError("the page has no block of data")
+    block = match[2] if match[1] == "json" else gzip.decompress(b64decode(match[2])).decode()
     return json.loads(block)["content"] or {}
 
 
 def policy(*, live: bool) -> str:
-    """What the browser is to let the page do.
+    """Return the content security policy of the page.
 
-    `unsafe-eval`, for these scripts alone: Plotly's WebGL (parallel coordinates, many points) compiles its own drawing.
+    It allows `unsafe-eval` for these two scripts only: Plotly's WebGL code (parallel coordinates, many points) compiles
+    itself.
     """
     scripts = " ".join(f"'sha256-{_hash(text)}'" for text in (script(), get_plotlyjs()))
     network = "'self'" if live else "'none'"
-    allowed = (
-        f"script-src 'unsafe-eval' {scripts}; style-src 'unsafe-inline'; img-src data: blob:; connect-src {network}"
-    )
-    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+    sources = f"script-src 'unsafe-eval' {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
+    return f"default-src 'none'; {sources}; connect-src {network}; base-uri 'none'; form-action 'none'"
 
 
 @cache
 def script() -> str:
-    """Ours, in one."""
-    inside = "\n".join(_text(f"{name}.js") for name in SCRIPTS)
-    return f'"use strict";\n(() => {{\n{inside}\n}})();\n'
+    """Return our scripts as one script."""
+    body = "\n".join(_text(f"{name}.js") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{body}\n}})();\n'
 
 
 def as_json(value: Any) -> str:
-    """Such that nothing in it can end the block that it stands in."""
+    """Return JSON that cannot end the script element around it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _block(value: Any) -> tuple[str, str]:
-    """A kind and the text: JSON that people can read, or packed where it is large."""
+    """Return the kind of the block and its text: readable JSON, or compressed JSON if it is large."""
     text = as_json(value)
-    return ("json", text) if len(text) < LARGE else ("packed", _packed(text))
+    return ("json", text) if len(text) < MAX_UNCOMPRESSED else ("gzip", _compressed(text))
 
 
 @cache
-def _packed_library() -> str:
-    return _packed(get_plotlyjs())
+def _compressed_library() -> str:
+    return _compressed(get_plotlyjs())
 
 
-def _packed(text: str) -> str:
-    return b64encode(gzip.compress(text.encode(), PACKING, mtime=0)).decode()  # no clock: the same page twice
+def _compressed(text: str) -> str:
+    """Compress without a time stamp, so that equal content gives an equal page."""
+    return b64encode(gzip.compress(text.encode(), COMPRESSION_LEVEL, mtime=0)).decode()
 
 
 def _hash(text: str) -> str:

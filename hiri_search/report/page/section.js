@@ -1,26 +1,25 @@
-// A section is made once; what stands in it is brought up to date when there is news.
+// A section is created once; its content is updated when the study changes.
 
 class Section {
-  constructor(id, title, said, wanted, parts, update = () => {}) {
-    Object.assign(this, { id, title, wanted, parts, renew: update });
-    this.said = el("p", { class: "say" });
-    this.words = said;
+  constructor({ id, title, intro, isShown = () => true, parts, update = () => {} }) {
+    Object.assign(this, { intro, isShown, updateContent: update });
+    this.introNode = el("p", { class: "intro" });
     this.node = el(
       "section",
       { id, "aria-labelledby": `${id}-title` },
       el("h2", { id: `${id}-title` }, title),
-      this.said,
+      this.introNode,
       ...parts.map((part) => part.node ?? part),
     );
     this.link = el("a", { href: `#${id}` }, title);
   }
 
   update(page) {
-    const wanted = Boolean(this.wanted(page));
-    this.node.hidden = this.link.hidden = !wanted;
-    if (!wanted) return;
-    this.said.textContent = typeof this.words === "function" ? this.words(page) : this.words;
-    this.said.hidden = !this.said.textContent;
-    this.renew(page);
+    const isShown = Boolean(this.isShown(page));
+    this.node.hidden = this.link.hidden = !isShown;
+    if (!isShown) return;
+    this.introNode.textContent = typeof this.intro === "function" ? this.intro(page) : this.intro;
+    this.introNode.hidden = !this.introNode.textContent;
+    this.updateContent(page);
   }
 }

@@ -1,88 +1,86 @@
-// Light or dark, the first drawing, and news from a study that runs.
+// Starts the page: light or dark theme, first drawing, updates of a running study.
 
-const THEME = "hiri_search.theme";
-const EVERY = 2000; // milliseconds between questions, or more where the answer takes long
+const THEME_KEY = "hiri_search.theme";
+const POLL_MS = 2000; // between requests to the server of `watch`
 
-function remembered(value) {
+// Reads or stores the chosen theme. Some browsers store nothing for local files: the choice then lasts until reload.
+function storedTheme(theme) {
   try {
-    // where a browser keeps nothing for files, the choice lasts as long as the page
-    return value === undefined ? localStorage.getItem(THEME) : localStorage.setItem(THEME, value);
+    return theme === undefined ? localStorage.getItem(THEME_KEY) : localStorage.setItem(THEME_KEY, theme);
   } catch {
     return null;
   }
 }
 
-const system = matchMedia("(prefers-color-scheme: dark)");
-const button = document.getElementById("theme");
+const systemTheme = matchMedia("(prefers-color-scheme: dark)");
+const themeButton = document.getElementById("theme");
 
-function themed(theme) {
+function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  button.textContent = theme === "dark" ? "☀ Light" : "☾ Dark";
-  button.setAttribute("aria-label", theme === "dark" ? "Show in light colours" : "Show in dark colours");
+  themeButton.textContent = theme === "dark" ? "☀ Light" : "☾ Dark";
+  themeButton.setAttribute("aria-label", theme === "dark" ? "Show in light colours" : "Show in dark colours");
 }
 
-themed(remembered() ?? (system.matches ? "dark" : "light"));
-button.addEventListener("click", () => {
-  themed(dark() ? "light" : "dark");
-  remembered(document.documentElement.dataset.theme);
+setTheme(storedTheme() ?? (systemTheme.matches ? "dark" : "light"));
+themeButton.addEventListener("click", () => {
+  setTheme(isDark() ? "light" : "dark");
+  storedTheme(document.documentElement.dataset.theme);
   redrawAll();
 });
-system.addEventListener("change", (event) => {
-  if (remembered()) return;
-  themed(event.matches ? "dark" : "light");
+systemTheme.addEventListener("change", (event) => {
+  if (storedTheme()) return;
+  setTheme(event.matches ? "dark" : "light");
   redrawAll();
 });
 
-// ---- news
+// ---- live page
 
-const live = document.getElementById("live");
+const statusLine = document.getElementById("live");
 
-function strip(words, kind = "") {
-  live.hidden = false;
-  live.className = kind;
-  live.textContent = words;
-  live.title = words;
+function showStatus(text, kind = "") {
+  statusLine.hidden = false;
+  statusLine.className = kind;
+  statusLine.textContent = text;
+  statusLine.title = text;
 }
 
-function standing(status) {
-  const left = status.seconds_left;
-  const rest =
-    status.running && left ? `, ${seconds(left[0])}${left[1] > left[0] ? ` to ${seconds(left[1])}` : ""} left` : "";
-  strip(`${status.running ? "running" : "not running"}: ${status.words}${rest}`, status.running ? "running" : "");
+function showProgress({ running, words, seconds_left: left }) {
+  const range = running && left ? [...new Set(left.map(duration))].join(" to ") : "";
+  showStatus(`${running ? "running" : "not running"}: ${words}${range && `, ${range} left`}`, running ? "running" : "");
 }
 
-async function watching(page) {
+async function pollServer(page) {
   let tag = "";
   for (;;) {
-    const began = performance.now();
+    const start = performance.now();
     try {
       const answer = await fetch("data", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
       if (answer.status !== 304) {
-        const news = await answer.json();
+        const data = await answer.json();
         tag = answer.headers.get("ETag") ?? "";
-        if (news.content) page = renewed(page, news.content);
-        if (news.trouble) strip(news.trouble, "trouble");
-        else standing(news.status);
+        if (data.content) page = showContent(page, data.content);
+        if (data.trouble) showStatus(data.trouble, "trouble");
+        else showProgress(data.status);
       }
     } catch {
-      strip("hiri-search watch has ended; this is the last that it told", "trouble");
+      showStatus("hiri-search watch has ended; this is its last state", "trouble");
       tag = "";
     }
-    await new Promise((wait) => setTimeout(wait, Math.max(EVERY, 5 * (performance.now() - began))));
+    await new Promise((resolve) => setTimeout(resolve, Math.max(POLL_MS, 5 * (performance.now() - start))));
   }
 }
 
-function renewed(page, content) {
-  const made = page ?? new Page();
-  made.update(content);
-  if (!page) follow();
-  return made;
+function showContent(page, content) {
+  const current = page ?? new Page();
+  current.update(content);
+  if (!page) markCurrentSection();
+  return current;
 }
 
-// The link of the section that is looked at.
-function follow() {
+// Marks the navigation link of the section in view.
+function markCurrentSection() {
   const links = new Map([...document.querySelectorAll("#nav a")].map((link) => [link.hash.slice(1), link]));
-  const seen = new IntersectionObserver(
+  const observer = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         if (!isIntersecting) continue;
@@ -92,21 +90,21 @@ function follow() {
     },
     { rootMargin: "-20% 0px -75% 0px" },
   );
-  document.querySelectorAll("section").forEach((section) => seen.observe(section));
+  document.querySelectorAll("section").forEach((section) => observer.observe(section));
 }
 
 addEventListener("beforeprint", () => drawAll());
-let width = window.innerWidth < 760;
+let wasNarrow = isNarrow();
 addEventListener("resize", () => {
-  if (narrow() !== width) redrawAll();
-  width = narrow();
+  if (isNarrow() !== wasNarrow) redrawAll();
+  wasNarrow = isNarrow();
 });
 
 (async () => {
-  const { live: isLive, trouble, content } = await given();
-  const page = content ? renewed(null, content) : null;
-  if (page) openAddressed(page);
-  if (trouble) strip(trouble, "trouble");
-  if (isLive) watching(page);
+  const { live, trouble, content } = await readData();
+  const page = content ? showContent(null, content) : null;
+  if (page) openTrialFromAddress(page);
+  if (trouble) showStatus(trouble, "trouble");
+  if (live) pollServer(page);
   document.documentElement.dataset.ready = "yes";
 })();

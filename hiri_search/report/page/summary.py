@@ -8,63 +8,56 @@ import pandas as pd
 
 from hiri_search.report.tables.ablation import best_row
 from hiri_search.report.tables.results import Results
+from hiri_search.study.plan.plan import duration
 
 Card = dict[str, str]  # label, value, detail
 DASH = "-"
-_HOUR, _MINUTE = 3600, 60
 
 
 def summary_cards(results: Results, table: pd.DataFrame) -> list[Card]:
-    """The cards on top of the page."""
-    return [_best(results, table), _front(results, table), _trials(results), _time(results)]
+    """Return the cards at the top of the page; `table` is `main_table`."""
+    return [_best_card(results, table), _front_card(table), _trials_card(results), _time_card(results)]
 
 
 def _card(label: str, value: str, detail: str) -> Card:
     return {"label": label, "value": value, "detail": detail}
 
 
-def _best(results: Results, table: pd.DataFrame) -> Card:
-    """Whether it is more than luck is said beside it."""
-    known = table.dropna(subset=["top1"])
-    if known.empty:
+def _best_card(results: Results, table: pd.DataFrame) -> Card:
+    scored = table.dropna(subset=["top1"])
+    if scored.empty:
         return _card("Best top-1", DASH, "no trial has finished")
-    best = known.sort_values("top1", ascending=False, kind="stable").iloc[0]
-    return _card("Best top-1", f"{best['top1']:.2f} %", f"{best['name']}{_how_sure(results, known)}")
+    best = scored.sort_values("top1", ascending=False, kind="stable").iloc[0]
+    return _card("Best top-1", f"{best['top1']:.2f} %", f"{best['name']}{_significance(results, scored)}")
 
 
-def _how_sure(results: Results, known: pd.DataFrame) -> str:
-    """Nothing where it cannot be tested: one seed, or one network."""
-    if len(known) < 2 or known["seeds"].max() < 2 or results.is_search:
+def _significance(results: Results, scored: pd.DataFrame) -> str:
+    """Say whether the best network is significantly better; empty if this cannot be tested."""
+    if len(scored) < 2 or scored["seeds"].max() < 2 or results.is_search:
         return ""
-    return "; shown to be better than every other" if best_row(results) else "; not shown to be better than all others"
+    is_clear = best_row(results) is not None
+    return "; significantly better than every other" if is_clear else "; not significantly better than all others"
 
 
-def _front(results: Results, table: pd.DataFrame) -> Card:
-    """How many networks nothing beats, and from where to where they go."""
+def _front_card(table: pd.DataFrame) -> Card:
+    """Count the networks on the Pareto front, with their range of GFLOPs."""
     members = table[table["front"]]
     if members.empty:
-        return _card("On the front", DASH, "of top-1 against GFLOPs")
+        return _card("On the Pareto front", DASH, "of top-1 and GFLOPs")
     low, high = members["gflops"].min(), members["gflops"].max()
     span = f"{low:.2f} GFLOPs" if len(members) == 1 else f"{low:.2f} to {high:.2f} GFLOPs"
-    return _card("On the front", f"{len(members):,} of {table['top1'].notna().sum():,}", span)
+    return _card("On the Pareto front", f"{len(members):,} of {table['top1'].notna().sum():,}", span)
 
 
-def _trials(results: Results) -> Card:
+def _trials_card(results: Results) -> Card:
     counts = Counter(str(row["state"]) for row in results.trials)
     others = ", ".join(f"{number:,} {state}" for state, number in counts.most_common() if state != "finished")
     seeds = len(results.study.seeds)
-    alone = "one seed: no spread is known" if seeds == 1 else f"{seeds} seeds for each network"
-    return _card("Trials finished", f"{counts['finished']:,} of {counts.total():,}", others or alone)
+    detail = "one seed: the spread is unknown" if seeds == 1 else f"{seeds} seeds for each network"
+    return _card("Trials finished", f"{counts['finished']:,} of {counts.total():,}", others or detail)
 
 
-def _time(results: Results) -> Card:
+def _time_card(results: Results) -> Card:
     seconds = sum(float(row.get("seconds") or 0) for row in results.trials)
     epochs = sum(int(row.get("epochs") or 0) for row in results.trials)
-    return _card("Spent in training", spent(seconds), f"{epochs:,} epochs, all trials together")
-
-
-def spent(seconds: float) -> str:
-    """`12 s`, `3 min`, `2.5 h`."""
-    if seconds < _MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:,.1f} h"
+    return _card("Training time", duration(seconds), f"{epochs:,} epochs in all trials")

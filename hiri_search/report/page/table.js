@@ -1,9 +1,8 @@
-// A table that is sorted by its heads, filtered by words and conditions, whose columns are chosen, and which makes its
-// lines as they are scrolled to.
+// A table with sorting, a filter and selectable columns. Rows are created while the user scrolls.
 
 const CHUNK = 100;
 const CONDITION = /^([a-z_0-9]+)(<=|>=|<|>|=)(-?[\d.]+)$/i;
-const TESTS = {
+const COMPARE = {
   "<": (a, b) => a < b,
   ">": (a, b) => a > b,
   "<=": (a, b) => a <= b,
@@ -11,35 +10,36 @@ const TESTS = {
   "=": (a, b) => a === b,
 };
 
-// Every word must be in a row's words, every condition on a number hold: `hr gflops<5`.
-function filterOf(text, columns) {
-  const numbers = new Set(columns.filter((one) => one.digits !== null).map((one) => one.key));
+// `hr gflops<5`: a row matches if its text contains every word and its numbers meet every condition.
+function parseFilter(text, columns) {
+  const numeric = new Set(columns.filter((column) => column.digits !== null).map((column) => column.key));
   const tests = text
     .toLowerCase()
     .split(/\s+/)
     .filter(Boolean)
     .map((word) => {
-      const [, key, sign, value] = CONDITION.exec(word) ?? [];
-      if (!numbers.has(key)) return (row) => row.words.includes(word);
-      return (row) => row[key] !== null && TESTS[sign](row[key], Number(value));
+      const [, key, operator, value] = CONDITION.exec(word) ?? [];
+      if (!numeric.has(key)) return (row) => row.searchText.includes(word);
+      return (row) => row[key] !== null && COMPARE[operator](row[key], Number(value));
     });
   return (row) => tests.every((test) => test(row));
 }
 
-// Numbers by size, words by letters; what is not known comes last, up or down.
-function ordered(rows, key, down) {
-  const sign = down ? -1 : 1;
-  return [...rows].sort((one, other) => {
-    const [a, b] = [one[key], other[key]];
-    const [no, none] = [a === null || a === "", b === null || b === ""];
-    if (no || none) return no - none;
+// Sorts numbers by value and texts alphabetically; missing values are last in both directions.
+function sorted(rows, key, isDescending) {
+  const sign = isDescending ? -1 : 1;
+  const isMissing = (value) => value === null || value === "";
+  return [...rows].sort((first, second) => {
+    const [a, b] = [first[key], second[key]];
+    if (isMissing(a) || isMissing(b)) return isMissing(a) - isMissing(b);
     return sign * (typeof a === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
   });
 }
 
 class Table {
-  constructor({ label, noun, hint, open, cell, changed = () => {} }) {
-    Object.assign(this, { noun, open, cell, changed, rows: [], columns: [], chosen: null, sort: null, shown: [] });
+  constructor({ label, noun, hint, open, cell, onFilter = () => {} }) {
+    Object.assign(this, { noun, open, cell, onFilter, rows: [], columns: [], sort: null, displayed: [] });
+    this.userChoices = new Map(); // column key -> whether the user wants the column
     this.input = el("input", {
       type: "search",
       placeholder: hint,
@@ -53,152 +53,146 @@ class Table {
     const table = el("table", { "aria-label": label }, this.head, this.body);
     this.box = el(
       "div",
-      { class: "scroll tall", tabindex: "0", role: "region", "aria-label": label, scroll: () => this.more() },
+      { class: "scroll tall", tabindex: "0", role: "region", "aria-label": label, scroll: () => this.appendRows() },
       table,
     );
-    const choose = el("details", { class: "choose" }, el("summary", {}, "Columns"), this.chooser);
-    choose.addEventListener("keydown", (event) => event.key === "Escape" && (choose.open = false));
-    document.addEventListener("click", (event) => choose.contains(event.target) || (choose.open = false));
-    this.node = el("div", {}, el("div", { class: "controls" }, this.input, this.count, choose), this.box);
+    const menu = el("details", { class: "choose" }, el("summary", {}, "Columns"), this.chooser);
+    menu.addEventListener("keydown", (event) => event.key === "Escape" && (menu.open = false));
+    document.addEventListener("click", (event) => menu.contains(event.target) || (menu.open = false));
+    this.node = el("div", {}, el("div", { class: "controls" }, this.input, this.count, menu), this.box);
   }
 
-  // New rows, and perhaps new columns; what was sorted, filtered, chosen and scrolled to stays.
+  // Replaces rows and columns; sorting, filter, chosen columns and scroll position stay.
   update(rows, columns) {
     const [top, left] = [this.box.scrollTop, this.box.scrollLeft];
-    const known = columns.map((one) => one.key).join();
+    const keys = columns.map((column) => column.key).join();
+    const largest = (key) => Math.max(...rows.map((row) => row[key] ?? -Infinity));
+    const isLong = rows.some((row) => String(row[columns[0].key]).length > 34);
     this.rows = rows;
-    this.best = Object.fromEntries(
-      columns
-        .filter((one) => one.best)
-        .map((one) => [one.key, Math.max(...rows.map((row) => row[one.key] ?? -Infinity))]),
-    );
-    this.box.classList.toggle(
-      "wordy",
-      rows.some((row) => String(row[columns[0].key]).length > 34),
-    );
-    if (known !== this.known) {
-      this.known = known;
+    this.best = Object.fromEntries(columns.filter(({ best }) => best).map(({ key }) => [key, largest(key)]));
+    this.box.classList.toggle("long-names", isLong);
+    if (keys !== this.keys) {
+      this.keys = keys;
       this.columns = columns;
-      this.chosen = new Set([...columns.filter((one) => one.shown).map((one) => one.key), ...(this.wanted ?? [])]);
-      for (const key of this.unwanted ?? []) this.chosen.delete(key);
-      this.choices();
+      this.updateChooser();
     }
     this.filter(this.body.childElementCount);
     this.box.scrollTo(left, top);
   }
 
-  choices() {
-    [this.wanted, this.unwanted] = [this.wanted ?? new Set(), this.unwanted ?? new Set()];
-    const change = (key, on) => {
-      this.chosen[on ? "add" : "delete"](key);
-      this.wanted[on ? "add" : "delete"](key);
-      this.unwanted[on ? "delete" : "add"](key);
+  isVisible({ key, shown }) {
+    return this.userChoices.get(key) ?? shown;
+  }
+
+  updateChooser() {
+    const change = (key, isWanted) => {
+      this.userChoices.set(key, isWanted);
       this.draw();
     };
     this.chooser.replaceChildren(
-      ...this.columns.slice(1).map((one) => {
-        const box = el("input", { type: "checkbox", change: (event) => change(one.key, event.target.checked) });
-        box.checked = this.chosen.has(one.key);
-        return el("label", { title: one.about }, box, one.label);
+      ...this.columns.slice(1).map((column) => {
+        const box = el("input", { type: "checkbox", change: () => change(column.key, box.checked) });
+        box.checked = this.isVisible(column);
+        return el("label", { title: column.about }, box, column.label);
       }),
     );
   }
 
-  filter(least = CHUNK) {
-    this.kept = this.rows.filter(filterOf(this.input.value, this.columns));
+  filter(minRows = CHUNK) {
+    this.matching = this.rows.filter(parseFilter(this.input.value, this.columns));
     const all = plural(this.rows.length, this.noun);
-    this.count.textContent = this.kept.length === this.rows.length ? all : `${number(this.kept.length, 0)} of ${all}`;
-    this.draw(least);
-    this.changed(this.kept);
+    const isFiltered = this.matching.length < this.rows.length;
+    this.count.textContent = isFiltered ? `${number(this.matching.length, 0)} of ${all}` : all;
+    this.draw(minRows);
+    this.onFilter(this.matching);
   }
 
-  draw(least = CHUNK) {
-    const columns = this.columns.filter((one) => this.chosen.has(one.key));
-    this.shown = this.sort ? ordered(this.kept, this.sort.key, this.sort.down) : this.kept;
+  draw(minRows = CHUNK) {
+    this.displayed = this.sort ? sorted(this.matching, this.sort.key, this.sort.isDescending) : this.matching;
+    this.visible = this.columns.filter((column) => this.isVisible(column));
     const focused = this.head.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    this.head.replaceChildren(el("tr", {}, ...columns.map((one) => this.headOf(one))));
+    this.head.replaceChildren(el("tr", {}, ...this.visible.map((column) => this.headCell(column))));
     this.head.querySelector(`[data-key="${focused}"]`)?.focus();
     this.body.replaceChildren();
-    this.drawing = columns;
-    if (this.shown.length === 0) this.body.append(el("tr", {}, el("td", { colspan: columns.length }, "None.")));
-    this.more(least);
+    if (!this.displayed.length) this.body.append(el("tr", {}, el("td", { colspan: this.visible.length }, "None.")));
+    this.appendRows(minRows);
   }
 
-  headOf(one) {
-    const sorted = this.sort?.key === one.key ? (this.sort.down ? "descending" : "ascending") : "none";
+  headCell(column) {
+    const isSorted = this.sort?.key === column.key;
+    const direction = !isSorted ? "none" : this.sort.isDescending ? "descending" : "ascending";
     const button = el(
       "button",
-      { type: "button", title: one.about, "data-key": one.key, click: () => this.by(one) },
-      one.label,
+      { type: "button", title: column.about, "data-key": column.key, click: () => this.sortBy(column) },
+      column.label,
     );
-    return el("th", { scope: "col", class: one.digits === null ? null : "number", "aria-sort": sorted }, button);
+    return el("th", { scope: "col", class: column.digits === null ? null : "number", "aria-sort": direction }, button);
   }
 
-  // A number's largest first, a word's first letters first; then the other way round; then as the study has them.
-  by(one) {
-    const first = one.digits !== null;
-    const turn = this.sort?.key === one.key ? this.sort.turn + 1 : 1;
-    this.sort = turn > 2 ? null : { key: one.key, turn, down: turn === 1 ? first : !first };
+  // First click: numbers descending, texts ascending; second click: reversed; third click: the order of the study.
+  sortBy(column) {
+    const isDescending = column.digits !== null;
+    const click = this.sort?.key === column.key ? this.sort.click + 1 : 1;
+    this.sort = click > 2 ? null : { key: column.key, click, isDescending: isDescending === (click === 1) };
     this.box.scrollTop = 0;
     this.draw();
   }
 
-  more(least = 0) {
-    const near = () => this.box.scrollTop + this.box.clientHeight > this.box.scrollHeight - 800;
-    let at = this.shown.length ? this.body.childElementCount : Infinity;
-    while (at < this.shown.length && (at < least || near())) {
-      const rows = this.shown.slice(at, at + CHUNK).map((row) => this.line(row));
+  appendRows(minRows = 0) {
+    const isNearEnd = () => this.box.scrollTop + this.box.clientHeight > this.box.scrollHeight - 800;
+    let count = this.displayed.length ? this.body.childElementCount : Infinity;
+    while (count < this.displayed.length && (count < minRows || isNearEnd())) {
+      const rows = this.displayed.slice(count, count + CHUNK).map((row) => this.tableRow(row));
       this.body.append(...rows);
-      at += rows.length;
+      count += rows.length;
     }
   }
 
-  line(row) {
-    const cells = this.drawing.map((one, at) => {
-      const made = this.cell(row, one) ?? said(row[one.key], one);
-      if (at === 0)
-        return el(
-          "th",
-          { scope: "row", class: one.digits === null ? "words" : null, title: String(row[one.key]) },
-          el("button", { type: "button", class: "clamp", click: () => this.open(row) }, made),
-        );
-      if (one.digits === null)
-        return el("td", { class: "words", title: row[one.key] }, el("span", { class: "clamp" }, made));
+  tableRow(row) {
+    return el("tr", {}, ...this.visible.map((column, i) => this.tableCell(row, column, i === 0)));
+  }
+
+  tableCell(row, { key, digits }, isFirst) {
+    const content = this.cell(row, key) ?? cellContent(row[key], key, digits);
+    const isText = digits === null;
+    if (isFirst)
       return el(
-        "td",
-        { class: row[one.key] !== null && row[one.key] === this.best[one.key] ? "number best" : "number" },
-        made,
+        "th",
+        { scope: "row", class: isText ? "words" : null, title: String(row[key]) },
+        el("button", { type: "button", class: "clamp", click: () => this.open(row) }, content),
       );
-    });
-    return el("tr", {}, ...cells);
+    if (isText) return el("td", { class: "words", title: row[key] }, el("span", { class: "clamp" }, content));
+    const isBest = row[key] !== null && row[key] === this.best[key];
+    return el("td", { class: isBest ? "number best" : "number" }, content);
   }
 }
 
-function said(value, one) {
-  if (one.digits === null) return spelled(cut(String(value ?? ""), 200));
-  return one.key.endsWith("_off") ? signed(value, one.digits) : number(value, one.digits);
+function cellContent(value, key, digits) {
+  if (digits === null) return specText(truncate(String(value ?? ""), 200));
+  return key.endsWith("_off") ? signed(value, digits) : number(value, digits);
 }
 
-// A small table as it is; `keys` are what the heads are called.
-function small(label, heads, rows, kinds = []) {
-  const cell = (value, at) =>
-    value instanceof Node ? value : typeof value === "number" ? number(value, kinds[at] ?? 2) : (value ?? NOTHING);
-  const isNumber = heads.map((_, at) => rows.some((row) => typeof row[at] === "number"));
-  const kind = (at) => (isNumber[at] ? "number" : "words");
-  const line = (row) =>
+// A table without controls.
+function smallTable(label, heads, rows, digits = []) {
+  const cell = (value, i) => (typeof value === "number" ? number(value, digits[i] ?? 2) : (value ?? MISSING));
+  const isNumeric = heads.map((_, i) => rows.some((row) => typeof row[i] === "number"));
+  const tableRow = (row) =>
     el(
       "tr",
       {},
-      ...row.map((value, at) => el(at ? "td" : "th", { scope: at ? null : "row", class: kind(at) }, cell(value, at))),
+      ...row.map((value, i) => {
+        const attributes = { scope: i ? null : "row", class: isNumeric[i] ? "number" : "words" };
+        return el(i ? "td" : "th", attributes, cell(value, i));
+      }),
     );
-  const top = el(
+  const headRow = el(
     "tr",
     {},
-    ...heads.map((head, at) => el("th", { scope: "col", class: isNumber[at] ? "number" : null }, head)),
+    ...heads.map((head, i) => el("th", { scope: "col", class: isNumeric[i] ? "number" : null }, head)),
   );
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    el("table", { "aria-label": label }, el("thead", {}, top), el("tbody", {}, ...rows.map(line))),
+    el("table", { "aria-label": label }, el("thead", {}, headRow), el("tbody", {}, ...rows.map(tableRow))),
   );
 }

@@ -1,4 +1,4 @@
-"""The paper's costs beside ours, with a verdict per row."""
+"""The paper's costs next to ours, with a verdict for each row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hiri_search.report.paper.published import networks, published
+from hiri_search.system.units import GIGA, MEGA
 
 PARAMS_TOLERANCE, GFLOPS_TOLERANCE = 0.5, 2.0  # percent of the published number
-UNEXPLAINED = "unexplained"  # what a note begins with where nobody knows why
+UNEXPLAINED = "unexplained"  # verdict; a note without an explanation begins with it
 TITLES = {
     "1": "Figure 1: accuracy against inference time, by resolution",
     "2": "ImageNet-1K, networks of three sizes",
@@ -25,37 +26,36 @@ CountedCosts = Mapping[tuple[str, int], tuple[int, int]]  # params and multiply-
 
 
 def agreement(table: str, costs: CountedCosts) -> pd.DataFrame:
-    """Each row of a table beside the network that it is, where there is one.
+    """Return the rows of a table of the paper next to the costs of the same networks counted here.
 
-    params_m in millions, gflops in 10^9 multiply-adds; `params_off` and `gflops_off` are ours over the published
-    number, less one, in percent. `verdict`: agrees (both within the tolerances), explained, unexplained, or no network.
+    params_m in millions, gflops in 10^9 multiply-adds; `params_off` and `gflops_off` are the relative differences of
+    our numbers from the published ones, in percent. `verdict`: agrees (both within the tolerances), explained,
+    unexplained, or no network.
     """
-    theirs, known = published(table), networks(table)
-    beside = theirs.reindex(known["row"]).reset_index(drop=True)
-    ours = [costs.get(each, (None, None)) for each in zip(known["spec"], known["side"], strict=True)]
-    params, macs = (pd.Series(column, dtype="float64") for column in zip(*ours, strict=True))
-    empty = pd.Series(index=known.index, dtype="float64")
-    shown = pd.DataFrame(
+    rows = networks(table)
+    paper = published(table).reindex(rows["row"]).reset_index(drop=True)
+    counted = [costs.get(pair, (None, None)) for pair in zip(rows["spec"], rows["side"], strict=True)]
+    params, macs = (pd.Series(column, dtype="float64") for column in zip(*counted, strict=True))
+    empty = pd.Series(index=rows.index, dtype="float64")
+    result = pd.DataFrame(
         {
-            "row": known["row"],
-            "side": known["side"],
-            "params_m": params / 1e6,
-            "paper_params_m": beside.get("params_m", empty),
-            "gflops": macs / 1e9,
-            "paper_gflops": beside.get("gflops", empty),
+            "row": rows["row"],
+            "side": rows["side"],
+            "params_m": params / MEGA,
+            "paper_params_m": paper.get("params_m", empty),
+            "gflops": macs / GIGA,
+            "paper_gflops": paper.get("gflops", empty),
         }
     )
-    shown["params_off"] = 100 * (shown["params_m"] / shown["paper_params_m"] - 1)
-    shown["gflops_off"] = 100 * (shown["gflops"] / shown["paper_gflops"] - 1)
-    shown["verdict"] = [
-        _verdict(*each)
-        for each in zip(shown["gflops"], shown["params_off"], shown["gflops_off"], known["note"], strict=True)
-    ]
-    return shown.assign(top1=beside.get("top1", empty), note=known["note"], spec=known["spec"])
+    result["params_off"] = 100 * (result["params_m"] / result["paper_params_m"] - 1)
+    result["gflops_off"] = 100 * (result["gflops"] / result["paper_gflops"] - 1)
+    compared = zip(result["gflops"], result["params_off"], result["gflops_off"], rows["note"], strict=True)
+    result["verdict"] = [_verdict(*values) for values in compared]
+    return result.assign(top1=paper.get("top1", empty), note=rows["note"], spec=rows["spec"])
 
 
 def _verdict(gflops: float, params_off: float, gflops_off: float, note: str) -> str:
-    """Where nothing legible is published, the difference is not a number, and not apart."""
+    """Return the verdict of one row; a difference is NaN, and agrees, if the paper prints no legible number."""
     if pd.isna(gflops):
         return "no network"
     if not (abs(params_off) > PARAMS_TOLERANCE or abs(gflops_off) > GFLOPS_TOLERANCE):
@@ -63,18 +63,18 @@ def _verdict(gflops: float, params_off: float, gflops_off: float, note: str) -> 
     return "explained" if note and not note.startswith(UNEXPLAINED) else UNEXPLAINED
 
 
-def agreement_text(shown: pd.DataFrame) -> pd.DataFrame:
-    """The columns and digits that people read: ours to three decimals, differences in percent to one."""
+def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of `agreement` for people: our costs with three decimals, differences with one."""
     columns = {
-        "row": shown["row"],
-        "side": shown["side"].astype(str),
-        "params (M)": shown["params_m"].map("{:.3f}".format, na_action="ignore"),
-        "paper's": shown["paper_params_m"].map("{:.1f}".format, na_action="ignore"),
-        "off (%)": shown["params_off"].map("{:+.1f}".format, na_action="ignore"),
-        "GFLOPs": shown["gflops"].map("{:.3f}".format, na_action="ignore"),
-        "the paper's": shown["paper_gflops"].map("{:.1f}".format, na_action="ignore"),
-        "off by (%)": shown["gflops_off"].map("{:+.1f}".format, na_action="ignore"),
-        "verdict": shown["verdict"],
-        "note": shown["note"],
+        "row": table["row"],
+        "side": table["side"].astype(str),
+        "params (M)": table["params_m"].map("{:.3f}".format, na_action="ignore"),
+        "paper's": table["paper_params_m"].map("{:.1f}".format, na_action="ignore"),
+        "off (%)": table["params_off"].map("{:+.1f}".format, na_action="ignore"),
+        "GFLOPs": table["gflops"].map("{:.3f}".format, na_action="ignore"),
+        "the paper's": table["paper_gflops"].map("{:.1f}".format, na_action="ignore"),
+        "off by (%)": table["gflops_off"].map("{:+.1f}".format, na_action="ignore"),
+        "verdict": table["verdict"],
+        "note": table["note"],
     }
     return pd.DataFrame(columns)

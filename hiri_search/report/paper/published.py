@@ -9,7 +9,7 @@ import pandas as pd
 
 TABLE_FOLDER = files("hiri_search.report") / "paper"
 
-# The tables of the paper by their number there, and figure 1, whose points are printed.
+# Tables of the paper by number, and Figure 1, whose points are printed.
 TABLE_FILES = {
     "1": "figure1_resolution",
     "2": "table2_imagenet",
@@ -29,10 +29,10 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def published(table: str) -> pd.DataFrame:
-    """The rows of a table, as printed: params_m in millions, gflops in 10^9 multiply-adds, top1 in percent.
+    """Return the rows of a table as printed: params_m in millions, gflops in 10^9 multiply-adds, top1 in percent.
 
-    The index, `row`, names each: by its network or first column, and by the side (`Swin-B @ 384`) or the backbone
-    (`ATSS 3x, Swin-T`) where that is not enough.
+    The index, `row`, is the network or first column, with the side (`Swin-B @ 384`) or the backbone
+    (`ATSS 3x, Swin-T`) if the names are not unique.
     """
     rows = _read(table)
     names = rows["network" if "network" in rows else rows.columns[0]].astype(str)
@@ -44,17 +44,17 @@ def published(table: str) -> pd.DataFrame:
 
 
 def networks(table: str) -> pd.DataFrame:
-    """The network that each row of a table is: row (as in `published`), side, spec, note.
+    """Return the network of each row of a table: row (as in `published`), side, spec, note.
 
-    `spec` is of our language or of timm, and empty where no network exists here; the note then says why. A row
-    may be there twice, where its published cost can be read in two ways.
+    `spec` is in our language or of timm; it is empty, with the reason in `note`, if neither has the network. A row
+    occurs twice if its published cost can be read in two ways.
     """
     with (TABLE_FOLDER / "networks.csv").open(encoding="utf-8") as file:
-        known = pd.read_csv(file, dtype={"table": str, "network": str}, keep_default_na=False)
-    rows = known[known["table"] == table].reset_index(drop=True)
+        all_rows = pd.read_csv(file, dtype={"table": str, "network": str}, keep_default_na=False)
+    rows = all_rows[all_rows["table"] == table].reset_index(drop=True)
     if rows.empty:  # detection and segmentation
-        why = "a backbone within another network, which is not built here"
-        return pd.DataFrame({"row": published(table).index, "side": "-", "spec": "", "note": why})
+        reason = "a backbone within another network, which is not built here"
+        return pd.DataFrame({"row": published(table).index, "side": "-", "spec": "", "note": reason})
     with_sides = rows["network"] + " @ " + rows["resolution"].astype(str)
-    named = rows["network"].where(rows["network"].isin(published(table).index), with_sides)
-    return pd.DataFrame({"row": named, "side": rows["resolution"], "spec": rows["spec"], "note": rows["note"]})
+    names = rows["network"].where(rows["network"].isin(published(table).index), with_sides)
+    return pd.DataFrame({"row": names, "side": rows["resolution"], "spec": rows["spec"], "note": rows["note"]})

@@ -19,39 +19,39 @@ BEST = "best"
 
 
 def seed_scores(results: Results) -> Scores:
-    """Top-1 of the finished trials of the study's own recipe, by network and seed, in the study's order."""
+    """Return top-1 of the finished trials without confirmations, by network and seed, in the study's order."""
     names = dict.fromkeys(row["name"] for row in (*results.counted, *results.first_trainings))
     rows = [name for name in results.rows if name in names]
-    found: dict[str, dict[int, float]] = {name: {} for name in (*rows, *names)}
+    scores: dict[str, dict[int, float]] = {name: {} for name in (*rows, *names)}
     for row in results.first_trainings:
         if row["state"] == "finished" and row["top1"] is not None:
-            found[row["name"]][row["seed"]] = row["top1"]
-    return found
+            scores[row["name"]][row["seed"]] = row["top1"]
+    return scores
 
 
 def comparison_mode(results: Results) -> str:
-    """What the study's rows are held against: `best`, `steps`, or a row's name."""
+    """Return the reference of the study's comparisons: `best`, `steps`, or the name of a row."""
     return results.study.compare
 
 
-@lru_cache(1)  # seven parts of a report ask
+@lru_cache(1)  # seven parts of a report need the comparisons
 def comparisons(results: Results) -> list[Comparison]:
-    """Each row of an ablation against what the study's `compare` says; rows that were never to be trained have none."""
+    """Compare each trained row of an ablation with the reference that the study's `compare` names."""
     if results.is_search:  # one seed, and too many pairs of networks
         return []
     trained = {row["name"] for row in results.first_trainings}
-    scores = {name: seeds for name, seeds in seed_scores(results).items() if name in trained}
+    scores = {name: by_seed for name, by_seed in seed_scores(results).items() if name in trained}
     match comparison_mode(results):
         case "best":
             return against_best(scores)
         case "steps":
-            return compare_pairs([(after, before) for before, after in _steps(results, list(scores))], scores)
+            return compare_pairs([(row, previous) for previous, row in _steps(results, list(scores))], scores)
         case reference:
             return compare_pairs([(name, reference) for name in scores if name != reference], scores)
 
 
 def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
-    """Each row and the one behind it on its curve."""
+    """Return pairs of rows: each row and the next row of the same curve."""
     rows = results.rows
     curves: dict[str, list[str]] = {}
     for name in names:
@@ -61,72 +61,69 @@ def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
 
 @lru_cache(1)
 def best_row(results: Results) -> str | None:
-    """The row that is shown to be better than every other one, whatever `compare` says; None where there is none."""
-    return (
-        None
-        if results.is_search
-        else clear_best({name: seeds for name, seeds in seed_scores(results).items() if seeds})
-    )
+    """Return the row that is significantly better than every other row, or None; independent of `compare`."""
+    if results.is_search:
+        return None
+    return clear_best({name: by_seed for name, by_seed in seed_scores(results).items() if by_seed})
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
-    """One line for each comparison: gain in points of top-1, intervals, p, and the verdict in words.
+    """Return one row for each comparison: gain in points of top-1, intervals, p, and the verdict in words.
 
-    `low` and `high` are for this comparison alone, `low_together` and `high_together` for all at once; `p_holm` is what
-    `shown` goes by.
+    `low` and `high` are the confidence interval of this comparison alone, `low_together` and `high_together` the joint
+    interval of all comparisons. `shown` depends on `p_holm` only.
     """
-    return pd.DataFrame([_line(one) for one in comparisons(results)], columns=list(COMPARISON_COLUMNS)).astype(
-        {"more_seeds": "Int64"}
-    )
+    lines = [_line(comparison) for comparison in comparisons(results)]
+    return pd.DataFrame(lines, columns=list(COMPARISON_COLUMNS)).astype({"more_seeds": "Int64"})
 
 
-def _line(one: Comparison) -> dict[str, object]:
-    alone, together = one.interval, one.simultaneous_interval
+def _line(comparison: Comparison) -> dict[str, object]:
+    alone, together = comparison.interval, comparison.simultaneous_interval
     return {
-        "network": one.row,
-        "against": one.against,
-        "seeds": one.seeds,
-        "gain": one.gain,
+        "network": comparison.row,
+        "against": comparison.against,
+        "seeds": comparison.seeds,
+        "gain": comparison.gain,
         "low": alone and alone.low,
         "high": alone and alone.high,
         "low_together": together and together.low,
         "high_together": together and together.high,
-        "p": one.p,
-        "p_holm": one.p_holm,
-        "shown": one.significant,
-        "more_seeds": None if one.significant else one.more_seeds,
-        "words": in_words(one),
+        "p": comparison.p,
+        "p_holm": comparison.p_holm,
+        "shown": comparison.significant,
+        "more_seeds": None if comparison.significant else comparison.more_seeds,
+        "words": in_words(comparison),
     }
 
 
 def comparison_caption(results: Results) -> str:
-    """What was held against what, and how."""
-    found = comparisons(results)
-    held = f"Each network against {_against(results, found)}: top-1 in points, paired by seed"
-    if all(one.p is None for one in found):
-        return f"{held}. None could be tested, for too few seeds or no spread: no difference is shown."
-    family = max(one.family for one in found)
-    chosen = comparison_mode(results) == BEST and family > 1
-    counted = " (all pairs, as the best is chosen by the same numbers)" if chosen else ""
+    """Return the caption: the reference, the test and its correction."""
+    compared = comparisons(results)
+    subject = f"Each network compared with {_reference(results, compared)}: gain of top-1 in points, paired by seed"
+    if all(comparison.p is None for comparison in compared):
+        return f"{subject}. Too few seeds or no spread: nothing could be tested, and no difference is shown."
+    family = max(comparison.family for comparison in compared)
+    all_pairs = comparison_mode(results) == BEST and family > 1
+    reason = " (all pairs, because the same numbers decide which network is best)" if all_pairs else ""
     return (
-        f"{held}, with Student's {LEVEL:.0%} interval of each difference taken alone. p by the paired t-test, with"
-        f" Holm's correction for {family} comparison{'s' * (family > 1)}{counted}; a difference is shown where p is at"
-        f" most {1 - LEVEL:.2f}. Intervals and p tell of other seeds, not of other images."
+        f"{subject}, with Student's {LEVEL:.0%} interval of each gain alone. p from the paired t-test, with"
+        f" Holm's correction for {family} comparison{'s' * (family > 1)}{reason}; a difference is shown if p is at"
+        f" most {1 - LEVEL:.2f}. Intervals and p describe other seeds, not other images."
     )
 
 
-def _against(results: Results, found: Sequence[Comparison]) -> str:
+def _reference(results: Results, compared: Sequence[Comparison]) -> str:
     match comparison_mode(results):
         case "best":
-            return f"{found[0].against}, which has the highest mean" if found else "the one with the highest mean"
+            return f"{compared[0].against}, which has the highest mean" if compared else "the highest mean"
         case "steps":
-            return "the one before it in the study, of the same curve"
+            return "the previous network of the same curve"
         case reference:
             return reference
 
 
 def comparison_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns and digits of `comparison_table` that people read."""
+    """Return the columns of `comparison_table` for people, rounded."""
     signed = "{:+.2f}".format
     interval = [
         "-" if pd.isna(low) else f"{signed(low)} to {signed(high)}"

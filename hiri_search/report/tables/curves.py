@@ -1,4 +1,4 @@
-"""Which points and curves the figures and the page draw."""
+"""Points and curves that the figures and the page draw."""
 
 from __future__ import annotations
 
@@ -11,28 +11,21 @@ from hiri_search.report.paper.published import published
 from hiri_search.report.tables.networks import network_table
 from hiri_search.report.tables.results import Results
 
-# Okabe and Ito's colours: told apart by colour-blind readers; markers tell the rest.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
-
-NAMED = 10  # more networks than this are drawn as a cloud with its front, without names
-
-
-CLOUD = "networks"
-
+MAX_NAMED = 10  # more networks than this are drawn as one cloud of points without names
+CLOUD = "networks"  # curve of the networks of a cloud
 
 AXES = {
-    "step": "Row, one change after the other",
+    "step": "Row (one change per step)",
     "side": "Side (pixels)",
     "gflops": "GFLOPs (multiply-adds)",
     "params_m": "Parameters (M)",
     "ms": "Inference (ms per image)",
     "trials": "Finished trials",
 }
-
-
 COST_AXES = ("gflops", "params_m", "ms")  # the panels of Figure 6
-
 
 # Families of Table 2 with a small, a base and a large member: the curves of Figure 6.
 FAMILIES = ("Swin", "PVTv2", "ConvNeXt", "CSWin", "DaViT", "iFormer", "Dual-ViT")
@@ -40,16 +33,16 @@ FAMILIES = ("Swin", "PVTv2", "ConvNeXt", "CSWin", "DaViT", "iFormer", "Dual-ViT"
 
 @dataclass(frozen=True)
 class Paper:
-    """What of the paper a study is drawn beside: points with curve, label, top1 and each of `costs`."""
+    """Published points that are drawn next to a study: columns curve, label, top1 and each of `costs`."""
 
-    stem: str  # of the file's name
+    stem: str  # of the name of the figure's file
     title: str
     points: pd.DataFrame
     costs: tuple[str, ...] = COST_AXES
 
 
 def published_points(table: str) -> Paper:
-    """What belongs beside a study of this table; Figure 6 where it has no image of its own."""
+    """Return the points for a study of this table of the paper; those of Figure 6 if the table has no own figure."""
     match table:
         case "1":
             points = published("1").rename(columns={"resolution": "side", "inference_ms": "ms"})
@@ -62,33 +55,30 @@ def published_points(table: str) -> Paper:
         case "9":
             points = published("9")
             points = points.assign(curve=points["network"], label="", ms=np.nan, side=points["resolution"])
-            title = "The paper's Table 9, published: without the front at 224, with it at 448"
+            title = "The paper's Table 9, published: without the high-resolution front at 224, with it at 448"
             return Paper("table9", title, points, ("side", "gflops", "ms"))
-    return Paper("figure6", "The paper's Figure 6: ImageNet-1K, published", families())
+    return Paper("figure6", "The paper's Figure 6: ImageNet-1K, published", figure6_points())
 
 
-def families() -> pd.DataFrame:
-    """The paper's points of Figure 6: curve, gflops, params_m, ms (from images per second), top1."""
+def figure6_points() -> pd.DataFrame:
+    """Return the paper's points of Figure 6: curve, gflops, params_m, ms (from images per second), top1."""
     table = published("2")
     table = table.assign(
         family=[name.rpartition("-")[0] for name in table["network"]], ms=1000 / table["throughput_img_s"]
     )
-    ours = table["family"] == "HIRI-ViT"
-    labels = [
-        f"HIRI-ViT @ {side}" if own else family
-        for own, family, side in zip(ours, table["family"], table["resolution"], strict=True)
-    ]
-    chosen = table.assign(curve=labels, label="")[ours | table["family"].isin(FAMILIES)]
+    hirivit = table["family"] == "HIRI-ViT"
+    labels = table["family"].where(~hirivit, "HIRI-ViT @ " + table["resolution"].astype(str))
+    chosen = table.assign(curve=labels, label="")[hirivit | table["family"].isin(FAMILIES)]
     return chosen[["curve", "network", "label", *COST_AXES, "top1"]]
 
 
-def drawable(results: Results) -> pd.DataFrame:
-    """The networks with a curve each (a few without one are one of their own; many are a cloud) and a label."""
+def network_points(results: Results) -> pd.DataFrame:
+    """Return the networks with a label and a curve: the study's, else one for each network, or one cloud of many."""
     table, rows = network_table(results), results.rows
     table = table.assign(
         step=range(1, len(table) + 1),
         label=[(rows[name].paper or "") if name in rows else "" for name in table["name"]],
     )
     if (table["curve"] == "").all():
-        return table.assign(curve=table["name"] if len(table) <= NAMED else CLOUD)
+        return table.assign(curve=table["name"] if len(table) <= MAX_NAMED else CLOUD)
     return table.assign(curve=table["curve"].where(table["curve"] != "", table["name"]))

@@ -8,69 +8,63 @@ from hiri_search.report.tables.search import ZERO_COST_PREFIX
 
 MEANINGS = {  # column: (meaning, unit)
     "trial": ("number of the trial in the ledger, counted from 0", ""),
-    "name": ("the row's name in the study file; of a search its spec", ""),
-    "key": ("hash of the network: the same for the same network, however it is written", ""),
-    "spec": ("the network that is counted, in the language of networks, or a network of timm", ""),
+    "name": ("name of the row in the study file; in a search, the spec", ""),
+    "key": ("hash of the network; every spec of the same network has the same key", ""),
+    "spec": ("the counted network, in the language of networks, or a network of timm", ""),
     "side": ("side of the square input at which the network is counted and timed", "pixels"),
     "params": ("parameters of the network, counted on the modules", ""),
-    "macs": ("multiply-adds of one forward pass of one image, as fvcore counts them: what papers print as FLOPs", ""),
-    "core_macs": ("multiply-adds of convolutions, fully connected layers and matrix products alone", ""),
+    "macs": ("multiply-adds of one image, as fvcore counts them; papers print them as FLOPs", ""),
+    "core_macs": ("multiply-adds of convolutions, fully connected layers and matrix products only", ""),
     "by_part": ("params and multiply-adds of each part of the network", ""),
-    "ms_per_image": ("measured inference of one image, disturbed by trials beside it", "milliseconds"),
-    "trained_spec": ("the network that is trained: the one that is counted, or a smaller one in its place", ""),
-    "trained_side": ("side of the square input at which it is trained", "pixels"),
-    "trained_params": ("parameters of the network that is trained", ""),
-    "trained_macs": ("multiply-adds of the network that is trained, of one image at trained_side", ""),
-    "merged_from": ("of a merged folder: the results folder that the trial is from", ""),
-    "merged_trial": ("its number there", ""),
-    "merged_name": ("the row's name there, where it is another one here", ""),
-    "seed": ("what all random numbers of the training follow from", ""),
-    "confirms": ("of a second look: the trial of the first look that it trains again", ""),
-    "confirm_epochs": ("of a second look: how long it trains", "epochs"),
+    "ms_per_image": ("measured inference time of one image, during which other trials may run", "milliseconds"),
+    "trained_spec": ("the trained network: the counted network or its stand-in", ""),
+    "trained_side": ("side of the square input during training", "pixels"),
+    "trained_params": ("parameters of the trained network", ""),
+    "trained_macs": ("multiply-adds of the trained network, for one image at trained_side", ""),
+    "merged_from": ("in a merged folder: the results folder of the trial", ""),
+    "merged_trial": ("in a merged folder: the number of the trial in merged_from", ""),
+    "merged_name": ("in a merged folder: the name of the row in merged_from, if it differs from name", ""),
+    "seed": ("seed of all random numbers of the training", ""),
+    "confirms": ("in a confirmation: the trial whose network it trains longer", ""),
+    "confirm_epochs": ("in a confirmation: number of epochs", "epochs"),
     "checkpoint": (
-        "file of the last weights, from the results folder; empty where it was removed, or lies in the storage alone",
+        "file of the last checkpoint, below the results folder; empty if it was removed or is in the storage only",
         "",
     ),
-    "state": ("unfinished, paused, stopped, failed or finished; only finished trials have a part in tables", ""),
-    "reason": ("why it failed or was stopped", ""),
-    "source": (
-        "where its curve was taken from, if it was not trained: another trial, or one of another results folder",
-        "",
-    ),
-    "device": ("what it was last trained on", ""),
-    "epochs": ("epochs that it has done", "epochs"),
-    "top1": ("share of validation images whose class it names first, behind the last epoch", "percent"),
-    "top5": ("share of validation images whose class is among the five it names first", "percent"),
-    "ema_top1": ("top1 of the averaged weights", "percent"),
-    "ema_top5": ("top5 of the averaged weights", "percent"),
+    "state": ("unfinished, paused, stopped, failed or finished; tables use finished trials only", ""),
+    "reason": ("reason of a failure or a stop", ""),
+    "source": ("trial whose curve is reused, here or in another results folder; empty if the trial was trained", ""),
+    "device": ("device of the last training", ""),
+    "epochs": ("number of finished epochs", "epochs"),
+    "top1": ("top-1 accuracy on the validation images after the last epoch", "percent"),
+    "top5": ("top-5 accuracy on the validation images after the last epoch", "percent"),
+    "ema_top1": ("top-1 accuracy of the averaged (EMA) weights", "percent"),
+    "ema_top5": ("top-5 accuracy of the averaged (EMA) weights", "percent"),
     "loss": ("mean training loss of the last epoch", "nats"),
-    "seconds": (
-        "time spent in all of its epochs, by the clock; nothing where it was taken from another study",
-        "seconds",
-    ),
-    "seconds_waiting": ("the part of seconds in which it waited for images", "seconds"),
-    "joules": ("energy of its card in all of its epochs, with others' there; empty where not told", "joules"),
-    "images_per_second": ("training images in a second, in the last epoch", "1/s"),
-    "parts": ("in how many parts a batch was computed, to fit into memory", ""),
-    "peak_memory_bytes": ("the most memory that it held on a GPU, in the last epoch; empty on a CPU", "bytes"),
-    "curve": ("top1 behind each epoch, separated by spaces", "percent"),
+    "seconds": ("wall time of all epochs; 0 if the curve is reused from another trial", "seconds"),
+    "seconds_waiting": ("part of seconds that the training waited for images", "seconds"),
+    "joules": ("energy of the GPU in all epochs, for all processes on it; empty if not measured", "joules"),
+    "images_per_second": ("training throughput in the last epoch", "1/s"),
+    "parts": ("number of parts into which each batch was split to fit into memory", ""),
+    "peak_memory_bytes": ("peak GPU memory in the last epoch; empty on a CPU", "bytes"),
+    "curve": ("top1 after each epoch, separated by spaces", "percent"),
 }
 NOT_DESCRIBED = "not described"
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """What was never measured is a number all the same, not an empty text: files of all studies have the same types."""
+def with_numeric_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Make empty columns that have a unit numeric, so that the files of all studies have the same types."""
     empty = [name for name in table if _meaning(str(name))[1] and table[name].isna().all()]
     return table.astype(dict.fromkeys(empty, "float64"))
 
 
 def dictionary(table: pd.DataFrame) -> pd.DataFrame:
-    """One line for each column of a table of trials: column, type, unit, meaning."""
-    lines = [(name, str(kind), *reversed(_meaning(str(name)))) for name, kind in table.dtypes.items()]
+    """Return one row for each column of a table of trials: column, type, unit, meaning."""
+    lines = [(name, str(dtype), *reversed(_meaning(str(name)))) for name, dtype in table.dtypes.items()]
     return pd.DataFrame(lines, columns=["column", "type", "unit", "meaning"])
 
 
 def _meaning(column: str) -> tuple[str, str]:
     if column.startswith(ZERO_COST_PREFIX):
-        return f"score by the zero-cost proxy {column.removeprefix(ZERO_COST_PREFIX)}, without a training", ""
+        return f"zero-cost score {column.removeprefix(ZERO_COST_PREFIX)} of the untrained network", ""
     return MEANINGS.get(column, (NOT_DESCRIBED, ""))

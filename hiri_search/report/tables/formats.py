@@ -6,33 +6,28 @@ from collections.abc import Callable
 
 import pandas as pd
 
-# What LaTeX would take for its own.
-ESCAPES = (
-    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {
-        "|": r"\textbar{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-    }
-    | {letter: "\\" + letter for letter in "&%$#_{}"}
-)
+# Characters with a meaning in LaTeX.
+ESCAPES = {
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"},
+    **{letter: "\\" + letter for letter in "&%$#_{}"},
+}
 
 
 def csv(table: pd.DataFrame) -> str:
-    """Every digit there is; empty where nothing is known."""
+    """Return CSV with all digits; missing values are empty."""
     return table.to_csv(index=False)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Every digit there is; `-` where nothing is known."""
-    shown = table.astype(object).where(table.notna(), "-")
-    return str(shown.to_markdown(index=False, disable_numparse=True)) + "\n"
+    """Return Markdown with all digits; missing values are `-`."""
+    cells = table.astype(object).where(table.notna(), "-")
+    return str(cells.to_markdown(index=False, disable_numparse=True)) + "\n"
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A tabular of booktabs: numbers to the right, `--` where nothing is known."""
-    numbers = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    columns = "".join("r" if number else "l" for number in numbers)
+    """Return a booktabs tabular: numbers aligned to the right, missing values as `--`."""
+    columns = "".join("r" if pd.api.types.is_numeric_dtype(dtype) else "l" for dtype in table.dtypes)
     lines = [_latex_line(table.columns), r"\midrule", *map(_latex_line, table.itertuples(index=False))]
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -46,7 +41,7 @@ def _latex_cell(value: object) -> str:
 
 
 def escaped(text: str) -> str:
-    """As LaTeX sets it, arrows as arrows."""
+    """Return `text` escaped for LaTeX, with arrows as arrow symbols."""
     return "".join(ESCAPES.get(letter, letter) for letter in text.replace("->", "→")).replace("→", r"$\to$")
 
 

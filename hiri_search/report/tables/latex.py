@@ -16,22 +16,22 @@ from hiri_search.report.tables.search import confirmed_table, rank_agreement
 from hiri_search.stats.significance import Comparison, Estimate, p_text
 
 EMPTY_CELL = "--"
-INTERVALS = " In brackets: the interval, cut off where percents end."
-LONG = 32  # letters: longer names are broken into lines
+INTERVALS = " In brackets: the confidence interval, clipped to 0-100 %."
+MAX_NAME = 32  # characters; longer names are broken into lines
 
 
 @dataclass(frozen=True)
 class LatexColumn:
-    """A column of a table in print."""
+    """A column of a printed table."""
 
-    head: str  # LaTeX; its group's head stands over it
+    head: str  # LaTeX
     cells: Sequence[str]  # LaTeX
     align: str = "r"
-    group: str = ""  # columns side by side of one group have one head, with a rule under it
+    group: str = ""  # common head above neighbouring columns of the same group, with a rule below it
 
 
 def paper_tex(results: Results) -> str:
-    """The networks of a study beside the rows of its table in the paper."""
+    """Return the networks of a study next to the rows of its table in the paper."""
     table, best = paper_table(results), best_row(results)
     scores = _scores(table, best)
     columns = [
@@ -41,15 +41,14 @@ def paper_tex(results: Results) -> str:
         LatexColumn("ours", scores, "l", r"Top-1 (\%)"),
         LatexColumn("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
     ]
-    how = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
-    return _float(columns, how, f"table{results.study.table}")
+    text = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
+    return _float(columns, text, f"table{results.study.table}")
 
 
 def network_tex(results: Results) -> str:
-    """The networks of a study that is about no table of the paper; of a search those on the front of its GFLOPs."""
+    """Return the networks of a study without a table of the paper; for a search, its Pareto front by GFLOPs."""
     table, best = network_table(results).rename(columns={"name": "network"}), best_row(results)
-    searched = results.is_search
-    table = front(table, "gflops", "top1") if searched else table
+    table = front(table, "gflops", "top1") if results.is_search else table
     scores = _scores(table, best)
     columns = [
         _names(table["network"], best),
@@ -58,12 +57,12 @@ def network_tex(results: Results) -> str:
         LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
         LatexColumn(r"Top-1 (\%)", scores, "l"),
     ]
-    which = " Shown are the networks that no other beats in both GFLOPs and top-1." if searched else ""
-    return _float(columns, f"{_title(results)}{which} {caption(results)}{_bold_caption(best, scores)}", "networks")
+    selection = " Pareto front of GFLOPs and top-1." if results.is_search else ""
+    return _float(columns, f"{_title(results)}{selection} {caption(results)}{_bold_caption(best, scores)}", "networks")
 
 
 def confirmed_tex(results: Results) -> str:
-    """The networks of a search that were looked at again, with what became of the order."""
+    """Return the confirmed networks of a search, with the agreement of their two orders."""
     table = confirmed_table(results).rename(columns={"name": "network"})
     short, long = (f"{table[name].iloc[0]} epochs" for name in ("short_epochs", "epochs"))
     columns = [
@@ -73,32 +72,33 @@ def confirmed_tex(results: Results) -> str:
         LatexColumn(short, _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
         LatexColumn(long, _scores(table, None), "l", r"Top-1 (\%)"),
     ]
-    how = f"{INTERVALS.strip()} {rank_agreement(table)}"
-    return _float(columns, f"{_title(results)} The best of a search, trained again. {how}", "confirmed")
+    text = f"{_title(results)} Confirmation of the best networks of a search.{INTERVALS} {rank_agreement(table)}"
+    return _float(columns, text, "confirmed")
 
 
 def comparison_tex(results: Results) -> str:
-    """The comparisons of a study: gain, interval, p, and the seeds that would show half a point."""
-    found = comparisons(results)
+    """Return the comparisons of a study: gain, interval, p, and the seeds to add to show half a point."""
+    rows = comparisons(results)
+    more_seeds = [_more_seeds(row) for row in rows]
     columns = [
-        _names([one.row for one in found]),
-        LatexColumn("seeds", [str(one.seeds) for one in found]),
-        LatexColumn("gain (points)", [_bold(_gain(one), one.significant) for one in found], "l"),
-        LatexColumn("$p$", [_p(one) for one in found]),
-        LatexColumn("more seeds", [_more(one) for one in found]),
+        _names([row.row for row in rows]),
+        LatexColumn("seeds", [str(row.seeds) for row in rows]),
+        LatexColumn("gain (points)", [_bold(_gain(row), row.significant) for row in rows], "l"),
+        LatexColumn("$p$", [_p(row) for row in rows]),
+        LatexColumn("more seeds", more_seeds),
     ]
-    shown = " Bold: a difference is shown." if any(one.significant for one in found) else ""
-    more = " More seeds: so many would show 0.5 points, where none is shown."
-    how = shown + (more if any(_more(one) != EMPTY_CELL for one in found) else "")
-    return _float(columns, f"{_title(results)} {comparison_caption(results)}{how}", "comparisons")
+    text = f"{_title(results)} {comparison_caption(results)}"
+    text += " Bold: a difference is shown." if any(row.significant for row in rows) else ""
+    text += " More seeds: seeds to add to show 0.5 points." if set(more_seeds) - {EMPTY_CELL} else ""
+    return _float(columns, text, "comparisons")
 
 
 def _title(results: Results) -> str:
-    """Without the number that the paper gives to its table: this one will have another."""
-    title, number = str(results.study.title or "Networks").rstrip("."), results.study.table
-    named = title.removeprefix(f"Table {number}: ").removeprefix(f"Figure {number}: ")
-    first = f"{named[:1].upper()}{named[1:]}"
-    return f"{first}, beside {_source(number)} of HIRI-ViT." if number else f"{first}."
+    """Return the title without the paper's number of the table, because LaTeX numbers this table anew."""
+    title, number = (results.study.title or "Networks").rstrip("."), results.study.table
+    title = title.removeprefix(f"Table {number}: ").removeprefix(f"Figure {number}: ")
+    title = f"{title[:1].upper()}{title[1:]}"
+    return f"{title}, compared with {_source(number)} of HIRI-ViT." if number else f"{title}."
 
 
 def _source(table: str) -> str:
@@ -106,23 +106,23 @@ def _source(table: str) -> str:
 
 
 def _bold_caption(best: str | None, scores: Sequence[str]) -> str:
-    """What brackets and bold letters say, where there are any."""
+    """Return the part of the caption that explains brackets and bold print."""
     intervals = INTERVALS if any("[" in score for score in scores) else ""
     if best is None:
-        return f"{intervals} No row is shown to be better than every other one, so none is bold."
+        return f"{intervals} No row is significantly better than every other row, so none is bold."
     return f"{intervals} Bold: better than every other row, by paired t-tests with Holm's correction for all pairs."
 
 
 def _names(names: Iterable[str], best: str | None = None) -> LatexColumn:
-    """Names, and specs where these are the names."""
+    """Return the column of names; long names, such as specs, are broken into lines."""
     cells = [_bold(escaped(name), name == best) for name in names]
-    if all(len(name) <= LONG for name in names):
+    if all(len(name) <= MAX_NAME for name in names):
         return LatexColumn("", cells, "l")
     return LatexColumn("", [rf"\raggedright {cell}" for cell in cells], r"p{0.4\linewidth}")
 
 
 def _sides(sides: pd.Series) -> list[LatexColumn]:
-    """Only where they differ; the caption says one."""
+    """Return the column of sides if they differ; a common side is in the caption."""
     return [LatexColumn("Side", _numbers(sides, 0))] if sides.nunique() > 1 else []
 
 
@@ -146,29 +146,29 @@ def _scores(table: pd.DataFrame, best: str | None) -> list[str]:
 
 
 def _score(top1: float, low: float, high: float) -> str:
-    """`52.4 [47.6, 57.1]`; an interval ends where percents do."""
+    """Return top-1 and its interval, clipped to 0-100 %: `52.4 [47.6, 57.1]`."""
     if pd.isna(top1):
         return EMPTY_CELL
     return f"{top1:.1f}" if pd.isna(low) else f"{top1:.1f} [{max(low, 0):.1f}, {min(high, 100):.1f}]"
 
 
-def _gain(one: Comparison) -> str:
-    if one.gain is None:
+def _gain(row: Comparison) -> str:
+    if row.gain is None:
         return EMPTY_CELL
-    interval: Estimate | None = one.interval
-    return f"${one.gain:+.1f}$" + (f" $[{interval.low:+.1f}, {interval.high:+.1f}]$" if interval else "")
+    interval: Estimate | None = row.interval
+    return f"${row.gain:+.1f}$" + (f" $[{interval.low:+.1f}, {interval.high:+.1f}]$" if interval else "")
 
 
-def _p(one: Comparison) -> str:
-    return EMPTY_CELL if one.p_holm is None else p_text(one.p_holm).removeprefix("p = ").replace("p < ", "$<$")
+def _p(row: Comparison) -> str:
+    return EMPTY_CELL if row.p_holm is None else p_text(row.p_holm).removeprefix("p = ").replace("p < ", "$<$")
 
 
-def _more(one: Comparison) -> str:
-    return EMPTY_CELL if one.significant or one.more_seeds is None else f"{one.more_seeds:,}"
+def _more_seeds(row: Comparison) -> str:
+    return EMPTY_CELL if row.significant or row.more_seeds is None else f"{row.more_seeds:,}"
 
 
-def _bold(cell: str, chosen: bool) -> str:
-    return rf"\textbf{{{cell}}}" if chosen else cell
+def _bold(cell: str, is_bold: bool) -> str:
+    return rf"\textbf{{{cell}}}" if is_bold else cell
 
 
 def _float(columns: Sequence[LatexColumn], text: str, label: str) -> str:
@@ -195,13 +195,13 @@ def _float(columns: Sequence[LatexColumn], text: str, label: str) -> str:
 
 
 def _groups(columns: Sequence[LatexColumn]) -> list[str]:
-    """The heads over the columns, and a rule under each; nothing where there are none."""
-    cells, rules, at = [], [], 1
+    """Return the line of group heads and their rules; nothing if no column has a group."""
+    cells, rules, first = [], [], 1
     for group, members in groupby(columns, key=lambda column: column.group):
         width = len([*members])
         cells.append(rf"\multicolumn{{{width}}}{{c}}{{{group}}}" if group else " & ".join([""] * width))
-        rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if group else []
-        at += width
+        rules += [rf"\cmidrule(lr){{{first}-{first + width - 1}}}"] if group else []
+        first += width
     return [_line(cells), "".join(rules)] if rules else []
 
 

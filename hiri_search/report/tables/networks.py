@@ -1,4 +1,4 @@
-"""Tables of trials and networks, beside the paper's rows; captions."""
+"""Tables of trials and networks, next to the paper's rows; captions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAPER_COLUMNS = ("params_m", "gflops", "top1")
 
 
 def trial_table(results: Results) -> pd.DataFrame:
-    """One line for each trial; the curve is top-1 by epoch, separated by spaces."""
+    """Return one row for each trial; the curve is top-1 after each epoch, separated by spaces."""
     table = pd.DataFrame(list(results.trials))
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
@@ -32,13 +32,13 @@ NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spe
 
 
 def network_table(results: Results) -> pd.DataFrame:
-    """One line for each network, in the study's order: cost, and the mean and spread of top-1 over seeds.
+    """Return one row for each network, in the study's order: costs, and mean and spread of top-1 over seeds.
 
-    Only finished trials count; `seeds` says how many there are, `failed` how many ended otherwise. `low` and `high`
-    are Student's interval of the mean over seeds, where there is a spread. `ms` is the measured inference of one image.
+    Only finished trials count: `seeds` is their number, `failed` the number of failed trials. `low` and `high` are
+    Student's confidence interval of the mean, if there is a spread. `ms` is the measured inference time of one image.
     """
-    known = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
-    networks = known.drop_duplicates("name").set_index("name")
+    facts = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
+    networks = facts.drop_duplicates("name").set_index("name")
     trials = pd.DataFrame(results.first_trainings, columns=["name", "state", "top1"])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     finished = trials[trials["state"] == "finished"].astype({"top1": float})
@@ -46,7 +46,7 @@ def network_table(results: Results) -> pd.DataFrame:
         rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
     )
     timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
-    intervals = {name: found for name, values in several if (found := mean_interval(values))}
+    intervals = {name: interval for name, values in several if (interval := mean_interval(values))}
     rows = results.rows
     table = pd.DataFrame(
         {
@@ -56,11 +56,11 @@ def network_table(results: Results) -> pd.DataFrame:
             "gflops": networks["macs"] / GIGA,
             "top1": scores.mean(),
             "spread": scores.std(),
-            "low": pd.Series({name: found.low for name, found in intervals.items()}, dtype="float64"),
-            "high": pd.Series({name: found.high for name, found in intervals.items()}, dtype="float64"),
+            "low": pd.Series({name: interval.low for name, interval in intervals.items()}, dtype="float64"),
+            "high": pd.Series({name: interval.high for name, interval in intervals.items()}, dtype="float64"),
             "seeds": scores.count(),
             "failed": failed,
-            "ms": [timed.get(each, np.nan) for each in zip(networks["key"], networks["side"], strict=True)],
+            "ms": [timed.get(pair, np.nan) for pair in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
             "note": [rows[name].note if name in rows else "" for name in networks.index],
         },
@@ -70,32 +70,32 @@ def network_table(results: Results) -> pd.DataFrame:
 
 
 def paper_table(results: Results) -> pd.DataFrame:
-    """The networks of an ablation beside the paper's rows: both costs, both accuracies, both ranks.
+    """Return the networks of an ablation next to the paper's rows: costs, accuracies and ranks of both.
 
-    `rank` is by mean top-1 of the short trainings, `paper_rank` by the published Top-1 among the same rows; 1 is
-    best and equals share the better rank. Nothing of ours is fitted to the paper; differences are shown as they are.
+    `rank` is by mean top-1 of the short trainings, `paper_rank` by the published top-1 of the same rows; 1 is best, and
+    equal values share the better rank. Our numbers are not fitted to the paper's.
     """
     rows = results.rows
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.paper or name for name, row in rows.items()]
-    beside = published(results.study.table).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
+    paper = published(results.study.table).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
     return pd.DataFrame(
         {
             "network": ours.index,
             "paper_row": labels,
             "side": ours["side"],
             "params_m": ours["params_m"].round(3),
-            "paper_params_m": beside["params_m"],
+            "paper_params_m": paper["params_m"],
             "gflops": ours["gflops"].round(3),
-            "paper_gflops": beside["gflops"],
+            "paper_gflops": paper["gflops"],
             "top1": ours["top1"].round(2),
             "spread": ours["spread"].round(2),
             "low": ours["low"].round(2),
             "high": ours["high"].round(2),
             "seeds": ours["seeds"],
             "rank": _rank(ours["top1"]),
-            "paper_top1": beside["top1"],
-            "paper_rank": _rank(beside["top1"]),
+            "paper_top1": paper["top1"],
+            "paper_rank": _rank(paper["top1"]),
             "note": [row.note for row in rows.values()],
             "spec": ours["spec"],
             "trained_spec": ours["trained_spec"],
@@ -109,65 +109,63 @@ def _rank(scores: pd.Series) -> pd.Series:
 
 
 def front(table: pd.DataFrame, cost: str, gain: str) -> pd.DataFrame:
-    """The rows no other row beats on both counts, cheapest first."""
+    """Return the Pareto front: the rows that no other row dominates in `cost` and `gain`, cheapest first."""
     ordered = table.dropna(subset=[cost, gain]).sort_values([cost, gain], ascending=[True, False])
     return ordered[ordered[gain] > ordered[gain].cummax().shift(fill_value=-np.inf)]
 
 
 def inference_table(results: Results) -> pd.DataFrame:
-    """One line for each network that was timed: how fast, how sure, and on what.
+    """Return one row for each timed network: inference time, its spread, and the machine.
 
-    Apart from the other tables, which two runs of one study give alike to the last digit.
+    This is a table of its own because times differ between two runs of one study; the other tables do not.
     """
     names = {(row["key"], row["side"]): row["name"] for row in [*results.trials, *results.counted]}
-    timed = pd.json_normalize([dict(event) for event in results.timed])
+    timed = pd.json_normalize([{**event, "rounds_ms": list(event["rounds_ms"])} for event in results.timed])
     if timed.empty:
         return timed
-    timed.insert(0, "name", [names.get(each, "") for each in zip(timed["key"], timed["side"], strict=True)])
-    return timed.drop(columns="event", errors="ignore")
+    timed.insert(0, "name", [names.get(pair, "") for pair in zip(timed["key"], timed["side"], strict=True)])
+    return timed.drop(columns=["event", "time"])
 
 
 def caption(results: Results) -> str:
-    """What was counted, and what was really trained on what."""
+    """Return the caption: which networks were counted, which were trained, and on which images."""
     study, started, networks = results.study, results.started, network_table(results)
     images = started.images
     chance = 100 / images.classes
     error = 100 * np.sqrt(0.25 / images.val)
     text = (
-        f"Params and GFLOPs (multiply-adds) are those of the networks at {_numbers(networks['side'])} pixels with"
-        f" {study.counted.classes} classes, counted on the modules. Top-1 is that of {_trained(networks, study)} at"
-        f" {_numbers(networks['trained_side'])} pixels,"
-        f" trained {study.recipe.epochs} epochs{_recipe(study.recipe)} on {images.train} images of"
-        f" {study.data.source} ({images.classes} classes, chance {chance:.1f} %), on all {images.val}"
-        f" validation images: {_seeds(study.seeds)}. One standard error from the number of"
-        f" validation images alone is up to {error:.1f} points."
-        f" Device: {started.device}; profile {started.profile}."
+        f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
+        f" {study.counted.classes} classes, counted on the modules. Top-1: {_trained(networks, study)} at"
+        f" {_numbers(networks['trained_side'])} pixels, trained for {study.recipe.epochs} epochs{_recipe(study.recipe)}"
+        f" on {images.train} images of {study.data.source} ({images.classes} classes, chance {chance:.1f} %) and"
+        f" validated on {images.val} images; {_seeds(study.seeds)}. One standard error from the number of validation"
+        f" images alone is up to {error:.1f} points. Device: {started.device}; profile: {started.profile}."
     )
     if own := _own_recipes(study):
-        text += f" Rows with a recipe of their own: {own}."
+        text += f" Rows with their own recipe: {own}."
     if skipped := images.skipped:
         text += f" {len(skipped)} unreadable images were left out."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if study.table:
         text += (
-            " The paper's Top-1 is that of ImageNet-1K after 300 epochs: compare orders, not values."
-            " Params and GFLOPs differ from the paper's where they differ; nothing is fitted."
+            " The paper's Top-1 is on ImageNet-1K after 300 epochs: compare orders, not values."
+            " Our params and GFLOPs are not fitted to the paper's."
         )
-        text += _order(results)
+        text += _tau_sentence(results)
     return text
 
 
 def _seeds(seeds: Sequence[int]) -> str:
     if len(seeds) == 1:
-        return "one seed, which has no interval (write seeds: 3)"
-    return f"mean, standard deviation and Student's {LEVEL:.0%} interval over {len(seeds)} seeds"
+        return "one seed, so there is no interval (write seeds: 3)"
+    return f"mean, standard deviation and Student's {LEVEL:.0%} confidence interval over {len(seeds)} seeds"
 
 
-RECIPE_TEXTS = {  # of a recipe, in words; those that are not in it, or off, are left out
+RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
     "lr": ("learning rate {:g}", 0),
     "batch": ("batch {}", 0),
-    "warmup_epochs": ("warm-up {:g} epochs", 0),
+    "warmup_epochs": ("warm-up of {:g} epochs", 0),
     "weight_decay": ("weight decay {:g}", 0),
     "drop_path": ("stochastic depth {:g}", 0),
     "label_smoothing": ("label smoothing {:g}", 0),
@@ -182,7 +180,7 @@ RECIPE_TEXTS = {  # of a recipe, in words; those that are not in it, or off, are
 
 
 def _recipe(recipe: Recipe) -> str:
-    """Return the settings of a training that are on, in words."""
+    """Return the settings of a recipe that are not off, in words."""
     values = {name: getattr(recipe, name) for name in RECIPE_TEXTS}
     settings = [text.format(values[name]) for name, (text, off) in RECIPE_TEXTS.items() if values[name] != off]
     return f" (AdamW, {', '.join(settings)})" if settings else ""
@@ -199,24 +197,24 @@ def _own_recipes(study: Study) -> str:
 
 
 def paper_order(table: pd.DataFrame) -> Tau | None:
-    """Kendall's tau of our top-1 with the paper's, over the rows of `paper_table` that have both."""
+    """Return Kendall's tau of our top-1 and the paper's, over the rows of `paper_table` that have both."""
     both = table.dropna(subset=["top1", "paper_top1"])
     return kendall_tau(both["top1"], both["paper_top1"])
 
 
-def _order(results: Results) -> str:
-    order = paper_order(paper_table(results))
-    return f" Kendall's tau with the paper's order over {order.items} rows: {order}." if order else ""
+def _tau_sentence(results: Results) -> str:
+    tau = paper_order(paper_table(results))
+    return f" Kendall's tau with the paper's order over {tau.items} rows: {tau}." if tau else ""
 
 
 def _trained(networks: pd.DataFrame, study: Study) -> str:
     """Say which networks were trained in place of the counted ones."""
-    known = networks.dropna(subset=["trained_spec"])
-    if (known["trained_spec"] == known["spec"]).all():
+    trained = networks.dropna(subset=["trained_spec"])
+    if (trained["trained_spec"] == trained["spec"]).all():
         return "the networks themselves"
     divided = {"widths": study.proxy.width, "depths": study.proxy.depth}
     how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
-    return f"stand-ins ({', '.join([*how, 'written out as trained_spec'])})"
+    return f"stand-ins ({', '.join([*how, 'see trained_spec'])})"
 
 
 def _numbers(column: pd.Series) -> str:

@@ -11,16 +11,16 @@ from hiri_search.study.ledger.events import StudyStarted
 from hiri_search.study.plan.plan import Compared
 
 
-@dataclass(frozen=True, eq=False)  # hashed by identity, so that what is derived from it can be cached
+@dataclass(frozen=True, eq=False)  # hashed by identity, so that tables made from it can be cached
 class Results:
     """The content of a ledger, as tables and figures need it."""
 
     study: Study
     started: StudyStarted  # the last run
     trials: Sequence[Mapping[str, Any]]  # one flat row for each trial: `Trial.row`
-    counted: Sequence[Mapping[str, Any]] = ()  # the rows of an ablation, trained or not: `network_row`
+    counted: Sequence[Mapping[str, Any]] = ()  # rows of an ablation, also those that are not trained: `network_row`
     timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
-    losses: Sequence[tuple[float, ...]] = ()  # of the finished trials of a search, by objective; smaller is better
+    losses: Sequence[tuple[float, ...]] = ()  # of each finished trial of a search, by objective; smaller is better
     decisions: Mapping[int, Mapping[str, int | str]] = field(default_factory=dict)  # of a search, by trial
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of decisions, by objective
     planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
@@ -37,7 +37,7 @@ class Results:
 
     @property
     def first_trainings(self) -> list[Mapping[str, Any]]:
-        """The trials that are no confirmations."""
+        """The trials without the confirmations."""
         return [row for row in self.trials if row.get("confirms") is None]
 
     @property

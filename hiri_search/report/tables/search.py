@@ -1,4 +1,4 @@
-"""Tables of a search: hypervolume over trials, confirmed networks, zero-cost proxies."""
+"""Tables of a search: hypervolume over trials, confirmed networks, zero-cost scores."""
 
 from __future__ import annotations
 
@@ -14,45 +14,48 @@ from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import mean_interval
 from hiri_search.system.units import GIGA, MEGA
 
-VOLUME_MARGIN = 0.1  # how far the reference lies beyond the worst, over the range
-MIN_VOLUME = 1e-9  # of a range, where all are the same
-ZERO_COST_PREFIX = "zero_cost_"  # how the columns of zero-cost proxies begin
+REFERENCE_MARGIN = 0.1  # distance of the reference point from the worst losses, as a share of their range
+MIN_RANGE = 1e-9  # of a loss that is the same for all networks
+ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 
 
 def volume_table(results: Results) -> pd.DataFrame:
-    """The hypervolume that the study's objectives dominate behind each finished trial, as a share of the last.
+    """Return the dominated hypervolume after each finished trial, as a share of the final hypervolume.
 
-    The reference point lies a tenth of the range beyond the worst of all networks.
+    The reference point is a tenth of the range worse than the worst network, in each objective.
     """
     if not results.losses:
         return pd.DataFrame(columns=["trials", "share"])
     points = np.array(results.losses)
     worst, best = points.max(axis=0), points.min(axis=0)
-    volumes = _growing(points, worst + VOLUME_MARGIN * np.maximum(worst - best, MIN_VOLUME))
+    volumes = _hypervolumes(points, worst + REFERENCE_MARGIN * np.maximum(worst - best, MIN_RANGE))
     return pd.DataFrame({"trials": range(1, len(points) + 1), "share": volumes / volumes[-1]})
 
 
-def _growing(points: Points, reference: Points) -> Points:
-    """The volume behind each point: it adds its box, less what those before it dominate in there."""
+def _hypervolumes(points: Points, reference: Points) -> Points:
+    """Return the hypervolume after each point.
+
+    A non-dominated point adds the volume of its box, less the part of this box that earlier points dominate.
+    """
     front, volume, volumes = points[:0], 0.0, []
     for point in points:
         if not (front <= point).all(axis=1).any():
-            inside = np.unique(np.maximum(front, point), axis=0)
-            volume += float(np.prod(reference - point)) - hypervolume(inside[pareto_mask(inside)], list(reference))
+            clipped = np.unique(np.maximum(front, point), axis=0)
+            volume += float(np.prod(reference - point)) - hypervolume(clipped[pareto_mask(clipped)], list(reference))
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
         volumes.append(volume)
     return np.array(volumes)
 
 
 def confirmed_table(results: Results) -> pd.DataFrame:
-    """The networks that were looked at again: the short training's top-1 and rank beside the long ones'."""
+    """Return one row for each confirmed network: top-1 and rank of the short training and of the confirmation."""
     long = pd.DataFrame(_finished(results.confirmations))
     if long.empty:
         return pd.DataFrame()
     short = pd.DataFrame(_finished(results.first_trainings))
     scores = long.groupby("key", sort=False)["top1"]
     facts = long.drop_duplicates("key").set_index("key")
-    intervals = {key: found for key, values in scores if (found := mean_interval(values))}
+    intervals = {key: interval for key, values in scores if (interval := mean_interval(values))}
     table = pd.DataFrame(
         {
             "name": facts["name"],
@@ -63,8 +66,8 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "epochs": facts["epochs"],
             "top1": scores.mean().round(2),
             "spread": scores.std().round(2),
-            "low": pd.Series({key: found.low for key, found in intervals.items()}, dtype="float64").round(2),
-            "high": pd.Series({key: found.high for key, found in intervals.items()}, dtype="float64").round(2),
+            "low": pd.Series({key: interval.low for key, interval in intervals.items()}, dtype="float64").round(2),
+            "high": pd.Series({key: interval.high for key, interval in intervals.items()}, dtype="float64").round(2),
             "seeds": scores.count(),
             "trained_spec": facts["trained_spec"],
         }
@@ -78,29 +81,29 @@ def confirmed_table(results: Results) -> pd.DataFrame:
 
 
 def rank_agreement(table: pd.DataFrame) -> str:
-    """Whether the order of the short trainings is that of the long ones, in words."""
+    """Return a sentence: whether short trainings and confirmations order the networks alike."""
     tau = kendall_tau(table["short_top1"], table["top1"]) if len(table) else None
     if tau is None:
-        return "Too few networks were trained again to say whether the short trainings may be believed."
-    return f"Kendall's tau of short against long trainings over {len(table)} networks: {tau}. {_verdict(tau)}"
+        return "Too few networks were confirmed to compare the order of the short trainings with the confirmations."
+    return f"Kendall's tau of short trainings and confirmations over {len(table)} networks: {tau}. {_verdict(tau)}"
 
 
 def _verdict(tau: Tau) -> str:
     if tau.low > 0:
-        return "The order of the short trainings is more than chance."
-    return "The interval holds 0: these short trainings show no order that the long ones confirm."
+        return "The short trainings order the networks better than chance."
+    return "The interval contains 0: the confirmations do not show that the short trainings order the networks."
 
 
 def zero_cost_table(results: Results) -> pd.DataFrame:
-    """Kendall's tau of each zero-cost proxy, and of the costs, with the top-1 of the short trainings."""
+    """Return Kendall's tau of each zero-cost score, and of the costs, with top-1 of the short trainings."""
     rows = _finished(results.first_trainings)
     names = {
         name: name.removeprefix(ZERO_COST_PREFIX) for row in rows for name in row if name.startswith(ZERO_COST_PREFIX)
     }
     if not names:
         return pd.DataFrame()
-    known = [(shown, *_tau(rows, name)) for name, shown in {**names, "params": "params", "macs": "macs"}.items()]
-    return pd.DataFrame(known, columns=["proxy", "networks", "tau", "low", "high"])
+    lines = [(label, *_tau(rows, name)) for name, label in {**names, "params": "params", "macs": "macs"}.items()]
+    return pd.DataFrame(lines, columns=["proxy", "networks", "tau", "low", "high"])
 
 
 def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from hiri_search.study.ledger.values import CodeVersion, ImageSet, JsonObject, J
 from hiri_search.training.job import Epoch
 
 FORMAT = 2  # of the ledger; the first line of a ledger names it
-GO_ON = "when that is mended, the same command continues the study"
+GO_ON = "when that is repaired, the same command continues the study"
 
 Fault: TypeAlias = Literal["process", "environment"]  # why a trial was lost: its own process, or its surroundings
 
@@ -144,7 +144,7 @@ class TrialAsked(TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialBegan(TrialEvent):
-    """A worker took the trial up."""
+    """A worker started the trial, or continued it."""
 
     device: str
     event: Literal["began"] = "began"
@@ -216,7 +216,7 @@ class TrialRetried(TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLost(TrialEvent):
-    """The worker, or something it needs, is gone; the trial continues elsewhere."""
+    """The worker, or something it needs, is gone; the trial continues on another worker."""
 
     fault: Fault
     reason: str

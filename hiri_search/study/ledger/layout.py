@@ -5,12 +5,6 @@ from __future__ import annotations
 import re
 
 LEDGER, LEDGER_LOCK = "ledger.jsonl", "ledger.lock"
-
-
-LAST_CHECKPOINT = "last.pt"
-
-
-TRIAL_FOLDER = re.compile(r"\w+")  # of the folder of a training: nothing that leads out of the others' company
-
-
 CHECKPOINTS = "checkpoints"
+LAST_CHECKPOINT = "last.pt"  # in the folder of a trial
+TRIAL_FOLDER = re.compile(r"\w+")  # a valid name of such a folder: no path that leaves `checkpoints`

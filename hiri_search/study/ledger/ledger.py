@@ -134,13 +134,13 @@ def study_event(events: Sequence[Event], folder: Path) -> StudyStarted:
 def trials(events: Iterable[Event]) -> list[Trial]:
     """Return the trials by number, each in the state that its last events left it in."""
     by_number: dict[int, Trial] = {}
-    for event in events:
+    for line, event in enumerate(events, 2):  # after the format line
         if isinstance(event, TrialAsked):
             by_number[event.trial] = Trial(event)
         elif isinstance(event, TrialEvent):
             if event.trial not in by_number:
                 missing = f"trial {event.trial} was never asked for: lines are missing"
-                raise StudyError(f"{LEDGER}: {missing}; restore the file from a copy")
+                raise StudyError(f"{LEDGER}:{line}: {missing}; restore the file from a copy")
             by_number[event.trial].apply(event)
     return [by_number[number] for number in sorted(by_number)]
 
@@ -156,28 +156,23 @@ class Ledger:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
 
-    def begin(self) -> None:
-        """Write the format line of a new ledger, without a time, so that a stored ledger continues any new one."""
-        if not self._length:
-            self._append(LedgerStarted(format=FORMAT))
-
     def append(self, event: Event) -> None:
         """Add one line, on disk before this returns. StudyError where that stays impossible."""
-        self._append(replace(event, time=round(time.time(), 3)))
-
-    def _append(self, event: Event) -> None:
+        lines = write_line(replace(event, time=round(time.time(), 3))) + b"\n"
+        if not self._length:  # an opened ledger stays empty until it is used
+            lines = write_line(LedgerStarted(format=FORMAT)) + b"\n" + lines
         try:
-            retrying(partial(self._write, write_line(event) + b"\n"), say=self._say)
+            retrying(partial(self._write, lines), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         """Write behind the last complete line, wherever an earlier attempt has ended."""
         written = 0
-        while written < len(line):
-            written += os.pwrite(self._file, line[written:], self._length + written)
+        while written < len(lines):
+            written += os.pwrite(self._file, lines[written:], self._length + written)
         os.fsync(self._file)
-        self._length += len(line)
+        self._length += len(lines)
 
     def close(self) -> None:
         os.close(self._file)
@@ -192,7 +187,6 @@ def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
     with locked(folder):
         ledger = Ledger(folder / LEDGER, say)
         try:
-            ledger.begin()
             yield ledger
         finally:
             ledger.close()

@@ -15,29 +15,29 @@ from typing import IO
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER_LOCK
 
-GRACE = 0.5  # seconds: who only looks whether a folder is held lets go of it sooner
+WAIT_SECONDS = 0.5  # longer than `holder` keeps the lock while it tests it
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a results folder; the system lets go of it when this process ends, however it ends."""
+    """Hold the lock of a results folder; the operating system releases it when this process ends, even if killed."""
     with _lock_file(folder) as lock:
-        if not _taken(lock, fcntl.LOCK_EX, GRACE):
+        if not _acquired(lock, fcntl.LOCK_EX, WAIT_SECONDS):
             lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise StudyError(f"{folder} is in use by process {holder}; wait for it, or stop it")
+            process = lock.read().strip() or "unknown"
+            raise StudyError(f"{folder} is in use by process {process}; wait for it, or stop it")
         lock.truncate(0)
         lock.write(f"{os.getpid()} on {platform.node()}")
         lock.flush()
         yield
 
 
-def _taken(lock: IO[str], how: int, seconds: float) -> bool:
-    """Whether the lock could be had within so many seconds."""
+def _acquired(lock: IO[str], mode: int, seconds: float) -> bool:
+    """Try to acquire the lock for up to `seconds`; return True on success."""
     end = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(lock, how | fcntl.LOCK_NB)
+            fcntl.flock(lock, mode | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if time.monotonic() >= end:
@@ -47,22 +47,22 @@ def _taken(lock: IO[str], how: int, seconds: float) -> bool:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who writes a ledger, as far as it is seen from here."""
+    """The process that writes to a results folder, as this machine sees it."""
 
-    held: bool  # now
-    who: str  # `PROCESS on HOST`, now or last; `` where nobody ever was
+    held: bool  # True: the lock is held now
+    who: str  # `PROCESS on HOST`, the present or the last holder; empty if the folder was never locked
 
     @property
     def on_another_machine(self) -> bool:
-        """Whether it was another machine, whose lock not every file system shows."""
+        """True if the holder is on another machine, whose lock some file systems do not show."""
         return bool(self.who) and not self.who.endswith(f" on {platform.node()}")
 
 
 def holder(folder: Path) -> Holder:
-    """Looks without getting in the way: a lock that is free is let go of at once, and `locked` waits for that."""
+    """Return the holder of a results folder; a free lock is acquired only for an instant, which `locked` waits for."""
     try:
         with (folder / LEDGER_LOCK).open() as lock:
-            return Holder(not _taken(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
+            return Holder(not _acquired(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
     except (FileNotFoundError, PermissionError):
         return Holder(False, "")
 

@@ -30,7 +30,7 @@ ENDED_STATES = ("finished", "failed", "stopped")
 
 @dataclass
 class Trial:
-    """One training of a network with a seed and a recipe, as its events tell it."""
+    """One training of a network with a seed and a recipe, as its events report it."""
 
     asked: TrialAsked
     state: TrialState = "unfinished"  # paused: on a rung; stopped: on a rung, for good
@@ -85,12 +85,12 @@ class Trial:
 
     @property
     def ended(self) -> bool:
-        """Whether no further event is expected."""
+        """True if no further event is expected."""
         return self.state in ENDED_STATES
 
     @property
     def is_confirmation(self) -> bool:
-        """Whether it trains longer what another trial has trained before."""
+        """True if this trial trains the network of an earlier trial again, longer."""
         return self.asked.confirms is not None
 
     def row(self) -> dict[str, Any]:

@@ -28,77 +28,77 @@ from hiri_search.study.search.search_space import search_space
 from hiri_search.system import hardware
 from hiri_search.training.job import Job
 
-SAMPLED_NETWORKS = 200  # networks of a space that the costs are told of
-# In imports of torch and timm by a process of a probe, which say how fast a machine starts things. On two idle cores
-# that is 3.0 s; Ray takes 9.1 s from its start to its end with trials that do nothing, one import among them, and a
-# command 6.3 s around its run: one import, and the report.
+SAMPLED_NETWORKS = 200  # networks drawn from a space for the quartiles of its costs
+# Fixed times of a run, in units of one import of torch and timm, because they scale with the machine in the same way.
+# Two idle cores need 3.0 s for an import. Ray needs 9.1 s from its start to its end with empty trials, one import
+# included; a command needs 6.3 s around its run: one import, and the report.
 RAY_IMPORTS = 2.0
 REPORT_IMPORTS = 1.1
 
 
 @dataclass(frozen=True)
 class Stint:
-    """What is given out at once: a trial, or the part of one up to a pause."""
+    """A trial, or a part of a trial up to a rung of successive halving."""
 
     trial: int
-    net: ProfiledNetwork
+    network: ProfiledNetwork
     epochs: int
-    scored: bool = False  # whether the zero-cost scores of its network, if any are wanted, are computed before
+    with_scores: bool = False  # True: the zero-cost scores of the network, if the study has any, are computed first
 
 
 @dataclass(frozen=True)
 class TimedStint:
-    """A stint, and how long it takes."""
+    """A stint with its estimated duration."""
 
     stint: Stint
     seconds: float
-    epoch_seconds: float  # of these, what the ledger tells of its epochs
+    epoch_seconds: float  # the part of `seconds` that the ledger reports as epochs
 
 
 def estimate_plan(
     study: Study, slots: TrialResources | None, home: Path, *, say: Callable[[str], None] = lambda text: None
 ) -> Plan:
-    """The plan of a whole study, for trials side by side in `slots` through Ray, or (None) in one process without it.
+    """Return the plan of a whole study, for trials in `slots` through Ray, or (None) one by one in this process.
 
-    It takes about a minute: networks are counted, and some trained for seconds, in as many processes as there are
-    slots. Nothing of it is kept. `home` is where the study's images lie if nowhere else.
+    This takes about a minute: networks are counted, and some are trained for seconds, in as many processes as there
+    are slots. Nothing is stored. `home` is the folder of decoded images unless the environment names another one.
     StudyError where a trial would fail; DataError and SpecError as for a run.
     """
     networks = resolve(study)
     images = StudyData(networks, home)
-    nets, space, counting = _counted(networks, len(images.any.classes))
-    distinct = len({net.job for net in nets})
-    say(f"training some of {distinct} networks for seconds, to see how long they take")
-    side_by_side = _known(slots)
-    paces = profile(study, nets, images, side_by_side)
-    given_out = _given_out(study, nets, space)
-    timed = {name: [_timed(stint, paces, images) for stint in stints] for name, stints in given_out.items()}
-    every = [one for ours in timed.values() for one in ours]
+    profiled, space, counting = _count(networks, len(images.any_side.classes))
+    distinct = len({network.job for network in profiled})
+    say(f"timing short trainings of up to {distinct} networks")
+    resolved = _resolved(slots)
+    speeds = profile(study, profiled, images, resolved)
+    stints = _stints(study, profiled, space)
+    timed = {name: [_timed(stint, speeds, images) for stint in of_name] for name, of_name in stints.items()}
+    all_stints = [stint for of_name in timed.values() for stint in of_name]
     return Plan(
         device=hardware.describe_device(),
-        slots=side_by_side.count,
-        gpus=side_by_side.gpu_share,
-        trainings=tuple(_training(name, ours, paces) for name, ours in timed.items()),
+        slots=resolved.count,
+        gpus=resolved.gpu_share,
+        trainings=tuple(_training(name, of_name, speeds) for name, of_name in timed.items()),
         space=space,
         seconds={
-            "start": paces.import_seconds,
-            "images": paces.decoding,
+            "start": speeds.import_seconds,
+            "images": speeds.decoding_seconds,
             "counting": counting,
-            "inference": _inference(networks),
-            "workers": (1 + RAY_IMPORTS) * paces.import_seconds if slots else 0.0,
-            "trials": makespan((one.seconds for one in every), side_by_side.count),
-            "report": REPORT_IMPORTS * paces.import_seconds,
+            "inference": _inference_seconds(networks),
+            "workers": (1 + RAY_IMPORTS) * speeds.import_seconds if slots else 0.0,
+            "trials": makespan((stint.seconds for stint in all_stints), resolved.count),
+            "report": REPORT_IMPORTS * speeds.import_seconds,
         },
-        epoch_seconds=sum(one.epoch_seconds for one in every),
-        timed=len(paces.timed),
-        model_error=paces.model_error,
-        share=paces.share,
+        epoch_seconds=sum(stint.epoch_seconds for stint in all_stints),
+        timed=len(speeds.timed),
+        model_error=speeds.model_error,
+        core_share=speeds.core_share,
         limits=tuple(_limits(study)),
     )
 
 
-def _known(slots: TrialResources | None) -> TrialResources:
-    """How many, where that is known only once they run: one for each card."""
+def _resolved(slots: TrialResources | None) -> TrialResources:
+    """Return slots with known numbers; one for each GPU where a run decides them later."""
     if slots and slots.count and isinstance(slots.gpus, float):
         return slots
     return TrialResources(max(1, hardware.gpus()) if slots else 1, float(hardware.gpus() > 0))
@@ -107,48 +107,48 @@ def _known(slots: TrialResources | None) -> TrialResources:
 # ---- networks
 
 
-def _counted(networks: StudyNetworks, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
-    """The networks with their costs, what is known of a space, and how long a run counts before its trials."""
+def _count(networks: StudyNetworks, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
+    """Return networks with costs, the costs of a space, and the seconds that a run spends on counting."""
     started, study = time.perf_counter(), networks.study
     if networks.space is None:
         costs = {row.name: count(row.network, row.side, classes=study.counted.classes) for row in networks.rows}
-        nets = [_trained(study, row, classes, costs[row.name]) for row in networks.trained_rows]
-        return nets, None, time.perf_counter() - started
+        rows = [_profiled(study, row, classes, costs[row.name]) for row in networks.trained_rows]
+        return rows, None, time.perf_counter() - started
     space = search_space(networks)
     counting = time.perf_counter() - started
-    nets = [
-        _trained(study, one, classes, count(one.network, one.side, classes=study.counted.classes))
-        for one in _sample(study, space)
+    sampled = [
+        _profiled(study, candidate, classes, count(candidate.network, candidate.side, classes=study.counted.classes))
+        for candidate in _sample(study, space)
     ]
-    return nets, _spread(networks.space.size, space, nets), counting
+    return sampled, _spread(networks.space.size, space, sampled), counting
 
 
-def _trained(study: Study, candidate: Candidate, classes: int, cost: Cost) -> ProfiledNetwork:
+def _profiled(study: Study, candidate: Candidate, classes: int, cost: Cost) -> ProfiledNetwork:
     assert candidate.trained is not None
-    small, side = candidate.trained, candidate.trained_side
-    job = Job(small.canonical_text, side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
-    work = Workload(count(small, side, classes=classes).macs, activation_count(small, side, classes=classes))
-    return ProfiledNetwork(candidate, job, cost, work)
+    stand_in, side = candidate.trained, candidate.trained_side
+    job = Job(stand_in.canonical_text, side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
+    macs = count(stand_in, side, classes=classes).macs
+    return ProfiledNetwork(candidate, job, cost, Workload(macs, activation_count(stand_in, side, classes=classes)))
 
 
 def _sample(study: Study, space: SearchSpace) -> Iterator[Candidate]:
-    """Networks drawn by chance, each as likely as any other; what does not fit is passed over, as by a search."""
-    rng, misfit = Random(study.search.seed), None
-    drawn = 0
+    """Yield uniformly sampled networks without invalid ones. InvalidNetwork where all are invalid."""
+    rng, last_error = Random(study.search.seed), None
+    valid = 0
     for _ in range(SAMPLED_NETWORKS):
         try:
             yield network_of(study, *space.walk(uniform(rng)))
-            drawn += 1
+            valid += 1
         except InvalidNetwork as error:
-            misfit = error
-    if misfit and not drawn:
-        raise misfit
+            last_error = error
+    if last_error and not valid:
+        raise last_error
 
 
-def _spread(unconstrained: int, space: SearchSpace, nets: Sequence[ProfiledNetwork]) -> CostSpread:
-    gmacs = _quartiles([net.cost.macs / 1e9 for net in nets])
-    mparams = _quartiles([net.cost.params / 1e6 for net in nets])
-    return CostSpread(unconstrained, space.size, len(nets), gmacs, mparams)
+def _spread(unconstrained_size: int, space: SearchSpace, sampled: Sequence[ProfiledNetwork]) -> CostSpread:
+    gmacs = _quartiles([network.cost.macs / 1e9 for network in sampled])
+    mparams = _quartiles([network.cost.params / 1e6 for network in sampled])
+    return CostSpread(unconstrained_size, space.size, len(sampled), gmacs, mparams)
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:
@@ -158,77 +158,78 @@ def _quartiles(values: Sequence[float]) -> Quartiles:
 # ---- trials
 
 
-def _given_out(study: Study, nets: Sequence[ProfiledNetwork], space: CostSpread | None) -> dict[str, list[Stint]]:
-    """In order, by network of an ablation; of a search, the first look and the second."""
+def _stints(study: Study, networks: Sequence[ProfiledNetwork], space: CostSpread | None) -> dict[str, list[Stint]]:
+    """Return the stints in order: by row of an ablation; of a search, first trainings and confirmations."""
     if space is None:
-        return dict(_of_rows(study, nets))
+        return dict(_ablation_stints(study, networks))
     rng = Random(study.search.seed)
-    asked = _evenly(nets, min(study.search.networks, space.inside), rng)
-    trials = [net for net in asked for _ in study.seeds]
+    searched = _evenly_by_cost(networks, min(study.search.networks, space.feasible), rng)
+    trials = [network for network in searched for _ in study.seeds]
     stints = training_stints(len(trials), study.recipe.epochs, study.search.halving)
-    first = [Stint(number, trials[number], end - begin, scored=not begin) for number, begin, end in stints]
-    looks = {"search": first}
+    first = [Stint(number, trials[number], end - start, with_scores=not start) for number, start, end in stints]
     if study.confirm is None:
-        return looks
-    longer = study.confirm.epochs_for(study.recipe.epochs)
-    again = [net for net in _evenly(asked, min(study.confirm.top, len(asked)), rng) for _ in study.confirm.seeds]
-    return looks | {"confirm": [Stint(len(trials) + number, net, longer) for number, net in enumerate(again)]}
+        return {"search": first}
+    epochs = study.confirm.epochs_for(study.recipe.epochs)
+    best = _evenly_by_cost(searched, min(study.confirm.top, len(searched)), rng)
+    confirmed = [network for network in best for _ in study.confirm.seeds]
+    confirmations = [Stint(number, network, epochs) for number, network in enumerate(confirmed, len(trials))]
+    return {"search": first, "confirm": confirmations}
 
 
-def _of_rows(study: Study, nets: Sequence[ProfiledNetwork]) -> Iterator[tuple[str, list[Stint]]]:
-    """What is the same training as an earlier row's is not trained again."""
-    distinct = {net.job: net for net in reversed(nets)}
-    first = [net for net in nets if distinct[net.job] is net]
-    for place, net in enumerate(first):
-        numbers = range(place * len(study.seeds), (place + 1) * len(study.seeds))
-        yield net.candidate.name, [Stint(number, net, net.job.recipe.epochs) for number in numbers]
+def _ablation_stints(study: Study, networks: Sequence[ProfiledNetwork]) -> Iterator[tuple[str, list[Stint]]]:
+    """Yield the name and the stints of each row; of rows with the same training only the first."""
+    first_by_job = {network.job: network for network in reversed(networks)}
+    distinct = [network for network in networks if first_by_job[network.job] is network]
+    for index, network in enumerate(distinct):
+        numbers = range(index * len(study.seeds), (index + 1) * len(study.seeds))
+        yield network.candidate.name, [Stint(number, network, network.job.recipe.epochs) for number in numbers]
 
 
-def _evenly(nets: Sequence[ProfiledNetwork], asked: int, rng: Random) -> list[ProfiledNetwork]:
-    """So many, from the cheapest to the dearest in even steps, mixed."""
-    ordered = sorted(nets, key=lambda net: net.work.macs)
-    return rng.sample([ordered[int((number + 0.5) * len(nets) / asked)] for number in range(asked)], asked)
+def _evenly_by_cost(networks: Sequence[ProfiledNetwork], wanted: int, rng: Random) -> list[ProfiledNetwork]:
+    """Return `wanted` networks at even steps from the cheapest to the most expensive one, in random order."""
+    ordered = sorted(networks, key=lambda network: network.work.macs)
+    return rng.sample([ordered[int((number + 0.5) * len(networks) / wanted)] for number in range(wanted)], wanted)
 
 
-def _timed(stint: Stint, paces: SpeedTable, images: StudyData) -> TimedStint:
-    pace = paces.of(stint.net)
-    steps, val = images.epoch(stint.net.job.recipe)
-    bare = replace(pace, start=0.0, save=0.0)
-    scoring = pace.zero_cost if stint.scored else 0.0
-    return TimedStint(stint, scoring + pace.seconds(stint.epochs, steps, val), bare.seconds(stint.epochs, steps, val))
+def _timed(stint: Stint, speeds: SpeedTable, images: StudyData) -> TimedStint:
+    timing = speeds.timing(stint.network)
+    steps, val = images.epoch_size(stint.network.job.recipe)
+    seconds = timing.seconds(stint.epochs, steps, val) + (timing.zero_cost if stint.with_scores else 0.0)
+    epochs_only = replace(timing, start=0.0, save=0.0)
+    return TimedStint(stint, seconds, epochs_only.seconds(stint.epochs, steps, val))
 
 
-def _training(name: str, timed: Sequence[TimedStint], paces: SpeedTable) -> Training:
-    nets = list({one.stint.net.job: one.stint.net for one in timed}.values())
-    trials = len({one.stint.trial for one in timed})
+def _training(name: str, timed: Sequence[TimedStint], speeds: SpeedTable) -> Training:
+    networks = list({item.stint.network.job: item.stint.network for item in timed}.values())
+    trials = len({item.stint.trial for item in timed})
     return Training(
         name=name,
-        trained=nets[0].job.spec if len(nets) == 1 else "",
-        side=nets[0].job.side,
-        gmacs=fmean(net.cost.macs for net in nets) / 1e9,
-        mparams=fmean(net.cost.params for net in nets) / 1e6,
+        trained=networks[0].job.spec if len(networks) == 1 else "",
+        side=networks[0].job.side,
+        gmacs=fmean(network.cost.macs for network in networks) / 1e9,
+        mparams=fmean(network.cost.params for network in networks) / 1e6,
         trials=trials,
-        epochs=sum(one.stint.epochs for one in timed) / trials,
-        seconds=sum(one.seconds for one in timed) / trials,
-        timed=all(net.job in paces.timed for net in nets),
+        epochs=sum(item.stint.epochs for item in timed) / trials,
+        seconds=sum(item.seconds for item in timed) / trials,
+        timed=all(network.job in speeds.timed for network in networks),
     )
 
 
 # ---- the rest
 
 
-def _inference(networks: StudyNetworks) -> float:
-    """Of an ablation's rows before the trials; of a search's networks one by one, where they are compared by it."""
+def _inference_seconds(networks: StudyNetworks) -> float:
+    """Return the time of latency benchmarks: rows of an ablation, or networks of a search with latency as objective."""
     study = networks.study
     if study.space is None:
         entries = [(row.network, row.side) for row in networks.rows]
         return estimate_seconds(entries, study.latency, classes=study.counted.classes) if study.latency else 0.0
-    asks = "ms_per_image" in study.search.objectives
-    return study.search.networks * (study.latency or LatencyConfig()).seconds if asks else 0.0
+    is_objective = "ms_per_image" in study.search.objectives
+    return study.search.networks * (study.latency or LatencyConfig()).seconds if is_objective else 0.0
 
 
 def _limits(study: Study) -> Iterator[str]:
     if study.space is not None:
-        yield "which networks the sampler will ask for: times are those of networks drawn by chance"
+        yield "which networks the sampler will choose: the times are those of uniformly sampled networks"
     if study.search.reuse:
-        yield "what search.reuse has trained, and will not be trained again"
+        yield "which trainings search.reuse will save"

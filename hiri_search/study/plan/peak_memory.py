@@ -15,21 +15,20 @@ SAMPLED_FOR_MEMORY = 40  # networks of a space that are compared
 
 
 def most_memory(networks: StudyNetworks, space: SearchSpace | None, classes: int) -> Job:
-    """Of an ablation's rows, or of some networks of a space: the one whose batch writes the most numbers."""
+    """Return the training with the most activations per batch, among the rows of an ablation or samples of a space."""
     study = networks.study
-    candidates = networks.trained_rows if space is None else _drawn(study, space)
-    one = max(candidates, key=lambda one: one.recipe.batch * _traffic(one, classes))
-    assert one.trained is not None
-    return Job(
-        one.trained.canonical_text, one.trained_side, study.proxy.classes, study.seeds[0], one.recipe, study.data
-    )
+    candidates = networks.trained_rows if space is None else _sample(study, space)
+    largest = max(candidates, key=lambda candidate: candidate.recipe.batch * _activations(candidate, classes))
+    assert largest.trained is not None
+    spec, side = largest.trained.canonical_text, largest.trained_side
+    return Job(spec, side, study.proxy.classes, study.seeds[0], largest.recipe, study.data)
 
 
-def _drawn(study: Study, space: SearchSpace) -> list[Candidate]:
+def _sample(study: Study, space: SearchSpace) -> list[Candidate]:
     rng = Random(study.search.seed)
     return [network_of(study, *space.walk(uniform(rng))) for _ in range(SAMPLED_FOR_MEMORY)]
 
 
-def _traffic(one: Candidate, classes: int) -> int:
-    assert one.trained is not None
-    return activation_count(one.trained, one.trained_side, classes=classes)
+def _activations(candidate: Candidate, classes: int) -> int:
+    assert candidate.trained is not None
+    return activation_count(candidate.trained, candidate.trained_side, classes=classes)

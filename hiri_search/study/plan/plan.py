@@ -10,9 +10,9 @@ from hiri_search.study.ledger.events import Event, Planned, RunEnded, StudyStart
 from hiri_search.study.ledger.ledger import of_kind, trials
 from hiri_search.study.ledger.values import JsonObject, to_json
 
-MIN_SECONDS = 1.0  # seconds, from which on a part is compared
-ALONE = 0.9  # of a core, from which on a trial is taken to have had it for itself
-# Of the parts of a plan, those that belong to one part of a run.
+MIN_SECONDS = 1.0  # shorter parts are not compared
+IDLE_SHARE = 0.9  # share of a core from which on the machine counts as idle
+# Parts of a run as `RunEnded` names them, and the parts of a plan that belong to each.
 PLAN_PARTS = {
     "images": ("images",),
     "counting": ("counting",),
@@ -23,63 +23,63 @@ PLAN_PARTS = {
 
 @dataclass(frozen=True)
 class Training:
-    """Trials of one network of an ablation, or those of a search together."""
+    """Trials of one row of an ablation, or all first trainings or all confirmations of a search."""
 
     name: str
-    trained: str  # the network that is trained for it; of a search ``
-    side: int  # pixels, at which it is trained
-    gmacs: float  # of the network that it stands for; of a search the mean
+    trained: str  # spec of the stand-in; empty for several networks
+    side: int  # pixels, at which the stand-in is trained
+    gmacs: float  # of the counted network; of several networks the mean
     mparams: float
-    trials: int  # those left out whose training is another one's
+    trials: int  # without trials that repeat the training of another row
     epochs: float  # of one trial, on average
     seconds: float  # of one trial, on average
-    timed: bool  # by itself; else by the law that fits those that were timed
+    timed: bool  # True: all its networks were timed; False: some times come from the time model
 
 
 @dataclass(frozen=True)
 class Quartiles:
-    """How a number is spread over networks: the least, the quartiles, the most."""
+    """Minimum, quartiles and maximum of a number over networks."""
 
-    least: float
-    low: float
-    middle: float
-    high: float
-    most: float
+    min: float
+    q1: float
+    median: float
+    q3: float
+    max: float
 
     def __str__(self) -> str:
-        return " | ".join(f"{value:.3g}" for value in (self.least, self.low, self.middle, self.high, self.most))
+        return " | ".join(f"{value:.3g}" for value in (self.min, self.q1, self.median, self.q3, self.max))
 
 
 @dataclass(frozen=True)
 class CostSpread:
-    """The space of a search, as far as it is known before it."""
+    """Size and costs of the space of a search."""
 
     size: int  # networks
-    inside: int  # of them in the band; all of them where there is none
-    sampled: int  # networks drawn by chance, of which the next two tell
+    feasible: int  # networks within the cost constraints; all networks where there are none
+    sampled: int  # uniformly sampled networks that the quartiles are computed from
     gmacs: Quartiles
     mparams: Quartiles
 
     @property
-    def share(self) -> float:
-        return self.inside / self.size
+    def feasible_share(self) -> float:
+        return self.feasible / self.size
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is known of a study before anything is spent."""
+    """Predicted trials, costs and times of a study."""
 
     device: str
     slots: int  # trials side by side
-    gpus: float  # of each trial; 0: it has a core
+    gpus: float  # of each trial; 0: it runs on one core
     trainings: tuple[Training, ...]
-    space: CostSpread | None  # of a search
+    space: CostSpread | None  # None: an ablation
     seconds: Mapping[str, float]  # by part, in order
-    epoch_seconds: float  # of all epochs of all trials, as the ledger tells them
+    epoch_seconds: float  # sum over all epochs of all trials, as the ledger reports them
     timed: int  # networks that were timed
-    model_error: float | None  # mean size of the relative errors of the law for networks left out of it; None: too few
-    share: float | None  # of a core that each trial had when it was timed: under 1 where others held it; None on a GPU
-    limits: tuple[str, ...]  # what it does not know
+    model_error: float | None  # mean absolute relative error of the time model, leave-one-out; None: too few networks
+    core_share: float | None  # share of a core that each probe had; below 1 on a busy machine; None on a GPU
+    limits: tuple[str, ...]  # facts that the plan cannot predict
 
     @property
     def trials(self) -> int:
@@ -87,12 +87,12 @@ class Plan:
 
     @property
     def total(self) -> float:
-        """Seconds from the command to its end."""
+        """Seconds from the start of the command to its end."""
         return sum(self.seconds.values())
 
     @property
     def device_hours(self) -> float:
-        """Of GPUs, or of cores."""
+        """GPU-hours of all trials, or core-hours without a GPU."""
         return (self.gpus or 1.0) * sum(t.trials * t.seconds for t in self.trainings) / 3600
 
     def to_json(self) -> JsonObject:
@@ -100,27 +100,28 @@ class Plan:
         return to_json(self)
 
     @staticmethod
-    def from_json(facts: Mapping[str, Any]) -> Plan:
-        known = {field.name: facts[field.name] for field in fields(Plan)}
-        trainings = tuple(Training(**training) for training in facts["trainings"])
+    def from_json(values: Mapping[str, Any]) -> Plan:
+        """Return the plan that `to_json` wrote."""
+        plain = {field.name: values[field.name] for field in fields(Plan)}
+        trainings = tuple(Training(**training) for training in values["trainings"])
         return Plan(
-            **known | {"trainings": trainings, "space": _space(facts["space"]), "limits": tuple(facts["limits"])}
+            **plain | {"trainings": trainings, "space": _space(values["space"]), "limits": tuple(values["limits"])}
         )
 
 
-def _space(facts: Mapping[str, Any] | None) -> CostSpread | None:
-    if facts is None:
+def _space(values: Mapping[str, Any] | None) -> CostSpread | None:
+    if values is None:
         return None
-    spreads = {name: Quartiles(**facts[name]) for name in ("gmacs", "mparams")}
-    return CostSpread(**{**facts, **spreads})
+    quartiles = {name: Quartiles(**values[name]) for name in ("gmacs", "mparams")}
+    return CostSpread(**{**values, **quartiles})
 
 
-# ---- held against what happened
+# ---- comparison with the run
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A part of a run, in seconds."""
+    """Planned and actual seconds of one part of a run."""
 
     part: str
     planned: float
@@ -128,60 +129,61 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """Of what was planned, relative to what it took."""
+        """Relative error of the plan; 0 means that the plan was exact."""
         return self.planned / self.took - 1
 
 
 def compared_with_run(plan: Plan, events: Sequence[Event]) -> list[Compared]:
-    """By part of the run, then all of them, then the epochs alone; empty where not all trials have come to an end.
+    """Return each part of the run, then their total, then the epochs alone; empty while trials are missing or open.
 
-    Nothing but the epochs where a run was killed and so has not told its times.
+    Only the epochs are compared if a run was killed, because its parts have no end.
     """
-    known = trials(events)
-    if len(known) < plan.trials or not all(trial.ended for trial in known):
+    all_trials = trials(events)
+    if len(all_trials) < plan.trials or not all(trial.ended for trial in all_trials):
         return []
-    epochs = sum(epoch.seconds for trial in known if not trial.source for epoch in trial.curve)
+    epochs = sum(epoch.seconds for trial in all_trials if not trial.source for epoch in trial.curve)
     runs = [ended.seconds for ended in of_kind(events, RunEnded)]
     parts = list(_parts(plan, runs)) if len(runs) == len(of_kind(events, StudyStarted)) else []
-    whole = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
-    found = [*parts, *[whole] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]
-    return [one for one in found if one.took >= MIN_SECONDS]
+    total = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
+    rows = [*parts, *[total] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]
+    return [row for row in rows if row.took >= MIN_SECONDS]
 
 
 def _parts(plan: Plan, runs: Sequence[Mapping[str, float]]) -> Iterator[Compared]:
-    for part, ours in PLAN_PARTS.items():
-        yield Compared(part, sum(plan.seconds[name] for name in ours), sum(run[part] for run in runs))
+    for part, names in PLAN_PARTS.items():
+        yield Compared(part, sum(plan.seconds[name] for name in names), sum(run[part] for run in runs))
 
 
 def last_plan(events: Iterable[Event]) -> Plan | None:
-    """The newest plan of a ledger."""
+    """Return the newest plan of a ledger; None where there is none."""
     planned = of_kind(events, Planned)
     return Plan.from_json(planned[-1].plan) if planned else None
 
 
-# ---- shown
+# ---- text
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """The plan in words; `table` has the trials by network."""
+    """Yield the plan as text; `plan_table` has the trials by network."""
     yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}"
     if plan.space:
         yield from _space_lines(plan.space)
     unit = "GPU-hours" if plan.gpus else "core-hours"
-    yield f"about {duration(plan.total)}, of which trials take {plan.device_hours:.3g} {unit}"
+    yield f"total time about {duration(plan.total)}; trials use {plan.device_hours:.3g} {unit}"
     yield "  " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.seconds.items())
-    error = "" if plan.model_error is None else f"; the law for others is off by {plan.model_error:.0%} on average"
-    yield f"  from {plan.timed} networks timed on this device{error}"
-    if plan.share is not None and plan.share < ALONE:
-        alone = f"trials take {duration(plan.share * plan.seconds['trials'])} on an idle machine"
-        yield f"  other work held the cores for {1 - plan.share:.0%} of the time, and is taken to stay: {alone}"
-    yield from (f"  not known: {limit}" for limit in plan.limits)
+    error = "" if plan.model_error is None else f"; mean error of the time model for others: {plan.model_error:.0%}"
+    yield f"  based on {plan.timed} networks timed on this device{error}"
+    if plan.core_share is not None and plan.core_share < IDLE_SHARE:
+        idle = f"trials take {duration(plan.core_share * plan.seconds['trials'])} on an idle machine"
+        busy = f"other processes used {1 - plan.core_share:.0%} of the core time, and the plan expects the same"
+        yield f"  {busy}; {idle}"
+    yield from (f"  unknown: {limit}" for limit in plan.limits)
 
 
 def _space_lines(space: CostSpread) -> Iterator[str]:
-    inside = f", {space.inside:,} of them ({space.share:.2%}) inside the budget" if space.inside < space.size else ""
-    yield f"{space.size:,} networks in the space{inside}"
-    yield f"  least, quartiles and most of {space.sampled} drawn by chance"
+    share = f"{space.feasible:,} ({space.feasible_share:.2%}) within the budget"
+    yield f"{space.size:,} networks in the space" + (f", {share}" if space.feasible < space.size else "")
+    yield f"  min | quartiles | max of {space.sampled} uniformly sampled networks"
     yield f"  gmacs   {space.gmacs}"
     yield f"  mparams {space.mparams}"
 
@@ -190,21 +192,21 @@ PLAN_COLUMNS = ("network", "side", "gmacs", "mparams", "trials", "epochs", "s/tr
 
 
 def plan_table(plan: Plan) -> Iterator[tuple[str, ...]]:
-    """The rows under COLUMNS, by network."""
-    for one in plan.trainings:
-        costs = (f"{one.gmacs:.3f}", f"{one.mparams:.2f}")
-        counts = (str(one.trials), f"{one.epochs:.3g}", f"{one.seconds:.1f}")
-        yield (one.name, str(one.side), *costs, *counts, "timed" if one.timed else "by the law")
+    """Yield one row for each entry of `trainings`, with the columns PLAN_COLUMNS."""
+    for row in plan.trainings:
+        costs = (f"{row.gmacs:.3f}", f"{row.mparams:.2f}")
+        counts = (str(row.trials), f"{row.epochs:.3g}", f"{row.seconds:.1f}")
+        yield (row.name, str(row.side), *costs, *counts, "timed" if row.timed else "by time model")
 
 
-def error_lines(found: Iterable[Compared]) -> Iterator[str]:
-    """What was planned beside what it took."""
-    for one in found:
-        yield f"{one.part}: planned {duration(one.planned)}, took {duration(one.took)} ({one.error:+.0%})"
+def error_lines(rows: Iterable[Compared]) -> Iterator[str]:
+    """Yield the planned and the actual time of each part as text."""
+    for row in rows:
+        yield f"{row.part}: planned {duration(row.planned)}, took {duration(row.took)} ({row.error:+.0%})"
 
 
 def duration(seconds: float) -> str:
-    """`12 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Return seconds as text: `12 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

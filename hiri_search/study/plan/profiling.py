@@ -28,105 +28,111 @@ MAX_PROBED = 8  # networks of a space
 
 @dataclass(frozen=True)
 class ProfiledNetwork:
-    """A network that a study trains, and what is known of it before."""
+    """A network of a study with its costs and its training."""
 
     candidate: Candidate
-    job: Job  # of the first seed
-    cost: Cost  # of the network that is counted
-    work: Workload  # of the one that is trained: a image's forward pass
+    job: Job  # training of the stand-in with the first seed
+    cost: Cost  # of the counted network
+    work: Workload  # forward pass of the stand-in for one image
 
     @property
     def step_work(self) -> Workload:
-        """Forward and twice that backward, and what the recipe asks for besides."""
+        """Workload of a training step: forward, backward (twice the forward), teacher and recomputation."""
         recipe = self.job.recipe
         passes = 3 + (recipe.distill_alpha < 1) + recipe.checkpointing
         return self.work * (passes * recipe.batch)
 
 
 class StudyData:
-    """The images of a study; none is decoded for what is told here, but a few are to see how long it takes."""
+    """The images of a study, not decoded."""
 
     def __init__(self, networks: StudyNetworks, home: Path) -> None:
-        """DataError where they cannot be trained on, as far as that is seen without reading them."""
+        """DataError where the images cannot be trained on, as far as that is known without reading them."""
         study = networks.study
         self.study, self.home = study, home
         batch = max(recipe.batch for _, recipe in networks.training_settings)
-        unread = replace(study.data, skip_corrupt=False)  # it would ask for all of them to be decoded
-        look = partial(prepare, unread, home=home, classes=study.proxy.classes, batch=batch, cache="none")
+        data = replace(study.data, skip_corrupt=False)  # True needs all images to be decoded
+        prepare_side = partial(prepare, data, home=home, classes=study.proxy.classes, batch=batch, cache="none")
         sides = sorted({side for side, _ in networks.training_settings})
-        self.by_side = {side: replace(look(side), cache=study.cache) for side in sides}
+        self.by_side = {side: replace(prepare_side(side), cache=study.cache) for side in sides}
 
     @property
-    def any(self) -> PreparedData:
-        """The same at every side."""
+    def any_side(self) -> PreparedData:
+        """The images at one of the sides; classes and number of images are the same at all sides."""
         return next(iter(self.by_side.values()))
 
-    def epoch(self, recipe: Recipe) -> tuple[int, int]:
-        """Steps, and images of the validation."""
-        return self.any.train // recipe.batch, self.any.val
+    def epoch_size(self, recipe: Recipe) -> tuple[int, int]:
+        """Return the training steps and the validation images of an epoch."""
+        return self.any_side.train // recipe.batch, self.any_side.val
 
     @cached_property
-    def missing(self) -> list[UndecodedImages]:
-        """What is to be decoded before the trials."""
+    def undecoded(self) -> list[UndecodedImages]:
+        """Images that a run must decode before the trials, by side."""
         data, classes = self.study.data, self.study.proxy.classes
-        kept = partial(is_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
-        return [UndecodedImages(data, side, classes) for side in self.by_side if not kept(side)]
+        is_decoded = partial(is_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
+        return [UndecodedImages(data, side, classes) for side in self.by_side if not is_decoded(side)]
 
-    def decoding(self, image_seconds: Sequence[float]) -> float:
-        """Seconds until all that is missing is decoded on all cores, by what a image of each takes on one."""
-        return (self.any.train + self.any.val) * sum(image_seconds) / hardware.cores()
+    def decoding_seconds(self, image_seconds: Sequence[float]) -> float:
+        """Return the time to decode `undecoded` on all cores, from the time of one image of each on one core."""
+        return (self.any_side.train + self.any_side.val) * sum(image_seconds) / hardware.cores()
 
 
 @dataclass(frozen=True)
 class SpeedTable:
-    """How fast each network is trained."""
+    """Timing of each network: measured, or from a time model."""
 
     timed: Mapping[Job, tuple[ProfiledNetwork, TrialTiming]]
-    import_seconds: float  # until a new process could begin
-    decoding: float  # seconds until all images are decoded
-    share: float | None  # of a core that each trial had
+    import_seconds: float  # start of a process: Python, torch and timm
+    decoding_seconds: float
+    core_share: float | None  # share of a core that each probe had; None on a GPU
 
-    def of(self, net: ProfiledNetwork) -> TrialTiming:
-        """As it was timed, or by the law of those that were."""
-        if net.job in self.timed:
-            return self.timed[net.job][1]
-        return replace(self._mean, step=self._step(net.step_work), evaluate=self._look(net.work))
+    def timing(self, network: ProfiledNetwork) -> TrialTiming:
+        """Return the measured timing, or the estimate of the time model."""
+        if network.job in self.timed:
+            return self.timed[network.job][1]
+        step, evaluate = self._step_model(network.step_work), self._evaluation_model(network.work)
+        return replace(self._mean, step=step, evaluate=evaluate)
 
     @property
     def model_error(self) -> float | None:
-        """Mean size of the relative errors for steps of networks left out of the law; None: too few for it."""
+        """Mean absolute relative error of steps, leave-one-out; None for too few timed networks."""
         errors = leave_one_out_error(*self._steps)
         return fmean(map(abs, errors)) if errors else None
 
     @cached_property
     def _mean(self) -> TrialTiming:
-        return TrialTiming.mean([pace for _, pace in self.timed.values()])
+        return TrialTiming.mean([timing for _, timing in self.timed.values()])
 
     @cached_property
-    def _step(self) -> TimeModel:
+    def _step_model(self) -> TimeModel:
         return fit(*self._steps)
 
     @cached_property
-    def _look(self) -> TimeModel:
-        return fit([net.work for net, _ in self.timed.values()], [pace.evaluate for _, pace in self.timed.values()])
+    def _evaluation_model(self) -> TimeModel:
+        works = [network.work for network, _ in self.timed.values()]
+        return fit(works, [timing.evaluate for _, timing in self.timed.values()])
 
     @property
     def _steps(self) -> tuple[list[Workload], list[float]]:
-        return [net.step_work for net, _ in self.timed.values()], [pace.step for _, pace in self.timed.values()]
+        works = [network.step_work for network, _ in self.timed.values()]
+        return works, [timing.step for _, timing in self.timed.values()]
 
 
-def profile(study: Study, nets: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources) -> SpeedTable:
-    """Of all networks of an ablation, as far as the time goes, or of some of a search. StudyError where one fails."""
-    by_job = {net.job: net for net in nets}
-    ordered = sorted(by_job.values(), key=lambda net: net.work.macs)
-    most = None if study.space is None else MAX_PROBED
-    chosen = [ordered[index] for index in islice(bit_reversed_order(len(ordered)), most)]
-    proxies = study.search.zero_cost if study.space is not None else ()
+def profile(study: Study, networks: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources) -> SpeedTable:
+    """Time the rows of an ablation, as many as the time limit allows, or MAX_PROBED networks of a search.
+
+    StudyError where a training fails.
+    """
+    by_job = {network.job: network for network in networks}
+    ordered = sorted(by_job.values(), key=lambda network: network.work.macs)
+    limit = None if study.space is None else MAX_PROBED
+    chosen = [ordered[index] for index in islice(bit_reversed_order(len(ordered)), limit)]
+    scores = study.search.zero_cost if study.space is not None else ()
     with TemporaryDirectory(prefix="hiri_search_plan_") as folder:
         jobs = [shrink_for_probe(net.job, images.by_side[net.job.side], Path(folder)) for net in chosen]
         try:
-            found = probe_side_by_side(jobs, images.missing, processes=slots.count, zero_cost=proxies)
+            probes = probe_side_by_side(jobs, images.undecoded, processes=slots.count, zero_cost=scores)
         except ProbeError as error:
             raise StudyError(str(error)) from error
-    timed = {chosen[index].job: (chosen[index], pace) for index, pace in found.timings.items()}
-    return SpeedTable(timed, found.import_seconds, images.decoding(found.image_seconds), found.core_share)
+    timed = {chosen[index].job: (chosen[index], timing) for index, timing in probes.timings.items()}
+    return SpeedTable(timed, probes.import_seconds, images.decoding_seconds(probes.image_seconds), probes.core_share)

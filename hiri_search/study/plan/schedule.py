@@ -1,4 +1,4 @@
-"""Trials laid into slots: makespan, and the stints that successive halving gives out."""
+"""Trials laid into slots: makespan, and the stints of successive halving."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from hiri_search.study.config.schema import HalvingConfig
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
-    """When the last trial ends, each begun in its order in the slot that is free first."""
+    """Return when the last trial ends if each trial starts, in order, in the slot that is free first."""
     free = [0.0] * slots
-    for taken in seconds:
-        heapq.heappush(free, heapq.heappop(free) + taken)
+    for duration in seconds:
+        heapq.heappush(free, heapq.heappop(free) + duration)
     return max(free)
 
 
 def bit_reversed_order(count: int) -> Iterator[int]:
-    """Places in a row of so many, all of them: both ends, the middle, the middles between, and so on."""
-    given: set[int] = set()
+    """Yield every index below `count` once: both ends, the middle, the quarters, the eighths, and so on."""
+    yielded: set[int] = set()
     parts = 1
-    while len(given) < count:
+    while len(yielded) < count:
         for part in range(parts + 1):
-            place = round(part * (count - 1) / parts)
-            if place not in given:
-                given.add(place)
-                yield place
+            index = round(part * (count - 1) / parts)
+            if index not in yielded:
+                yielded.add(index)
+                yield index
         parts *= 2
 
 
 def training_stints(trials: int, epochs: int, halving: HalvingConfig | None) -> Iterator[tuple[int, int, int]]:
-    """The stints of so many trials: the number, and behind which epoch it begins and ends.
+    """Yield each stint as trial number, completed epochs at its start, and completed epochs at its end.
 
-    Who goes on from a rung is not known, but how many are.
+    Which trials are promoted from a rung is unknown before the run, but the number of promotions is known.
     """
     brackets = halving.brackets if halving else 1
     for bracket in range(brackets):
-        going_on, before = range(bracket, trials, brackets), 0
+        promoted, start = range(bracket, trials, brackets), 0
         for rung in (*(halving.epochs[bracket:] if halving else ()), epochs):
-            yield from ((trial, before, rung) for trial in going_on)
-            before = rung
-            going_on = going_on[: max(1, halving.promoted_count(len(going_on))) if halving else 0]
+            yield from ((trial, start, rung) for trial in promoted)
+            start = rung
+            promoted = promoted[: max(1, halving.promoted_count(len(promoted))) if halving else 0]

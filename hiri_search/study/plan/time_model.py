@@ -12,62 +12,61 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-MIN_TIMED = 4  # points that one can be left out of: three decide a law
+MIN_TIMED = 4  # networks for leave-one-out errors: the model has three coefficients
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a device has to do."""
+    """Multiply-adds and memory writes of a computation."""
 
     macs: float
-    activations: float  # numbers written to memory
+    activations: float  # elements written to memory
 
-    def __mul__(self, times: float) -> Workload:
-        return Workload(self.macs * times, self.activations * times)
+    def __mul__(self, factor: float) -> Workload:
+        return Workload(self.macs * factor, self.activations * factor)
 
 
 @dataclass(frozen=True)
 class TimeModel:
-    """Seconds are a constant, so much for each multiply-add and so much for each number written; never under 0."""
+    """Linear model of seconds with a constant, a coefficient per multiply-add and one per activation; none negative."""
 
     constant: float
-    by_mac: float
-    by_number: float
+    per_mac: float
+    per_activation: float
 
     def __call__(self, work: Workload) -> float:
-        return self.constant + self.by_mac * work.macs + self.by_number * work.activations
+        return self.constant + self.per_mac * work.macs + self.per_activation * work.activations
 
 
 def fit(works: Sequence[Workload], seconds: Sequence[float]) -> TimeModel:
-    """The law of the least squares of relative errors; no coefficient is negative, so that more never takes less."""
+    """Return the model with the least squared relative errors; more work never takes less time."""
     times = np.maximum(seconds, 1e-12)
     features = np.array([[1.0, work.macs, work.activations] for work in works])
     scale = np.maximum(features.max(axis=0), 1e-12)
-    found = _not_negative(features / scale / times[:, None])
-    return TimeModel(*(found / scale).tolist())
+    coefficients = _non_negative_least_squares(features / scale / times[:, None])
+    return TimeModel(*(coefficients / scale).tolist())
 
 
-def _not_negative(features: FloatArray) -> FloatArray:
-    """Coefficients of 0 or more that bring each row of (N, 3) features nearest to 1.
+def _non_negative_least_squares(features: FloatArray) -> FloatArray:
+    """Return coefficients >= 0 with which the rows of the (N, 3) features come nearest to 1.
 
-    They are the plain least squares of those that are not 0, and there are few choices of which that are.
+    The solution is the plain least-squares solution of its non-zero coefficients; all 8 choices of these are tried.
     """
     ones = np.ones(len(features))
     best, least = np.zeros(features.shape[1]), float("inf")
     for chosen in sorted(product([False, True], repeat=features.shape[1]), key=sum):
-        found = np.zeros(features.shape[1])
-        found[list(chosen)] = np.linalg.lstsq(features[:, chosen], ones, rcond=None)[0]
-        off = float(((features @ found - ones) ** 2).sum())
-        if (found >= 0).all() and off < least - 1e-12:  # of equals the one with the fewest coefficients
-            best, least = found, off
+        coefficients = np.zeros(features.shape[1])
+        coefficients[list(chosen)] = np.linalg.lstsq(features[:, chosen], ones, rcond=None)[0]
+        error = float(((features @ coefficients - ones) ** 2).sum())
+        if (coefficients >= 0).all() and error < least - 1e-12:  # among equal errors the fewest coefficients win
+            best, least = coefficients, error
     return best
 
 
 def leave_one_out_error(works: Sequence[Workload], seconds: Sequence[float]) -> list[float]:
-    """How far off, relatively, each time is by the law of the others; empty where these are too few for a law."""
+    """Return the relative error for each network of a model fitted to the others; empty below MIN_TIMED networks."""
     if len(works) < MIN_TIMED:
         return []
-    whole = range(len(works))
-    others = [[other for other in whole if other != one] for one in whole]
-    laws = [fit([works[i] for i in rest], [seconds[i] for i in rest]) for rest in others]
-    return [law(work) / taken - 1 for law, work, taken in zip(laws, works, seconds, strict=True)]
+    rest = [[other for other in range(len(works)) if other != left_out] for left_out in range(len(works))]
+    models = [fit([works[i] for i in indices], [seconds[i] for i in indices]) for indices in rest]
+    return [model(work) / actual - 1 for model, work, actual in zip(models, works, seconds, strict=True)]

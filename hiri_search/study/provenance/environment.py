@@ -24,13 +24,13 @@ PACKAGES = (
     *("torchcodec", "pydantic", "nvidia-ml-py"),
 )
 ROOT = Path(hiri_search.__file__).parent
-LONGEST_DIFF = 200_000  # characters
-GIT_SECONDS = 20
+MAX_DIFF = 200_000  # characters
+GIT_SECONDS = 20  # time limit of a git command
 
 
 @dataclass(frozen=True)
 class RunEnvironment:
-    """How a run was started, and with what software on which machine."""
+    """Code version, command line, package versions and machine of a run."""
 
     code: CodeVersion
     command: str  # without secrets
@@ -55,11 +55,11 @@ def code() -> CodeVersion:
     The digest covers names and bytes and does not depend on the folder. `diff` is against `commit`, includes new text
     files, and is cut in the middle where it is very long.
     """
-    known_version, digest = _version("hiri-search"), _digest(ROOT)
+    package_version, digest = _version("hiri-search"), _digest(ROOT)
     if not _git("ls-files", "--error-unmatch", "__init__.py"):
-        return CodeVersion(known_version, digest)
+        return CodeVersion(package_version, digest)
     changed = tuple(line[3:] for line in _git("status", "--porcelain", "-uall", "--", ".").splitlines())
-    return CodeVersion(known_version, digest, _git("rev-parse", "HEAD").strip(), changed, _diff())
+    return CodeVersion(package_version, digest, _git("rev-parse", "HEAD").strip(), changed, _diff())
 
 
 def _version(name: str) -> str | None:
@@ -70,27 +70,27 @@ def _version(name: str) -> str | None:
 
 
 def _digest(root: Path) -> str:
-    whole = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
-    return whole.hexdigest()[:16]
+        sha256.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return sha256.hexdigest()[:16]
 
 
 def _diff() -> str:
     plain = ("diff", "--no-color", "--no-ext-diff", "--no-textconv")
     new = _git("ls-files", "--others", "--exclude-standard", "--", ".").splitlines()
     added = (_git(*plain, "--no-index", "--", os.devnull, name) for name in new)
-    return shortened("".join([_git(*plain, "HEAD", "--", "."), *added]), LONGEST_DIFF)
+    return shortened("".join([_git(*plain, "HEAD", "--", "."), *added]), MAX_DIFF)
 
 
 def _git(*words: str) -> str:
     """Return the output of git on this package; empty where there is no git or no repository."""
     command = ["git", "-c", "core.quotePath=false", "-C", str(ROOT), *words]
-    alone = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=GIT_SECONDS, env=alone, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=GIT_SECONDS, env=environment, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
-    usual = (0, 1) if "--no-index" in words else (0,)
-    return done.stdout.decode(errors="replace") if done.returncode in usual else ""
+    good_codes = (0, 1) if "--no-index" in words else (0,)  # 1: the files differ
+    return done.stdout.decode(errors="replace") if done.returncode in good_codes else ""

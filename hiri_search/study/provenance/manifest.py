@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "images")
 NETWORK_FIELDS = ("name", "key", "spec", "side", "params", "macs", "core_macs")
 STAND_IN_FIELDS = ("trained_spec", "trained_side", "trained_params", "trained_macs")
-ON_CPU = "CPU"  # start of the name of a device that is no GPU
+ON_CPU = "CPU"  # start of the device name of a CPU
 ABSENT = "(absent)"
 
 
@@ -48,17 +48,17 @@ def write_manifest(ledger: LedgerContent) -> Path:
 def manifest(ledger: LedgerContent) -> dict[str, Any]:
     """Return the manifest that follows from a ledger, as plain values. StudyError where the ledger is empty."""
     events = ledger.events
-    started, known = study_event(events, ledger.folder), trials(events)
+    started, all_trials = study_event(events, ledger.folder), trials(events)
     merged = {e.folder: _without(to_json(e), "event", "folder", "time") for e in of_kind(events, FolderMerged)}
     study = Study.model_validate(started.file)
     return {
         "title": study.title,
         "ledger": to_json(ledger.sum),
         "study": started.file,
-        "seeds": sorted({trial.asked.seed for trial in known}),
+        "seeds": sorted({trial.asked.seed for trial in all_trials}),
         "data": {"source": study.data.source, **_without(to_json(started.images), "skipped")},
-        "trials": dict(sorted(Counter(trial.state for trial in known).items())),
-        "spent": seconds_spent(events, known),
+        "trials": dict(sorted(Counter(trial.state for trial in all_trials).items())),
+        "spent": seconds_spent(events, all_trials),
         "networks": list(_networks(events)),
         "runs": runs(events),
         **({"merged_from": merged} if merged else {}),
@@ -100,12 +100,12 @@ def _run(start: StudyStarted, rest: Sequence[AnyEvent]) -> JsonObject:
     }
 
 
-def seconds_spent(events: Iterable[Event], known: Iterable[Trial]) -> dict[str, Any]:
+def seconds_spent(events: Iterable[Event], all_trials: Iterable[Trial]) -> dict[str, Any]:
     """Return trial-seconds by device, including epochs that were trained twice, and joules where they were measured.
 
     Trials that share a GPU each count their own seconds, and all of the GPU's joules.
     """
-    devices, seconds = {trial.number: trial.device for trial in known}, defaultdict[str, float](float)
+    devices, seconds = {trial.number: trial.device for trial in all_trials}, defaultdict[str, float](float)
     joules: list[float] = []
     for event in events:
         if isinstance(event, TrialBegan):
@@ -123,12 +123,12 @@ def seconds_spent(events: Iterable[Event], known: Iterable[Trial]) -> dict[str, 
 
 def _networks(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
     """Yield each network once, with its stand-in."""
-    seen: set[tuple[Any, ...]] = set()
+    yielded: set[tuple[Any, ...]] = set()
     for network in _facts(events):
         row = network_row(network)
         facts = {name: row.get(name) for name in (*NETWORK_FIELDS, *STAND_IN_FIELDS)}
-        if (key := tuple(facts.values())) not in seen:
-            seen.add(key)
+        if (key := tuple(facts.values())) not in yielded:
+            yielded.add(key)
             yield facts
 
 

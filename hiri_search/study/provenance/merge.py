@@ -1,4 +1,4 @@
-"""Merging results folders."""
+"""Merge results folders into a new one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class MergedNetwork:
     name: str
 
     @property
-    def origin(self) -> str:
+    def first_folder(self) -> str:
         """The folder that trained or counted it first."""
         return self.network.merged_from or self.part.label
 
@@ -62,7 +62,7 @@ class MergedNetwork:
         """Return the network as the merged ledger records it."""
         own = self.network.own_name
         merged_name = own if own != self.name else ""
-        return replace(self.network, name=self.name, merged_from=self.origin, merged_name=merged_name)
+        return replace(self.network, name=self.name, merged_from=self.first_folder, merged_name=merged_name)
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, u
         raise StudyError(f"{parts[0].label} is given twice; give folders of different runs")
     differing = tuple(line for part in parts[1:] for line in incompatibilities(parts[0].record, part.record))
     if differing and not unlike:
-        what = "\n  ".join(differing)
-        raise StudyError(f"{' and '.join(map(str, folders))} are unlike:\n  {what}\n--unlike merges them all the same")
+        listed = "\n  ".join(differing)
+        raise StudyError(f"{' and '.join(map(str, folders))} are unlike:\n  {listed}\n--unlike merges them anyway")
     plan = _plan(parts, differing)
     with locked(into):
         _copy_checkpoints(plan, into)
@@ -163,7 +163,7 @@ def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[Event]:
     for part in plan.parts:
         for origin, event in _origins(part).items():
             yield event
-            counted = (item for item in plan.counted if item.part is part and item.origin == origin)
+            counted = (item for item in plan.counted if item.part is part and item.first_folder == origin)
             yield from (NetworkCounted(network=item.renamed()) for item in counted)
             yield from _trial_events(plan, part, origin)
         for measured in of_kind(part.record.events, InferenceTimed):
@@ -212,7 +212,7 @@ def _trial_events(plan: MergePlan, part: SourceFolder, origin: str) -> Iterator[
     """Yield the events of the trials taken from a folder, with their numbers in the merged ledger."""
     for event in part.record.events:
         taken = plan.trials.get((part.label, event.trial)) if isinstance(event, TrialEvent) else None
-        if taken is None or taken.origin != origin or not isinstance(event, TrialEvent):
+        if taken is None or taken.first_folder != origin or not isinstance(event, TrialEvent):
             continue
         number = plan.numbers[part.label, event.trial]
         if isinstance(event, TrialAsked):

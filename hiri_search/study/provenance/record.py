@@ -29,7 +29,7 @@ class Source:
         return resolve(self.study)
 
     @cached_property
-    def rows(self) -> Mapping[str, Candidate]:
+    def row_by_name(self) -> Mapping[str, Candidate]:
         """The rows of an ablation by name."""
         return {row.name: row for row in self.networks.rows}
 
@@ -47,20 +47,20 @@ class Record:
     events: Sequence[AnyEvent]
     started: StudyStarted  # the last run
     trials: Sequence[Trial]
-    sources: Mapping[str, Source]  # by the folder that trials were merged from; empty name: the ledger's own study
+    source_by_folder: Mapping[str, Source]  # by the folder that trials were merged from; empty: the folder itself
 
     @property
     def own(self) -> Source:
         """The study of the folder itself."""
-        return self.sources[""]
+        return self.source_by_folder[""]
 
     def source(self, network: NetworkFacts) -> Source:
         """Return the study that a network comes from. LookupError where the ledger has no such study."""
-        return self.sources[network.merged_from]
+        return self.source_by_folder[network.merged_from]
 
     @property
     def ended(self) -> bool:
-        """Whether the last run reached its end, so that nothing is missing."""
+        """True if the last run reached its end, so that no trial is missing."""
         return isinstance(next(e for e in reversed(self.events) if isinstance(e, StudyStarted | RunEnded)), RunEnded)
 
 

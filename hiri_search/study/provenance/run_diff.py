@@ -1,4 +1,4 @@
-"""What changed between two runs: study, data, code, software, machine."""
+"""Differences between two runs: study, data, code, software, machine."""
 
 from __future__ import annotations
 

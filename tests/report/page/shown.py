@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from hiri_search.report.tables.results import Results
+from hiri_search.study.ledger.values import CodeVersion
+from hiri_search.study.plan.plan import Compared
+from tests.report.examples import example_results, example_study
 
 RECIPE = {"epochs": 3}
-FILE: dict[str, Any] = {
-    "nets": {},
-    "space": None,
-    "within": {},
-    "search": {"networks": 24, "sampler": "surrogate", "objectives": ["top1", "gmacs"]},
-    "counted": {"side": 448, "classes": 1000},
-    "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},
-    "recipe": RECIPE,
-    "data": {"source": "drawn"},
-    "seeds": [0, 1],
-}
-ABOUT: dict[str, Any] = {
-    "title": "Mixes of blocks",
-    "table": "8",
-    "rows": {},
-    "file": FILE,
-    "images": {"train": 100, "val": 50, "classes": 8, "skipped": []},
-    "device": "CPU, 2 cores",
-    "profile": "laptop",
-    "code": {"commit": "0123456789abcdef", "changed": ["a.py"], "version": "0.1.0", "digest": "d"},
-    "command": "hiri-search run <b>",
-    "versions": {"python": "3.11.2", "torch": "2.15.0", "ray": None},
-}
+SEARCH = {"networks": 24, "sampler": "surrogate", "objectives": ["top1", "gmacs"]}
 KINDS = ("hr", "cffn", "t")
 INJECTED = "<script>document.title='bad'</script>"
 REASON = "ValueError: </script><img src=x onerror=\"document.title='bad'\"> of step 7"
@@ -55,15 +37,15 @@ def _curve(best: float) -> list[float]:
 def ablation() -> Results:
     """Three networks of two seeds, one with a name and a reason that would be markup; one trial has failed."""
     names = {"HR-HR-T-T-T": (50.0, 5.4), "HR-HR-CFFN-T-T": (60.0, 5.0), INJECTED: (40.0, 2.4)}
-    rows = {name: {"paper": None, "note": "", "curve": ""} for name in names}
     trials = [
         trial(2 * n + seed, name, seed, _curve(best + seed), gmacs)
         for n, (name, (best, gmacs)) in enumerate(names.items())
         for seed in (0, 1)
     ]
     trials[5] |= {"state": "failed", "reason": REASON, "top1": None, "curve": [], "epochs": 0}
-    planned = [("counting", 2.0, 1.5), ("trials", 30.0, 24.0), ("in all", 32.0, 25.5)]
-    return Results({**ABOUT, "rows": rows}, trials, planned=planned, times=(1.7e9, 1.7e9 + 90))
+    planned = [Compared("counting", 2.0, 1.5), Compared("trials", 30.0, 24.0), Compared("in all", 32.0, 25.5)]
+    study = example_study(list(names), title="Mixes of blocks", table="8", recipe=RECIPE, seeds=2)
+    return example_results(study, trials, planned=planned, times=(1.7e9, 1.7e9 + 90))
 
 
 def search(networks: int, *, finished: bool = True) -> Results:
@@ -82,27 +64,26 @@ def search(networks: int, *, finished: bool = True) -> Results:
     if networks:
         first = {**trials[0], "confirms": 0}
         trials += [{**first, "trial": networks + seed, "seed": seed, "top1": 60.0 + seed} for seed in range(2)]
-    file = {**FILE, "space": "a space", "seeds": [0]}
     shares = {"top1": {"1.which": 0.7, "1.w": 0.3}, "front": {"1.which": 0.4, "1.w": 0.6}} if networks else {}
     losses = [(-row["top1"], row["macs"] / 1e9) for row in trials[:networks] if row["state"] == "finished"][:200]
-    about = {**ABOUT, "title": "A search", "table": "", "file": file}
-    return Results(about, trials, losses=losses, decisions=decisions, importances=shares)
+    study = example_study(title="A search", space="a space", search=SEARCH, recipe=RECIPE)
+    return example_results(study, trials, losses=losses, decisions=decisions, importances=shares)
 
 
 def early() -> dict[str, Results]:
     """What a study may look like before it has come to much."""
     whole = ablation()
-    one = {**whole.about, "file": {**FILE, "seeds": [0]}}
-    counted = [{"event": "counted", **{k: v for k, v in row.items() if k != "trial"}} for row in whole.trials[:1]]
+    one = whole.study.model_copy(update={"seeds": (0,)})
+    counted = [{name: value for name, value in row.items() if name != "trial"} for row in whole.trials[:1]]
     failed = [{**row, "state": "failed", "reason": "why", "top1": None, "curve": []} for row in whole.trials]
     begun = [{**row, "state": "unfinished", "top1": None, "curve": [], "epochs": 0} for row in whole.trials[:2]]
-    of_old = [{name: value for name, value in row.items() if name != "by_part"} for row in whole.trials]
+    bare = replace(whole.started, command="", code=CodeVersion("0.1.0", "d"))
     return {
-        "nothing": Results(whole.about, []),
-        "counted": Results(whole.about, [], counted),
-        "begun": Results(whole.about, begun),
-        "one seed": Results(one, whole.trials[::2]),
-        "all failed": Results(whole.about, failed),
-        "an old ledger": Results({k: v for k, v in whole.about.items() if k not in ("code", "command")}, of_old),
+        "nothing": replace(whole, trials=[]),
+        "counted": replace(whole, trials=[], counted=counted),
+        "begun": replace(whole, trials=begun),
+        "one seed": replace(whole, study=one, trials=whole.trials[::2]),
+        "all failed": replace(whole, trials=failed),
+        "without a command, outside git": replace(whole, started=bare),
         "a search before its first trial": search(0),
     }

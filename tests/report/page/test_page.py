@@ -210,7 +210,7 @@ def test_a_study_that_has_come_to_little_is_shown_all_the_same(browser: Any, tmp
         assert window.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         assert "undefined" not in window.inner_text("main")
         assert "NaN" not in window.inner_text("main")
-        assert window.is_visible("#failures") == (name in ("all failed", "an old ledger"))
+        assert window.is_visible("#failures") == (name in ("all failed", "without a command, outside git"))
 
 
 @pytest.mark.slow

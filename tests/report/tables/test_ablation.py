@@ -1,5 +1,6 @@
 """What a study's rows are held against, and what is said of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from hiri_search.report.tables.ablation import (
 )
 from hiri_search.report.tables.networks import caption, network_table, paper_table
 from hiri_search.report.tables.results import Results
+from tests.report.examples import example_results, example_study
 
 TOP1 = {  # of three seeds each
     "1": [70.0, 71.0, 72.4],
@@ -28,21 +30,16 @@ def _trial(number: int, name: str, seed: int, top1: float, state: str = "finishe
     return {**facts, **costs, "top1": top1, "curve": [top1]}
 
 
-def study(top1: dict[str, list[float]], *, compare: str | None = None, curves: dict[str, str] | None = None) -> Results:
+# The settings that the caption leaves out are off.
+RECIPE = {"epochs": 5, "lr": 1e-3, "batch": 16, "warmup_epochs": 0, "weight_decay": 0, "label_smoothing": 0, "crop": 1}
+
+
+def study(top1: dict[str, list[float]], *, rows: dict[str, dict[str, Any]] | None = None, **keys: Any) -> Results:
+    """Return the results of a ladder: top-1 by row and seed; `rows` and `keys` add to the study file."""
     trials = [_trial(0, name, seed, score) for name, scores in top1.items() for seed, score in enumerate(scores)]
-    rows = {name: {"paper": None, "note": "", "curve": (curves or {}).get(name, "")} for name in top1}
-    file: dict[str, Any] = {
-        "counted": {"side": 448, "classes": 1000},
-        "proxy": {"width": 1, "depth": 1, "side": 448, "classes": None},
-        "recipe": {"epochs": 5, "lr": 1e-3, "batch": 16, "distill_alpha": 1.0},
-        "nets": {name: {"recipe": None} for name in top1},
-        "data": {"source": "drawn"},
-        "seeds": [0, 1, 2],
-        **({"compare": compare} if compare else {}),
-    }
-    images = {"train": 100, "val": 50, "classes": 8, "skipped": []}
-    about = {"title": "Table 7: a ladder", "table": "7", "rows": rows, "file": file, "images": images}
-    return Results({**about, "device": "CPU", "profile": "laptop"}, trials)
+    proxy = {"width": 1, "depth": 1, "side": 448}
+    file = {"title": "Table 7: a ladder", "table": "7", "proxy": proxy, "recipe": RECIPE, "seeds": 3, **keys}
+    return example_results(example_study({name: {} for name in top1} | (rows or {}), **file), trials)
 
 
 def _pairs(results: Results) -> list[tuple[str, str, int]]:
@@ -55,12 +52,13 @@ def test_a_ladder_is_held_against_the_row_before():
 
 def test_steps_stay_on_their_curve():
     four = TOP1 | {"4": [60.0, 61.1, 62.0]}
-    results = study(four, compare="steps", curves={"1": "a", "2": "b", "3": "a", "4": "b"})
+    curves = {"1": "a", "2": "b", "3": "a", "4": "b"}
+    results = study(four, compare="steps", rows={name: {"curve": curve} for name, curve in curves.items()})
     assert _pairs(results) == [("3", "1", 2), ("4", "2", 2)]
 
 
 def test_without_a_word_rows_are_held_against_the_best():
-    """Also in a ledger that was written before there was `compare`. All three pairs count."""
+    """All three pairs count."""
     assert _pairs(study(TOP1)) == [("1", "3", 3), ("2", "3", 3)]
 
 
@@ -69,16 +67,15 @@ def test_a_row_can_be_what_all_others_are_held_against():
 
 
 def test_a_row_that_is_only_counted_has_no_comparison():
-    results = study(TOP1, compare="steps")
-    about = {**results.about, "rows": {**results.about["rows"], "4": {"paper": None, "note": "", "curve": ""}}}
+    results = study(TOP1, compare="steps", rows={"4": {"train": False}})
     counted = [{**results.trials[0], "name": "4"}]
-    assert _pairs(Results(about, results.trials, counted)) == [("2", "1", 2), ("3", "2", 2)]
+    assert _pairs(replace(results, counted=counted)) == [("2", "1", 2), ("3", "2", 2)]
 
 
 def test_trials_that_have_not_finished_have_no_part():
     results = study(TOP1, compare="steps")
     trials = [{**row, "state": "failed"} if row["name"] == "2" else row for row in results.trials]
-    found = comparison_table(Results(results.about, trials))
+    found = comparison_table(replace(results, trials=trials))
     assert list(found["words"]) == ["no seed in common, nothing to compare"] * 2
 
 
@@ -104,8 +101,7 @@ def test_one_seed_has_no_interval_and_words_say_what_to_write():
     results = study({name: scores[:1] for name, scores in TOP1.items()}, compare="steps")
     assert network_table(results)[["low", "high"]].isna().all(axis=None)
     assert all("write seeds: 3" in words for words in comparison_table(results)["words"])
-    one_seed = {**results.about, "file": {**results.about["file"], "seeds": [0]}}
-    assert "write seeds: 3" in caption(Results(one_seed, results.trials))
+    assert "write seeds: 3" in caption(study({name: scores[:1] for name, scores in TOP1.items()}, seeds=1))
 
 
 def test_the_best_row_is_known_where_it_beats_all_others():
@@ -121,15 +117,17 @@ def test_tables_hold_students_interval_over_seeds():
 
 def test_captions_tell_the_recipe_the_interval_and_the_order():
     text = caption(study(TOP1))
-    for part in ("AdamW, learning rate 0.001, batch 16)", "interval over 3 seeds", "tau with the paper's order over 3"):
+    for part in (
+        "AdamW, learning rate 0.001, batch 16, EMA 0.99)",
+        "interval over 3 seeds",
+        "tau with the paper's order over 3",
+    ):
         assert part in text
 
 
 def test_captions_tell_rows_with_a_recipe_of_their_own():
-    results = study(TOP1)
-    nets = {**results.about["file"]["nets"], "3": {"recipe": {**results.about["file"]["recipe"], "distill_alpha": 0.5}}}
-    about = {**results.about, "file": {**results.about["file"], "nets": nets}}
-    assert "recipe of their own: 3 (distill_alpha 0.5)" in caption(Results(about, results.trials))
+    results = study(TOP1, rows={"3": {"recipe": RECIPE | {"distill_alpha": 0.5}}})
+    assert "recipe of their own: 3 (distill_alpha 0.5)" in caption(results)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +139,10 @@ def test_captions_tell_rows_with_a_recipe_of_their_own():
     ],
 )
 def test_the_caption_of_comparisons_says_against_what(compare: str | None, words: str):
-    assert words in comparison_caption(study(TOP1, compare=compare))
+    assert words in comparison_caption(study(TOP1, **({"compare": compare} if compare else {})))
 
 
 def test_nothing_to_compare_is_an_empty_table():
-    for results in (study({}), study({"1": [70.0, 71.0]})):
+    for results in (study({"1": []}), study({"1": [70.0, 71.0]})):
         assert comparison_table(results).empty
         assert comparison_caption(results)

@@ -62,7 +62,9 @@ ODD = {
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian: texlive-latex-recommended)")
-@pytest.mark.parametrize("top1", [TOP1, ODD, {}, {"1": [70.0]}], ids=["ladder", "odd names", "nothing", "one seed"])
+@pytest.mark.parametrize(
+    "top1", [TOP1, ODD, {"1": []}, {"1": [70.0]}], ids=["ladder", "odd names", "nothing", "one seed"]
+)
 def test_latex_sets_every_table_within_its_lines(top1: dict[str, list[float]], tmp_path: Path):
     results = study(top1)
     body = "".join(table(results) for table in (paper_tex, network_tex, comparison_tex))

@@ -9,27 +9,16 @@ import pytest
 from hiri_search.cost.pareto import hypervolume
 from hiri_search.report.tables import search
 from hiri_search.report.tables.networks import network_table
-from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
 from hiri_search.report.write import write_all
+from tests.report.examples import example_results, example_study
 
-ABOUT: dict[str, Any] = {
-    "title": "A search",
-    "table": "",
-    "rows": {},
-    "file": {
-        "search": {"networks": 3, "sampler": "random", "objectives": ["top1", "gmacs"]},
-        "space": "hr(32 e=4)*1..3",
-        "counted": {"side": 448, "classes": 1000},
-        "proxy": {"width": 4, "depth": 3, "side": 64, "classes": None},
-        "recipe": {"epochs": 2},
-        "data": {"source": "drawn"},
-        "seeds": [0],
-    },
-    "images": {"train": 100, "val": 50, "classes": 8, "skipped": []},
-    "device": "CPU, 2 cores",
-    "profile": "laptop",
-}
+STUDY = example_study(
+    title="A search",
+    space="hr(32 e=4)*1..3",
+    search={"networks": 3, "sampler": "random", "objectives": ["top1", "gmacs"]},
+    recipe={"epochs": 2},
+)
 
 
 def _trial(number: int, name: str, top1: float, gmacs: float, **facts: Any) -> dict[str, Any]:
@@ -61,7 +50,7 @@ LONG = [
     )
 ]
 LOSSES = [(-trial["top1"], trial["macs"] / 1e9) for trial in SHORT if trial["state"] == "finished"]
-RESULTS = Results(ABOUT, [*SHORT, *LONG], losses=LOSSES)
+RESULTS = example_results(STUDY, [*SHORT, *LONG], losses=LOSSES)
 
 
 def test_the_hypervolume_grows_with_the_front_alone():
@@ -86,13 +75,13 @@ def test_the_short_and_the_long_trainings_stand_beside_each_other():
 
 
 def test_the_second_look_changes_nothing_in_the_table_of_networks():
-    first, both = network_table(Results(ABOUT, SHORT)), network_table(RESULTS)
+    first, both = network_table(example_results(STUDY, SHORT)), network_table(RESULTS)
     assert first.equals(both)
 
 
 def test_belief_is_put_in_words():
     assert "tau of short against long trainings over 3 networks: 0.33" in rank_agreement(confirmed_table(RESULTS))
-    assert rank_agreement(confirmed_table(Results(ABOUT, SHORT))).startswith("Too few")
+    assert rank_agreement(confirmed_table(example_results(STUDY, SHORT))).startswith("Too few")
 
 
 def test_proxies_are_judged_by_what_was_trained():
@@ -118,7 +107,7 @@ def test_all_of_it_is_written(tmp_path: Path):
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 def test_the_volume_grows_as_if_it_were_computed_anew_behind_each_trial(objectives: int):
     points = np.random.default_rng(0).integers(0, 9, (60, objectives)).astype(float)  # with equals
-    table = volume_table(Results(ABOUT, [], losses=list(map(tuple, points))))
+    table = volume_table(example_results(STUDY, [], losses=list(map(tuple, points))))
     reference = points.max(axis=0) + search.VOLUME_MARGIN * (points.max(axis=0) - points.min(axis=0))
     anew = np.array([hypervolume(points[:count], list(reference)) for count in range(1, 61)])
     assert table["share"].to_numpy() == pytest.approx(anew / anew[-1])
@@ -134,6 +123,6 @@ def test_a_trial_that_is_beaten_costs_the_volume_nothing(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(search, "hypervolume", counted)
     best, beaten = [(-50.0, 1.0), (-60.0, 2.0), (-70.0, 3.0)], [(-40.0, 3.0 + n) for n in range(500)]
-    assert len(volume_table(Results(ABOUT, [], losses=[*best, *beaten]))) == 503
+    assert len(volume_table(example_results(STUDY, [], losses=[*best, *beaten]))) == 503
     assert len(sizes) == len(best)
     assert max(sizes) <= 2

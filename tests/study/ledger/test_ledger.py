@@ -61,7 +61,7 @@ def test_the_first_line_names_the_format(tmp_path: Path):
         with open_ledger(tmp_path) as ledger:
             ledger.append(RunEnded(seconds={}))
     content = read_ledger(tmp_path)
-    assert content.lines[0] + b"\n" == FIRST_LINE, "without a time: new ledgers are equal"
+    assert content.lines[0] + b"\n" == FIRST_LINE, "the same in every ledger"
     assert [b'"event": "ledger"' in line for line in content.lines] == [True, False, False]
     assert [event.event for event in content.events] == ["ended", "ended"]
 
@@ -219,7 +219,7 @@ def test_trials_are_ordered_by_number():
 
 
 def test_a_trial_that_was_never_asked_for_is_an_error():
-    with pytest.raises(StudyError, match=r"ledger\.jsonl: trial 7 was never asked for"):
+    with pytest.raises(StudyError, match=r"ledger\.jsonl:3: trial 7 was never asked for"):
         trials([RunEnded(seconds={}), EpochEnded(trial=7, result=epoch())])
 
 

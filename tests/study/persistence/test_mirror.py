@@ -54,7 +54,7 @@ def _folder(tmp_path: Path, content: bytes | None) -> Path:
 @pytest.mark.parametrize(
     ("local", "stored", "resumed"),
     [
-        (None, None, _lines()),
+        (None, None, b""),
         (None, _lines(), _lines()),
         (_lines(), _lines("a"), _lines("a")),
         (None, _lines("a", "b"), _lines("a", "b")),

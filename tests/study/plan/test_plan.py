@@ -105,8 +105,8 @@ def test_a_search_has_its_networks_with_all_seeds(tmp_path: Path):
     (search,) = plan.trainings
     assert (search.name, search.trials, search.epochs) == ("search", 6, 2)
     assert plan.space is not None
-    assert (plan.space.size, plan.space.inside) == (4, 4)
-    assert plan.space.gmacs.least < plan.space.gmacs.most
+    assert (plan.space.size, plan.space.feasible) == (4, 4)
+    assert plan.space.gmacs.min < plan.space.gmacs.max
     assert plan.seconds["trials"] == pytest.approx(3 * TRIAL)
     assert any("sampler" in line for line in plan_lines(plan))
 
@@ -118,11 +118,11 @@ def test_a_space_smaller_than_what_is_asked_for_ends_it(tmp_path: Path):
 def test_a_budget_leaves_a_share(tmp_path: Path):
     whole = _plan(tmp_path, UNTIMED_SPACE).space
     assert whole is not None
-    plan = _plan(tmp_path, UNTIMED_SPACE, f"within.gmacs='{whole.gmacs.middle:.9f}..'")
+    plan = _plan(tmp_path, UNTIMED_SPACE, f"within.gmacs='{whole.gmacs.median:.9f}..'")
     assert plan.space is not None
-    assert plan.space.inside < plan.space.size == 4
-    assert plan.space.gmacs.least >= whole.gmacs.middle - 1e-9
-    assert any("inside the budget" in line for line in plan_lines(plan))
+    assert plan.space.feasible < plan.space.size == 4
+    assert plan.space.gmacs.min >= whole.gmacs.median - 1e-9
+    assert any("within the budget" in line for line in plan_lines(plan))
 
 
 def test_rungs_and_a_second_look(tmp_path: Path):
@@ -181,7 +181,7 @@ def test_what_is_shown(tmp_path: Path):
     assert "4 trials, 2 side by side" in shown
     assert "core-hours" in shown
     assert f"trials take {duration(plan.seconds['trials'] / 2)} on an idle machine" in shown
-    assert "idle" not in "\n".join(plan_lines(replace(plan, share=1.0)))
+    assert "idle" not in "\n".join(plan_lines(replace(plan, core_share=1.0)))
     assert [row[0] for row in plan_table(plan)] == ["small", "other"]
     assert [duration(s) for s in (12.4, 200, 7500)] == ["12 s", "3 min 20 s", "2 h 05 min"]
 

@@ -15,7 +15,7 @@ from hiri_search.study.provenance.verify import curves, files, lines, networks, 
 from hiri_search.study.provenance.verify.finding import Finding
 from hiri_search.system.files import Say
 
-REST = "mend this first; the rest cannot be checked before"
+REPAIR_FIRST = "repair this first; the other checks need it"
 
 
 def verify(
@@ -27,20 +27,20 @@ def verify(
 ) -> Iterator[Finding]:
     """Yield one finding for each check; read-only. StudyError where there is no ledger.
 
-    With `quick` only a sample of networks is counted again, and checkpoints and images are not read. `more` adds checks
-    of the same ledger.
+    With `quick`, only a sample of networks is counted again, and checkpoints and images are not read. `more` adds
+    checks of the same ledger.
     """
     read_lines(folder)
     try:
         ledger = read_ledger(folder)
     except StudyError as error:
-        yield Finding("ledger", (f"{error}; {REST}",))
+        yield Finding("ledger", (f"{error}; {REPAIR_FIRST}",))
         return
     yield lines.check_sum(ledger)
     try:
         studies, record = lines.check_studies(ledger.events), read_record(ledger)
     except ValueError as error:
-        yield Finding("study", (f"{error}; {REST}".replace("\n", " "),))
+        yield Finding("study", (f"{error}; {REPAIR_FIRST}".replace("\n", " "),))
         return
     yield studies
     yield from (_guarded(name, check, record) for name, check in _checks(quick=quick, say=say).items())

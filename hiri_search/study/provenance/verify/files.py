@@ -22,42 +22,46 @@ from hiri_search.training.state import curve_in
 
 
 def check_checkpoints(record: Record, *, quick: bool) -> Finding:
-    """Each belongs to a trial, can be read without running what is in it, and has that trial's curve."""
-    checked, names = Findings.none(), sorted(existing(record.folder))
+    """Check that each checkpoint belongs to a trial and has its curve; no code in a checkpoint is executed."""
+    checked, names = Findings(), sorted(existing(record.folder))
     for name in names:
-        of_it = [trial for trial in record.trials if training_digest(trial) == name]
+        trials = [trial for trial in record.trials if training_digest(trial) == name]
         where = f"{CHECKPOINTS}/{name}"
-        if not of_it:
+        if not trials:
             checked.faults.append(f"{where} belongs to no trial")
         elif not quick:
-            checked.faults += [f"{where}: {fault}" for fault in _of_another(record.folder / where, of_it[0])]
+            checked.faults += [f"{where}: {fault}" for fault in _unlike_trial(record.folder / where, trials[0])]
     how = "belong to trials; not opened" if quick else "belong to trials and hold their curves"
     checked.remarks.append(f"{len(names):,} {how}" if names else "there are none")
-    return checked.of("checkpoints")
+    return checked.finding("checkpoints")
 
 
-def _of_another(folder: Path, trial: Trial) -> Iterator[str]:
-    """It may be an epoch ahead of what was told, where its run was killed, and behind it where one was lost."""
+def _unlike_trial(folder: Path, trial: Trial) -> Iterator[str]:
+    """Yield the differences between a checkpoint and its trial in the epochs that both have.
+
+    The checkpoint may have one epoch more, if its run was killed, or fewer, if a checkpoint was lost.
+    """
     curve = curve_in(folder / LAST_CHECKPOINT)
     if curve is None:
         yield f"{LAST_CHECKPOINT} cannot be read as a checkpoint of ours"
         return
-    both = min(len(curve), len(trial.curve))
-    if reproduced(curve[:both]) != reproduced(trial.curve[:both]) or (trial.state == "finished" and len(curve) != both):
+    common = min(len(curve), len(trial.curve))
+    too_long = trial.state == "finished" and len(curve) > common
+    if too_long or reproduced(curve[:common]) != reproduced(trial.curve[:common]):
         yield f"{LAST_CHECKPOINT} holds another curve than trial {trial.number}"
     if (folder / CURVE).is_file():
-        yield from _of_another_table(folder / CURVE, curve)
+        yield from _table_faults(folder / CURVE, curve)
 
 
-def _of_another_table(path: Path, curve: Sequence[Epoch]) -> Iterator[str]:
+def _table_faults(path: Path, curve: Sequence[Epoch]) -> Iterator[str]:
+    """Yield the first line of a curve table that differs from the checkpoint; the table may lack the last epoch."""
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    wanted = [
+    expected = [
         {name: _cell(getattr(epoch, name, None)) for name in row} for row, epoch in zip(rows, curve, strict=False)
     ]
-    if rows != wanted or len(rows) not in (len(curve), len(curve) - 1):  # it is written behind the checkpoint
-        line = next(
-            (n for n, pair in enumerate(zip(rows, wanted, strict=False), 2) if pair[0] != pair[1]), len(rows) + 1
-        )
+    if rows != expected or len(rows) not in (len(curve), len(curve) - 1):  # it is written after the checkpoint
+        pairs = enumerate(zip(rows, expected, strict=False), 2)
+        line = next((number for number, (row, right) in pairs if row != right), len(rows) + 1)
         yield f"{CURVE}, line {line}, is not what {LAST_CHECKPOINT} holds"
 
 
@@ -66,20 +70,23 @@ def _cell(value: Any) -> str:
 
 
 def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
-    """Those of each study are still the same, where they are still there; a quick check reads none of them."""
-    checked = Findings.none()
-    for source in record.sources.values():
+    """Check that the images of each study are unchanged; a quick check does not read them.
+
+    Images that are not on this machine are not checked.
+    """
+    checked = Findings()
+    for source in record.source_by_folder.values():
         try:
             checked.faults += _changed(source, record.folder, quick=quick, say=say)
-            checked.remarks.append(f"{source.study.data.source}: {_how(source.study, quick=quick)}")
+            checked.remarks.append(f"{source.study.data.source}: {_extent(source.study, quick=quick)}")
         except DataError as error:
             checked.remarks.append(f"not checked: {error}")
     checked.remarks[:] = dict.fromkeys(checked.remarks)
-    return checked.of("images")
+    return checked.finding("images")
 
 
-def _how(study: Study, *, quick: bool) -> str:
-    """As far as was looked."""
+def _extent(study: Study, *, quick: bool) -> str:
+    """Return the property of the images that the check compares."""
     if study.data.kind == "drawn":
         return "the same seed"
     return "the same bytes" if study.data.kind == "folder" and not quick and study.cache != "none" else "the same names"
@@ -87,10 +94,10 @@ def _how(study: Study, *, quick: bool) -> str:
 
 def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:
     study = source.study
-    for side, name in source.images.keys.items():
-        found = fingerprint(
+    for side, recorded in source.images.keys.items():
+        now = fingerprint(
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say
         )
-        if found != name:
-            yield f"those of {study.data.source} at side {side} were {name} and are {found} now: they have changed"
+        if now != recorded:
+            yield f"those of {study.data.source} at side {side} were {recorded} and are {now} now: they have changed"
             return

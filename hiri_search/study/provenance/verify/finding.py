@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_FAULTS_SHOWN = 12  # faults of one check
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Of one check; without a fault, what it has looked at holds."""
+    """The result of one check; it is good if there are no faults."""
 
     check: str
     faults: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()  # what was looked at, and what could not be
-    hint: str = ""  # what may be behind the faults
+    remarks: tuple[str, ...] = ()  # extent of the check, and parts that were not checked
+    hint: str = ""  # likely cause of the faults
 
     @property
     def holds(self) -> bool:
@@ -24,21 +24,18 @@ class Finding:
 
 @dataclass
 class Findings:
-    """What is noted while a check goes on."""
+    """Faults and remarks collected during a check."""
 
-    faults: list[str]
-    remarks: list[str]
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
-    @classmethod
-    def none(cls) -> Findings:
-        return cls([], [])
-
-    def of(self, check: str) -> Finding:
+    def finding(self, check: str) -> Finding:
+        """Return the finding of a check; repeated faults appear once."""
         return Finding(check, tuple(dict.fromkeys(self.faults)), tuple(self.remarks))
 
 
 def finding_lines(finding: Finding) -> Iterator[str]:
-    """In words, one line where nothing is wrong."""
+    """Yield a finding as text: one line if it is good, else a line for each fault."""
     if finding.holds:
         yield f"good   {finding.check}: {'; '.join(finding.remarks)}"
         return

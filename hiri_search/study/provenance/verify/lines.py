@@ -16,20 +16,20 @@ from hiri_search.study.provenance.verify.finding import Finding, Findings
 
 def check_sum(ledger: LedgerContent) -> Finding:
     """Check that the lines which the manifest covers have the SHA-256 that it names."""
-    checked = Findings.none()
+    checked = Findings()
     try:
         check_unchanged(ledger)
     except StudyError as error:
         checked.faults.append(str(error))
-    there = (ledger.folder / MANIFEST).is_file()
-    remark = f"unchanged since {MANIFEST}" if there else f"not checked, because there is no {MANIFEST}"
+    has_manifest = (ledger.folder / MANIFEST).is_file()
+    remark = f"unchanged since {MANIFEST}" if has_manifest else f"not checked, because there is no {MANIFEST}"
     checked.remarks.append(f"{len(ledger.lines):,} lines, {remark}")
-    return checked.of("ledger")
+    return checked.finding("ledger")
 
 
 def check_studies(events: Sequence[Event]) -> Finding:
     """Check that every run continues the study and images of the one before. ValueError where a study is invalid."""
-    checked = Findings.none()
+    checked = Findings()
     starts = [event for event in events if isinstance(event, StudyStarted)]
     for event in events:
         if isinstance(event, FolderMerged):
@@ -39,8 +39,8 @@ def check_studies(events: Sequence[Event]) -> Finding:
         checked.faults += [f"run {number}: another study: {change}" for change in incompatible_changes(old, new)]
     for number, (before, after) in enumerate(pairwise(starts), 2):
         if not before.images.keys.items() <= after.images.keys.items():
-            checked.faults.append(f"run {number}: other images than those of the run before")
+            checked.faults.append(f"run {number}: other images than those of the previous run")
     if not starts or not isinstance(events[0], StudyStarted | Planned):
-        checked.faults.append("a ledger begins with its study, and this one does not")
+        checked.faults.append("the ledger does not begin with its study")
     checked.remarks.append(f"{len(starts)} {'run' if len(starts) == 1 else 'runs'} of one study")
-    return checked.of("study")
+    return checked.finding("study")

@@ -19,7 +19,7 @@ from hiri_search.study.search.visited import UnvisitedSpace
 from hiri_search.system.files import Say
 
 SAMPLE = 20  # networks that a quick check counts again
-SAY_SECONDS = 5.0
+SAY_SECONDS = 5.0  # between two messages of progress
 
 
 def check_names(record: Record) -> Iterator[tuple[str, Event, NetworkFacts]]:
@@ -33,20 +33,20 @@ def check_names(record: Record) -> Iterator[tuple[str, Event, NetworkFacts]]:
 
 def check_specs(record: Record) -> Finding:
     """Check that each spec is a network, that its key is right, and that the study asks for it."""
-    checked, spaces = Findings.none(), {name: _space(source) for name, source in record.sources.items()}
+    checked, spaces = Findings(), {name: _space(source) for name, source in record.source_by_folder.items()}
     keys: dict[str, str] = {}
     for name, event, network in check_names(record):
         try:
-            own = keys.setdefault(network.spec, parse_network(network.spec).key)
+            key = keys.setdefault(network.spec, parse_network(network.spec).key)
             wanted = _wanted(event, network, record.source(network), spaces[network.merged_from])
         except (SpecError, LookupError) as error:
             checked.faults.append(f"{name}: {error}")
             continue
-        if own != network.key:
-            checked.faults.append(f"{name}: its key is {network.key}, and that of its spec is {own}")
+        if key != network.key:
+            checked.faults.append(f"{name}: its key is {network.key}, and that of its spec is {key}")
         checked.faults += [f"{name}: {fault}" for fault in (_unlike(event, network, wanted) if wanted else ())]
-    checked.remarks.append(f"{len(keys):,} networks are those of the study, by text and key")
-    return checked.of("networks")
+    checked.remarks.append(f"{len(keys):,} networks have the spec and key that the study gives")
+    return checked.finding("networks")
 
 
 def _space(source: Source) -> UnvisitedSpace | None:
@@ -62,18 +62,18 @@ def _wanted(event: Event, network: NetworkFacts, source: Source, space: Unvisite
         if not isinstance(event, TrialAsked) or event.confirms is not None:
             return None  # a confirmation repeats the network of another trial
         return network_of(source.study, *space.replay(event.decisions))
-    if network.own_name not in source.rows:
+    if network.own_name not in source.row_by_name:
         raise LookupError(f"the study has no row {network.own_name!r}")
-    return source.rows[network.own_name]
+    return source.row_by_name[network.own_name]
 
 
 def _unlike(event: Event, network: NetworkFacts, wanted: Candidate) -> Iterator[str]:
-    """Yield where the network of an event is another one than that of the study."""
+    """Yield the differences between the network of an event and that of the study."""
     pairs = {"spec": (network.spec, str(wanted.network)), "side": (network.side, wanted.side)}
     if network.stand_in or (isinstance(event, TrialAsked) and wanted.trained):
-        small = network.stand_in
-        pairs["trained_spec"] = (small.spec if small else "", str(wanted.trained))
-        pairs["trained_side"] = (small.side if small else 0, wanted.trained_side)
+        stand_in = network.stand_in
+        pairs["trained_spec"] = (stand_in.spec if stand_in else "", str(wanted.trained))
+        pairs["trained_side"] = (stand_in.side if stand_in else 0, wanted.trained_side)
     for name, (recorded, expected) in pairs.items():
         if recorded != expected:
             yield f"{name} is {recorded!r}, and by the study {expected!r}"
@@ -81,7 +81,7 @@ def _unlike(event: Event, network: NetworkFacts, wanted: Candidate) -> Iterator[
 
 @dataclass(frozen=True)
 class Recount:
-    """A network as it is counted."""
+    """A network to be counted again."""
 
     spec: str
     side: int
@@ -89,15 +89,15 @@ class Recount:
 
 
 def check_costs(record: Record, *, quick: bool, say: Say) -> Finding:
-    """Params and multiply-adds as they are counted now: to the unit. Each network is counted once."""
-    checked, recorded = Findings.none(), _recorded(record)
-    some = Random(0).sample(list(recorded), min(SAMPLE, len(recorded))) if quick else list(recorded)
+    """Check that params and multiply-adds, counted again, are exactly those of the ledger; each network once."""
+    checked, recorded = Findings(), _recorded(record)
+    chosen = Random(0).sample(list(recorded), min(SAMPLE, len(recorded))) if quick else list(recorded)
     with cache_disabled():
-        for one in _slowly(some, say):
-            checked.faults += _miscounted(one, recorded[one])
-    share = f"{len(some):,} of {len(recorded):,}" if len(some) < len(recorded) else f"{len(recorded):,}"
-    checked.remarks.append(f"{share} networks counted again come to the same params and multiply-adds")
-    return checked.of("costs")
+        for network in _with_progress(chosen, say):
+            checked.faults += _miscounted(network, recorded[network])
+    share = f"{len(chosen):,} of {len(recorded):,}" if len(chosen) < len(recorded) else f"{len(recorded):,}"
+    checked.remarks.append(f"{share} networks counted again have the same params and multiply-adds")
+    return checked.finding("costs")
 
 
 Recorded = tuple[str, Mapping[str, int]]  # a name for the event, and the costs in it
@@ -111,31 +111,31 @@ def _recorded(record: Record) -> dict[Recount, list[Recorded]]:
         whole = Recount(network.spec, network.side, source.study.counted.classes)
         numbers = {"params": network.params, "macs": network.macs, "core_macs": network.core_macs}
         costs.setdefault(whole, []).append((name, numbers))
-        if small := network.stand_in:
-            counted = Recount(small.spec, small.side, source.images.classes)
-            numbers = {"params": small.params, "macs": small.macs}
+        if stand_in := network.stand_in:
+            counted = Recount(stand_in.spec, stand_in.side, source.images.classes)
+            numbers = {"params": stand_in.params, "macs": stand_in.macs}
             costs.setdefault(counted, []).append((f"the stand-in of {name}", numbers))
     return costs
 
 
-def _slowly(some: list[Recount], say: Say) -> Iterator[Recount]:
-    """Says how far it is, every few seconds."""
-    said = time.monotonic()
-    for done, one in enumerate(some):
-        if time.monotonic() - said > SAY_SECONDS:
-            said = time.monotonic()
-            say(f"{done:,} of {len(some):,} networks counted")
-        yield one
+def _with_progress(chosen: list[Recount], say: Say) -> Iterator[Recount]:
+    """Yield the networks; report the progress every SAY_SECONDS."""
+    last_message = time.monotonic()
+    for done, network in enumerate(chosen):
+        if time.monotonic() - last_message > SAY_SECONDS:
+            last_message = time.monotonic()
+            say(f"{done:,} of {len(chosen):,} networks counted")
+        yield network
 
 
-def _miscounted(one: Recount, recorded: Iterable[Recorded]) -> Iterator[str]:
+def _miscounted(network: Recount, recorded: Iterable[Recorded]) -> Iterator[str]:
     try:
-        cost = count(parse_network(one.spec), one.side, classes=one.classes)
+        cost = count(parse_network(network.spec), network.side, classes=network.classes)
     except (SpecError, CountError) as error:
         yield f"{next(iter(recorded))[0]} cannot be counted: {error}"
         return
     for name, costs in recorded:
-        yield from (f"{name}: {each}" for each in _differing(cost, costs))
+        yield from (f"{name}: {difference}" for difference in _differing(cost, costs))
 
 
 def _differing(cost: Cost, recorded: Mapping[str, int]) -> Iterator[str]:
