@@ -162,23 +162,29 @@ class Ledger:
 
     def append(self, event: Event) -> None:
         """Add one line, on disk before this returns. StudyError where that stays impossible."""
+<<<<<<< HEAD
         if not self._length:  # an opened ledger stays empty until it is used
             self._append(LedgerStarted(format=FORMAT))
         self._append(replace(event, time=round(time.time(), 3)))
 
     def _append(self, event: Event) -> None:
+=======
+        lines = write_line(replace(event, time=round(time.time(), 3))) + b"\n"
+        if not self._length:  # an opened ledger stays empty until it is used
+            lines = write_line(LedgerStarted(format=FORMAT)) + b"\n" + lines
+>>>>>>> hT1
         try:
-            retrying(partial(self._write, write_line(event) + b"\n"), say=self._say)
+            retrying(partial(self._write, lines), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         """Write behind the last complete line, wherever an earlier attempt has ended."""
         written = 0
-        while written < len(line):
-            written += os.pwrite(self._file, line[written:], self._length + written)
+        while written < len(lines):
+            written += os.pwrite(self._file, lines[written:], self._length + written)
         os.fsync(self._file)
-        self._length += len(line)
+        self._length += len(lines)
 
     def close(self) -> None:
         os.close(self._file)

@@ -58,7 +58,7 @@ QueueStep: TypeAlias = Resume | Promote | Stop | Start | Confirm
 
 @dataclass
 class TrialQueue:
-    """What a study does next; `trials` are shared with the scheduler, which keeps their states."""
+    """The next step of a study; `trials` are shared with the scheduler, which keeps their states."""
 
     study: Study
     trials: dict[int, Trial]
@@ -89,7 +89,7 @@ class TrialQueue:
 
     @property
     def may_grow(self) -> bool:
-        """Whether results of running trials can lead to further trials."""
+        """True if results of running trials can lead to further trials."""
         return bool(self.halving or self.study.confirm)
 
     def _promote(self, *, last: bool = False) -> Promote | None:

@@ -61,7 +61,7 @@ def test_the_first_line_names_the_format(tmp_path: Path):
         with open_ledger(tmp_path) as ledger:
             ledger.append(RunEnded(seconds={}))
     content = read_ledger(tmp_path)
-    assert content.lines[0] + b"\n" == FIRST_LINE, "without a time: new ledgers are equal"
+    assert content.lines[0] + b"\n" == FIRST_LINE, "the same in every ledger"
     assert [b'"event": "ledger"' in line for line in content.lines] == [True, False, False]
     assert [event.event for event in content.events] == ["ended", "ended"]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import LedgerContent, UnreadableLedger, read_ledger
 from hiri_search.study.provenance import manifest
 from hiri_search.study.provenance.environment import code
