@@ -162,17 +162,9 @@ class Ledger:
 
     def append(self, event: Event) -> None:
         """Add one line, on disk before this returns. StudyError where that stays impossible."""
-<<<<<<< HEAD
-        if not self._length:  # an opened ledger stays empty until it is used
-            self._append(LedgerStarted(format=FORMAT))
-        self._append(replace(event, time=round(time.time(), 3)))
-
-    def _append(self, event: Event) -> None:
-=======
         lines = write_line(replace(event, time=round(time.time(), 3))) + b"\n"
         if not self._length:  # an opened ledger stays empty until it is used
             lines = write_line(LedgerStarted(format=FORMAT)) + b"\n" + lines
->>>>>>> hT1
         try:
             retrying(partial(self._write, lines), say=self._say)
         except OSError as error:
