@@ -22,7 +22,7 @@ COST_COLUMNS = ("params", "macs")
 POINT_COLUMNS = ("top1_a", "top1_b", "difference", "low", "high")
 COMPARED_COLUMNS = (
     *("network", "key", "side", "params_m", "gflops", "same_costs", "seeds", "top1_a", "top1_b"),
-    *("difference", "low", "high", "p", "says"),
+    *("difference", "low", "high", "p", "verdict"),
 )
 
 
@@ -101,7 +101,7 @@ def _line(
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
         "p": comparison.p_holm,
-        "says": in_words(comparison),
+        "verdict": in_words(comparison),
     }
 
 

@@ -38,7 +38,7 @@ def test_only_finished_trials_count_and_without_a_shared_seed_there_is_no_compar
     (row,) = compared.table.to_dict("records")
     assert row["seeds"] == 0
     assert row["difference"] != row["difference"] or row["difference"] is None
-    assert "nothing to compare" in row["says"]
+    assert "nothing to compare" in row["verdict"]
 
 
 def test_rows_of_the_same_network_are_matched_by_name():

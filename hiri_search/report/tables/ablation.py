@@ -13,7 +13,7 @@ from hiri_search.stats.significance import LEVEL, Comparison, Scores, against_be
 
 COMPARISON_COLUMNS = (
     *("network", "against", "seeds", "gain", "low", "high", "low_together", "high_together"),
-    *("p", "p_holm", "shown", "more_seeds", "words"),
+    *("p", "p_holm", "shown", "more_seeds", "verdict"),
 )
 BEST = "best"
 
@@ -92,7 +92,7 @@ def _line(comparison: Comparison) -> dict[str, object]:
         "p_holm": comparison.p_holm,
         "shown": comparison.significant,
         "more_seeds": None if comparison.significant else comparison.more_seeds,
-        "words": in_words(comparison),
+        "verdict": in_words(comparison),
     }
 
 
@@ -135,6 +135,6 @@ def comparison_text(table: pd.DataFrame) -> pd.DataFrame:
             "against": table["against"],
             "gain (points)": table["gain"].map(signed, na_action="ignore"),
             f"{LEVEL:.0%} interval": interval,
-            "what is shown": table["words"],
+            "what is shown": table["verdict"],
         }
     )

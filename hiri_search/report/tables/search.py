@@ -103,7 +103,7 @@ def zero_cost_table(results: Results) -> pd.DataFrame:
     if not names:
         return pd.DataFrame()
     lines = [(label, *_tau(rows, name)) for name, label in {**names, "params": "params", "macs": "macs"}.items()]
-    return pd.DataFrame(lines, columns=["proxy", "networks", "tau", "low", "high"])
+    return pd.DataFrame(lines, columns=["score", "networks", "tau", "low", "high"])
 
 
 def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -76,7 +76,7 @@ def test_unfinished_trials_are_not_compared():
     results = study(TOP1, compare="steps")
     trials = [{**row, "state": "failed"} if row["name"] == "2" else row for row in results.trials]
     table = comparison_table(replace(results, trials=trials))
-    assert list(table["words"]) == ["no seed in common, nothing to compare"] * 2
+    assert list(table["verdict"]) == ["no seed in common, nothing to compare"] * 2
 
 
 def test_the_table_has_verdicts_and_the_seeds_to_add():
@@ -84,10 +84,10 @@ def test_the_table_has_verdicts_and_the_seeds_to_add():
     assert list(table["shown"]) == [False, True]
     assert table.loc["3", "gain"] == pytest.approx(9.8333333)
     assert table.loc["3", "low_together"] < table.loc["3", "low"] < table.loc["3", "gain"] < table.loc["3", "high"]
-    assert table.loc["3", "words"].startswith("better (3 seeds, p < 0.001 among 2")
+    assert table.loc["3", "verdict"].startswith("better (3 seeds, p < 0.001 among 2")
     assert table.loc["2", "more_seeds"] > 0
     assert pd.isna(table.loc["3", "more_seeds"])
-    assert "more seeds would show 0.5 points" in table.loc["2", "words"]
+    assert "more seeds would show 0.5 points" in table.loc["2", "verdict"]
     assert (table["p_holm"] >= table["p"]).all()
 
 
@@ -100,7 +100,7 @@ def test_the_table_for_people_has_signs_and_intervals():
 def test_one_seed_has_no_interval_and_the_texts_advise_three_seeds():
     results = study({name: scores[:1] for name, scores in TOP1.items()}, compare="steps")
     assert network_table(results)[["low", "high"]].isna().all(axis=None)
-    assert all("write seeds: 3" in words for words in comparison_table(results)["words"])
+    assert all("write seeds: 3" in words for words in comparison_table(results)["verdict"])
     assert "write seeds: 3" in caption(study({name: scores[:1] for name, scores in TOP1.items()}, seeds=1))
 
 

@@ -93,7 +93,7 @@ def test_rank_agreement_is_a_sentence():
 
 
 def test_zero_cost_scores_are_compared_with_top1():
-    table = zero_cost_table(RESULTS).set_index("proxy")
+    table = zero_cost_table(RESULTS).set_index("score")
     assert table.loc["zen", "networks"] == 3
     assert table.loc["zen", "tau"] == pytest.approx(-1 / 3)
     assert table.loc["macs", "networks"] == 4
