@@ -193,7 +193,7 @@ IN_THE_LEDGER: dict[str, tuple[Change, bool, str, str]] = {
     "the study file, forged": (_study_file, True, "trainings", "trial 0 is named .* by its study"),
     "other images, forged": (_images, True, "images", r"at side 32 were 0+ and are \w+ now"),
     "an added line": (_appended, False, MANIFEST, r"ledger\.lines is \d+ there, and \d+ by the ledger"),
-    "an added line, forged": (_appended, True, "trials", "trial 0 is unfinished, though its run has ended"),
+    "an added line, forged": (_appended, True, "trials", "trial 0 is unfinished, although its run has ended"),
 }
 
 
@@ -332,7 +332,7 @@ def test_a_broken_ledger_is_one_finding(folder: Path):
     (finding,) = verify(folder)
     (fault,) = finding.faults
     assert finding.check == "ledger"
-    assert re.search(r"ledger\.jsonl:4: this line cannot be read: .*the rest cannot be checked before", fault)
+    assert re.search(r"ledger\.jsonl:4: this line cannot be read: .*repair this first; the other checks need it", fault)
 
 
 def test_a_ledger_of_another_format_is_one_finding(folder: Path):
