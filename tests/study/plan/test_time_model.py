@@ -31,7 +31,7 @@ def test_no_law_goes_under_zero_or_falls(seed: int):
 
 
 def test_errors_are_relative_so_that_cheap_networks_count_as_much_as_dear_ones():
-    """Of two networks alike, one of which took twice as long, the law lies nearer to the quicker one."""
+    """Two equal networks, one of which took twice as long: the model lies nearer to the faster one."""
     law = fit([WORKS[0], WORKS[0]], [1.0, 2.0])
     assert law(WORKS[0]) == pytest.approx(1.2), "which is off by 20 % and 40 %: the least squares"
 

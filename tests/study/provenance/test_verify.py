@@ -332,7 +332,7 @@ def test_a_broken_ledger_is_one_finding(folder: Path):
     (finding,) = verify(folder)
     (fault,) = finding.faults
     assert finding.check == "ledger"
-    assert re.search(r"ledger\.jsonl:4: this line cannot be read: .*the other checks need it", fault)
+    assert re.search(r"ledger\.jsonl:4: this line cannot be read: .*repair this first; the other checks need it", fault)
 
 
 def test_a_ledger_of_another_format_is_one_finding(folder: Path):

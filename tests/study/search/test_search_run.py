@@ -71,7 +71,7 @@ def test_latency_as_an_objective_is_measured_for_each_network(tmp_path: Path):
 
 @pytest.mark.skipif(bool(gpus()), reason="memory is measured on CUDA")
 def test_memory_as_an_objective_needs_cuda(tmp_path: Path):
-    with pytest.raises(StudyError, match="on CUDA GPUs only"):
+    with pytest.raises(StudyError, match="measured on CUDA GPUs only"):
         _run(tmp_path, "search.objectives=[top1,memory]")
 
 
