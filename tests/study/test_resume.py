@@ -54,7 +54,8 @@ def _run_here(given: list[str]) -> None:
     assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("flags", [pytest.param(("--serial",), marks=pytest.mark.slow), ()], ids=["serial", "ray"])
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("--serial",), ()], ids=["serial", "ray"])
 def test_a_study_that_was_killed_loses_no_epoch_and_no_digit(tmp_path: Path, unbroken: Path, flags: tuple[str, ...]):
     results = tmp_path / "results"
     given = _given(tmp_path, *flags)

@@ -140,6 +140,7 @@ def test_a_trial_that_does_not_fit_on_a_shared_gpu_gets_one_alone(
     assert len(running) == 2
 
 
+@pytest.mark.slow
 def test_another_ray_on_the_machine_is_neither_joined_nor_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with ray_cluster(1, head={"num_cpus": 1, "include_dashboard": False}) as foreign:
