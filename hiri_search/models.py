@@ -79,11 +79,7 @@ def _cfg_of(net: Net) -> dict[str, Any]:
     """
     side = -(-_SIDE // net.side_unit) * net.side_unit
     grid = net.grids(side)[-1]
-    return {
-        "input_size": (3, side, side),
-        "pool_size": (grid, grid),
-        "first_conv": _FIRST_CONV[net.stem.kind],
-    }
+    return {"input_size": (3, side, side), "pool_size": (grid, grid), "first_conv": _FIRST_CONV[net.stem.kind]}
 
 
 # timm calls an entry point with `(pretrained, **kwargs)`, so the functions below pass keywords through.

@@ -45,9 +45,7 @@ def _irds_b(width_in: int, width_out: int, stride: int) -> nn.Module:
     """Build the main branch of IRDS-b, for low resolutions: a pointwise convolution widens, a depthwise one strides."""
     hidden = IRDS_RATIO * width_in
     return nn.Sequential(
-        conv_bn_act(width_in, hidden, kernel=1),
-        DepthwiseConv2d(hidden, stride=stride),
-        nn.Conv2d(hidden, width_out, 1),
+        conv_bn_act(width_in, hidden, kernel=1), DepthwiseConv2d(hidden, stride=stride), nn.Conv2d(hidden, width_out, 1)
     )
 
 
