@@ -155,7 +155,7 @@ def test_a_saved_network_is_loaded_with_its_spec(tmp_path: Path) -> None:
 def test_a_missing_or_wrong_spec_is_an_error() -> None:
     with pytest.raises(SpecError, match=r'hirivit needs a network; write timm.create_model\("hirivit", spec="hr'):
         timm.create_model("hirivit")
-    with pytest.raises(SpecError, match="w=0 is not possible"):
+    with pytest.raises(SpecError, match="w=0 is not supported"):
         timm.create_model("hirivit", spec="hr(0 e=2)")
 
 
