@@ -73,17 +73,10 @@ default_cfgs = generate_default_cfgs({name: _default_cfg(*layers) for name, laye
 
 
 def _cfg_of(net: Net) -> dict[str, Any]:
-    """Return the entries of timm's configuration that depend on the network.
-
-    The input side is the smallest multiple of the network's side unit that is not below the paper's.
-    """
-    side = -(-_SIDE // net.side_unit) * net.side_unit
+    """Return the entries of timm's configuration that depend on the network."""
+    side = -(-_SIDE // net.side_unit) * net.side_unit  # the smallest valid side that is not below the paper's
     grid = net.grids(side)[-1]
-    return {
-        "input_size": (3, side, side),
-        "pool_size": (grid, grid),
-        "first_conv": _FIRST_CONV[net.stem.kind],
-    }
+    return {"input_size": (3, side, side), "pool_size": (grid, grid), "first_conv": _FIRST_CONV[net.stem.kind]}
 
 
 # timm calls an entry point with `(pretrained, **kwargs)`, so the functions below pass keywords through.

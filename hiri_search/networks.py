@@ -64,20 +64,16 @@ def build_timm(network: TimmNetwork, side: int, *, classes: int = 1000, drop_pat
     the cost count runs one.
     """
     check_timm(network)
-    arguments = {**dict(network.arguments), **_size_argument(network.name, side)}
+    arguments: dict[str, Any] = dict(network.arguments)
+    cfg = get_pretrained_cfg(network.name)
+    if cfg is not None and cfg.fixed_input_size and side != cfg.input_size[-1]:
+        arguments["img_size"] = side
     if drop_path:  # some classes of timm have no such argument
         arguments["drop_path_rate"] = drop_path
     try:
         return timm.create_model(network.name, num_classes=classes, **arguments)  # type: ignore[no-any-return]
     except Exception as error:  # foreign code with the user's arguments: any exception is about these
         raise SpecError(_build_error(network, side, error)) from error
-
-
-def _size_argument(name: str, side: int) -> dict[str, Any]:
-    """Return the `img_size` that a network of fixed input size needs for another side."""
-    cfg = get_pretrained_cfg(name)
-    fixed = cfg is not None and cfg.fixed_input_size and side != cfg.input_size[-1]
-    return {"img_size": side} if fixed else {}
 
 
 def _build_error(network: TimmNetwork, side: int, error: Exception) -> str:

@@ -36,39 +36,28 @@ def _accepting_pairs(automaton: Automaton) -> Sequence[int]:
         for other in range(at + 1, len(value_sets)):
             same_rest = automaton.follow[other] & after or is_last & automaton.last >> other
             same_kind = automaton.positions[at].kind is automaton.positions[other].kind
-            if same_rest and same_kind and _overlap(value_sets[at], value_sets[other]):
+            if same_rest and same_kind and not any(map(frozenset.isdisjoint, value_sets[at], value_sets[other])):
                 pairs[at] |= 1 << other
                 pairs[other] |= 1 << at
     return pairs
 
 
-def _overlap(first: _ValueSets, second: _ValueSets) -> bool:
-    return not any(a.isdisjoint(b) for a, b in zip(first, second, strict=True))
-
-
 def _value_sets(automaton: Automaton) -> list[_ValueSets]:
-    before, after = _stages_before(automaton), _stages_after(automaton)
-    return [
-        _values_at(position, _default_downs(before[at], after[at])) for at, position in enumerate(automaton.positions)
-    ]
-
-
-def _values_at(position: Position, default_downs: frozenset[str]) -> _ValueSets:
-    letters = (letter for letter in names(position.kind) if letter not in ("down", "s"))
-    own = tuple(frozenset(position.values(letter)) for letter in letters)
-    return own if position.is_stem else (*own, frozenset(_downsamplings(position, default_downs)))
+    value_sets = []
+    numbers = zip(_stages_before(automaton), _stages_after(automaton), strict=True)
+    for position, (before, after) in zip(automaton.positions, numbers, strict=True):
+        letters = (letter for letter in names(position.kind) if letter not in ("down", "s"))
+        own = tuple(frozenset(position.values(letter)) for letter in letters)
+        default_downs = frozenset(default_down(i, k) for i in members(before) for k in members(after))
+        value_sets.append(own if position.is_stem else (*own, frozenset(_downsamplings(position, default_downs))))
+    return value_sets
 
 
 def _downsamplings(position: Position, default_downs: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """Yield the downsamplings that a stage can have, each with its stride."""
     for written in position.values("down"):
         for down in [written] if isinstance(written, str) else default_downs:
             for stride in position.values("s"):
                 yield down, stride if isinstance(stride, int) else default_stride(down)
-
-
-def _default_downs(before: int, after: int) -> frozenset[str]:
-    return frozenset(default_down(i, k) for i in members(before) for k in members(after))
 
 
 def _stages_before(automaton: Automaton) -> list[int]:

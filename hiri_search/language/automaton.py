@@ -65,9 +65,12 @@ class Position:
         """Raise SpecError if some combination of the arguments is invalid for the kind."""
         for letter, argument in self.arguments.items():
             self._check_argument(letter, argument.choice)
-        for letter, default in defaults(self.kind).items():
-            if default is MISSING and letter not in self.arguments:
-                raise self.source.error(self._missing(letter))
+        required = [letter for letter, default in defaults(self.kind).items() if default is MISSING]
+        for letter in required:
+            if letter not in self.arguments:
+                example = part_text(self.leaf.kind, {letter: _EXAMPLE[letter] for letter in required})
+                missing = f"this {self.leaf.kind} has no {names(self.kind)[letter]} ({letter})"
+                raise self.source.error(f"{missing}; write it as in {example}")
         count = prod(len(argument.choice.options) for argument in self.arguments.values())
         if count > _MAX_COMBINATIONS:
             found = f"this {self.leaf.kind} has {count:,} combinations of arguments"
@@ -89,13 +92,7 @@ class Position:
             except SpecError as error:
                 raise choice.source.error(f"in {kind}, {error.message}") from None
 
-    def _missing(self, letter: str) -> str:
-        example = {need: _EXAMPLE[need] for need, value in defaults(self.kind).items() if value is MISSING}
-        missing = f"this {self.leaf.kind} has no {names(self.kind)[letter]} ({letter})"
-        return f"{missing}; write it as in {part_text(self.leaf.kind, example)}"
-
     def _check_rule(self, rule: Rule) -> None:
-        """Check every combination of the arguments that the rule depends on."""
         for values in product(*(self.values(letter) for letter in rule.letters)):
             try:
                 rule.check(*values)
@@ -133,7 +130,10 @@ class Automaton:
         """Add the positions of a term, and return its first and last sets."""
         bound = {**outer, **{a.letter: BoundArgument(name + a.letter, a) for a in term.arguments}}
         if isinstance(term, Leaf):
-            position = 1 << self._add_leaf(Position(term, bound))
+            self.positions.append(Position(term, bound))
+            self.positions[-1].check()
+            self.follow.append(0)
+            position = 1 << len(self.positions) - 1
             return position, position
         first = last = 0
         for path, addresses in zip(term.paths, term.addresses, strict=True):
@@ -143,12 +143,6 @@ class Automaton:
                     self.follow[at] |= first_of_next
             first, last = first | sets[0][0], last | sets[-1][1]
         return first, last
-
-    def _add_leaf(self, position: Position) -> int:
-        position.check()
-        self.positions.append(position)
-        self.follow.append(0)
-        return len(self.positions) - 1
 
     def _check_stems(self) -> None:
         """Raise SpecError unless every stem comes first and is followed by a stage."""

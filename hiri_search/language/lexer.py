@@ -12,14 +12,9 @@ _TOKEN = re.compile(r"\s*(?:([A-Za-z][A-Za-z0-9_]*)|([0-9]+)|(->|\.\.|[()|*=/])|
 _HINTS = {
     ",": ": separate arguments with spaces",
     ".": ": write a range as 1..3; all numbers are integers",
-    "-": ": connect stages with ->",
-    ">": ": connect stages with ->",
-    "→": ": connect stages with ->",
-    "+": ": connect stages with ->",
-    "[": ": write groups and arguments in ( )",
-    "{": ": write groups and arguments in ( )",
-    "'": ": write the spec without quotes",
-    '"': ": write the spec without quotes",
+    **dict.fromkeys("->→+", ": connect stages with ->"),
+    **dict.fromkeys("[{", ": write groups and arguments in ( )"),
+    **dict.fromkeys("'\"", ": write the spec without quotes"),
 }
 
 

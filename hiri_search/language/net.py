@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from math import lcm
 from typing import Any
 
@@ -48,10 +49,10 @@ class Net:
     def __post_init__(self) -> None:
         if not self.stages:
             raise SpecError("a network must have at least one stage; write one, as in hr(64 e=4)")
-        previous: Stage | None = None
-        for stage in self.stages:
-            _check_follows(previous, stage)
-            previous = stage
+        check_first_stage(down=self.stages[0].down, s=self.stages[0].stride)
+        for previous, stage in pairwise(self.stages):
+            if stage.down == "none":
+                check_same_width(stage.kind, previous.width, stage.width)
 
     def __str__(self) -> str:
         return self._text(full=False)
@@ -63,10 +64,7 @@ class Net:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the canonical text, 12 hex digits: equal for equal networks on every machine.
-
-        If a default of the language changes, the keys change too.
-        """
+        """Hash of the canonical text, 12 hex digits, equal on every machine; changes with the language's defaults."""
         return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
 
     def _text(self, *, full: bool) -> str:
@@ -120,14 +118,6 @@ def default_stride(down: str) -> int:
     return 1 if down == "none" else 2
 
 
-def _check_follows(previous: Stage | None, stage: Stage) -> None:
-    """Raise SpecError if a stage cannot follow the previous one (None: the stem)."""
-    if previous is None:
-        check_first_stage(down=stage.down, s=stage.stride)
-    elif stage.down == "none":
-        check_same_width(stage.kind, previous.width, stage.width)
-
-
 def check_first_stage(*, down: str | None = None, s: int | None = None) -> None:
     """Raise SpecError if a first stage cannot have this downsampling or stride (None: the default)."""
     wrong = f"down={down}" if down not in (None, "none") else f"s={s}" if s == 2 else ""
@@ -138,10 +128,8 @@ def check_first_stage(*, down: str | None = None, s: int | None = None) -> None:
 def check_same_width(kind: str, previous: int, width: int) -> None:
     """Raise SpecError if the width of a stage with down=none differs from the previous stage's width."""
     if previous != width:
-        raise SpecError(
-            f"down=none keeps the width, but {kind} of width {width} follows width {previous};"
-            " make them equal or choose another down"
-        )
+        problem = f"down=none keeps the width, but {kind} of width {width} follows width {previous}"
+        raise SpecError(f"{problem}; make them equal or choose another down")
 
 
 @lru_cache(STAGE_CACHE_SIZE)

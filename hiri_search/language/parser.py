@@ -50,7 +50,10 @@ def parse(text: str, *, let: Mapping[str, str] | None = None) -> Space:
     every combination of a stage's arguments is valid, and every network is written in exactly one way.
     """
     space = Space(parse_tree(text, let or {}))
-    _check_length(space, text)
+    length = len(str(space))
+    if length > MAX_SPEC_LENGTH:  # the space could not be parsed again from its own text
+        found = f"with all lets expanded, this spec has {length:,} characters"
+        raise SpecError(f"{found}; the maximum is {MAX_SPEC_LENGTH:,}", text)
     check_distinct(Automaton(space.root))
     return space
 
@@ -59,9 +62,8 @@ def parse_net(text: str, *, let: Mapping[str, str] | None = None) -> Net:
     """Return the only network of a spec; SpecError if the spec describes several networks."""
     space = parse(text, let=let)
     if space.size != 1:
-        raise SpecError(
-            f"expected one network, but this spec describes {space.size:,}; write a search space under `space:`", text
-        )
+        found = f"expected one network, but this spec describes {space.size:,}"
+        raise SpecError(f"{found}; write a search space under `space:`", text)
     return space.replay({})
 
 
@@ -70,15 +72,6 @@ def parse_tree(text: str, let: Mapping[str, str]) -> Group:
     if not isinstance(text, str):
         raise SpecError(f"a spec must be text, as in hr(64 e=4)*2; found {text!r}")
     return Group(inline_groups(_Parser(text, _Lets(let)).parse_all()))
-
-
-def _check_length(space: Space, text: str) -> None:
-    """Raise SpecError if the space could not be parsed again from its own text."""
-    length = len(str(space))
-    if length > MAX_SPEC_LENGTH:
-        raise SpecError(
-            f"with all lets expanded, this spec has {length:,} characters; the maximum is {MAX_SPEC_LENGTH:,}", text
-        )
 
 
 class _Lets:
@@ -268,7 +261,6 @@ def _merged(items: Sequence[tuple[SourcePosition, Options]]) -> Options:
 
 
 def _check_let(name: object, text: object) -> None:
-    """Raise SpecError if a let has an invalid name or is not text."""
     if not isinstance(name, str) or not _LET_NAME.fullmatch(name):
         raise SpecError(f"{name!r} is not a valid let name; write a letter, then letters, digits or _")
     if name in KINDS:

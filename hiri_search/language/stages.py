@@ -166,14 +166,9 @@ class Cffn(Stage):
 
 def _check_heads(width: int, head_size: int) -> None:
     if width % head_size:
-        raise SpecError(
-            f"width {width} is not a multiple of the head size {head_size};"
-            f" write d={_nearest_divisor(width, head_size)}, or another width"
-        )
-
-
-def _nearest_divisor(width: int, target: int) -> int:
-    return min((d for d in range(1, width + 1) if width % d == 0), key=lambda d: abs(d - target))
+        divisor = min((d for d in range(1, width + 1) if width % d == 0), key=lambda d: abs(d - head_size))
+        problem = f"width {width} is not a multiple of the head size {head_size}"
+        raise SpecError(f"{problem}; write d={divisor}, or another width")
 
 
 @dataclass(frozen=True, kw_only=True)

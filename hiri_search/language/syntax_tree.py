@@ -45,7 +45,7 @@ class Choice:
         return (1,) * len(self.options)
 
     def __str__(self) -> str:
-        text = _options_text(self.options)
+        text = "|".join(_ranges(self.options))
         return f"({text})" if self.letter == "n" and "|" in text else text
 
 
@@ -63,7 +63,6 @@ class Leaf:
 
     @cached_property
     def letters(self) -> frozenset[str]:
-        """Letters of the arguments written here."""
         return frozenset(choice.letter for choice in self.arguments)
 
     @cached_property
@@ -90,7 +89,6 @@ class Group:
 
     @cached_property
     def leaves(self) -> int:
-        """Number of leaves in all paths."""
         return sum(term.leaves for path in self.paths for term in path)
 
     @cached_property
@@ -106,7 +104,6 @@ class Group:
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """The size of each path."""
         return tuple(prod(term.size for term in path) for path in self.paths)
 
     @cached_property
@@ -166,19 +163,12 @@ def with_argument(term: Term, choice: Choice) -> Term:
     if choice.letter in term.letters:
         argument = {"w": "the width", "n": "the depth n"}.get(choice.letter, choice.letter)
         raise choice.source.error(f"{argument} is set twice for one stage; remove one")
-    return replace(term, arguments=tuple(sorted((*term.arguments, choice), key=_canonical_index)))
-
-
-def _canonical_index(choice: Choice) -> int:
-    return ORDER.index(choice.letter) if choice.letter in ORDER else len(ORDER)
-
-
-def _options_text(options: Options) -> str:
-    """Return the options as spec text: `4..6`, `320..512/64`, `4|9`, `ln|bn`."""
-    return "|".join(_ranges(options))
+    arguments = sorted((*term.arguments, choice), key=lambda a: (*ORDER, a.letter).index(a.letter))  # unknown: last
+    return replace(term, arguments=tuple(arguments))
 
 
 def _ranges(options: Sequence[int | str]) -> Iterator[str]:
+    """Yield the options as spec text: `4..6`, `320..512/64`, or a single number or word."""
     start = 0
     while start < len(options):
         length = _progression_length(options, start)

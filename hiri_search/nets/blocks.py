@@ -120,25 +120,20 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, stage: Transformer, *, drop_path: float = 0.0) -> None:
         super().__init__()
-        width, attention_norm, ffn_norm = stage.width, *_norms(stage.norm)
+        width = stage.width
+        attention_norm, ffn_norm = ("ln", "bn") if stage.norm == "mix" else (stage.norm, stage.norm)
         self.norm1 = norm_layer(attention_norm, width)
         self.attention = Attention(width, stage.head_size, reduction=stage.spatial_reduction)
         self.norm2 = norm_layer(ffn_norm, width)
-        self.ffn: nn.Module = (
-            PlainFeedForward(width, stage.expansion)
-            if stage.ffn == "plain"
-            else ConvFeedForward(width, stage.expansion, inner_norm=ffn_norm != "ln")
-        )
+        if stage.ffn == "plain":
+            self.ffn: nn.Module = PlainFeedForward(width, stage.expansion)
+        else:
+            self.ffn = ConvFeedForward(width, stage.expansion, inner_norm=ffn_norm != "ln")
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = x + self.drop_path(self.attention(self.norm1(x)))
         return x + self.drop_path(self.ffn(self.norm2(x)))  # type: ignore[no-any-return]
-
-
-def _norms(norm: str) -> tuple[str, str]:
-    """Return the norms before attention and before the feed-forward layer."""
-    return ("ln", "bn") if norm == "mix" else (norm, norm)
 
 
 def block(stage: Stage, *, drop_path: float = 0.0) -> nn.Module:

@@ -1,4 +1,4 @@
-"""3x3 depthwise convolution with a fast CPU gradient on grids up to 2x2."""
+"""3x3 depthwise convolution with a fast CPU gradient on channels-last grids up to 2x2."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ TINY = 2  # side of the largest grid where the gradient below is faster than the
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """3x3 depthwise convolution of stride 1 or 2: an `nn.Conv2d` with its own gradient on tiny grids.
+    """3x3 depthwise convolution of stride 1 or 2: an `nn.Conv2d` with its own gradient on tiny channels-last grids.
 
-    Small stand-ins end in grids of 2x2 and 1x1. There, in channels-last format with one thread, forward and backward
-    pass are 2 to 6 times as fast as those of `nn.Conv2d` with 256 or 512 channels, and 1 to 1.6 times with 64.
+    Small stand-ins end in grids of 2x2 and 1x1. There, with one thread and 64 images, forward and backward pass are
+    1.1 times as fast as those of `nn.Conv2d` with 64 channels, and 1.8 times with 256. With contiguous memory they are
+    2.5 and 6.5 times as fast on a 1x1 grid, which is also channels-last, but take 1.6 times as long on a 2x2 grid.
     """
 
     def __init__(self, width: int, *, stride: int = 1, bias: bool = True) -> None:
         super().__init__(width, width, 3, stride, 1, groups=width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/s, W/s)
-        if self.stride == (1, 1) and _needs_tiny_gradient(x):
+        training = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        tiny = self.stride == (1, 1) and x.device.type == "cpu" and max(x.shape[2:]) <= TINY
+        if training and tiny and x.is_contiguous(memory_format=torch.channels_last):
             return _TinyGrid.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
         return super().forward(x)
-
-
-def _needs_tiny_gradient(x: Tensor) -> bool:
-    training = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
-    return training and x.device.type == "cpu" and max(x.shape[2:]) <= TINY
 
 
 class _TinyGrid(torch.autograd.Function):

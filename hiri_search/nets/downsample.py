@@ -35,27 +35,17 @@ class InvertedResidualDownsampling(nn.Module):
         return self.main(x) + self.shortcut(x)  # type: ignore[no-any-return]
 
 
-def _irds_a(width_in: int, width_out: int, stride: int) -> nn.Module:
-    """Build the main branch of IRDS-a, for high resolutions: a dense 3x3 convolution widens and strides."""
-    hidden = IRDS_RATIO * width_in
-    return nn.Sequential(conv_bn_act(width_in, hidden, stride=stride), nn.Conv2d(hidden, width_out, 1))
-
-
-def _irds_b(width_in: int, width_out: int, stride: int) -> nn.Module:
-    """Build the main branch of IRDS-b, for low resolutions: a pointwise convolution widens, a depthwise one strides."""
-    hidden = IRDS_RATIO * width_in
-    return nn.Sequential(
-        conv_bn_act(width_in, hidden, kernel=1),
-        DepthwiseConv2d(hidden, stride=stride),
-        nn.Conv2d(hidden, width_out, 1),
-    )
-
-
 def downsampling(kind: str, width_in: int, width_out: int, *, stride: int, norm: str) -> nn.Module:
     """Build (B, Ci, H, W) -> (B, Co, H/s, W/s) of a kind: `a` or `b` (IRDS), `conv` (DS, then `norm`) or `none`."""
     match kind:
         case "a" | "b":
-            main = (_irds_a if kind == "a" else _irds_b)(width_in, width_out, stride)
+            hidden = IRDS_RATIO * width_in
+            widen: list[nn.Module]
+            if kind == "a":  # for high resolutions: a dense 3x3 convolution widens and strides
+                widen = [conv_bn_act(width_in, hidden, stride=stride)]
+            else:  # for low resolutions: a pointwise convolution widens, a depthwise one strides
+                widen = [conv_bn_act(width_in, hidden, kernel=1), DepthwiseConv2d(hidden, stride=stride)]
+            main = nn.Sequential(*widen, nn.Conv2d(hidden, width_out, 1))
             return InvertedResidualDownsampling(main, Shortcut(width_in, width_out, stride))
         case "conv":
             conv = nn.Conv2d(width_in, width_out, 3, stride, 1)

@@ -51,7 +51,9 @@ def fuse_batchnorm(model: nn.Module) -> nn.Module:
     Raises FuseError where torch.fx cannot trace the model.
     """
     fused = deepcopy(model).eval()
-    for merge in list(_merges(fused, _trace(fused))):  # the search ends before the first norm goes
+    finder = _Finder(fused, _trace(fused))
+    merges = [_into_previous(finder, node, norm) or _into_next(finder, node, norm) for node, norm in finder.norms()]
+    for merge in filter(None, merges):  # the search has ended before the first norm goes
         _apply(merge)
         _replace(fused, merge.norm, _remainder(merge.norm))
     return fused
@@ -74,27 +76,15 @@ def _trace(model: nn.Module) -> fx.Graph:
     try:
         return _Tracer().trace(model, concrete_args=optional)
     except _TRACE_ERRORS as error:
-        raise FuseError(
-            f"{type(model).__name__} cannot be fused: torch.fx cannot trace its forward pass ({error});"
-            " fuse those of its submodules that can be traced, or use it unfused"
-        ) from error
-
-
-def _merges(model: nn.Module, graph: fx.Graph) -> Iterator[_Merge]:
-    finder = _Finder(model, graph)
-    for node in graph.nodes:
-        norm = finder.norm(node)
-        merge = (_into_previous(finder, node, norm) or _into_next(finder, node, norm)) if norm is not None else None
-        if merge is not None:
-            yield merge
+        problem = f"{type(model).__name__} cannot be fused: torch.fx cannot trace its forward pass ({error})"
+        raise FuseError(f"{problem}; fuse those of its submodules that can be traced, or use it unfused") from error
 
 
 def _into_previous(finder: _Finder, node: fx.Node, norm: _BatchNorm) -> _Merge | None:
-    """Merge a norm into the layers before it, where that is possible."""
     layers = finder.sources(node.args[0])
     linear = {isinstance(layer, nn.Linear) for layer in layers}
     same_axis = linear == {False} or (linear == {True} and isinstance(norm, nn.BatchNorm1d))
-    same_width = all(_channels_out(layer) == norm.num_features for layer in layers)
+    same_width = all(len(layer.weight) == norm.num_features for layer in layers)
     return _Merge(norm, layers) if same_axis and same_width else None
 
 
@@ -109,7 +99,7 @@ class _Finder:
     """Finds the layers next to a norm in a traced model."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        self.model = model
+        self.model, self.graph = model, graph
         self.uses = Counter(module for node in graph.nodes for module in self._used_modules(node))
 
     def module(self, node: fx.Node) -> nn.Module | None:
@@ -130,10 +120,12 @@ class _Finder:
         hooks = module._forward_hooks or module._forward_pre_hooks
         return module if len(node.args) == 1 and not node.kwargs and not hooks else None
 
-    def norm(self, node: fx.Node) -> _BatchNorm | None:
-        """Return the norm of a node if it has running statistics; else None."""
-        norm: _BatchNorm | None = self.used_once(node, *_BATCH_NORMS)
-        return norm if norm is not None and norm.running_mean is not None else None
+    def norms(self) -> Iterator[tuple[fx.Node, _BatchNorm]]:
+        """Yield the norms with running statistics, each with its node."""
+        for node in self.graph.nodes:
+            norm: _BatchNorm | None = self.used_once(node, *_BATCH_NORMS)
+            if norm is not None and norm.running_mean is not None:
+                yield node, norm
 
     def layer(self, node: fx.Node) -> Layer | None:
         """Return the convolution or FC of a node if its weights may change; else None."""
@@ -186,22 +178,24 @@ def _reads_shape(node: fx.Node) -> bool:
     return node.target is getattr and "shape" in node.args[1:]
 
 
-def _channels_out(layer: Layer) -> int:
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-
-
 def _unpadded(layer: Layer) -> bool:
     return isinstance(layer, nn.Linear) or (set(layer.padding) == {0} and layer.groups == 1)
 
 
 def _apply(merge: _Merge) -> None:
+    """Give the layers new parameters, computed in double precision; other layers may share the old ones."""
     scale, shift = _affine(merge.norm)
-    if merge.norm_first:
-        for layer in merge.layers:
-            _scale_inputs(layer, scale, shift)
-        return
-    for index, layer in enumerate(merge.layers):  # one layer of a sum adds the shift
-        _scale_outputs(layer, scale, shift if index == 0 else torch.zeros_like(shift))
+    for index, layer in enumerate(merge.layers):
+        old, weight = layer.weight, layer.weight.detach().double()
+        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
+        if merge.norm_first:
+            by_input = weight.flatten(2) if weight.dim() > 2 else weight[..., None]  # (out, in, kernel positions)
+            weight = (by_input * scale[:, None]).view_as(weight)
+            bias = bias + torch.einsum("oik,i->o", by_input, shift)
+        else:
+            weight = (weight.flatten(1) * scale[:, None]).view_as(weight)
+            bias = bias * scale + (shift if index == 0 else 0)  # one layer of a sum adds the shift
+        layer.weight, layer.bias = (nn.Parameter(new.to(old.dtype), old.requires_grad) for new in (weight, bias))
 
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -214,31 +208,6 @@ def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
         scale = scale * norm.weight.detach().double()
         return scale, norm.bias.detach().double() - mean.double() * scale
     return scale, -mean.double() * scale
-
-
-def _scale_outputs(layer: Layer, scale: Tensor, shift: Tensor) -> None:
-    weight, bias = _weight_and_bias(layer)
-    _set(layer, (weight.flatten(1) * scale[:, None]).view_as(weight), bias * scale + shift)
-
-
-def _scale_inputs(layer: Layer, scale: Tensor, shift: Tensor) -> None:
-    weight, bias = _weight_and_bias(layer)
-    by_input = weight.flatten(2) if weight.dim() > 2 else weight[..., None]  # (out, in, kernel positions)
-    scaled = (by_input * scale[:, None]).view_as(weight)
-    _set(layer, scaled, bias + torch.einsum("oik,i->o", by_input, shift))
-
-
-def _weight_and_bias(layer: Layer) -> tuple[Tensor, Tensor]:
-    """Return weight and bias in double precision; a missing bias is zeros."""
-    weight = layer.weight.detach().double()
-    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
-    return weight, bias
-
-
-def _set(layer: Layer, weight: Tensor, bias: Tensor) -> None:
-    """Give the layer new parameters; another layer may share the old ones."""
-    old = layer.weight
-    layer.weight, layer.bias = (nn.Parameter(values.to(old.dtype), old.requires_grad) for values in (weight, bias))
 
 
 def _remainder(norm: _BatchNorm) -> nn.Module:

@@ -36,11 +36,8 @@ class HighResolutionFront(nn.Module):
         return self.down(x)  # type: ignore[no-any-return]
 
 
-# `kwargs` of the three classes below are the arguments of timm's class.
-
-
 class HrFrontPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
-    """PVTv2 with the front in place of the patch convolution; the LN after it stays."""
+    """PVTv2 with the front in place of the patch convolution; the LN after it stays. `kwargs` are those of timm."""
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
@@ -50,7 +47,7 @@ class HrFrontPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
 
 
 class HrFrontDavit(DaVit):  # type: ignore[misc]
-    """DaViT with the front in place of the convolution of the stem; the LN after it stays."""
+    """DaViT with the front in place of the stem's convolution; the LN after it stays. `kwargs` are those of timm."""
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
@@ -62,7 +59,7 @@ class HrFrontDavit(DaVit):  # type: ignore[misc]
 class HrFrontHrnet(HighResolutionNet):  # type: ignore[misc]
     """HRNet with the front in place of both convolutions of the stem, their norms and activations.
 
-    timm's first feature map lies between the two convolutions; here it is the input of the IRDS.
+    timm's first feature map lies between the two convolutions; here it is the input of the IRDS. `kwargs` are timm's.
     """
 
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:

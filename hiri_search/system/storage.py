@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
@@ -102,15 +102,14 @@ class SharedFolder:
         return {path.name for path in self._path(name).glob("*") if path.is_dir()}
 
     def remove(self, name: str) -> None:
-        path = self._path(name)
-        if path.exists():
+        if (path := self._path(name)).exists():
             shutil.rmtree(path)
 
     def move_aside(self, name: str) -> bool:
-        if self.folder.exists():
+        exists = self.folder.exists()
+        if exists:
             self.folder.rename(self.folder.with_name(name))
-            return True
-        return False
+        return exists
 
     def _path(self, name: str) -> Path:
         """Return the path of a file; OSError if the disk is not mounted, which would look like an empty folder."""
@@ -168,7 +167,7 @@ class RemoteStorage:
     def folders(self, name: str) -> set[str]:
         with self._filesystem(name) as (system, source), suppress(FileNotFoundError):
             entries = system.ls(source, detail=True)
-            return {_base_name(entry["name"]) for entry in entries if entry["type"] == "directory"}
+            return {PurePosixPath(entry["name"]).name for entry in entries if entry["type"] == "directory"}
         return set()
 
     def remove(self, name: str) -> None:
@@ -200,10 +199,6 @@ class RemoteStorage:
             raise StorageUnreachable(f"{self}: a required package is not installed: {remedy}") from None
         except Exception as error:  # each backend has its own exceptions, whose texts and causes may contain secrets
             raise StorageUnreachable(f"{self}: {type(error).__name__}: {redacted(str(error))}") from None
-
-
-def _base_name(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
 
 
 def _protocols(system: Any) -> set[str]:

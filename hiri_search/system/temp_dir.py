@@ -39,12 +39,9 @@ def _temp_root() -> Path:
 def _remove_abandoned(root: Path) -> None:
     for folder in root.glob(f"{_TEMP_PREFIX}*"):
         with suppress(OSError):  # a folder of another user, or one that another process has just removed
-            if _is_ours(folder) and _is_abandoned(folder / DRIVER_LOCK):
+            ours = folder.is_dir() and not folder.is_symlink() and folder.lstat().st_uid == os.getuid()
+            if ours and _is_abandoned(folder / DRIVER_LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_ours(folder: Path) -> bool:
-    return folder.is_dir() and not folder.is_symlink() and folder.lstat().st_uid == os.getuid()
 
 
 def _is_abandoned(lock: Path) -> bool:

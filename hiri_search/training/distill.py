@@ -14,10 +14,8 @@ from hiri_search.training.mixup import Mixing
 def check_teacher(network: Network) -> None:
     """Raise SpecError if the network has no per-position predictions and so cannot be its own teacher."""
     if not isinstance(network, Net):
-        raise SpecError(
-            f"'{network}' cannot be trained with distillation: its head gives no prediction for each position;"
-            " write a network of our language, or train this one without distillation"
-        )
+        problem = f"'{network}' cannot be trained with distillation: its head gives no prediction for each position"
+        raise SpecError(f"{problem}; write a network of our language, or train this one without distillation")
 
 
 def teacher_map(teacher: HiriVit, images: Tensor) -> Tensor:

@@ -50,10 +50,8 @@ class DataSource:
         if self.seed < 0:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more")
         if self.skip_corrupt and self.kind == "timm":
-            raise SettingError(
-                "skip_corrupt",
-                "skip_corrupt has no effect on timm, which replaces unreadable images itself; leave it out",
-            )
+            problem = "skip_corrupt has no effect on timm, which replaces unreadable images itself"
+            raise SettingError("skip_corrupt", f"{problem}; leave it out")
 
     @property
     def kind(self) -> str:
@@ -100,12 +98,12 @@ class Job:
 def _identity(value: DataclassInstance) -> dict[str, object]:
     """Return the fields that differ from their defaults, so that a new field with a default changes no hash."""
     named: dict[str, object] = {}
-    for each in fields(value):
-        content = getattr(value, each.name)
+    for field in fields(value):
+        content = getattr(value, field.name)
         if is_dataclass(content) and not isinstance(content, type):
-            named[each.name] = _identity(content)
-        elif content != each.default:
-            named[each.name] = float(content) if each.type == "float" else content  # 1 and 1.0 are one setting
+            named[field.name] = _identity(content)
+        elif content != field.default:
+            named[field.name] = float(content) if field.type == "float" else content  # 1 and 1.0 are one setting
     return named
 
 

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.system.hardware import joules, joules_between
@@ -141,17 +141,12 @@ def _evaluate(model: nn.Module, step: Step, batches: Loader, *, parts: int) -> t
         with step.autocast():
             logits = torch.cat([model(part) for part in images.chunk(parts)])
         step.heartbeat()
-        hits += _hits(logits, labels)
+        best = logits.topk(min(5, logits.shape[1])).indices  # (B, 5), most likely class first
+        correct = best == labels[:, None]
+        hits += torch.stack([correct[:, 0].sum(), correct.sum()])
         count += len(labels)
     top1, top5 = (100 * hits / count).tolist()
     return top1, top5
-
-
-def _hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count the images (B,) with a correct top-1 and top-5 prediction: (2,)."""
-    best = logits.topk(min(5, logits.shape[1])).indices  # (B, 5), most likely class first
-    correct = best == labels[:, None]
-    return torch.stack([correct[:, 0].sum(), correct.sum()])
 
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:

@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -127,18 +127,15 @@ def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Jo
     training stay as they are, but for a stream, which can only be read in whole epochs and so is replaced by noise
     too. The images of `prepared` need not be decoded yet.
     """
-    batch = job.recipe.batch
+    batch, timm = job.recipe.batch, job.data.kind == "timm"
     train, val = batch * (_GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
-    if (prepared.cache == "none" or job.data.kind == "timm") and not _is_stream(job.data, prepared):
+    stream = timm and isinstance(open_timm(job.data, "train", prepared.classes), IterableDataset)
+    if (prepared.cache == "none" or timm) and not stream:
         return job, replace(prepared, train=min(prepared.train, train), val=val)
     folder /= f"{job.side}_{batch}"
     _write_noise(folder, {"train": train, "val": val}, stored_side(job.side), len(prepared.classes))
     noise = replace(prepared, folder=folder, train=train, val=val, cache=prepared.cache.replace("none", "disk"))
     return replace(job, data=DataSource()), noise
-
-
-def _is_stream(data: DataSource, prepared: PreparedData) -> bool:
-    return data.kind == "timm" and isinstance(open_timm(data, "train", prepared.classes), IterableDataset)
 
 
 def _write_noise(folder: Path, counts: Mapping[str, int], stored: int, classes: int) -> None:
@@ -147,9 +144,6 @@ def _write_noise(folder: Path, counts: Mapping[str, int], stored: int, classes: 
     for split, count in counts.items():
         np.save(folder / f"{split}_images.npy", rng.integers(0, 256, (count, stored, stored, 3), np.uint8))
         np.save(folder / f"{split}_labels.npy", rng.integers(0, classes, count))
-
-
-# ---- side by side
 
 
 @dataclass(frozen=True)
@@ -255,21 +249,16 @@ def run_request(path: str, out: str) -> None:
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
         images = [image_seconds(entry) for entry in request.undecoded]
-        timings = [(index, asdict(timing)) for index, timing in _run_probes(request)]
+        end, timings = time.perf_counter() + request.limit, []
+        for index, job, prepared in request.jobs:
+            timings.append((index, asdict(probe(job, prepared, zero_cost=request.zero_cost))))
+            if time.perf_counter() >= end:
+                break
     except ValueError as error:  # a ProbeError, or a DataError of the user's images
         sys.exit(str(error))
     share = (time.process_time() - cpu_started) / (time.perf_counter() - started)
     answer = {"import_seconds": import_seconds, "timings": timings, "image_seconds": images, "core_share": share}
     Path(out).write_text(json.dumps(answer))
-
-
-def _run_probes(request: ProbeRequest) -> Iterator[tuple[int, TrialTiming]]:
-    """Probe the jobs until the time limit, but at least one."""
-    started = time.perf_counter()
-    for index, job, prepared in request.jobs:
-        yield index, probe(job, prepared, zero_cost=request.zero_cost)
-        if time.perf_counter() - started >= request.limit:
-            return
 
 
 def image_seconds(undecoded: UndecodedImages) -> float:

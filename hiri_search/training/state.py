@@ -92,7 +92,6 @@ def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def _group_sizes(optimizer: dict[str, Any]) -> list[int]:
-    """Return the number of parameters in each parameter group."""
     return [len(group["params"]) for group in optimizer["param_groups"]]
 
 
@@ -119,10 +118,7 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
 
 
 def _load_initial_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights of a checkpoint, the averaged ones if present.
-
-    A classifier with another number of classes keeps its random weights.
-    """
+    """Load a checkpoint's averaged weights, or its weights; a classifier of other classes keeps its initial ones."""
     content = torch.load(path.expanduser(), map_location="cpu", weights_only=True)
     weights, initial = content.get("model_ema") or content["model"], model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in initial and initial[name].shape == value.shape}
@@ -133,7 +129,6 @@ def _load_initial_weights(model: nn.Module, path: Path) -> None:
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> CosineLRScheduler:
-    """Return a schedule with linear warm-up and cosine decay, updated every step."""
     return CosineLRScheduler(
         optimizer,
         t_initial=recipe.epochs * steps_per_epoch,

@@ -37,7 +37,10 @@ class Step:
         self.heartbeat, self.shared_gpu = heartbeat, shared_gpu
         self.mix = make_mixer(recipe, classes)
         self.loss = SoftTargetCrossEntropy()
-        self.forward = _compiled(model, recipe) if recipe.compile else model
+        self.forward: Callable[[Tensor], Tensor] = model
+        if recipe.compile:  # for fixed shapes, which is faster than code for dynamic shapes
+            mode = "reduce-overhead" if recipe.cuda_graphs else None
+            self.forward = torch.compile(model, dynamic=False, mode=mode)
         self.fitting_parts = 0  # number of parts per batch that is known to fit into memory; 0: not known yet
         self.compile_seconds: float | None = None  # of the first step, with `compile`
 
@@ -110,8 +113,3 @@ class Step:
                 loss.backward()
             total += loss.detach()
         return total
-
-
-def _compiled(model: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
-    """Compile the model for fixed shapes, which is faster than code for dynamic shapes."""
-    return torch.compile(model, dynamic=False, mode="reduce-overhead" if recipe.cuda_graphs else None)

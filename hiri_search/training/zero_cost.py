@@ -69,7 +69,10 @@ def zero_cost_scores(
     unchanged.
     """
     side = images.shape[-1]
-    model = _initial_model(network, side, classes, seed).to(images.device)
+    with torch.random.fork_rng(devices=()):
+        # The initial weights of a training with this seed. torch.manual_seed would seed CUDA too.
+        torch.default_generator.manual_seed(derive(seed, "weights"))
+        model = build(network, side, classes=classes).to(images.device)
     scores: dict[str, Callable[[], float]] = {
         "synflow": lambda: synflow(model, side),
         "naswot": lambda: naswot(model, images),
@@ -77,13 +80,6 @@ def zero_cost_scores(
     }
     values = {name: scores[name]() for name in names}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _initial_model(network: Network, side: int, classes: int, seed: int) -> nn.Module:
-    """Build the network with the initial weights of a training with this seed."""
-    with torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(derive(seed, "weights"))  # torch.manual_seed would seed CUDA too
-        return build(network, side, classes=classes)
 
 
 @torch.enable_grad()
@@ -101,7 +97,8 @@ def synflow(model: nn.Module, side: int) -> float:
         for weight in model.parameters():
             weight.abs_()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    with _Replaced(dict.fromkeys([*_NORMS, *_ACTIVATIONS], _identity) | dict.fromkeys(_ATTENTION, _uniform)):
+    identity = lambda function, x, *args, **kwargs: x
+    with _Replaced(dict.fromkeys([*_NORMS, *_ACTIVATIONS], identity) | dict.fromkeys(_ATTENTION, _uniform)):
         output = model(torch.ones(1, IMAGE_CHANNELS, side, side).to(weights[0])).sum()
     gradients = torch.autograd.grad(output, weights, materialize_grads=True)
     saliencies = [(weight.detach() * gradient).abs().sum() for weight, gradient in zip(weights, gradients, strict=True)]
@@ -120,17 +117,13 @@ def naswot(model: nn.Module, images: Tensor) -> float:
 
     def add_agreement(activation: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if len(x) == len(images):  # false if the tensor is shared by all images
-            kernel.add_(_agreement(x.flatten(1)).cpu())
+            signs = (x.flatten(1) > 0).float() * 2 - 1  # (B, units)
+            kernel.add_((signs @ signs.T + signs.shape[1]).cpu() / 2)  # exact in float32: integers below 2**24
         return activation(x, *args, **kwargs)
 
     with eval_mode(model), _Replaced({"batch_norm": _batch_statistics, **dict.fromkeys(_ACTIVATIONS, add_agreement)}):
         model(images)
     return float(torch.linalg.slogdet(kernel).logabsdet)
-
-
-def _agreement(x: Tensor) -> Tensor:  # (B, units) -> (B, B)
-    signs = (x > 0).float() * 2 - 1
-    return (signs @ signs.T + signs.shape[1]) / 2  # exact in float32: integers below 2**24
 
 
 @torch.no_grad()
@@ -197,10 +190,6 @@ class _Replaced(TorchFunctionMode):
     ) -> Any:
         replacement = self.replacements.get(getattr(func, "__name__", ""))
         return replacement(func, *args, **(kwargs or {})) if replacement else func(*args, **(kwargs or {}))
-
-
-def _identity(function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return x
 
 
 def _uniform(attention: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

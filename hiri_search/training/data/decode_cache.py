@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import re
 import shutil
 import time
@@ -18,7 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hiri_search.system.cache_dir import CACHE_VARIABLE, user_cache
-from hiri_search.system.files import Say
+from hiri_search.system.files import Say, atomic_write
 from hiri_search.training.data.image_folder import DataError
 
 FINGERPRINTS = "contents"  # folder of the cached content fingerprints
@@ -47,10 +46,9 @@ def cached_fingerprint(cache_dir: Path, stat_digest: str, compute: Callable[[], 
             return match[1]
     digest = compute()
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-        unfinished.write_text(f"{stat_digest} {digest}\n")
-        unfinished.replace(file)
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as output:
+            output.write(f"{stat_digest} {digest}\n".encode())
     return digest
 
 

@@ -79,10 +79,8 @@ def _decode(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
 
 
 def _unreadable(name: str, reason: str) -> DataError:
-    return DataError(
-        f"{name} cannot be read as an image ({reason});"
-        " repair or remove it, or set data.skip_corrupt=true to leave such images out"
-    )
+    remedy = "repair or remove it, or set data.skip_corrupt=true to leave such images out"
+    return DataError(f"{name} cannot be read as an image ({reason}); {remedy}")
 
 
 def center_square(image: Image.Image, *, side: int) -> Image.Image:
@@ -139,5 +137,4 @@ def _resize_center(pixels: Tensor, side: int) -> NDArray[np.uint8]:
     top, left = (height - short) // 2, (width - short) // 2
     crop = pixels[None, :, top : top + short, left : left + short]
     resized = functional.interpolate(crop, (side, side), mode="bicubic", antialias=True)[0]
-    square: NDArray[np.uint8] = resized.permute(1, 2, 0).contiguous().numpy()
-    return square
+    return resized.permute(1, 2, 0).contiguous().numpy()

@@ -98,9 +98,8 @@ def _list_names(path: Path) -> tuple[list[str], ReaderContext]:
             return list(members), partial(_tar_reader, path, members)
     except READ_ERRORS as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        raise DataError(
-            f"{path} is neither a folder nor an archive that can be opened ({reason}); folder:PATH must be {LAYOUT}"
-        ) from error
+        problem = f"{path} is neither a folder nor an archive that can be opened ({reason})"
+        raise DataError(f"{problem}; folder:PATH must be {LAYOUT}") from error
 
 
 def _group_by_class(path: Path, names: Iterable[str]) -> NamesByClass:
@@ -170,7 +169,6 @@ def _open_tar(path: Path) -> tarfile.TarFile:
 
 @contextmanager
 def _folder_reader(path: Path) -> Iterator[FileReader]:
-    """Reads files below a folder."""
 
     def read(name: str) -> bytes:
         _check_size((path / name).stat().st_size)
@@ -181,7 +179,6 @@ def _folder_reader(path: Path) -> Iterator[FileReader]:
 
 @contextmanager
 def _zip_reader(path: Path) -> Iterator[FileReader]:
-    """Reads members of a zip."""
     with zipfile.ZipFile(path) as archive:
 
         def read(name: str) -> bytes:

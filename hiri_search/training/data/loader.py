@@ -64,7 +64,6 @@ class Loader(ABC):
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]: ...
 
     def _train_indices(self, order: torch.Generator) -> list[Tensor]:
-        """Shuffled indices of the training images, by batch."""
         used = len(self) * self.recipe.batch
         indices = torch.randperm(self.prepared.train, generator=order)[:used]
         return list(torch.split(indices, self.recipe.batch))
@@ -87,9 +86,8 @@ def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: 
         open_store = partial(DecodingStore, source, stored=stored_side(side), workers=recipe.workers, device=device)
         return BatchedLoader({split: open_store(split) for split in SPLITS}, prepared, side=side, recipe=recipe)
     store = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore
-    return BatchedLoader(
-        {split: store(prepared, split, device) for split in SPLITS}, prepared, side=side, recipe=recipe
-    )
+    stores = {split: store(prepared, split, device) for split in SPLITS}
+    return BatchedLoader(stores, prepared, side=side, recipe=recipe)
 
 
 class BatchedLoader(Loader):
@@ -107,9 +105,6 @@ class BatchedLoader(Loader):
     def val(self) -> Iterator[Batch]:
         for images, labels in self.stores["val"].gather(self._val_indices()):
             yield augment(images, center_crop_params(len(images), self.stored, VAL_CROP), self.side), labels
-
-
-# ---- timm's transforms, image by image
 
 
 class TimmTransformLoader(Loader):
@@ -146,10 +141,8 @@ class TimmTransformLoader(Loader):
 
         Worker processes are seeded from `rng`; without workers, Python's and numpy's global generators are used.
         """
-        workers = self.recipe.workers
-        pinned = torch.cuda.is_available()
-        loader = partial(DataLoader, num_workers=workers, pin_memory=pinned, generator=rng)
-        return iter(loader(dataset, batch_size=batch, drop_last=drop_last))
+        loader = partial(DataLoader, num_workers=self.recipe.workers, pin_memory=torch.cuda.is_available())
+        return iter(loader(dataset, batch_size=batch, drop_last=drop_last, generator=rng))
 
     def _to_device(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         move = partial(Tensor.to, device=self.device, non_blocking=True)

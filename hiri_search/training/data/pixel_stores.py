@@ -93,15 +93,9 @@ def _pixels(image: Image.Image) -> Tensor:
 
 def load_batches(dataset: Dataset[Any], batches: Sequence[list[Any]], workers: int) -> Iterator[Batch]:
     """Load the dataset's items of each batch of keys with a torch DataLoader."""
-    return iter(
-        DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # the default generator belongs to the network
-        )
-    )
+    pinned = torch.cuda.is_available()
+    own = torch.Generator()  # the default generator belongs to the network
+    return iter(DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pinned, generator=own))
 
 
 def check_gpus(cache: str, gpus: int) -> None:
@@ -117,8 +111,6 @@ def fits_gpu(prepared: PreparedData, stored: int, device: torch.device) -> bool:
     needed = (prepared.train + prepared.val) * stored**2 * 3
     free, _ = torch.cuda.mem_get_info(device)
     if prepared.cache == "gpu" and needed > free:
-        raise DataError(
-            f"cache: gpu needs {needed / 1e9:.2f} GB for the images and the GPU has {free / 1e9:.2f} GB free;"
-            " write auto or disk, or take fewer with data.train and data.val"
-        )
+        problem = f"cache: gpu needs {needed / 1e9:.2f} GB for the images and the GPU has {free / 1e9:.2f} GB free"
+        raise DataError(f"{problem}; write auto or disk, or take fewer with data.train and data.val")
     return prepared.cache == "gpu" or needed < GPU_MEMORY_SHARE * free

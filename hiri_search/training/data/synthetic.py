@@ -76,9 +76,7 @@ def _scene(tile: Plane, rng: np.random.PCG64) -> Plane:
     return _expose(canvas, rng)
 
 
-# ---- random numbers, from raw bits: numpy may change its distributions between versions
-
-
+# Random numbers come from raw bits: numpy may change its distributions between versions.
 def _between(rng: np.random.PCG64, low: float, high: float) -> float:
     return low + (high - low) * (int(rng.random_raw()) >> 40) * 2.0**-24
 
@@ -86,9 +84,6 @@ def _between(rng: np.random.PCG64, low: float, high: float) -> float:
 def _uniform(rng: np.random.PCG64, *shape: int) -> Plane:
     """Numbers in [0, 1), multiples of 2**-8: coarse enough for exact sums."""
     return (rng.random_raw(shape) >> np.uint64(56)).astype(np.float32) * np.float32(2.0**-8)
-
-
-# ---- objects
 
 
 @dataclass(frozen=True)
@@ -147,9 +142,6 @@ def _paint(canvas: Plane, patch: Patch, rng: np.random.PCG64, *, texture: Plane 
     canvas[patch.box] += paint
 
 
-# ---- motifs
-
-
 @cache
 def _tiles() -> tuple[Plane, ...]:
     """One tile of each motif: a square of TILE_STROKES * STROKE_SAMPLES samples, mean 0, root mean square 1."""
@@ -181,11 +173,7 @@ def _texture(tile: Plane, patch: Patch, rng: np.random.PCG64) -> Plane:
     )
     strength = _uniform(rng, 48, 48) + np.float32(0.5)
     contrast = _between(rng, 0.3, 0.5) * (1 if _between(rng, 0, 1) < 0.5 else -1)
-    texture: Plane = contrast * strength[row, column] * tile[tile_row, tile_column]
-    return texture
-
-
-# ---- background and camera
+    return contrast * strength[row, column] * tile[tile_row, tile_column]
 
 
 def _background(rng: np.random.PCG64) -> Plane:
@@ -225,9 +213,6 @@ def _expose(canvas: Plane, rng: np.random.PCG64) -> Plane:
     return np.floor(exposed, out=exposed)
 
 
-# ---- resizing
-
-
 def _resize(image: Plane, side: int) -> NDArray[np.uint8]:
     """(3, N, N) averaged over areas to (side, side, 3), rounded to nearest."""
     if side != NATIVE_SIDE:
@@ -247,10 +232,6 @@ def _area_weights(side: int) -> Plane:
     return weights
 
 
-def _main(count: int, classes: int, side: int, seed: int, first: int) -> None:
-    images, _ = generate_images(count, classes=classes, side=side, seed=seed, first=first)
-    sys.stdout.buffer.write(images.data)
-
-
 if __name__ == "__main__":  # run by generate_in_subprocess
-    _main(*map(int, sys.argv[1:]))
+    count, classes, side, seed, first = map(int, sys.argv[1:])
+    sys.stdout.buffer.write(generate_images(count, classes=classes, side=side, seed=seed, first=first)[0].data)
