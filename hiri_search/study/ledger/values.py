@@ -9,13 +9,12 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter
 from pydantic_core import to_json as to_json_bytes
 
 JsonObject: TypeAlias = dict[str, JsonValue]
-_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 class JsonRecord:
     """A value with typed fields, read from JSON without any conversion."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
