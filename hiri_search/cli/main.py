@@ -192,9 +192,7 @@ def paper(
 
 
 @app.command()
-def report(
-    results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")],
-) -> None:
+def report(results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")]) -> None:
     """Write tables, figures and page of a results folder again, from its ledger."""
     write_report(results, typer.echo)
 

@@ -96,8 +96,10 @@ def _stints(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Tria
     first, confirmations = ([t for t in trials if t.is_confirmation == confirms] for confirms in (False, True))
     mean_macs = fmean([_macs(trial.network) for trial in trials]) if trials else 0.0
     missing = max(0, _first_trainings(study) - len(first))
-    if study.search.halving and (missing or not all(trial.ended for trial in first)):
-        yield max(0.0, _epochs_with_halving(study) - sum(len(trial.curve) for trial in first)), mean_macs
+    if (halving := study.search.halving) and (missing or not all(trial.ended for trial in first)):
+        stints = training_stints(_first_trainings(study), study.recipe.epochs, halving)
+        epochs = sum(end - start for _, start, end in stints)
+        yield max(0.0, epochs - sum(len(trial.curve) for trial in first)), mean_macs
     else:
         yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in first if not trial.ended)
         if study.nets is None:
@@ -105,7 +107,9 @@ def _stints(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Tria
         else:
             yield from _missing_rows(study, counted, first)
     yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in confirmations if not trial.ended)
-    yield max(0, _confirmations(study) - len(confirmations)) * _confirm_epochs(study), mean_macs
+    if study.confirm:
+        epochs = study.confirm.epochs_for(study.recipe.epochs)
+        yield max(0, _confirmations(study) - len(confirmations)) * epochs, mean_macs
 
 
 def _missing_rows(
@@ -131,17 +135,6 @@ def _first_trainings(study: Study) -> int:
 def _confirmations(study: Study) -> int:
     confirm = study.confirm
     return min(confirm.top, study.search.networks) * len(confirm.seeds) if confirm else 0
-
-
-def _epochs_with_halving(study: Study) -> float:
-    """Return the epochs of all first trainings of a search together."""
-    assert study.search.halving
-    stints = training_stints(_first_trainings(study), study.recipe.epochs, study.search.halving)
-    return sum(end - start for _, start, end in stints)
-
-
-def _confirm_epochs(study: Study) -> int:
-    return study.confirm.epochs_for(study.recipe.epochs) if study.confirm else 0
 
 
 def _row_epochs(study: Study, name: str) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +19,15 @@ from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON, InferenceTimed, NetworkCounted, RunEnded, StudyStarted
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
-from hiri_search.study.ledger.ledger import Ledger, of_kind, open_ledger
+from hiri_search.study.ledger.ledger import Ledger, last_start, of_kind, open_ledger
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
-from hiri_search.study.provenance.environment import RunEnvironment, run_environment
+from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.files import Say
-from hiri_search.system.gc_control import gc_frozen
 from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.prepare import prepare
@@ -58,18 +57,16 @@ def run(
     on; SpecError where a network does not fit. All of these are raised before anything is trained.
     """
     clock = _PhaseClock("counting")
-    _check_objectives(study)
     networks = resolve(study)
     space = _checked_space(networks, callback.say)
-    storage = storage_of(study.storage, folder)
-    if storage:
+    if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
         clock.begin("images")
         prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
-        _write_start(study, ledger, prepared, profile, run_environment(command))
+        _write_start(study, ledger, prepared, profile, command)
         clock.begin("counting")
         _count_networks(networks, ledger, prepared, callback.say)
         clock.begin("inference")
@@ -80,37 +77,37 @@ def run(
             scheduler = TrialScheduler(
                 networks, ledger, prepared, folder, callback, space=space, retry_failed=retry_failed, mirror=mirror
             )
-            with gc_frozen():
-                execute(scheduler)
+            execute(scheduler)
             if scheduler.trouble:
                 raise StudyError(f"{scheduler.trouble}; {GO_ON}")
-            ledger.append(RunEnded(seconds=clock.seconds()))
+            clock.begin()
+            ledger.append(RunEnded(seconds=dict(clock.seconds)))
 
 
 class _PhaseClock:
     """Seconds spent in each part of a run; a part may begin several times."""
 
     def __init__(self, part: str) -> None:
-        self._seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = defaultdict(float)
         self._part, self._began = part, time.perf_counter()
 
-    def begin(self, part: str) -> None:
-        """End the present part and begin another one."""
+    def begin(self, part: str = "") -> None:
+        """End the present part, and begin another one if the run goes on."""
         now = time.perf_counter()
-        self._seconds[self._part] = self._seconds.get(self._part, 0.0) + now - self._began
+        self.seconds[self._part] += now - self._began
         self._part, self._began = part, now
-
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds of each part until now."""
-        self.begin(self._part)
-        return self._seconds
 
 
 def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
-    """Return the search space; None for an ablation. InvalidNetwork where an option does not fit the study."""
+    """Return the search space; None for an ablation.
+
+    InvalidNetwork where an option does not fit the study; StudyError where an objective needs other hardware.
+    """
     if networks.space is None:
         return None
     study = networks.study
+    if "memory" in study.search.objectives and not gpus():
+        raise StudyError("search.objectives: memory is measured on CUDA GPUs only; leave it out")
     for _ in covering_networks(study, networks.space):
         pass
     space = search_space(networks)
@@ -130,11 +127,6 @@ def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: 
     return {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
 
 
-def _check_objectives(study: Study) -> None:
-    if study.space is not None and "memory" in study.search.objectives and not gpus():
-        raise StudyError("search.objectives: memory is measured on CUDA GPUs only; leave it out")
-
-
 def move_aside(folder: Path) -> Path | None:
     """Rename a results folder, so that a study can start again; return the new path, or None where it has no ledger."""
     if not (folder / LEDGER).exists():
@@ -147,7 +139,7 @@ def move_aside(folder: Path) -> Path | None:
 
 def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
     """StudyError where the folder belongs to another study."""
-    started = _last_start(ledger)
+    started = last_start(ledger.events)
     if started is None:
         return
     changes = incompatible_changes(canonical_form(Study.model_validate(started.file)), canonical_form(study))
@@ -158,34 +150,17 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
 
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
-    started = _last_start(ledger)
+    started = last_start(ledger.events)
     if started and not started.images.keys.items() <= fingerprints(prepared).items():
         raise StudyError(f"the images of {study.data.source} have changed since {folder} was started\n{WAY_OUT}")
 
 
-def _last_start(ledger: Ledger) -> StudyStarted | None:
-    """Return the start of the last run; None before the first run."""
-    return next(reversed(of_kind(ledger.events, StudyStarted)), None)
-
-
-def _write_start(
-    study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, environment: RunEnvironment
-) -> None:
+def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, command: Sequence[str]) -> None:
     """Record everything that the report needs, and the provenance of the results."""
+    file, device, environment = study.model_dump(mode="json"), describe_device(), vars(run_environment(command))
     data = next(iter(prepared.values()))  # the same images at every side
     images = ImageSet(data.train, data.val, len(data.classes), fingerprints(prepared), tuple(data.skipped))
-    ledger.append(
-        StudyStarted(
-            file=study.model_dump(mode="json"),
-            profile=profile,
-            device=describe_device(),
-            images=images,
-            code=environment.code,
-            command=environment.command,
-            versions=environment.versions,
-            machine=environment.machine,
-        )
-    )
+    ledger.append(StudyStarted(file=file, profile=profile, device=device, images=images, **environment))
 
 
 def _count_networks(networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, say: Say) -> None:
@@ -213,10 +188,5 @@ def _time_networks(networks: StudyNetworks, ledger: Ledger, say: Say) -> None:
         say(f"timing inference of {len(missing)} networks")
     for name, latency in measure_latencies(missing, study.latency, classes=study.counted.classes, say=say):
         if isinstance(latency, Latency):  # else it does not fit into memory, as a message has said
-            ledger.append(_timed(missing[name][0].key, latency))
-
-
-def _timed(key: str, latency: Latency) -> InferenceTimed:
-    names = [field.name for field in fields(latency) if field.name != "conditions"]
-    values = {name: getattr(latency, name) for name in names}
-    return InferenceTimed(key=key, **values, conditions=to_json(latency.conditions))
+            own = {"key": missing[name][0].key, "conditions": to_json(latency.conditions)}
+            ledger.append(InferenceTimed(**vars(latency) | own))

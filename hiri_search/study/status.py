@@ -15,10 +15,10 @@ from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.config.schema import Study
 from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import (
-    STINT_ENDS,
     Event,
     NetworkCounted,
     RunEnded,
+    StintEnded,
     StudyStarted,
     TrialBegan,
     TrialLost,
@@ -122,7 +122,7 @@ def _running_trials(events: Iterable[Event]) -> set[int]:
             running.clear()
         elif isinstance(event, TrialBegan):
             running.add(event.trial)
-        elif isinstance(event, STINT_ENDS):
+        elif isinstance(event, StintEnded):
             running.discard(event.trial)
     return running
 

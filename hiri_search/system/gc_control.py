@@ -1,4 +1,4 @@
-"""Context managers that disable or freeze garbage collection, for timings and for large ledgers."""
+"""A context manager that disables garbage collection, for timings and for large ledgers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,3 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-@contextmanager
-def gc_frozen() -> Iterator[None]:
-    """Exclude all objects that exist now from garbage collection in the block."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from random import Random
 
-from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network
+from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network, uniform
 from hiri_search.language.choosers import covering
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
@@ -81,6 +82,12 @@ class StudyNetworks:
         spec = parse_network(network.trained.spec).canonical_text
         return Job(spec, network.trained.side, self.study.proxy.classes, seed, recipe, self.study.data)
 
+    def first_job(self, candidate: Candidate) -> Job:
+        """Return the training of a candidate with the first seed of the study."""
+        assert candidate.trained is not None
+        study, spec = self.study, candidate.trained.canonical_text
+        return Job(spec, candidate.trained_side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
+
 
 def resolve(study: Study) -> StudyNetworks:
     """Parse and check the networks of a study, once for each command.
@@ -119,6 +126,20 @@ def stand_in(network: Network, proxy: ProxyConfig) -> Network:
 def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     """Yield networks that together take every option of a space. Raises InvalidNetwork where one does not fit."""
     return (network_of(study, net, decisions) for net, decisions in covering(space))
+
+
+def sampled_networks(study: Study, space: SearchSpace, count: int) -> Iterator[Candidate]:
+    """Yield those of `count` uniformly sampled networks that fit. Raises InvalidNetwork where none fits."""
+    rng, fits = Random(study.search.seed), False
+    for number in range(count):
+        try:
+            candidate = network_of(study, *space.walk(uniform(rng)))
+        except InvalidNetwork:
+            if number == count - 1 and not fits:
+                raise
+        else:
+            fits = True
+            yield candidate
 
 
 def network_of(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:

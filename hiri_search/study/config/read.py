@@ -12,13 +12,7 @@ from pydantic import BaseModel, ValidationError
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.language import Space, SpecError, TimmNetwork, parse
-from hiri_search.study.config.networks import (
-    Candidate,
-    InvalidNetwork,
-    at_key,
-    covering_networks,
-    resolve,
-)
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
 from hiri_search.study.config.schema import NetworkRow, SpaceFile, Study
 from hiri_search.study.config.yaml_file import Key, Tree, parse_value, read_yaml
 from hiri_search.study.errors import StudyError

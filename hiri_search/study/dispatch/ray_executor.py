@@ -64,11 +64,7 @@ def run_on_ray(
 
 
 def run_tasks(
-    first: TrialTask,
-    source: TrialSource,
-    resources: TrialResources,
-    shutdown: Shutdown,
-    trial_function: TrialFunction,
+    first: TrialTask, source: TrialSource, resources: TrialResources, shutdown: Shutdown, trial_function: TrialFunction
 ) -> None:
     """Run this task and all others of the source on the running Ray."""
     with shutdown.epochs_running():

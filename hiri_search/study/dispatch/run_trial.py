@@ -5,16 +5,7 @@ from __future__ import annotations
 import traceback
 
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
-from hiri_search.study.ledger.events import (
-    EpochEnded,
-    TrialBegan,
-    TrialFailed,
-    TrialFinished,
-    TrialLost,
-    TrialOutOfMemory,
-    TrialPaused,
-    TrialScored,
-)
+from hiri_search.study.ledger import events
 from hiri_search.study.persistence.checkpoint_sync import synced
 from hiri_search.system.hardware import describe_device, free_gpu_memory
 from hiri_search.training.data.ensure_local import ensure_local
@@ -29,20 +20,20 @@ def run_trial(
 ) -> None:
     """Train one stint of a trial; report each epoch, and how the stint ended."""
     trial = task.trial
-    report(TrialBegan(trial=trial, device=describe_device()))
+    report(events.TrialBegan(trial=trial, device=describe_device()))
     try:
         curve = _train(task, report, heartbeat, shared_gpu=shared_gpu)
     except OutOfSharedMemory as error:
-        report(TrialOutOfMemory(trial=trial, reason=str(error)))
+        report(events.TrialOutOfMemory(trial=trial, reason=str(error)))
     except Exception as error:  # the trial's boundary: an error in here ends this trial and no other
         reason = f"{type(error).__name__}: {error}"
         where = traceback.format_exc(limit=-4)
         if isinstance(error, OSError):  # a disk, a mount, a network: never a property of the network that is trained
-            report(TrialLost(trial=trial, fault="environment", reason=reason, traceback=where))
+            report(events.TrialLost(trial=trial, fault="environment", reason=reason, traceback=where))
         else:
-            report(TrialFailed(trial=trial, reason=reason, traceback=where))
+            report(events.TrialFailed(trial=trial, reason=reason, traceback=where))
     else:
-        kind = TrialFinished if len(curve) == task.job.recipe.epochs else TrialPaused
+        kind = events.TrialFinished if len(curve) == task.job.recipe.epochs else events.TrialPaused
         report(kind(trial=trial, curve=curve))
     finally:
         free_gpu_memory()  # memory that a training leaves on the device is missing for other trials
@@ -51,12 +42,12 @@ def run_trial(
 def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> tuple[Epoch, ...]:
     prepared = ensure_local(task.prepared, task.job, heartbeat)
     if task.zero_cost:
-        report(TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
+        report(events.TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
     with synced(task.checkpoint, task.storage) as checkpoint:
 
         def on_epoch(epoch: Epoch) -> None:
             checkpoint.upload(epoch.epoch)
-            report(EpochEnded(trial=task.trial, result=epoch))
+            report(events.EpochEnded(trial=task.trial, result=epoch))
 
         return tuple(
             train(

@@ -12,7 +12,7 @@ from typing import Any
 from hiri_search.study.dispatch.task import TrialSource, TrialTask
 from hiri_search.study.dispatch.worker import WorkerReport
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import STINT_ENDS, Fault, TrialLost
+from hiri_search.study.ledger.events import Fault, StintEnded, TrialLost
 from hiri_search.system.shutdown import Shutdown
 
 _WAIT_SECONDS = 5.0  # seconds between two timeout checks
@@ -184,7 +184,7 @@ class WorkerPool:
         assert slot.task
         trial = slot.task.trial
         for event in report.events:
-            slot.trial_ended |= isinstance(event, STINT_ENDS)
+            slot.trial_ended |= isinstance(event, StintEnded)
             self.source.on_event(event)
         if report.running and not slot.trial_ended and report.seconds_silent > self.timeout:
             self._lose(slot, f"no step for {report.seconds_silent:.0f} s", stack=self._stack(slot))

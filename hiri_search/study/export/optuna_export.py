@@ -25,15 +25,7 @@ from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import (
-    Event,
-    TrialAsked,
-    TrialBegan,
-    TrialEvent,
-    TrialFailed,
-    TrialFinished,
-    TrialStopped,
-)
+from hiri_search.study.ledger.events import Event, TrialAsked, TrialBegan, TrialFailed, TrialFinished, TrialStopped
 from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
@@ -47,7 +39,6 @@ JOURNAL = "optuna.journal"
 LEDGER_ATTRIBUTE = "hiri_search ledger"  # user attribute of an exported study: the ledger that it comes from
 PROGRESS_TRIALS = 100  # trials between two progress messages: a trial costs a database about a hundred queries
 _NETWORK_ATTRIBUTES = ("name", "key", "spec", "params", "macs")
-_START_EVENTS, _END_EVENTS = (TrialAsked, TrialBegan), (TrialFinished, TrialFailed, TrialStopped)
 
 
 @dataclass(frozen=True)
@@ -90,9 +81,6 @@ def build_export(
     return Export(name, ledger_id, objectives, frozen)
 
 
-# ---- journal file
-
-
 def to_file(export: Export, path: Path) -> JournalStorage:
     """Write a journal file atomically, in place of an old one. StudyError if the folder is not writable."""
     buffer = _JournalBuffer()
@@ -119,9 +107,6 @@ class _JournalBuffer(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self.logs += logs
-
-
-# ---- database
 
 
 @contextmanager
@@ -197,8 +182,6 @@ def _remove_earlier(export: Export, storage: RDBStorage, place: str) -> None:
             raise StudyError(f"{place} holds a study {export.name}, {advice}")
 
 
-# ---- trials in Optuna's form
-
 _Times = tuple[float, float | None]  # start and end of a trial, in seconds since 1970
 
 
@@ -209,17 +192,15 @@ def _ledger_id(events: Sequence[Event]) -> str:
 
 def _times(events: Iterable[Event]) -> dict[int, _Times]:
     """Return start and end of trials by number, from events that have a time."""
-    times: dict[int, _Times] = {}
+    starts: dict[int, float] = {}
+    ends: dict[int, float] = {}
     for event in events:
-        if not isinstance(event, TrialEvent) or event.time is None:
-            continue
-        number = event.trial
-        if isinstance(event, _START_EVENTS):
-            began = event.time if isinstance(event, TrialAsked) or number not in times else times[number][0]
-            times[number] = (began, None)
-        elif isinstance(event, _END_EVENTS) and number in times:
-            times[number] = (times[number][0], event.time)
-    return times
+        if isinstance(event, TrialAsked | TrialBegan) and event.time is not None:
+            starts.setdefault(event.trial, event.time)
+            ends.pop(event.trial, None)
+        elif isinstance(event, TrialFinished | TrialFailed | TrialStopped) and event.time is not None:
+            ends[event.trial] = event.time
+    return {number: (start, ends.get(number)) for number, start in starts.items()}
 
 
 def _distribution(options: Options) -> BaseDistribution:

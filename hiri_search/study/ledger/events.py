@@ -23,10 +23,11 @@ Fault: TypeAlias = Literal["process", "environment"]  # why a trial was lost: it
 class Event(JsonRecord):
     """One line of the ledger."""
 
+    event: str = ""  # names the kind
     time: float | None = field(default=None, compare=False)  # seconds since 1970 by the clock of the writing machine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LedgerStarted(Event):
     """The first line of every ledger."""
 
@@ -34,7 +35,7 @@ class LedgerStarted(Event):
     event: Literal["ledger"] = "ledger"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudyStarted(Event):
     """A run begins: the study, and everything its results depend on."""
 
@@ -51,7 +52,7 @@ class StudyStarted(Event):
     event: Literal["study"] = "study"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FolderMerged(Event):
     """A results folder whose trials follow."""
 
@@ -64,7 +65,7 @@ class FolderMerged(Event):
     event: Literal["merged"] = "merged"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Planned(Event):
     """A plan was made; `Plan.from_json` reads it."""
 
@@ -72,7 +73,7 @@ class Planned(Event):
     event: Literal["planned"] = "planned"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
     """A run reached its end."""
 
@@ -80,7 +81,7 @@ class RunEnded(Event):
     event: Literal["ended"] = "ended"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkCounted(Event):
     """The costs of a row of an ablation."""
 
@@ -88,7 +89,7 @@ class NetworkCounted(Event):
     event: Literal["counted"] = "counted"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceTimed(Event):
     """The measured inference of a row of an ablation; fields as in `cost.latency.benchmark.Latency`."""
 
@@ -111,7 +112,7 @@ class InferenceTimed(Event):
     event: Literal["timed"] = "timed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkSkipped(Event):
     """A network of a search that cannot be trained, so that no trial was made of it."""
 
@@ -232,28 +233,9 @@ class TrialOutOfMemory(TrialEvent):
     event: Literal["out_of_memory"] = "out_of_memory"
 
 
+StudyEvent: TypeAlias = LedgerStarted | StudyStarted | FolderMerged | Planned | RunEnded
+NetworkEvent: TypeAlias = NetworkCounted | InferenceTimed | NetworkSkipped
+TrialProgress: TypeAlias = TrialAsked | TrialBegan | TrialScored | EpochEnded | TrialPromoted | TrialRetried
 # A trial is trained in stints: from TrialBegan to one of these.
-STINT_ENDS = (TrialFinished, TrialFailed, TrialStopped, TrialPaused, TrialLost, TrialOutOfMemory)
-
-AnyEvent: TypeAlias = (
-    LedgerStarted
-    | StudyStarted
-    | FolderMerged
-    | Planned
-    | RunEnded
-    | NetworkCounted
-    | InferenceTimed
-    | NetworkSkipped
-    | TrialAsked
-    | TrialBegan
-    | TrialScored
-    | EpochEnded
-    | TrialPaused
-    | TrialPromoted
-    | TrialStopped
-    | TrialFinished
-    | TrialFailed
-    | TrialRetried
-    | TrialLost
-    | TrialOutOfMemory
-)
+StintEnded: TypeAlias = TrialFinished | TrialFailed | TrialStopped | TrialPaused | TrialLost | TrialOutOfMemory
+AnyEvent: TypeAlias = StudyEvent | NetworkEvent | TrialProgress | StintEnded

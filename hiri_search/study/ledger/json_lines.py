@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hiri_search.study.ledger.events import AnyEvent, Event
-
-_KINDS: dict[type[Event], str] = {kind: kind.event for kind in get_args(AnyEvent)}
 
 
 class InvalidLine(ValueError):
@@ -35,4 +33,4 @@ def read_line(line: bytes) -> AnyEvent:
 def write_line(event: Event) -> bytes:
     """Return the line of an event, without its end. ValueError where a number is not finite."""
     plain = _adapter().dump_python(event, mode="json", exclude_defaults=True)  # type: ignore[arg-type]
-    return json.dumps({"event": _KINDS[type(event)], **plain}, allow_nan=False).encode()
+    return json.dumps({"event": event.event, **plain}, allow_nan=False).encode()

@@ -6,26 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-from hiri_search.study.ledger.events import (
-    EpochEnded,
-    TrialAsked,
-    TrialBegan,
-    TrialEvent,
-    TrialFailed,
-    TrialFinished,
-    TrialLost,
-    TrialOutOfMemory,
-    TrialPaused,
-    TrialPromoted,
-    TrialRetried,
-    TrialScored,
-    TrialStopped,
-)
+from hiri_search.study.ledger import events
+from hiri_search.study.ledger.events import TrialAsked, TrialEvent
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.training.job import Epoch
 
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
-ENDED_STATES = ("finished", "failed", "stopped")
 
 
 @dataclass
@@ -54,19 +40,19 @@ class Trial:
     def apply(self, event: TrialEvent) -> None:
         """Change the state as one event says."""
         match event:
-            case TrialFinished():
+            case events.TrialFinished():
                 self.state, self.curve, self.source = "finished", list(event.curve), event.source
-            case TrialFailed():
+            case events.TrialFailed():
                 self.state, self.reason = "failed", event.reason
-            case TrialRetried():
+            case events.TrialRetried():
                 self.state, self.reason, self.lost = "unfinished", "", 0
-            case TrialPaused():
+            case events.TrialPaused():
                 self.state, self.curve = "paused", list(event.curve)
-            case TrialPromoted():
+            case events.TrialPromoted():
                 self.state, self.rung = "unfinished", len(self.curve)
-            case TrialStopped():
+            case events.TrialStopped():
                 self.state, self.reason = "stopped", event.reason
-            case EpochEnded():  # an epoch that is reported again replaces the first report
+            case events.EpochEnded():  # an epoch that is reported again replaces the first report
                 self.curve, self.lost = [*self.curve[: event.result.epoch - 1], event.result], 0
             case _:
                 self._note(event)
@@ -74,19 +60,19 @@ class Trial:
     def _note(self, event: TrialEvent) -> None:
         """Apply an event that leaves state and curve as they are."""
         match event:
-            case TrialBegan():
+            case events.TrialBegan():
                 self.device = event.device
-            case TrialScored():
+            case events.TrialScored():
                 self.zero_cost = event.scores
-            case TrialLost():
+            case events.TrialLost():
                 self.lost += 1
-            case TrialOutOfMemory():
+            case events.TrialOutOfMemory():
                 self.alone = True
 
     @property
     def ended(self) -> bool:
         """True if no further event is expected."""
-        return self.state in ENDED_STATES
+        return self.state in ("finished", "failed", "stopped")
 
     @property
     def is_confirmation(self) -> bool:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter
 from pydantic_core import to_json as to_json_bytes
 
 JsonObject: TypeAlias = dict[str, JsonValue]
-_STRICT = ConfigDict(extra="forbid", strict=True)
+_JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
+_Value = TypeVar("_Value")
 
 
 class JsonRecord:
     """A value with typed fields, read from JSON without any conversion."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
@@ -92,4 +93,6 @@ def to_json(value: object) -> JsonObject:
     return _JSON.validate_json(to_json_bytes(value))
 
 
-_JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
+def from_json(kind: type[_Value], values: JsonObject) -> _Value:
+    """Return the dataclass that `to_json` wrote."""
+    return TypeAdapter(kind).validate_python(values)

@@ -7,13 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, LEDGER, TRIAL_FOLDER
 from hiri_search.study.ledger.trial import Trial, training_digest
-
-RetentionRule = Literal["auto", "all", "none"]
 
 
 def checkpoint_path(folder: Path, trial: Trial) -> Path:
@@ -66,17 +65,16 @@ class CheckpointRetention:
 
     def __init__(
         self,
-        rule: RetentionRule,
+        study: Study,
         folder: Path,
         trials: Iterable[Trial],
         *,
-        search: bool,
         may_be_on_front: Callable[[Trial], bool],
         copies: RemoteCopies | None = None,
     ) -> None:
         """`may_be_on_front` tells if the network of a finished search trial is or can still get on the Pareto front."""
-        self._copies = copies
-        self._rule, self._folder, self._search, self._may_be_on_front = rule, folder, search, may_be_on_front
+        self._rule, self._search, self._folder = study.checkpoints, study.space is not None, folder
+        self._may_be_on_front, self._copies = may_be_on_front, copies
         self._by_training: dict[str, list[Trial]] = defaultdict(list)  # by training digest
         self._replaceable: set[str] = set()  # digests kept only until another network dominates theirs
         for trial in trials:

@@ -12,12 +12,10 @@ from statistics import fmean
 import numpy as np
 
 from hiri_search.cost.activations import activation_count
-from hiri_search.cost.flops import Cost, count
+from hiri_search.cost.flops import count
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
-from hiri_search.language import uniform
-from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of, resolve
+from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve, sampled_networks
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
@@ -26,7 +24,7 @@ from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system import hardware
-from hiri_search.training.job import Job
+from hiri_search.system.units import GIGA, MEGA
 
 SAMPLED_NETWORKS = 200  # networks drawn from a space for the quartiles of its costs
 # Fixed times of a run, in units of one import of torch and timm, because they scale with the machine in the same way.
@@ -104,58 +102,32 @@ def _resolved(slots: TrialResources | None) -> TrialResources:
     return TrialResources(max(1, hardware.gpus()) if slots else 1, float(hardware.gpus() > 0))
 
 
-# ---- networks
-
-
 def _count(networks: StudyNetworks, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
     """Return networks with costs, the costs of a space, and the seconds that a run spends on counting."""
     started, study = time.perf_counter(), networks.study
     if networks.space is None:
-        costs = {row.name: count(row.network, row.side, classes=study.counted.classes) for row in networks.rows}
-        rows = [_profiled(study, row, classes, costs[row.name]) for row in networks.trained_rows]
+        for row in networks.rows:  # as a run does: rows that are not trained too
+            count(row.network, row.side, classes=study.counted.classes)
+        rows = [_profiled(networks, row, classes) for row in networks.trained_rows]
         return rows, None, time.perf_counter() - started
     space = search_space(networks)
     counting = time.perf_counter() - started
-    sampled = [
-        _profiled(study, candidate, classes, count(candidate.network, candidate.side, classes=study.counted.classes))
-        for candidate in _sample(study, space)
-    ]
-    return sampled, _spread(networks.space.size, space, sampled), counting
+    sampled = [_profiled(networks, net, classes) for net in sampled_networks(study, space, SAMPLED_NETWORKS)]
+    gmacs = _quartiles([network.cost.macs / GIGA for network in sampled])
+    mparams = _quartiles([network.cost.params / MEGA for network in sampled])
+    return sampled, CostSpread(networks.space.size, space.size, len(sampled), gmacs, mparams), counting
 
 
-def _profiled(study: Study, candidate: Candidate, classes: int, cost: Cost) -> ProfiledNetwork:
+def _profiled(networks: StudyNetworks, candidate: Candidate, classes: int) -> ProfiledNetwork:
     assert candidate.trained is not None
-    stand_in, side = candidate.trained, candidate.trained_side
-    job = Job(stand_in.canonical_text, side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
-    macs = count(stand_in, side, classes=classes).macs
-    return ProfiledNetwork(candidate, job, cost, Workload(macs, activation_count(stand_in, side, classes=classes)))
-
-
-def _sample(study: Study, space: SearchSpace) -> Iterator[Candidate]:
-    """Yield uniformly sampled networks without invalid ones. InvalidNetwork where all are invalid."""
-    rng, last_error = Random(study.search.seed), None
-    valid = 0
-    for _ in range(SAMPLED_NETWORKS):
-        try:
-            yield network_of(study, *space.walk(uniform(rng)))
-            valid += 1
-        except InvalidNetwork as error:
-            last_error = error
-    if last_error and not valid:
-        raise last_error
-
-
-def _spread(unconstrained_size: int, space: SearchSpace, sampled: Sequence[ProfiledNetwork]) -> CostSpread:
-    gmacs = _quartiles([network.cost.macs / 1e9 for network in sampled])
-    mparams = _quartiles([network.cost.params / 1e6 for network in sampled])
-    return CostSpread(unconstrained_size, space.size, len(sampled), gmacs, mparams)
+    cost = count(candidate.network, candidate.side, classes=networks.study.counted.classes)
+    macs = count(candidate.trained, candidate.trained_side, classes=classes).macs
+    activations = activation_count(candidate.trained, candidate.trained_side, classes=classes)
+    return ProfiledNetwork(candidate, networks.first_job(candidate), cost, Workload(macs, activations))
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:
     return Quartiles(*np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist())
-
-
-# ---- trials
 
 
 def _stints(study: Study, networks: Sequence[ProfiledNetwork], space: CostSpread | None) -> dict[str, list[Stint]]:
@@ -206,16 +178,13 @@ def _training(name: str, timed: Sequence[TimedStint], speeds: SpeedTable) -> Tra
         name=name,
         trained=networks[0].job.spec if len(networks) == 1 else "",
         side=networks[0].job.side,
-        gmacs=fmean(network.cost.macs for network in networks) / 1e9,
-        mparams=fmean(network.cost.params for network in networks) / 1e6,
+        gmacs=fmean(network.cost.macs for network in networks) / GIGA,
+        mparams=fmean(network.cost.params for network in networks) / MEGA,
         trials=trials,
         epochs=sum(item.stint.epochs for item in timed) / trials,
         seconds=sum(item.seconds for item in timed) / trials,
         timed=all(network.job in speeds.timed for network in networks),
     )
-
-
-# ---- the rest
 
 
 def _inference_seconds(networks: StudyNetworks) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from hiri_search.study.ledger.events import Event, Planned, RunEnded, StudyStarted
 from hiri_search.study.ledger.ledger import of_kind, trials
-from hiri_search.study.ledger.values import JsonObject, to_json
+from hiri_search.study.ledger.values import JsonObject, from_json, to_json
+from hiri_search.system.units import HOUR
 
 MIN_SECONDS = 1.0  # shorter parts are not compared
 IDLE_SHARE = 0.9  # share of a core from which on the machine counts as idle
@@ -60,10 +60,6 @@ class CostSpread:
     gmacs: Quartiles
     mparams: Quartiles
 
-    @property
-    def feasible_share(self) -> float:
-        return self.feasible / self.size
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -93,30 +89,16 @@ class Plan:
     @property
     def device_hours(self) -> float:
         """GPU-hours of all trials, or core-hours without a GPU."""
-        return (self.gpus or 1.0) * sum(t.trials * t.seconds for t in self.trainings) / 3600
+        return (self.gpus or 1.0) * sum(t.trials * t.seconds for t in self.trainings) / HOUR
 
     def to_json(self) -> JsonObject:
         """Return plain values, which `from_json` reads."""
         return to_json(self)
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Plan:
+    def from_json(values: JsonObject) -> Plan:
         """Return the plan that `to_json` wrote."""
-        plain = {field.name: values[field.name] for field in fields(Plan)}
-        trainings = tuple(Training(**training) for training in values["trainings"])
-        return Plan(
-            **plain | {"trainings": trainings, "space": _space(values["space"]), "limits": tuple(values["limits"])}
-        )
-
-
-def _space(values: Mapping[str, Any] | None) -> CostSpread | None:
-    if values is None:
-        return None
-    quartiles = {name: Quartiles(**values[name]) for name in ("gmacs", "mparams")}
-    return CostSpread(**{**values, **quartiles})
-
-
-# ---- comparison with the run
+        return from_json(Plan, values)
 
 
 @dataclass(frozen=True)
@@ -143,24 +125,21 @@ def compared_with_run(plan: Plan, events: Sequence[Event]) -> list[Compared]:
         return []
     epochs = sum(epoch.seconds for trial in all_trials if not trial.source for epoch in trial.curve)
     runs = [ended.seconds for ended in of_kind(events, RunEnded)]
-    parts = list(_parts(plan, runs)) if len(runs) == len(of_kind(events, StudyStarted)) else []
+    all_ended = len(runs) == len(of_kind(events, StudyStarted))
+    parts = [_compared(plan, runs, part) for part in PLAN_PARTS] if all_ended else []
     total = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
     rows = [*parts, *[total] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]
     return [row for row in rows if row.took >= MIN_SECONDS]
 
 
-def _parts(plan: Plan, runs: Sequence[Mapping[str, float]]) -> Iterator[Compared]:
-    for part, names in PLAN_PARTS.items():
-        yield Compared(part, sum(plan.seconds[name] for name in names), sum(run[part] for run in runs))
+def _compared(plan: Plan, runs: Sequence[Mapping[str, float]], part: str) -> Compared:
+    return Compared(part, sum(plan.seconds[name] for name in PLAN_PARTS[part]), sum(run[part] for run in runs))
 
 
 def last_plan(events: Iterable[Event]) -> Plan | None:
     """Return the newest plan of a ledger; None where there is none."""
     planned = of_kind(events, Planned)
     return Plan.from_json(planned[-1].plan) if planned else None
-
-
-# ---- text
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -181,7 +160,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _space_lines(space: CostSpread) -> Iterator[str]:
-    share = f"{space.feasible:,} ({space.feasible_share:.2%}) within the budget"
+    share = f"{space.feasible:,} ({space.feasible / space.size:.2%}) within the budget"
     yield f"{space.size:,} networks in the space" + (f", {share}" if space.feasible < space.size else "")
     yield f"  min | quartiles | max of {space.sampled} uniformly sampled networks"
     yield f"  gmacs   {space.gmacs}"

@@ -30,7 +30,7 @@ GIT_SECONDS = 20  # time limit of a git command
 
 @dataclass(frozen=True)
 class RunEnvironment:
-    """Code version, command line, package versions and machine of a run."""
+    """Code version, command line, package versions and machine of a run, as `StudyStarted` records them."""
 
     code: CodeVersion
     command: str  # without secrets

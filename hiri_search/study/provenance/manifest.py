@@ -26,7 +26,7 @@ from hiri_search.study.ledger.events import (
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import LedgerContent, ledger_sum, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial, network_row
-from hiri_search.study.ledger.values import JsonObject, NetworkFacts, to_json
+from hiri_search.study.ledger.values import JsonObject, to_json
 from hiri_search.system.files import atomic_write
 
 MANIFEST = "manifest.json"
@@ -59,45 +59,28 @@ def manifest(ledger: LedgerContent) -> dict[str, Any]:
         "data": {"source": study.data.source, **_without(to_json(started.images), "skipped")},
         "trials": dict(sorted(Counter(trial.state for trial in all_trials).items())),
         "spent": seconds_spent(events, all_trials),
-        "networks": list(_networks(events)),
+        "networks": _networks(events),
         "runs": runs(events),
         **({"merged_from": merged} if merged else {}),
     }
 
 
-def runs(events: Sequence[AnyEvent]) -> list[JsonObject]:
+def runs(events: Iterable[AnyEvent]) -> list[JsonObject]:
     """Return each run of a study: its environment, when it began, how long its events span, and whether it ended."""
-    return [_run(start, rest) for start, rest in _by_run(events)]
+    own = [event for event in events if not isinstance(event, Planned)]  # a plan does not belong to a run
+    starts = [index for index, event in enumerate(own) if isinstance(event, StudyStarted)]
+    return [_run(own[start:end]) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
-def _by_run(events: Iterable[AnyEvent]) -> Iterator[tuple[StudyStarted, list[AnyEvent]]]:
-    """Yield the start of each run and the events after it; a plan does not belong to a run."""
-    start: StudyStarted | None = None
-    rest: list[AnyEvent] = []
-    for event in events:
-        if isinstance(event, StudyStarted):
-            if start:
-                yield start, rest
-            start, rest = event, []
-        elif not isinstance(event, Planned):
-            rest.append(event)
-    if start:
-        yield start, rest
-
-
-def _run(start: StudyStarted, rest: Sequence[AnyEvent]) -> JsonObject:
+def _run(events: Sequence[AnyEvent]) -> JsonObject:
     """Describe one run; the time of its last event is all that is known of the end of a run that was killed."""
-    plain = to_json(start)
-    times = [event.time for event in (start, *rest) if event.time is not None]
+    started, times = to_json(events[0]), [event.time for event in events if event.time is not None]
     span: JsonObject = {}
     if times:
         span["began"] = datetime.fromtimestamp(times[0], UTC).isoformat(timespec="seconds")
         span["wall_seconds"] = round(max(times) - times[0], 3)
-    return {
-        **span,
-        "ended": any(isinstance(event, RunEnded) for event in rest),
-        **{name: plain[name] for name in RUN_FIELDS},
-    }
+    ended = any(isinstance(event, RunEnded) for event in events)
+    return {**span, "ended": ended, **{name: started[name] for name in RUN_FIELDS}}
 
 
 def seconds_spent(events: Iterable[Event], all_trials: Iterable[Trial]) -> dict[str, Any]:
@@ -121,26 +104,15 @@ def seconds_spent(events: Iterable[Event], all_trials: Iterable[Trial]) -> dict[
     }
 
 
-def _networks(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
-    """Yield each network once, with its stand-in."""
-    yielded: set[tuple[Any, ...]] = set()
-    for network in _facts(events):
-        row = network_row(network)
-        facts = {name: row.get(name) for name in (*NETWORK_FIELDS, *STAND_IN_FIELDS)}
-        if (key := tuple(facts.values())) not in yielded:
-            yielded.add(key)
-            yield facts
-
-
-def _facts(events: Iterable[Event]) -> Iterator[NetworkFacts]:
-    return (event.network for event in events if isinstance(event, NetworkCounted | TrialAsked))
+def _networks(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Return each network once, with its stand-in."""
+    rows = (network_row(event.network) for event in events if isinstance(event, NetworkCounted | TrialAsked))
+    facts = [{name: row.get(name) for name in (*NETWORK_FIELDS, *STAND_IN_FIELDS)} for row in rows]
+    return list({tuple(network.values()): network for network in facts}.values())
 
 
 def _without(facts: JsonObject, *names: str) -> JsonObject:
     return {name: value for name, value in facts.items() if name not in names}
-
-
-# ---- checks
 
 
 def check_unchanged(ledger: LedgerContent) -> None:

@@ -7,20 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import (
-    FORMAT,
-    Event,
-    FolderMerged,
-    InferenceTimed,
-    LedgerStarted,
-    NetworkCounted,
-    StudyStarted,
-    TrialAsked,
-    TrialEvent,
-    TrialFinished,
-)
+from hiri_search.study.ledger import events
+from hiri_search.study.ledger.events import FolderMerged, NetworkCounted, TrialAsked, TrialEvent
 from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import of_kind, read_ledger
@@ -65,6 +56,9 @@ class MergedNetwork:
         return replace(self.network, name=self.name, merged_from=self.first_folder, merged_name=merged_name)
 
 
+_Choice: TypeAlias = tuple[SourceFolder, Trial, str]  # a trial with its folder and the name of its network
+
+
 @dataclass(frozen=True)
 class MergePlan:
     """Everything that is merged."""
@@ -94,7 +88,8 @@ def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, u
     plan = _plan(parts, differing)
     with locked(into):
         _copy_checkpoints(plan, into)
-        _write(into / LEDGER, _events(plan, environment))
+        with atomic_write(into / LEDGER) as file:
+            file.writelines(write_line(event) + b"\n" for event in _events(plan, environment))
     return differing
 
 
@@ -107,13 +102,10 @@ def _part(folder: Path) -> SourceFolder:
     return SourceFolder(read_record(ledger), ledger.sum, short_path(str(folder)))
 
 
-# ---- choosing trials
-
-
 def _plan(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergePlan:
     names = RowNames()
     counted: dict[str, MergedNetwork] = {}
-    chosen: dict[tuple[object, ...], tuple[SourceFolder, Trial, str]] = {}  # by row name, seed and epochs
+    chosen: dict[tuple[object, ...], _Choice] = {}  # by row name, seed and epochs
     identities: dict[tuple[str, int], tuple[object, ...]] = {}
     for part in parts:
         for event in of_kind(part.record.events, NetworkCounted):
@@ -123,22 +115,15 @@ def _plan(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergeP
             name = names.name(trial.network, part.record.source(trial.network), part.label)
             identity = identities[part.label, trial.number] = (name, trial.asked.seed, trial.asked.confirm_epochs)
             chosen[identity] = _better(chosen.get(identity), (part, trial, name))
-    numbers = {identity: number for number, identity in enumerate(chosen)}
+    order = {identity: number for number, identity in enumerate(chosen)}
+    numbers = {place: order[identity] for place, identity in identities.items()}
     taken = {
         (part.label, trial.number): MergedNetwork(part, trial.network, name) for part, trial, name in chosen.values()
     }
-    return MergePlan(
-        parts,
-        differing,
-        tuple(counted.values()),
-        taken,
-        {place: numbers[identity] for place, identity in identities.items()},
-    )
+    return MergePlan(parts, differing, tuple(counted.values()), taken, numbers)
 
 
-def _better(
-    first: tuple[SourceFolder, Trial, str] | None, second: tuple[SourceFolder, Trial, str]
-) -> tuple[SourceFolder, Trial, str]:
+def _better(first: _Choice | None, second: _Choice) -> _Choice:
     """Return the finished one of two identical trials. StudyError where both have finished with unequal curves."""
     if first is None:
         return second
@@ -152,12 +137,9 @@ def _better(
     return second if their_trial.state == "finished" and our_trial.state != "finished" else first
 
 
-# ---- writing
-
-
-def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[Event]:
+def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[events.Event]:
     """Yield the merged ledger: a study, and the events of the trials that were taken from each folder."""
-    yield LedgerStarted(format=FORMAT)
+    yield events.LedgerStarted(format=events.FORMAT)
     yield _study(plan, environment)
     timed: set[tuple[str, int]] = set()
     for part in plan.parts:
@@ -166,31 +148,28 @@ def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[Event]:
             counted = (item for item in plan.counted if item.part is part and item.first_folder == origin)
             yield from (NetworkCounted(network=item.renamed()) for item in counted)
             yield from _trial_events(plan, part, origin)
-        for measured in of_kind(part.record.events, InferenceTimed):
+        for measured in of_kind(part.record.events, events.InferenceTimed):
             if (measured.key, measured.side) not in timed:
                 timed.add((measured.key, measured.side))
                 yield measured
 
 
-def _study(plan: MergePlan, environment: RunEnvironment) -> StudyStarted:
+def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
     records = [part.record for part in plan.parts]
     first = records[0].started
     rows = {item.name: study_of_row(item.part.record, item.network) for item in plan.counted}
     networks = len({taken.network.key for taken in plan.trials.values()})
     study = join_studies([record.own.study for record in records], rows, networks)
     keys = {side: key for record in reversed(records) for side, key in record.started.images.keys.items()}
-    return StudyStarted(
+    return events.StudyStarted(
         file=study.model_dump(mode="json"),
         profile=", ".join(dict.fromkeys(record.started.profile for record in records)),
         device="; ".join(dict.fromkeys(record.started.device for record in records)),
         images=replace(first.images, keys=keys),
-        code=environment.code,
-        command=environment.command,
-        versions=environment.versions,
-        machine=environment.machine,
         merged_from=tuple(part.label for part in plan.parts),
         overlooked=(*first.overlooked, *plan.overlooked),
         time=round(time.time(), 3),
+        **vars(environment),
     )
 
 
@@ -210,14 +189,14 @@ def _origins(part: SourceFolder) -> dict[str, FolderMerged]:
 
 def _trial_events(plan: MergePlan, part: SourceFolder, origin: str) -> Iterator[TrialEvent]:
     """Yield the events of the trials taken from a folder, with their numbers in the merged ledger."""
-    for event in part.record.events:
-        taken = plan.trials.get((part.label, event.trial)) if isinstance(event, TrialEvent) else None
-        if taken is None or taken.first_folder != origin or not isinstance(event, TrialEvent):
+    for event in of_kind(part.record.events, TrialEvent):
+        taken = plan.trials.get((part.label, event.trial))
+        if taken is None or taken.first_folder != origin:
             continue
         number = plan.numbers[part.label, event.trial]
         if isinstance(event, TrialAsked):
             yield _asked(plan, part, event, taken)
-        elif isinstance(event, TrialFinished) and event.source.startswith("trial "):
+        elif isinstance(event, events.TrialFinished) and event.source.startswith("trial "):
             source = plan.numbers[part.label, int(event.source.split()[1])]
             yield replace(event, trial=number, source=f"trial {source}")
         else:
@@ -241,9 +220,3 @@ def _copy_checkpoints(plan: MergePlan, into: Path) -> None:
             target = into / CHECKPOINTS / name
             if not target.exists():
                 shutil.copytree(part.record.folder / CHECKPOINTS / name, target)
-
-
-def _write(path: Path, events: Iterator[Event]) -> None:
-    with atomic_write(path) as file:
-        for event in events:
-            file.write(write_line(event) + b"\n")

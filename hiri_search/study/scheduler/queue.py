@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from hiri_search.study.config.networks import Candidate
-from hiri_search.study.config.schema import Study
+from hiri_search.language.space import SearchSpace
+from hiri_search.study.config.networks import Candidate, StudyNetworks
+from hiri_search.study.ledger.events import NetworkSkipped, TrialPromoted, TrialStopped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search import confirmation
-from hiri_search.study.search.search import AskTell
+from hiri_search.study.search.search import OnSkip, ask_tell
 from hiri_search.study.search.successive_halving import SuccessiveHalving
 
 
 @dataclass(frozen=True)
-class Resume:
-    """Continue a trial that an earlier run left unfinished, or whose worker was lost."""
+class ExistingTrial:
+    """A trial of the ledger to continue, or to end if `event` stops it; `event` is recorded first."""
 
     trial: Trial
+    event: TrialPromoted | TrialStopped | None = None  # None: an earlier run or a lost worker left it unfinished
 
 
 @dataclass(frozen=True)
-class Promote:
-    """Continue a paused trial to the next rung."""
-
-    trial: Trial
-
-
-@dataclass(frozen=True)
-class Stop:
-    """End a paused trial for good: no promotion can come any more."""
-
-    trial: Trial
-
-
-@dataclass(frozen=True)
-class Start:
-    """Begin a trial of a network that the study asks for."""
+class NewTrial:
+    """A first training of a network that the study asks for."""
 
     number: int
     candidate: Candidate
@@ -45,29 +33,40 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Confirm:
-    """Train the network of a finished trial longer."""
+class Confirmation:
+    """A longer training of the network of a finished trial."""
 
     trial: Trial
     seed: int
     epochs: int
 
 
-QueueStep: TypeAlias = Resume | Promote | Stop | Start | Confirm
+QueueStep: TypeAlias = ExistingTrial | NewTrial | Confirmation
 
 
-@dataclass
 class TrialQueue:
-    """The next step of a study; `trials` are shared with the scheduler, which keeps their states."""
+    """Decides the next step of a study; the scheduler shares `trials` and keeps their states."""
 
-    study: Study
-    trials: dict[int, Trial]
-    search: AskTell
-    halving: SuccessiveHalving | None
-    resumable: list[Trial] = field(default_factory=list)
-    # Known once all first trainings have ended or paused:
-    _stops: Iterator[Trial] | None = None
-    _confirmations: Iterator[tuple[Trial, int]] | None = None
+    def __init__(
+        self,
+        networks: StudyNetworks,
+        trials: Mapping[int, Trial],
+        *,
+        space: SearchSpace | None,
+        skipped: Sequence[NetworkSkipped],
+        on_skip: OnSkip,
+    ) -> None:
+        """`space`, `skipped` and `on_skip` are those of `Search`."""
+        self.study, self.trials = networks.study, trials
+        rules, first = self.study.search.halving, self._first_trainings()
+        self.halving = SuccessiveHalving(rules, self.study.search.objectives) if rules and space else None
+        self.search = ask_tell(networks, first, space=space, skipped=skipped, on_skip=on_skip)
+        self.resumable = [trial for trial in trials.values() if trial.state == "unfinished"]
+        # Both are decided when no first training is running, so that they cannot change any more:
+        self._stops: Iterator[Trial] | None = None
+        self._confirmations: Iterator[tuple[Trial, int]] | None = None
+        for trial in first:
+            self.update(trial)
 
     def next(self, running: set[int]) -> QueueStep | None:
         """Return the next step; None where there is none, or where it depends on `running` trials.
@@ -76,43 +75,51 @@ class TrialQueue:
         promotions, the end of paused trials, and confirmations.
         """
         if self.resumable:
-            return Resume(self.resumable.pop(0))
+            return ExistingTrial(self.resumable.pop(0))
         if step := self._promote() or self._start():
             return step
         if any(not self.trials[number].is_confirmation for number in running):
             return None
         return self._promote(last=True) or self._stop() or self._confirm()
 
-    def first_trainings(self) -> list[Trial]:
-        """Return the trials that are no confirmations."""
-        return [trial for trial in self.trials.values() if not trial.is_confirmation]
+    def update(self, trial: Trial) -> None:
+        """Note the state of a trial at the rungs."""
+        if self.halving and not trial.is_confirmation:
+            self.halving.update(trial)
+
+    def next_rung(self, trial: Trial) -> int | None:
+        """Return the epoch after which a trial pauses; None where it is trained to the end."""
+        return self.halving.next_rung(trial) if self.halving and not trial.is_confirmation else None
 
     @property
     def may_grow(self) -> bool:
         """True if results of running trials can lead to further trials."""
         return bool(self.halving or self.study.confirm)
 
-    def _promote(self, *, last: bool = False) -> Promote | None:
+    def _first_trainings(self) -> list[Trial]:
+        return [trial for trial in self.trials.values() if not trial.is_confirmation]
+
+    def _promote(self, *, last: bool = False) -> ExistingTrial | None:
         trial = self.halving.promoted(last=last) if self.halving else None
-        return Promote(trial) if trial else None
+        return ExistingTrial(trial, TrialPromoted(trial=trial.number)) if trial else None
 
-    def _start(self) -> Start | None:
+    def _start(self) -> NewTrial | None:
         asked = self.search.ask()
-        return Start(*asked) if asked else None
+        return NewTrial(*asked) if asked else None
 
-    def _stop(self) -> Stop | None:
+    def _stop(self) -> ExistingTrial | None:
         if self._stops is None:
             self._stops = iter([trial for _, trial in sorted(self.trials.items()) if trial.state == "paused"])
         trial = next(self._stops, None)
-        return Stop(trial) if trial else None
+        return ExistingTrial(trial, TrialStopped(trial=trial.number)) if trial else None
 
-    def _confirm(self) -> Confirm | None:
+    def _confirm(self) -> Confirmation | None:
         confirm = self.study.confirm
         if confirm is None:
             return None
         epochs = confirm.epochs_for(self.study.recipe.epochs)
-        if self._confirmations is None:  # all first trainings have ended, so that the choice cannot change any more
-            best = confirmation.chosen(self.first_trainings(), confirm, self.study.search.objectives)
+        if self._confirmations is None:
+            best = confirmation.chosen(self._first_trainings(), confirm, self.study.search.objectives)
             self._confirmations = confirmation.missing(best, self.trials.values(), confirm.seeds, epochs)
         trial, seed = next(self._confirmations, (None, 0))
-        return Confirm(trial, seed, epochs) if trial else None
+        return Confirmation(trial, seed, epochs) if trial else None

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.dispatch.task import TrialTask, Wait
-from hiri_search.study.ledger.events import (
-    EpochEnded,
-    NetworkSkipped,
-    TrialAsked,
-    TrialBegan,
-    TrialEvent,
-    TrialFailed,
-    TrialFinished,
-    TrialLost,
-    TrialOutOfMemory,
-    TrialPromoted,
-    TrialRetried,
-    TrialScored,
-    TrialStopped,
-)
+from hiri_search.study.ledger import events
+from hiri_search.study.ledger.events import TrialAsked, TrialEvent, TrialLost, TrialOutOfMemory
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.study.ledger.ledger import Ledger, of_kind, trials
 from hiri_search.study.ledger.trial import Trial
@@ -35,78 +22,54 @@ from hiri_search.study.persistence.checkpoints import CheckpointRetention, check
 from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
-from hiri_search.study.scheduler.queue import Confirm, Promote, QueueStep, Resume, Start, Stop, TrialQueue
-from hiri_search.study.scheduler.retries import after_loss
+from hiri_search.study.scheduler.queue import Confirmation, ExistingTrial, NewTrial, QueueStep, TrialQueue
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
-from hiri_search.study.search.search import ask_tell
-from hiri_search.study.search.successive_halving import SuccessiveHalving
-from hiri_search.system.gc_control import gc_disabled
 from hiri_search.system.redaction import redacted, shortened
 from hiri_search.training.job import Job, PreparedData
 
+MAX_LOSSES = 2  # of a trial without an epoch in between
 MAX_REASON, MAX_TRACEBACK = 2_000, 8_000  # characters
-
-SILENT = (TrialBegan, TrialScored)  # events that no table of trials shows
-AnyTrialEvent = TypeVar("AnyTrialEvent", bound=TrialEvent)
+SILENT = (events.TrialBegan, events.TrialScored)  # events that no table of trials shows
 
 
+@dataclass(eq=False)
 class TrialScheduler:
     """The source of tasks for executors; lives in the process that holds the ledger."""
 
-    @gc_disabled()
-    def __init__(
-        self,
-        networks: StudyNetworks,
-        ledger: Ledger,
-        prepared: PreparedBySide,
-        folder: Path,
-        watcher: ProgressCallback,
-        *,
-        space: SearchSpace | None,
-        retry_failed: bool,
-        mirror: Mirror | None = None,
-    ) -> None:
-        self.networks, self.study = networks, (study := networks.study)
-        self.ledger, self.prepared = ledger, prepared
-        self.folder, self.watcher, self.space, self.mirror = folder, watcher, space, mirror
-        self.trials = {trial.number: trial for trial in trials(ledger.events)}
-        self.running: set[int] = set()
-        self.trouble = ""  # a fault of the environment: nothing more is handed out
-        rules = study.search.halving
-        self.halving = SuccessiveHalving(rules, study.search.objectives) if rules and space else None
-        self._prepare_unfinished(retry_failed=retry_failed)
-        self.duplicates = Duplicates(
-            self.trials.values(), from_other_folders(study.search.reuse, fingerprints(prepared))
-        )
-        unfinished = [trial for trial in self.trials.values() if trial.state == "unfinished"]
-        first = [trial for trial in self.trials.values() if not trial.is_confirmation]
-        self.search = ask_tell(networks, first, **self._search_settings())
-        self.queue = TrialQueue(study, self.trials, self.search, self.halving, unfinished)
-        if self.halving:
-            for trial in first:
-                self.halving.update(trial)
+    networks: StudyNetworks
+    ledger: Ledger
+    prepared: PreparedBySide
+    folder: Path
+    watcher: ProgressCallback
+    space: SearchSpace | None
+    retry_failed: bool = False
+    mirror: Mirror | None = None
+    trouble: str = field(default="", init=False)  # a fault of the environment: nothing more is handed out
+    running: set[int] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.study, past = self.networks.study, self.ledger.events
+        self.trials = {trial.number: trial for trial in trials(past)}
+        self._prepare_unfinished()  # before the parts below, which read the states of the trials
+        cached = from_other_folders(self.study.search.reuse, fingerprints(self.prepared))
+        self.duplicates = Duplicates(self.trials.values(), cached)
+        skipped = of_kind(past, events.NetworkSkipped)
+        self.queue = TrialQueue(self.networks, self.trials, space=self.space, skipped=skipped, on_skip=self._skip)
+        on_front = self.queue.search.may_be_on_front
         self.checkpoints = CheckpointRetention(
-            study.checkpoints,
-            folder,
-            self.trials.values(),
-            search=bool(space),
-            may_be_on_front=self.search.may_be_on_front,
-            copies=mirror,
+            self.study, self.folder, self.trials.values(), may_be_on_front=on_front, copies=self.mirror
         )
         self.checkpoints.sweep()
 
-    def _prepare_unfinished(self, *, retry_failed: bool) -> None:
+    def _prepare_unfinished(self) -> None:
         """Retry failed trials if asked; forget earlier losses, whose cause may have been mended."""
         for trial in self.trials.values():
-            if retry_failed and trial.state == "failed":
-                self._record(trial, TrialRetried(trial=trial.number))
+            if self.retry_failed and trial.state == "failed":
+                retried = events.TrialRetried(trial=trial.number)
+                self.ledger.append(retried)
+                trial.apply(retried)
             if trial.state == "unfinished":
                 trial.lost = 0
-
-    def _search_settings(self) -> dict[str, Any]:
-        if self.space is None:
-            return {}
-        return {"space": self.space, "skipped": of_kind(self.ledger.events, NetworkSkipped), "on_skip": self._skip}
 
     def most_memory(self) -> tuple[Job, PreparedData]:
         """Return the training of the study that needs the most memory, by estimate."""
@@ -127,45 +90,30 @@ class TrialScheduler:
     def _take(self, step: QueueStep) -> Trial | None:
         """Record a step of the queue; return the trial to train, if there is one."""
         match step:
-            case Resume(trial):
-                pass
-            case Promote(trial):
-                self._record(trial, TrialPromoted(trial=trial.number))
-            case Stop(trial):
-                self._record(trial, TrialStopped(trial=trial.number))
-                self._ended(trial)
-                self.watcher.on_trial(trial)
-                return None
-            case Start(number, candidate, seed):
-                network = network_facts(candidate, self.study, self.prepared)
-                trial = self._begin(number, network, seed, decisions=candidate.decisions)
-            case Confirm(first, seed, epochs):
-                trial = self._begin(len(self.trials), first.network, seed, confirms=first.number, confirm_epochs=epochs)
+            case ExistingTrial(trial, event):
+                if event:
+                    self._record(trial, event)
+                if trial.ended:
+                    self._ended(trial)
+            case NewTrial(number, candidate, seed):
+                asked = self._asked(number, network_facts(candidate, self.study, self.prepared), seed)
+                trial = self._begin(replace(asked, decisions=candidate.decisions))
+            case Confirmation(first, seed, epochs):
+                asked = self._asked(len(self.trials), first.network, seed, confirm_epochs=epochs)
+                trial = self._begin(replace(asked, confirms=first.number))
         self.watcher.on_trial(trial)
-        return trial
+        return None if trial.ended else trial
 
-    def _begin(
-        self,
-        number: int,
-        network: NetworkFacts,
-        seed: int,
-        *,
-        decisions: Mapping[str, int] | None = None,
-        confirms: int | None = None,
-        confirm_epochs: int | None = None,
-    ) -> Trial:
+    def _asked(self, number: int, network: NetworkFacts, seed: int, confirm_epochs: int | None = None) -> TrialAsked:
         digest = self.networks.job(network, seed, epochs=confirm_epochs).digest
-        asked = TrialAsked(
-            trial=number,
-            network=network,
-            seed=seed,
-            checkpoint=f"{CHECKPOINTS}/{digest}/{LAST_CHECKPOINT}",
-            decisions=dict(decisions or {}),
-            confirms=confirms,
-            confirm_epochs=confirm_epochs,
+        checkpoint = f"{CHECKPOINTS}/{digest}/{LAST_CHECKPOINT}"
+        return TrialAsked(
+            trial=number, network=network, seed=seed, checkpoint=checkpoint, confirm_epochs=confirm_epochs
         )
+
+    def _begin(self, asked: TrialAsked) -> Trial:
         self.ledger.append(asked)
-        trial = self.trials[number] = Trial(asked)
+        trial = self.trials[asked.trial] = Trial(asked)
         self.checkpoints.add(trial)
         return trial
 
@@ -185,7 +133,7 @@ class TrialScheduler:
             job,
             self.prepared[job.side],
             checkpoint_path(self.folder, trial),
-            until=self.halving.next_rung(trial) if self.halving and first else None,
+            until=self.queue.next_rung(trial),
             zero_cost=self.study.search.zero_cost if first and not trial.zero_cost else (),
             alone=trial.alone,
             storage=self.mirror.storage if self.mirror else None,
@@ -196,7 +144,7 @@ class TrialScheduler:
     def on_event(self, event: TrialEvent) -> None:
         """Record an event of a running trial and act on it."""
         trial = self.trials[event.trial]
-        if isinstance(event, EpochEnded) and event.result.epoch <= len(trial.curve):
+        if isinstance(event, events.EpochEnded) and event.result.epoch <= len(trial.curve):
             return  # reported again by a trial that continues from a checkpoint
         self._record(trial, event)
         if isinstance(event, TrialLost | TrialOutOfMemory) or trial.state != "unfinished":
@@ -212,14 +160,18 @@ class TrialScheduler:
             self.watcher.on_trial(trial)
 
     def _lost(self, trial: Trial, loss: TrialLost) -> None:
-        match after_loss(trial, loss):
-            case "retry":
-                self.queue.resumable.append(trial)
-            case "end run":
-                self.trouble = f"trial {trial.number} cannot go on: {loss.reason}"
-            case "fail":
-                reason = f"lost {trial.lost} times without an epoch: {loss.reason}"
-                self._record(trial, TrialFailed(trial=trial.number, reason=reason))
+        """Continue a trial from its checkpoint, until it was lost too often.
+
+        After that, a fault of its process fails the trial, and a fault of the environment (a disk, a mount, a network)
+        ends the run, because other trials need the same environment.
+        """
+        if trial.lost <= MAX_LOSSES:
+            self.queue.resumable.append(trial)
+        elif loss.fault == "environment":
+            self.trouble = f"trial {trial.number} cannot go on: {loss.reason}"
+        else:
+            reason = f"lost {trial.lost} times without an epoch: {loss.reason}"
+            self._record(trial, events.TrialFailed(trial=trial.number, reason=reason))
 
     def _ended(self, trial: Trial) -> None:
         """Tell the search; the trials that waited for the same training end in the same way."""
@@ -228,44 +180,39 @@ class TrialScheduler:
             if result := self.duplicates.result(duplicate):
                 self._take_over(duplicate, result)
                 continue
-            kind = TrialStopped if trial.state == "stopped" else TrialFailed
+            kind = events.TrialStopped if trial.state == "stopped" else events.TrialFailed
             self._record(duplicate, kind(trial=duplicate.number, reason=f"as trial {trial.number}: {trial.reason}"))
             self._tell(duplicate)
             self.watcher.on_trial(duplicate)
 
     def _take_over(self, trial: Trial, result: CachedResult) -> None:
         """Finish a trial with the result of the same training."""
-        self._record(trial, TrialFinished(trial=trial.number, curve=tuple(result.curve), source=result.source))
+        finished = events.TrialFinished(trial=trial.number, curve=tuple(result.curve), source=result.source)
+        self._record(trial, finished)
         self._tell(trial)
         self.watcher.on_trial(trial)
 
     def _tell(self, trial: Trial) -> None:
         if not trial.is_confirmation:
-            self.search.tell(trial)
+            self.queue.search.tell(trial)
         self.checkpoints.ended(trial)
 
     def _skip(self, number: int, decisions: Mapping[str, int], reason: str) -> None:
-        self.ledger.append(NetworkSkipped(proposal=number, decisions=dict(decisions), reason=_limited(reason)))
+        reason = shortened(redacted(reason), MAX_REASON)
+        self.ledger.append(events.NetworkSkipped(proposal=number, decisions=dict(decisions), reason=reason))
 
     def _record(self, trial: Trial, event: TrialEvent) -> None:
         """Write an event to disk, then apply it in memory."""
         event = _without_secrets(event)
         self.ledger.append(event)
         trial.apply(event)
-        if self.halving and not trial.is_confirmation:
-            self.halving.update(trial)
+        self.queue.update(trial)
 
 
-def _without_secrets(event: AnyTrialEvent) -> AnyTrialEvent:
+def _without_secrets(event: TrialEvent) -> TrialEvent:
     """Return the event with its texts redacted and shortened."""
-    match event:
-        case TrialFailed() | TrialLost():
-            traceback = _limited(event.traceback, MAX_TRACEBACK)
-            return replace(event, reason=_limited(event.reason), traceback=traceback)
-        case TrialStopped() | TrialOutOfMemory():
-            return replace(event, reason=_limited(event.reason))
-    return event
-
-
-def _limited(text: str, longest: int = MAX_REASON) -> str:
-    return shortened(redacted(text), longest)
+    limits = {"reason": MAX_REASON, "traceback": MAX_TRACEBACK}
+    texts: dict[str, Any] = {
+        name: shortened(redacted(getattr(event, name)), limit) for name, limit in limits.items() if hasattr(event, name)
+    }
+    return replace(event, **texts)

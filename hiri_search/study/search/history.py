@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 
@@ -23,34 +23,23 @@ class Proposal:
     losses: tuple[float, ...] = ()  # of a finished network, by objective, minimised
 
 
-class History(Sequence[Proposal]):
-    """All proposals in the order of asking; finished, running and non-dominated proposals are indexed."""
+class History(list[Proposal]):
+    """All proposals in the order of asking; the methods keep indices of finished, running and non-dominated ones."""
 
     def __init__(self) -> None:
-        self._proposals: list[Proposal] = []
         self._finished: list[int] = []  # sorted positions
         self._front: list[int] = []  # sorted positions of the non-dominated proposals
         self._running: set[int] = set()
 
-    @overload
-    def __getitem__(self, position: int) -> Proposal: ...
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[Proposal]: ...
-    def __getitem__(self, position: int | slice) -> Proposal | Sequence[Proposal]:
-        return self._proposals[position]
-
-    def __len__(self) -> int:
-        return len(self._proposals)
-
     def add(self, proposal: Proposal) -> None:
         """Append a proposal."""
         if proposal.state == "running":
-            self._running.add(len(self._proposals))
-        self._proposals.append(proposal)
+            self._running.add(len(self))
+        self.append(proposal)
 
     def update(self, position: int, proposal: Proposal) -> None:
         """Replace a running proposal by its new state; a finished proposal does not change any more."""
-        self._proposals[position] = proposal
+        self[position] = proposal
         if proposal.state != "running":
             self._running.discard(position)
         if proposal.state == "finished":
@@ -58,7 +47,7 @@ class History(Sequence[Proposal]):
             self._update_front(position, proposal.losses)
 
     def _update_front(self, position: int, losses: tuple[float, ...]) -> None:
-        points = np.array([self._proposals[member].losses for member in self._front]).reshape(-1, len(losses))
+        points = np.array([self[member].losses for member in self._front]).reshape(-1, len(losses))
         point = np.array([losses])
         if not dominance(points, point).any():
             dominated = dominance(point, points)[0]
@@ -72,14 +61,14 @@ class History(Sequence[Proposal]):
     def finished(self, *, last: int | None = None, best: int = 0) -> list[Proposal]:
         """Return the finished proposals in order: all, or the newest `last` and the newest `best` of the front."""
         if last is None:
-            return [self._proposals[position] for position in self._finished]
+            return [self[position] for position in self._finished]
         front = self._front[max(len(self._front) - best, 0) :]
         positions = {*front, *self._finished[max(self.finished_count - last, 0) :]}
-        return [self._proposals[position] for position in sorted(positions)]
+        return [self[position] for position in sorted(positions)]
 
     def running(self) -> list[Proposal]:
         """Return the pending proposals, in order."""
-        return [self._proposals[position] for position in sorted(self._running)]
+        return [self[position] for position in sorted(self._running)]
 
     @property
     def finished_count(self) -> int:

@@ -178,7 +178,7 @@ class Search:
 
 
 def ask_tell(networks: StudyNetworks, past: Sequence[Trial], **search: Any) -> AskTell:
-    """Return the ask-and-tell object of a study; the keywords are those of `Search`."""
+    """Return the ask-and-tell object of a study; the keywords are those of `Search`, and unused for an ablation."""
     return AblationList(networks, past) if networks.space is None else Search(networks, past, **search)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from hiri_search.cost.count_cache import cache_disabled
-from hiri_search.cost.flops import Cost, CountError, count
+from hiri_search.cost.flops import CountError, count
 from hiri_search.language import SpecError, parse_network
 from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
@@ -22,7 +22,7 @@ SAMPLE = 20  # networks that a quick check counts again
 SAY_SECONDS = 5.0  # between two messages of progress
 
 
-def check_names(record: Record) -> Iterator[tuple[str, Event, NetworkFacts]]:
+def _recorded_networks(record: Record) -> Iterator[tuple[str, Event, NetworkFacts]]:
     """Yield every network of a ledger with a name for its event."""
     for event in record.events:
         if isinstance(event, TrialAsked):
@@ -35,7 +35,7 @@ def check_specs(record: Record) -> Finding:
     """Check that each spec is a network, that its key is right, and that the study asks for it."""
     checked, spaces = Findings(), {name: _space(source) for name, source in record.source_by_folder.items()}
     keys: dict[str, str] = {}
-    for name, event, network in check_names(record):
+    for name, event, network in _recorded_networks(record):
         try:
             key = keys.setdefault(network.spec, parse_network(network.spec).key)
             wanted = _wanted(event, network, record.source(network), spaces[network.merged_from])
@@ -106,7 +106,7 @@ Recorded = tuple[str, Mapping[str, int]]  # a name for the event, and the costs 
 def _recorded(record: Record) -> dict[Recount, list[Recorded]]:
     """Return the costs that the ledger records for each network, stand-ins included."""
     costs: dict[Recount, list[Recorded]] = {}
-    for name, _, network in check_names(record):
+    for name, _, network in _recorded_networks(record):
         source = record.source(network)
         whole = Recount(network.spec, network.side, source.study.counted.classes)
         numbers = {"params": network.params, "macs": network.macs, "core_macs": network.core_macs}
@@ -135,10 +135,6 @@ def _miscounted(network: Recount, recorded: Iterable[Recorded]) -> Iterator[str]
         yield f"{next(iter(recorded))[0]} cannot be counted: {error}"
         return
     for name, costs in recorded:
-        yield from (f"{name}: {difference}" for difference in _differing(cost, costs))
-
-
-def _differing(cost: Cost, recorded: Mapping[str, int]) -> Iterator[str]:
-    for name, value in recorded.items():
-        if getattr(cost, name) != value:
-            yield f"{name} is {value:,} in the ledger, and {getattr(cost, name):,} counted now"
+        for kind, value in costs.items():
+            if (counted := getattr(cost, kind)) != value:
+                yield f"{name}: {kind} is {value:,} in the ledger, and {counted:,} counted now"

@@ -23,7 +23,8 @@ def check_present(record: Record) -> Finding:
     checked.remarks.append(", ".join(f"{count:,} {state}" for state, count in states.items()) or "none yet")
     if record.ended:
         checked.faults += missing
-        checked.faults += [f"trial {t.number} is {t.state}, although its run has ended" for t in _open(record)]
+        unended = (trial for trial in record.trials if not trial.ended)
+        checked.faults += [f"trial {trial.number} is {trial.state}, although its run has ended" for trial in unended]
     elif record.started.merged_from:
         checked.remarks.append(f"merged; {len(missing):,} of what the study asks for are in none of the folders")
     else:
@@ -47,10 +48,6 @@ def _twice(record: Record) -> Iterator[str]:
         earliest = first.setdefault((name, asked.seed, asked.confirm_epochs), trial.number)
         if earliest != trial.number:
             yield f"trial {trial.number} is that of trial {earliest} again: {name}, seed {asked.seed}"
-
-
-def _open(record: Record) -> list[Trial]:
-    return [trial for trial in record.trials if not trial.ended]
 
 
 def _missing(record: Record) -> Iterator[str]:
