@@ -29,22 +29,18 @@ CORE_OPERATORS = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "e
 
 # Operators that papers, and fvcore by its convention, do not count. An operator that is neither counted nor listed here
 # is an error, because a silent zero makes counts wrong. Never list an operator that weights channels or positions.
-_ELEMENTWISE = (
+_UNCOUNTED = (
+    # elementwise
     "add add_ sub rsub mul mul_ div div_ neg pow square sqrt rsqrt exp cos sin ceil clamp_min addcmul "
-    "gelu relu6 leaky_relu_ sigmoid silu silu_ tanh hardtanh hardtanh_ hardsigmoid hardswish hardswish_"
-)
-_MAXIMUM = "max_pool2d amax"  # no products and no sums
-_NORMALISING = "softmax mean sum norm linalg_vector_norm"  # one sum over the elements, without weights
-_DATA_MOVEMENT = (
+    "gelu relu6 leaky_relu_ sigmoid silu silu_ tanh hardtanh hardtanh_ hardsigmoid hardswish hardswish_ "
+    "max_pool2d amax "  # no products and no sums
+    "softmax mean sum norm linalg_vector_norm "  # one sum over the elements, without weights
+    # data movement
     "pad unflatten reshape_as expand_as repeat repeat_interleave tile clone flip unfold im2col meshgrid "
-    "ones ones_like fill_ one_hot"
+    "ones ones_like fill_ one_hot "
+    "dropout_ feature_dropout"  # nothing in eval mode
 )
-_NO_OP = "dropout_ feature_dropout"  # in eval mode
-UNCOUNTED = frozenset(
-    f"aten::{name}"
-    for group in (_ELEMENTWISE, _MAXIMUM, _NORMALISING, _DATA_MOVEMENT, _NO_OP)
-    for name in group.split()
-)
+UNCOUNTED = frozenset(f"aten::{name}" for name in _UNCOUNTED.split())
 
 
 class CountError(RuntimeError):
@@ -94,10 +90,8 @@ def piece_cost(piece: Piece, side: int) -> Cost:
 
 @cache  # `from_disk` is part of the key: costs read from disk are not used where the disk cache is disabled
 def _piece_cost(piece: Piece, side: int, from_disk: bool) -> Cost:
-    def count_piece() -> CachedNumbers:
-        return {"": astuple(count_module(piece.build(), (piece.channels, side, side)))}
-
-    return Cost(*cached(f"{piece!r} {side}", count_piece)[""])
+    shape = (piece.channels, side, side)
+    return Cost(*cached(f"{piece!r} {side}", lambda: {"": astuple(count_module(piece.build(), shape))})[""])
 
 
 @cache

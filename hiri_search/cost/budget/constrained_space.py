@@ -70,9 +70,7 @@ class ConstrainedSpace:
     def summary(self) -> str:
         """The number of feasible networks, or the reason why it is not known, in words."""
         if self._counts is None:
-            return (
-                f"too many networks to count those within {self.constraints}; each sampled network is checked instead"
-            )
+            return f"too many networks to count those within {self.constraints}; each sampled one is checked instead"
         share = self.size / self.space.size
         return f"{self.size:,} networks are within {self.constraints}, {share:.3%} of the space"
 
