@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from math import prod
 from typing import Any
@@ -96,19 +96,17 @@ def _piece_cost(piece: Piece, side: int, from_disk: bool) -> Cost:
 
 @cache
 def _timm_parts(network: TimmNetwork, side: int, classes: int, from_disk: bool) -> dict[str, Cost]:
-    def count_parts_of_timm() -> CachedNumbers:
-        return {name: astuple(cost) for name, cost in _count_timm_parts(network, side, classes).items()}
-
+    count_parts_of_timm = partial(_count_timm_parts, network, side, classes)
     # The code of networks that other packages register is not part of the cache's key.
     cacheable = is_ours_or_timms(network)
     numbers = cached(f"{network!r} {side} {classes}", count_parts_of_timm) if cacheable else count_parts_of_timm()
     return {name: Cost(*counts) for name, counts in numbers.items()}
 
 
-def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> dict[str, Cost]:
+def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> CachedNumbers:
     module = build_timm(network, side, classes=classes)
     try:
-        return _module_parts(module, (IMAGE_CHANNELS, side, side))
+        return {name: astuple(cost) for name, cost in _module_parts(module, (IMAGE_CHANNELS, side, side)).items()}
     except CountError as error:
         raise CountError(f"'{network}': {error}") from error
     except Exception as error:  # foreign code at a side that the user chose: any error means that the side is wrong

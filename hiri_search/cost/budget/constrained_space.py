@@ -122,7 +122,9 @@ class ConstrainedSpace:
         bounds = [self.constraints.integer_bounds.get(name, (0, UNBOUNDED)) for name in self._metrics]
         counts = FeasibleCounts(diagram, self._edge_cost, bounds)
         self._cost_range = counts.cost_range
-        if not counts.may_be_feasible:
+        ranges = zip(bounds, self._cost_range, strict=True)
+        overlap = all(low <= highest and lowest <= high for (low, high), (lowest, highest) in ranges)
+        if not overlap or (counts.exact and not counts.total):
             raise BudgetError(self._infeasible(counts))
         return counts if counts.exact else None
 

@@ -52,7 +52,15 @@ class DecisionDiagram:
 
 def build_diagram(space: Space, side: int, *, classes: int = 1000) -> DecisionDiagram:
     """Return the decision diagram of a space for square inputs of `side` pixels; may raise TooManyNodes."""
-    return _DiagramBuilder(side, classes).build(space)
+    builder = _DiagramBuilder(classes)
+    start = builder.advance(builder.intern(space.root, "", (), 0, None), _Prefix(side))
+    numbers: dict[_State | None, int | None] = {None: TERMINAL}  # None for a state without a completion that fits
+    nodes = [Node("", (), ())]
+    for state, transitions in builder.bottom_up(start[1] if start else None):
+        node = Node(*state[0].decision, tuple(_edge(move, numbers) for move in transitions))
+        numbers[state] = len(nodes) if any(node.edges) else None
+        nodes += [node] if any(node.edges) else []
+    return DecisionDiagram(_edge(start, numbers), tuple(nodes))
 
 
 _Values: TypeAlias = tuple[tuple[str, int | str], ...]
@@ -104,21 +112,11 @@ _Transition: TypeAlias = tuple[tuple[PlacedPiece, ...], _State | None]  # an edg
 
 
 class _DiagramBuilder:
-    def __init__(self, side: int, classes: int) -> None:
-        self.side, self.classes = side, classes
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
         self._interned: dict[tuple[int, str, _Values, int, _Remaining | None], _Remaining] = {}
 
-    def build(self, space: Space) -> DecisionDiagram:
-        start = self._advance(self._intern(space.root, "", (), 0, None), _Prefix(self.side))
-        numbers: dict[_State | None, int | None] = {None: TERMINAL}  # None for a state without a completion that fits
-        nodes = [Node("", (), ())]
-        for state, transitions in self._bottom_up(start[1] if start else None):
-            node = Node(*state[0].decision, tuple(_edge(move, numbers) for move in transitions))
-            numbers[state] = len(nodes) if any(node.edges) else None
-            nodes += [node] if any(node.edges) else []
-        return DecisionDiagram(_edge(start, numbers), tuple(nodes))
-
-    def _bottom_up(self, start: _State | None) -> Iterator[tuple[_State, list[_Transition | None]]]:
+    def bottom_up(self, start: _State | None) -> Iterator[tuple[_State, list[_Transition | None]]]:
         """Every state reachable from `start` with its transitions, each state after its successors.
 
         Iterative, because a space may have more decisions in a row than Python allows recursive calls.
@@ -130,7 +128,7 @@ class _DiagramBuilder:
             state = stack[-1]
             if state not in transitions:
                 options = range(len(state[0].decision[1]))
-                transitions[state] = [self._advance(self._decide(state[0], index), state[1]) for index in options]
+                transitions[state] = [self.advance(self._decide(state[0], index), state[1]) for index in options]
             if len(transitions) > MAX_NODES:
                 raise TooManyNodes
             successors = [move[1] for move in transitions[state] if move and move[1] and move[1] not in done]
@@ -141,7 +139,7 @@ class _DiagramBuilder:
                     done.add(state)
                     yield state, transitions[state]
 
-    def _advance(self, remaining: _Remaining | None, prefix: _Prefix) -> _Transition | None:
+    def advance(self, remaining: _Remaining | None, prefix: _Prefix) -> _Transition | None:
         """Add parts until a decision has two or more options; None where a grid side is not a whole number."""
         pieces: list[PlacedPiece] = []
         try:
@@ -165,14 +163,14 @@ class _DiagramBuilder:
         if remaining.decided < len(term.arguments):
             choice = term.arguments[remaining.decided]
             values = (*values, (choice.letter, choice.options[index]))
-            return self._intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
+            return self.intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
         assert not isinstance(term, Leaf)
         rest = remaining.rest
         for inner, address in reversed(list(zip(term.paths[index], term.addresses[index], strict=True))):
-            rest = self._intern(inner, name_prefix + address, values, 0, rest)
+            rest = self.intern(inner, name_prefix + address, values, 0, rest)
         return rest
 
-    def _intern(self, term: Term, prefix: str, values: _Values, decided: int, rest: _Remaining | None) -> _Remaining:
+    def intern(self, term: Term, prefix: str, values: _Values, decided: int, rest: _Remaining | None) -> _Remaining:
         """The only object with these fields, so that its identity is its hash key, however long `rest` is."""
         key = (id(term), prefix, values, decided, rest)
         if key not in self._interned:

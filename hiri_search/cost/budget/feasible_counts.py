@@ -73,14 +73,6 @@ class FeasibleCounts:
         """Number of feasible networks."""
         return self._count(self.start.target, self.start_cost)
 
-    @property
-    def may_be_feasible(self) -> bool:
-        """False if no network is feasible; unless `exact`, True wherever the range of each cost overlaps its bounds."""
-        if self.exact:
-            return self.total > 0
-        ranges = zip(self.bounds, self.cost_range, strict=True)
-        return all(low <= highest and lowest <= high for (low, high), (lowest, highest) in ranges)
-
     def successor(self, node: int, index: int, cost: CostVector) -> tuple[int, CostVector]:
         """The next node for an option, and the cost so far there."""
         edge = self.nodes[node].edges[index]
