@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -27,9 +27,8 @@ def activation_count(network: Network, side: int, *, classes: int = 1000) -> int
         with torch.device("meta"):
             module = build(network, side, classes=classes)
         return module_activation_count(module, (IMAGE_CHANNELS, side, side))
-    return sum(
-        _piece_activation_count(p.piece, p.side) * p.times for p in placed_pieces(network, side, classes=classes)
-    )
+    pieces = placed_pieces(network, side, classes=classes)
+    return sum(_piece_activation_count(placed.piece, placed.side) * placed.times for placed in pieces)
 
 
 @cache
@@ -58,8 +57,7 @@ class _ElementCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        operator: Callable[..., Any] = func
-        out = operator(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
         if not func.is_view:
             self.elements += sum(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
         return out

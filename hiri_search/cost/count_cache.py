@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -34,9 +33,10 @@ def cached(key: str, count: Callable[[], CachedNumbers]) -> CachedNumbers:
     The cache is a JSON lines file in the user's cache directory, one file for each version of the counting code. Where
     it cannot be written, every call counts. Incomplete and invalid lines are ignored.
     """
-    file = _file()
-    if file is None or not cache_enabled():
+    folder = user_cache("counts")
+    if folder is None or _disabled:
         return count()
+    file = folder / f"counts-{_code_hash()}.jsonl"
     entries = _read_file(file)
     if key not in entries:
         entries[key] = count()
@@ -53,11 +53,6 @@ def cache_disabled() -> Iterator[None]:
         yield
     finally:
         _disabled = outer
-
-
-def _file() -> Path | None:
-    folder = user_cache("counts")
-    return folder / f"counts-{_code_hash()}.jsonl" if folder else None
 
 
 @cache
@@ -82,11 +77,7 @@ def _read_file(file: Path) -> dict[str, CachedNumbers]:
 
 
 def _append_line(file: Path, line: str) -> None:
-    """Append in a single write, so that several processes can write to the file."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(handle, f"{line}\n".encode())
-        finally:
-            os.close(handle)
+        with file.open("ab", buffering=0) as handle:  # a single write, so that several processes can write to the file
+            handle.write(f"{line}\n".encode())

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from math import prod
 from typing import Any
@@ -29,22 +29,18 @@ CORE_OPERATORS = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "e
 
 # Operators that papers, and fvcore by its convention, do not count. An operator that is neither counted nor listed here
 # is an error, because a silent zero makes counts wrong. Never list an operator that weights channels or positions.
-_ELEMENTWISE = (
+_UNCOUNTED = (
+    # elementwise
     "add add_ sub rsub mul mul_ div div_ neg pow square sqrt rsqrt exp cos sin ceil clamp_min addcmul "
-    "gelu relu6 leaky_relu_ sigmoid silu silu_ tanh hardtanh hardtanh_ hardsigmoid hardswish hardswish_"
-)
-_MAXIMUM = "max_pool2d amax"  # no products and no sums
-_NORMALISING = "softmax mean sum norm linalg_vector_norm"  # one sum over the elements, without weights
-_DATA_MOVEMENT = (
+    "gelu relu6 leaky_relu_ sigmoid silu silu_ tanh hardtanh hardtanh_ hardsigmoid hardswish hardswish_ "
+    "max_pool2d amax "  # no products and no sums
+    "softmax mean sum norm linalg_vector_norm "  # one sum over the elements, without weights
+    # data movement
     "pad unflatten reshape_as expand_as repeat repeat_interleave tile clone flip unfold im2col meshgrid "
-    "ones ones_like fill_ one_hot"
+    "ones ones_like fill_ one_hot "
+    "dropout_ feature_dropout"  # nothing in eval mode
 )
-_NO_OP = "dropout_ feature_dropout"  # in eval mode
-UNCOUNTED = frozenset(
-    f"aten::{name}"
-    for group in (_ELEMENTWISE, _MAXIMUM, _NORMALISING, _DATA_MOVEMENT, _NO_OP)
-    for name in group.split()
-)
+UNCOUNTED = frozenset(f"aten::{name}" for name in _UNCOUNTED.split())
 
 
 class CountError(RuntimeError):
@@ -94,27 +90,23 @@ def piece_cost(piece: Piece, side: int) -> Cost:
 
 @cache  # `from_disk` is part of the key: costs read from disk are not used where the disk cache is disabled
 def _piece_cost(piece: Piece, side: int, from_disk: bool) -> Cost:
-    def count_piece() -> CachedNumbers:
-        return {"": astuple(count_module(piece.build(), (piece.channels, side, side)))}
-
-    return Cost(*cached(f"{piece!r} {side}", count_piece)[""])
+    shape = (piece.channels, side, side)
+    return Cost(*cached(f"{piece!r} {side}", lambda: {"": astuple(count_module(piece.build(), shape))})[""])
 
 
 @cache
 def _timm_parts(network: TimmNetwork, side: int, classes: int, from_disk: bool) -> dict[str, Cost]:
-    def count_parts_of_timm() -> CachedNumbers:
-        return {name: astuple(cost) for name, cost in _count_timm_parts(network, side, classes).items()}
-
+    count_parts_of_timm = partial(_count_timm_parts, network, side, classes)
     # The code of networks that other packages register is not part of the cache's key.
     cacheable = is_ours_or_timms(network)
     numbers = cached(f"{network!r} {side} {classes}", count_parts_of_timm) if cacheable else count_parts_of_timm()
     return {name: Cost(*counts) for name, counts in numbers.items()}
 
 
-def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> dict[str, Cost]:
+def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> CachedNumbers:
     module = build_timm(network, side, classes=classes)
     try:
-        return _module_parts(module, (IMAGE_CHANNELS, side, side))
+        return {name: astuple(cost) for name, cost in _module_parts(module, (IMAGE_CHANNELS, side, side)).items()}
     except CountError as error:
         raise CountError(f"'{network}': {error}") from error
     except Exception as error:  # foreign code at a side that the user chose: any error means that the side is wrong

@@ -48,9 +48,6 @@ class _NullDistribution:
         weights = np.exp(logs - logs.max())
         return np.asarray(weights / weights.sum())
 
-    def mean(self, tilt: float) -> float:
-        return float(self.tilted(tilt) @ self.values)
-
 
 def kendall_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> Tau | None:
     """Return Kendall's tau-b of two scores of the same items, with a confidence interval and a two-sided p.
@@ -78,7 +75,7 @@ def _inverted_test(null: _NullDistribution, s: float) -> tuple[float, float]:
 
     def expected(region: npt.NDArray[np.bool_]) -> float:
         excess: Callable[[float], float] = lambda tilt: float(null.tilted(tilt)[region].sum()) - tail
-        return null.mean(optimize.brentq(excess, -MAX_TILT, MAX_TILT))
+        return float(null.tilted(optimize.brentq(excess, -MAX_TILT, MAX_TILT)) @ null.values)
 
     low = null.values.min() if s <= null.values.min() else expected(null.values >= s)
     high = null.values.max() if s >= null.values.max() else expected(null.values <= s)

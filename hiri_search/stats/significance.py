@@ -50,7 +50,6 @@ def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Estimate 
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values))
 
 
@@ -122,13 +121,19 @@ def compare_pairs(pairs: Sequence[tuple[str, str]], scores: Scores) -> list[Comp
     dependent; Holm's correction is valid for dependent tests too.
     """
     comparisons = [Comparison(row, against, _differences(scores, row, against)) for row, against in pairs]
-    raw = [comparison.p for comparison in comparisons]
-    tested = [p for p in raw if p is not None]
-    corrected = iter(multipletests(tested, method="holm")[1] if tested else ())
+    corrected, family = _holm(np.array([comparison.p for comparison in comparisons], float))
     return [
-        replace(comparison, family=max(1, len(tested)), p_holm=None if p is None else float(next(corrected)))
-        for comparison, p in zip(comparisons, raw, strict=True)
+        replace(comparison, family=family, p_holm=None if np.isnan(p) else p)
+        for comparison, p in zip(comparisons, corrected.tolist(), strict=True)
     ]
+
+
+def _holm(p: Array) -> tuple[Array, int]:
+    """Each p with Holm's correction, and the number of comparisons tested together; NaN for those not tested."""
+    corrected, tested = np.full_like(p, np.nan), ~np.isnan(p)
+    if tested.any():
+        corrected[tested] = multipletests(p[tested], method="holm")[1]
+    return corrected, max(1, int(tested.sum()))
 
 
 def _differences(scores: Scores, row: str, against: str) -> tuple[float, ...]:
@@ -146,25 +151,12 @@ def against_best(scores: Scores) -> list[Comparison]:
     if len(means) < 2:
         return []
     best, rows = max(means, key=lambda row: means[row]), [*means]
-    raw = _p_of_all_pairs(scores, rows)
-    tested = ~np.isnan(raw)
-    corrected = np.full_like(raw, np.nan)
-    if tested.any():
-        corrected[tested] = multipletests(raw[tested], method="holm")[1]
-    family = max(1, int(tested.sum()))
-    comparisons = []
-    for index, row in enumerate(rows):
-        if row != best:
-            first, second = sorted((index, rows.index(best)))
-            p = corrected[_pair_index(first, second, len(rows))]
-            differences = _differences(scores, row, best)
-            comparisons.append(Comparison(row, best, differences, family, None if np.isnan(p) else float(p)))
-    return comparisons
-
-
-def _pair_index(first: int, second: int, count: int) -> int:
-    """Index of a pair in the list of all pairs of `count` rows."""
-    return first * count - first * (first + 1) // 2 + second - first - 1
+    corrected, family = _holm(_p_of_all_pairs(scores, rows))
+    of_best = (np.array(np.triu_indices(len(rows), 1)) == rows.index(best)).any(axis=0)  # the pairs with the best row
+    return [
+        Comparison(row, best, _differences(scores, row, best), family, None if np.isnan(p) else p)
+        for row, p in zip((row for row in rows if row != best), corrected[of_best].tolist(), strict=True)
+    ]
 
 
 def _p_of_all_pairs(scores: Scores, rows: Sequence[str]) -> Array:
@@ -221,7 +213,8 @@ def in_words(comparison: Comparison) -> str:
     """Describe the result of a comparison, and how many more seeds would show a difference."""
     if comparison.interval is None:
         return _untested(comparison)
-    tested = f"{comparison.seeds} seeds, {p_text(comparison.p_holm)}{_among(comparison)}"
+    among = f" among {comparison.family} comparisons" if comparison.family > 1 else ""
+    tested = f"{comparison.seeds} seeds, {p_text(comparison.p_holm)}{among}"
     if comparison.significant:
         return f"{'better' if comparison.interval.value > 0 else 'worse'} ({tested})"
     return f"no difference shown at this budget ({tested}); {_more(comparison)}"
@@ -235,10 +228,6 @@ def _untested(comparison: Comparison) -> str:
             return "one seed in common cannot be tested: write seeds: 3 or more"
         case seeds:
             return f"the same difference for all {seeds} seeds: no variance for a test; write more seeds"
-
-
-def _among(comparison: Comparison) -> str:
-    return f" among {comparison.family} comparisons" if comparison.family > 1 else ""
 
 
 def _more(comparison: Comparison) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence, Set
 from functools import partial
 from pathlib import Path
 
+from hiri_search.cost.budget.constrained_space import ConstrainedSpace
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.language import Network, TimmNetwork
 from hiri_search.language.space import SearchSpace
@@ -111,9 +112,8 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     for _ in covering_networks(study, networks.space):
         pass
     space = search_space(networks)
-    if study.within:
-        share = space.size / networks.space.size
-        say(f"{space.size:,} networks are within {study.constraints}, {share:.3%} of the space")
+    if isinstance(space, ConstrainedSpace):
+        say(space.summary)
     return space
 
 

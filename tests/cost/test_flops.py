@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import timm
 import torch
 import yaml
 from torch import Tensor, nn
@@ -82,19 +81,10 @@ def test_the_rows_of_table_8_have_the_costs_of_the_reconstruction() -> None:
     assert {name: (f"{c.params / 1e6:.3f}", f"{c.macs / 1e9:.3f}") for name, c in costs.items()} == TABLE_8
 
 
-TABLE_9_BACKBONES = [("pvt_v2_b2", 25.363, 4.046), ("davit_tiny", 28.360, 4.540)]  # at 224
-
-
-@pytest.mark.parametrize(("name", "params_m", "gmacs"), TABLE_9_BACKBONES)
-def test_backbones_of_timm_are_counted_as_modules(name: str, params_m: float, gmacs: float) -> None:
-    total = count_module(timm.create_model(name), (3, 224, 224))
-    assert (round(total.params / 1e6, 3), round(total.macs / 1e9, 3)) == (params_m, gmacs)
-
-
-def flops(model: nn.Module, image: Tensor) -> int:
-    """FLOPs by torch's own counter, which sees operators below autograd: 2 per multiply-add."""
+def flops(model: nn.Module, side: int) -> int:
+    """FLOPs by torch's own counter, on the meta device: 2 per multiply-add; it sees operators below autograd."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(image)
+        model.eval()(torch.zeros(1, 3, side, side, device="meta"))
     return counter.get_total_flops()
 
 
@@ -102,16 +92,16 @@ def check_sum(net: Net, side: int) -> None:
     """The sum over the pieces equals a count of the whole, and core_macs agrees with a second counter."""
     with torch.device("meta"):
         model = build_hirivit(net)
-    model.to_empty(device="cpu")  # saves the time of initialising the weights
     total = count(net, side)
+    assert 2 * total.core_macs == flops(model, side)
+    model.to_empty(device="cpu")  # saves the time of initialising the weights
     assert total == count_module(model, (3, side, side))
-    assert 2 * total.core_macs == flops(model, torch.zeros(1, 3, side, side))
     assert total.params == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_pieces_of_the_papers_networks_sum_to_the_whole(name: str) -> None:
-    check_sum(paper_net(name), 448)
+    check_sum(paper_net(name), 448 if name == "hirivit_small" else 128)  # the golden files pin the costs at 448
 
 
 def sampled(space: str, number: int) -> list[Net]:

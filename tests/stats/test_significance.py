@@ -1,6 +1,7 @@
 """Confidence intervals, corrections and power compared with published examples and simulation."""
 
 import gc
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,14 @@ from hiri_search.stats.significance import (
 # Student (1908), The probable error of a mean, Biometrika 6: hours of sleep gained by ten patients with two drugs.
 FIRST_DRUG = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SECOND_DRUG = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_collection() -> Iterator[None]:
+    """statsmodels collects garbage at each correction, which takes a minute in these tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(gc, "collect", int)
+        yield
 
 
 def scores(**rows: list[float]) -> Scores:
@@ -196,14 +205,11 @@ def ladders() -> list[list[Comparison]]:
     true_means = np.concatenate([[80.0], 80 + np.cumsum(EFFECTS)])
     spreads = np.linspace(0.3, 1.2, len(names))
     simulated = []
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(gc, "collect", int)  # statsmodels collects at each correction, which takes a minute here
     for _ in range(SIMULATIONS):
         seed_effects = rng.normal(0, 2, size=SEEDS)
         drawn = true_means[:, None] + seed_effects + spreads[:, None] * rng.normal(size=(len(names), SEEDS))
         rows = {name: dict(enumerate(row)) for name, row in zip(names, drawn.tolist(), strict=True)}
         simulated.append(compare_pairs([(after, before) for before, after in pairwise(names)], rows))
-    monkeypatch.undo()
     return simulated
 
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hiri_search.cost.flops import Cost
 
 METRICS = {"gmacs": 10**9, "mparams": 10**6, "ms_per_image": 1}  # each with its unit
 UNBOUNDED = 2**60  # more than any network costs, and the sum of two still fits into an int64
@@ -21,16 +24,6 @@ class ConstraintError(ValueError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}" if name else message)
         self.name = name
-
-
-class Counts(Protocol):
-    """The counted costs of a network that constraints check; `flops.Cost` implements this protocol."""
-
-    @property
-    def macs(self) -> int: ...
-
-    @property
-    def params(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -51,10 +44,8 @@ class Interval:
     def integer_bounds(self, unit: int) -> tuple[int, int]:
         """The lowest and the highest integer in the interval, after multiplication by `unit`."""
         low = (Decimal(repr(self.low)) * unit).to_integral_value(ROUND_CEILING)
-        high = (
-            Decimal(UNBOUNDED) if self.high == inf else (Decimal(repr(self.high)) * unit).to_integral_value(ROUND_FLOOR)
-        )
-        return min(int(low), UNBOUNDED), min(int(high), UNBOUNDED)
+        high = (Decimal(repr(self.high)) * unit).to_integral_value(ROUND_FLOOR)
+        return int(min(low, Decimal(UNBOUNDED))), int(min(high, Decimal(UNBOUNDED)))
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class CostConstraints:
     def __str__(self) -> str:
         return ", ".join(f"{name} {interval}" for name, interval in self.intervals.items())
 
-    def satisfied_by(self, cost: Counts) -> bool:
+    def satisfied_by(self, cost: Cost) -> bool:
         """True if the counted costs are allowed; latency is not checked."""
         values = {"gmacs": cost.macs, "mparams": cost.params}
         return all(low <= values[name] <= high for name, (low, high) in self.integer_bounds.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from hiri_search.language import Cffn, HrStem, Net, Part, Space, SpecError, Stage
@@ -52,7 +52,15 @@ class DecisionDiagram:
 
 def build_diagram(space: Space, side: int, *, classes: int = 1000) -> DecisionDiagram:
     """Return the decision diagram of a space for square inputs of `side` pixels; may raise TooManyNodes."""
-    return _DiagramBuilder(side, classes).build(space)
+    builder = _DiagramBuilder(classes)
+    start = builder.advance(builder.intern(space.root, "", (), 0, None), _Prefix(side))
+    numbers: dict[_State | None, int | None] = {None: TERMINAL}  # None for a state without a completion that fits
+    nodes = [Node("", (), ())]
+    for state, transitions in builder.bottom_up(start[1] if start else None):
+        node = Node(*state[0].decision, tuple(_edge(move, numbers) for move in transitions))
+        numbers[state] = len(nodes) if any(node.edges) else None
+        nodes += [node] if any(node.edges) else []
+    return DecisionDiagram(_edge(start, numbers), tuple(nodes))
 
 
 _Values: TypeAlias = tuple[tuple[str, int | str], ...]
@@ -70,19 +78,13 @@ class _Remaining:
     min_stages: int  # in `term` and `rest` together
     max_stages: int
 
-    @property
-    def options(self) -> Options:
-        """Options of the next decision; empty where a stem or stage is decided completely."""
+    @cached_property
+    def decision(self) -> tuple[str, Options]:
+        """Name and options of the next decision; no options where a stem or stage is decided completely."""
         if self.decided < len(self.term.arguments):
-            return self.term.arguments[self.decided].options
-        return () if isinstance(self.term, Leaf) else self.term.labels
-
-    @property
-    def decision(self) -> str:
-        """The name of the next decision."""
-        if self.decided < len(self.term.arguments):
-            return self.name_prefix + self.term.arguments[self.decided].letter
-        return self.name_prefix + "which"
+            argument = self.term.arguments[self.decided]
+            return self.name_prefix + argument.letter, argument.options
+        return self.name_prefix + "which", () if isinstance(self.term, Leaf) else self.term.labels
 
 
 @dataclass(frozen=True)
@@ -110,21 +112,11 @@ _Transition: TypeAlias = tuple[tuple[PlacedPiece, ...], _State | None]  # an edg
 
 
 class _DiagramBuilder:
-    def __init__(self, side: int, classes: int) -> None:
-        self.side, self.classes = side, classes
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
         self._interned: dict[tuple[int, str, _Values, int, _Remaining | None], _Remaining] = {}
 
-    def build(self, space: Space) -> DecisionDiagram:
-        start = self._advance(self._intern(space.root, "", (), 0, None), _Prefix(self.side))
-        numbers: dict[_State | None, int | None] = {None: TERMINAL}  # None for a state without a completion that fits
-        nodes = [Node("", (), ())]
-        for state, transitions in self._bottom_up(start[1] if start else None):
-            node = Node(state[0].decision, state[0].options, tuple(_edge(move, numbers) for move in transitions))
-            numbers[state] = len(nodes) if any(node.edges) else None
-            nodes += [node] if any(node.edges) else []
-        return DecisionDiagram(_edge(start, numbers), tuple(nodes))
-
-    def _bottom_up(self, start: _State | None) -> Iterator[tuple[_State, list[_Transition | None]]]:
+    def bottom_up(self, start: _State | None) -> Iterator[tuple[_State, list[_Transition | None]]]:
         """Every state reachable from `start` with its transitions, each state after its successors.
 
         Iterative, because a space may have more decisions in a row than Python allows recursive calls.
@@ -135,7 +127,8 @@ class _DiagramBuilder:
         while stack:
             state = stack[-1]
             if state not in transitions:
-                transitions[state] = self._transitions(*state)
+                options = range(len(state[0].decision[1]))
+                transitions[state] = [self.advance(self._decide(state[0], index), state[1]) for index in options]
             if len(transitions) > MAX_NODES:
                 raise TooManyNodes
             successors = [move[1] for move in transitions[state] if move and move[1] and move[1] not in done]
@@ -146,15 +139,12 @@ class _DiagramBuilder:
                     done.add(state)
                     yield state, transitions[state]
 
-    def _transitions(self, remaining: _Remaining, prefix: _Prefix) -> list[_Transition | None]:
-        return [self._advance(self._decide(remaining, index), prefix) for index in range(len(remaining.options))]
-
-    def _advance(self, remaining: _Remaining | None, prefix: _Prefix) -> _Transition | None:
+    def advance(self, remaining: _Remaining | None, prefix: _Prefix) -> _Transition | None:
         """Add parts until a decision has two or more options; None where a grid side is not a whole number."""
         pieces: list[PlacedPiece] = []
         try:
-            while remaining is not None and len(remaining.options) < 2:
-                if remaining.options:
+            while remaining is not None and len(options := remaining.decision[1]) < 2:
+                if options:
                     remaining = self._decide(remaining, 0)
                     continue
                 assert isinstance(remaining.term, Leaf)
@@ -164,7 +154,8 @@ class _DiagramBuilder:
         except SpecError:
             return None
         if remaining is None:
-            return (*pieces, _head(prefix.channels, prefix.side, self.classes)), None
+            net = _net_after(prefix.channels)
+            return (*pieces, *_pieces_named(net, STEM_STRIDE * prefix.side, "head", classes=self.classes)), None
         return tuple(pieces), (remaining, prefix)
 
     def _decide(self, remaining: _Remaining, index: int) -> _Remaining | None:
@@ -172,23 +163,21 @@ class _DiagramBuilder:
         if remaining.decided < len(term.arguments):
             choice = term.arguments[remaining.decided]
             values = (*values, (choice.letter, choice.options[index]))
-            return self._intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
+            return self.intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
         assert not isinstance(term, Leaf)
         rest = remaining.rest
         for inner, address in reversed(list(zip(term.paths[index], term.addresses[index], strict=True))):
-            rest = self._intern(inner, name_prefix + address, values, 0, rest)
+            rest = self.intern(inner, name_prefix + address, values, 0, rest)
         return rest
 
-    def _intern(
-        self, term: Term, name_prefix: str, values: _Values, decided: int, rest: _Remaining | None
-    ) -> _Remaining:
+    def intern(self, term: Term, prefix: str, values: _Values, decided: int, rest: _Remaining | None) -> _Remaining:
         """The only object with these fields, so that its identity is its hash key, however long `rest` is."""
-        key = (id(term), name_prefix, values, decided, rest)
+        key = (id(term), prefix, values, decided, rest)
         if key not in self._interned:
             least, most = _stage_range(term)
             if rest:
                 least, most = least + rest.min_stages, most + rest.max_stages
-            self._interned[key] = _Remaining(term, name_prefix, values, decided, rest, least, most)
+            self._interned[key] = _Remaining(term, prefix, values, decided, rest, least, most)
         return self._interned[key]
 
 
@@ -211,52 +200,30 @@ def _add_part(prefix: _Prefix, part: Part, rest: _Remaining | None) -> tuple[lis
     if not isinstance(part, Stage):
         return [], replace(prefix, stem=part)
     if not prefix.channels:
-        return list(_first_stage(prefix.stem, part, prefix.side)), _Prefix(
-            prefix.side // STEM_STRIDE, channels=part.width
-        )
+        pieces = list(_pieces_named(Net.of([prefix.stem, part]), prefix.side, "stem", "stage1"))
+        return pieces, _Prefix(prefix.side // STEM_STRIDE, channels=part.width)
     least, most = (rest.min_stages, rest.max_stages) if rest else (0, 0)
-    pieces: list[PlacedPiece] = []
-    pending: list[_PendingStage] = []
+    pieces, pending = [], []
     earlier = [replace(entry, stages_after=entry.stages_after + 1) for entry in prefix.pending]
     for entry in (*earlier, _PendingStage(part, prefix.channels, prefix.side)):
         if entry.stage.down or entry.stages_after + least >= 2 or entry.stages_after + most < 2:
-            stage = _with_downsampling(entry.stage, entry.stages_after + least)
-            pieces += _later_stage(entry.channels, stage, entry.side)
+            down = entry.stage.down or default_down(1, entry.stages_after + least)
+            stage = replace(entry.stage, down=down, stride=entry.stage.stride or default_stride(down))
+            pieces += _pieces_named(_net_after(entry.channels, stage), STEM_STRIDE * entry.side, "down2", "stage2")
         else:
             pending.append(entry)
     stride = part.stride or default_stride(part.down or default_down(1, 0))  # equal for all default downsamplings
     return pieces, _Prefix(prefix.side // stride, channels=part.width, pending=tuple(pending))
 
 
-def _with_downsampling(stage: Stage, stages_after: int) -> Stage:
-    down = stage.down or default_down(1, stages_after)
-    return replace(stage, down=down, stride=stage.stride or default_stride(down))
+# Only `placed_pieces` knows the pieces of a network and their grids. It is called with the smallest network in which a
+# stage has the pieces that it has in the whole network. Of the stage before, only the width matters.
 
 
-# Only `placed_pieces` knows the pieces of a network and their grids. It is called here with the smallest network in
-# which a stage has the pieces that it has in the whole network. Of the stage before, only the width matters.
-
-
-@lru_cache(_CACHE_SIZE)
-def _first_stage(stem: Part, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
-    return tuple(_pieces_named(Net.of([stem, stage]), side, "stem", "stage1"))
+def _net_after(width: int, *stages: Stage) -> Net:
+    return Net(HrStem(), (Cffn(width=width, expansion=1, down="none", stride=1), *stages))
 
 
 @lru_cache(_CACHE_SIZE)
-def _later_stage(channels: int, stage: Stage, side: int) -> tuple[PlacedPiece, ...]:
-    net = Net(HrStem(), (_stage_of_width(channels), stage))
-    return tuple(_pieces_named(net, STEM_STRIDE * side, "down2", "stage2"))
-
-
-@lru_cache(_CACHE_SIZE)
-def _head(channels: int, side: int, classes: int) -> PlacedPiece:
-    net = Net(HrStem(), (_stage_of_width(channels),))
-    return next(_pieces_named(net, STEM_STRIDE * side, "head", classes=classes))
-
-
-def _stage_of_width(width: int) -> Stage:
-    return Cffn(width=width, expansion=1, down="none", stride=1)
-
-
-def _pieces_named(net: Net, side: int, *names: str, classes: int = 1000) -> Iterator[PlacedPiece]:
-    return (placed for placed in placed_pieces(net, side, classes=classes) if placed.name in names)
+def _pieces_named(net: Net, side: int, *names: str, classes: int = 1000) -> tuple[PlacedPiece, ...]:
+    return tuple(placed for placed in placed_pieces(net, side, classes=classes) if placed.name in names)

@@ -15,7 +15,7 @@ from torch import nn
 
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel, WarmModel, convert, first_passes, weight_bytes
-from hiri_search.cost.latency.rounds import K, StoppingRule, interleave, spread, warm_up
+from hiri_search.cost.latency.rounds import K, interleave, spread, warm_up
 from hiri_search.cost.latency.torch_state import find_device, torch_configured
 from hiri_search.language import Net, Network
 from hiri_search.networks import build
@@ -66,7 +66,7 @@ def measure_latencies(
         if isinstance(network, Net):
             network.grids(side)
     builds = {key: (partial(_build, *entry, classes), entry[1]) for key, entry in entries.items()}
-    return _measure(builds, config, say)
+    return _measure(builds, config, find_device(config), say)
 
 
 def measure_modules(
@@ -74,7 +74,7 @@ def measure_modules(
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
     """As `measure_latencies`, for copies of modules that accept (B, 3, side, side)."""
     builds = {key: (partial(deepcopy, module), side) for key, (module, side) in entries.items()}
-    return _measure(builds, config, say)
+    return _measure(builds, config, find_device(config), say)
 
 
 def ratios(of: Latency, to: Latency) -> tuple[float, ...]:
@@ -90,16 +90,9 @@ def _build(network: Network, side: int, classes: int) -> nn.Module:
 
 
 def _measure(
-    builds: Mapping[K, tuple[Build, int]], config: LatencyConfig, say: Say
-) -> Iterator[tuple[K, Latency | DoesNotFit]]:
-    return _results(
-        builds, config, find_device(config), say
-    )  # not a generator: an impossible configuration is refused at the call
-
-
-def _results(
     builds: Mapping[K, tuple[Build, int]], config: LatencyConfig, device: torch.device, say: Say
 ) -> Iterator[tuple[K, Latency | DoesNotFit]]:
+    """The caller finds the device, because a generator would not refuse an impossible configuration at the call."""
     for group in _groups(builds, config, device):
         if len(group) < len(builds):
             say(f"{len(group)} of {len(builds)} networks fit into memory together; their rounds are interleaved")
@@ -122,17 +115,13 @@ def _groups(
             yield group
             group = {}
         if not group:
-            free = _memory_for_weights(device)
+            memory = free_memory(device)
+            free = math.inf if memory is None else WEIGHTS_SHARE * memory
         free -= size
         group[key] = LoadedModel(model.to(device), device, side, size)
         del model  # else this reference keeps it alive during the next group
     if group:
         yield group
-
-
-def _memory_for_weights(device: torch.device) -> float:
-    free = free_memory(device)
-    return math.inf if free is None else WEIGHTS_SHARE * free
 
 
 def _measure_group(
@@ -143,8 +132,7 @@ def _measure_group(
     timers = {key: model.sample_ms for key, model in warm.items()}
     rng = Random(config.seed)
     warm_up(timers, {key: 1000 * model.pass_seconds / config.batch for key, model in warm.items()}, rng)
-    rule = StoppingRule(config.least, config.most, config.spread, config.seconds * len(warm))
-    times, conditions = with_conditions(device, lambda: interleave(timers, rule, rng))
+    times, conditions = with_conditions(device, lambda: interleave(timers, config, rng))
     if _busy(conditions):
         waited = f"threads waited for a core during {conditions.waited:.0%} of the time"
         say(f"other work disturbed the timing of the networks ({waited}): time them again on an idle machine")

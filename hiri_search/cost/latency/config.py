@@ -33,7 +33,7 @@ class LatencyConfig:
     fused: bool = False  # BatchNorm folded into neighbouring layers (section 4.4)
     device: Device | None = None  # None: CUDA if available
     threads: int | None = None  # on the CPU; None: torch's own number
-    seconds: float = 20.0  # time limit of the rounds, per network
+    seconds: float = 20.0  # time limit of the rounds, per network; a round that has begun is completed
     spread: float = 0.02  # target: half the interquartile range, divided by the median
     least: int = 8  # minimum number of rounds
     most: int = 100  # maximum number of rounds

@@ -41,9 +41,8 @@ def estimate_seconds(entries: Iterable[NetworkAtSide], config: LatencyConfig, *,
     rates = _rates(ordered[:PROBED_NETWORKS], config, classes)
     passes = [rates.pass_seconds * config.batch * cost.macs for cost in costs.values()]
     building = rates.build_seconds * sum(cost.params for cost in costs.values())
-    return (
-        building + rates.compile_seconds * len(costs) + 2 * sum(passes) + _rounds_seconds(passes, config, rates.settled)
-    )
+    first_passes = rates.compile_seconds * len(costs) + 2 * sum(passes)
+    return building + first_passes + _rounds_seconds(passes, config, rates.settled)
 
 
 def _rates(entries: Sequence[NetworkAtSide], config: LatencyConfig, classes: int) -> _Rates:
@@ -53,8 +52,8 @@ def _rates(entries: Sequence[NetworkAtSide], config: LatencyConfig, classes: int
         build(*entry, classes=classes)
     build_seconds = time.perf_counter() - started
     quick = replace(config, seconds=min(config.seconds, PROBE_SECONDS))
-    results = [result for _, result in measure_latencies(dict(enumerate(entries)), quick, classes=classes)]
-    timed = [(result, cost) for result, cost in zip(results, costs, strict=True) if isinstance(result, Latency)]
+    results = measure_latencies(dict(enumerate(entries)), quick, classes=classes)
+    timed = [(result, costs[number]) for number, result in results if isinstance(result, Latency)]
     return _Rates(
         pass_seconds=fmean(latency.ms_per_image / 1000 / cost.macs for latency, cost in timed) if timed else 0.0,
         build_seconds=build_seconds / sum(cost.params for cost in costs),

@@ -66,19 +66,16 @@ def convert(name: str, model: nn.Module, config: LatencyConfig) -> nn.Module:
     bf16 converts weights and images, as timm's `benchmark.py --precision bfloat16` does. Autocast would cast the
     weights again in every pass, and would compute LayerNorm in fp32, but not BatchNorm.
     """
-    model = _fused(name, model) if config.fused else model.eval()
+    model.eval()
+    if config.fused:  # in fp32, so that folded weights are rounded only once
+        from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm  # torch.fx is slow to import
+
+        try:
+            model = fuse_batchnorm(model)
+        except FuseError as error:
+            raise LatencyError(f"{name}: {error}", name="fused") from error
     model = model.to(memory_format=torch.channels_last)
     return model.to(_dtype(config)) if config.dtype == "bf16" else model
-
-
-def _fused(name: str, model: nn.Module) -> nn.Module:
-    """Fold BatchNorm in fp32, so that folded weights are rounded only once."""
-    from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm  # torch.fx is slow to import
-
-    try:
-        return fuse_batchnorm(model)
-    except FuseError as error:
-        raise LatencyError(f"{name}: {error}", name="fused") from error
 
 
 def _dtype(config: LatencyConfig) -> torch.dtype:
@@ -106,17 +103,13 @@ def first_passes(name: str, loaded: LoadedModel, config: LatencyConfig, say: Say
             say(f"{name} compiled in {warm.compile_seconds:.0f} s")
         return warm
     except INPUT_ERRORS as error:
-        if not _is_out_of_memory(error):
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # CUDA, CPU
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise LatencyError(f"the forward pass of {name} fails at {settings}: {reason}") from error
     # Outside the except block, where the error no longer keeps the computed tensors alive.
     failure = DoesNotFit(f"{name} does not fit into memory at {settings}; make the batch smaller")
     say(failure.reason)
     return failure
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # CUDA, CPU
 
 
 def _run_first_passes(loaded: LoadedModel, config: LatencyConfig) -> WarmModel:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
+
+from hiri_search.cost.latency.config import LatencyConfig
 
 K = TypeVar("K", bound=Hashable)
 Timed = Callable[[], float]  # runs a network once or more and returns the time, in any unit
@@ -15,16 +16,6 @@ Timed = Callable[[], float]  # runs a network once or more and returns the time,
 WARM_UP_ROUNDS = 4  # maximum
 WARM_RATIO = 0.95  # warm-up ends when no time is below this share of the previous one
 MIN_ROUNDS = 3  # regardless of the time limit: fewer times have no meaningful quartiles
-
-
-@dataclass(frozen=True)
-class StoppingRule:
-    """Rounds end when all spreads are within the target, the time is up, or the maximum is reached."""
-
-    min_rounds: int
-    max_rounds: int
-    target_spread: float  # half the interquartile range, divided by the median
-    max_seconds: float  # for all rounds together; a round that has begun is completed
 
 
 def warm_up(timers: Mapping[K, Timed], times: Mapping[K, float], rng: Random) -> None:
@@ -36,7 +27,7 @@ def warm_up(timers: Mapping[K, Timed], times: Mapping[K, float], rng: Random) ->
 
 
 def interleave(
-    timers: Mapping[K, Timed], rule: StoppingRule, rng: Random, *, clock: Callable[[], float] = time.perf_counter
+    timers: Mapping[K, Timed], config: LatencyConfig, rng: Random, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[K, list[float]]:
     """Return the times of each network by round. Every round times all networks in a new random order.
 
@@ -45,7 +36,7 @@ def interleave(
     """
     times: dict[K, list[float]] = {key: [] for key in timers}
     started = clock()
-    while timers and not _enough(times, rule, clock() - started):
+    while timers and not _enough(times, config, clock() - started):
         for key, measured in _round(timers, rng).items():
             times[key].append(measured)
     return times
@@ -55,13 +46,13 @@ def _round(timers: Mapping[K, Timed], rng: Random) -> dict[K, float]:
     return {key: timers[key]() for key in rng.sample(list(timers), len(timers))}
 
 
-def _enough(times: Mapping[K, Sequence[float]], rule: StoppingRule, seconds: float) -> bool:
+def _enough(times: Mapping[K, Sequence[float]], config: LatencyConfig, seconds: float) -> bool:
     done = len(next(iter(times.values())))
-    if done >= rule.max_rounds:
+    if done >= config.most:
         return True
-    if seconds >= rule.max_seconds:
-        return done >= min(MIN_ROUNDS, rule.min_rounds)
-    return done >= rule.min_rounds and all(spread(measured) <= rule.target_spread for measured in times.values())
+    if seconds >= config.seconds * len(times):
+        return done >= min(MIN_ROUNDS, config.least)
+    return done >= config.least and all(spread(measured) <= config.spread for measured in times.values())
 
 
 def spread(times: Sequence[float]) -> float:

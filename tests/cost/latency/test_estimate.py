@@ -2,6 +2,7 @@
 
 import pytest
 
+from hiri_search.cost.flops import count
 from hiri_search.cost.latency import estimate
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
@@ -31,9 +32,21 @@ def test_rounds_stay_between_the_minimum_and_the_maximum():
     assert estimate._rounds_seconds([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
 
 
-def test_more_networks_take_longer_and_no_networks_take_no_time():
-    config = LatencyConfig(seconds=0.01, least=1, threads=1)
-    nets = [(parse_net(f"hr({width} e=4) -> hr(64 e=4)"), 64) for width in (32, 48, 64)]
-    one, three = (estimate_seconds(entries, config, classes=10) for entries in (nets[:1], nets))
-    assert 0 < one < three
-    assert estimate_seconds([], config) == 0
+QUICK = LatencyConfig(seconds=0.01, least=1, threads=1)
+NETS = [(parse_net(f"hr({width} e=4) -> hr(64 e=4)"), 64) for width in (32, 48, 64)]
+
+
+def test_a_network_takes_time_and_no_networks_take_none():
+    assert estimate_seconds(NETS[:1], QUICK, classes=10) > 0
+    assert estimate_seconds([], QUICK) == 0
+
+
+def test_the_estimate_scales_measured_rates_by_the_costs_of_all_networks(monkeypatch: pytest.MonkeyPatch):
+    rates = estimate._Rates(pass_seconds=1e-6, build_seconds=1e-3, compile_seconds=7.0, settled=True)
+    monkeypatch.setattr(estimate, "_rates", lambda entries, config, classes: rates)
+    costs = [count(*entry, classes=10) for entry in NETS]
+    passes = [1e-6 * cost.macs for cost in costs]
+    rounds = estimate._rounds_seconds(passes, QUICK, True)
+    expected = 1e-3 * sum(cost.params for cost in costs) + 3 * 7 + 2 * sum(passes) + rounds
+    assert estimate_seconds(NETS, QUICK, classes=10) == pytest.approx(expected)
+    assert estimate_seconds(NETS[:1], QUICK, classes=10) < expected
