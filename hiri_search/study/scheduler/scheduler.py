@@ -23,11 +23,11 @@ from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
 from hiri_search.study.scheduler.queue import Confirmation, ExistingTrial, NewTrial, QueueStep, TrialQueue
+from hiri_search.study.scheduler.retries import after_loss
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.system.redaction import redacted, shortened
 from hiri_search.training.job import Job, PreparedData
 
-MAX_LOSSES = 2  # of a trial without an epoch in between
 MAX_REASON, MAX_TRACEBACK = 2_000, 8_000  # characters
 SILENT = (events.TrialBegan, events.TrialScored)  # events that no table of trials shows
 
@@ -160,18 +160,14 @@ class TrialScheduler:
             self.watcher.on_trial(trial)
 
     def _lost(self, trial: Trial, loss: TrialLost) -> None:
-        """Continue a trial from its checkpoint, until it was lost too often.
-
-        After that, a fault of its process fails the trial, and a fault of the environment (a disk, a mount, a network)
-        ends the run, because other trials need the same environment.
-        """
-        if trial.lost <= MAX_LOSSES:
-            self.queue.resumable.append(trial)
-        elif loss.fault == "environment":
-            self.trouble = f"trial {trial.number} cannot go on: {loss.reason}"
-        else:
-            reason = f"lost {trial.lost} times without an epoch: {loss.reason}"
-            self._record(trial, events.TrialFailed(trial=trial.number, reason=reason))
+        match after_loss(trial, loss):
+            case "retry":
+                self.queue.resumable.append(trial)
+            case "end run":
+                self.trouble = f"trial {trial.number} cannot go on: {loss.reason}"
+            case "fail":
+                reason = f"lost {trial.lost} times without an epoch: {loss.reason}"
+                self._record(trial, events.TrialFailed(trial=trial.number, reason=reason))
 
     def _ended(self, trial: Trial) -> None:
         """Tell the search; the trials that waited for the same training end in the same way."""
