@@ -39,7 +39,7 @@ SPACE = (
 )
 FIRST_TIME = 1.7e9  # of the first event, seconds since 1970
 INTERVAL = 0.5  # seconds from one event to the next
-IMAGES = ImageSet(train=100, val=50, classes=8, keys={"64": "images"})
+IMAGES = ImageSet(train=100, val=50, classes=8, fingerprints={"64": "images"})
 DEVICE = "CPU, 2 cores (x86_64)"
 COMMON = {
     "title": "Many trials",

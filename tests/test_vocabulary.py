@@ -25,7 +25,15 @@ _OLD = """
 """
 OLD_NAMES = frozenset(_OLD.split())
 # Old names that are the right word where they are defined now.
-KEPT: dict[str, str] = {}
+KEPT = {
+    "report/tables/results.py:Results.rows": "the rows of an ablation table",
+    "study/config/networks.py:StudyNetworks.rows": "the rows of an ablation table",
+    "study/scheduler/duplicates.py:Duplicates.release": "of waiting trials",
+    "study/search/search.py:AblationList.tell": "ask-and-tell, as in Optuna",
+    "study/search/search.py:AskTell.tell": "ask-and-tell, as in Optuna",
+    "study/search/search.py:Search.tell": "ask-and-tell, as in Optuna",
+    "training/mixup.py:Mixing.share": "share of an image that stays: lambda of mixup",
+}
 RIDDLES = ("What ", "Of ", "Those ", "Whether ", "How ")
 
 

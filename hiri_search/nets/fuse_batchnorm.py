@@ -81,7 +81,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 
 def _into_previous(finder: _Finder, node: fx.Node, norm: _BatchNorm) -> _Merge | None:
-    layers = finder.sources(node.args[0])
+    layers = finder.producers(node.args[0])
     linear = {isinstance(layer, nn.Linear) for layer in layers}
     same_axis = linear == {False} or (linear == {True} and isinstance(norm, nn.BatchNorm1d))
     same_width = all(len(layer.weight) == norm.num_features for layer in layers)
@@ -131,14 +131,14 @@ class _Finder:
         """Return the convolution or FC of a node if its weights may change; else None."""
         return self.used_once(node, *_CONVOLUTIONS, nn.Linear)  # type: ignore[no-any-return]
 
-    def sources(self, node: Any) -> list[Layer]:
+    def producers(self, node: Any) -> list[Layer]:
         """Return the layers whose sum is this node's value, if it has one reader and is such a sum; else none."""
         if not isinstance(node, fx.Node) or len(node.users) != 1:
             return []
         if self.used_once(node, *_EVAL_IDENTITIES) is not None:
-            return self.sources(node.args[0])
+            return self.producers(node.args[0])
         if node.target in _SUMS and len(set(node.args)) == 2 and not node.kwargs:
-            return _joined(map(self.sources, node.args))
+            return _joined(map(self.producers, node.args))
         layer = self.layer(node)
         return [] if layer is None else [layer]
 

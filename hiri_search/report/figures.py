@@ -52,7 +52,7 @@ def comparison(results: Results) -> Figure:
     figure = _figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
-    for paper_axes, study_axes, cost in zip(top, bottom, paper.costs, strict=True):
+    for paper_axes, study_axes, cost in zip(top, bottom, paper.cost_columns, strict=True):
         _draw_curves(paper_axes, paper.points, cost, _styles(paper.points["curve"]))
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         _draw_networks(study_axes, networks, cost)

@@ -151,7 +151,7 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
     started = last_start(ledger.events)
-    if started and not started.images.keys.items() <= fingerprints(prepared).items():
+    if started and not started.images.fingerprints.items() <= fingerprints(prepared).items():
         raise StudyError(f"the images of {study.data.source} have changed since {folder} was started\n{WAY_OUT}")
 
 

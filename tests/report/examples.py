@@ -37,5 +37,5 @@ def example_results(
 ) -> Results:
     """Return the results of one run of `study`; `more` are fields of `StudyStarted` or `Results`."""
     started = {name: more.pop(name) for name in STARTED if name in more}
-    images = ImageSet(train=100, val=50, classes=8, keys={}, skipped=skipped)
+    images = ImageSet(train=100, val=50, classes=8, fingerprints={}, skipped=skipped)
     return Results(study, StudyStarted(file={}, images=images, **STARTED | started), trials, **more)

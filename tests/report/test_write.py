@@ -115,9 +115,9 @@ def test_a_report_can_be_written_in_every_state_of_a_study(tmp_path: Path, trial
 @pytest.mark.parametrize("table", ["", *TABLE_FILES])
 def test_each_table_has_published_points(table: str):
     paper = published_points(table)
-    assert set(paper.costs) <= set(AXES)
+    assert set(paper.cost_columns) <= set(AXES)
     assert len(paper.points.dropna(subset=["gflops", "top1"])) > 1
-    assert {"curve", "label", *paper.costs} <= set(paper.points)
+    assert {"curve", "label", *paper.cost_columns} <= set(paper.points)
 
 
 @pytest.mark.parametrize("table", TABLE_FILES)

@@ -67,7 +67,7 @@ def study_started(study: Study | None = None, **changes: Any) -> StudyStarted:
         file=(study or Study.model_validate({"nets": {"net": SPEC}})).model_dump(mode="json"),
         profile="none",
         device="CPU, 2 cores",
-        images=ImageSet(train=32, val=16, classes=4, keys={"32": "images"}),
+        images=ImageSet(train=32, val=16, classes=4, fingerprints={"32": "images"}),
         code=CodeVersion(version=None, digest="0" * 16),
     )
     return replace(plain, **changes)

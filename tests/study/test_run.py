@@ -26,7 +26,7 @@ proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 2, batch: 16, ema: 0.0}
 seeds: 2
-latency: {batch: 1, least: 1, most: 1}
+latency: {batch: 1, min_rounds: 1, max_rounds: 1}
 """
 SPACE = STUDY.replace("nets:\n", "search: {networks: 3}\nspace: hr(32 e=4|6) -> (hr | cffn)(64 e=4)\n#").replace(
     "\n  other", "\n# other"
@@ -108,7 +108,7 @@ counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 1, batch: 16, warmup_epochs: 0}
-latency: {least: 1, most: 1}
+latency: {min_rounds: 1, max_rounds: 1}
 """
 
 

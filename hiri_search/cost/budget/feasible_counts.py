@@ -28,7 +28,7 @@ Sizes: TypeAlias = tuple[int, ...]
 class CostTable:
     """Distinct cost vectors with their numbers of networks, sorted by the first metric."""
 
-    costs: IntArray  # (M, K)
+    cost_vectors: IntArray  # (M, K)
     networks: IntArray  # (K,)
 
     @cached_property
@@ -39,10 +39,10 @@ class CostTable:
     def count(self, bounds: Bounds) -> int:
         """Number of networks within the bounds."""
         (low, high), *others = bounds
-        start, stop = (int(end) for end in self.costs[0].searchsorted([low, high + 1]))
+        start, stop = (int(end) for end in self.cost_vectors[0].searchsorted([low, high + 1]))
         if not others:
             return int(self._cumulative[stop] - self._cumulative[start])
-        return int(self.networks[start:stop][_within(self.costs[1:, start:stop], others)].sum())
+        return int(self.networks[start:stop][_within(self.cost_vectors[1:, start:stop], others)].sum())
 
 
 class FeasibleCounts:
@@ -90,7 +90,7 @@ class FeasibleCounts:
         others[metric] = (0, UNBOUNDED)
         below, above = -1, UNBOUNDED
         for table, cost in self._first_tables():
-            costs = table.costs + np.array(cost)[:, None]
+            costs = table.cost_vectors + np.array(cost)[:, None]
             values = costs[metric, _within(costs, others)]
             below = max(below, int(values.max(initial=-1, where=values < low)))
             above = min(above, int(values.min(initial=UNBOUNDED, where=values > high)))
@@ -151,7 +151,7 @@ def _within(costs: IntArray, bounds: Bounds) -> NDArray[np.bool_]:
 def _merged(tables: Iterable[tuple[CostTable, CostVector]]) -> CostTable:
     """Return the union of several tables, each shifted by a cost; equal costs share an entry."""
     shifted, counts = zip(
-        *((table.costs + np.array(cost)[:, None], table.networks) for table, cost in tables), strict=True
+        *((table.cost_vectors + np.array(cost)[:, None], table.networks) for table, cost in tables), strict=True
     )
     costs, networks = np.concatenate(shifted, axis=1), np.concatenate(counts)
     order = np.lexsort(costs[::-1])  # the first metric is the primary key

@@ -35,8 +35,8 @@ class LatencyConfig:
     threads: int | None = None  # on the CPU; None: torch's own number
     seconds: float = 20.0  # time limit of the rounds, per network; a round that has begun is completed
     spread: float = 0.02  # target: half the interquartile range, divided by the median
-    least: int = 8  # minimum number of rounds
-    most: int = 100  # maximum number of rounds
+    min_rounds: int = 8  # minimum number of rounds
+    max_rounds: int = 100  # maximum number of rounds
     seed: int = 0  # of the images and of the order within rounds
 
     def __post_init__(self) -> None:
@@ -46,8 +46,8 @@ class LatencyConfig:
         self._check("threads", self.threads is None or self.threads >= 1, "1 or more, or left out")
         self._check("seconds", math.isfinite(self.seconds) and self.seconds > 0, "more than 0")
         self._check("spread", math.isfinite(self.spread) and self.spread >= 0, "0 or more")
-        self._check("least", self.least >= 1, "1 or more")
-        self._check("most", self.most >= self.least, f"least={self.least} or more")
+        self._check("min_rounds", self.min_rounds >= 1, "1 or more")
+        self._check("max_rounds", self.max_rounds >= self.min_rounds, f"min_rounds={self.min_rounds} or more")
 
     def _check(self, name: str, valid: bool, expected: str) -> None:
         if not valid:

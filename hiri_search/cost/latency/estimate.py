@@ -66,10 +66,10 @@ def _rounds_seconds(passes: Sequence[float], config: LatencyConfig, settled: boo
     """Seconds of all rounds, warm-up included."""
     per_round = sum(map(_sample_seconds, passes))
     if settled:
-        return (1 + config.least) * per_round
+        return (1 + config.min_rounds) * per_round
     limit = config.seconds * len(passes) + per_round / 2  # the last round exceeds the limit, on average by half
-    minimum = min(MIN_ROUNDS, config.least) * per_round
-    return WARM_UP_ROUNDS * per_round + min(max(limit, minimum), config.most * per_round)
+    minimum = min(MIN_ROUNDS, config.min_rounds) * per_round
+    return WARM_UP_ROUNDS * per_round + min(max(limit, minimum), config.max_rounds * per_round)
 
 
 def _sample_seconds(pass_seconds: float) -> float:

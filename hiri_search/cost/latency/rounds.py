@@ -48,11 +48,11 @@ def _round(timers: Mapping[K, Timed], rng: Random) -> dict[K, float]:
 
 def _enough(times: Mapping[K, Sequence[float]], config: LatencyConfig, seconds: float) -> bool:
     done = len(next(iter(times.values())))
-    if done >= config.most:
+    if done >= config.max_rounds:
         return True
     if seconds >= config.seconds * len(times):
-        return done >= min(MIN_ROUNDS, config.least)
-    return done >= config.least and all(spread(measured) <= config.spread for measured in times.values())
+        return done >= min(MIN_ROUNDS, config.min_rounds)
+    return done >= config.min_rounds and all(spread(measured) <= config.spread for measured in times.values())
 
 
 def spread(times: Sequence[float]) -> float:

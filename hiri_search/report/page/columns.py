@@ -24,9 +24,9 @@ class Column:
 
     key: str
     label: str
-    about: str  # one sentence: the tooltip
+    description: str  # one sentence: the tooltip
     digits: int | None = None  # decimals; None: text
-    shown: bool = True  # at first; the reader can choose other columns
+    visible: bool = True  # at first; the reader can choose other columns
     best: str = ""  # "max": the largest number is bold
 
 
@@ -34,8 +34,8 @@ TABLE_COLUMNS = (
     Column("name", "Network", "Name in the study file; in a search, the spec."),
     Column("top1", "Top-1 %", "Mean over the finished seeds.", 2, best="max"),
     Column("spread", "± sd", "Standard deviation of top-1 over seeds, in points.", 2),
-    Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", 2, shown=False),
-    Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", 2, shown=False),
+    Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", 2, visible=False),
+    Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", 2, visible=False),
     Column("seeds", "Seeds", "Number of finished trials.", 0),
     Column("failed", "Failed", "Number of failed trials.", 0),
     Column("gflops", "GFLOPs", "Multiply-adds of one image, in 10⁹, counted on the modules.", 3),
@@ -49,20 +49,20 @@ TABLE_COLUMNS = (
     Column("paper_rank", "paper's rank", "Rank by the paper's top-1, among the same rows.", 0),
     Column("paper_top1", "paper's Top-1", "Published top-1: ImageNet-1K, 300 epochs. Compare orders, not values.", 1),
     Column("state", "State", "States of the trials."),
-    Column("epochs", "Epochs", "Largest number of finished epochs of a trial.", 0, shown=False),
-    Column("so_far", "Top-1 so far", "Top-1 after the last epoch so far, also of unfinished trials.", 2, shown=False),
-    Column("ema_top1", "Top-1 EMA", "Top-1 of the averaged (EMA) weights, mean over seeds.", 2, shown=False),
-    Column("loss", "Loss", "Training loss of the last epoch, mean over seeds.", 3, shown=False),
-    Column("seconds", "Seconds", "Training time, sum over trials.", 0, shown=False),
-    Column("images_per_second", "Images/s", "Training throughput, mean over trials.", 0, shown=False),
-    Column("memory_gib", "Memory GiB", "Peak GPU memory of a training.", 2, shown=False),
-    Column("side", "Side", "Side in pixels at which the network is counted and timed.", 0, shown=False),
-    Column("trained_side", "Trained at", "Side in pixels at which the network is trained.", 0, shown=False),
-    Column("curve", "Curve", "Figures join the points of one curve.", shown=False),
-    Column("paper_row", "Row of the paper", "Name in the paper's table.", shown=False),
-    Column("spec", "Spec", "The network in the language of networks.", shown=False),
-    Column("trained_spec", "Trained spec", "The trained network: the network itself or its stand-in.", shown=False),
-    Column("key", "Key", "Hash of the network.", shown=False),
+    Column("epochs", "Epochs", "Largest number of finished epochs of a trial.", 0, visible=False),
+    Column("so_far", "Top-1 so far", "Top-1 after the last epoch so far, also of unfinished trials.", 2, visible=False),
+    Column("ema_top1", "Top-1 EMA", "Top-1 of the averaged (EMA) weights, mean over seeds.", 2, visible=False),
+    Column("loss", "Loss", "Training loss of the last epoch, mean over seeds.", 3, visible=False),
+    Column("seconds", "Seconds", "Training time, sum over trials.", 0, visible=False),
+    Column("images_per_second", "Images/s", "Training throughput, mean over trials.", 0, visible=False),
+    Column("memory_gib", "Memory GiB", "Peak GPU memory of a training.", 2, visible=False),
+    Column("side", "Side", "Side in pixels at which the network is counted and timed.", 0, visible=False),
+    Column("trained_side", "Trained at", "Side in pixels at which the network is trained.", 0, visible=False),
+    Column("curve", "Curve", "Figures join the points of one curve.", visible=False),
+    Column("paper_row", "Row of the paper", "Name in the paper's table.", visible=False),
+    Column("spec", "Spec", "The network in the language of networks.", visible=False),
+    Column("trained_spec", "Trained spec", "The trained network: the network itself or its stand-in.", visible=False),
+    Column("key", "Key", "Hash of the network.", visible=False),
     Column("note", "Note", "Note in the study file."),
 )
 PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", "paper_top1", "paper_rank", "rank")

@@ -263,4 +263,4 @@ const TRIAL_COLUMNS = [
   ["confirms", "Confirms", "The trial whose network this trial trains longer.", 0],
   ["source", "Curve of", "The trial whose curve is reused, if this trial was not trained.", null],
   ["reason", "Reason", "Reason of a failure or a stop.", null],
-].map(([key, label, about, digits]) => ({ key, label, about, digits, shown: true }));
+].map(([key, label, description, digits]) => ({ key, label, description, digits, visible: true }));

@@ -80,8 +80,8 @@ class Table {
     this.box.scrollTo(left, top);
   }
 
-  isVisible({ key, shown }) {
-    return this.userChoices.get(key) ?? shown;
+  isVisible({ key, visible }) {
+    return this.userChoices.get(key) ?? visible;
   }
 
   updateChooser() {
@@ -93,7 +93,7 @@ class Table {
       ...this.columns.slice(1).map((column) => {
         const box = el("input", { type: "checkbox", change: () => change(column.key, box.checked) });
         box.checked = this.isVisible(column);
-        return el("label", { title: column.about }, box, column.label);
+        return el("label", { title: column.description }, box, column.label);
       }),
     );
   }
@@ -123,7 +123,7 @@ class Table {
     const direction = !isSorted ? "none" : this.sort.isDescending ? "descending" : "ascending";
     const button = el(
       "button",
-      { type: "button", title: column.about, "data-key": column.key, click: () => this.sortBy(column) },
+      { type: "button", title: column.description, "data-key": column.key, click: () => this.sortBy(column) },
       column.label,
     );
     return el("th", { scope: "col", class: column.digits === null ? null : "number", "aria-sort": direction }, button);

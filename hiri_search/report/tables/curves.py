@@ -38,7 +38,7 @@ class Paper:
     stem: str  # of the name of the figure's file
     title: str
     points: pd.DataFrame
-    costs: tuple[str, ...] = COST_AXES
+    cost_columns: tuple[str, ...] = COST_AXES
 
 
 def published_points(table: str) -> Paper:

@@ -61,7 +61,7 @@ class YamlLocations:
     def find(self, key: Key) -> str | None:
         """Return the place of the key, or of the nearest enclosing key; None where neither is written."""
         if self.space and key[:1] in (("space",), ("let",)):
-            return self.space.place(key)
+            return self.space.location(key)
         for length in range(len(key), 0, -1):
             if place := self._exact(key[:length]):
                 return place
@@ -73,9 +73,9 @@ class YamlLocations:
                 return text
         for written in (("profiles", self.profile, *key), key):
             if written in self.tree.lines:
-                return self.tree.place(written)
+                return self.tree.location(written)
         if self.recipe and key[:1] == ("recipe",) and key[1:] in self.recipe.lines:
-            return self.recipe.place(key[1:])
+            return self.recipe.location(key[1:])
         return next((text for set_key, text in self.sets.items() if set_key[: len(key)] == key), None)
 
     def error(self, key: Key, message: str) -> StudyError:

@@ -27,7 +27,7 @@ class Tree:
     content: dict[str, Any]
     lines: dict[Key, int]
 
-    def place(self, key: Key) -> str:
+    def location(self, key: Key) -> str:
         """Return file and line, `studies/x.yaml:12`, of the key or of the nearest enclosing key."""
         while key and key not in self.lines:
             key = key[:-1]

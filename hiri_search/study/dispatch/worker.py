@@ -32,7 +32,7 @@ class WorkerReport:
     events: tuple[TrialEvent, ...]
     running: bool  # a trial is running
     seconds_silent: float  # since the last heartbeat
-    place: str  # node and GPUs of the worker
+    node: str  # node and GPUs of the worker
 
 
 class TrialInterrupted(BaseException):
@@ -56,7 +56,7 @@ class Worker:
         self._running = True
         self._thread = Thread(target=self._run, args=[task], name="trial", daemon=True)
         self._thread.start()
-        return WorkerReport((), running=True, seconds_silent=0.0, place=self._place())
+        return WorkerReport((), running=True, seconds_silent=0.0, node=self._place())
 
     def poll(self) -> WorkerReport:
         """Return all new events; without any, wait up to a second for one."""

@@ -32,7 +32,7 @@ class WorkerSlot:
     trial_ended: bool = False  # an event has ended the task
     pending: Any = None  # Ray's reference to the report that the worker owes
     requested_at: float = 0.0  # time.monotonic() of that request
-    place: str | None = None  # node and GPUs; None before the first report
+    node: str | None = None  # node and GPUs; None before the first report
     alone: bool = False  # the worker has a GPU for itself
 
     def poll(self) -> None:
@@ -75,7 +75,7 @@ class WorkerPool:
 
     def _stop_workers(self) -> None:
         """Stop every trial after its running epoch; kill workers that have not reported yet."""
-        self._kill(*(slot for slot in self._busy() if slot.place is None))
+        self._kill(*(slot for slot in self._busy() if slot.node is None))
         for slot in self._busy():
             slot.worker.stop.remote()
 
@@ -101,7 +101,7 @@ class WorkerPool:
 
     def _shared_slots(self) -> list[WorkerSlot]:
         """Slots on GPUs that stay shared."""
-        return [slot for slot in self.slots if not slot.alone and (not self.clearing or slot.place != self.clearing)]
+        return [slot for slot in self.slots if not slot.alone and (not self.clearing or slot.node != self.clearing)]
 
     def _may_start_worker(self) -> bool:
         if self.clearing:
@@ -124,8 +124,8 @@ class WorkerPool:
                 self.clearing = None
             return
         if self.clearing is None:
-            self.clearing = next((slot.place for slot in self.slots if slot.place), None)
-        sharing = [slot for slot in self.slots if slot.place == self.clearing and not slot.alone]
+            self.clearing = next((slot.node for slot in self.slots if slot.node), None)
+        sharing = [slot for slot in self.slots if slot.node == self.clearing and not slot.alone]
         self._kill(*(slot for slot in sharing if not slot.task))
         alone = next((slot for slot in self.slots if slot.alone), None)
         if alone and not alone.task:
@@ -156,10 +156,10 @@ class WorkerPool:
         for slot in busy:
             if slot.pending in ready:
                 changed |= self._on_report(slot)
-            elif slot.place is not None and time.monotonic() - slot.requested_at > self.timeout:
+            elif slot.node is not None and time.monotonic() - slot.requested_at > self.timeout:
                 self._lose(slot, f"its worker did not answer for {self.timeout:.0f} s")
                 changed = True
-        if not ready and any(slot.place is None for slot in busy):
+        if not ready and any(slot.node is None for slot in busy):
             self.factory.check()
         return changed
 
@@ -172,7 +172,7 @@ class WorkerPool:
             self._lose(slot, _death_reason(error))
             return True
         self.slots.append(self.slots.pop(self.slots.index(slot)))  # the next wait serves the other workers first
-        self.any_started, slot.place = True, report.place
+        self.any_started, slot.node = True, report.node
         self._forward(slot, report)
         if slot not in self.slots or not report.running:
             return True
@@ -207,10 +207,10 @@ class WorkerPool:
         """Kill a worker and report its trial as lost. StudyError if no worker can be started at all."""
         assert slot.task
         self._kill(slot)
-        self.failed_starts += slot.place is None
+        self.failed_starts += slot.node is None
         if not self.any_started and self.failed_starts >= _MAX_FAILED_STARTS:
             raise StudyError(f"no worker for trials could be started: {reason}")
-        fault: Fault = "environment" if slot.place is None else "process"
+        fault: Fault = "environment" if slot.node is None else "process"
         self.source.on_event(TrialLost(trial=slot.task.trial, fault=fault, reason=reason, traceback=stack))
 
 

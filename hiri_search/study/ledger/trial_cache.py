@@ -39,7 +39,7 @@ def from_other_folders(folders: Iterable[str], images: Mapping[str, str]) -> dic
 
 def _results_in(folder: Path, images: Mapping[str, str]) -> Iterator[tuple[str, CachedResult]]:
     events = read_events(folder)
-    keys = next((started.images.keys for started in of_kind(events, StudyStarted)), {})
+    keys = next((started.images.fingerprints for started in of_kind(events, StudyStarted)), {})
     same = {side for side, key in images.items() if keys.get(side) == key}
     on_same_images = [trial for trial in trials(events) if str(trial.network.trained.side) in same]
     for digest, result in finished(on_same_images).items():

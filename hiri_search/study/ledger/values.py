@@ -65,7 +65,7 @@ class ImageSet(JsonRecord):
     train: int  # images
     val: int
     classes: int
-    keys: dict[str, str]  # content fingerprint by side in pixels
+    fingerprints: dict[str, str]  # content fingerprint by side in pixels
     skipped: tuple[str, ...] = ()  # unreadable images that were left out
 
 

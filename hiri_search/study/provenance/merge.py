@@ -160,12 +160,12 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
     rows = {item.name: study_of_row(item.part.record, item.network) for item in plan.counted}
     networks = len({taken.network.key for taken in plan.trials.values()})
     study = join_studies([record.own.study for record in records], rows, networks)
-    keys = {side: key for record in reversed(records) for side, key in record.started.images.keys.items()}
+    keys = {side: key for record in reversed(records) for side, key in record.started.images.fingerprints.items()}
     return events.StudyStarted(
         file=study.model_dump(mode="json"),
         profile=", ".join(dict.fromkeys(record.started.profile for record in records)),
         device="; ".join(dict.fromkeys(record.started.device for record in records)),
-        images=replace(first.images, keys=keys),
+        images=replace(first.images, fingerprints=keys),
         merged_from=tuple(part.label for part in plan.parts),
         overlooked=(*first.overlooked, *plan.overlooked),
         time=round(time.time(), 3),

@@ -28,8 +28,8 @@ def incompatibilities(first: Record, second: Record) -> list[str]:
     ours, theirs = first.own, second.own
     if (ours.study.space is None) != (theirs.study.space is None):
         raise StudyError(f"{first.folder} and {second.folder} are an ablation and a search; these are not merged")
-    sides = sorted(ours.images.keys.keys() & theirs.images.keys.keys())
-    shared = {side: (ours.images.keys[side], theirs.images.keys[side]) for side in sides}
+    sides = sorted(ours.images.fingerprints.keys() & theirs.images.fingerprints.keys())
+    shared = {side: (ours.images.fingerprints[side], theirs.images.fingerprints[side]) for side in sides}
     same_images = bool(shared) and all(old == new for old, new in shared.values())
     images = [f"images at side {side}: {old} -> {new}" for side, (old, new) in shared.items() if old != new]
     return [*differences(*(_deciding(source.study, data=not same_images) for source in (ours, theirs))), *images]
@@ -49,7 +49,7 @@ def identity(network: NetworkFacts, source: Source) -> Identity:
     if network.stand_in is None:
         return counted
     job = source.networks.job(network, seed=0)
-    return (*counted, replace(job, data=DataSource()), source.images.keys.get(str(job.side)))
+    return (*counted, replace(job, data=DataSource()), source.images.fingerprints.get(str(job.side)))
 
 
 class RowNames:

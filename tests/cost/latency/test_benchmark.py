@@ -28,7 +28,7 @@ from hiri_search.system.gc_control import gc_frozen
 from hiri_search.system.hardware import has_bf16
 
 CPU = torch.device("cpu")
-QUICK = LatencyConfig(device="cpu", threads=1, least=3, most=3, seconds=30.0)
+QUICK = LatencyConfig(device="cpu", threads=1, min_rounds=3, max_rounds=3, seconds=30.0)
 SMALL, RESNET = parse_network("hrstem(hs=8) -> hr(8 e=1) -> t(64 e=1)"), parse_network("timm:resnet18")
 
 
@@ -213,8 +213,8 @@ MISTAKES = {
     "threads": (0, "threads=0"),
     "seconds": (float("nan"), "seconds=nan"),
     "spread": (-0.1, "spread=-0.1"),
-    "least": (0, "least=0"),
-    "most": (2, "it must be least=3 or more"),
+    "min_rounds": (0, "min_rounds=0"),
+    "max_rounds": (2, "it must be min_rounds=3 or more"),
 }
 
 
@@ -259,7 +259,7 @@ def test_a_network_that_cannot_be_fused_is_named() -> None:
 # ---- on a GPU
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-GPU = LatencyConfig(device="cuda", least=3, most=5, seconds=10.0)
+GPU = LatencyConfig(device="cuda", min_rounds=3, max_rounds=5, seconds=10.0)
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.cost.latency.forward import SAMPLE_SECONDS
 from hiri_search.language import parse_net
 
-CONFIG = LatencyConfig(seconds=10, least=4, most=100)
+CONFIG = LatencyConfig(seconds=10, min_rounds=4, max_rounds=100)
 LONG = 2 * SAMPLE_SECONDS  # seconds of a pass that is timed alone
 
 
@@ -28,11 +28,13 @@ def test_unsettled_spreads_take_the_whole_time_limit():
 
 
 def test_rounds_stay_between_the_minimum_and_the_maximum():
-    assert estimate._rounds_seconds([LONG], LatencyConfig(seconds=1e9, most=8), False) == pytest.approx((4 + 8) * LONG)
+    assert estimate._rounds_seconds([LONG], LatencyConfig(seconds=1e9, max_rounds=8), False) == pytest.approx(
+        (4 + 8) * LONG
+    )
     assert estimate._rounds_seconds([LONG], LatencyConfig(seconds=1e-9), False) == pytest.approx((4 + 3) * LONG)
 
 
-QUICK = LatencyConfig(seconds=0.01, least=1, threads=1)
+QUICK = LatencyConfig(seconds=0.01, min_rounds=1, threads=1)
 NETS = [(parse_net(f"hr({width} e=4) -> hr(64 e=4)"), 64) for width in (32, 48, 64)]
 
 

@@ -16,7 +16,7 @@ NOISY = (1.0, 2.0, 9.0, 1.0, 5.0)  # their spread stays large
 
 
 def _config(least: int, most: int, spread: float, seconds: float) -> LatencyConfig:
-    return LatencyConfig(least=least, most=most, spread=spread, seconds=seconds)
+    return LatencyConfig(min_rounds=least, max_rounds=most, spread=spread, seconds=seconds)
 
 
 def _rounds_run(config: LatencyConfig, *, seconds: float = 0.0, **timers: Callable[[], float]) -> int:

@@ -53,10 +53,10 @@ def test_a_key_is_text_as_it_is_written():
 
 def test_every_key_has_its_line_or_that_of_the_enclosing_key():
     tree = parse_yaml("title: x\nrecipe:\n  lr: 1\n  epochs: 2\nseeds:\n  - 1\n  - 2\n", FILE)
-    assert tree.place(("recipe", "epochs")) == "study.yaml:4"
-    assert tree.place(("seeds", 1)) == "study.yaml:7"
-    assert tree.place(("recipe", "batch", "deeper")) == "study.yaml:2"
-    assert tree.place(("proxy",)) == "study.yaml"
+    assert tree.location(("recipe", "epochs")) == "study.yaml:4"
+    assert tree.location(("seeds", 1)) == "study.yaml:7"
+    assert tree.location(("recipe", "batch", "deeper")) == "study.yaml:2"
+    assert tree.location(("proxy",)) == "study.yaml"
 
 
 def test_an_alias_stands_for_its_value():

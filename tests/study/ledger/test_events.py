@@ -45,7 +45,7 @@ from tests.study.records import epoch, network
 
 ROOT = Path(__file__).parents[3]
 FILE: dict[str, Any] = {"nets": {"one": {"spec": "hr(32 e=4)"}}, "seeds": [0, 1], "ä": None, "share": 0.1}
-IMAGES = ImageSet(train=8, val=4, classes=2, keys={"32": "abc"}, skipped=("a/b.png",))
+IMAGES = ImageSet(train=8, val=4, classes=2, fingerprints={"32": "abc"}, skipped=("a/b.png",))
 NETWORK = network("ä\n", ms_per_image=0.25, merged_from="results/a", merged_name="b")
 EPOCH = epoch(2, 12.5, ema_top1=1.5, ema_top5=2.5, compile_seconds=0.1, peak_memory_bytes=2**40, joules=1e-9)
 EVENTS: list[Event] = [  # one of each kind, every field with another value than its default

@@ -27,8 +27,8 @@ from tests.study.test_run import SPACE, STUDY
 
 PACE = TrialTiming(start=1.0, step=0.5, evaluate=0.0625, save=0.25, zero_cost=2.0)
 TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 images in batches of 16, and 16 looked at
-UNTIMED = STUDY.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
-UNTIMED_SPACE = SPACE.replace("latency: {batch: 1, least: 1, most: 1}\n", "")
+UNTIMED = STUDY.replace("latency: {batch: 1, min_rounds: 1, max_rounds: 1}\n", "")
+UNTIMED_SPACE = SPACE.replace("latency: {batch: 1, min_rounds: 1, max_rounds: 1}\n", "")
 
 
 @pytest.fixture(autouse=True)

@@ -149,7 +149,7 @@ def _study_file(events: Events) -> list[Event]:
 
 
 def _images(events: Events) -> list[Event]:
-    return changed(events, StudyStarted, images=replace(first(events, StudyStarted).images, keys={"32": "0" * 12}))
+    return changed(events, StudyStarted, images=replace(first(events, StudyStarted).images, fingerprints={"32": "0" * 12}))
 
 
 def _twice(events: Events) -> list[Event]:

@@ -64,7 +64,7 @@ def test_a_killed_search_resumes_with_the_same_results(tmp_path: Path):
 
 def test_latency_as_an_objective_is_measured_for_each_network(tmp_path: Path):
     (trial,) = _run(
-        tmp_path, "search.networks=1", "search.objectives=[top1,ms_per_image]", "latency={least: 1, most: 1}"
+        tmp_path, "search.networks=1", "search.objectives=[top1,ms_per_image]", "latency={min_rounds: 1, max_rounds: 1}"
     )
     assert trial.network.ms_per_image > 0
 

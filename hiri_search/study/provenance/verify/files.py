@@ -94,7 +94,7 @@ def _extent(study: Study, *, quick: bool) -> str:
 
 def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:
     study = source.study
-    for side, recorded in source.images.keys.items():
+    for side, recorded in source.images.fingerprints.items():
         now = fingerprint(
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say
         )

@@ -38,7 +38,7 @@ def check_studies(events: Sequence[Event]) -> Finding:
     for number, (old, new) in enumerate(pairwise(forms), 2):
         checked.faults += [f"run {number}: another study: {change}" for change in incompatible_changes(old, new)]
     for number, (before, after) in enumerate(pairwise(starts), 2):
-        if not before.images.keys.items() <= after.images.keys.items():
+        if not before.images.fingerprints.items() <= after.images.fingerprints.items():
             checked.faults.append(f"run {number}: other images than those of the previous run")
     if not starts or not isinstance(events[0], StudyStarted | Planned):
         checked.faults.append("the ledger does not begin with its study")

@@ -30,7 +30,7 @@ class BayesianSampler:
 
     seed: int
     objectives: tuple[str, ...]
-    costs: CostFunction
+    costs_of: CostFunction
 
     def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
         rng = rng_for(self.seed, len(history))
@@ -53,7 +53,7 @@ class BayesianSampler:
 
     def _sort_key(self, walked: Walked) -> tuple[float, ...]:
         """Return the costs of a network, those that are objectives first."""
-        costs = self.costs(walked[0])
+        costs = self.costs_of(walked[0])
         return tuple(costs[name] for name in sorted(costs, key=lambda name: name not in self.objectives))
 
     def _pool(self, unvisited: UnvisitedSpace, finished: Sequence[Proposal], rng: Random) -> list[Walked]:
@@ -67,7 +67,7 @@ class BayesianSampler:
     def _acquisition(self, unvisited: UnvisitedSpace, walks: Sequence[Walked], losses: Points, running: int) -> Points:
         """Return the EHVI of the candidates; `walks` are the finished networks of `losses`, then running, then pool."""
         finished = len(losses)
-        costs = [self.costs(net) for net, _ in walks]
+        costs = [self.costs_of(net) for net, _ in walks]
         logs = np.log(np.maximum([list(cost.values()) for cost in costs], 1e-9))
         features = encode_walks([decisions for _, decisions in walks], unvisited.options, logs, finished)
         means, deviations = np.zeros((2, len(walks) - finished, losses.shape[1]))
