@@ -7,16 +7,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console as RichConsole
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 from hiri_search.system.units import GIGA, MEGA
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from hiri_search.cost.latency.forward import DoesNotFit
     from hiri_search.language import Network
     from hiri_search.study.ledger.trial import Trial
-
-
-_T = TypeVar("_T")
 
 TEXT_COLUMNS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
 PIPED_WIDTH = 300  # characters of a line that goes to a file or a pipe
@@ -56,9 +51,7 @@ class Console:
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
             self.live = None
@@ -79,7 +72,8 @@ class Console:
         """Show the state of a trial that has begun, ended an epoch, or ended."""
         self.trials[trial.number] = trial
         if self.live is None:
-            self.say(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {_label(trial)}")
+            name = f"{trial.network.name}  seed {trial.asked.seed}"
+            self.say(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {name}")
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self.started:6.0f} s"
@@ -120,22 +114,6 @@ def _state(trial: Trial) -> str:
 def _score(trial: Trial) -> str:
     last = trial.curve[-1] if trial.curve else None
     return f"loss {last.loss:.3f}  top-1 {last.top1:.2f} %" if last else ""
-
-
-def _label(trial: Trial) -> str:
-    return f"{trial.network.name}  seed {trial.asked.seed}"
-
-
-def progress_bar(networks: Sequence[_T], action: str) -> Iterator[_T]:
-    """Yield the networks; on a terminal, show a progress bar on standard error."""
-    console = RichConsole(stderr=True)
-    yield from track(networks, f"{action} {len(networks)} networks", console=console, transient=True)
-
-
-def print_tables(titles: Mapping[str, str]) -> None:
-    """Print the numbers and titles of the tables of the paper."""
-    for number, title in titles.items():
-        print(f"{number}  {title}")
 
 
 def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

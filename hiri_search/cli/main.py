@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search.cli import provenance, run
-from hiri_search.cli.results import trial_states, write_report
+from hiri_search.cli.results import ResultsFolder, write_report
 from hiri_search.system.redaction import redacted
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MISTAKE = 2
 PROGRAM = "hiri-search"
 
+RayAddress = Annotated[
+    str | None,
+    typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Default: local Ray."),
+]
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -77,14 +81,11 @@ def run_command(
     serial: Annotated[bool, typer.Option("--serial", help="Run trials one by one, without Ray.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again; an existing folder is renamed.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Default: local Ray."),
-    ] = None,
+    address: RayAddress = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only estimate time and costs, from short trainings.")] = False,
 ) -> None:
     """Run or resume a study: train its missing trials, then write the report."""
-    _limit_blas_threads()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy: more threads would wait for the cores of trials
     from hiri_search.cli.console import Console
     from hiri_search.study.config.read import read_study
     from hiri_search.system.shutdown import graceful_shutdown
@@ -106,20 +107,12 @@ def run_command(
     if fresh:
         run.start_fresh(read, folder, console.say)
     side_by_side = run.resources_for(slots, read.resources, address=address)
-    home, command = folder.absolute(), context.obj
+    home = folder.absolute()
     # The ledger has everything that was trained before a KeyboardInterrupt, so that the report follows in any case.
     with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as shutdown:
         execute = run.executor(home, shutdown, serial=serial, slots=side_by_side, address=address)
-        run_study(read, home, execute, console, profile=name, retry_failed=retry_failed, command=command)
-    report_results = write_report(folder, console.say)
-    run.store_report(read, folder, console.say)
-    run.say_plan_error(report_results, console.say)
-    sys.exit(run.exit_code(trial_states(report_results), console.say))
-
-
-def _limit_blas_threads() -> None:
-    """Give OpenBLAS one thread, before numpy is imported: more would wait for the cores that trials use."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        run_study(read, home, execute, console, profile=name, retry_failed=retry_failed, command=context.obj)
+    sys.exit(run.after_run(read, folder, console.say))
 
 
 @app.command("count")
@@ -171,7 +164,7 @@ def paper(
     as_latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX tabular (booktabs).")] = False,
 ) -> None:
     """Compare a table of the paper with our counts; without TABLE, list the tables."""
-    from hiri_search.cli.console import print_agreement, print_tables
+    from hiri_search.cli.console import print_agreement
     from hiri_search.report.paper.agreement import TITLES, agreement, agreement_text
     from hiri_search.report.tables.formats import FORMATS
 
@@ -179,7 +172,7 @@ def paper(
     if len(formats) > 1:
         raise typer.BadParameter(f"write one of --{' and --'.join(formats)}")
     if table is None:
-        print_tables(TITLES)
+        typer.echo("\n".join(f"{number}  {title}" for number, title in TITLES.items()))
         return
     if table not in TITLES:
         raise typer.BadParameter(f"there is no table {table!r}; choose one of {', '.join(TITLES)}", param_hint="TABLE")
@@ -192,14 +185,14 @@ def paper(
 
 
 @app.command()
-def report(results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")]) -> None:
+def report(results: ResultsFolder) -> None:
     """Write tables, figures and page of a results folder again, from its ledger."""
     write_report(results, typer.echo)
 
 
 @app.command("status")
 def status_command(
-    results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")],
+    results: ResultsFolder,
     as_json: Annotated[bool, typer.Option("--json", help="Print all values as JSON.")] = False,
 ) -> None:
     """Print progress, time left, Pareto front and failures of a study. Read-only."""
@@ -214,7 +207,7 @@ def status_command(
 
 @app.command()
 def watch(
-    results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")],
+    results: ResultsFolder,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1. 0: a free port.", min=0, max=65535)] = 0,
 ) -> None:
     """Serve the page of a study on this machine, updated while it runs. Read-only."""
@@ -254,7 +247,7 @@ def list_space(
 
 @app.command()
 def dashboard(
-    results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")],
+    results: ResultsFolder,
     storage: Annotated[
         str | None,
         typer.Option(envvar="HIRI_SEARCH_STORAGE", help="URL of an Optuna database. Default: a file in the folder."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search.cli.results import read_results, results_of, write_report
+from hiri_search.cli.results import ResultsFolder, read_results, results_of, write_report
 
 if TYPE_CHECKING:
     from hiri_search.study.ledger.ledger import LedgerContent
@@ -21,7 +21,7 @@ provenance_app = typer.Typer()
 
 @provenance_app.command("verify")
 def verify_command(
-    results: Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")],
+    results: ResultsFolder,
     quick: Annotated[
         bool, typer.Option("--quick", help="Recount a sample of networks only; read no checkpoint or image.")
     ] = False,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from hiri_search.report.tables.results import Results
     from hiri_search.study.config.schema import Study
-    from hiri_search.study.ledger.events import AnyEvent
     from hiri_search.study.ledger.ledger import LedgerContent
     from hiri_search.study.ledger.trial import Trial
-    from hiri_search.study.plan.plan import Compared
+
+ResultsFolder = Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")]
 
 
 def read_results(folder: Path) -> Results:
@@ -32,6 +33,7 @@ def results_of(ledger: LedgerContent) -> Results:
     from hiri_search.study.ledger.ledger import of_kind, study_event, trials
     from hiri_search.study.ledger.trial import network_row
     from hiri_search.study.persistence.checkpoints import without_removed
+    from hiri_search.study.plan.plan import compared_with_run, last_plan
 
     folder, events = ledger.folder, ledger.events
     started, all_trials = study_event(events, folder), trials(events)
@@ -43,7 +45,7 @@ def results_of(ledger: LedgerContent) -> Results:
         without_removed(folder, [trial.row() for trial in all_trials]),
         [network_row(event.network) for event in of_kind(events, NetworkCounted)],
         timed=[asdict(event) for event in of_kind(events, InferenceTimed)],
-        planned=_planned(events),
+        planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
         times=(times[0], times[-1]) if times else None,
         **(_search_results(study, all_trials) if study.space else {}),
     )
@@ -61,13 +63,6 @@ def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
     return {"losses": means, "decisions": chosen_options(networks, first), "importances": importances(networks, first)}
 
 
-def _planned(events: Sequence[AnyEvent]) -> list[Compared]:
-    from hiri_search.study.plan.plan import compared_with_run, last_plan
-
-    plan = last_plan(events)
-    return compared_with_run(plan, events) if plan else []
-
-
 def write_report(folder: Path, say: Callable[[str], None]) -> Results:
     """Write the report and the manifest of a results folder, from one reading of its ledger."""
     from hiri_search.report.write import write_all
@@ -79,8 +74,3 @@ def write_report(folder: Path, say: Callable[[str], None]) -> Results:
         say(f"wrote {path}")
     say(f"wrote {write_manifest(ledger)}")
     return results
-
-
-def trial_states(results: Results) -> Counter[str]:
-    """Count the trials by state."""
-    return Counter(str(trial["state"]) for trial in results.trials)

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hiri_search.cli.results import write_report
+
 if TYPE_CHECKING:
     from hiri_search.cli.console import Console
-    from hiri_search.report.tables.results import Results
     from hiri_search.study.config.schema import Resources, Study
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.run import Executor
@@ -32,14 +33,6 @@ def start_fresh(study: Study, folder: Path, say: Callable[[str], None]) -> None:
         say(f"the old results are now in {aside}")
 
 
-def store_report(study: Study, folder: Path, say: Callable[[str], None]) -> None:
-    """Upload the report to the storage, if the study has one."""
-    from hiri_search.study.persistence.mirror import storage_of, upload_report
-
-    if storage := storage_of(study.storage, folder):
-        upload_report(folder, storage, say)
-
-
 def plan(study: Study, folder: Path, slots: TrialResources | None, console: Console) -> None:
     """Print the plan of a study, and record it in the ledger, so that the run can be compared with it."""
     from hiri_search.study.ledger.events import Planned
@@ -57,14 +50,6 @@ def plan(study: Study, folder: Path, slots: TrialResources | None, console: Cons
     console.table(PLAN_COLUMNS, plan_table(estimated))
     for line in plan_lines(estimated):
         console.say(line)
-
-
-def say_plan_error(results: Results, say: Callable[[str], None]) -> None:
-    """Print the errors of the plan, if the study has one."""
-    from hiri_search.study.plan.plan import error_lines
-
-    for line in error_lines(results.planned):
-        say(line)
 
 
 def executor(folder: Path, shutdown: Shutdown, *, serial: bool, slots: TrialResources, address: str | None) -> Executor:
@@ -104,8 +89,17 @@ def resources_for(slots: int, resources: Resources, *, address: str | None) -> T
     return trial_resources(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
 
 
-def exit_code(states: Counter[str], say: Callable[[str], None]) -> int:
-    """Print the failed and unfinished trials of a run; return the exit code."""
+def after_run(study: Study, folder: Path, say: Callable[[str], None]) -> int:
+    """Write and upload the report; print the errors of the plan, and trials without a result; return the exit code."""
+    from hiri_search.study.persistence.mirror import storage_of, upload_report
+    from hiri_search.study.plan.plan import error_lines
+
+    results = write_report(folder, say)
+    if storage := storage_of(study.storage, folder):
+        upload_report(folder, storage, say)
+    for line in error_lines(results.planned):
+        say(line)
+    states = Counter(str(trial["state"]) for trial in results.trials)
     if states["failed"]:
         say(f"{states['failed']} trials failed; trials.csv has the reasons; --retry-failed trains them again")
     if left := states["unfinished"] + states["paused"]:
@@ -116,7 +110,9 @@ def exit_code(states: Counter[str], say: Callable[[str], None]) -> int:
 
 def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
     """Count the networks of a table of the paper; return params and multiply-adds by spec and side."""
-    from hiri_search.cli.console import progress_bar
+    from rich.console import Console
+    from rich.progress import track
+
     from hiri_search.cost.flops import count
     from hiri_search.language import parse_network
     from hiri_search.report.paper.published import networks
@@ -124,7 +120,8 @@ def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
     rows = networks(table)
     distinct = dict.fromkeys((spec, side) for spec, side in zip(rows["spec"], rows["side"], strict=True) if spec)
     costs = {}
-    for spec, side in progress_bar(list(distinct), "counting"):
+    title = f"counting {len(distinct)} networks"
+    for spec, side in track(list(distinct), title, console=Console(stderr=True), transient=True):
         cost = count(parse_network(spec), side)
         costs[spec, side] = (cost.params, cost.macs)
     return costs

@@ -136,9 +136,11 @@ class Mirror:
     def upload_report(self) -> None:
         """Upload the report files that have changed."""
         for path in sorted((self._folder / _REPORT_FOLDER).rglob("*")):
-            if path.is_file() and self._uploaded_reports.get(path) != (stamp := _stamp(path)):
-                self.storage.put(path, path.relative_to(self._folder).as_posix())
-                self._uploaded_reports[path] = stamp
+            if path.is_file():
+                stamp = path.stat().st_mtime_ns, path.stat().st_size
+                if self._uploaded_reports.get(path) != stamp:
+                    self.storage.put(path, path.relative_to(self._folder).as_posix())
+                    self._uploaded_reports[path] = stamp
 
     def _remove(self, digest: str) -> None:
         with self._lock:
@@ -150,11 +152,6 @@ class Mirror:
         except OSError:
             self.remove(digest)
             raise
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
 
 
 @contextmanager
