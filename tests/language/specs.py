@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -22,6 +24,18 @@ class WrittenSpec:
     let: dict[str, str]
 
 
+@cache
+def _alternatives(values: tuple[str, ...], most: int) -> SearchStrategy[str]:
+    """Draw one to `most` of the values in any order; one draw is much faster than a list of draws."""
+    chosen = [words for count in range(1, most + 1) for words in permutations(values, count)]
+    return st.sampled_from([separator.join(words) for words in chosen for separator in ("|", " | ")])
+
+
+@cache
+def _orders(letters: tuple[str, ...]) -> SearchStrategy[tuple[str, ...]]:
+    return st.sampled_from(list(permutations(letters)))
+
+
 @dataclass
 class _Writer:
     """Draws the text of one valid space; the alternatives of a group begin with stages of different kinds."""
@@ -30,9 +44,8 @@ class _Writer:
     max_values: int  # of one argument
     let: dict[str, str]
 
-    def alternatives(self, values: list[str] | tuple[str, ...]) -> str:
-        chosen = self.draw(st.lists(st.sampled_from(values), min_size=1, max_size=self.max_values, unique=True))
-        return self.draw(st.sampled_from(["|", " | "])).join(chosen)
+    def alternatives(self, values: tuple[str, ...]) -> str:
+        return self.draw(_alternatives(values, self.max_values))
 
     def value(self, letter: str, kind: str = "") -> str:
         if letter == "w" and self.max_values > 1 and self.draw(st.booleans()):
@@ -56,7 +69,7 @@ class _Writer:
         """Return arguments with drawn values, in a drawn order and style."""
         depth = "n" in letters and self.draw(st.booleans())
         written = []
-        for letter in self.draw(st.permutations([x for x in letters if x != "n" or not depth])):
+        for letter in self.draw(_orders(tuple(x for x in letters if x != "n" or not depth))):
             without_letter = letter == "w" and self.draw(st.booleans())
             written.append(self.value(letter, kind) if without_letter else f"{letter}={self.value(letter, kind)}")
         parenthesised = f"({'  '.join(written)})" if written else ""

@@ -31,6 +31,10 @@ NETS = {
     "LayerNorms": parse_net("convstem(hs=8) -> cffn(16 e=2 norm=ln) -> t(32 e=2 d=8 sr=2 norm=ln down=conv)"),
     "plain": parse_net("vitstem -> hr(16 e=2 r=1) -> t(32 e=2 d=8 ffn=plain norm=bn down=a s=1)"),
 }
+# The layers of S and of LayerNorms in one network, because an export as ONNX takes seconds.
+BOTH = parse_net(
+    "hr(8 e=2) -> cffn(16 e=2 norm=ln down=conv) -> t(32 e=2 d=8 sr=2 norm=ln down=a) -> t(32 e=2 d=8 down=b)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_a_trained_network_is_fused(trained: Any) -> None:
 
 @cache
 def _model(name: str, fused: bool) -> nn.Module:
-    model = randomised_net(NETS[name])
+    model = randomised_net(BOTH if name == "S and LayerNorms" else NETS[name])
     return fuse_batchnorm(model) if fused else model
 
 
@@ -114,10 +118,8 @@ def test_features_are_exported_by_torch() -> None:
 
 
 ONNX = [
-    pytest.param("plain", False, marks=pytest.mark.slow),
-    pytest.param("plain", True, marks=pytest.mark.slow),
-    ("LayerNorms", True),
-    ("S", True),
+    *(pytest.param(name, fused, marks=pytest.mark.slow) for name in NETS for fused in (False, True)),
+    ("S and LayerNorms", True),
 ]
 
 

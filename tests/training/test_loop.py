@@ -20,12 +20,20 @@ from hiri_search.training.step import Step
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
 RECIPE = Recipe(epochs=3, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, warmup_epochs=0.5)
 Parts = tuple[torch.Tensor, ...]
+Trained = tuple[list[Epoch], Path]
 JOB = Job(SPEC, 32, 4, 0, RECIPE, DataSource("drawn", train=48, val=32))
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(JOB.data, JOB.side, tmp_path_factory.mktemp("images"), classes=JOB.classes)
+
+
+@pytest.fixture(scope="module")
+def trained(prepared: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Return the curve and the checkpoint of JOB, trained without interruption."""
+    checkpoint = tmp_path_factory.mktemp("trained") / "last.pt"
+    return train(JOB, prepared, checkpoint), checkpoint
 
 
 def _outcome(curve: list[Epoch]) -> list[Epoch]:
@@ -49,23 +57,22 @@ def test_each_epoch_is_reported_after_its_checkpoint_is_saved(prepared: Prepared
     assert all(0 <= epoch.top1 <= epoch.top5 <= 100 for epoch in curve)
 
 
-def test_the_same_job_gives_the_same_digits_after_other_work(prepared: PreparedData, tmp_path: Path):
-    first = train(JOB, prepared, tmp_path / "first.pt")
+def test_the_same_job_gives_the_same_digits_after_another_seed_gave_others(
+    trained: Trained, prepared: PreparedData, tmp_path: Path
+):
     torch.rand(17)
-    train(replace(JOB, seed=1), prepared, tmp_path / "other.pt")
+    other = train(replace(JOB, seed=1), prepared, tmp_path / "other.pt")
     second = train(JOB, prepared, tmp_path / "second.pt")
-    assert _outcome(first) == _outcome(second)
-    pairs = zip(_weights(tmp_path / "first.pt"), _weights(tmp_path / "second.pt"), strict=True)
+    assert _outcome(second) == _outcome(trained[0])
+    pairs = zip(_weights(tmp_path / "second.pt"), _weights(trained[1]), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_another_seed_gives_another_training(prepared: PreparedData, tmp_path: Path):
-    curves = [train(replace(JOB, seed=seed), prepared, tmp_path / f"{seed}.pt") for seed in (0, 1)]
-    assert curves[0][-1].loss != curves[1][-1].loss
+    assert other[-1].loss != second[-1].loss
 
 
 @pytest.mark.parametrize("last", [1, 2])
-def test_an_interrupted_training_resumes_with_the_same_digits(prepared: PreparedData, tmp_path: Path, last: int):
+def test_an_interrupted_training_resumes_with_the_same_digits(
+    trained: Trained, prepared: PreparedData, tmp_path: Path, last: int
+):
     def stop(epoch: Epoch) -> None:
         if epoch.epoch == last:
             raise KeyboardInterrupt
@@ -77,21 +84,20 @@ def test_an_interrupted_training_resumes_with_the_same_digits(prepared: Prepared
     curve = train(JOB, prepared, tmp_path / "interrupted.pt", report=lambda epoch: reported.append(epoch.epoch))
     assert (tmp_path / "interrupted.pt").stat().st_mtime_ns > interrupted_at
     assert reported == [1, 2, 3], "earlier epochs are reported again"
-    assert _outcome(curve) == _outcome(train(JOB, prepared, tmp_path / "uninterrupted.pt"))
+    assert _outcome(curve) == _outcome(trained[0])
 
 
-def test_a_paused_training_resumes_with_the_same_digits(prepared: PreparedData, tmp_path: Path):
+def test_a_paused_training_resumes_with_the_same_digits(trained: Trained, prepared: PreparedData, tmp_path: Path):
     lengths = [len(train(JOB, prepared, tmp_path / "last.pt", until=epoch)) for epoch in (1, 2)]
     assert lengths == [1, 2]
-    uninterrupted = train(JOB, prepared, tmp_path / "uninterrupted.pt")
-    assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(uninterrupted)
+    assert _outcome(train(JOB, prepared, tmp_path / "last.pt")) == _outcome(trained[0])
 
 
-def test_a_finished_training_is_not_repeated(prepared: PreparedData, tmp_path: Path):
-    curve = train(JOB, prepared, tmp_path / "last.pt")
-    written = (tmp_path / "last.pt").stat().st_mtime_ns
-    assert train(JOB, prepared, tmp_path / "last.pt") == curve
-    assert (tmp_path / "last.pt").stat().st_mtime_ns == written
+def test_a_finished_training_is_not_repeated(trained: Trained, prepared: PreparedData):
+    curve, checkpoint = trained
+    written = checkpoint.stat().st_mtime_ns
+    assert train(JOB, prepared, checkpoint) == curve
+    assert checkpoint.stat().st_mtime_ns == written
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_and_names_the_step(
@@ -104,8 +110,8 @@ def test_a_loss_that_is_not_finite_fails_the_trial_and_names_the_step(
 
 def test_training_learns(tmp_path: Path):
     """On four easy classes top-1 is well above chance; the moving average is close to the weights."""
-    recipe = Recipe(epochs=12, batch=16, lr=4e-3, crop=0.6, ema=0.9)
-    job = replace(JOB, recipe=recipe, data=DataSource(train=256, val=64))
+    recipe = Recipe(epochs=10, batch=16, lr=4e-3, crop=0.6, ema=0.9)
+    job = replace(JOB, recipe=recipe, data=DataSource(train=192, val=64))
     curve = train(job, prepare(job.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
     assert curve[-1].loss < curve[0].loss - 0.1
     assert curve[-1].top1 > 35
@@ -124,15 +130,15 @@ def test_different_jobs_have_different_digests():
     assert len({JOB.digest, *(job.digest for job in other_jobs)}) == 4
 
 
-def test_the_curve_is_written_to_the_folder_of_the_checkpoint(prepared: PreparedData, tmp_path: Path):
-    curve = train(JOB, prepared, tmp_path / "last.pt")
-    with (tmp_path / "curve.csv").open() as file:
+def test_the_curve_is_written_to_the_folder_of_the_checkpoint(trained: Trained):
+    curve, checkpoint = trained
+    with checkpoint.with_name("curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
 
 
-def test_the_time_of_an_epoch_includes_waiting_for_images(prepared: PreparedData, tmp_path: Path):
-    for epoch in train(JOB, prepared, tmp_path / "last.pt"):
+def test_the_time_of_an_epoch_includes_waiting_for_images(trained: Trained):
+    for epoch in trained[0]:
         assert 0 < epoch.seconds_waiting < epoch.seconds
 
 
@@ -183,32 +189,27 @@ def test_parts_give_the_gradient_of_the_whole_batch(prepared: PreparedData):
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
-def test_initial_weights_may_come_from_another_side_and_number_of_classes(prepared: PreparedData, tmp_path: Path):
-    train(JOB, prepared, tmp_path / "first.pt")
-    averaged = torch.load(tmp_path / "first.pt", weights_only=True)["model_ema"]
-    job = replace(JOB, side=64, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
+def test_initial_weights_may_come_from_another_side_and_number_of_classes(trained: Trained):
+    averaged = torch.load(trained[1], weights_only=True)["model_ema"]
+    job = replace(JOB, side=64, recipe=replace(RECIPE, weights=str(trained[1])))
     for classes in (4, 7):
         weights = initial_state(job, classes, 3, torch.device("cpu")).model.state_dict()
         random = {name for name, value in averaged.items() if not torch.equal(weights[name], value)}
         assert random == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
 
 
-def test_weights_of_another_network_fail_the_trial(prepared: PreparedData, tmp_path: Path):
-    train(JOB, prepared, tmp_path / "first.pt")
+def test_weights_of_another_network_fail_the_trial(trained: Trained, prepared: PreparedData, tmp_path: Path):
     other = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=3 d=16)").canonical_text
-    job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(tmp_path / "first.pt")))
+    job = replace(JOB, spec=other, recipe=replace(RECIPE, weights=str(trained[1])))
     with pytest.raises(TrainingError, match="another network's weights"):
         train(job, prepared, tmp_path / "last.pt")
 
 
-def test_activation_checkpointing_changes_no_digit(prepared: PreparedData, tmp_path: Path):
+def test_activation_checkpointing_changes_no_digit(trained: Trained, prepared: PreparedData, tmp_path: Path):
     """The BatchNorm statistics are included, although recomputed blocks see each batch twice."""
-    on, off = (
-        train(replace(JOB, recipe=replace(RECIPE, checkpointing=on)), prepared, tmp_path / f"{on}.pt")
-        for on in (True, False)
-    )
-    assert _outcome(on) == _outcome(off)
-    pairs = zip(_weights(tmp_path / "True.pt"), _weights(tmp_path / "False.pt"), strict=True)
+    curve = train(replace(JOB, recipe=replace(RECIPE, checkpointing=True)), prepared, tmp_path / "last.pt")
+    assert _outcome(curve) == _outcome(trained[0])
+    pairs = zip(_weights(tmp_path / "last.pt"), _weights(trained[1]), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -231,17 +232,15 @@ def test_one_changed_setting_leaves_other_random_draws_unchanged(
 
 
 def test_distill_alpha_1_gives_the_plain_loss_bit_for_bit(
-    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    plain = train(JOB, prepared, tmp_path / "plain.pt")
     monkeypatch.setattr("hiri_search.training.step.teacher_map", lambda *args: pytest.fail("the teacher was used"))
-    assert _outcome(
-        train(replace(JOB, recipe=replace(RECIPE, distill_alpha=1.0)), prepared, tmp_path / "off.pt")
-    ) == _outcome(plain)
+    job = replace(JOB, recipe=replace(RECIPE, distill_alpha=1.0))
+    assert _outcome(train(job, prepared, tmp_path / "off.pt")) == _outcome(trained[0])
 
 
-def test_distillation_changes_the_loss_and_is_repeatable(prepared: PreparedData, tmp_path: Path):
+def test_distillation_changes_the_loss_and_is_repeatable(trained: Trained, prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(RECIPE, distill_alpha=0.5))
     curve = train(job, prepared, tmp_path / "last.pt")
-    assert [epoch.loss for epoch in curve] != [epoch.loss for epoch in train(JOB, prepared, tmp_path / "plain.pt")]
+    assert [epoch.loss for epoch in curve] != [epoch.loss for epoch in trained[0]]
     assert _outcome(curve) == _outcome(train(job, prepared, tmp_path / "second.pt"))

@@ -179,7 +179,8 @@ def averaged(pixels: Tensor, grid: int) -> list[list[float]]:
         return max(min(Fraction(pixel + 1), (index + 1) * cell) - max(Fraction(pixel), index * cell), Fraction(0))
 
     def mean(row: int, column: int) -> float:
-        areas = ((y, x, overlap(y, row) * overlap(x, column)) for y, x in product(range(side), repeat=2))
+        rows, columns = ([(at, part) for at in range(side) if (part := overlap(at, index))] for index in (row, column))
+        areas = ((y, x, height * width) for (y, height), (x, width) in product(rows, columns))
         return float(sum(area * Fraction(pixels[y, x].item()) for y, x, area in areas) / cell**2)
 
     return [[mean(row, column) for column in range(grid)] for row in range(grid)]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ class Recorder:
 
 def test_a_probe_makes_the_steps_and_evaluations_of_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recorder = Recorder(monkeypatch)
-    loop.train(JOB, prepare(JOB.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
+    loop.train(JOB, prepare(JOB.data, 32, tmp_path, classes=4), tmp_path / "last.pt", until=1)
     steps, evaluations = set(recorder.steps), set(recorder.evaluations)
     recorder.steps, recorder.evaluations = [], []
     probe(*shrink_for_probe(JOB, PREPARED, tmp_path / "few"), seconds=0)
@@ -81,9 +83,18 @@ def test_parts_are_means_of_the_epochs_after_the_first():
     assert timing.seconds(3, steps=2, val=10) == pytest.approx(4.0 + 2 * 1.1)
 
 
-def test_zero_cost_scores_are_timed_if_requested(tmp_path: Path):
+def test_zero_cost_scores_are_timed_if_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock, original = [0.0], probe_module.job_scores
+
+    def scores_of_100_seconds(*args: Any) -> dict[str, float | None]:
+        clock[0] += 100
+        return original(*args)
+
+    monkeypatch.setattr(probe_module, "job_scores", scores_of_100_seconds)
+    monkeypatch.setattr(probe_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     job, small = shrink_for_probe(JOB, PREPARED, tmp_path)
-    assert probe(job, small, seconds=0, zero_cost=["naswot"]).zero_cost > 10 * probe(job, small, seconds=0).zero_cost
+    assert probe(job, small, seconds=0).zero_cost == 0
+    assert probe(job, small, seconds=0, zero_cost=["naswot"]).zero_cost == 100
 
 
 def test_a_mean_is_taken_part_by_part():

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from hiri_search.system.concurrency import prefetch
+from hiri_search.training.data import sources as sources_module
 from hiri_search.training.data.decode_cache import (
     FINGERPRINTS,
     Progress,
@@ -26,7 +27,7 @@ from hiri_search.training.data.decode_cache import (
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.pixel_stores import check_gpus
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.data.sources import SYNTHETIC_CHUNK, SyntheticSource
+from hiri_search.training.data.sources import SyntheticSource
 from hiri_search.training.data.synthetic import generate_images, generate_in_subprocess
 from hiri_search.training.job import DataSource, PreparedData
 
@@ -271,8 +272,9 @@ def test_images_of_a_subprocess_are_the_same():
     assert np.array_equal(labels[4:], their_labels)
 
 
-def test_images_of_several_subprocesses_come_in_order():
-    count = SYNTHETIC_CHUNK + 3
+def test_images_of_several_subprocesses_come_in_order(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources_module, "SYNTHETIC_CHUNK", 4)
+    count = 11
     source = SyntheticSource(DataSource("drawn", train=count), 4)
     images, labels = generate_images(count, classes=4, side=16, seed=0)
     labelled = list(source.images("train", 16))
