@@ -24,7 +24,6 @@ from hiri_search.cost.latency.torch_state import torch_configured
 from hiri_search.language import SpecError, parse_network
 from hiri_search.models import paper_net
 from hiri_search.nets.hirivit import build_hirivit
-from hiri_search.system.gc_control import gc_frozen
 from hiri_search.system.hardware import has_bf16
 
 CPU = torch.device("cpu")
@@ -35,8 +34,10 @@ SMALL, RESNET = parse_network("hrstem(hs=8) -> hr(8 e=1) -> t(64 e=1)"), parse_n
 @pytest.fixture(autouse=True, scope="module")
 def _frozen() -> Iterator[None]:
     """Every benchmark collects garbage, which takes long for the objects of all imported packages."""
-    with gc_frozen():
-        yield
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

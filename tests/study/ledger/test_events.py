@@ -14,7 +14,6 @@ import pytest
 
 from hiri_search.study.ledger.events import (
     FORMAT,
-    STINT_ENDS,
     AnyEvent,
     EpochEnded,
     Event,
@@ -25,6 +24,7 @@ from hiri_search.study.ledger.events import (
     NetworkSkipped,
     Planned,
     RunEnded,
+    StintEnded,
     StudyStarted,
     TrialAsked,
     TrialBegan,
@@ -130,7 +130,7 @@ def _has_default(each: Field[Any]) -> bool:
 def test_there_is_an_example_of_every_kind():
     assert [type(event) for event in EVENTS] == list(get_args(AnyEvent))
     assert len({kind.event for kind in get_args(AnyEvent)}) == len(EVENTS), "no two kinds share a name"
-    assert {kind for kind in get_args(AnyEvent) if issubclass(kind, TrialEvent)} >= set(STINT_ENDS)
+    assert {kind for kind in get_args(AnyEvent) if issubclass(kind, TrialEvent)} >= set(get_args(StintEnded))
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=_name)

@@ -149,7 +149,8 @@ def _study_file(events: Events) -> list[Event]:
 
 
 def _images(events: Events) -> list[Event]:
-    return changed(events, StudyStarted, images=replace(first(events, StudyStarted).images, fingerprints={"32": "0" * 12}))
+    images = replace(first(events, StudyStarted).images, fingerprints={"32": "0" * 12})
+    return changed(events, StudyStarted, images=images)
 
 
 def _twice(events: Events) -> list[Event]:
