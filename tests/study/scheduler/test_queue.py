@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from hiri_search.study.config.schema import HalvingConfig, Study
+from hiri_search.study.config.networks import resolve
+from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import TrialPromoted, TrialStopped
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.scheduler.queue import Confirm, Promote, QueueStep, Resume, Start, Stop, TrialQueue
-from hiri_search.study.search.successive_halving import SuccessiveHalving
+from hiri_search.study.scheduler import queue as queue_module
+from hiri_search.study.scheduler.queue import Confirmation, ExistingTrial, NewTrial, QueueStep, TrialQueue
 from tests.study.records import asked, epoch, network, new_trial
 
 EPOCHS, RUNG = 2, 1
-HALVING = HalvingConfig(epochs=(RUNG,), keep=0.5)
+HALVING = {"epochs": [RUNG], "keep": 0.5}
+RESUME, PROMOTE, STOP = None, TrialPromoted, TrialStopped  # the event that is recorded first
 TOP1 = (50.0, 40.0, 30.0, 20.0, 10.0)  # by number; all networks cost the same
 
 
@@ -24,15 +28,14 @@ def _queue(
 ) -> TrialQueue:
     """Return a queue of these trials, with the numbers of the trials that the search will start."""
     file = {"space": "hr(32 e=4)", "proxy": {"side": 64}, "counted": {"side": 64}, "recipe": {"epochs": EPOCHS}}
-    study = Study.model_validate(file | ({"confirm": {"top": 1, "seeds": confirm}} if confirm else {}))
+    file |= {"search": {"halving": HALVING}} if halving else {}
+    file |= {"confirm": {"top": 1, "seeds": confirm}} if confirm else {}
+    networks = resolve(Study.model_validate(file))
     left = iter([(number, None, 0) for number in new])
     search = SimpleNamespace(ask=lambda: next(left, None))
-    rungs = SuccessiveHalving(HALVING, study.search.objectives) if halving else None
-    for trial in trials:
-        if rungs and not trial.is_confirmation:
-            rungs.update(trial)
-    resumable = [trial for trial in trials if trial.state == "unfinished"]
-    return TrialQueue(study, {trial.number: trial for trial in trials}, search, rungs, resumable)  # type: ignore[arg-type]
+    known = {trial.number: trial for trial in trials}
+    with patch.object(queue_module, "ask_tell", lambda *given, **named: search):
+        return TrialQueue(networks, known, space=networks.space, skipped=(), on_skip=lambda *skip: None)
 
 
 def _trial(number: int, state: str, *, confirms: int | None = None) -> Trial:
@@ -46,12 +49,12 @@ def _trial(number: int, state: str, *, confirms: int | None = None) -> Trial:
 
 def _shown(step: QueueStep | None) -> tuple[Any, ...] | None:
     match step:
-        case Start(number, _, seed):
-            return Start, number, seed
-        case Confirm(trial, seed, epochs):
-            return Confirm, trial.number, seed, epochs
-        case Resume(trial) | Promote(trial) | Stop(trial):
-            return type(step), trial.number
+        case NewTrial(number, _, seed):
+            return NewTrial, number, seed
+        case Confirmation(trial, seed, epochs):
+            return Confirmation, trial.number, seed, epochs
+        case ExistingTrial(trial, event):
+            return event and type(event), trial.number
     return None
 
 
@@ -60,51 +63,47 @@ def _run(queue: TrialQueue) -> Iterator[tuple[Any, ...] | None]:
     while step := queue.next(set()):
         yield _shown(step)
         match step:
-            case Start(number):
+            case NewTrial(number):
                 ended = _trial(number, "paused" if queue.halving else "finished")
-            case Confirm(trial):
+            case Confirmation(trial):
                 ended = _trial(len(queue.trials), "finished", confirms=trial.number)
-            case Resume(trial):
-                ended = _trial(trial.number, "paused")
-            case Promote(trial):
-                ended = _trial(trial.number, "finished")
-            case Stop(trial):
-                ended = _trial(trial.number, "stopped")
-        queue.trials[ended.number] = ended
-        if queue.halving and not ended.is_confirmation:
-            queue.halving.update(ended)
+            case ExistingTrial(trial, event):
+                states = {TrialPromoted: "finished", TrialStopped: "stopped"}
+                ended = _trial(trial.number, states.get(type(event), "paused"))
+        queue.trials[ended.number] = ended  # type: ignore[index]
+        queue.update(ended)
 
 
 def test_unfinished_trials_come_first_then_promotions_new_networks_stops_and_confirmations():
     queue = _queue([_trial(0, "unfinished"), _trial(1, "paused"), _trial(2, "paused")], new=[3], confirm=2)
     assert list(_run(queue)) == [
-        (Resume, 0),
-        (Promote, 0),  # the best of three
-        (Start, 3, 0),
-        (Promote, 1),  # four reached the rung: two of them continue
-        (Stop, 2),
-        (Stop, 3),
-        (Confirm, 0, 0, 4 * EPOCHS),
-        (Confirm, 0, 1, 4 * EPOCHS),
+        (RESUME, 0),
+        (PROMOTE, 0),  # the best of three
+        (NewTrial, 3, 0),
+        (PROMOTE, 1),  # four reached the rung: two of them continue
+        (STOP, 2),
+        (STOP, 3),
+        (Confirmation, 0, 0, 4 * EPOCHS),
+        (Confirmation, 0, 1, 4 * EPOCHS),
     ]
     assert queue.next(set()) is None
 
 
 def test_at_the_end_a_rung_promotes_at_least_one_trial():
-    assert list(_run(_queue(new=[0]))) == [(Start, 0, 0), (Promote, 0)]
+    assert list(_run(_queue(new=[0]))) == [(NewTrial, 0, 0), (PROMOTE, 0)]
 
 
 def test_without_rungs_and_confirmation_there_are_only_new_networks():
     queue = _queue(new=[0, 1], halving=False)
-    assert list(_run(queue)) == [(Start, 0, 0), (Start, 1, 0)]
+    assert list(_run(queue)) == [(NewTrial, 0, 0), (NewTrial, 1, 0)]
     assert not queue.may_grow
 
 
 FINISHED, PAUSED = _trial(0, "finished"), _trial(1, "paused")
 LAST: dict[str, tuple[list[Trial], tuple[Any, ...]]] = {
-    "the last promotion": ([PAUSED], (Promote, 1)),
-    "a stop": ([FINISHED, PAUSED], (Stop, 1)),
-    "a confirmation": ([FINISHED], (Confirm, 0, 0, 4 * EPOCHS)),
+    "the last promotion": ([PAUSED], (PROMOTE, 1)),
+    "a stop": ([FINISHED, PAUSED], (STOP, 1)),
+    "a confirmation": ([FINISHED], (Confirmation, 0, 0, 4 * EPOCHS)),
 }
 
 
@@ -123,7 +122,7 @@ def test_a_lost_trial_is_continued_before_anything_else():
     queue = _queue([FINISHED, _trial(1, "paused"), _trial(2, "paused")], new=[3], confirm=1)
     lost = new_trial(4)
     queue.resumable.append(lost)
-    assert [_shown(queue.next(set())) for _ in range(2)] == [(Resume, 4), (Start, 3, 0)]
+    assert [_shown(queue.next(set())) for _ in range(2)] == [(RESUME, 4), (NewTrial, 3, 0)]
 
 
 def test_confirmations_of_an_earlier_run_are_not_repeated():
@@ -131,4 +130,4 @@ def test_confirmations_of_an_earlier_run_are_not_repeated():
     assert [step[1:3] for step in _run(first) if step] == [(0, 0), (0, 1)]
     again = _queue([FINISHED, _trial(5, "finished", confirms=0)], confirm=2)
     assert [step[1:3] for step in _run(again) if step] == [(0, 1)], "seed 0 was confirmed"
-    assert [trial.number for trial in again.first_trainings()] == [0]
+    assert [trial.number for trial in again._first_trainings()] == [0]
