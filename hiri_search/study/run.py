@@ -20,11 +20,12 @@ from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON, InferenceTimed, NetworkCounted, RunEnded, StudyStarted
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
-from hiri_search.study.ledger.ledger import Ledger, last_start, of_kind, open_ledger
+from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, of_kind, open_ledger, read_lines
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
 from hiri_search.study.provenance.environment import run_environment
+from hiri_search.study.provenance.manifest import check_unchanged
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
@@ -63,6 +64,7 @@ def run(
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
+        check_unchanged(LedgerContent(folder, read_lines(folder), ledger.events))
         _check_same(study, ledger, folder)
         clock.begin("images")
         prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)

@@ -19,6 +19,7 @@ from hiri_search.report import check as check_module
 from hiri_search.report.tables.data_dictionary import NOT_DESCRIBED
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import (
     EpochEnded,
     Event,
@@ -340,6 +341,14 @@ def test_a_ledger_of_another_format_is_one_finding(folder: Path):
     (folder / LEDGER).write_bytes((folder / LEDGER).read_bytes().replace(b'"format": 2', b'"format": 1', 1))
     (finding,) = verify(folder)
     assert "has another format" in finding.faults[0]
+
+
+def test_a_changed_ledger_is_not_continued(folder: Path, good: Path):
+    rewrite(folder, _loss)
+    before = (folder / LEDGER).read_bytes()
+    with pytest.raises(StudyError, match=r"was changed after manifest\.json was written"):
+        run(read_study(good.with_suffix(".yaml")), folder, run_serially, Quiet(), profile="none")
+    assert (folder / LEDGER).read_bytes() == before
 
 
 def test_without_a_manifest_there_is_no_sum(folder: Path):
