@@ -162,9 +162,6 @@ def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:
         yield FailureGroup(group[0][0], len(group), numbers, devices)
 
 
-# ---- shown
-
-
 def status_lines(state: Status) -> Iterator[str]:
     """Yield the status as text."""
     yield from (state.title,) if state.title else ()

@@ -183,10 +183,7 @@ class Ledger:
 
 @contextmanager
 def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
-    """Open the ledger of a results folder for this process alone.
-
-    StudyError, naming the process, where another one has it.
-    """
+    """Open the ledger of a results folder for this process alone. StudyError where another process has it."""
     with locked(folder):
         ledger = Ledger(folder / LEDGER, say)
         try:

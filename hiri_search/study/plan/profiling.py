@@ -119,10 +119,7 @@ class SpeedTable:
 
 
 def profile(study: Study, networks: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources) -> SpeedTable:
-    """Time the rows of an ablation, as many as the time limit allows, or MAX_PROBED networks of a search.
-
-    StudyError where a training fails.
-    """
+    """Time networks within the time limit; of a search, at most MAX_PROBED. StudyError where a training fails."""
     by_job = {network.job: network for network in networks}
     ordered = sorted(by_job.values(), key=lambda network: network.work.macs)
     limit = None if study.space is None else MAX_PROBED

@@ -55,9 +55,9 @@ class TrialScheduler:
         self.duplicates = Duplicates(self.trials.values(), cached)
         skipped = of_kind(past, events.NetworkSkipped)
         self.queue = TrialQueue(self.networks, self.trials, space=self.space, skipped=skipped, on_skip=self._skip)
-        on_front = self.queue.search.may_be_on_front
+        on_front, mirror = self.queue.search.may_be_on_front, self.mirror
         self.checkpoints = CheckpointRetention(
-            self.study, self.folder, self.trials.values(), may_be_on_front=on_front, copies=self.mirror
+            self.study, self.folder, self.trials.values(), may_be_on_front=on_front, mirror=mirror
         )
         self.checkpoints.sweep()
 
@@ -210,7 +210,6 @@ class TrialScheduler:
 
 
 def _without_secrets(event: TrialEvent) -> TrialEvent:
-    """Return the event with its texts redacted and shortened."""
     limits = {"reason": MAX_REASON, "traceback": MAX_TRACEBACK}
     texts: dict[str, Any] = {
         name: shortened(redacted(getattr(event, name)), limit) for name, limit in limits.items() if hasattr(event, name)
