@@ -14,15 +14,7 @@ import numpy as np
 from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.config.schema import Study
 from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
-from hiri_search.study.ledger.events import (
-    Event,
-    NetworkCounted,
-    RunEnded,
-    StintEnded,
-    StudyStarted,
-    TrialBegan,
-    TrialLost,
-)
+from hiri_search.study.ledger.events import NetworkCounted, RunEnded, StintEnded, StudyStarted, TrialBegan, TrialLost
 from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
 from hiri_search.study.ledger.trial import Trial
@@ -95,7 +87,7 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     # The lock of another machine may be invisible here: then recent lines are the only sign of a run.
     maybe = held.on_another_machine and not isinstance(events[-1], RunEnded)
     running = held.held or (maybe and silent is not None and silent < SILENCE)
-    busy = _running_trials(events) if running else set()
+    busy = _running_trials(ledger) if running else set()
     steps = throughput(events, known)
     counted = [event.network for event in of_kind(events, NetworkCounted)]
     return Status(
@@ -114,10 +106,10 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     )
 
 
-def _running_trials(events: Iterable[Event]) -> set[int]:
+def _running_trials(ledger: LedgerContent) -> set[int]:
     """Return the trials that began in the last run and have not ended, paused or been lost since."""
     running: set[int] = set()
-    for event in events:
+    for event in ledger.events:
         if isinstance(event, StudyStarted):
             running.clear()
         elif isinstance(event, TrialBegan):

@@ -101,9 +101,8 @@ def _parse(lines: Iterable[bytes], path: Path) -> list[AnyEvent]:
         try:
             events.append(read_line(line))
         except InvalidLine as error:
-            raise StudyError(
-                f"{path}:{number}: this line cannot be read: {error}; restore the file from a copy"
-            ) from None
+            message = f"{path}:{number}: this line cannot be read: {error}"
+            raise StudyError(f"{message}; restore the file from a copy") from None
     return events[1:]
 
 
@@ -111,10 +110,8 @@ def _check_format(line: bytes, path: Path) -> None:
     """StudyError where the first line does not name the format that this version reads."""
     first = from_json(line) if _is_json(line) else {}
     if (first.get("event"), first.get("format")) != (LedgerStarted.event, FORMAT):
-        other = f"this version of hiri_search reads format {FORMAT} only"
-        raise StudyError(
-            f"{path} has another format; {other}: give another folder with --results, or begin with --fresh"
-        )
+        message = f"{path} has another format; this version of hiri_search reads format {FORMAT} only"
+        raise StudyError(f"{message}: give another folder with --results, or begin with --fresh")
 
 
 def of_kind(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:

@@ -19,9 +19,8 @@ from hiri_search.study.persistence.mirror import Mirror
 def checkpoint_path(folder: Path, trial: Trial) -> Path:
     """Return the path of a trial's checkpoint. StudyError if the ledger has an invalid folder name."""
     if not TRIAL_FOLDER.fullmatch(training_digest(trial)):
-        raise StudyError(
-            f"trial {trial.number} has an invalid folder name in {folder / LEDGER}; restore the ledger from a copy"
-        )
+        fault = f"trial {trial.number} has an invalid folder name in {folder / LEDGER}"
+        raise StudyError(f"{fault}; restore the ledger from a copy")
     return folder / CHECKPOINTS / training_digest(trial) / LAST_CHECKPOINT
 
 
