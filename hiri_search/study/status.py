@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,10 +121,8 @@ def _running_trials(ledger: LedgerContent) -> set[int]:
 
 
 def _states(trials: Iterable[Trial], running: set[int]) -> dict[str, int]:
-    counts = dict.fromkeys(STATES, 0)
-    for trial in trials:
-        counts[RUNNING if trial.number in running else trial.state] += 1
-    return counts
+    counts = Counter(RUNNING if trial.number in running else trial.state for trial in trials)
+    return {state: counts[state] for state in STATES}
 
 
 def _front(trials: Iterable[Trial], study: Study) -> Iterator[dict[str, Any]]:
