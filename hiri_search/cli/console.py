@@ -116,15 +116,14 @@ def _score(trial: Trial) -> str:
     return f"loss {last.loss:.3f}  top-1 {last.top1:.2f} %" if last else ""
 
 
-def print_agreement(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_agreement(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print the paper's numbers beside ours, and the number of rows by verdict."""
     table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name in TEXT_COLUMNS else "right", no_wrap=name != "note")
-    verdicts: Counter[str] = Counter()
     for row in rows:
         table.add_row(*map(escape, row))
-        verdicts[row[list(columns).index("verdict")]] += 1
+    verdicts = Counter(row[columns.index("verdict")] for row in rows)
     # Wide in a pipe, so that each row is on one line.
     RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))

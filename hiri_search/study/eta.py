@@ -115,7 +115,6 @@ def _stints(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Tria
 def _missing_rows(
     study: Study, counted: Iterable[NetworkFacts], trials: Iterable[Trial]
 ) -> Iterator[tuple[float, float]]:
-    """Yield the trials of an ablation that were not asked for yet."""
     asked = {(trial.network.name, trial.asked.seed) for trial in trials}
     macs = {network.name: _macs(network) for network in counted}
     for name, seed in product(_trained_rows(study), study.seeds):

@@ -120,7 +120,6 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
 
 
 def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
-    """Prepare the images for all trainings; return them by side."""
     for side, recipe in trainings:
         check_augmentation(recipe, side)
     batch = max(recipe.batch for _, recipe in trainings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +15,7 @@ import numpy as np
 from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.config.schema import Study
 from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
-from hiri_search.study.ledger.events import (
-    Event,
-    NetworkCounted,
-    RunEnded,
-    StintEnded,
-    StudyStarted,
-    TrialBegan,
-    TrialLost,
-)
+from hiri_search.study.ledger.events import NetworkCounted, RunEnded, StintEnded, StudyStarted, TrialBegan, TrialLost
 from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
 from hiri_search.study.ledger.trial import Trial
@@ -95,7 +88,7 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     # The lock of another machine may be invisible here: then recent lines are the only sign of a run.
     maybe = held.on_another_machine and not isinstance(events[-1], RunEnded)
     running = held.held or (maybe and silent is not None and silent < SILENCE)
-    busy = _running_trials(events) if running else set()
+    busy = _running_trials(ledger) if running else set()
     steps = throughput(events, known)
     counted = [event.network for event in of_kind(events, NetworkCounted)]
     return Status(
@@ -114,10 +107,10 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     )
 
 
-def _running_trials(events: Iterable[Event]) -> set[int]:
+def _running_trials(ledger: LedgerContent) -> set[int]:
     """Return the trials that began in the last run and have not ended, paused or been lost since."""
     running: set[int] = set()
-    for event in events:
+    for event in ledger.events:
         if isinstance(event, StudyStarted):
             running.clear()
         elif isinstance(event, TrialBegan):
@@ -128,10 +121,8 @@ def _running_trials(events: Iterable[Event]) -> set[int]:
 
 
 def _states(trials: Iterable[Trial], running: set[int]) -> dict[str, int]:
-    counts = dict.fromkeys(STATES, 0)
-    for trial in trials:
-        counts[RUNNING if trial.number in running else trial.state] += 1
-    return counts
+    counts = Counter(RUNNING if trial.number in running else trial.state for trial in trials)
+    return {state: counts[state] for state in STATES}
 
 
 def _front(trials: Iterable[Trial], study: Study) -> Iterator[dict[str, Any]]:
@@ -160,9 +151,6 @@ def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:
         numbers = tuple(dict.fromkeys(trial.number for _, trial in group))
         devices = tuple(dict.fromkeys(trial.device for _, trial in group if trial.device))
         yield FailureGroup(group[0][0], len(group), numbers, devices)
-
-
-# ---- shown
 
 
 def status_lines(state: Status) -> Iterator[str]:

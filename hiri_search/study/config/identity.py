@@ -46,10 +46,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def incompatible_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the `differences` that a results folder cannot follow.
-
-    An ablation may gain trials: rows after the existing rows, and seeds.
-    """
+    """Return the `differences` that a results folder cannot follow; an ablation may gain rows at its end, and seeds."""
     if "nets" in old and "nets" in new:
         rows, seeds = old["nets"], old["seeds"]
         if list(new["nets"])[: len(rows)] == list(rows):

@@ -139,15 +139,13 @@ def _profile(profiles: dict[str, dict[str, Any]], name: str, tree: Tree) -> dict
 
 
 def _parse_set(text: str) -> tuple[Key, Any]:
-    name, equals, value = text.partition("=")
+    (name, equals, value), place = text.partition("="), redacted(f"--set {text}")
     key = tuple(name.strip().split("."))
     if not equals or not all(key):
-        raise StudyError(f"--set {redacted(text)}: write key=value, such as --set recipe.epochs=20")
+        raise StudyError(f"{place}: write key=value, such as --set recipe.epochs=20")
     if key[0] == "profiles":
-        raise StudyError(
-            f"--set {redacted(text)}: profiles cannot be set; choose one with --profile, and set the key itself"
-        )
-    return key, parse_value(value, redacted(f"--set {text}"))
+        raise StudyError(f"{place}: profiles cannot be set; choose one with --profile, and set the key itself")
+    return key, parse_value(value, place)
 
 
 def _nested(key: Key, value: Any) -> dict[str, Any]:

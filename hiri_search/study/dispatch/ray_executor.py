@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -69,7 +69,7 @@ def run_tasks(
     """Run this task and all others of the source on the running Ray."""
     with shutdown.epochs_running():
         resources = _resolve_gpus(resources, source, shutdown.say)
-        factory = _worker_factory(resources, trial_function, _StartCheck(resources, shutdown.say))
+        factory = _worker_factory(resources, trial_function, _Cluster(resources, shutdown.say))
         WorkerPool(source, factory, shutdown, timeout=resources.timeout).run(first)
 
 
@@ -133,9 +133,7 @@ def _resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> T
     return replace(resources, gpus=1 / fitting)
 
 
-def _worker_factory(
-    resources: TrialResources, trial_function: TrialFunction, check: Callable[[], None]
-) -> WorkerFactory:
+def _worker_factory(resources: TrialResources, trial_function: TrialFunction, cluster: _Cluster) -> WorkerFactory:
     import ray
 
     class RayWorker(Worker):
@@ -152,36 +150,30 @@ def _worker_factory(
         spread = actor.options(scheduling_strategy="SPREAD", **options)
         return spread.remote(trial_function, shared_gpu=resources.per_gpu > 1 and not alone)
 
-    capacity = (lambda: resources.count) if resources.count else _ClusterCapacity(resources)
-    return WorkerFactory(start, capacity, resources.per_gpu, check)
+    return WorkerFactory(start, cluster.capacity, resources.per_gpu, cluster.check)
 
 
-class _StartCheck:
-    """Explains once why no worker starts, if another node could help."""
+class _Cluster:
+    """The nodes of a cluster, which may grow and shrink."""
 
     def __init__(self, resources: TrialResources, say: Say) -> None:
         self._resources, self._say, self._explained = resources, say, False
+        self._capacity, self._counted_at = 0, -math.inf
 
-    def __call__(self) -> None:
-        """Raise StudyError if no node is alive, for example after another process killed Ray."""
+    def capacity(self) -> int:
+        """Return the number of trials side by side: the number asked for, or as many as fit on the nodes now."""
+        if not self._resources.count and time.monotonic() - self._counted_at > CAPACITY_SECONDS:
+            self._capacity, self._counted_at = sum(map(self._resources.capacity, _alive_nodes())), time.monotonic()
+        return self._resources.count or self._capacity
+
+    def check(self) -> None:
+        """Explain once why no worker starts, if another node could help. StudyError if no node is alive."""
         nodes = _alive_nodes()
-        if not nodes:
+        if not nodes:  # for example after another process killed Ray
             raise StudyError("Ray has ended, or another process ended it; the same command goes on with the study")
         if not any(map(self._resources.capacity, nodes)) and not self._explained:
             self._explained = True
             self._say(f"no node of the cluster has {self._resources.description} for a trial; waiting for such a node")
-
-
-class _ClusterCapacity:
-    """Number of trials that fit on a cluster, which may grow and shrink."""
-
-    def __init__(self, resources: TrialResources) -> None:
-        self._resources, self._capacity, self._counted_at = resources, 0, -math.inf
-
-    def __call__(self) -> int:
-        if time.monotonic() - self._counted_at > CAPACITY_SECONDS:
-            self._capacity, self._counted_at = sum(map(self._resources.capacity, _alive_nodes())), time.monotonic()
-        return self._capacity
 
 
 def _alive_nodes() -> list[dict[str, float]]:

@@ -40,10 +40,7 @@ class TrialSource(Protocol):
     """Gives out tasks and receives their events, in the process that writes the ledger."""
 
     def next(self) -> TrialTask | Wait | None:
-        """Return the next task, or None if there are no more. Never returns WAIT while no task is running.
-
-        A lost trial can bring another task after None.
-        """
+        """Return the next task; None if there is none until a trial is lost. WAIT only while a task is running."""
 
     def most_memory(self) -> tuple[Job, PreparedData]:
         """Return the training that needs about the most memory."""

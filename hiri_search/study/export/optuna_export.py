@@ -129,7 +129,6 @@ def in_database(export: Export, text: str, say: Say) -> Iterator[RDBStorage]:
 
 
 def _add_trials(study: optuna.Study, trials: Sequence[FrozenTrial], say: Say) -> None:
-    """Add all trials to a study, and say progress of a long export."""
     for count, trial in enumerate(trials):
         if count and count % PROGRESS_TRIALS == 0:
             say(f"exported {count:,} of {len(trials):,} trials")

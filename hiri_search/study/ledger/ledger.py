@@ -105,9 +105,8 @@ def _parse(lines: Iterable[bytes], path: Path) -> list[AnyEvent]:
         try:
             events.append(read_line(line))
         except InvalidLine as error:
-            raise UnreadableLedger(
-                f"{path}:{number}: this line cannot be read: {error}; restore the file from a copy"
-            ) from None
+            message = f"{path}:{number}: this line cannot be read: {error}"
+            raise UnreadableLedger(f"{message}; restore the file from a copy") from None
     return events[1:]
 
 
@@ -115,10 +114,8 @@ def _check_format(line: bytes, path: Path) -> None:
     """StudyError where the first line does not name the format that this version reads."""
     first = from_json(line) if _is_json(line) else {}
     if (first.get("event"), first.get("format")) != (LedgerStarted.event, FORMAT):
-        other = f"this version of hiri_search reads format {FORMAT} only"
-        raise UnreadableLedger(
-            f"{path} has another format; {other}: give another folder with --results, or begin with --fresh"
-        )
+        message = f"{path} has another format; this version of hiri_search reads format {FORMAT} only"
+        raise UnreadableLedger(f"{message}: give another folder with --results, or begin with --fresh")
 
 
 def of_kind(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:
@@ -187,10 +184,7 @@ class Ledger:
 
 @contextmanager
 def open_ledger(folder: Path, say: Say = lambda text: None) -> Iterator[Ledger]:
-    """Open the ledger of a results folder for this process alone.
-
-    StudyError, naming the process, where another one has it.
-    """
+    """Open the ledger of a results folder for this process alone. StudyError where another process has it."""
     with locked(folder):
         ledger = Ledger(folder / LEDGER, say)
         try:

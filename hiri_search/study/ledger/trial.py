@@ -120,10 +120,7 @@ REPRODUCED_COLUMNS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_to
 
 
 def training_digest(trial: Trial) -> str:
-    """Return the hash of everything that decides the result: network, side, seed, recipe and data.
-
-    The folder of the checkpoint has this name.
-    """
+    """Return the hash of network, side, seed, recipe and data, which is also the name of the checkpoint's folder."""
     folder: str = trial.asked.checkpoint.rpartition("/")[0]
     return folder.rpartition("/")[2]
 

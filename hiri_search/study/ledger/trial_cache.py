@@ -22,11 +22,8 @@ class CachedResult:
 
 def finished(trials: Iterable[Trial]) -> dict[str, CachedResult]:
     """Return the results of the finished trials by training digest."""
-    return {
-        training_digest(t): CachedResult(t.curve, t.source or f"trial {t.number}")
-        for t in trials
-        if t.state == "finished"
-    }
+    ended = (trial for trial in trials if trial.state == "finished")
+    return {training_digest(t): CachedResult(t.curve, t.source or f"trial {t.number}") for t in ended}
 
 
 def from_other_folders(folders: Iterable[str], images: Mapping[str, str]) -> dict[str, CachedResult]:

@@ -15,10 +15,7 @@ from hiri_search.training.loop import CURVE
 
 
 class SyncedCheckpoint:
-    """A local checkpoint and its copy in a storage, at most one epoch older.
-
-    Its methods raise OSError if the storage stays unreachable.
-    """
+    """A local checkpoint and its copy in a storage, at most one epoch older. OSError if that stays unreachable."""
 
     def __init__(self, local: Path, storage: Storage | None) -> None:
         self.local = local

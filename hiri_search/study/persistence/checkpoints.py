@@ -7,20 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, LEDGER, TRIAL_FOLDER
 from hiri_search.study.ledger.trial import Trial, training_digest
+from hiri_search.study.persistence.mirror import Mirror
 
 
 def checkpoint_path(folder: Path, trial: Trial) -> Path:
     """Return the path of a trial's checkpoint. StudyError if the ledger has an invalid folder name."""
     if not TRIAL_FOLDER.fullmatch(training_digest(trial)):
-        raise StudyError(
-            f"trial {trial.number} has an invalid folder name in {folder / LEDGER}; restore the ledger from a copy"
-        )
+        fault = f"trial {trial.number} has an invalid folder name in {folder / LEDGER}"
+        raise StudyError(f"{fault}; restore the ledger from a copy")
     return folder / CHECKPOINTS / training_digest(trial) / LAST_CHECKPOINT
 
 
@@ -41,19 +41,6 @@ def remove_checkpoint(folder: Path, digest: str) -> None:
     shutil.rmtree(folder / CHECKPOINTS / digest, ignore_errors=True)
 
 
-class RemoteCopies(Protocol):
-    """Copies of checkpoints in a storage, by training digest."""
-
-    def trainings(self) -> set[str]:
-        """Return the training digests that have a copy."""
-
-    def keep(self, digest: str) -> None:
-        """Cancel a removal that was requested earlier."""
-
-    def remove(self, digest: str) -> None:
-        """Request the removal of a copy, which happens later."""
-
-
 class CheckpointRetention:
     """Removes checkpoints that no trial needs, by the rule `auto`, `all` or `none`.
 
@@ -70,11 +57,11 @@ class CheckpointRetention:
         trials: Iterable[Trial],
         *,
         may_be_on_front: Callable[[Trial], bool],
-        copies: RemoteCopies | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """`may_be_on_front` tells if the network of a finished search trial is or can still get on the Pareto front."""
         self._rule, self._search, self._folder = study.checkpoints, study.space is not None, folder
-        self._may_be_on_front, self._copies = may_be_on_front, copies
+        self._may_be_on_front, self._mirror = may_be_on_front, mirror
         self._by_training: dict[str, list[Trial]] = defaultdict(list)  # by training digest
         self._replaceable: set[str] = set()  # digests kept only until another network dominates theirs
         for trial in trials:
@@ -83,8 +70,8 @@ class CheckpointRetention:
     def add(self, trial: Trial) -> None:
         """Add a trial; a copy of its checkpoint in the storage stays, even if its removal was requested."""
         self._by_training[training_digest(trial)].append(trial)
-        if self._copies:
-            self._copies.keep(training_digest(trial))
+        if self._mirror:
+            self._mirror.keep(training_digest(trial))
 
     def ended(self, trial: Trial) -> None:
         """Remove the checkpoints that no trial needs after the end of this trial."""
@@ -92,7 +79,7 @@ class CheckpointRetention:
 
     def sweep(self) -> None:
         """Remove unneeded checkpoints and temporary files of a killed run, before any trial runs."""
-        copied = self._copies.trainings() if self._copies and self._rule != "all" else set()
+        copied = self._mirror.trainings() if self._mirror and self._rule != "all" else set()
         self._remove_unwanted((existing(self._folder) | copied) & set(self._by_training))
         for unfinished in (self._folder / CHECKPOINTS).glob("*/*.tmp"):
             with suppress(OSError):
@@ -109,8 +96,8 @@ class CheckpointRetention:
             self._replaceable.discard(digest)
             if not users and TRIAL_FOLDER.fullmatch(digest):
                 remove_checkpoint(self._folder, digest)
-                if self._copies:
-                    self._copies.remove(digest)
+                if self._mirror:
+                    self._mirror.remove(digest)
 
     def _needs(self, trial: Trial) -> bool:
         if self._rule == "none" or not trial.ended:

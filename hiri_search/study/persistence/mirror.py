@@ -48,10 +48,7 @@ def storage_of(place: str | None, folder: Path) -> Storage | None:
 
 
 def resume_from_storage(folder: Path, storage: Storage, say: Say = lambda text: None) -> None:
-    """Copy the ledger from the storage if it has more lines than the local one.
-
-    StudyError if the two ledgers diverge, or the storage is not reachable.
-    """
+    """Copy the ledger of the storage if it is longer than the local one. StudyError if they diverge."""
     with _storage_errors():
         storage.begin()
     with _storage_errors(), open_ledger(folder, say):  # also locks the ledger and cuts an incomplete last line

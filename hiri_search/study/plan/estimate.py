@@ -42,15 +42,8 @@ class Stint:
     network: ProfiledNetwork
     epochs: int
     with_scores: bool = False  # True: the zero-cost scores of the network, if the study has any, are computed first
-
-
-@dataclass(frozen=True)
-class TimedStint:
-    """A stint with its estimated duration."""
-
-    stint: Stint
-    seconds: float
-    epoch_seconds: float  # the part of `seconds` that the ledger reports as epochs
+    seconds: float = 0.0  # as `_timed` estimates them
+    epoch_seconds: float = 0.0  # the part of `seconds` that the ledger reports as epochs
 
 
 def estimate_plan(
@@ -163,17 +156,17 @@ def _evenly_by_cost(networks: Sequence[ProfiledNetwork], wanted: int, rng: Rando
     return rng.sample([ordered[int((number + 0.5) * len(networks) / wanted)] for number in range(wanted)], wanted)
 
 
-def _timed(stint: Stint, speeds: SpeedTable, images: StudyData) -> TimedStint:
+def _timed(stint: Stint, speeds: SpeedTable, images: StudyData) -> Stint:
     timing = speeds.timing(stint.network)
     steps, val = images.epoch_size(stint.network.job.recipe)
     seconds = timing.seconds(stint.epochs, steps, val) + (timing.zero_cost if stint.with_scores else 0.0)
-    epochs_only = replace(timing, start=0.0, save=0.0)
-    return TimedStint(stint, seconds, epochs_only.seconds(stint.epochs, steps, val))
+    epoch_seconds = replace(timing, start=0.0, save=0.0).seconds(stint.epochs, steps, val)
+    return replace(stint, seconds=seconds, epoch_seconds=epoch_seconds)
 
 
-def _training(name: str, timed: Sequence[TimedStint], speeds: SpeedTable) -> Training:
-    networks = list({item.stint.network.job: item.stint.network for item in timed}.values())
-    trials = len({item.stint.trial for item in timed})
+def _training(name: str, stints: Sequence[Stint], speeds: SpeedTable) -> Training:
+    networks = list({stint.network.job: stint.network for stint in stints}.values())
+    trials = len({stint.trial for stint in stints})
     return Training(
         name=name,
         trained=networks[0].job.spec if len(networks) == 1 else "",
@@ -181,8 +174,8 @@ def _training(name: str, timed: Sequence[TimedStint], speeds: SpeedTable) -> Tra
         gmacs=fmean(network.cost.macs for network in networks) / GIGA,
         mparams=fmean(network.cost.params for network in networks) / MEGA,
         trials=trials,
-        epochs=sum(item.stint.epochs for item in timed) / trials,
-        seconds=sum(item.seconds for item in timed) / trials,
+        epochs=sum(stint.epochs for stint in stints) / trials,
+        seconds=sum(stint.seconds for stint in stints) / trials,
         timed=all(network.job in speeds.timed for network in networks),
     )
 

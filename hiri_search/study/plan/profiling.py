@@ -90,8 +90,8 @@ class SpeedTable:
         """Return the measured timing, or the estimate of the time model."""
         if network.job in self.timed:
             return self.timed[network.job][1]
-        step, evaluate = self._step_model(network.step_work), self._evaluation_model(network.work)
-        return replace(self._mean, step=step, evaluate=evaluate)
+        mean, step, evaluate = self._models
+        return replace(mean, step=step(network.step_work), evaluate=evaluate(network.work))
 
     @property
     def model_error(self) -> float | None:
@@ -100,17 +100,11 @@ class SpeedTable:
         return fmean(map(abs, errors)) if errors else None
 
     @cached_property
-    def _mean(self) -> TrialTiming:
-        return TrialTiming.mean([timing for _, timing in self.timed.values()])
-
-    @cached_property
-    def _step_model(self) -> TimeModel:
-        return fit(*self._steps)
-
-    @cached_property
-    def _evaluation_model(self) -> TimeModel:
-        works = [network.work for network, _ in self.timed.values()]
-        return fit(works, [timing.evaluate for _, timing in self.timed.values()])
+    def _models(self) -> tuple[TrialTiming, TimeModel, TimeModel]:
+        """Mean timing, and the time models of a training step and of the evaluation of an image."""
+        networks, timings = zip(*self.timed.values(), strict=True)
+        evaluation = fit([network.work for network in networks], [timing.evaluate for timing in timings])
+        return TrialTiming.mean(timings), fit(*self._steps), evaluation
 
     @property
     def _steps(self) -> tuple[list[Workload], list[float]]:
@@ -119,10 +113,7 @@ class SpeedTable:
 
 
 def profile(study: Study, networks: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources) -> SpeedTable:
-    """Time the rows of an ablation, as many as the time limit allows, or MAX_PROBED networks of a search.
-
-    StudyError where a training fails.
-    """
+    """Time networks within the time limit; of a search, at most MAX_PROBED. StudyError where a training fails."""
     by_job = {network.job: network for network in networks}
     ordered = sorted(by_job.values(), key=lambda network: network.work.macs)
     limit = None if study.space is None else MAX_PROBED

@@ -21,10 +21,7 @@ Identity = tuple[object, ...]  # everything that decides costs and result of a n
 
 
 def incompatibilities(first: Record, second: Record) -> list[str]:
-    """Return the differences that decide results, such as `recipe.epochs: 12 -> 14`.
-
-    StudyError where one is a search and the other an ablation.
-    """
+    """Return the differences that decide results. StudyError where one is a search and the other an ablation."""
     ours, theirs = first.own, second.own
     if (ours.study.space is None) != (theirs.study.space is None):
         raise StudyError(f"{first.folder} and {second.folder} are an ablation and a search; these are not merged")

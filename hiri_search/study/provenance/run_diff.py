@@ -13,24 +13,20 @@ from hiri_search.study.ledger.values import CodeVersion
 
 
 def run_differences(old: StudyStarted, new: StudyStarted) -> Iterator[tuple[str, str]]:
-    """Yield the subject of a difference and the difference as `name: old -> new`.
-
-    Studies are compared as this version reads them.
-    """
-    for subject, values in (
-        ("study", [canonical_form(Study.model_validate(started.file)) for started in (old, new)]),
-        ("images", [_without_skipped(started) for started in (old, new)]),
-        ("profile", [{"profile": started.profile} for started in (old, new)]),
-        ("device", [{"device": started.device} for started in (old, new)]),
-        ("machine", [{"machine": started.machine} for started in (old, new)]),
-        ("versions", [{"versions": started.versions} for started in (old, new)]),
-        ("code", [_code(started.code) for started in (old, new)]),
-    ):
-        yield from ((subject, difference) for difference in differences(*values))
+    """Yield the subject of a difference and the difference as `name: old -> new`; studies are read by this version."""
+    before, after = _subjects(old), _subjects(new)
+    for subject in before:
+        yield from ((subject, difference) for difference in differences(before[subject], after[subject]))
 
 
-def _without_skipped(started: StudyStarted) -> dict[str, Any]:
-    return {name: value for name, value in asdict(started.images).items() if name != "skipped"}
+def _subjects(started: StudyStarted) -> dict[str, dict[str, Any]]:
+    plain = asdict(started)
+    return {
+        "study": canonical_form(Study.model_validate(started.file)),
+        "images": {name: value for name, value in plain["images"].items() if name != "skipped"},
+        **{name: {name: plain[name]} for name in ("profile", "device", "machine", "versions")},
+        "code": _code(started.code),
+    }
 
 
 def _code(code: CodeVersion) -> dict[str, Any]:

@@ -76,8 +76,10 @@ class TrialQueue:
         """
         if self.resumable:
             return ExistingTrial(self.resumable.pop(0))
-        if step := self._promote() or self._start():
-            return step
+        if promotion := self._promote():
+            return promotion
+        if asked := self.search.ask():
+            return NewTrial(*asked)
         if any(not self.trials[number].is_confirmation for number in running):
             return None
         return self._promote(last=True) or self._stop() or self._confirm()
@@ -102,10 +104,6 @@ class TrialQueue:
     def _promote(self, *, last: bool = False) -> ExistingTrial | None:
         trial = self.halving.promoted(last=last) if self.halving else None
         return ExistingTrial(trial, TrialPromoted(trial=trial.number)) if trial else None
-
-    def _start(self) -> NewTrial | None:
-        asked = self.search.ask()
-        return NewTrial(*asked) if asked else None
 
     def _stop(self) -> ExistingTrial | None:
         if self._stops is None:

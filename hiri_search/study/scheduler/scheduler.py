@@ -48,17 +48,15 @@ class TrialScheduler:
     running: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.study, past = self.networks.study, self.ledger.events
-        self.trials = {trial.number: trial for trial in trials(past)}
-        self._prepare_unfinished()  # before the parts below, which read the states of the trials
+        self.study, past = self.networks.study, trials(self.ledger.events)
+        self.trials = {trial.number: trial for trial in past}
+        self._prepare_unfinished()  # first, because the other parts read the states of the trials
         cached = from_other_folders(self.study.search.reuse, fingerprints(self.prepared))
-        self.duplicates = Duplicates(self.trials.values(), cached)
-        skipped = of_kind(past, events.NetworkSkipped)
+        self.duplicates = Duplicates(past, cached)
+        skipped = of_kind(self.ledger.events, events.NetworkSkipped)
         self.queue = TrialQueue(self.networks, self.trials, space=self.space, skipped=skipped, on_skip=self._skip)
-        on_front = self.queue.search.may_be_on_front
-        self.checkpoints = CheckpointRetention(
-            self.study, self.folder, self.trials.values(), may_be_on_front=on_front, copies=self.mirror
-        )
+        on_front, mirror = self.queue.search.may_be_on_front, self.mirror
+        self.checkpoints = CheckpointRetention(self.study, self.folder, past, may_be_on_front=on_front, mirror=mirror)
         self.checkpoints.sweep()
 
     def _prepare_unfinished(self) -> None:
@@ -106,10 +104,8 @@ class TrialScheduler:
 
     def _asked(self, number: int, network: NetworkFacts, seed: int, confirm_epochs: int | None = None) -> TrialAsked:
         digest = self.networks.job(network, seed, epochs=confirm_epochs).digest
-        checkpoint = f"{CHECKPOINTS}/{digest}/{LAST_CHECKPOINT}"
-        return TrialAsked(
-            trial=number, network=network, seed=seed, checkpoint=checkpoint, confirm_epochs=confirm_epochs
-        )
+        path = f"{CHECKPOINTS}/{digest}/{LAST_CHECKPOINT}"
+        return TrialAsked(trial=number, network=network, seed=seed, checkpoint=path, confirm_epochs=confirm_epochs)
 
     def _begin(self, asked: TrialAsked) -> Trial:
         self.ledger.append(asked)
@@ -206,7 +202,6 @@ class TrialScheduler:
 
 
 def _without_secrets(event: TrialEvent) -> TrialEvent:
-    """Return the event with its texts redacted and shortened."""
     limits = {"reason": MAX_REASON, "traceback": MAX_TRACEBACK}
     texts: dict[str, Any] = {
         name: shortened(redacted(getattr(event, name)), limit) for name, limit in limits.items() if hasattr(event, name)

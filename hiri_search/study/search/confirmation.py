@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -14,21 +14,16 @@ from hiri_search.study.search.objectives import losses
 
 def chosen(trials: Iterable[Trial], confirm: ConfirmConfig, objectives: tuple[str, ...]) -> list[Trial]:
     """Return a finished trial of each network to confirm, by non-dominated rank, then by crowding distance."""
-    networks = _by_network(trials).values()
-    measured = [(seeds[0], means) for seeds in networks if (means := losses(seeds, objectives)) is not None]
+    by_network: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.state == "finished":
+            by_network.setdefault(trial.network.key, []).append(trial)
+    seeds_of = by_network.values()
+    measured = [(seeds[0], means) for seeds in seeds_of if (means := losses(seeds, objectives)) is not None]
     if not measured:
         return []
     order = rank_then_crowding(np.array([means for _, means in measured]))
     return [measured[index][0] for index in order[: confirm.top]]
-
-
-def _by_network(trials: Iterable[Trial]) -> Mapping[str, list[Trial]]:
-    """Group the finished trials by the key of their network."""
-    by_key: dict[str, list[Trial]] = {}
-    for trial in trials:
-        if trial.state == "finished":
-            by_key.setdefault(trial.network.key, []).append(trial)
-    return by_key
 
 
 def missing(

@@ -30,9 +30,7 @@ Target = Callable[[FrozenTrial], float] | None
 def chosen_options(networks: StudyNetworks, past: Sequence[Trial]) -> dict[int, dict[str, int | str]]:
     """Return the option that each trial of a search has taken, by trial number and decision name."""
     options = options_of(networks, past)
-    return {
-        trial.number: {name: options[name][index] for name, index in trial.asked.decisions.items()} for trial in past
-    }
+    return {t.number: {name: options[name][index] for name, index in t.asked.decisions.items()} for t in past}
 
 
 def importances(networks: StudyNetworks, past: Sequence[Trial]) -> dict[str, Shares]:

@@ -80,7 +80,11 @@ class _Entry:
 
 
 class Search:
-    """Search over a space: a sampler proposes each network from the history of the earlier ones."""
+    """Search over a space: a sampler proposes each network from the history of the earlier ones.
+
+    `space` and `costs` default to those of the study. Networks that do not fit are skipped: `on_skip` is called for
+    each, and `skipped` holds the events of earlier runs.
+    """
 
     def __init__(
         self,
@@ -92,11 +96,6 @@ class Search:
         skipped: Iterable[NetworkSkipped] = (),
         on_skip: OnSkip = lambda position, decisions, reason: None,
     ) -> None:
-        """Rebuild the search from its past trials.
-
-        `space` and `costs` default to those of the study. Networks that do not fit are skipped: `on_skip` is called
-        for each, and `skipped` holds the events of earlier runs.
-        """
         space = space or networks.space
         assert space is not None
         self.study, self._on_skip = (study := networks.study), on_skip
@@ -136,9 +135,9 @@ class Search:
         for skips in count():
             if len(self._entries) == self.study.search.networks or self.unvisited.exhausted:
                 return
-            _, decisions = self._sampler.propose(self.unvisited, self.history)
+            net, decisions = self._sampler.propose(self.unvisited, self.history)
             try:
-                network_of(self.study, *self.unvisited.replay(decisions))
+                network_of(self.study, net, decisions)
             except InvalidNetwork as error:
                 if skips == MAX_INVALID:
                     raise

@@ -36,12 +36,8 @@ class UnvisitedSpace:
         """True when every network of the space has been visited."""
         return self._root.exhausted
 
-    def replay(self, decisions: Decisions) -> Walked:
-        """Return the network of these decisions, visited or not, and the decisions in the order of the walk."""
-        return self.space.walk(lambda name, options, sizes: decisions[name])
-
     def add(self, decisions: Decisions) -> Walked:
-        """Mark the network of these decisions as visited and return it, as `replay` does."""
+        """Mark the network of these decisions as visited; return it, and the decisions in the order of the walk."""
         path: list[tuple[_Node, tuple[int, ...]]] = []
         node = self._root
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from hiri_search.study.ledger.events import EpochEnded, Event, TrialBegan, TrialEvent
+from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialEvent
+from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import REPRODUCED_COLUMNS, Trial, reproduced, training_digest
 from hiri_search.study.provenance.manifest import ON_CPU
 from hiri_search.study.provenance.record import Record
@@ -19,7 +21,9 @@ _TOLERANCE = 1e-6  # relative error of a percentage, which is computed in 32 bit
 
 def check_curves(record: Record) -> Finding:
     """Check that curves have the length of their recipe, agree with the reported epochs, and hold possible values."""
-    checked, events = Findings(), _by_trial(record.events)
+    checked, events = Findings(), defaultdict[int, list[TrialEvent]](list)
+    for event in of_kind(record.events, TrialEvent):
+        events[event.trial].append(event)
     for trial in record.trials:
         checked.faults += [f"trial {trial.number}: {fault}" for fault in _faults(record, trial, events[trial.number])]
     epochs = sum(len(trial.curve) for trial in record.trials)
@@ -27,14 +31,6 @@ def check_curves(record: Record) -> Finding:
     if copied := sum(":" in trial.source for trial in record.trials):
         checked.remarks.append(f"{copied:,} curves are from other folders, which are not read")
     return checked.finding("curves")
-
-
-def _by_trial(events: Sequence[Event]) -> dict[int, list[TrialEvent]]:
-    by_trial: dict[int, list[TrialEvent]] = {}
-    for event in events:
-        if isinstance(event, TrialEvent):
-            by_trial.setdefault(event.trial, []).append(event)
-    return by_trial
 
 
 def _faults(record: Record, trial: Trial, events: Sequence[TrialEvent]) -> Iterator[str]:

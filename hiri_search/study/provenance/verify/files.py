@@ -70,10 +70,7 @@ def _cell(value: Any) -> str:
 
 
 def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
-    """Check that the images of each study are unchanged; a quick check does not read them.
-
-    Images that are not on this machine are not checked.
-    """
+    """Check that images on this machine are those of their study; a quick check does not read them."""
     checked = Findings()
     for source in record.source_by_folder.values():
         try:

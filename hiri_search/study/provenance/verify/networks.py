@@ -9,13 +9,12 @@ from random import Random
 
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import CountError, count
-from hiri_search.language import SpecError, parse_network
+from hiri_search.language import Space, SpecError, parse_network
 from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.study.provenance.verify.finding import Finding, Findings
-from hiri_search.study.search.visited import UnvisitedSpace
 from hiri_search.system.files import Say
 
 SAMPLE = 20  # networks that a quick check counts again
@@ -33,7 +32,7 @@ def _recorded_networks(record: Record) -> Iterator[tuple[str, Event, NetworkFact
 
 def check_specs(record: Record) -> Finding:
     """Check that each spec is a network, that its key is right, and that the study asks for it."""
-    checked, spaces = Findings(), {name: _space(source) for name, source in record.source_by_folder.items()}
+    checked, spaces = Findings(), {name: source.networks.space for name, source in record.source_by_folder.items()}
     keys: dict[str, str] = {}
     for name, event, network in _recorded_networks(record):
         try:
@@ -49,19 +48,12 @@ def check_specs(record: Record) -> Finding:
     return checked.finding("networks")
 
 
-def _space(source: Source) -> UnvisitedSpace | None:
-    return UnvisitedSpace(source.networks.space) if source.networks.space is not None else None
-
-
-def _wanted(event: Event, network: NetworkFacts, source: Source, space: UnvisitedSpace | None) -> Candidate | None:
-    """Return the network that the study asks for by row name or decisions; None for a confirmation of a search.
-
-    LookupError where the study has no such row.
-    """
+def _wanted(event: Event, network: NetworkFacts, source: Source, space: Space | None) -> Candidate | None:
+    """Return the network that the study asks for; None for a confirmation. LookupError where there is no such row."""
     if space is not None:
         if not isinstance(event, TrialAsked) or event.confirms is not None:
             return None  # a confirmation repeats the network of another trial
-        return network_of(source.study, *space.replay(event.decisions))
+        return network_of(source.study, space.replay(event.decisions), event.decisions)
     if network.own_name not in source.row_by_name:
         raise LookupError(f"the study has no row {network.own_name!r}")
     return source.row_by_name[network.own_name]

@@ -56,10 +56,8 @@ def _missing(record: Record) -> Iterator[str]:
     if study.space is None:
         rows = [row.name for row in record.own.row_by_name.values() if row.trained]
         asked = {(trial.network.name, trial.asked.seed) for trial in first}
-        wanted = product(rows, study.seeds)
-        yield from (
-            f"there is no trial of {name!r} with seed {seed}" for name, seed in wanted if (name, seed) not in asked
-        )
+        missing = (pair for pair in product(rows, study.seeds) if pair not in asked)
+        yield from (f"there is no trial of {name!r} with seed {seed}" for name, seed in missing)
         return
     yield from _missing_in_search(record, first)
     if study.confirm and all(trial.ended for trial in first):

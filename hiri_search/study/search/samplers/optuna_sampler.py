@@ -120,9 +120,7 @@ def choices(
     distributions: dict[str, BaseDistribution] = {}
     params: dict[str, Any] = {}
     for name, index in decisions.items():
-        named = isinstance(options[name][0], str)
-        distributions[name] = (
-            CategoricalDistribution(options[name]) if named else IntDistribution(0, len(options[name]) - 1)
-        )
-        params[name] = options[name][index] if named else index
+        values, named = options[name], isinstance(options[name][0], str)
+        distributions[name] = CategoricalDistribution(values) if named else IntDistribution(0, len(values) - 1)
+        params[name] = values[index] if named else index
     return distributions, params

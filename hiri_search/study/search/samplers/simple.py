@@ -18,10 +18,7 @@ CostFunction: TypeAlias = Callable[[Net], Mapping[str, float]]
 
 
 class Sampler(Protocol):
-    """Proposes the next network to train.
-
-    A proposal depends on the arguments alone, so a restarted search proposes the same networks.
-    """
+    """Proposes the next network from its arguments alone, so that a restarted search proposes the same networks."""
 
     def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
         """Return an unvisited network; at least one exists."""
