@@ -9,7 +9,7 @@ from random import Random
 
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import CountError, count
-from hiri_search.language import Space, SpecError, parse_network
+from hiri_search.language import SpecError, parse_network
 from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
 from hiri_search.study.ledger.values import NetworkFacts
@@ -32,12 +32,11 @@ def _recorded_networks(record: Record) -> Iterator[tuple[str, Event, NetworkFact
 
 def check_specs(record: Record) -> Finding:
     """Check that each spec is a network, that its key is right, and that the study asks for it."""
-    checked, spaces = Findings(), {name: source.networks.space for name, source in record.source_by_folder.items()}
-    keys: dict[str, str] = {}
+    checked, keys = Findings(), dict[str, str]()
     for name, event, network in _recorded_networks(record):
         try:
             key = keys.setdefault(network.spec, parse_network(network.spec).key)
-            wanted = _wanted(event, network, record.source(network), spaces[network.merged_from])
+            wanted = _wanted(event, network, record.source(network))
         except (SpecError, LookupError) as error:
             checked.faults.append(f"{name}: {error}")
             continue
@@ -48,9 +47,9 @@ def check_specs(record: Record) -> Finding:
     return checked.finding("networks")
 
 
-def _wanted(event: Event, network: NetworkFacts, source: Source, space: Space | None) -> Candidate | None:
+def _wanted(event: Event, network: NetworkFacts, source: Source) -> Candidate | None:
     """Return the network that the study asks for; None for a confirmation. LookupError where there is no such row."""
-    if space is not None:
+    if (space := source.networks.space) is not None:
         if not isinstance(event, TrialAsked) or event.confirms is not None:
             return None  # a confirmation repeats the network of another trial
         return network_of(source.study, space.replay(event.decisions), event.decisions)
