@@ -15,6 +15,7 @@ import typer
 from hiri_search.cli import provenance, run
 from hiri_search.cli.results import ResultsFolder, write_report
 from hiri_search.system.redaction import redacted
+from hiri_search.system.shutdown import graceful_shutdown
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
@@ -88,7 +89,6 @@ def run_command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy: more threads would wait for the cores of trials
     from hiri_search.cli.console import Console
     from hiri_search.study.config.read import read_study
-    from hiri_search.system.shutdown import graceful_shutdown
 
     name = run.profile_for(study, profile)
     read = read_study(study, profile=name, sets=sets or [])
@@ -98,19 +98,18 @@ def run_command(
 
     if address is None:  # on a cluster, each trial checks its own machine
         check_gpus(read.cache, gpus())
-    console = Console()
-    folder = results or Path("results") / study.stem
+    console, folder = Console(), results or Path("results") / study.stem
     console.say(f"profile {name}; results in {folder}")
+    side_by_side = None if serial else run.resources_for(slots, read.resources, address=None if plan else address)
     if plan:
-        run.plan(read, folder, None if serial else run.resources_for(slots, read.resources, address=None), console)
+        run.plan(read, folder, side_by_side, console)
         return
     if fresh:
         run.start_fresh(read, folder, console.say)
-    side_by_side = run.resources_for(slots, read.resources, address=address)
     home = folder.absolute()
     # The ledger has everything that was trained before a KeyboardInterrupt, so that the report follows in any case.
     with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as shutdown:
-        execute = run.executor(home, shutdown, serial=serial, slots=side_by_side, address=address)
+        execute = run.executor(home, shutdown, side_by_side, address)
         run_study(read, home, execute, console, profile=name, retry_failed=retry_failed, command=context.obj)
     sys.exit(run.after_run(read, folder, console.say))
 

@@ -52,9 +52,9 @@ def plan(study: Study, folder: Path, slots: TrialResources | None, console: Cons
         console.say(line)
 
 
-def executor(folder: Path, shutdown: Shutdown, *, serial: bool, slots: TrialResources, address: str | None) -> Executor:
-    """Return the function that runs the trials: in this process, or on Ray."""
-    if serial:
+def executor(folder: Path, shutdown: Shutdown, slots: TrialResources | None, address: str | None) -> Executor:
+    """Return the function that runs the trials: on Ray, or (slots None) one by one in this process."""
+    if slots is None:
         from hiri_search.study.dispatch import serial_executor
 
         return partial(serial_executor.run_serially, shutdown=shutdown)

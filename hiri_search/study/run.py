@@ -58,13 +58,11 @@ def run(
     StudyError where the folder is in use or belongs to another study; DataError where the images cannot be trained
     on; SpecError where a network does not fit. All of these are raised before anything is trained.
     """
-    clock = _PhaseClock("counting")
-    networks = resolve(study)
+    clock, networks = _PhaseClock("counting"), resolve(study)
     space = _checked_space(networks, callback.say)
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
-        check_unchanged(LedgerContent(folder, read_lines(folder), ledger.events))
         _check_same(study, ledger, folder)
         clock.begin("images")
         prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
@@ -139,7 +137,8 @@ def move_aside(folder: Path) -> Path | None:
 
 
 def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
-    """StudyError where the folder belongs to another study."""
+    """StudyError where the ledger was changed after its manifest, or belongs to another study."""
+    check_unchanged(LedgerContent(folder, read_lines(folder), ledger.events))
     started = last_start(ledger.events)
     if started is None:
         return
