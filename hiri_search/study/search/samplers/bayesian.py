@@ -21,7 +21,7 @@ from hiri_search.study.search.visited import UnvisitedSpace
 INITIAL_TRIALS = 8  # networks spread over the costs, before the surrogate is used
 MUTANTS, RANDOM_CANDIDATES = 64, 16  # candidates of each proposal
 MAX_OBSERVATIONS = 500  # finished networks that the surrogate is fitted to
-_REFERENCE_MARGIN = 0.1  # distance of the reference point beyond the worst losses, as a share of their range
+REFERENCE_MARGIN = 0.1  # distance of the reference point beyond the worst losses, as a share of their range
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class BayesianSampler:
                 process = process.with_pending(features[finished : finished + running])
                 means[:, column], deviations[:, column] = process.predict(features[finished:])
         worst, best = losses.max(axis=0), losses.min(axis=0)
-        reference = worst + _REFERENCE_MARGIN * (worst - best)
+        reference = worst + REFERENCE_MARGIN * (worst - best)
         front = np.concatenate([losses, means[:running]])
         return expected_improvements(front[pareto_mask(front)], reference, means[running:], deviations[running:])
 
