@@ -14,7 +14,7 @@ Without STEP all steps run, in this order. A step that fails does not stop the n
   plain     latencies without torch.compile
   compiled  latencies with torch.compile
   speed     images per second of our training loop, of timm's loop, and of the step alone; the image cache
-  short     a short training, ours beside timm's
+  short     a short training, ours next to timm's
   study     a study through Ray with SLOTS trials side by side, and its trials per hour
 
 --rehearse runs the same steps on the CPU with tiny settings, in two to three minutes on two cores. Run it before a GPU is rented.

@@ -1,4 +1,4 @@
-"""Latency of networks beside HIRI-ViT-S, and of its variants: BatchNorm, BatchNorm merged, LayerNorm.
+"""Latency of networks next to HIRI-ViT-S, and of its variants: BatchNorm, BatchNorm merged, LayerNorm.
 
 python benchmarks/latency.py --help
 """

@@ -1,4 +1,4 @@
-"""Accuracy of a short training: ours by studies/recipes/short.yaml beside a plain timm loop, paired by seed.
+"""Accuracy of a short training: ours by studies/recipes/short.yaml next to a plain timm loop, paired by seed.
 
 python benchmarks/short_training.py --help
 """

@@ -1,4 +1,4 @@
-"""Training speed: our loop beside timm's loader and step, and the bare step on a resident batch.
+"""Training speed: our loop next to timm's loader and step, and the bare step on a resident batch.
 
 python benchmarks/train_speed.py --help
 """

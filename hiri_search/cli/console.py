@@ -117,7 +117,7 @@ def _score(trial: Trial) -> str:
 
 
 def print_agreement(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the paper's numbers beside ours, and the number of rows by verdict."""
+    """Print the paper's numbers next to ours, and the number of rows by verdict."""
     table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name in TEXT_COLUMNS else "right", no_wrap=name != "note")

@@ -171,7 +171,7 @@ class Ledger:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
 
     def _write(self, lines: bytes) -> None:
-        """Write behind the last complete line, wherever an earlier attempt has ended."""
+        """Write after the last complete line, wherever an earlier attempt has ended."""
         written = 0
         while written < len(lines):
             written += os.pwrite(self._file, lines[written:], self._length + written)

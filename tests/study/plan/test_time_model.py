@@ -1,4 +1,4 @@
-"""Laws of time, trials in slots, rungs: beside laws and examples known before."""
+"""The time model, trials in slots, and stints of rungs, against known models and examples."""
 
 from collections import Counter
 from random import Random
