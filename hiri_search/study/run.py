@@ -157,10 +157,21 @@ def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, f
 
 def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, command: Sequence[str]) -> None:
     """Record everything that the report needs, and the provenance of the results."""
-    file, device, environment = study.model_dump(mode="json"), describe_device(), vars(run_environment(command))
+    environment = run_environment(command)
     data = next(iter(prepared.values()))  # the same images at every side
     images = ImageSet(data.train, data.val, len(data.classes), fingerprints(prepared), tuple(data.skipped))
-    ledger.append(StudyStarted(file=file, profile=profile, device=device, images=images, **environment))
+    ledger.append(
+        StudyStarted(
+            file=study.model_dump(mode="json"),
+            profile=profile,
+            device=describe_device(),
+            images=images,
+            code=environment.code,
+            command=environment.command,
+            versions=environment.versions,
+            machine=environment.machine,
+        )
+    )
 
 
 def _count_networks(networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, say: Say) -> None:

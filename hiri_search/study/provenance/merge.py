@@ -168,8 +168,11 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
         images=replace(first.images, fingerprints=keys),
         merged_from=tuple(part.label for part in plan.parts),
         overlooked=(*first.overlooked, *plan.overlooked),
+        code=environment.code,
+        command=environment.command,
+        versions=environment.versions,
+        machine=environment.machine,
         time=round(time.time(), 3),
-        **vars(environment),
     )
 
 
