@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import tomllib
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ import yaml
 from PIL import Image
 
 from hiri_search.cli.main import main
+from tests.study.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,10 +108,16 @@ def _serve(arguments: list[str]) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             address = _printed_address(process)
-            assert urllib.request.urlopen(address, timeout=START_SECONDS).status == 200
+            wait_until(lambda: _answers(address), alive=lambda: process.poll() is None)  # Optuna's prints it too early
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(START_SECONDS) in (0, 130)
+
+
+def _answers(address: str) -> bool:
+    with suppress(urllib.error.URLError):
+        return bool(urllib.request.urlopen(address, timeout=START_SECONDS).status == 200)
+    return False
 
 
 def _printed_address(process: subprocess.Popen[str]) -> str:
