@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +43,7 @@ def results_of(ledger: LedgerContent) -> Results:
         started,
         without_removed(folder, [trial.row() for trial in all_trials]),
         [network_row(event.network) for event in of_kind(events, NetworkCounted)],
-        timed=[asdict(event) for event in of_kind(events, InferenceTimed)],
+        timed=of_kind(events, InferenceTimed),
         planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
         times=(times[0], times[-1]) if times else None,
         **(_search_results(study, all_trials) if study.space else {}),

@@ -1,6 +1,5 @@
 """Tables and figures, from rows of trials."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,11 @@ TRIALS = [
     _trial(2, "HR-HR-T-T-T", 0, 50.0, macs=5e9),
     _trial(3, "HR-HR-T-T-T", 1, None, macs=5e9, state="failed"),
 ]
-TIMED = asdict(
-    InferenceTimed(
-        **{"key": "key one", "side": 448, "batch": 1, "dtype": "float32", "compiled": False, "fused": True},
-        **{"ms_per_image": 100.0, "images_per_second": 10.0, "spread": 0.01, "settled": True},
-        **{"repeats": 3, "passes": 2, "rounds_ms": (99.0, 100.0, 101.0)},
-        conditions={"machine": {"device": "a CPU"}},
-    )
+TIMED = InferenceTimed(
+    **{"key": "key one", "side": 448, "batch": 1, "dtype": "float32", "compiled": False, "fused": True},
+    **{"ms_per_image": 100.0, "images_per_second": 10.0, "spread": 0.01, "settled": True},
+    **{"repeats": 3, "passes": 2, "rounds_ms": (99.0, 100.0, 101.0)},
+    conditions={"machine": {"device": "a CPU"}},
 )
 RESULTS = example_results(STUDY, TRIALS, skipped=("a.jpg",), timed=[TIMED])
 

@@ -13,6 +13,7 @@ from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.values import to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.recipe import Recipe
 
@@ -45,7 +46,7 @@ def network_table(results: Results) -> pd.DataFrame:
     scores, several = (
         rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
     )
-    timed = {(event["key"], event["side"]): event["ms_per_image"] for event in results.timed}
+    timed = {(event.key, event.side): event.ms_per_image for event in results.timed}
     intervals = {name: interval for name, values in several if (interval := mean_interval(values))}
     rows = results.rows
     table = pd.DataFrame(
@@ -120,7 +121,7 @@ def inference_table(results: Results) -> pd.DataFrame:
     This is a table of its own because times differ between two runs of one study; the other tables do not.
     """
     names = {(row["key"], row["side"]): row["name"] for row in [*results.trials, *results.counted]}
-    timed = pd.json_normalize([{**event, "rounds_ms": list(event["rounds_ms"])} for event in results.timed])
+    timed = pd.json_normalize([to_json(event) for event in results.timed])
     if timed.empty:
         return timed
     timed.insert(0, "name", [names.get(pair, "") for pair in zip(timed["key"], timed["side"], strict=True)])

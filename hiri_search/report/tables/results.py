@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hiri_search.study.config.schema import NetworkRow, Study
-from hiri_search.study.ledger.events import StudyStarted
+from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
 
 
@@ -19,7 +19,7 @@ class Results:
     started: StudyStarted  # the last run
     trials: Sequence[Mapping[str, Any]]  # one flat row for each trial: `Trial.row`
     counted: Sequence[Mapping[str, Any]] = ()  # rows of an ablation, also those that are not trained: `network_row`
-    timed: Sequence[Mapping[str, Any]] = ()  # inference: key, side, ms_per_image, spread, batch, ...
+    timed: Sequence[InferenceTimed] = ()
     losses: Sequence[tuple[float, ...]] = ()  # of each finished trial of a search, by objective; smaller is better
     decisions: Mapping[int, Mapping[str, int | str]] = field(default_factory=dict)  # of a search, by trial
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of decisions, by objective
