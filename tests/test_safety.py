@@ -36,6 +36,7 @@ from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
+from tests.calls import at_most_calls
 from tests.study.records import new_trial
 
 ROOT = Path(hiri_search.__file__).parent
@@ -321,13 +322,11 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch:
     ],
     ids=["apply", "name", "new", "include", "aliases", "self-reference", "deep", "digits"],
 )
-def test_yaml_runs_no_code_and_is_parsed_fast(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_yaml_runs_no_code_and_is_parsed_in_few_steps(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    started = time.monotonic()
-    with pytest.raises(StudyError):
+    with pytest.raises(StudyError), at_most_calls(1_000_000):
         parse_yaml(text, tmp_path / "study.yaml")
     assert not (tmp_path / "trace").exists()
-    assert time.monotonic() - started < 20
 
 
 SPECS = {
@@ -342,11 +341,9 @@ SPECS = {
 
 
 @pytest.mark.parametrize("text", SPECS.values(), ids=SPECS)
-def test_specs_run_no_code_and_are_parsed_fast(text: str):
-    started = time.monotonic()
-    with pytest.raises(SpecError):
+def test_specs_run_no_code_and_are_parsed_in_few_steps(text: str):
+    with pytest.raises(SpecError), at_most_calls(1_000_000):
         parse(text)
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hiri_search.language import SpecError, parse, parse_net
+from tests.calls import at_most_calls
 from tests.language.specs import WrittenSpec, mutated_specs, spaces, token_sequences
 
 WRITTEN = [
@@ -177,22 +174,6 @@ def test_a_mistake_in_a_let_is_shown_in_its_text() -> None:
     with pytest.raises(SpecError) as caught:
         parse("hr(32 e=4) -> end", let={"end": "t(512 e=5, n=4)"})
     assert (caught.value.text, caught.value.column) == ("t(512 e=5, n=4)", 9)
-
-
-@contextmanager
-def at_most_calls(limit: int) -> Iterator[None]:
-    """Fail as soon as the block has called more than `limit` Python functions: a measure of work without a clock."""
-    numbers, previous = count(1), sys.getprofile()
-
-    def profile(frame: FrameType, event: str, argument: object) -> None:
-        if event == "call" and next(numbers) > limit:
-            pytest.fail(f"more than {limit:,} function calls")
-
-    sys.setprofile(profile)
-    try:
-        yield
-    finally:
-        sys.setprofile(previous)
 
 
 def test_too_many_calls_are_noticed() -> None:
