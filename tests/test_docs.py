@@ -109,9 +109,17 @@ def _serve(arguments: list[str]) -> None:
         try:
             address = _printed_address(process)
             wait_until(lambda: _answers(address), alive=lambda: process.poll() is None)  # Optuna's prints it too early
+            wait_until(lambda: _interrupted(process))  # a server can swallow an interrupt while it answers
         finally:
-            process.send_signal(signal.SIGINT)
-        assert process.wait(START_SECONDS) in (0, 130)
+            process.kill()
+        assert process.returncode in (0, 130)
+
+
+def _interrupted(process: subprocess.Popen[str]) -> bool:
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(2)
+    return process.poll() is not None
 
 
 def _answers(address: str) -> bool:
