@@ -3,7 +3,10 @@
 Small studies of real trainings run in a separate process, and each fault is injected into them the given number of
 times. After each fault the study continues, by itself or with the same command. Then its rows are compared with those
 of an undisturbed run, digit by digit. `lost`: trials that did not finish; `twice`: epochs that were fully trained
-again; `wrong`: rows with a different digit.
+again; `wrong`: rows with a different digit; `median` and `worst`: seconds from a fault to the first epoch of a trial
+that it interrupted.
+
+With --baseline the same faults are injected, in turns, into studies that another checkout of the project runs.
 
 python benchmarks/faults.py --help
 """
@@ -23,20 +26,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import AnyEvent, EpochEnded, TrialEvent, TrialFinished
+from hiri_search.study.ledger.events import AnyEvent, EpochEnded, StudyStarted, TrialEvent, TrialFinished, TrialLost
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import reproduced
 
 if TYPE_CHECKING:
-    from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
-    from hiri_search.study.dispatch.worker import TrialFunction
+    from hiri_search.study.dispatch.task import Heartbeat, Report, TrialFunction, TrialTask
 
+CHECKOUT, SCRIPT = Path(__file__).absolute().parents[1], "benchmarks/faults.py"
 TIMES = 20
 PATIENCE = 240.0  # seconds without progress after which a study counts as failed
 MOMENT = 3.0  # maximum seconds between a sign of progress and the fault
@@ -65,6 +70,8 @@ class Case:
     process: subprocess.Popen[str] | None = None
     cluster_process: subprocess.Popen[str] | None = None  # the process of the cluster, if the study runs on one
     started_with: int = 0  # number of ledger events at the start of the process
+    checkout: Path = CHECKOUT  # of the project that runs the study
+    faults: list[float] = field(default_factory=list)  # time.time() of each injected fault
 
     @property
     def results(self) -> Path:
@@ -79,12 +86,14 @@ class Case:
         self.started_with = len(self.events())
         with (self.home / "driver.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", __file__, "--drive", str(self.home), *flags],
+                [sys.executable, "-W", "ignore", self.checkout / SCRIPT, "--drive", str(self.home), *flags],
                 start_new_session=True,
                 stdout=log,
                 stderr=log,
                 text=True,
-                env=os.environ | environment | {"HIRI_SEARCH_CACHE": str(self.home / "cache")},
+                env=os.environ
+                | environment
+                | {"HIRI_SEARCH_CACHE": str(self.home / "cache"), "PYTHONPATH": str(self.checkout)},
             )
 
     def log_tail(self) -> str:
@@ -145,9 +154,11 @@ class Fault:
 # ---- the faults
 
 
-def kill(name: str, number: int = signal.SIGKILL) -> Cause:
+def kill(*names: str, number: int = signal.SIGKILL) -> Cause:
+    """Send a signal to a random process whose command contains one of the names."""
+
     def cause(case: Case) -> bool:
-        pids = case.pids(name)
+        pids = [pid for name in names for pid in case.pids(name)]
         if pids:
             with suppress(ProcessLookupError):
                 os.kill(case.rng.choice(pids), number)
@@ -262,11 +273,12 @@ def lose_node(case: Case) -> bool:
     return cluster_process.stdout.readline() == "lost\n"
 
 
+WORKERS = ("ray::ImplicitFunc", "ray::RayWorker")  # processes of trials: of Ray Tune, and of older versions
 SHORT = ("--timeout", "3")
 HASTY = ("--patience", "2")
 FAULTS = {
-    "worker killed (kill -9)": Fault(kill("ray::RayHand")),
-    "worker stopped (kill -STOP)": Fault(kill("ray::RayHand", signal.SIGSTOP), SHORT),
+    "worker killed (kill -9)": Fault(kill(*WORKERS)),
+    "worker stopped (kill -STOP)": Fault(kill(*WORKERS, number=signal.SIGSTOP), SHORT),
     "trial hangs": Fault(flagged("hang"), SHORT),
     "trial raises": Fault(flagged("raise")),
     "driver killed (kill -9)": Fault(signalled(signal.SIGKILL), codes=(-9,)),
@@ -290,17 +302,33 @@ FAULTS = {
 # ---- studies, one after another
 
 
-def inject(fault: Fault, times: int, home: Path, reference: dict[str, Any], rng: random.Random) -> Counter[str]:
-    tally: Counter[str] = Counter()
+@dataclass
+class Tally:
+    """What the studies of one fault came to."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    recoveries: list[float] = field(default_factory=list)  # seconds
+
+    def cells(self) -> list[str]:
+        names = ("caused", "trials", "lost", "twice", "wrong", "seconds")
+        times = [f"{pick(self.recoveries):.0f}" if self.recoveries else "" for pick in (median, max)]
+        return [*(str(self.counts[name]) for name in names), *times]
+
+
+def inject(
+    fault: Fault, times: int, home: Path, reference: dict[str, Any], rng: random.Random, checkout: Path
+) -> Tally:
+    tally = Tally()
     started = time.monotonic()
-    while tally["caused"] < times:
-        case = Case(home / f"study_{tally['studies']}", rng)
+    while tally.counts["caused"] < times:
+        case = Case(home / f"study_{tally.counts['studies']}", rng, checkout=checkout)
         with _study_folder(case.home, small=fault.full_disk, shared=fault.storage):
-            for _ in _disturbed(case, fault, times - tally["caused"]):
-                tally["caused"] += 1
-            tally += compare(case, reference)
-        tally["studies"] += 1
-    tally["seconds"] = round(time.monotonic() - started)
+            for _ in _disturbed(case, fault, times - tally.counts["caused"]):
+                tally.counts["caused"] += 1
+            tally.counts += compare(case, reference)
+            tally.recoveries += recoveries(case)
+        tally.counts["studies"] += 1
+    tally.counts["seconds"] = round(time.monotonic() - started)
     return tally
 
 
@@ -336,7 +364,9 @@ def _disturbed(case: Case, fault: Fault, limit: int) -> Iterator[None]:
                 time.sleep(case.rng.uniform(0, MOMENT))
                 if not progressed or caused == limit or not case.is_running():
                     break
+                at = time.time()
                 if fault.cause(case):
+                    case.faults.append(at)
                     caused += 1
                     yield
                 if fault.codes:
@@ -391,6 +421,22 @@ def compare(case: Case, reference: dict[str, Any]) -> Counter[str]:
     )
 
 
+def recoveries(case: Case) -> list[float]:
+    """Return the seconds from each fault to the first epoch of a trial that it interrupted, where it did."""
+    events = [event for event in case.events() if event.time is not None]
+    found = []
+    for at, following in zip(case.faults, [*case.faults[1:], inf], strict=True):
+        later = [event for event in events if at < (event.time or 0) < following]
+        interrupted = next((event for event in later if isinstance(event, TrialLost | StudyStarted)), None)
+        if interrupted is None:
+            continue
+        epochs = of_kind(later[later.index(interrupted) :], EpochEnded)
+        if isinstance(interrupted, TrialLost):
+            epochs = [epoch for epoch in epochs if epoch.trial == interrupted.trial]
+        found += [(epoch.time or 0) - at for epoch in epochs[:1]]
+    return found
+
+
 def rows(case: Case) -> dict[str, Any]:
     """Return the numbers of each finished trial by name."""
     finished = (trial for trial in trials(case.events()) if trial.state == "finished")
@@ -430,8 +476,8 @@ class Watcher:
 def drive(home: Path, given: argparse.Namespace) -> int:
     """Run the study like the command `run`; return its exit code."""
     from hiri_search.study.config.read import read_study
-    from hiri_search.study.dispatch import serial_executor
-    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch import serial_dispatcher
+    from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.dispatch.run_trial import run_trial
     from hiri_search.study.run import run
@@ -443,10 +489,10 @@ def drive(home: Path, given: argparse.Namespace) -> int:
         with graceful_shutdown(print) as shutdown:
             resources, log = TrialResources(0 if given.address else 2, timeout=given.timeout), home / "ray.log"
             on_ray = partial(run_on_ray, resources=resources, log=log, shutdown=shutdown, address=given.address)
-            serially = partial(serial_executor.run_serially, shutdown=shutdown)
-            execute = partial(serially if given.serial else on_ray, trial_function=trial_function)
+            serially = partial(serial_dispatcher.run_serially, shutdown=shutdown)
+            dispatch = partial(serially if given.serial else on_ray, trial_function=trial_function)
             study = read_study(home / "study.yaml")
-            run(study, home / "results", execute, Watcher(), profile="none", retry_failed=given.retry_failed)
+            run(study, home / "results", dispatch, Watcher(), profile="none", retry_failed=given.retry_failed)
     except StudyError as error:
         print("error:", error)
         return 2
@@ -482,7 +528,7 @@ def traced(
     _set_retry_seconds(patience)
     curve = task.checkpoint.with_name("curve.csv")
     stored_path = f"checkpoints/{curve.parent.name}/{curve.name}"
-    stored = task.storage and retrying(partial(task.storage.read, stored_path))
+    stored = task.files.storage and retrying(partial(task.files.storage.read, stored_path))
     local = curve.read_bytes() if curve.exists() else b""
     saved_epochs = max(len(text.splitlines()) - 1 for text in (local, stored or b""))
 
@@ -511,6 +557,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME")
     parser.add_argument("--times", type=int, default=TIMES, help="number of times that each fault is injected")
+    parser.add_argument("--baseline", type=Path, help="another checkout of the project, to compare with")
+    parser.add_argument("--baseline-times", type=int, default=5, help="as --times, for the baseline")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the faults")
     parser.add_argument("--list", action="store_true", help="only list the faults")
     for flag, kind in (("--drive", Path), ("--timeout", float), ("--patience", float)):
@@ -540,13 +588,20 @@ def report(options: argparse.Namespace, folder: Path) -> int:
         undisturbed.start("--serial")
         assert _end(undisturbed) == 0, (undisturbed.home / "driver.log").read_text()
     reference, bad = rows(undisturbed), 0
-    print("| fault | caused | trials | lost | twice | wrong | s |", "|-|-|-|-|-|-|-|", sep="\n", flush=True)
+    checkouts = {"": CHECKOUT} | ({", baseline": options.baseline.absolute()} if options.baseline else {})
+    print(
+        "| fault | caused | trials | lost | twice | wrong | s | median s | worst s |",
+        "|-" * 9 + "|",
+        sep="\n",
+        flush=True,
+    )
     for number, name in enumerate(options.faults):
-        rng = random.Random(f"{options.seed} {name}")
-        tally = inject(FAULTS[name], options.times, folder / str(number), reference, rng)
-        cells = [str(tally[column]) for column in ("caused", "trials", "lost", "twice", "wrong", "seconds")]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        bad += tally["lost"] + tally["twice"] + tally["wrong"]
+        for whose, checkout in checkouts.items():
+            rng = random.Random(f"{options.seed} {name}")
+            times = options.baseline_times if whose else options.times
+            tally = inject(FAULTS[name], times, folder / f"{number}{whose}", reference, rng, checkout)
+            print(f"| {name}{whose} | {' | '.join(tally.cells())} |", flush=True)
+            bad += 0 if whose else sum(tally.counts[column] for column in ("lost", "twice", "wrong"))
     return int(bad > 0)
 
 

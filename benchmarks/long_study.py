@@ -117,7 +117,7 @@ class Watch:
 def measure(kind: str, trials: int, each: int) -> list[list[float]]:
     """Measure in this process."""
     from hiri_search.study.config.read import read_study
-    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.run import run
     from hiri_search.system.shutdown import Shutdown

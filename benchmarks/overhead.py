@@ -73,7 +73,7 @@ def timed_sleep(seconds: float) -> tuple[float, float]:
 
 def ours(seconds: float, trials: int, watch: Watch) -> None:
     from hiri_search.study.config.read import read_study
-    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.ledger.trial import Trial
     from hiri_search.study.run import run

@@ -36,7 +36,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "optuna": ("study.search.samplers.optuna_sampler", "study.search.importance", "study.export"),
     "sqlalchemy": ("study.export",),
     "optuna_dashboard": ("study.export.dashboard",),
-    "ray": ("study.dispatch.ray_executor", "study.dispatch.worker_pool", "study.dispatch.ray_connection"),
+    "ray": ("study.dispatch",),
     "pandas": ("report",),
     "matplotlib": ("report",),
     "plotly": ("report.page",),

@@ -28,7 +28,7 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
-from hiri_search.study.persistence.checkpoints import checkpoint_path
+from hiri_search.study.persistence.checkpoints import checked_digest
 from hiri_search.training.data import image_folder
 from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
 from hiri_search.training.data.pixel_stores import MmapStore
@@ -174,7 +174,7 @@ def test_a_ledger_cannot_name_a_path_outside_its_folder(tmp_path: Path, name: st
     trial = new_trial()
     trial.asked = replace(trial.asked, checkpoint=name)
     with pytest.raises(StudyError, match="restore the ledger"):
-        checkpoint_path(tmp_path, trial)
+        checked_digest(tmp_path, trial)
 
 
 # ---- archives
@@ -432,7 +432,7 @@ def _sockets(pids: set[int]) -> set[str]:
 
 RUN = """
 from tests.study.dispatch import fake_work
-from tests.study.dispatch.test_worker_pool import _run
+from tests.study.dispatch.test_ray_dispatcher import _run
 from pathlib import Path
 _run(Path({home!r}), fake_work.slow_steps)
 """

@@ -109,8 +109,8 @@ def run_command(
     home = folder.absolute()
     # The ledger has everything that was trained before a KeyboardInterrupt, so that the report follows in any case.
     with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as shutdown:
-        execute = run.executor(home, shutdown, side_by_side, address)
-        run_study(read, home, execute, console, profile=name, retry_failed=retry_failed, command=context.obj)
+        dispatch = run.dispatcher(home, shutdown, side_by_side, address)
+        run_study(read, home, dispatch, console, profile=name, retry_failed=retry_failed, command=context.obj)
     sys.exit(run.after_run(read, folder, console.say))
 
 

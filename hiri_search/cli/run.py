@@ -1,4 +1,4 @@
-"""Parts of the command `run`: profile, plan, executor, resources, exit code; and the counts of `paper`."""
+"""Parts of the command `run`: profile, plan, dispatcher, resources, exit code; and the counts of `paper`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hiri_search.cli.console import Console
     from hiri_search.study.config.schema import Resources, Study
     from hiri_search.study.dispatch.resources import TrialResources
-    from hiri_search.study.run import Executor
+    from hiri_search.study.dispatch.task import Dispatcher
     from hiri_search.system.shutdown import Shutdown
 
 
@@ -52,14 +52,14 @@ def plan(study: Study, folder: Path, slots: TrialResources | None, console: Cons
         console.say(line)
 
 
-def executor(folder: Path, shutdown: Shutdown, slots: TrialResources | None, address: str | None) -> Executor:
+def dispatcher(folder: Path, shutdown: Shutdown, slots: TrialResources | None, address: str | None) -> Dispatcher:
     """Return the function that runs the trials: on Ray, or (slots None) one by one in this process."""
     if slots is None:
-        from hiri_search.study.dispatch import serial_executor
+        from hiri_search.study.dispatch import serial_dispatcher
 
-        return partial(serial_executor.run_serially, shutdown=shutdown)
+        return partial(serial_dispatcher.run_serially, shutdown=shutdown)
     from hiri_search.study.dispatch.ray_connection import check_answers, in_a_job
-    from hiri_search.study.dispatch.ray_executor import run_on_ray
+    from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
     from hiri_search.study.dispatch.run_trial import run_trial
 
     if address:

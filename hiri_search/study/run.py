@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.identity import canonical_form, incompatible_changes
 from hiri_search.study.config.networks import StudyNetworks, covering_networks, resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.task import TrialSource
+from hiri_search.study.dispatch.task import Dispatcher
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON, InferenceTimed, NetworkCounted, RunEnded, StudyStarted
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
@@ -40,13 +40,12 @@ WAY_OUT = (
     "undo the change, give another folder with --results, or start again with --fresh"
     " (the old folder is renamed, not deleted)"
 )
-Executor = Callable[[TrialSource], None]
 
 
 def run(
     study: Study,
     folder: Path,
-    execute: Executor,
+    dispatch: Dispatcher,
     callback: ProgressCallback,
     *,
     profile: str,
@@ -78,7 +77,7 @@ def run(
             scheduler = TrialScheduler(
                 networks, ledger, prepared, folder, callback, space=space, retry_failed=retry_failed, mirror=mirror
             )
-            execute(scheduler)
+            dispatch(scheduler)
             if scheduler.trouble:
                 raise StudyError(f"{scheduler.trouble}; {GO_ON}")
             clock.begin()

@@ -35,15 +35,16 @@ def train(
     checkpoint: Path,
     *,
     until: int | None = None,
+    epochs_done: int = 0,
     report: Callable[[Epoch], None] = lambda epoch: None,
     heartbeat: Callable[[], None] = lambda: None,
     shared_gpu: bool = False,
 ) -> list[Epoch]:
     """Train to the last epoch, or to the end of epoch `until`; resume from the checkpoint if it exists.
 
-    `report` is called after each epoch is saved. A resumed training first reports its earlier epochs again, then
-    trains only the remaining ones. `heartbeat` is called at every step. `shared_gpu` says that other trials use the
-    same GPU; out of memory then raises OutOfSharedMemory.
+    `report` is called after each epoch is saved. A resumed training first reports the epochs of its checkpoint, but not
+    the first `epochs_done`, which the caller knows; then it trains only the remaining ones. `heartbeat` is called at
+    every step. `shared_gpu` says that other trials use the same GPU; out of memory then raises OutOfSharedMemory.
 
     The same job gives the same digits on the same machine, interrupted or not (on CUDA with `deterministic`).
     Raise TrainingError if the loss is not finite, or if not even two images fit into memory.
@@ -54,7 +55,7 @@ def train(
         seed_globally(job.seed, "weights")
         state = initial_state(job, len(prepared.classes), len(batches), device)
         state.load(checkpoint, device)
-        for epoch in state.curve:  # the former worker may have died after the save and before the report
+        for epoch in state.curve[epochs_done:]:  # the former worker may have died after the save and before the report
             report(epoch)
         step = Step(job.recipe, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):

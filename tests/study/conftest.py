@@ -2,7 +2,7 @@
 
 import os
 
-from hiri_search.study.dispatch.ray_executor import RAY_ENV, WORKER_ENV, secure_local_ray
+from hiri_search.study.dispatch.ray_session import RAY_ENV, WORKER_ENV, secure_local_ray
 
 for name, value in (RAY_ENV | WORKER_ENV).items():
     os.environ.setdefault(name, value)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hiri_search.language import SpecError
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, TrialRetried
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials

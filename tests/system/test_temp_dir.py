@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.dispatch import ray_executor
-from hiri_search.study.dispatch.ray_executor import redirect_output
+from hiri_search.study.dispatch import ray_session
+from hiri_search.study.dispatch.ray_session import redirect_output
 from hiri_search.system import temp_dir
 
 HOLD = """
@@ -76,8 +76,8 @@ def test_another_users_folder_is_left_alone(temp_root: Path, monkeypatch: pytest
 
 
 def test_the_log_of_a_run_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ray_executor, "LOG_BYTES", 1000)
-    monkeypatch.setattr(ray_executor, "LOG_SECONDS", 0.02)
+    monkeypatch.setattr(ray_session, "LOG_BYTES", 1000)
+    monkeypatch.setattr(ray_session, "LOG_SECONDS", 0.02)
     log = tmp_path / "ray.log"
     longest = 0
     with redirect_output(log):

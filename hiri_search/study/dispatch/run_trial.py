@@ -1,4 +1,4 @@
-"""Run one trial on a worker and report its events."""
+"""Run one stint of a trial and report its events."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
     prepared = ensure_local(task.prepared, task.job, heartbeat)
     if task.zero_cost:
         report(events.TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
-    with synced(task.checkpoint, task.storage) as checkpoint:
+    with synced(task.checkpoint, task.files.storage) as checkpoint:
 
         def on_epoch(epoch: Epoch) -> None:
             checkpoint.upload(epoch.epoch)
@@ -55,6 +55,7 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
                 prepared,
                 checkpoint.local,
                 until=task.until,
+                epochs_done=task.epochs_done,
                 report=on_epoch,
                 heartbeat=heartbeat,
                 shared_gpu=shared_gpu,

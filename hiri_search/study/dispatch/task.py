@@ -1,19 +1,29 @@
-"""TrialTask and the TrialSource protocol between scheduler and executors."""
+"""TrialTask, and the protocol between the scheduler of a study and the dispatchers that run its trials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from hiri_search.study.ledger.events import TrialEvent
+from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.system.storage import Storage
-from hiri_search.training.job import Job, PreparedData
+from hiri_search.training.job import Epoch, Job, PreparedData
 
-Report = Callable[[TrialEvent], None]
-Heartbeat = Callable[[], None]
+Report: TypeAlias = Callable[[TrialEvent], None]
+Heartbeat: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """What all trials of a run have in common: images, results folder, storage."""
+
+    prepared: Mapping[int, PreparedData]  # by side
+    folder: Path  # of the results
+    storage: Storage | None = None  # holds copies of the checkpoints
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,27 @@ class TrialTask:
 
     trial: int
     job: Job
-    prepared: PreparedData
-    checkpoint: Path
+    files: StudyFiles
+    training: str  # digest that names the folder of the checkpoint
+    epochs_done: int = 0  # the ledger has them; they are not reported again
     until: int | None = None  # epoch after which the trial pauses; None: trained to the end
     zero_cost: tuple[str, ...] = ()  # names of zero-cost scores to compute before the training
     alone: bool = False  # needs a GPU for itself: out of memory on a shared one
-    storage: Storage | None = None  # holds a copy of the checkpoint
+
+    @property
+    def prepared(self) -> PreparedData:
+        """The images at the side of the training."""
+        return self.files.prepared[self.job.side]
+
+    @property
+    def checkpoint(self) -> Path:
+        """The path of the checkpoint in the results folder."""
+        return self.files.folder / CHECKPOINTS / self.training / LAST_CHECKPOINT
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which the stint ends."""
+        return self.until or self.job.recipe.epochs
 
 
 class Wait(Enum):
@@ -39,6 +64,8 @@ class Wait(Enum):
 class TrialSource(Protocol):
     """Gives out tasks and receives their events, in the process that writes the ledger."""
 
+    files: StudyFiles
+
     def next(self) -> TrialTask | Wait | None:
         """Return the next task; None if there is none until a trial is lost. WAIT only while a task is running."""
 
@@ -47,3 +74,16 @@ class TrialSource(Protocol):
 
     def on_event(self, event: TrialEvent) -> None:
         """Record an event of a trial."""
+
+    def curve(self, trial: int) -> tuple[Epoch, ...]:
+        """Return the recorded epochs of a trial."""
+
+
+class TrialFunction(Protocol):
+    """Runs one stint of a trial and reports its events; the last one is a `StintEnded`."""
+
+    def __call__(self, task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None: ...
+
+
+Dispatcher: TypeAlias = Callable[[TrialSource], None]
+"""Runs all tasks of a source, and passes every event to it."""

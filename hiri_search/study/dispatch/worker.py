@@ -1,99 +1,77 @@
-"""Worker: runs trials one at a time in a thread, and is polled for events."""
+"""Worker: Ray Tune runs this function in a process of its own for each task, and each epoch is one report."""
 
 from __future__ import annotations
 
-import sys
-import time
-import traceback
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Event as Flag
-from threading import Thread
-from typing import Protocol
+from typing import Any
 
-from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
-from hiri_search.study.ledger.events import EpochEnded, TrialEvent
+from hiri_search.study.dispatch.task import StudyFiles, TrialFunction
+from hiri_search.study.dispatch.trial_config import report_of, task_of
+from hiri_search.study.dispatch.watchdog import STACK_FILE, watched
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    TrialEvent,
+    TrialFailed,
+    TrialLost,
+    TrialOutOfMemory,
+    TrialScored,
+)
+from hiri_search.system.concurrency import repeat_in_background
+from hiri_search.system.hardware import describe_device
+from hiri_search.training.job import DataSource
 
-_POLL_SECONDS = 1.0  # longest time that `poll` waits for an event
-_STACK_FRAMES = 8  # innermost frames of a trial that hangs
-
-
-class TrialFunction(Protocol):
-    """Runs one trial and reports its events."""
-
-    def __call__(self, task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None: ...
-
-
-@dataclass(frozen=True)
-class WorkerReport:
-    """Events of a worker since the last poll, and its state."""
-
-    events: tuple[TrialEvent, ...]
-    running: bool  # a trial is running
-    seconds_silent: float  # since the last heartbeat
-    node: str  # node and GPUs of the worker
+BEAT_SECONDS = 1.0  # while a worker waits for the driver
 
 
-class TrialInterrupted(BaseException):
-    """Raised after an epoch, in the thread of a trial that stops for a shutdown."""
+class StintFailed(Exception):
+    """A stint that did not reach its last epoch, with the events that say why."""
+
+    def __init__(self, events: tuple[TrialEvent, ...]) -> None:
+        super().__init__(events)
+        self.events = events
 
 
-class Worker:
-    """Runs a trial in a thread, so that the worker can be polled during the trial."""
+def run_task(
+    config: Mapping[str, Any],
+    trial_function: TrialFunction,
+    data: DataSource,
+    files: StudyFiles,
+    *,
+    timeout: float,
+    shares_gpu: bool,
+) -> None:
+    """Run the task of a config and report its epochs to Tune.
 
-    def __init__(self, trial_function: TrialFunction, *, shared_gpu: bool = False) -> None:
-        self._trial_function, self._shared_gpu = trial_function, shared_gpu
-        self._events: SimpleQueue[TrialEvent | None] = SimpleQueue()  # None: the thread of the trial has ended
-        self._running = False
-        self._stopping = Flag()
-        self._thread: Thread | None = None
-        self._last_heartbeat = time.monotonic()
+    The driver knows the rest of a stint that went well: when it began, and that its last epoch was its end. Raises
+    StintFailed where it did not. Tune holds the worker at each report until the driver has recorded it.
+    """
+    from ray import tune
 
-    def start(self, task: TrialTask) -> WorkerReport:
-        """Start a trial; an earlier one must have ended. The report shows that the worker is alive."""
-        self._heartbeat()
-        self._running = True
-        self._thread = Thread(target=self._run, args=[task], name="trial", daemon=True)
-        self._thread.start()
-        return WorkerReport((), running=True, seconds_silent=0.0, node=self._place())
+    task = task_of(config, data, files)
+    scores: Mapping[str, float | None] = {}
+    failure: tuple[TrialEvent, ...] = ()
+    with suppress(OSError):  # no results folder on this machine, or it is away for a moment, as the training will tell
+        task.checkpoint.parent.mkdir(exist_ok=True)
 
-    def poll(self) -> WorkerReport:
-        """Return all new events; without any, wait up to a second for one."""
-        entries = []
-        with suppress(Empty):
-            entries.append(self._events.get(timeout=_POLL_SECONDS if self._running else 0))
-            while True:
-                entries.append(self._events.get_nowait())
-        self._running &= None not in entries
-        events = tuple(event for event in entries if event is not None)
-        return WorkerReport(events, self._running, time.monotonic() - self._last_heartbeat, self._place())
+    def report(event: TrialEvent) -> None:
+        nonlocal scores, failure
+        match event:
+            case EpochEnded():
+                with repeat_in_background(watchdog.beat, every=BEAT_SECONDS):  # waiting for the driver is no hang
+                    tune.report(report_of(event.result, scores))
+            case TrialScored():
+                scores = event.scores
+            case TrialFailed() | TrialLost() | TrialOutOfMemory():
+                scored = TrialScored(trial=task.trial, scores=dict(scores))
+                failure = (scored, event) if scores else (event,)
 
-    def _place(self) -> str:
-        return ""
+    with watched(timeout, task.checkpoint.with_name(STACK_FILE)) as watchdog:
+        trial_function(task, report, watchdog.beat, shared_gpu=shares_gpu and not task.alone)
+    if failure:
+        raise StintFailed(failure)
 
-    def stop(self) -> None:
-        """Stop the trial after the running epoch."""
-        self._stopping.set()
 
-    def stack(self) -> str:
-        """Return the innermost stack frames of the trial's thread."""
-        frame = sys._current_frames().get(self._thread.ident or 0) if self._thread else None
-        return "".join(traceback.format_stack(frame)[-_STACK_FRAMES:]) if frame else ""
-
-    def _run(self, task: TrialTask) -> None:
-        shared_gpu = self._shared_gpu and not task.alone
-        try:
-            with suppress(TrialInterrupted):
-                self._trial_function(task, self._report, self._heartbeat, shared_gpu=shared_gpu)
-        finally:
-            self._events.put(None)
-
-    def _report(self, event: TrialEvent) -> None:
-        self._heartbeat()
-        self._events.put(event)
-        if isinstance(event, EpochEnded) and self._stopping.is_set():
-            raise TrialInterrupted
-
-    def _heartbeat(self) -> None:
-        self._last_heartbeat = time.monotonic()
+def device(trainable: object) -> str:
+    """Return the device of the worker; Tune's actors run such a function by `execute`."""
+    return describe_device()

@@ -16,12 +16,13 @@ from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.persistence.mirror import Mirror
 
 
-def checkpoint_path(folder: Path, trial: Trial) -> Path:
-    """Return the path of a trial's checkpoint. StudyError if the ledger has an invalid folder name."""
-    if not TRIAL_FOLDER.fullmatch(training_digest(trial)):
+def checked_digest(folder: Path, trial: Trial) -> str:
+    """Return the training digest of a trial. StudyError if the ledger has another name for its checkpoint's folder."""
+    digest = training_digest(trial)
+    if not TRIAL_FOLDER.fullmatch(digest):
         fault = f"trial {trial.number} has an invalid folder name in {folder / LEDGER}"
         raise StudyError(f"{fault}; restore the ledger from a copy")
-    return folder / CHECKPOINTS / training_digest(trial) / LAST_CHECKPOINT
+    return digest
 
 
 def existing(folder: Path) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.networks import StudyNetworks
-from hiri_search.study.dispatch.task import TrialTask, Wait
+from hiri_search.study.dispatch.task import StudyFiles, TrialTask, Wait
 from hiri_search.study.ledger import events
 from hiri_search.study.ledger.events import TrialAsked, TrialEvent, TrialLost, TrialOutOfMemory
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
@@ -18,7 +18,7 @@ from hiri_search.study.ledger.ledger import Ledger, of_kind, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.trial_cache import CachedResult, from_other_folders
 from hiri_search.study.ledger.values import NetworkFacts
-from hiri_search.study.persistence.checkpoints import CheckpointRetention, checkpoint_path
+from hiri_search.study.persistence.checkpoints import CheckpointRetention, checked_digest
 from hiri_search.study.persistence.mirror import Mirror
 from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
@@ -26,7 +26,7 @@ from hiri_search.study.scheduler.queue import Confirmation, ExistingTrial, NewTr
 from hiri_search.study.scheduler.retries import after_loss
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.system.redaction import redacted, shortened
-from hiri_search.training.job import Job, PreparedData
+from hiri_search.training.job import Epoch, Job, PreparedData
 
 MAX_REASON, MAX_TRACEBACK = 2_000, 8_000  # characters
 SILENT = (events.TrialBegan, events.TrialScored)  # events that no table of trials shows
@@ -34,7 +34,7 @@ SILENT = (events.TrialBegan, events.TrialScored)  # events that no table of tria
 
 @dataclass(eq=False)
 class TrialScheduler:
-    """The source of tasks for executors; lives in the process that holds the ledger."""
+    """The source of tasks for dispatchers; lives in the process that holds the ledger."""
 
     networks: StudyNetworks
     ledger: Ledger
@@ -48,6 +48,7 @@ class TrialScheduler:
     running: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
+        self.files = StudyFiles(self.prepared, self.folder, self.mirror.storage if self.mirror else None)
         self.study, past = self.networks.study, trials(self.ledger.events)
         self.trials = {trial.number: trial for trial in past}
         self._prepare_unfinished()  # first, because the other parts read the states of the trials
@@ -127,21 +128,23 @@ class TrialScheduler:
         return TrialTask(
             trial.number,
             job,
-            self.prepared[job.side],
-            checkpoint_path(self.folder, trial),
+            self.files,
+            checked_digest(self.folder, trial),
+            epochs_done=len(trial.curve),
             until=self.queue.next_rung(trial),
             zero_cost=self.study.search.zero_cost if first and not trial.zero_cost else (),
             alone=trial.alone,
-            storage=self.mirror.storage if self.mirror else None,
         )
 
     # ---- recording events
 
+    def curve(self, trial: int) -> tuple[Epoch, ...]:
+        """Return the recorded epochs of a trial."""
+        return tuple(self.trials[trial].curve)
+
     def on_event(self, event: TrialEvent) -> None:
         """Record an event of a running trial and act on it."""
         trial = self.trials[event.trial]
-        if isinstance(event, events.EpochEnded) and event.result.epoch <= len(trial.curve):
-            return  # reported again by a trial that continues from a checkpoint
         self._record(trial, event)
         if isinstance(event, TrialLost | TrialOutOfMemory) or trial.state != "unfinished":
             self.running.discard(trial.number)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.ray_executor import run_on_ray
+from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.ledger.events import AnyEvent, EpochEnded, StudyStarted, TrialFinished, TrialLost
 from hiri_search.study.ledger.layout import LEDGER, LEDGER_LOCK
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
@@ -42,7 +42,7 @@ def _run_study(folder: Path, address: str | None) -> None:
     """Run the study on a cluster, or in this process without an address."""
     (folder / "study.yaml").write_text(STUDY)
 
-    def execute(source: Any) -> None:
+    def dispatch(source: Any) -> None:
         if address is None:
             run_serially(source)
         else:
@@ -55,7 +55,7 @@ def _run_study(folder: Path, address: str | None) -> None:
                 trial_function=fake_work.traced,
             )
 
-    run(read_study(folder / "study.yaml"), folder / "results", execute, Quiet(), profile="none")
+    run(read_study(folder / "study.yaml"), folder / "results", dispatch, Quiet(), profile="none")
 
 
 def test_a_node_that_dies_costs_at_most_one_epoch_and_changes_no_digit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

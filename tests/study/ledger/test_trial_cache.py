@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import TrialSource, TrialTask
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import EpochEnded, TrialFailed, TrialFinished
@@ -25,10 +25,10 @@ recipe: {epochs: 1, batch: 16, warmup_epochs: 0, ema: 0.0}
 """
 
 
-def _run(folder: Path, *sets: str, execute=run_serially) -> list[Trial]:
+def _run(folder: Path, *sets: str, dispatch=run_serially) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
-    run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
+    run(read_study(folder / "study.yaml", sets=sets), folder, dispatch, Quiet(), profile="none")
     return trials(read_events(folder))
 
 
@@ -94,7 +94,7 @@ def test_a_duplicate_waits_for_the_running_trial_and_ends_in_the_same_way(tmp_pa
             finished = TrialFinished(trial=task.trial, curve=(epoch(1),))
             source.on_event(finished if end == "finished" else TrialFailed(trial=task.trial, reason="broken"))
 
-    done = _run(tmp_path, *SHALLOW, execute=all_at_once)
+    done = _run(tmp_path, *SHALLOW, dispatch=all_at_once)
     assert [t.state for t in done] == [end] * 8
     assert sum(t.reason.startswith("as trial") for t in done) == (4 if end == "failed" else 0)
     assert sum(bool(t.source) for t in done) == (4 if end == "finished" else 0)

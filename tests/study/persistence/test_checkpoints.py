@@ -8,9 +8,8 @@ import pytest
 
 from hiri_search.cli.results import read_results
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import run_serially
-from hiri_search.study.dispatch.task import Heartbeat, Report, TrialSource, TrialTask
-from hiri_search.study.dispatch.worker import TrialFunction
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialFunction, TrialSource, TrialTask
 from hiri_search.study.ledger.events import TrialFailed, TrialFinished, TrialPaused
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial, training_digest
@@ -51,12 +50,12 @@ def _run(
     text: str,
     *sets: str,
     trial_function: TrialFunction = fake_training,
-    execute: Callable[[TrialSource], None] | None = None,
+    dispatch: Callable[[TrialSource], None] | None = None,
 ) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(text)
     study = read_study(folder / "study.yaml", sets=sets)
-    run(study, folder, execute or partial(run_serially, trial_function=trial_function), Quiet(), profile="none")
+    run(study, folder, dispatch or partial(run_serially, trial_function=trial_function), Quiet(), profile="none")
     return trials(read_events(folder))
 
 
@@ -126,7 +125,7 @@ def test_long_reasons_and_tracebacks_of_a_failure_are_shortened(tmp_path: Path):
 def test_a_trial_that_is_paused_at_a_rung_keeps_its_checkpoint_until_it_is_stopped(tmp_path: Path):
     kept: list[bool] = []
 
-    def execute(source: TrialSource) -> None:
+    def dispatch(source: TrialSource) -> None:
         while isinstance(task := source.next(), TrialTask):
             kept.extend(path.exists() for path in paused.values())
             paused.pop(task.trial, None)
@@ -135,7 +134,7 @@ def test_a_trial_that_is_paused_at_a_rung_keeps_its_checkpoint_until_it_is_stopp
             fake_training(task, source.on_event, lambda: None, shared_gpu=False)
 
     paused: dict[int, Path] = {}
-    done = _run(tmp_path, SEARCH, "search.halving={epochs: [1], keep: 0.3}", execute=execute)
+    done = _run(tmp_path, SEARCH, "search.halving={epochs: [1], keep: 0.3}", dispatch=dispatch)
     assert len(kept) > 8
     assert all(kept)
     assert {t.state for t in done} == {"finished", "stopped"}

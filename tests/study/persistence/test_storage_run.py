@@ -20,7 +20,7 @@ from hiri_search.cli.main import main
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.run_trial import run_trial
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import EpochEnded, TrialEvent, TrialLost

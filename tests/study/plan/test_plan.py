@@ -10,7 +10,7 @@ import pytest
 from hiri_search.language import parse_network
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import AnyEvent, Planned, RunEnded, TrialFinished
 from hiri_search.study.ledger.json_lines import read_line, write_line

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hiri_search.cli.results import write_report
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.ledger.events import AnyEvent, Event, TrialEvent
 from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER

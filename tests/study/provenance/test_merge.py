@@ -9,7 +9,7 @@ import pytest
 
 from hiri_search.cli.main import main
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, TrialFailed, TrialFinished
 from hiri_search.study.ledger.ledger import read_events, read_ledger, study_event, trials

@@ -18,7 +18,7 @@ from hiri_search.cli.results import read_results
 from hiri_search.report import check as check_module
 from hiri_search.report.tables.data_dictionary import NOT_DESCRIBED
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import (
     EpochEnded,

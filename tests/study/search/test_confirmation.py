@@ -12,10 +12,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.ray_executor import run_on_ray
+from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.run_trial import run_trial
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import TrialSource, TrialTask, Wait
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_export import build_export, to_file
@@ -43,10 +43,10 @@ recipe: {epochs: 3, batch: 16, warmup_epochs: 0.5, ema: 0.0}
 TIMES = {"seconds": 0.0, "images_per_second": 0.0, "seconds_waiting": 0.0}
 
 
-def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
+def _run(folder: Path, *sets: str, dispatch: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
-    run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
+    run(read_study(folder / "study.yaml", sets=sets), folder, dispatch, Quiet(), profile="none")
     return trials(read_events(folder))
 
 
@@ -98,9 +98,9 @@ class Killed(BaseException):
 
 
 def _dying(every: int, seen_events: set[str]) -> Callable[[TrialSource], None]:
-    """Return an executor that dies at every n-th new event, before the scheduler receives it."""
+    """Return a dispatcher that dies at every n-th new event, before the scheduler receives it."""
 
-    def execute(source: TrialSource) -> None:
+    def dispatch(source: TrialSource) -> None:
         count = 0
 
         def on_event(event):
@@ -117,7 +117,7 @@ def _dying(every: int, seen_events: set[str]) -> Callable[[TrialSource], None]:
             assert isinstance(task, TrialTask)
             run_trial(task, on_event)
 
-    return execute
+    return dispatch
 
 
 @pytest.mark.parametrize("every", [4, 7])
@@ -125,7 +125,7 @@ def test_a_study_killed_many_times_has_the_same_results(unbroken: list[Trial], t
     kills, seen_events = 0, set[str]()
     while True:
         try:
-            resumed = _run(tmp_path, execute=_dying(every, seen_events))
+            resumed = _run(tmp_path, dispatch=_dying(every, seen_events))
         except Killed:
             kills += 1
         else:
@@ -157,7 +157,7 @@ def test_no_trial_is_lost_side_by_side(tmp_path: Path):
     """Through Ray the order depends on timing; the counts do not."""
     all_trials = _run(
         tmp_path,
-        execute=partial(
+        dispatch=partial(
             run_on_ray,
             resources=TrialResources(2),
             log=tmp_path / "ray.log",
@@ -176,7 +176,7 @@ def test_no_trial_is_lost_side_by_side(tmp_path: Path):
 def test_confirmations_run_side_by_side(tmp_path: Path):
     most = 0
 
-    def execute(source: TrialSource) -> None:
+    def dispatch(source: TrialSource) -> None:
         """Run two tasks at a time; the older ends first."""
         nonlocal most
         tasks: list[TrialTask] = []
@@ -191,7 +191,7 @@ def test_confirmations_run_side_by_side(tmp_path: Path):
             else:
                 return
 
-    _run(tmp_path, execute=execute)
+    _run(tmp_path, dispatch=dispatch)
     assert most == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.run_trial import run_trial
-from hiri_search.study.dispatch.serial_executor import run_serially
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events, trials
@@ -26,10 +26,10 @@ recipe: {epochs: 1, batch: 16, warmup_epochs: 0, ema: 0.0}
 """
 
 
-def _run(folder: Path, *sets: str, execute: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
+def _run(folder: Path, *sets: str, dispatch: Callable[[TrialSource], None] = run_serially) -> list[Trial]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
-    run(read_study(folder / "study.yaml", sets=sets), folder, execute, Quiet(), profile="none")
+    run(read_study(folder / "study.yaml", sets=sets), folder, dispatch, Quiet(), profile="none")
     return trials(read_events(folder))
 
 
@@ -38,9 +38,9 @@ class Killed(BaseException):
 
 
 def _killed_in(trial: int) -> Callable[[TrialSource], None]:
-    """Return an executor that dies after the first event of a trial."""
+    """Return a dispatcher that dies after the first event of a trial."""
 
-    def execute(source: TrialSource) -> None:
+    def dispatch(source: TrialSource) -> None:
         def on_event(event):
             source.on_event(event)
             if event.trial == trial:
@@ -49,14 +49,14 @@ def _killed_in(trial: int) -> Callable[[TrialSource], None]:
         while task := source.next():
             run_trial(task, on_event)
 
-    return execute
+    return dispatch
 
 
 def test_a_killed_search_resumes_with_the_same_results(tmp_path: Path):
     unbroken = _run(tmp_path / "unbroken")
     for trial in (0, 9):
         with pytest.raises(Killed):
-            _run(tmp_path / "killed", execute=_killed_in(trial))
+            _run(tmp_path / "killed", dispatch=_killed_in(trial))
     resumed = _run(tmp_path / "killed")
     assert [(t.network.key, t.state) for t in resumed] == [(t.network.key, "finished") for t in unbroken]
     assert [t.curve[-1].loss for t in resumed] == [t.curve[-1].loss for t in unbroken]

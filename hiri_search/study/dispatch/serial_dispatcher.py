@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 from hiri_search.study.dispatch.run_trial import run_trial
-from hiri_search.study.dispatch.task import TrialSource, TrialTask
-from hiri_search.study.dispatch.worker import TrialFunction, TrialInterrupted
+from hiri_search.study.dispatch.task import TrialFunction, TrialSource, TrialTask
 from hiri_search.study.ledger.events import EpochEnded, TrialEvent
 from hiri_search.system.shutdown import Shutdown
+
+
+class TrialInterrupted(BaseException):
+    """Raised after an epoch, in a trial that stops for a shutdown."""
 
 
 def run_serially(

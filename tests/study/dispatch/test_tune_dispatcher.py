@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from hiri_search.study.dispatch.ray_executor import ray_running, run_tasks
+from hiri_search.study.dispatch.ray_dispatcher import run_tasks
+from hiri_search.study.dispatch.ray_session import ray_running
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.worker import TrialFunction
+from hiri_search.study.dispatch.task import TrialFunction
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import EpochEnded, TrialEvent, TrialFinished, TrialLost
 from hiri_search.system.shutdown import Shutdown
@@ -66,7 +67,7 @@ class ShutdownAtFirstEpoch(ListedTrials):
     """Requests a shutdown at the first epoch."""
 
     def __init__(self, home: Path, shutdown: Shutdown) -> None:
-        super().__init__(home, 4)
+        super().__init__(home, 4, epochs=100)
         self.shutdown = shutdown
 
     def on_event(self, event: TrialEvent) -> None:

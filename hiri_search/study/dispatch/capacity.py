@@ -1,0 +1,67 @@
+"""How many trials the nodes of the running Ray hold, and how many share a GPU."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.dispatch.task import TrialSource
+from hiri_search.study.errors import StudyError
+from hiri_search.system.files import Say
+
+CAPACITY_SECONDS = 10.0  # seconds between two counts of the trials that fit on a cluster
+CHECK_SECONDS = 5.0  # seconds between two looks at the nodes
+
+
+class ClusterWorkers:
+    """The workers that fit on the nodes of a cluster, which may grow and shrink."""
+
+    def __init__(self, resources: TrialResources, say: Say) -> None:
+        self.per_gpu = resources.per_gpu
+        self._resources, self._say, self._explained = resources, say, False
+        self._capacity, self._counted_at = 0, -math.inf
+
+    def capacity(self) -> int:
+        """Return the number of trials asked for; without one, as many as fit now and one more.
+
+        The one that does not fit shows an autoscaler that the cluster is too small.
+        """
+        if not self._resources.count and time.monotonic() - self._counted_at > CAPACITY_SECONDS:
+            self._capacity = sum(map(self._resources.capacity, _alive_nodes())) + 1
+            self._counted_at = time.monotonic()
+        return self._resources.count or self._capacity
+
+    def check(self) -> None:
+        """Explain once why no worker starts, if another node could help. StudyError if no node is alive."""
+        nodes = _alive_nodes()
+        if not nodes:  # for example after another process killed Ray
+            raise StudyError("Ray has ended, or another process ended it; the same command goes on with the study")
+        if not any(map(self._resources.capacity, nodes)) and not self._explained:
+            self._explained = True
+            self._say(f"no node of the cluster has {self._resources.description} for a trial; waiting for such a node")
+
+
+def resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> TrialResources:
+    """Replace unspecified GPUs by one if the cluster has GPUs, and `auto` by the measured share."""
+    import ray
+
+    has_gpus = "GPU" in ray.cluster_resources()
+    if resources.gpus != "auto":
+        return resources if resources.gpus is not None else replace(resources, gpus=float(has_gpus))
+    if not has_gpus:
+        return replace(resources, gpus=0.0)
+    kind = {"accelerator_type": resources.accelerator} if resources.accelerator else {}
+    from hiri_search.training.gpu_memory import trials_per_gpu  # slow import
+
+    fitting = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*source.most_memory()))
+    say(f"{fitting} trials fit on a GPU, by the measured memory of the largest trial")
+    return replace(resources, gpus=1 / fitting)
+
+
+def _alive_nodes() -> list[dict[str, float]]:
+    """Return the resources of each node that is alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -1,0 +1,69 @@
+"""Tasks and epochs as the flat dictionaries of Ray Tune: the config of a trial, and one report for each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from hiri_search.study.dispatch.task import StudyFiles, TrialTask
+from hiri_search.training.job import DataSource, Epoch, Job
+from hiri_search.training.recipe import Recipe
+
+ITERATION = "training_iteration"  # Tune's name for the number of an epoch: its schedulers and loggers read it
+SCORE = "zero_cost_"  # prefix of the columns of zero-cost scores
+_RECIPE = [field.name for field in fields(Recipe)]
+_EPOCH = [field.name for field in fields(Epoch)]
+
+
+def config_of(task: TrialTask) -> dict[str, Any]:
+    """Return a task as a flat config of plain values; `task_of` reads it."""
+    job = task.job
+    return {
+        "trial": task.trial,
+        "spec": job.spec,
+        "side": job.side,
+        "classes": job.classes,
+        "seed": job.seed,
+        **{name: getattr(job.recipe, name) for name in _RECIPE},
+        "until": task.until,
+        "epochs_done": task.epochs_done,
+        "zero_cost": ",".join(task.zero_cost),
+        "alone": task.alone,
+        "training": task.training,
+    }
+
+
+def job_of(config: Mapping[str, Any], data: DataSource) -> Job:
+    """Return the training that a config describes."""
+    recipe = Recipe(**{name: config[name] for name in _RECIPE})
+    return Job(config["spec"], config["side"], config["classes"], config["seed"], recipe, data)
+
+
+def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> TrialTask:
+    """Return the task of a config."""
+    return TrialTask(
+        config["trial"],
+        job_of(config, data),
+        files,
+        config["training"],
+        epochs_done=config["epochs_done"],
+        until=config["until"],
+        zero_cost=tuple(filter(None, config["zero_cost"].split(","))),
+        alone=config["alone"],
+    )
+
+
+def report_of(epoch: Epoch, scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the report of an epoch; all reports of a study have the same keys."""
+    return {ITERATION: epoch.epoch, **asdict(epoch), **{SCORE + name: score for name, score in scores.items()}}
+
+
+def epoch_of(report: Mapping[str, Any]) -> Epoch:
+    """Return the epoch of a report, to which Tune has added keys of its own."""
+    return Epoch(**{name: report[name] for name in _EPOCH})
+
+
+def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the zero-cost scores of a report."""
+    return {name.removeprefix(SCORE): score for name, score in report.items() if name.startswith(SCORE)}

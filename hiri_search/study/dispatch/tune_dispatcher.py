@@ -1,0 +1,198 @@
+"""Tasks of the scheduler as trials of Ray Tune.
+
+Tune finds resources, starts workers and uses them again, and passes on what they report. The scheduler decides, by the
+ledger, which task is next and what follows from a lost worker: Tune retries nothing, and its own state is never read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle, tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from hiri_search.study.dispatch.capacity import CHECK_SECONDS
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.dispatch.task import StudyFiles, TrialFunction
+from hiri_search.study.dispatch.task_tracker import TaskTracker
+from hiri_search.study.dispatch.trial_config import config_of, epoch_of, scores_of
+from hiri_search.study.dispatch.worker import StintFailed, device, run_task
+from hiri_search.system.temp_dir import temporary_directory
+from hiri_search.training.job import DataSource
+
+CALLBACKS = "RAY_TUNE_CALLBACKS"  # Tune's own variable: classes of callbacks that the user adds
+TUNE_FOLDER = "tune"  # in the results folder: what the user's callbacks write
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they import torch into the driver, half a GB
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Shutdown` handles the signal
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for the thread of a stopped trial to end
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # `TaskTracker` sets the limit; by default workers start one by one
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune itself retries after the loss of a spot machine
+    "RAY_AIR_NEW_OUTPUT": "0",  # no banner
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a study mean the same in all processes
+}
+_NO_SNAPSHOTS = {"TUNE_GLOBAL_CHECKPOINT_S": f"{10**9}"}
+_PRESENT = 0.001  # of a resource that only marks a kind of node
+
+
+def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: TrialFunction, data: DataSource) -> None:
+    """Run the tasks of a tracker on the running Ray. Raises the error that ended the run, if there is one."""
+    files = tracker.source.files
+    timeout, shares_gpu = resources.timeout, resources.per_gpu > 1
+
+    def trial(config: dict[str, Any]) -> None:
+        # A closure, not tune.with_parameters: a driver that fetches an object from a dead node ends without a word.
+        run_task(config, trial_function, data, files, timeout=timeout, shares_gpu=shares_gpu)
+
+    keeps_files = bool(os.environ.get(CALLBACKS))
+    settings = _SETTINGS if keeps_files else _SETTINGS | _NO_SNAPSHOTS
+    os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
+    with temporary_directory() as temporary:
+        tune.Tuner(
+            tune.with_resources(trial, partial(_placement, resources)),
+            tune_config=tune.TuneConfig(
+                search_alg=_TaskSearcher(tracker),
+                scheduler=_ShutdownScheduler(tracker),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y-%m-%dT%H-%M-%S"),
+                storage_path=str(_tune_folder(files) if keeps_files else temporary),
+                verbose=0,
+                callbacks=[_TrackerCallback(tracker)],
+            ),
+        ).fit()
+    if tracker.error:
+        raise tracker.error
+
+
+def _tune_folder(files: StudyFiles) -> Path:
+    return files.folder.absolute() / TUNE_FOLDER
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial_{trial.config['trial']:04d}"
+
+
+def _placement(resources: TrialResources, config: dict[str, Any]) -> Any:
+    """Return the resources of a trial, in one bundle of a placement group."""
+    gpus = 1.0 if config["alone"] and resources.per_gpu > 1 else resources.gpu_share
+    kind = {f"accelerator_type:{resources.accelerator}": _PRESENT} if resources.accelerator else {}
+    return tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": gpus, **kind}])
+
+
+def _error_of(trial: Any) -> Any:
+    """Return what ended a trial: an exception of Ray, or a text where that has no pickle."""
+    if file := trial.pickled_error_file:
+        return cloudpickle.loads(Path(file).read_bytes())
+    return Path(trial.error_file).read_text()
+
+
+class _Tracked:
+    """A part of a Tuner that acts on the tracker; Tune pickles such parts, and we never read the pickles."""
+
+    def __init__(self, tracker: TaskTracker) -> None:
+        super().__init__()
+        self._tracker = tracker
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Act; an error ends the run. Tune would turn it into an error of its own."""
+        try:
+            act()
+        except Exception as error:
+            self._tracker.error = self._tracker.error or error
+
+    def __reduce__(self) -> Any:
+        return str, ()
+
+
+class _TaskSearcher(_Tracked, Searcher):  # type: ignore[misc]
+    """Gives Tune the next task. After FINISHED Tune asks no more."""
+
+    def suggest(self, trial_id: str) -> Any:
+        configs: list[dict[str, Any]] = []
+        self._guarded(lambda: configs.extend(map(config_of, filter(None, [self._tracker.next_task(trial_id)]))))
+        if configs:
+            return configs[0]
+        return Searcher.FINISHED if self._tracker.finished else None
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Do nothing: `_TrackerCallback` tells the tracker."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger is the state of a study."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger is the state of a study."""
+
+
+class _ShutdownScheduler(_Tracked, FIFOScheduler):  # type: ignore[misc]
+    """Stops trials after their epoch in a shutdown, those that wait for a worker at once; all after an error."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return str(FIFOScheduler.STOP if self._tracker.shutdown.requested else FIFOScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Stop what must stop; Tune starts the others in the order in which they were suggested."""
+        if self._tracker.ending:
+            for trial in list(tune_controller.get_live_trials()):
+                if self._tracker.error or trial.status == trial.PENDING:
+                    tune_controller.stop_trial(trial)
+
+
+class _TrackerCallback(_Tracked, tune.Callback):  # type: ignore[misc]
+    """Tells the tracker what Tune knows of its trials."""
+
+    def __init__(self, tracker: TaskTracker) -> None:
+        super().__init__(tracker)
+        self._devices: dict[str, Any] = {}  # Ray's references to answers of workers, by trial
+        self._checked_at = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._devices[trial.trial_id] = trial.temporary_state.ray_actor.execute.remote(device)
+        self._guarded(lambda: self._tracker.started(trial.trial_id))
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self._note_devices(trial.trial_id)  # the worker answered before it began to train
+        self._guarded(lambda: self._tracker.epoch_ended(trial.trial_id, epoch_of(result), scores_of(result)))
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._guarded(lambda: self._tracker.completed(trial.trial_id))
+        self._devices.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        error = _error_of(trial)
+        cause = getattr(error, "cause", None)
+        self._note_devices(trial.trial_id)
+        self._devices.pop(trial.trial_id, None)
+        if isinstance(cause, StintFailed):
+            self._guarded(lambda: self._tracker.failed(trial.trial_id, cause.events))
+        else:
+            self._guarded(lambda: self._tracker.worker_died(trial.trial_id, str(error)))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self._note_devices(*self._devices)
+        if time.monotonic() - self._checked_at > CHECK_SECONDS:
+            self._checked_at = time.monotonic()
+            self._guarded(self._tracker.check_workers)
+
+    def _note_devices(self, *keys: str) -> None:
+        """Pass on the answers that have come."""
+        for key in keys:
+            if key in self._devices and ray.wait([self._devices[key]], timeout=0)[0]:
+                try:
+                    answer = ray.get(self._devices.pop(key))
+                except ray.exceptions.RayError:  # the worker died, as another callback tells
+                    continue
+                self._guarded(partial(self._tracker.began, key, answer))
