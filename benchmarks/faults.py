@@ -88,6 +88,7 @@ class Case:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", self.checkout / SCRIPT, "--drive", str(self.home), *flags],
                 start_new_session=True,
+                cwd=self.checkout,  # Ray's workers import from there
                 stdout=log,
                 stderr=log,
                 text=True,
