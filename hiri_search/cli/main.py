@@ -25,7 +25,7 @@ PROGRAM = "hiri-search"
 
 RayAddress = Annotated[
     str | None,
-    typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Default: local Ray."),
+    typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto or HOST:PORT. Default: local Ray."),
 ]
 app = typer.Typer(
     no_args_is_help=True,

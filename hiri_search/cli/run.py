@@ -58,8 +58,8 @@ def dispatcher(folder: Path, shutdown: Shutdown, slots: TrialResources | None, a
         from hiri_search.study.dispatch import serial_dispatcher
 
         return partial(serial_dispatcher.run_serially, shutdown=shutdown)
-    from hiri_search.study.dispatch.ray_connection import check_answers, in_a_job
     from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
+    from hiri_search.study.dispatch.ray_session import check_answers, in_a_job
     from hiri_search.study.dispatch.run_trial import run_trial
 
     if address:

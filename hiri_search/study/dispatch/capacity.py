@@ -1,4 +1,4 @@
-"""How many trials the nodes of the running Ray hold, and how many share a GPU."""
+"""Capacity of the running Ray: the number of trials that its nodes hold, and that share a GPU."""
 
 from __future__ import annotations
 

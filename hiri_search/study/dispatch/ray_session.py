@@ -6,15 +6,16 @@ import logging
 import math
 import os
 import secrets
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from hiri_search.study.dispatch import ray_connection
-from hiri_search.study.dispatch.ray_connection import connected, in_a_job
+import hiri_search
 from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.errors import StudyError
 from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.files import Say
 from hiri_search.system.temp_dir import temporary_directory
@@ -31,13 +32,20 @@ RAY_ENV = {
 }
 WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # idle threads of a trial leave the cores to other trials
 
+CONNECTION_ENV = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of 30 s to reach the head; Ray makes 20
+_CONNECT_SECONDS = 10.0  # longest wait for a TCP connection; Ray itself waits for ten minutes
+_TOKEN_ADVICE = (
+    "if the cluster requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as on its nodes"
+)
+_ADDRESS_ADVICE = "write auto or HOST:PORT"
+
 
 @contextmanager
 def ray_running(address: str | None, resources: TrialResources, say: Say) -> Iterator[None]:
     """Connect to a cluster, or start a local Ray if there is no address."""
     settings = RAY_ENV | WORKER_ENV
     if address:
-        settings |= ray_connection.CONNECTION_ENV
+        settings |= CONNECTION_ENV
     if in_a_job():  # the environment of a job's workers also comes from `uv run`
         del settings[_UV_RUN]
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
@@ -73,6 +81,54 @@ def secure_local_ray() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes a token into the home
+
+
+def in_a_job() -> bool:
+    """Return true if `ray job submit` started this process or a parent of it."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextmanager
+def connected(address: str, say: Say, environment: Mapping[str, str]) -> Iterator[None]:
+    """Connect to a cluster; its workers get this package and these environment variables.
+
+    StudyError if the address does not answer, or the cluster refuses the connection.
+    """
+    check_answers(address)
+    import ray
+
+    package = str(Path(hiri_search.__file__).parent)
+    runtime_env = {"py_modules": [package], "excludes": ["__pycache__"], "env_vars": dict(environment)}
+    try:
+        context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise StudyError(f"cannot connect to the Ray cluster at {address}: {lines[0]}; {_TOKEN_ADVICE}") from error
+    try:
+        if url := context.dashboard_url:
+            say(f"Ray's dashboard: {url if '://' in url else f'http://{url}'}")
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_answers(address: str) -> None:
+    """Raise StudyError if the address is malformed or nothing listens there; `auto` is checked by `connected`."""
+    if address == "auto":
+        return
+    if address.startswith("ray://"):
+        problem = f"{address} is an address of the Ray client, through which Ray Tune would run on the head node"
+        raise StudyError(f"{problem}, away from the results; write `ray job submit --address http://HOST:8265 ...`")
+    if address.startswith(("http://", "https://")):
+        advice = f"`ray job submit --address {address} ...`; to join a cluster, {_ADDRESS_ADVICE}"
+        raise StudyError(f"{address} is an address for jobs: {advice}")
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise StudyError(f"{address!r} is no address of a Ray cluster; {_ADDRESS_ADVICE}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise StudyError(f"no Ray cluster answers at {address}: {error}") from error
 
 
 @contextmanager

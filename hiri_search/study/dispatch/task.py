@@ -19,7 +19,7 @@ Heartbeat: TypeAlias = Callable[[], None]
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """What all trials of a run have in common: images, results folder, storage."""
+    """Images, results folder and storage of a run, the same for all its trials."""
 
     prepared: Mapping[int, PreparedData]  # by side
     folder: Path  # of the results

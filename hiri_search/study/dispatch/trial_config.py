@@ -11,7 +11,7 @@ from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.recipe import Recipe
 
 ITERATION = "training_iteration"  # Tune's name for the number of an epoch: its schedulers and loggers read it
-SCORE = "zero_cost_"  # prefix of the columns of zero-cost scores
+SCORE_PREFIX = "zero_cost_"  # prefix of the columns of zero-cost scores
 _RECIPE = [field.name for field in fields(Recipe)]
 _EPOCH = [field.name for field in fields(Epoch)]
 
@@ -56,7 +56,7 @@ def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> T
 
 def report_of(epoch: Epoch, scores: Mapping[str, float | None]) -> dict[str, Any]:
     """Return the report of an epoch; all reports of a study have the same keys."""
-    return {ITERATION: epoch.epoch, **asdict(epoch), **{SCORE + name: score for name, score in scores.items()}}
+    return {ITERATION: epoch.epoch, **asdict(epoch), **{SCORE_PREFIX + name: score for name, score in scores.items()}}
 
 
 def epoch_of(report: Mapping[str, Any]) -> Epoch:
@@ -66,4 +66,4 @@ def epoch_of(report: Mapping[str, Any]) -> Epoch:
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the zero-cost scores of a report."""
-    return {name.removeprefix(SCORE): score for name, score in report.items() if name.startswith(SCORE)}
+    return {name.removeprefix(SCORE_PREFIX): score for name, score in report.items() if name.startswith(SCORE_PREFIX)}

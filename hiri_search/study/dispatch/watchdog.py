@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STACK_FILE = "stack.txt"  # beside the checkpoint: why a trial was killed, and where it stood
-_BEAT, _END = b"b", b"e"
-_INTERVAL = 0.5  # seconds between two beats that are passed on
+_HEARTBEAT, _END = b"b", b"e"
+_INTERVAL = 0.5  # seconds between two heartbeats that are passed on
 _STACK_SECONDS = 2.0  # longest wait for the stack of a worker that hangs
 _MAX_STACK = 1 << 20  # bytes
 _FROZEN = b"its process did not answer: it was frozen, or waited for a disk\n"
@@ -32,11 +32,11 @@ class Watchdog:
     def __init__(self, pipe: int) -> None:
         self._pipe, self._sent = pipe, 0.0
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Note a step of the training: the time limit begins anew."""
         if time.monotonic() - self._sent > _INTERVAL:
             self._sent = time.monotonic()
-            self.send(_BEAT)
+            self.send(_HEARTBEAT)
 
     def send(self, message: bytes) -> None:
         """Write to the watchdog; without one, for it can be killed too, the trial goes on unwatched."""
@@ -46,7 +46,7 @@ class Watchdog:
 
 @contextmanager
 def watched(timeout: float, stack: Path) -> Iterator[Watchdog]:
-    """Kill this process if the block passes `timeout` seconds without a beat, and write its stack to a file.
+    """Kill this process if the block passes `timeout` seconds without a heartbeat, and write its stack to a file.
 
     No file is written where its folder does not exist.
     """

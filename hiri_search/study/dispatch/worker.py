@@ -21,7 +21,7 @@ from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.hardware import describe_device
 from hiri_search.training.job import DataSource
 
-BEAT_SECONDS = 1.0  # while a worker waits for the driver
+_WAITING_SECONDS = 1.0  # between heartbeats while a worker waits for the driver, which is no hang
 
 
 class StintFailed(Exception):
@@ -58,7 +58,7 @@ def run_task(
         nonlocal scores, failure
         match event:
             case EpochEnded():
-                with repeat_in_background(watchdog.beat, every=BEAT_SECONDS):  # waiting for the driver is no hang
+                with repeat_in_background(watchdog.heartbeat, every=_WAITING_SECONDS):
                     tune.report(report_of(event.result, scores))
             case TrialScored():
                 scores = event.scores
@@ -67,7 +67,7 @@ def run_task(
                 failure = (scored, event) if scores else (event,)
 
     with watched(timeout, task.checkpoint.with_name(STACK_FILE)) as watchdog:
-        trial_function(task, report, watchdog.beat, shared_gpu=shares_gpu and not task.alone)
+        trial_function(task, report, watchdog.heartbeat, shared_gpu=shares_gpu and not task.alone)
     if failure:
         raise StintFailed(failure)
 

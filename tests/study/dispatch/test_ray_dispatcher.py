@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.dispatch.ray_connection import check_answers
 from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
+from hiri_search.study.dispatch.ray_session import check_answers
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.task import TrialFunction
 from hiri_search.study.errors import StudyError
@@ -43,7 +43,7 @@ class KillsRay(fake_work.ListedTrials):
     """Kills one of Ray's own processes at the first epoch."""
 
     def on_event(self, event: TrialEvent) -> None:
-        if isinstance(event, EpochEnded) and not self.events:
+        if isinstance(event, EpochEnded) and not self.reported(EpochEnded):
             (raylet,) = _children(os.getpid(), "/raylet/raylet ")
             (agent,) = _children(raylet, "ray::RuntimeEnvAgent")
             os.kill(agent, signal.SIGKILL)
@@ -153,9 +153,9 @@ def test_another_ray_on_the_machine_is_neither_joined_nor_stopped(tmp_path: Path
 
 NO_CLUSTERS = {
     "127.0.0.1:1": "no Ray cluster answers at 127.0.0.1:1: ",
-    "ray://127.0.0.1:1": "no Ray cluster answers at ray://127.0.0.1:1: ",
+    "ray://127.0.0.1:10001": "write `ray job submit --address http://HOST:8265 ...`",
     "http://127.0.0.1:8265": "ray job submit --address http://127.0.0.1:8265",
-    "somewhere": "'somewhere' is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT",
+    "somewhere": "'somewhere' is no address of a Ray cluster; write auto or HOST:PORT",
     "host:port": "'host:port' is no address",
     "127.0.0.1:99999": "no Ray cluster answers at 127.0.0.1:99999",
 }

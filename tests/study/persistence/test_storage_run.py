@@ -128,7 +128,8 @@ def test_a_trial_moves_to_a_machine_that_shares_no_disk(
         monkeypatch.setenv("HIRI_SEARCH_CACHE", str(machines[-1]))
         nowhere = Path("/nowhere")
         images = replace(task.prepared, folder=nowhere / task.prepared.folder.relative_to("/"))
-        moved = replace(task, checkpoint=nowhere / task.checkpoint.relative_to("/"), prepared=images)
+        folder = nowhere / task.files.folder.relative_to("/")
+        moved = replace(task, files=replace(task.files, folder=folder, prepared={task.job.side: images}))
 
         def on_event(event: TrialEvent) -> None:
             report(event)
@@ -153,7 +154,8 @@ def test_a_machine_without_the_data_stops_the_study_and_fails_no_trial(tmp_path:
     def on_another_machine(task: TrialTask, report: Report, heartbeat: Heartbeat, **more: Any) -> None:
         job = replace(task.job, data=replace(task.job.data, source="folder:/nowhere", seed=0))
         images = replace(task.prepared, folder=Path("/nowhere/else"))
-        run_trial(replace(task, job=job, prepared=images), report, heartbeat, **more)
+        files = replace(task.files, prepared={job.side: images})
+        run_trial(replace(task, job=job, files=files), report, heartbeat, **more)
 
     with pytest.raises(StudyError, match="there is no /nowhere"):
         _run(tmp_path, function=on_another_machine)
