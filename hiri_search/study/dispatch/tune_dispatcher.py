@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
     keeps_files = bool(os.environ.get(CALLBACKS))
     settings = _SETTINGS if keeps_files else _SETTINGS | _NO_SNAPSHOTS
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    with temporary_directory() as temporary:
+    with temporary_directory() as temporary, _results_dropped():
         tune.Tuner(
             tune.with_resources(trial, partial(_placement, resources)),
             tune_config=tune.TuneConfig(
@@ -75,6 +76,17 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
         ).fit()
     if tracker.error:
         raise tracker.error
+
+
+@contextmanager
+def _results_dropped() -> Iterator[None]:
+    """Let Tune call `DropResults` after all other callbacks: behind ours it calls those of the variable, in order."""
+    given = os.environ.get(CALLBACKS, "")
+    os.environ[CALLBACKS] = ",".join([*filter(None, [given]), f"{__name__}.{DropResults.__name__}"])
+    try:
+        yield
+    finally:
+        os.environ[CALLBACKS] = given
 
 
 def _tune_folder(files: StudyFiles) -> Path:
@@ -97,6 +109,13 @@ def _error_of(trial: Any) -> Any:
     if file := trial.pickled_error_file:
         return cloudpickle.loads(Path(file).read_bytes())
     return Path(trial.error_file).read_text()
+
+
+class DropResults(tune.Callback):  # type: ignore[misc]
+    """Empties each result: Tune would keep statistics of all numbers of all trials, 50 kB for each trial."""
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        result.clear()
 
 
 class _Tracked:

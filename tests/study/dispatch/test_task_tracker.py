@@ -143,9 +143,7 @@ def test_the_report_of_the_watchdog_says_why_a_trial_was_lost(tmp_path: Path):
     assert task
     tracker.started("a")
     task.checkpoint.parent.mkdir()
-    stack = (
-        'Thread 1:\n  File "x.py", line 1\n\nThread 2:\n  File "hiri_search/study/dispatch/worker.py", line 9'
-    )
+    stack = 'Thread 1:\n  File "x.py", line 1\n\nThread 2:\n  File "hiri_search/study/dispatch/worker.py", line 9'
     task.checkpoint.with_name(STACK_FILE).write_text(f"no step for 3 s\n{stack}")
     tracker.worker_died("a", "RayActorError: killed")
     assert isinstance(tracker.source, ListedTrials)

@@ -14,9 +14,7 @@ def test_a_task_comes_back_from_its_config(tmp_path: Path):
     (task,) = ListedTrials(tmp_path, 1).tasks
     unlike = replace(
         task,
-        job=replace(
-            task.job, seed=3, classes=None, recipe=Recipe(epochs=7, lr=0.5, auto_augment="x", bf16=False)
-        ),
+        job=replace(task.job, seed=3, classes=None, recipe=Recipe(epochs=7, lr=0.5, auto_augment="x", bf16=False)),
         epochs_done=2,
         until=3,
         zero_cost=("zen", "synflow"),
