@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ray.tune.search import Searcher
 
 from hiri_search.study.dispatch.capacity import CHECK_SECONDS
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.task import StudyFiles, TrialFunction
+from hiri_search.study.dispatch.task import TrialFunction, TrialTask
 from hiri_search.study.dispatch.task_tracker import TaskTracker
 from hiri_search.study.dispatch.trial_config import config_of, epoch_of, scores_of
 from hiri_search.study.dispatch.worker import StintFailed, device, run_task
@@ -41,6 +42,7 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a study mean the same in all processes
 }
 _NO_SNAPSHOTS = {"TUNE_GLOBAL_CHECKPOINT_S": f"{10**9}"}
+TUNER_TRIALS = 2_000  # of one Tuner, which keeps 12 kB of each; before the next one all workers end
 _PRESENT = 0.001  # of a resource that only marks a kind of node
 
 
@@ -53,44 +55,50 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
         # A closure, not tune.with_parameters: a driver that fetches an object from a dead node ends without a word.
         run_task(config, trial_function, data, files, timeout=timeout, shares_gpu=shares_gpu)
 
-    keeps_files = bool(os.environ.get(CALLBACKS))
-    settings = _SETTINGS if keeps_files else _SETTINGS | _NO_SNAPSHOTS
-    os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    with temporary_directory() as temporary, _results_dropped():
-        tune.Tuner(
-            tune.with_resources(trial, partial(_placement, resources)),
-            tune_config=tune.TuneConfig(
-                search_alg=_TaskSearcher(tracker),
-                scheduler=_ShutdownScheduler(tracker),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name=time.strftime("%Y-%m-%dT%H-%M-%S"),
-                storage_path=str(_tune_folder(files) if keeps_files else temporary),
-                verbose=0,
-                callbacks=[_TrackerCallback(tracker)],
-            ),
-        ).fit()
+    with _settings() as user_has_callbacks, temporary_directory() as temporary:
+        storage = files.folder.absolute() / TUNE_FOLDER if user_has_callbacks else temporary
+        while not tracker.finished:
+            _run_trials(tracker, tune.with_resources(trial, partial(_placement, resources)), storage)
     if tracker.error:
         raise tracker.error
 
 
+def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
+    """Run tasks until there are none, or the Tuner has had its number of trials."""
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_TaskSearcher(tracker),
+            scheduler=_ShutdownScheduler(tracker),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=datetime.now().isoformat(timespec="milliseconds").replace(":", "-"),
+            storage_path=str(storage),
+            verbose=0,
+            callbacks=[_TrackerCallback(tracker)],
+        ),
+    ).fit()
+
+
 @contextmanager
-def _results_dropped() -> Iterator[None]:
-    """Let Tune call `DropResults` after all other callbacks: behind ours it calls those of the variable, in order."""
-    given = os.environ.get(CALLBACKS, "")
-    os.environ[CALLBACKS] = ",".join([*filter(None, [given]), f"{__name__}.{DropResults.__name__}"])
+def _settings() -> Iterator[bool]:
+    """Set Tune's variables during the block, where the user has not; yield true if the user has callbacks."""
+    before = dict(os.environ)
+    own_callbacks = before.get(CALLBACKS, "")
+    settings = _SETTINGS if own_callbacks else _SETTINGS | _NO_SNAPSHOTS
+    os.environ.update({name: before.get(name, value) for name, value in settings.items()})
+    # Behind ours Tune calls the callbacks of this variable, in order: results are dropped when all have seen them.
+    os.environ[CALLBACKS] = ",".join([*filter(None, [own_callbacks]), f"{__name__}.{DropResults.__name__}"])
     try:
-        yield
+        yield bool(own_callbacks)
     finally:
-        os.environ[CALLBACKS] = given
-
-
-def _tune_folder(files: StudyFiles) -> Path:
-    return files.folder.absolute() / TUNE_FOLDER
+        for name in (*settings, CALLBACKS):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _trial_name(trial: Any) -> str:
@@ -139,11 +147,16 @@ class _Tracked:
 class _TaskSearcher(_Tracked, Searcher):  # type: ignore[misc]
     """Gives Tune the next task. After FINISHED Tune asks no more."""
 
+    _suggested = 0
+
     def suggest(self, trial_id: str) -> Any:
-        configs: list[dict[str, Any]] = []
-        self._guarded(lambda: configs.extend(map(config_of, filter(None, [self._tracker.next_task(trial_id)]))))
-        if configs:
-            return configs[0]
+        if self._suggested == TUNER_TRIALS:
+            return None if self._tracker.assignments else Searcher.FINISHED
+        tasks = list[TrialTask]()
+        self._guarded(lambda: tasks.extend(filter(None, [self._tracker.next_task(trial_id)])))
+        if tasks:
+            self._suggested += 1
+            return config_of(tasks[0])
         return Searcher.FINISHED if self._tracker.finished else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

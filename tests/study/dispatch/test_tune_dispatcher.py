@@ -1,5 +1,6 @@
 """Workers on a local Ray: deaths, hangs and shutdowns are reported, and every task is done."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hiri_search.study.dispatch import tune_dispatcher
 from hiri_search.study.dispatch.ray_dispatcher import run_tasks
 from hiri_search.study.dispatch.ray_session import ray_running
 from hiri_search.study.dispatch.resources import TrialResources
@@ -61,6 +63,14 @@ def test_a_slow_trial_with_heartbeats_is_not_lost(tmp_path: Path):
     source = _run(tmp_path, fake_work.slow_steps, count=1, timeout=1.5)
     assert len(source.reported(TrialFinished)) == 1
     assert not source.reported(TrialLost)
+
+
+def test_a_tuner_ends_after_a_number_of_trials_and_another_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tune_dispatcher, "TUNER_TRIALS", 3)
+    before = dict(os.environ)
+    source = _run(tmp_path, fake_work.dies_once, workers=2, count=5)
+    assert Counter(e.trial for e in source.reported(TrialFinished)) == dict.fromkeys(range(5), 1)
+    assert os.environ == before
 
 
 class ShutdownAtFirstEpoch(ListedTrials):
