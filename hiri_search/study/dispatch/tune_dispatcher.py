@@ -42,7 +42,7 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a study mean the same in all processes
 }
 _NO_SNAPSHOTS = {"TUNE_GLOBAL_CHECKPOINT_S": f"{10**9}"}
-TUNER_TRIALS = 2_000  # of one Tuner, which keeps 12 kB of each; before the next one all workers end
+TUNER_TRIALS = 1_000  # of one Tuner, which keeps 12 kB of each; before the next one all workers end
 _PRESENT = 0.001  # of a resource that only marks a kind of node
 
 

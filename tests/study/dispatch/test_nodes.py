@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from socket import socket
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,13 +19,14 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
-from hiri_search.study.ledger.events import AnyEvent, EpochEnded, StudyStarted, TrialFinished, TrialLost
+from hiri_search.study.ledger.events import AnyEvent, EpochEnded, StudyStarted, TrialEvent, TrialFinished, TrialLost
 from hiri_search.study.ledger.layout import LEDGER, LEDGER_LOCK
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import reproduced
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
 from tests.study.dispatch import fake_work
+from tests.study.dispatch.growing import PORT, growing_cluster
 from tests.study.dispatch.machines import ray_cluster
 from tests.study.search.searches import ROWS, Quiet
 from tests.study.waiting import PATIENCE, wait_until
@@ -92,6 +95,52 @@ def _running_trials(results: Path) -> set[int]:
 def _curves(events: Sequence[AnyEvent]) -> dict[tuple[str, int], object]:
     finished = (trial for trial in trials(events) if trial.state == "finished")
     return {(trial.network.name, trial.asked.seed): reproduced(trial.curve) for trial in finished}
+
+
+# ---- a cluster that grows
+
+
+class CountsNodes(fake_work.ListedTrials):
+    """Notes at each epoch how many nodes have a core."""
+
+    def __init__(self, home: Path, count: int, *, epochs: int) -> None:
+        super().__init__(home, count, epochs=epochs)
+        self.nodes = 0
+
+    def on_event(self, event: TrialEvent) -> None:
+        import ray
+
+        super().on_event(event)
+        self.nodes = max(self.nodes, int(ray.cluster_resources().get("CPU", 0)))
+
+
+def _nodes_used(home: Path, address: str, slots: int) -> tuple[int, int]:
+    """Return the finished trials of a run, and the nodes that it saw."""
+    source = CountsNodes(home, 3, epochs=100)
+    resources = TrialResources(slots, 0.0)
+    log = home / "ray.log"
+    run_on_ray(source, resources, log, Shutdown(), address=address, trial_function=fake_work.epochs)
+    return len(source.reported(TrialFinished)), source.nodes
+
+
+def _head_listens() -> bool:
+    with socket() as connection:
+        return not connection.connect_ex(("127.0.0.1", PORT))
+
+
+def test_a_cluster_grows_because_one_trial_more_than_fits_waits(monkeypatch: pytest.MonkeyPatch):
+    if _head_listens():
+        pytest.skip(f"port {PORT}, which Ray's simulated autoscaler needs, is in use")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with (
+        TemporaryDirectory(prefix="hs_", dir="/tmp") as home,  # a short path, for Ray's sockets
+        growing_cluster(Path(home)) as address,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as driver,
+    ):
+        wait_until(_head_listens, interval=0.5)
+        assert driver.submit(_nodes_used, Path(home), address, 1).result(PATIENCE) == (3, 1)
+        assert driver.submit(_nodes_used, Path(home), address, 0).result(PATIENCE) == (3, 2)
 
 
 # ---- several drivers of one study
