@@ -26,6 +26,8 @@ from hiri_search.study.dispatch.task import TrialFunction, TrialTask
 from hiri_search.study.dispatch.task_tracker import TaskTracker
 from hiri_search.study.dispatch.trial_config import config_of, epoch_of, scores_of
 from hiri_search.study.dispatch.worker import StintFailed, device, run_task
+from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.events import GO_ON
 from hiri_search.system.temp_dir import temporary_directory
 from hiri_search.training.job import DataSource
 
@@ -64,8 +66,8 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
 
 
 def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
-    """Run tasks until there are none, or the Tuner has had its number of trials."""
-    tune.Tuner(
+    """Run tasks until there are none, or the Tuner has had its number of trials. StudyError where Tune fails."""
+    tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=_TaskSearcher(tracker),
@@ -81,7 +83,13 @@ def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
             verbose=0,
             callbacks=[_TrackerCallback(tracker)],
         ),
-    ).fit()
+    )
+    try:
+        tuner.fit()
+    except (tune.TuneError, ValueError) as error:  # for example of a callback of the user
+        if tracker.error is None:
+            *_, reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise StudyError(f"Ray Tune ended the run: {reason}; {GO_ON}") from error
 
 
 @contextmanager
