@@ -44,7 +44,6 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a study mean the same in all processes
 }
 _NO_SNAPSHOTS = {"TUNE_GLOBAL_CHECKPOINT_S": f"{10**9}"}
-TUNER_TRIALS = 1_000  # of one Tuner, which keeps 12 kB of each; before the next one all workers end
 _PRESENT = 0.001  # of a resource that only marks a kind of node
 
 
@@ -59,14 +58,13 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
 
     with _settings() as user_has_callbacks, temporary_directory() as temporary:
         storage = files.folder.absolute() / TUNE_FOLDER if user_has_callbacks else temporary
-        while not tracker.finished:
-            _run_trials(tracker, tune.with_resources(trial, partial(_placement, resources)), storage)
+        _run_trials(tracker, tune.with_resources(trial, partial(_placement, resources)), storage)
     if tracker.error:
         raise tracker.error
 
 
 def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
-    """Run tasks until there are none, or the Tuner has had its number of trials. StudyError where Tune fails."""
+    """Run tasks until there are none. StudyError where Tune fails."""
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -99,14 +97,14 @@ def _settings() -> Iterator[bool]:
     own_callbacks = before.get(CALLBACKS, "")
     settings = _SETTINGS if own_callbacks else _SETTINGS | _NO_SNAPSHOTS
     os.environ.update({name: before.get(name, value) for name, value in settings.items()})
-    # Behind ours Tune calls the callbacks of this variable, in order: results are dropped when all have seen them.
-    os.environ[CALLBACKS] = ",".join([*filter(None, [own_callbacks]), f"{__name__}.{DropResults.__name__}"])
+    # Behind ours Tune calls the callbacks of this variable, in order: a trial is dropped when all have seen it.
+    os.environ[CALLBACKS] = ",".join([*filter(None, [own_callbacks]), f"{__name__}.{FreeMemory.__name__}"])
     try:
         yield bool(own_callbacks)
     finally:
         for name in (*settings, CALLBACKS):
             del os.environ[name]
-        os.environ.update(before)
+            os.environ |= {name: before[name]} if name in before else {}
 
 
 def _trial_name(trial: Any) -> str:
@@ -127,11 +125,16 @@ def _error_of(trial: Any) -> Any:
     return Path(trial.error_file).read_text()
 
 
-class DropResults(tune.Callback):  # type: ignore[misc]
-    """Empties each result: Tune would keep statistics of all numbers of all trials, 50 kB for each trial."""
+class FreeMemory(tune.Callback):  # type: ignore[misc]
+    """Drops what Tune would keep of each trial to the end of the run, 50 kB: statistics of all numbers, and configs."""
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         result.clear()
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        trial.config, trial.evaluated_params = {}, {}
+
+    on_trial_error = on_trial_complete
 
 
 class _Tracked:
@@ -155,15 +158,10 @@ class _Tracked:
 class _TaskSearcher(_Tracked, Searcher):  # type: ignore[misc]
     """Gives Tune the next task. After FINISHED Tune asks no more."""
 
-    _suggested = 0
-
     def suggest(self, trial_id: str) -> Any:
-        if self._suggested == TUNER_TRIALS:
-            return None if self._tracker.assignments else Searcher.FINISHED
         tasks = list[TrialTask]()
         self._guarded(lambda: tasks.extend(filter(None, [self._tracker.next_task(trial_id)])))
         if tasks:
-            self._suggested += 1
             return config_of(tasks[0])
         return Searcher.FINISHED if self._tracker.finished else None
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from hiri_search.study.dispatch import tune_dispatcher
 from hiri_search.study.dispatch.ray_dispatcher import run_tasks
 from hiri_search.study.dispatch.ray_session import ray_running
 from hiri_search.study.dispatch.resources import TrialResources
@@ -45,7 +44,9 @@ def _run_source(source: ListedTrials, shutdown: Shutdown, function: TrialFunctio
 
 @pytest.mark.parametrize(("function", "workers"), [(fake_work.dies_once, 2), (fake_work.returns_without_end, 1)])
 def test_only_the_trial_of_a_dead_worker_is_lost(tmp_path: Path, function: TrialFunction, workers: int):
+    before = dict(os.environ)
     source = _run(tmp_path, function, workers=workers)
+    assert os.environ == before
     assert Counter(e.trial for e in source.reported(TrialFinished)) == {0: 1, 1: 1, 2: 1, 3: 1}
     (lost,) = source.reported(TrialLost)
     assert (lost.trial, lost.fault) == (1, "process")
@@ -63,14 +64,6 @@ def test_a_slow_trial_with_heartbeats_is_not_lost(tmp_path: Path):
     source = _run(tmp_path, fake_work.slow_steps, count=1, timeout=1.5)
     assert len(source.reported(TrialFinished)) == 1
     assert not source.reported(TrialLost)
-
-
-def test_a_tuner_ends_after_a_number_of_trials_and_another_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tune_dispatcher, "TUNER_TRIALS", 3)
-    before = dict(os.environ)
-    source = _run(tmp_path, fake_work.dies_once, workers=2, count=5)
-    assert Counter(e.trial for e in source.reported(TrialFinished)) == dict.fromkeys(range(5), 1)
-    assert os.environ == before
 
 
 class ShutdownAtFirstEpoch(ListedTrials):
