@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -58,7 +58,7 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
 
     with _settings() as user_has_callbacks, temporary_directory() as temporary:
         storage = files.folder.absolute() / TUNE_FOLDER if user_has_callbacks else temporary
-        _run_trials(tracker, tune.with_resources(trial, partial(_placement, resources)), storage)
+        _run_trials(tracker, tune.with_resources(trial, _placement(resources)), storage)
     if tracker.error:
         raise tracker.error
 
@@ -111,11 +111,12 @@ def _trial_name(trial: Any) -> str:
     return f"trial_{trial.config['trial']:04d}"
 
 
-def _placement(resources: TrialResources, config: dict[str, Any]) -> Any:
-    """Return the resources of a trial, in one bundle of a placement group."""
-    gpus = 1.0 if config["alone"] and resources.per_gpu > 1 else resources.gpu_share
+def _placement(resources: TrialResources) -> Callable[[Mapping[str, Any]], Any]:
+    """Return the function from a config to the resources of its trial, in one bundle of a placement group."""
     kind = {f"accelerator_type:{resources.accelerator}": _PRESENT} if resources.accelerator else {}
-    return tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": gpus, **kind}])
+    bundle = {"CPU": resources.cpus, "GPU": resources.gpu_share, **kind}
+    shared, alone = tune.PlacementGroupFactory([bundle]), tune.PlacementGroupFactory([bundle | {"GPU": 1.0}])
+    return lambda config: alone if config["alone"] and resources.per_gpu > 1 else shared
 
 
 def _error_of(trial: Any) -> Any:
@@ -132,7 +133,8 @@ class FreeMemory(tune.Callback):  # type: ignore[misc]
         result.clear()
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        trial.config, trial.evaluated_params = {}, {}
+        trial.config.clear()
+        trial.evaluated_params.clear()
 
     on_trial_error = on_trial_complete
 
