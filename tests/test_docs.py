@@ -32,6 +32,8 @@ NOT_RUN = {
     "uv run pytest": "it is this test",
     "--profile gpu": "needs a GPU",
     "export RAY_API_SERVER_ADDRESS": "belongs to the next command",
+    "export RAY_TUNE_CALLBACKS": "belongs to the next command: tests/study/dispatch/test_tune_callbacks.py sets it",
+    "tensorboard --logdir": "needs another package: tests/study/dispatch/test_tune_callbacks.py reads its files",
     "ray job submit": "needs a cluster: tests/study/dispatch/test_ray_job.py starts one",
     "sbatch": "needs Slurm: tests/test_deploy.py has fake commands for it",
     "postgresql+psycopg://me@host": "needs a server: tests/study/export/test_optuna_export.py starts one",
