@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -53,6 +54,7 @@ within: {{mparams: ..0.13}}
 recipe: {{epochs: 2, batch: 16, warmup_epochs: 0, ema: 0.0}}
 {SMALL}"""
 WANTED = {"1.e": 4, "1.n": 2, "1.which": "hr", "2.e": 6, "2.which": "t", "2.t.d": 64}
+LOST = {"net": "other", "seed": 5}  # config of the trial whose process dies
 TIMES = {"seconds", "seconds_waiting", "images_per_second"}
 DIGITS = [name for name in Epoch.__dataclass_fields__ if name not in TIMES]
 
@@ -102,9 +104,9 @@ def _run_serially(study: Study, folder: Path) -> list[Trial]:
     return trials(read_events(folder))
 
 
-def _digits(curve: list[Any]) -> list[list[Any]]:
-    """Return the rows of epochs without durations; a missing number of a data frame is None."""
-    return [[None if value != value else value for value in row] for row in curve]
+def _rows(table: Any, names: list[str]) -> list[list[Any]]:
+    """Return the rows of a data frame; a missing number is None."""
+    return [[None if value != value else value for value in row] for row in table[names].to_numpy(object).tolist()]
 
 
 # ---- parameter spaces
@@ -132,8 +134,6 @@ def test_the_parameters_of_a_search_are_its_decisions(study_file: Callable[[str]
 
 @pytest.mark.parametrize("file", sorted((ROOT / "spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_all_decisions_of_large_spaces_are_found(file: Path):
-    from random import Random
-
     space, rng = read_space(file), Random(0)
     options = all_options(space)
     for _ in range(200):
@@ -217,12 +217,10 @@ def test_a_tuner_reaches_the_digits_of_the_study(study_file: Callable[[str], Pat
     for trial in expected:
         table = found[trial.network.name, trial.asked.seed]
         serial = [[getattr(epoch, name) for name in DIGITS] for epoch in trial.curve]
-        assert _digits(table[DIGITS].to_numpy(object).tolist()) == serial
+        assert _rows(table, DIGITS) == serial
         assert table["training_iteration"].tolist() == [1, 2, 3]
-        costs = trial.network
-        assert {tuple(row) for row in table[["spec", "params", "macs"]].to_numpy(object).tolist()} == {
-            (costs.spec, costs.params, costs.macs)
-        }
+        costs = [trial.network.spec, trial.network.params, trial.network.macs]
+        assert _rows(table, ["spec", "params", "macs"]) == [costs] * 3
 
 
 @pytest.mark.usefixtures("_one_ray")
@@ -264,19 +262,33 @@ def _dies_after(epochs: int, flag: Path, function: Callable[[dict[str, Any]], No
     return dies_once
 
 
+def _retried(function: Any, folder: Path) -> Any:
+    """Return the results of a Tuner that starts a failed trial again."""
+    return _fit(folder, function, LOST, max_failures=1)
+
+
+def _restored(function: Any, folder: Path) -> Any:
+    """Return the results of a Tuner that ended with a failed trial and was restored."""
+    from ray import tune
+
+    failed = _fit(folder, function, LOST)
+    assert len(failed.errors) == 1
+    assert failed[0].metrics["epoch"] == 2
+    return tune.Tuner.restore(failed.experiment_path, function, resume_errored=True).fit()
+
+
 @pytest.mark.usefixtures("_one_ray")
-def test_a_trial_whose_process_died_resumes_from_its_checkpoint(study_file: Callable[[str], Path], tmp_path: Path):
+@pytest.mark.parametrize("again", [_retried, pytest.param(_restored, marks=pytest.mark.slow)])
+def test_a_trial_whose_process_died_resumes_from_its_checkpoint(
+    study_file: Callable[[str], Path], tmp_path: Path, again: Callable[[Any, Path], Any]
+):
     study = read_study(study_file(ABLATION))
-    function = _dies_after(2, tmp_path / "died", _trainable(study))
-    (result,) = _fit(tmp_path, function, {"net": "other", "seed": 5}, max_failures=1)
-    assert (tmp_path / "died").exists()
+    (result,) = again(_dies_after(2, tmp_path / "died", _trainable(study)), tmp_path)
     assert not result.error
-    (trial,) = [
-        trial
-        for trial in _run_serially(study, tmp_path / "serial")
-        if (trial.network.name, trial.asked.seed) == ("other", 5)
-    ]
-    assert result.metrics_dataframe["loss"].tolist() == [epoch.loss for epoch in trial.curve]
+    assert (tmp_path / "died").exists()
+    trials_by_seed = {(t.network.name, t.asked.seed): t for t in _run_serially(study, tmp_path / "serial")}
+    unbroken = trials_by_seed[LOST["net"], LOST["seed"]]
+    assert result.metrics_dataframe["loss"].tolist() == [epoch.loss for epoch in unbroken.curve]
 
 
 @pytest.mark.usefixtures("_one_ray")
