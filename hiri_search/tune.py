@@ -42,7 +42,7 @@ Config: TypeAlias = dict[str, Any]
 _NET, _SEED, _SIDE = "net", "seed", "side"
 _RECIPE = tuple(field.name for field in fields(Recipe))
 _PATIENCE = 100  # walks after which no wish is left in a network that must be within constraints
-_WALK_OF_MEASUREMENTS = "within: ms_per_image is measured, which other trials of a Tuner disturb; leave it out"
+_NO_MEASUREMENT = "within: ms_per_image is measured, which other trials of a Tuner disturb; leave it out"
 
 
 def trainable(
@@ -61,7 +61,7 @@ def trainable(
     networks = resolve(study)
     if networks.space is not None:
         if "ms_per_image" in study.within:
-            raise StudyError(_WALK_OF_MEASUREMENTS)
+            raise StudyError(_NO_MEASUREMENT)
         for _ in covering_networks(study, networks.space):
             pass
         search_space(networks)  # workers do it again, with the costs that it leaves in the cache

@@ -72,7 +72,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that a clone gives a user, and images in PATH."""
     for name in ("studies", "spaces", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for number, path in enumerate(_image_paths(tmp_path / "PATH")):
+    for number, path in enumerate(image_paths(tmp_path / "PATH")):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40), (number * 3 % 256, number * 7 % 256, 90)).save(path)
     monkeypatch.chdir(tmp_path)
@@ -81,7 +81,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _image_paths(folder: Path) -> Iterator[Path]:
+def image_paths(folder: Path) -> Iterator[Path]:
     for split, count in (("train", 16), ("val", 8)):
         for name in ("cat", "dog"):
             yield from (folder / split / name / f"{number}.png" for number in range(count))

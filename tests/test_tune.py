@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import hiri_search
 import tests.study.conftest  # noqa: F401 - Ray's variables, which it reads at its import
@@ -30,7 +31,7 @@ from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.job import Epoch
 from hiri_search.training.recipe import SettingError
 from tests.study.search.searches import Quiet
-from tests.test_docs import blocks
+from tests.test_docs import blocks, image_paths
 
 pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[1]
@@ -170,6 +171,28 @@ def test_a_mistake_in_a_config_is_found_before_the_training(
 ):
     with pytest.raises(error, match=message):
         _trainable(study_file(study))(config)
+
+
+def test_paths_are_relative_to_the_folder_of_the_driver(
+    study_file: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Tune runs a trial in a folder of its own."""
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint: reports.append(metrics))
+    monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
+    for number, path in enumerate(image_paths(tmp_path / "images")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (number * 3 % 256, 90, 90)).save(path)
+    monkeypatch.chdir(tmp_path)
+    path = study_file(ABLATION)
+    function = _trainable(
+        read_study(path, sets=["data={source: 'folder:images', train: 16, val: 8}", "proxy.classes=2", "cache=none"])
+    )
+    (tmp_path / "trial").mkdir()
+    monkeypatch.chdir(tmp_path / "trial")
+    function({"net": "small", "epochs": 2})
+    assert [report["epoch"] for report in reports] == [1, 2]
+    assert Path.cwd() == tmp_path / "trial"
 
 
 def test_measured_constraints_are_refused(study_file: Callable[[str], Path]):
