@@ -25,10 +25,11 @@ __all__ = [
     "parse_net",
     "parse_network",
     "sample",
+    "tune",
 ]
 
 if TYPE_CHECKING:
-    from hiri_search import models
+    from hiri_search import models, tune
     from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
     from hiri_search.language import (
         Net,
@@ -57,8 +58,8 @@ else:  # hidden from type checkers, which would accept any name of a module with
     def __getattr__(name):
         from importlib import import_module, metadata
 
-        if name == "models":
-            return import_module(f"{__name__}.models")
+        if name in ("models", "tune"):
+            return import_module(f"{__name__}.{name}")
         if name == "__version__":
             return metadata.version("hiri-search")
         if name not in _MODULES:

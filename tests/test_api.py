@@ -42,11 +42,12 @@ def _declared() -> dict[str, str]:
 
 def test_each_public_name_is_the_object_that_type_checkers_see() -> None:
     declared = _declared()
-    assert declared.pop("models") == "hiri_search"
-    assert hiri_search.models is import_module("hiri_search.models")
+    for name in (modules := ["models", "tune"]):
+        assert declared.pop(name) == "hiri_search"
+        assert getattr(hiri_search, name) is import_module(f"hiri_search.{name}")
     for name, module in declared.items():
         assert getattr(hiri_search, name) is getattr(import_module(module), name), name
-    assert sorted([*declared, "models"]) == sorted(hiri_search.__all__)
+    assert sorted([*declared, *modules]) == sorted(hiri_search.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

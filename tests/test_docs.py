@@ -32,6 +32,8 @@ NOT_RUN = {
     "uv run pytest": "it is this test",
     "--profile gpu": "needs a GPU",
     "export RAY_API_SERVER_ADDRESS": "belongs to the next command",
+    "export RAY_TUNE_CALLBACKS": "belongs to the next command: tests/study/dispatch/test_tune_callbacks.py sets it",
+    "tensorboard --logdir": "needs another package: tests/study/dispatch/test_tune_callbacks.py reads its files",
     "ray job submit": "needs a cluster: tests/study/dispatch/test_ray_job.py starts one",
     "sbatch": "needs Slurm: tests/test_deploy.py has fake commands for it",
     "postgresql+psycopg://me@host": "needs a server: tests/study/export/test_optuna_export.py starts one",
@@ -70,7 +72,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that a clone gives a user, and images in PATH."""
     for name in ("studies", "spaces", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for number, path in enumerate(_image_paths(tmp_path / "PATH")):
+    for number, path in enumerate(image_paths(tmp_path / "PATH")):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40), (number * 3 % 256, number * 7 % 256, 90)).save(path)
     monkeypatch.chdir(tmp_path)
@@ -79,7 +81,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _image_paths(folder: Path) -> Iterator[Path]:
+def image_paths(folder: Path) -> Iterator[Path]:
     for split, count in (("train", 16), ("val", 8)):
         for name in ("cat", "dog"):
             yield from (folder / split / name / f"{number}.png" for number in range(count))

@@ -13,7 +13,17 @@ ROOT = Path(hiri_search.__file__).parent
 # For each package, its rooms (packages or modules) from the top floor to the bottom. A room imports rooms of lower
 # floors only; rooms of one floor do not import each other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "": ("__main__", "cli", "report", "study", "cost training stats", "networks", "models", "nets", "language system"),
+    "": (
+        "__main__",
+        "cli",
+        "report tune",
+        "study",
+        "cost training stats",
+        "networks",
+        "models",
+        "nets",
+        "language system",
+    ),
     "study": (
         *("run status", "scheduler eta", "export provenance", "plan", "dispatch", "persistence", "search callbacks"),
         *("config", "ledger", "errors"),
@@ -36,7 +46,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "optuna": ("study.search.samplers.optuna_sampler", "study.search.importance", "study.export"),
     "sqlalchemy": ("study.export",),
     "optuna_dashboard": ("study.export.dashboard",),
-    "ray": ("study.dispatch",),
+    "ray": ("study.dispatch", "tune"),
     "pandas": ("report",),
     "matplotlib": ("report",),
     "plotly": ("report.page",),

@@ -64,7 +64,7 @@ def run(
     with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
         clock.begin("images")
-        prepared = _prepare(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
+        prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile, command)
         clock.begin("counting")
@@ -116,7 +116,8 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     return space
 
 
-def _prepare(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
+def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
+    """Return the images of a study at the side of each training. DataError where they cannot be trained on."""
     for side, recipe in trainings:
         check_augmentation(recipe, side)
     batch = max(recipe.batch for _, recipe in trainings)

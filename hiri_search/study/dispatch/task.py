@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -37,6 +37,7 @@ class TrialTask:
     epochs_done: int = 0  # the ledger has them; they are not reported again
     until: int | None = None  # epoch after which the trial pauses; None: trained to the end
     zero_cost: tuple[str, ...] = ()  # names of zero-cost scores to compute before the training
+    scores: Mapping[str, float | None] = field(default_factory=dict)  # zero-cost scores that the ledger has
     alone: bool = False  # needs a GPU for itself: out of memory on a shared one
 
     @property

@@ -119,7 +119,7 @@ class TaskTracker:
     def epoch_ended(self, key: str, epoch: Epoch, scores: dict[str, float | None]) -> None:
         """An epoch of the task has ended; the scores are those of its untrained network, if it was scored."""
         task = self.assignments[key].task
-        if scores and epoch.epoch == task.epochs_done + 1:
+        if scores and not task.scores and epoch.epoch == task.epochs_done + 1:
             self.source.on_event(TrialScored(trial=task.trial, scores=scores))
         self.source.on_event(EpochEnded(trial=task.trial, result=epoch))
         self._source_is_empty = False

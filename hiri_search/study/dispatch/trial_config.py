@@ -31,6 +31,7 @@ def config_of(task: TrialTask) -> dict[str, Any]:
         "zero_cost": ",".join(task.zero_cost),
         "alone": task.alone,
         "training": task.training,
+        **_columns_of(task.scores),
     }
 
 
@@ -50,13 +51,14 @@ def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> T
         epochs_done=config["epochs_done"],
         until=config["until"],
         zero_cost=tuple(filter(None, config["zero_cost"].split(","))),
+        scores=scores_of(config),
         alone=config["alone"],
     )
 
 
 def report_of(epoch: Epoch, scores: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return the report of an epoch; all reports of a study have the same keys."""
-    return {ITERATION: epoch.epoch, **asdict(epoch), **{SCORE_PREFIX + name: score for name, score in scores.items()}}
+    """Return the report of an epoch; all reports of a trial have the same keys."""
+    return {ITERATION: epoch.epoch, **asdict(epoch), **_columns_of(scores)}
 
 
 def epoch_of(report: Mapping[str, Any]) -> Epoch:
@@ -64,6 +66,10 @@ def epoch_of(report: Mapping[str, Any]) -> Epoch:
     return Epoch(**{name: report[name] for name in _EPOCH})
 
 
-def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the zero-cost scores of a report."""
-    return {name.removeprefix(SCORE_PREFIX): score for name, score in report.items() if name.startswith(SCORE_PREFIX)}
+def scores_of(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the zero-cost scores of a report or a config."""
+    return {name.removeprefix(SCORE_PREFIX): score for name, score in values.items() if name.startswith(SCORE_PREFIX)}
+
+
+def _columns_of(scores: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {SCORE_PREFIX + name: score for name, score in scores.items()}

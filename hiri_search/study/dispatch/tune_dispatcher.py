@@ -73,7 +73,7 @@ def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_dirname_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
             name=datetime.now().isoformat(timespec="milliseconds").replace(":", "-"),
@@ -109,6 +109,12 @@ def _settings() -> Iterator[bool]:
 
 def _trial_name(trial: Any) -> str:
     return f"trial_{trial.config['trial']:04d}"
+
+
+def _trial_folder(trial: Any) -> str:
+    """Return the folder of a trial, the same for all its stints; Tune by itself makes another one for each."""
+    trial.relative_logdir = trial.storage.trial_dir_name = _trial_name(trial)
+    return str(trial.relative_logdir)
 
 
 def _placement(resources: TrialResources) -> Callable[[Mapping[str, Any]], Any]:

@@ -59,7 +59,7 @@ def run_task(
         match event:
             case EpochEnded():
                 with repeat_in_background(watchdog.heartbeat, every=_WAITING_SECONDS):
-                    tune.report(report_of(event.result, scores))
+                    tune.report(report_of(event.result, scores or task.scores))
             case TrialScored():
                 scores = event.scores
             case TrialFailed() | TrialLost() | TrialOutOfMemory():

@@ -133,6 +133,7 @@ class TrialScheduler:
             epochs_done=len(trial.curve),
             until=self.queue.next_rung(trial),
             zero_cost=self.study.search.zero_cost if first and not trial.zero_cost else (),
+            scores=trial.zero_cost,
             alone=trial.alone,
         )
 

@@ -7,8 +7,9 @@ from functools import partial
 from math import inf
 
 from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
-from hiri_search.language import Net
-from hiri_search.language.space import SearchSpace
+from hiri_search.language import Net, Space
+from hiri_search.language.choosers import covering
+from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.config.schema import Study
@@ -50,12 +51,26 @@ def options_of(networks: StudyNetworks, past: Sequence[Trial]) -> Mapping[str, O
     by_decision: dict[str, Options] = {}
     for trial in past:
         decisions = trial.asked.decisions
-        if decisions.keys() <= by_decision.keys():
-            continue
+        if not decisions.keys() <= by_decision.keys():
+            by_decision |= _options_on_walk(space, decisions)
+    return by_decision
 
-        def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            by_decision[name] = options
-            return int(decisions[name])  # noqa: B023 - called before the next trial
 
-        space.decide(choose)
+def all_options(space: Space) -> Mapping[str, Options]:
+    """Return the options of every decision of a space, by the decision's name."""
+    by_decision: dict[str, Options] = {}
+    for _, decisions in covering(space):
+        by_decision |= _options_on_walk(space, decisions)
+    return by_decision
+
+
+def _options_on_walk(space: Space, decisions: Decisions) -> dict[str, Options]:
+    """Return the options of the decisions that lead to one network."""
+    by_decision: dict[str, Options] = {}
+
+    def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
+        by_decision[name] = options
+        return int(decisions[name])
+
+    space.decide(choose)
     return by_decision

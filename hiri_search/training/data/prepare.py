@@ -60,17 +60,17 @@ def prepare(
     cache_dir = cache_folder(home)
     if data.kind == "timm":
         names, counts, stat_digest = timm_datasets.inspect_timm(data, classes)
-        _require_one_batch(counts["train"], batch)
+        require_one_batch(counts["train"], batch)
         folder = cache_dir / _folder_name(side, names, counts, stat_digest)
         return PreparedData(folder, names, counts["train"], counts["val"], cache=cache)
     source = open_source(data, classes)
-    _require_one_batch(source.counts["train"], batch)  # before the files are read, which may take minutes
+    require_one_batch(source.counts["train"], batch)  # before the files are read, which may take minutes
     if cache == "none":
         _require_no_skip(data)
         folder = cache_dir / _folder_name(side, source.classes, source.counts, source.stat_fingerprint())
         return PreparedData(folder, source.classes, source.counts["train"], source.counts["val"], cache=cache)
     prepared = replace(_read_about(_store_images(source, data, side, cache_dir, say), source), cache=cache)
-    _require_one_batch(prepared.train, batch)
+    require_one_batch(prepared.train, batch)
     return prepared
 
 
@@ -122,7 +122,8 @@ def stored_side(side: int) -> int:
     return round(side * DISK_MARGIN)
 
 
-def _require_one_batch(train: int, batch: int) -> None:
+def require_one_batch(train: int, batch: int) -> None:
+    """Raise DataError if there are fewer training images than a batch has."""
     if train < batch:
         raise DataError(f"recipe.batch={batch} is more than the {train} training images; make it smaller")
 

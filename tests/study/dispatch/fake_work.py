@@ -147,3 +147,11 @@ def traced(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
     from hiri_search.study.dispatch.run_trial import run_trial  # slow import
 
     run_trial(task, trace, heartbeat, shared_gpu=shared_gpu)
+
+
+def ends_a_second_later(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Train, and rest for a second: event files of TensorBoard are named by the second in which their stint began."""
+    from hiri_search.study.dispatch.run_trial import run_trial  # slow import
+
+    run_trial(task, report, heartbeat, shared_gpu=shared_gpu)
+    time.sleep(1.1)

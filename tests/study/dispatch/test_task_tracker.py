@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.dispatch.task import Wait
-from hiri_search.study.dispatch.task_tracker import MAX_FAILED_STARTS, TaskTracker, death_reason, training_thread
+from hiri_search.study.dispatch.task_tracker import (
+    MAX_FAILED_STARTS,
+    Assignment,
+    TaskTracker,
+    death_reason,
+    training_thread,
+)
 from hiri_search.study.dispatch.watchdog import STACK_FILE
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import (
@@ -105,6 +111,14 @@ def test_the_events_of_a_trial_come_in_order(tmp_path: Path):
         EpochEnded(trial=0, result=epoch(2)),
         TrialFinished(trial=0, curve=(epoch(1), epoch(2))),
     ]
+
+
+def test_scores_that_the_ledger_has_are_not_recorded_again(tmp_path: Path):
+    tracker = _tracker(tmp_path, epochs=2)
+    scored = replace(tracker.source.tasks[0], epochs_done=1, scores={"zen": 1.5})
+    tracker.assignments["a"] = Assignment(scored)
+    tracker.epoch_ended("a", epoch(2), {"zen": 1.5})
+    assert tracker.source.events == [EpochEnded(trial=0, result=epoch(2))]
 
 
 def test_a_trial_pauses_at_its_rung(tmp_path: Path):

@@ -18,6 +18,7 @@ def test_a_task_comes_back_from_its_config(tmp_path: Path):
         epochs_done=2,
         until=3,
         zero_cost=("zen", "synflow"),
+        scores={"naswot": 1.5, "zen": None},
         alone=True,
     )
     for each in (task, unlike):
