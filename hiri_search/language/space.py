@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Protocol, TypeAlias
 
 from hiri_search.language.errors import SpecError
@@ -121,6 +122,6 @@ def _add_parts(term: Term, name: str, values: dict[str, int | str], choose: Choo
 def _choose_index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser) -> int:
     if len(options) == 1:
         return 0
-    index = choose(name, options, sizes)
+    index = choose(intern(name), options, sizes)  # the same text for all networks of a search, which keeps them
     assert 0 <= index < len(options), f"{index} is not an index of the {len(options)} options of {name}"
     return index

@@ -133,7 +133,7 @@ def _error_of(trial: Any) -> Any:
 
 
 class FreeMemory(tune.Callback):  # type: ignore[misc]
-    """Drops what Tune would keep of each trial to the end of the run, 50 kB: statistics of all numbers, and configs."""
+    """Drops what Tune would keep of each trial to the end of the run, 50 kB: statistics of all numbers, configs."""
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         result.clear()
@@ -141,6 +141,7 @@ class FreeMemory(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         trial.config.clear()
         trial.evaluated_params.clear()
+        trial.experiment_tag = ""
 
     on_trial_error = on_trial_complete
 
