@@ -71,6 +71,7 @@ class Case:
     cluster_process: subprocess.Popen[str] | None = None  # the process of the cluster, if the study runs on one
     started_with: int = 0  # number of ledger events at the start of the process
     checkout: Path = CHECKOUT  # of the project that runs the study
+    at: float = 0.0  # time.time() of the last fault
     faults: list[float] = field(default_factory=list)  # time.time() of each injected fault
 
     @property
@@ -196,7 +197,9 @@ def flagged(name: str) -> Cause:
     def cause(case: Case) -> bool:
         flag = case.home / name
         flag.touch()
-        return case.wait(lambda: not flag.exists())
+        found = case.wait(lambda: not flag.exists())
+        case.at = time.time()
+        return found
 
     return cause
 
@@ -327,7 +330,7 @@ def inject(
             for _ in _disturbed(case, fault, times - tally.counts["caused"]):
                 tally.counts["caused"] += 1
             tally.counts += compare(case, reference)
-            tally.recoveries += recoveries(case)
+            tally.recoveries += recoveries(case, fault)
         tally.counts["studies"] += 1
     tally.counts["seconds"] = round(time.monotonic() - started)
     return tally
@@ -365,9 +368,9 @@ def _disturbed(case: Case, fault: Fault, limit: int) -> Iterator[None]:
                 time.sleep(case.rng.uniform(0, MOMENT))
                 if not progressed or caused == limit or not case.is_running():
                     break
-                at = time.time()
+                case.at = time.time()
                 if fault.cause(case):
-                    case.faults.append(at)
+                    case.faults.append(case.at)
                     caused += 1
                     yield
                 if fault.codes:
@@ -422,13 +425,14 @@ def compare(case: Case, reference: dict[str, Any]) -> Counter[str]:
     )
 
 
-def recoveries(case: Case) -> list[float]:
+def recoveries(case: Case, fault: Fault) -> list[float]:
     """Return the seconds from each fault to the first epoch of a trial that it interrupted, where it did."""
+    interruptions = TrialLost | StudyStarted if fault.codes else TrialLost
     events = [event for event in case.events() if event.time is not None]
     found = []
     for at, following in zip(case.faults, [*case.faults[1:], inf], strict=True):
         later = [event for event in events if at < (event.time or 0) < following]
-        interrupted = next((event for event in later if isinstance(event, TrialLost | StudyStarted)), None)
+        interrupted = next((event for event in later if isinstance(event, interruptions)), None)
         if interrupted is None:
             continue
         epochs = of_kind(later[later.index(interrupted) :], EpochEnded)

@@ -29,8 +29,13 @@ RAY_ENV = {
     _UV_RUN: "0",  # under `uv run` Ray would build another environment for its workers
     "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of Ray's own log files
     "RAY_ROTATION_BACKUP_COUNT": "1",
+    # Where memory runs out the kernel kills a worker, and its trial continues; after Ray's own monitor Tune gives up.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
-WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # idle threads of a trial leave the cores to other trials
+WORKER_ENV = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # idle threads of a trial leave the cores to other trials
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # in which the thread of a stopped trial must end
+}
 
 CONNECTION_ENV = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of 30 s to reach the head; Ray makes 20
 _CONNECT_SECONDS = 10.0  # longest wait for a TCP connection; Ray itself waits for ten minutes

@@ -50,6 +50,7 @@ class Assignment:
     """A task that was given out."""
 
     task: TrialTask
+    curve: tuple[Epoch, ...]  # an epoch that is trained again, without its checkpoint, replaces its first result
     started: bool = False  # a worker has it
     began: bool = False  # its beginning is recorded
 
@@ -75,12 +76,12 @@ class TaskTracker:
         if not isinstance(task, TrialTask):
             self._source_is_empty = True
             return None
-        self.assignments[key] = Assignment(task)
+        self.assignments[key] = Assignment(task, self.source.curve(task.trial))
         return task
 
     @property
     def _is_full(self) -> bool:
-        return len(self.assignments) >= max(1, self.workers.capacity())
+        return len(self.assignments) >= self.workers.capacity()
 
     @property
     def _gpu_is_awaited(self) -> bool:
@@ -103,6 +104,11 @@ class TaskTracker:
         if any(not assignment.started for assignment in self.assignments.values()):
             self.workers.check()
 
+    def trains(self, key: str) -> bool:
+        """Return true if the worker of the task is training it now."""
+        assignment = self.assignments[key]
+        return assignment.began and len(assignment.curve) < assignment.task.last_epoch
+
     # ---- what workers report
 
     def started(self, key: str) -> None:
@@ -118,16 +124,18 @@ class TaskTracker:
 
     def epoch_ended(self, key: str, epoch: Epoch, scores: dict[str, float | None]) -> None:
         """An epoch of the task has ended; the scores are those of its untrained network, if it was scored."""
-        task = self.assignments[key].task
+        assignment = self.assignments[key]
+        task = assignment.task
         if scores and not task.scores and epoch.epoch == task.epochs_done + 1:
             self.source.on_event(TrialScored(trial=task.trial, scores=scores))
+        assignment.curve = (*assignment.curve[: epoch.epoch - 1], epoch)
         self.source.on_event(EpochEnded(trial=task.trial, result=epoch))
         self._source_is_empty = False
 
     def completed(self, key: str) -> None:
         """The task has ended without an error."""
-        task = self._remove(key).task
-        curve = self.source.curve(task.trial)
+        assignment = self._remove(key)
+        task, curve = assignment.task, assignment.curve
         if len(curve) >= task.last_epoch:
             kind = TrialFinished if len(curve) == task.job.recipe.epochs else TrialPaused
             self.source.on_event(kind(trial=task.trial, curve=curve))
@@ -140,8 +148,11 @@ class TaskTracker:
         for event in events:
             self.source.on_event(event)
 
-    def worker_died(self, key: str, message: str) -> None:
-        """The worker of the task has died, or none could be started. StudyError if none ever could."""
+    def worker_died(self, key: str, message: str, *, fault: Fault | None = None) -> None:
+        """The worker of the task has died, or none could be started. StudyError if none ever could.
+
+        Without a given fault it is one of the environment where the task was not started.
+        """
         assignment = self._remove(key)
         self.workers.check()
         reason = death_reason(message)
@@ -149,7 +160,8 @@ class TaskTracker:
         if not self._any_started and self._failed_starts >= MAX_FAILED_STARTS:
             raise StudyError(f"no worker for trials could be started: {reason}")
         why, _, stack = take_stack(assignment.task.checkpoint).partition("\n")
-        self._lose(assignment.task, "process" if assignment.started else "environment", why or reason, stack)
+        fault = fault or ("process" if assignment.started else "environment")
+        self._lose(assignment.task, fault, why or reason, stack)
 
     def _remove(self, key: str) -> Assignment:
         self._source_is_empty = False

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ from hiri_search.study.dispatch.task_tracker import TaskTracker
 from hiri_search.study.dispatch.trial_config import config_of, epoch_of, scores_of
 from hiri_search.study.dispatch.worker import StintFailed, device, run_task
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import GO_ON
+from hiri_search.study.ledger.events import GO_ON, Fault
 from hiri_search.system.temp_dir import temporary_directory
 from hiri_search.training.job import DataSource
 
@@ -36,7 +38,6 @@ TUNE_FOLDER = "tune"  # in the results folder: what the user's callbacks write
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they import torch into the driver, half a GB
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Shutdown` handles the signal
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for the thread of a stopped trial to end
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # `TaskTracker` sets the limit; by default workers start one by one
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # otherwise Tune itself retries after the loss of a spot machine
@@ -58,18 +59,28 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
 
     with _settings() as user_has_callbacks, temporary_directory() as temporary:
         storage = files.folder.absolute() / TUNE_FOLDER if user_has_callbacks else temporary
-        _run_trials(tracker, tune.with_resources(trial, _placement(resources)), storage)
-    if tracker.error:
-        raise tracker.error
+        _run_trials(_Run(tracker, timeout), tune.with_resources(trial, _placement(resources)), storage)
 
 
-def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
-    """Run tasks until there are none. StudyError where Tune fails."""
+@dataclass
+class _Run:
+    """A run of a Tuner, as its parts share it."""
+
+    tracker: TaskTracker
+    timeout: float  # seconds
+    trials: dict[str, Any] = field(default_factory=dict)  # trials of Tune that have not ended, by id
+
+    def ended(self, reason: str) -> StudyError:
+        return StudyError(f"Ray Tune ended the run: {reason}; {GO_ON}")
+
+
+def _run_trials(run: _Run, trainable: Any, storage: Path) -> None:
+    """Run tasks until there are none. Raises the error that ended the run, or StudyError where Tune failed."""
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_TaskSearcher(tracker),
-            scheduler=_ShutdownScheduler(tracker),
+            search_alg=_TaskSearcher(run),
+            scheduler=_ShutdownScheduler(run),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -79,15 +90,18 @@ def _run_trials(tracker: TaskTracker, trainable: Any, storage: Path) -> None:
             name=datetime.now().isoformat(timespec="milliseconds").replace(":", "-"),
             storage_path=str(storage),
             verbose=0,
-            callbacks=[_TrackerCallback(tracker)],
+            callbacks=[_TrackerCallback(run)],
         ),
     )
     try:
         tuner.fit()
-    except (tune.TuneError, ValueError) as error:  # for example of a callback of the user
-        if tracker.error is None:
-            *_, reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise StudyError(f"Ray Tune ended the run: {reason}; {GO_ON}") from error
+    except Exception as error:  # for example of a callback of the user
+        traceback.print_exc()  # into ray.log
+        run.tracker.error = run.tracker.error or run.ended(_last_line(error))
+    if run.tracker.error:
+        raise run.tracker.error
+    if not run.tracker.finished:
+        raise run.ended("it stopped before the last trial")
 
 
 @contextmanager
@@ -125,11 +139,22 @@ def _placement(resources: TrialResources) -> Callable[[Mapping[str, Any]], Any]:
     return lambda config: alone if config["alone"] and resources.per_gpu > 1 else shared
 
 
-def _error_of(trial: Any) -> Any:
-    """Return what ended a trial: an exception of Ray, or a text where that has no pickle."""
-    if file := trial.pickled_error_file:
-        return cloudpickle.loads(Path(file).read_bytes())
-    return Path(trial.error_file).read_text()
+def _take_error(trial: Any) -> Any:
+    """Return what ended a trial, an exception of Ray or a text; remove Tune's files of it, which may hold secrets."""
+    error: Any = ""
+    for file in (trial.error_file, trial.pickled_error_file):
+        with suppress(OSError, TypeError):  # TypeError: no such file
+            content = Path(file).read_bytes()
+            error = content.decode(errors="replace") if file == trial.error_file else cloudpickle.loads(content)
+            Path(file).unlink()
+    return error
+
+
+def _last_line(error: object) -> str:
+    """Return the reason of an error; a TuneError has a whole traceback as its text."""
+    lines = str(error).strip().splitlines()
+    named = isinstance(error, tune.TuneError | str) and lines
+    return lines[-1] if named else f"{type(error).__name__}: {' '.join(lines)}"
 
 
 class FreeMemory(tune.Callback):  # type: ignore[misc]
@@ -146,12 +171,12 @@ class FreeMemory(tune.Callback):  # type: ignore[misc]
     on_trial_error = on_trial_complete
 
 
-class _Tracked:
+class _Part:
     """A part of a Tuner that acts on the tracker; Tune pickles such parts, and we never read the pickles."""
 
-    def __init__(self, tracker: TaskTracker) -> None:
+    def __init__(self, run: _Run) -> None:
         super().__init__()
-        self._tracker = tracker
+        self._run, self._tracker = run, run.tracker
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """Act; an error ends the run. Tune would turn it into an error of its own."""
@@ -164,15 +189,24 @@ class _Tracked:
         return str, ()
 
 
-class _TaskSearcher(_Tracked, Searcher):  # type: ignore[misc]
+class _TaskSearcher(_Part, Searcher):  # type: ignore[misc]
     """Gives Tune the next task. After FINISHED Tune asks no more."""
 
     def suggest(self, trial_id: str) -> Any:
+        self._lose_refused()
         tasks = list[TrialTask]()
         self._guarded(lambda: tasks.extend(filter(None, [self._tracker.next_task(trial_id)])))
         if tasks:
             return config_of(tasks[0])
         return Searcher.FINISHED if self._tracker.finished else None
+
+    def _lose_refused(self) -> None:
+        """Lose the trials that Tune ended without a word, because their worker could not be used again."""
+        for key, trial in list(self._run.trials.items()):
+            if trial.is_finished():
+                del self._run.trials[key]
+                self._tracker.started(key)
+                self._guarded(partial(self._tracker.worker_died, key, "the worker could not be used again"))
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Do nothing: `_TrackerCallback` tells the tracker."""
@@ -184,26 +218,35 @@ class _TaskSearcher(_Tracked, Searcher):  # type: ignore[misc]
         """Do nothing: the ledger is the state of a study."""
 
 
-class _ShutdownScheduler(_Tracked, FIFOScheduler):  # type: ignore[misc]
-    """Stops trials after their epoch in a shutdown, those that wait for a worker at once; all after an error."""
+class _ShutdownScheduler(_Part, FIFOScheduler):  # type: ignore[misc]
+    """Stops trials after their epoch in a shutdown, those that do not train yet at once; all after an error."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._run.trials[trial.trial_id] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         return str(FIFOScheduler.STOP if self._tracker.shutdown.requested else FIFOScheduler.CONTINUE)
 
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note that the trial had a worker, also if it died while it was made ready for the trial."""
+        if trial.temporary_state.ray_actor and trial.trial_id in self._tracker.assignments:
+            self._tracker.started(trial.trial_id)
+
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Stop what must stop; Tune starts the others in the order in which they were suggested."""
+        """Stop what must stop; leave it to Tune to start the others."""
         if self._tracker.ending:
-            for trial in list(tune_controller.get_live_trials()):
-                if self._tracker.error or trial.status == trial.PENDING:
+            for key, trial in list(self._run.trials.items()):
+                if self._tracker.error or not self._tracker.trains(key):
                     tune_controller.stop_trial(trial)
 
 
-class _TrackerCallback(_Tracked, tune.Callback):  # type: ignore[misc]
+class _TrackerCallback(_Part, tune.Callback):  # type: ignore[misc]
     """Tells the tracker what Tune knows of its trials."""
 
-    def __init__(self, tracker: TaskTracker) -> None:
-        super().__init__(tracker)
+    def __init__(self, run: _Run) -> None:
+        super().__init__(run)
         self._devices: dict[str, Any] = {}  # Ray's references to answers of workers, by trial
+        self._idle_since: dict[str, float] = {}  # when a worker was first seen that does not train, by trial
         self._checked_at = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -215,24 +258,32 @@ class _TrackerCallback(_Tracked, tune.Callback):  # type: ignore[misc]
         self._guarded(lambda: self._tracker.epoch_ended(trial.trial_id, epoch_of(result), scores_of(result)))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._forget(trial)
         self._guarded(lambda: self._tracker.completed(trial.trial_id))
-        self._devices.pop(trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        error = _error_of(trial)
-        cause = getattr(error, "cause", None)
         self._note_devices(trial.trial_id)
-        self._devices.pop(trial.trial_id, None)
-        if isinstance(cause, StintFailed):
-            self._guarded(lambda: self._tracker.failed(trial.trial_id, cause.events))
+        self._forget(trial)
+        key, error = trial.trial_id, _take_error(trial)
+        cause = getattr(error, "cause", None)
+        if key not in self._tracker.assignments:  # it had completed: a callback of the user failed
+            self._tracker.error = self._tracker.error or self._run.ended(_last_line(error))
+        elif isinstance(cause, StintFailed):
+            self._guarded(lambda: self._tracker.failed(key, cause.events))
         else:
-            self._guarded(lambda: self._tracker.worker_died(trial.trial_id, str(error)))
+            fault: Fault | None = "environment" if isinstance(cause, OSError) else None
+            self._guarded(lambda: self._tracker.worker_died(key, str(error), fault=fault))
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         self._note_devices(*self._devices)
         if time.monotonic() - self._checked_at > CHECK_SECONDS:
             self._checked_at = time.monotonic()
             self._guarded(self._tracker.check_workers)
+            self._kill_idle()
+
+    def _forget(self, trial: Any) -> None:
+        for by_trial in (self._run.trials, self._devices, self._idle_since):
+            by_trial.pop(trial.trial_id, None)
 
     def _note_devices(self, *keys: str) -> None:
         """Pass on the answers that have come."""
@@ -243,3 +294,12 @@ class _TrackerCallback(_Tracked, tune.Callback):  # type: ignore[misc]
                 except ray.exceptions.RayError:  # the worker died, as another callback tells
                     continue
                 self._guarded(partial(self._tracker.began, key, answer))
+
+    def _kill_idle(self) -> None:
+        """Kill workers that have a trial and do not train for too long, when their watchdog does not watch."""
+        for key, trial in self._run.trials.items():
+            worker = trial.temporary_state.ray_actor
+            if worker is None or self._tracker.trains(key):
+                self._idle_since.pop(key, None)
+            elif time.monotonic() - self._idle_since.setdefault(key, time.monotonic()) > self._run.timeout:
+                ray.kill(worker)

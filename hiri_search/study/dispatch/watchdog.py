@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 STACK_FILE = "stack.txt"  # beside the checkpoint: why a trial was killed, and where it stood
 _HEARTBEAT, _END = b"b", b"e"
@@ -53,17 +54,26 @@ def watched(timeout: float, stack: Path) -> Iterator[Watchdog]:
     with tempfile.TemporaryFile() as traces:
         theirs, ours = os.pipe()
         faulthandler.register(signal.SIGUSR1, traces, all_threads=True)
-        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(timeout), str(stack)]
-        process = subprocess.Popen([*command, str(traces.fileno())], stdin=theirs, pass_fds=[traces.fileno()])
-        os.close(theirs)
         watchdog = Watchdog(ours)
         try:
-            yield watchdog
+            process = _start(timeout, stack, theirs, traces.fileno())
+            try:
+                yield watchdog
+            finally:
+                watchdog.send(_END)
+                process.wait()
         finally:
-            watchdog.send(_END)
-            process.wait()
             os.close(ours)
             faulthandler.unregister(signal.SIGUSR1)
+
+
+def _start(timeout: float, stack: Path, pipe: int, traces: int) -> subprocess.Popen[bytes]:
+    """Start the process of a watchdog; its end of the pipe is closed here."""
+    command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(timeout), str(stack), str(traces)]
+    try:
+        return subprocess.Popen(command, stdin=pipe, pass_fds=[traces])
+    finally:
+        os.close(pipe)
 
 
 def take_stack(checkpoint: Path) -> str:
@@ -78,21 +88,32 @@ def take_stack(checkpoint: Path) -> str:
 
 def _watch(worker: int, timeout: float, stack: Path, traces: int) -> None:
     """Read the pipe on stdin until the trial or its worker ends; kill the worker if it is silent for too long."""
-    while select.select([0], [], [], timeout)[0]:
-        messages = os.read(0, 1024)
-        if not messages or _END in messages:
-            return
-    if os.getppid() != worker:
-        return  # it has died, and only a child of it keeps the pipe open
+    slice_ = min(1.0, timeout / 4)
+    silent = 0.0  # counted in slices: where all processes are suspended for a while, that is one slice
+    while silent < timeout:
+        if os.getppid() != worker:
+            return  # it has died, and only a child of it keeps the pipe open
+        if select.select([0], [], [], slice_)[0]:
+            silent, messages = 0.0, os.read(0, 1024)
+            if not messages or _END in messages:
+                return
+        else:
+            silent += slice_
     os.kill(worker, signal.SIGUSR1)  # faulthandler writes the stack, also without Python's lock
     end = time.monotonic() + _STACK_SECONDS
     while not os.fstat(traces).st_size and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(0.1)  # for the rest of the stack
     content = os.pread(traces, _MAX_STACK, 0) or _FROZEN
-    with suppress(OSError):
-        stack.write_bytes(f"no step for {timeout:.0f} s\n".encode() + content)
+    writer = Thread(target=_write, args=[stack, f"no step for {timeout:.0f} s\n".encode() + content], daemon=True)
+    writer.start()
+    writer.join(_STACK_SECONDS)  # no longer: its disk may be what the worker waits for
     os.kill(worker, signal.SIGKILL)
+
+
+def _write(stack: Path, content: bytes) -> None:
+    with suppress(OSError):
+        stack.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hiri_search.study.dispatch.task import StudyFiles, TrialFunction
 from hiri_search.study.dispatch.trial_config import report_of, task_of
-from hiri_search.study.dispatch.watchdog import STACK_FILE, watched
+from hiri_search.study.dispatch.watchdog import STACK_FILE, take_stack, watched
 from hiri_search.study.ledger.events import (
     EpochEnded,
     TrialEvent,
@@ -51,8 +52,6 @@ def run_task(
     task = task_of(config, data, files)
     scores: Mapping[str, float | None] = {}
     failure: tuple[TrialEvent, ...] = ()
-    with suppress(OSError):  # no results folder on this machine, or it is away for a moment, as the training will tell
-        task.checkpoint.parent.mkdir(exist_ok=True)
 
     def report(event: TrialEvent) -> None:
         nonlocal scores, failure
@@ -67,9 +66,17 @@ def run_task(
                 failure = (scored, event) if scores else (event,)
 
     with watched(timeout, task.checkpoint.with_name(STACK_FILE)) as watchdog:
+        _make_room(task.checkpoint)
         trial_function(task, report, watchdog.heartbeat, shared_gpu=shares_gpu and not task.alone)
     if failure:
         raise StintFailed(failure)
+
+
+def _make_room(checkpoint: Path) -> None:
+    """Make the folder of a checkpoint, and remove an old report of a watchdog from it."""
+    with suppress(OSError):  # no results folder on this machine, or it is away for a moment, as the training will tell
+        checkpoint.parent.mkdir(exist_ok=True)
+        take_stack(checkpoint)
 
 
 def device(trainable: object) -> str:

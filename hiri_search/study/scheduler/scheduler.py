@@ -146,6 +146,8 @@ class TrialScheduler:
     def on_event(self, event: TrialEvent) -> None:
         """Record an event of a running trial and act on it."""
         trial = self.trials[event.trial]
+        if isinstance(event, events.EpochEnded) and event.result.epoch <= len(trial.curve):
+            return  # trained again without its checkpoint: the end of the trial reports the final digits
         self._record(trial, event)
         if isinstance(event, TrialLost | TrialOutOfMemory) or trial.state != "unfinished":
             self.running.discard(trial.number)

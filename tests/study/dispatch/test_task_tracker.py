@@ -74,12 +74,6 @@ def test_no_more_tasks_are_given_out_than_there_is_capacity_for(tmp_path: Path):
     assert _given(tracker, "c", "d") == [2]
 
 
-def test_a_cluster_without_capacity_waits_with_one_task(tmp_path: Path):
-    tracker = _tracker(tmp_path, workers=FixedWorkers(room=0))
-    assert tracker.next_task("a")
-    assert not tracker.next_task("b")
-
-
 def test_the_end_comes_when_all_tasks_have_ended_and_the_source_has_none(tmp_path: Path):
     tracker = _tracker(tmp_path, 1)
     assert not tracker.finished
@@ -116,7 +110,7 @@ def test_the_events_of_a_trial_come_in_order(tmp_path: Path):
 def test_scores_that_the_ledger_has_are_not_recorded_again(tmp_path: Path):
     tracker = _tracker(tmp_path, epochs=2)
     scored = replace(tracker.source.tasks[0], epochs_done=1, scores={"zen": 1.5})
-    tracker.assignments["a"] = Assignment(scored)
+    tracker.assignments["a"] = Assignment(scored, (epoch(1),))
     tracker.epoch_ended("a", epoch(2), {"zen": 1.5})
     assert tracker.source.events == [EpochEnded(trial=0, result=epoch(2))]
 
@@ -174,6 +168,41 @@ def test_a_worker_that_never_started_is_a_fault_of_the_environment(tmp_path: Pat
     tracker.worker_died("b", "node died")
     assert isinstance(tracker.source, ListedTrials)
     assert [lost.fault for lost in tracker.source.reported(TrialLost)] == ["environment"]
+
+
+def test_a_fault_of_the_environment_may_be_known(tmp_path: Path):
+    tracker = _tracker(tmp_path)
+    _given(tracker, "a")
+    tracker.worker_died("a", "OSError: no space left", fault="environment")
+    assert isinstance(tracker.source, ListedTrials)
+    assert [(lost.fault, lost.reason) for lost in tracker.source.reported(TrialLost)] == [
+        ("environment", "OSError: no space left")
+    ]
+
+
+def test_an_epoch_that_is_trained_again_replaces_the_first_one(tmp_path: Path):
+    tracker = _tracker(tmp_path, epochs=2)
+    _given(tracker, "a")
+    tracker.epoch_ended("a", epoch(1), {})
+    tracker.worker_died("a", "killed")
+    assert isinstance(tracker.source, ListedTrials)
+    tracker.source.left.insert(0, tracker.source.left.pop())
+    _given(tracker, "b")
+    again = [epoch(1, top1=40.0), epoch(2, top1=41.0)]
+    for each in again:
+        tracker.epoch_ended("b", each, {})
+    tracker.completed("b")
+    assert tracker.source.reported(TrialFinished) == [TrialFinished(trial=0, curve=tuple(again))]
+
+
+def test_a_worker_trains_from_its_beginning_to_its_last_epoch(tmp_path: Path):
+    tracker = _tracker(tmp_path)
+    _given(tracker, "a")
+    assert not tracker.trains("a")
+    tracker.began("a", "CPU")
+    assert tracker.trains("a")
+    tracker.epoch_ended("a", epoch(1), {})
+    assert not tracker.trains("a")
 
 
 def test_a_run_ends_where_no_worker_ever_starts(tmp_path: Path):

@@ -3,16 +3,20 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hiri_search.study.dispatch import tune_dispatcher
+from hiri_search.study.dispatch.capacity import ClusterWorkers
 from hiri_search.study.dispatch.ray_dispatcher import run_tasks
 from hiri_search.study.dispatch.ray_session import ray_running
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.dispatch.task import TrialFunction
+from hiri_search.study.dispatch.task import TrialFunction, TrialTask
+from hiri_search.study.dispatch.task_tracker import TaskTracker
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import EpochEnded, TrialEvent, TrialFinished, TrialLost
 from hiri_search.system.shutdown import Shutdown
@@ -86,6 +90,43 @@ def test_a_shutdown_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
         _run_source(source, shutdown, fake_work.epochs, TrialResources(1))
     assert {event.trial for event in source.reported(EpochEnded)} == {0}, "no other trial begins"
     assert not source.reported(TrialFinished)
+
+
+@pytest.mark.parametrize("name", ["FailsAtTheBeginning", "FailsAtTheEnd", "Missing"])
+def test_an_error_of_a_callback_of_the_user_is_one_clear_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_TUNE_CALLBACKS", f"tests.study.dispatch.fake_work.{name}")
+    wanted = (
+        "ValueError: Failed to import callback from '.*Missing'"
+        if name == "Missing"
+        else "OSError: the server does not answer"
+    )
+    with pytest.raises(StudyError, match=f"^Ray Tune ended the run: {wanted}; when that is repaired, the same command"):
+        _run(tmp_path, fake_work.plain)
+
+
+@dataclass
+class EndedTrial:
+    """A trial of Tune that has ended."""
+
+    trial_id: str
+
+    def is_finished(self) -> bool:
+        return True
+
+
+def test_a_trial_whose_worker_could_not_be_used_again_is_lost(tmp_path: Path):
+    source = ListedTrials(tmp_path, 1)
+    first = source.next()
+    assert isinstance(first, TrialTask)
+    tracker = TaskTracker(first, source, Shutdown(), ClusterWorkers(TrialResources(1), print))
+    run = tune_dispatcher._Run(tracker, timeout=1.0)
+    searcher = tune_dispatcher._TaskSearcher(run)
+    assert searcher.suggest("a")["trial"] == 0
+    run.trials["a"] = EndedTrial("a")
+    assert searcher.suggest("b")["trial"] == 0, "it comes again"
+    assert [lost.fault for lost in source.reported(TrialLost)] == ["process"]
 
 
 def test_a_module_that_workers_lack_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
