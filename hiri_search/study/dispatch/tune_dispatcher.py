@@ -143,10 +143,10 @@ def _take_error(trial: Any) -> Any:
     """Return what ended a trial, an exception of Ray or a text; remove Tune's files of it, which may hold secrets."""
     error: Any = ""
     for file in (trial.error_file, trial.pickled_error_file):
-        with suppress(OSError, TypeError):  # TypeError: no such file
+        with suppress(Exception):  # no such file, or no class here of what it holds: the other one says enough
             content = Path(file).read_bytes()
-            error = content.decode(errors="replace") if file == trial.error_file else cloudpickle.loads(content)
             Path(file).unlink()
+            error = content.decode() if file == trial.error_file else cloudpickle.loads(content)
     return error
 
 
