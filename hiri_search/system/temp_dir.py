@@ -27,7 +27,16 @@ def temporary_directory() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its lock last: where a process still writes into the folder, a later run removes the rest."""
+    for entry in folder.iterdir():
+        if entry.name != DRIVER_LOCK:
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+    if [entry.name for entry in folder.iterdir()] == [DRIVER_LOCK]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _temp_root() -> Path:
@@ -41,7 +50,7 @@ def _remove_abandoned(root: Path) -> None:
         with suppress(OSError):  # a folder of another user, or one that another process has just removed
             ours = folder.is_dir() and not folder.is_symlink() and folder.lstat().st_uid == os.getuid()
             if ours and _is_abandoned(folder / DRIVER_LOCK):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
 
 
 def _is_abandoned(lock: Path) -> bool:

@@ -34,6 +34,24 @@ def test_the_folder_is_removed_after_a_run(temp_root: Path):
     assert not list(temp_root.iterdir())
 
 
+def test_what_other_processes_still_write_is_removed_by_a_later_run(temp_root: Path, monkeypatch: pytest.MonkeyPatch):
+    """After a second Ctrl-C, processes of Ray live for a moment longer than their folder."""
+    remove = temp_dir.shutil.rmtree
+
+    def refilled(path: Path, **options: bool) -> None:
+        remove(path, **options)
+        if path.name == "session":
+            path.mkdir()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(temp_dir.shutil, "rmtree", refilled)
+        with temp_dir.temporary_directory() as folder:
+            (folder / "session").mkdir()
+    assert (folder / "session").exists()
+    with temp_dir.temporary_directory():
+        assert not folder.exists()
+
+
 def test_folders_of_running_processes_stay_and_those_of_killed_ones_are_removed():
     existing = set(Path("/tmp").glob("hiri_*"))
     runs = [
