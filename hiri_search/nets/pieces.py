@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from sys import intern
 
 from torch import nn
 
@@ -95,13 +96,16 @@ def down_piece(previous: Stage, stage: Stage) -> DownPiece:
 
 
 def placed_pieces(net: Net, side: int, *, classes: int = 1000) -> Iterator[PlacedPiece]:
-    """Yield the pieces of a network for a square input of `side` pixels, from the stem to the head."""
+    """Yield the pieces of a network for a square input of `side` pixels, from the stem to the head.
+
+    Names are interned, because a search keeps them for each of its networks.
+    """
     grids = net.grids(side)
     yield PlacedPiece("stem", StemPiece(net.stem, net.stages[0].width), side)
     input_grid = side // STEM_STRIDE
     for index, (stage, grid) in enumerate(zip(net.stages, grids, strict=True)):
         if stage.down != "none":
-            yield PlacedPiece(f"down{index + 1}", down_piece(net.stages[index - 1], stage), input_grid)
-        yield PlacedPiece(f"stage{index + 1}", BlockPiece.of(stage), grid, stage.depth)
+            yield PlacedPiece(intern(f"down{index + 1}"), down_piece(net.stages[index - 1], stage), input_grid)
+        yield PlacedPiece(intern(f"stage{index + 1}"), BlockPiece.of(stage), grid, stage.depth)
         input_grid = grid
     yield PlacedPiece("head", HeadPiece(net.stages[-1].width, classes), input_grid)

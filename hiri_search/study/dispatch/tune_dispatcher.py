@@ -166,7 +166,7 @@ class FreeMemory(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         trial.config.clear()
         trial.evaluated_params.clear()
-        trial.experiment_tag = ""
+        trial.experiment_tag, trial._default_result_or_future = "", None
 
     on_trial_error = on_trial_complete
 
