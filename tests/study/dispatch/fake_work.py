@@ -6,9 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from ray.tune import Callback
+from typing import TypeVar
 
 from hiri_search.study.dispatch.task import Heartbeat, Report, StudyFiles, TrialTask, Wait
 from hiri_search.study.ledger.events import (
@@ -157,17 +155,3 @@ def ends_a_second_later(task: TrialTask, report: Report, heartbeat: Heartbeat, *
 
     run_trial(task, report, heartbeat, shared_gpu=shared_gpu)
     time.sleep(1.1)
-
-
-class FailsAtTheEnd(Callback):
-    """A callback of a user that fails at the end of a trial."""
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        raise OSError("the server does not answer")
-
-
-class FailsAtTheBeginning(Callback):
-    """A callback of a user that fails at the beginning of a trial."""
-
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        raise OSError("the server does not answer")

@@ -96,7 +96,7 @@ def test_a_shutdown_waits_for_the_end_of_an_epoch_and_no_longer(tmp_path: Path):
 def test_an_error_of_a_callback_of_the_user_is_one_clear_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("RAY_TUNE_CALLBACKS", f"tests.study.dispatch.fake_work.{name}")
+    monkeypatch.setenv("RAY_TUNE_CALLBACKS", f"tests.study.dispatch.fake_callbacks.{name}")
     missing = "ValueError: Failed to import callback from '.*Missing'"
     wanted = missing if name == "Missing" else "OSError: the server does not answer"
     with pytest.raises(StudyError, match=f"^Ray Tune ended the run: {wanted}; when that is repaired, the same command"):
