@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -19,7 +19,7 @@ from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, network_of, resolve
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
-from hiri_search.study.dispatch.trial_config import report_of
+from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
@@ -34,13 +34,11 @@ from hiri_search.training.data.ensure_local import ensure_local
 from hiri_search.training.data.prepare import require_one_batch
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.loop import train
-from hiri_search.training.recipe import Recipe
 from hiri_search.training.zero_cost import job_scores
 
 Config: TypeAlias = dict[str, Any]
 
 _NET, _SEED, _SIDE = "net", "seed", "side"
-_RECIPE = tuple(field.name for field in fields(Recipe))
 _PATIENCE = 100  # walks after which no wish is left in a network that must be within constraints
 _NO_MEASUREMENT = "within: ms_per_image is measured, which other trials of a Tuner disturb; leave it out"
 
@@ -132,10 +130,10 @@ class _Trainings:
                 free_gpu_memory()  # the next trial may run in this process
 
     def _check_keys(self, config: Config) -> None:
-        known = (*self.options, _SEED, _SIDE, *_RECIPE)
+        known = (*self.options, _SEED, _SIDE, *RECIPE_FIELDS)
         if unknown := [key for key in config if key not in known]:
             problem = f"config: {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not known"
-            networks, recipe = ", ".join(self.options), ", ".join(_RECIPE)
+            networks, recipe = ", ".join(self.options), ", ".join(RECIPE_FIELDS)
             raise StudyError(f"{problem}; write {networks}, {_SEED}, {_SIDE}, or a field of the recipe: {recipe}")
         for name, value in config.items():
             if name in self.options:
@@ -150,7 +148,7 @@ class _Trainings:
 
     def _job(self, network: NetworkFacts, config: Config) -> Job:
         job = self.networks.job(network, config.get(_SEED, self.study.seeds[0]))
-        recipe = replace(job.recipe, **{name: config[name] for name in _RECIPE if name in config})
+        recipe = replace(job.recipe, **{name: config[name] for name in RECIPE_FIELDS if name in config})
         return replace(job, side=config.get(_SIDE, job.side), recipe=recipe)
 
     def _images(self, job: Job) -> PreparedData:

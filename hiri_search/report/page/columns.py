@@ -12,7 +12,7 @@ import pandas as pd
 from hiri_search.report.tables.curves import network_points
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 from hiri_search.system.units import GIB, GIGA, MEGA
 
 DEFAULT_COST, SCORE = "gflops", "top1"  # axes of the Pareto front

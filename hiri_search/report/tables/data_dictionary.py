@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from hiri_search.report.tables.search import ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 
 MEANINGS = {  # column: (meaning, unit)
     "trial": ("number of the trial in the ledger, counted from 0", ""),

@@ -12,11 +12,11 @@ from hiri_search.cost.pareto import Points, hypervolume, pareto_mask
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import mean_interval
+from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 from hiri_search.study.search.samplers.bayesian import REFERENCE_MARGIN
 from hiri_search.system.units import GIGA, MEGA
 
 MIN_RANGE = 1e-9  # of a loss that is the same for all networks
-ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 
 
 def volume_table(results: Results) -> pd.DataFrame:

@@ -7,12 +7,12 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from hiri_search.study.dispatch.task import StudyFiles, TrialTask
+from hiri_search.study.ledger.trial import ZERO_COST_PREFIX, zero_cost_columns
 from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.recipe import Recipe
 
 ITERATION = "training_iteration"  # Tune's name for the number of an epoch: its schedulers and loggers read it
-SCORE_PREFIX = "zero_cost_"  # prefix of the columns of zero-cost scores
-_RECIPE = [field.name for field in fields(Recipe)]
+RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
 _EPOCH = [field.name for field in fields(Epoch)]
 
 
@@ -25,27 +25,22 @@ def config_of(task: TrialTask) -> dict[str, Any]:
         "side": job.side,
         "classes": job.classes,
         "seed": job.seed,
-        **{name: getattr(job.recipe, name) for name in _RECIPE},
+        **{name: getattr(job.recipe, name) for name in RECIPE_FIELDS},
         "until": task.until,
         "epochs_done": task.epochs_done,
         "zero_cost": ",".join(task.zero_cost),
         "alone": task.alone,
         "training": task.training,
-        **_columns_of(task.scores),
+        **zero_cost_columns(task.scores),
     }
-
-
-def job_of(config: Mapping[str, Any], data: DataSource) -> Job:
-    """Return the training that a config describes."""
-    recipe = Recipe(**{name: config[name] for name in _RECIPE})
-    return Job(config["spec"], config["side"], config["classes"], config["seed"], recipe, data)
 
 
 def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> TrialTask:
     """Return the task of a config."""
+    recipe = Recipe(**{name: config[name] for name in RECIPE_FIELDS})
     return TrialTask(
         config["trial"],
-        job_of(config, data),
+        Job(config["spec"], config["side"], config["classes"], config["seed"], recipe, data),
         files,
         config["training"],
         epochs_done=config["epochs_done"],
@@ -58,7 +53,7 @@ def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> T
 
 def report_of(epoch: Epoch, scores: Mapping[str, float | None]) -> dict[str, Any]:
     """Return the report of an epoch; all reports of a trial have the same keys."""
-    return {ITERATION: epoch.epoch, **asdict(epoch), **_columns_of(scores)}
+    return {ITERATION: epoch.epoch, **asdict(epoch), **zero_cost_columns(scores)}
 
 
 def epoch_of(report: Mapping[str, Any]) -> Epoch:
@@ -68,8 +63,5 @@ def epoch_of(report: Mapping[str, Any]) -> Epoch:
 
 def scores_of(values: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the zero-cost scores of a report or a config."""
-    return {name.removeprefix(SCORE_PREFIX): score for name, score in values.items() if name.startswith(SCORE_PREFIX)}
-
-
-def _columns_of(scores: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {SCORE_PREFIX + name: score for name, score in scores.items()}
+    prefix = ZERO_COST_PREFIX
+    return {name.removeprefix(prefix): score for name, score in values.items() if name.startswith(prefix)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ from hiri_search.study.ledger.events import TrialAsked, TrialEvent
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.training.job import Epoch
 
+ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
 
 
@@ -97,13 +98,18 @@ class Trial:
             "device": self.device,
             "epochs": len(self.curve),
             **{name: getattr(last, name, None) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")},
-            **{f"zero_cost_{name}": score for name, score in self.zero_cost.items()},
+            **zero_cost_columns(self.zero_cost),
             "seconds": sum(epoch.seconds for epoch in trained_here),
             "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
             "joules": sum(joules) if joules else None,
             **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
             "curve": [epoch.top1 for epoch in self.curve],
         }
+
+
+def zero_cost_columns(scores: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return zero-cost scores by the names of their columns."""
+    return {ZERO_COST_PREFIX + name: score for name, score in scores.items()}
 
 
 def network_row(network: NetworkFacts) -> dict[str, Any]:
