@@ -35,11 +35,13 @@ from many import epoch, network_facts
 from hiri_search.cost.flops import count
 from hiri_search.cost.pareto import hypervolume, pareto_mask
 from hiri_search.language import Net, Space, parse
+from hiri_search.language.space import Decisions
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import TrialAsked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.search import Search
+from hiri_search.study.search.search_space import all_options
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "nas_bench_macro" / "nas-bench-macro_cifar10.csv"
 OURS = ("surrogate", "evolution", "random", "tpe", "nsga2", "nsga3", "gp")
@@ -124,7 +126,7 @@ def macro(path: Path, written: str, seed: int) -> Problem:
 
 
 @lru_cache
-def _toy_walks() -> tuple[dict[str, int], list[dict[str, int]], Floats]:
+def _toy_walks() -> tuple[dict[str, int], list[Decisions], Floats]:
     """Return indices by key, decisions, and gmacs and mparams of every network."""
     walks = list(parse(TOY).walks())
     costs = [count(net, 128) for net, _ in walks]
@@ -136,8 +138,8 @@ def toy(seed: int) -> Problem:
     """Return synthetic accuracies between 70 and 90 percent, from random effects of the decisions and the cost."""
     indices, walks, costs = _toy_walks()
     rng = np.random.default_rng(seed)
-    options = sorted({item for walk in walks for item in walk.items()})
-    taken = np.array([[walk.get(name) == index for name, index in options] for walk in walks], dtype=float)
+    options = [(name, option) for name, own in sorted(all_options(parse(TOY)).items()) for option in own]
+    taken = np.array([[walk.get(name) == option for name, option in options] for walk in walks], dtype=float)
     pairs = np.array([taken[:, a] * taken[:, b] for a, b in combinations(range(len(options)), 2)][::7]).T
     effects = taken @ rng.normal(size=taken.shape[1]) + pairs @ rng.normal(scale=0.5, size=pairs.shape[1])
     quality = effects / effects.std() + 2.0 * _scaled(np.log(costs[:, 0]))
@@ -173,7 +175,7 @@ def ours(problem: Problem, sampler: str, seed: int, trials: int, goal: float) ->
             network=network_facts(candidate, params=params, macs=macs),
             seed=trial_seed,
             checkpoint="",
-            decisions=candidate.decisions,
+            decisions=dict(candidate.decisions),
         )
         search.tell(Trial(asked, "finished", curve=[epoch(1, float(problem.observed[index]))]))
         if goal < 1 and len(proposed) % 50 == 0 and problem.share(np.array(proposed)) >= goal:

@@ -209,7 +209,7 @@ def test_a_walk_takes_the_nearest_network_within_the_constraints(study_file: Cal
     near, decisions = search_space(networks).walk(chooser(WANTED))
     assert near != networks.space.walk(chooser(WANTED))[0]
     assert search_space(networks).walk(chooser(WANTED)) == (near, decisions), "the same config is the same network"
-    assert decisions["1.e"] == 2, "the first decision with a network within the constraints"
+    assert decisions["1.e"] == 4, "the first decision with a network within the constraints"
 
 
 def test_repeated_walks_leave_the_wanted_network(study_file: Callable[[str], Path]):

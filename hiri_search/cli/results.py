@@ -27,6 +27,7 @@ def read_results(folder: Path) -> Results:
 def results_of(ledger: LedgerContent) -> Results:
     """Return the results that the report needs from a ledger."""
     from hiri_search.report.tables.results import Results
+    from hiri_search.study.config.networks import has_row, in_row_order
     from hiri_search.study.config.schema import Study
     from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted
     from hiri_search.study.ledger.ledger import of_kind, study_event, trials
@@ -35,14 +36,16 @@ def results_of(ledger: LedgerContent) -> Results:
     from hiri_search.study.plan.plan import compared_with_run, last_plan
 
     folder, events = ledger.folder, ledger.events
-    started, all_trials = study_event(events, folder), trials(events)
+    started = study_event(events, folder)
     study = Study.model_validate(started.file)
+    all_trials = [trial for trial in trials(events) if has_row(study, trial.network)]
+    counted = in_row_order(study, (event.network for event in of_kind(events, NetworkCounted)))
     times = [event.time for event in events if event.time is not None]
     return Results(
         study,
         started,
         without_removed(folder, [trial.row() for trial in all_trials]),
-        [network_row(event.network) for event in of_kind(events, NetworkCounted)],
+        [network_row(network) for network in counted],
         timed=of_kind(events, InferenceTimed),
         planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
         times=(times[0], times[-1]) if times else None,
@@ -51,15 +54,14 @@ def results_of(ledger: LedgerContent) -> Results:
 
 
 def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
-    from hiri_search.study.config.networks import resolve
-    from hiri_search.study.search.importance import chosen_options, importances
+    from hiri_search.study.search.importance import importances
     from hiri_search.study.search.objectives import losses
 
-    networks = resolve(study)
     first = [trial for trial in all_trials if not trial.is_confirmation]
     finished = [[trial] for trial in first if trial.state == "finished"]
     means = [values for trial in finished if (values := losses(trial, study.search.objectives))]
-    return {"losses": means, "decisions": chosen_options(networks, first), "importances": importances(networks, first)}
+    decisions = {trial.number: trial.asked.decisions for trial in first}
+    return {"losses": means, "decisions": decisions, "importances": importances(study, first)}
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> Results:

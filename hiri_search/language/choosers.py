@@ -58,7 +58,7 @@ def mutated(decisions: Decisions, rng: Random) -> Chooser:
     def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
         if name not in decisions:
             return draw(name, options, sizes)
-        old = decisions[name]
+        old = options.index(decisions[name])
         without_old = (*sizes[:old], 0, *sizes[old + 1 :])
         if name == changed and any(without_old):
             return draw(name, options, without_old)

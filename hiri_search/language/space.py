@@ -10,13 +10,13 @@ from typing import Protocol, TypeAlias
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import Net
 from hiri_search.language.stages import Part, make_part
-from hiri_search.language.syntax_tree import Group, Leaf, Options, Term
+from hiri_search.language.syntax_tree import Group, Leaf, Option, Options, Term
 
 Chooser: TypeAlias = Callable[[str, Options, tuple[int, ...]], int]
 """choose(name, options, sizes) -> index of an option. The sizes are proportional to the options' network counts."""
 
-Decisions: TypeAlias = Mapping[str, int]  # the index of the chosen option, by name of the decision
-Walked: TypeAlias = tuple[Net, dict[str, int]]  # a network and its decisions
+Decisions: TypeAlias = Mapping[str, Option]  # the chosen option, by name of the decision
+Walked: TypeAlias = tuple[Net, dict[str, Option]]  # a network and its decisions
 
 
 class SearchSpace(Protocol):
@@ -52,11 +52,12 @@ class Space:
 
     def walk(self, choose: Chooser) -> Walked:
         """Return one network with its decisions; `replay` turns the decisions into the same network."""
-        decisions: dict[str, int] = {}
+        decisions: dict[str, Option] = {}
 
         def recording(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            decisions[name] = choose(name, options, sizes)
-            return decisions[name]
+            index = choose(name, options, sizes)
+            decisions[name] = options[index]
+            return index
 
         return self.decide(recording), decisions
 
@@ -64,43 +65,43 @@ class Space:
         """Yield every network once, with its decisions; the last decision changes fastest."""
         indices: list[int] | None = []
         while indices is not None:
-            at_last_option: list[bool] = []
-            net, decisions = self.walk(_following(indices, at_last_option))
-            indices = _next_indices(list(decisions.values()), at_last_option)
-            yield net, decisions
+            walked: list[tuple[int, bool]] = []
+            yield self.walk(_following(indices, walked))
+            indices = _next_indices(walked)
 
     def __iter__(self) -> Iterator[Net]:
         """Yield every network once, in the order of `walks`."""
         return (net for net, _ in self.walks())
 
     def replay(self, decisions: Decisions) -> Net:
-        """Return the network of these decisions; SpecError if a decision is missing or out of range."""
+        """Return the network of these decisions; SpecError if a decision is missing or no option."""
 
         def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            index = decisions.get(name)
-            if index is None or not 0 <= index < len(options):
-                raise SpecError(f"decision {name} is {index}; expected an index from 0 to {len(options) - 1}")
-            return index
+            option = decisions.get(name)
+            if option not in options:
+                raise SpecError(f"decision {name} is {option}; expected {' or '.join(map(str, options))}")
+            return options.index(option)
 
         return self.decide(choose)
 
 
-def _following(indices: list[int], at_last_option: list[bool]) -> Chooser:
-    """Return a chooser that takes these indices, then first options, and records if each index is the last one."""
+def _following(indices: list[int], walked: list[tuple[int, bool]]) -> Chooser:
+    """Return a chooser that takes these indices, then first options, and records each index and if it is the last."""
 
     def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-        decision = len(at_last_option)
+        decision = len(walked)
         index = indices[decision] if decision < len(indices) else 0
-        at_last_option.append(index + 1 == len(options))
+        walked.append((index, index + 1 == len(options)))
         return index
 
     return choose
 
 
-def _next_indices(indices: list[int], at_last_option: list[bool]) -> list[int] | None:
+def _next_indices(walked: list[tuple[int, bool]]) -> list[int] | None:
     """Return the first indices of the next network; None after the last network."""
-    while at_last_option and at_last_option.pop():
-        indices.pop()
+    while walked and walked[-1][1]:
+        walked.pop()
+    indices = [index for index, _ in walked]
     return [*indices[:-1], indices[-1] + 1] if indices else None
 
 

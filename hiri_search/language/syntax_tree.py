@@ -12,6 +12,7 @@ from typing import TypeAlias
 from hiri_search.language.errors import SpecError
 from hiri_search.language.stages import ORDER, part_text
 
+Option: TypeAlias = int | str
 Options: TypeAlias = tuple[int, ...] | tuple[str, ...]  # numbers in ascending order, words in written order
 
 

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 
 from hiri_search.cost.budget.constrained_space import ConstrainedSpace
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
+from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.cost.latency.torch_state import find_configured_machine, find_device
 from hiri_search.language import Network, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.identity import canonical_form, incompatible_changes
-from hiri_search.study.config.networks import StudyNetworks, covering_networks, resolve
+from hiri_search.study.config.networks import StudyNetworks, covering_networks, has_row, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.task import Dispatcher
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.events import GO_ON, InferenceTimed, NetworkCounted, RunEnded, StudyStarted
+from hiri_search.study.ledger.events import (
+    GO_ON,
+    InferenceTimed,
+    NetworkCounted,
+    RunEnded,
+    StudyStarted,
+    TrialAsked,
+    timed_setting,
+)
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, of_kind, open_ledger, read_lines
 from hiri_search.study.ledger.lock import locked
-from hiri_search.study.ledger.values import ImageSet, to_json
+from hiri_search.study.ledger.values import ImageSet, JsonObject, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.provenance.manifest import check_unchanged
@@ -30,7 +40,7 @@ from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.files import Say
-from hiri_search.system.hardware import describe_device, gpus
+from hiri_search.system.hardware import describe_device, find_machine, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
@@ -63,6 +73,7 @@ def run(
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
+        _say_left_out(study, ledger, callback.say)
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
@@ -146,7 +157,27 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
     changes += [f"merged although {difference}" for difference in started.overlooked]
     if changes:
         listed = "\n  ".join(changes)
-        raise StudyError(f"{folder} belongs to another study; the differences:\n  {listed}\n{WAY_OUT}")
+        way_out = f"{WAY_OUT}; a changed row may also get a new name" if study.nets else WAY_OUT
+        raise StudyError(f"{folder} belongs to another study; the differences:\n  {listed}\n{way_out}")
+    if study.searches_by_latency:
+        _check_same_machine(study.latency or LatencyConfig(), started.machine, folder)
+
+
+def _check_same_machine(config: LatencyConfig, before: JsonObject, folder: Path) -> None:
+    """StudyError where inference times of a search would come from two machines, which do not compare."""
+    now = to_json(find_machine(find_device(config)))
+    old, new = (f"{machine.get('device')} with {machine.get('threads')} threads" for machine in (before, now))
+    if old != new:
+        fault = f"the search of {folder} has measured ms_per_image on {old}, and this machine is {new}"
+        raise StudyError(f"{fault}; continue it there, or give another folder with --results")
+
+
+def _say_left_out(study: Study, ledger: Ledger, say: Say) -> None:
+    """Name the rows of an ablation that the study no longer has."""
+    trials_by_row = Counter(e.network.name for e in of_kind(ledger.events, TrialAsked) if not has_row(study, e.network))
+    if trials_by_row:
+        rows, count = ", ".join(trials_by_row), sum(trials_by_row.values())
+        say(f"the study no longer has {rows}: {count} trials stay in the ledger, and the report leaves them out")
 
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
@@ -189,7 +220,9 @@ def _time_networks(networks: StudyNetworks, ledger: Ledger, say: Say) -> None:
     study = networks.study
     if study.latency is None:
         return
-    timed = {(event.key, event.side) for event in of_kind(ledger.events, InferenceTimed)}
+    setting = timed_setting(study.latency, to_json(find_configured_machine(study.latency)))
+    alike = (event for event in of_kind(ledger.events, InferenceTimed) if event.setting == setting)
+    timed = {(event.key, event.side) for event in alike}
     missing: dict[str, tuple[Network, int]] = {}
     for row in networks.rows:
         if (row.network.key, row.side) not in timed:  # a network with two rows is timed once

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hiri_search.cost.pareto import pareto_mask
+from hiri_search.study.config.networks import has_row
 from hiri_search.study.config.schema import Study
 from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import NetworkCounted, RunEnded, StintEnded, StudyStarted, TrialBegan, TrialLost
@@ -85,6 +86,7 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     study = Study.model_validate(started.file)
     silent = None if (last := events[-1].time) is None else time.time() - last
     known = {trial.number: trial for trial in trials(events)}
+    own = [trial for trial in known.values() if has_row(study, trial.network)]
     # The lock of another machine may be invisible here: then recent lines are the only sign of a run.
     maybe = held.on_another_machine and not isinstance(events[-1], RunEnded)
     running = held.held or (maybe and silent is not None and silent < SILENCE)
@@ -96,13 +98,13 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
         held,
         running,
         silent,
-        _states(known.values(), busy),
+        _states(own, busy),
         trials_wanted(study),
         steps[-1],
-        seconds_left(steps, remaining(study, counted, list(known.values()))),
+        seconds_left(steps, remaining(study, counted, own)),
         tuple(RunningTrial(n, known[n].network.name, len(known[n].curve), known[n].device) for n in sorted(busy)),
-        tuple(_front(known.values(), study)),
-        tuple(_grouped([(t.reason, t) for t in known.values() if t.state == "failed"])),
+        tuple(_front(own, study)),
+        tuple(_grouped([(t.reason, t) for t in own if t.state == "failed"])),
         tuple(_grouped([(event.reason, known[event.trial]) for event in of_kind(events, TrialLost)])),
     )
 

@@ -78,7 +78,7 @@ def new_trial(
     net: NetworkFacts | None = None,
     *,
     seed: int = 0,
-    decisions: dict[str, int] | None = None,
+    decisions: dict[str, int | str] | None = None,
     **changes: Any,
 ) -> Trial:
     """Return a trial in a given state."""

@@ -11,6 +11,7 @@ from hiri_search.cost.budget.decision_diagram import TERMINAL, Edge, TooManyNode
 from hiri_search.cost.budget.feasible_counts import CostVector, FeasibleCounts
 from hiri_search.language import Chooser, Net, Space, SpecError
 from hiri_search.language.space import Walked
+from hiri_search.language.syntax_tree import Option
 
 MAX_NETWORKS = 2**62  # of a space with exact counts: they fit into NumPy's integers
 MAX_REJECTIONS = 10_000  # in a row, before a walk gives up
@@ -90,10 +91,11 @@ class ConstrainedSpace:
 
     def _walk(self, counts: FeasibleCounts, choose: Chooser) -> Walked:
         number, cost = counts.start.target, counts.start_cost
-        decisions: dict[str, int] = {}
+        decisions: dict[str, Option] = {}
         while number != TERMINAL:
             node, sizes = counts.nodes[number], counts.sizes(number, cost)
-            index = decisions[node.name] = choose(node.name, node.options, sizes)
+            index = choose(node.name, node.options, sizes)
+            decisions[node.name] = node.options[index]
             if not sizes[index]:
                 raise BudgetError(f"no network with {node.name}={node.options[index]} is within {self.constraints}")
             number, cost = counts.successor(number, index, cost)

@@ -11,7 +11,7 @@ import torch
 
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
 from hiri_search.system.gc_control import gc_disabled
-from hiri_search.system.hardware import has_bf16
+from hiri_search.system.hardware import Machine, find_machine, has_bf16
 
 MAX_COMPILED = 1_000  # networks of one class; beyond its default of 8 torch silently stops compiling
 
@@ -28,6 +28,13 @@ def find_device(config: LatencyConfig) -> torch.device:
     if config.dtype == "bf16" and not has_bf16(device):
         raise LatencyError(f"dtype=bf16, and this {device.type} device does not support it; write fp32", name="dtype")
     return device
+
+
+def find_configured_machine(config: LatencyConfig) -> Machine:
+    """Return the machine as a benchmark with this configuration sees it; LatencyError as of `find_device`."""
+    device = find_device(config)
+    with torch_configured(config):
+        return find_machine(device)
 
 
 @contextmanager

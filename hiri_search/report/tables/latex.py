@@ -64,13 +64,15 @@ def network_tex(results: Results) -> str:
 def confirmed_tex(results: Results) -> str:
     """Return the confirmed networks of a search, with the agreement of their two orders."""
     table = confirmed_table(results).rename(columns={"name": "network"})
-    short, long = (f"{table[name].iloc[0]} epochs" for name in ("short_epochs", "epochs"))
+    lengths = table["epochs"].unique()
+    long = f"{lengths[0]} epochs" if len(lengths) == 1 else "longer"
     columns = [
         _names(table["network"]),
         LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
         LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
-        LatexColumn(short, _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
+        LatexColumn(f"{table['short_epochs'].iloc[0]} epochs", _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
         LatexColumn(long, _scores(table, None), "l", r"Top-1 (\%)"),
+        *([LatexColumn("Epochs", list(map(str, table["epochs"])))] if len(lengths) > 1 else []),
     ]
     text = f"{_title(results)} Confirmation of the best networks of a search.{INTERVALS} {rank_agreement(table)}"
     return _float(columns, text, "confirmed")

@@ -13,6 +13,7 @@ from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.schema import Study
+from hiri_search.study.ledger.events import TimedSetting
 from hiri_search.study.ledger.values import to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.recipe import Recipe
@@ -46,7 +47,7 @@ def network_table(results: Results) -> pd.DataFrame:
     scores, several = (
         rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
     )
-    timed = {(event.key, event.side): event.ms_per_image for event in results.timed}
+    timed = _comparable_times(results)
     intervals = {name: interval for name, values in several if (interval := mean_interval(values))}
     rows = results.rows
     table = pd.DataFrame(
@@ -68,6 +69,14 @@ def network_table(results: Results) -> pd.DataFrame:
         index=networks.index,
     )
     return table.fillna({"seeds": 0, "failed": 0}).astype({"seeds": int, "failed": int}).reset_index()
+
+
+def _comparable_times(results: Results) -> dict[tuple[str, int], float]:
+    """Return milliseconds by key and side, of the one setting under which most networks were timed, at last."""
+    by_setting: dict[TimedSetting, dict[tuple[str, int], float]] = {}
+    for event in results.timed:
+        by_setting.setdefault(event.setting, {})[event.key, event.side] = event.ms_per_image
+    return max(reversed(by_setting.values()), key=len, default={})
 
 
 def paper_table(results: Results) -> pd.DataFrame:

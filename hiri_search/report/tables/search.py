@@ -16,6 +16,7 @@ from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 from hiri_search.study.search.samplers.bayesian import REFERENCE_MARGIN
 from hiri_search.system.units import GIGA, MEGA
 
+RANKED = {"short_rank": "short_top1", "rank": "top1"}  # columns of ranks
 MIN_RANGE = 1e-9  # of a loss that is the same for all networks
 
 
@@ -48,13 +49,17 @@ def _hypervolumes(points: Points, reference: Points) -> Points:
 
 
 def confirmed_table(results: Results) -> pd.DataFrame:
-    """Return one row for each confirmed network: top-1 and rank of the short training and of the confirmation."""
+    """Return one row for each confirmed network and length: top-1 and rank of the short training and the confirmation.
+
+    Trainings of unlike lengths are never averaged; `rank` is among confirmations of one length.
+    """
     long = pd.DataFrame(_finished(results.confirmations))
     if long.empty:
         return pd.DataFrame()
     short = pd.DataFrame(_finished(results.first_trainings))
-    scores = long.groupby("key", sort=False)["top1"]
-    facts = long.drop_duplicates("key").set_index("key")
+    alike = ["key", "epochs"]
+    scores = long.groupby(alike, sort=False)["top1"]
+    facts = long.drop_duplicates(alike).set_index(alike, drop=False)
     intervals = {key: interval for key, values in scores if (interval := mean_interval(values))}
     table = pd.DataFrame(
         {
@@ -62,7 +67,7 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "params_m": (facts["params"] / MEGA).round(3),
             "gflops": (facts["macs"] / GIGA).round(3),
             "short_epochs": results.study.recipe.epochs,
-            "short_top1": short.groupby("key")["top1"].mean().reindex(facts.index).round(2),
+            "short_top1": facts["key"].map(short.groupby("key")["top1"].mean()).round(2),
             "epochs": facts["epochs"],
             "top1": scores.mean().round(2),
             "spread": scores.std().round(2),
@@ -72,16 +77,21 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "trained_spec": facts["trained_spec"],
         }
     )
-    ranks = {
-        "short_rank": table["short_top1"].rank(ascending=False, method="min"),
-        "rank": table["top1"].rank(ascending=False, method="min"),
-    }
-    ordered = table.assign(**{name: rank.astype("Int64") for name, rank in ranks.items()}).sort_values("gflops")
-    return ordered.reset_index(drop=True)
+    lengths = table.groupby("epochs", sort=False)
+    ranks = {name: lengths[top1].rank(ascending=False, method="min") for name, top1 in RANKED.items()}
+    ordered = table.assign(**{name: rank.astype("Int64") for name, rank in ranks.items()})
+    return ordered.sort_values(["gflops", "epochs"]).reset_index(drop=True)
 
 
 def rank_agreement(table: pd.DataFrame) -> str:
-    """Return a sentence: whether short trainings and confirmations order the networks alike."""
+    """Return a sentence for each length of confirmation: whether it orders the networks as the short trainings do."""
+    lengths = [rows for _, rows in table.groupby("epochs")] if len(table) else [table]
+    if len(lengths) == 1:
+        return _agreement(table)
+    return " ".join(f"After {rows['epochs'].iloc[0]} epochs: {_agreement(rows)}" for rows in lengths)
+
+
+def _agreement(table: pd.DataFrame) -> str:
     tau = kendall_tau(table["short_top1"], table["top1"]) if len(table) else None
     if tau is None:
         return "Too few networks were confirmed to compare the order of the short trainings with the confirmations."

@@ -18,7 +18,10 @@ _EXCLUDED: dict[str, Any] = {
 def canonical_form(study: Study) -> dict[str, Any]:
     """Return everything that decides a study's results, as plain values in one normal form."""
     if study.space is not None:
-        plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": {"reuse", "zero_cost"}})
+        excluded = _EXCLUDED | {"search": {"reuse", "zero_cost"}}
+        if study.searches_by_latency:
+            del excluded["latency"]
+        plain = study.model_dump(mode="json", exclude=excluded)
         return plain | {"space": str(parse(study.space, let=study.let))}
     plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": True})
     nets = {name: _canonical_row(study, row) for name, row in (study.nets or {}).items()}
@@ -46,13 +49,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def incompatible_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the `differences` that a results folder cannot follow; an ablation may gain rows at its end, and seeds."""
+    """Return the `differences` that a results folder cannot follow.
+
+    An ablation may gain, lose and reorder rows while one stays, and gain seeds; a search may ask for more networks.
+    """
     if "nets" in old and "nets" in new:
-        rows, seeds = old["nets"], old["seeds"]
-        if list(new["nets"])[: len(rows)] == list(rows):
-            new = {**new, "nets": {name: new["nets"][name] for name in rows}}
-        if set(seeds) <= set(new["seeds"]):
-            new = {**new, "seeds": seeds}
+        if shared := [name for name in old["nets"] if name in new["nets"]]:
+            old, new = ({**form, "nets": {name: form["nets"][name] for name in shared}} for form in (old, new))
+        if set(old["seeds"]) <= set(new["seeds"]):
+            new = {**new, "seeds": old["seeds"]}
+    elif "search" in old and "search" in new and new["search"]["networks"] > old["search"]["networks"]:
+        new = {**new, "search": {**new["search"], "networks": old["search"]["networks"]}}
     return differences(old, new)
 
 

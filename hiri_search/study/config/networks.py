@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
 from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network, uniform
 from hiri_search.language.choosers import covering
-from hiri_search.language.space import SearchSpace
+from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
-from hiri_search.study.ledger.values import NetworkFacts
+from hiri_search.study.ledger.values import NetworkFacts, from_json
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
 
@@ -27,7 +27,7 @@ class Candidate:
     trained: Network | None  # None: counted and reported, not trained
     trained_side: int
     recipe: Recipe
-    decisions: dict[str, int]  # option index by decision name
+    decisions: Decisions = field(default_factory=dict)  # of a search
 
 
 class InvalidNetwork(SpecError):
@@ -67,16 +67,13 @@ class StudyNetworks:
             return frozenset({(self.study.proxy.side, self.study.recipe)})
         return frozenset((row.trained_side, row.recipe) for row in self.trained_rows)
 
-    @cached_property
-    def _recipes(self) -> Mapping[str, Recipe]:
-        return {row.name: row.recipe for row in self.rows}
-
     def job(self, network: NetworkFacts, seed: int, *, epochs: int | None = None) -> Job:
-        """Return the training of a network; `epochs` replaces those of its recipe.
+        """Return the training of a network of this study; `epochs` replaces those of its recipe.
 
         Raises SpecError where the spec of the trained network cannot be parsed.
         """
-        recipe = self._recipes.get(network.own_name, self.study.recipe)
+        own = network.trained.recipe
+        recipe = from_json(Recipe, own) if own else self.study.recipe
         if epochs is not None:
             recipe = replace(recipe, epochs=epochs)
         spec = parse_network(network.trained.spec).canonical_text
@@ -89,19 +86,30 @@ class StudyNetworks:
         return Job(spec, candidate.trained_side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
 
 
+def has_row(study: Study, network: NetworkFacts) -> bool:
+    """Return whether a study still asks for a network of its ledger: an ablation may have lost the row since."""
+    return study.nets is None or network.name in study.nets
+
+
+def in_row_order(study: Study, counted: Iterable[NetworkFacts]) -> list[NetworkFacts]:
+    """Return the counted rows of an ablation that the study still has, in its order."""
+    by_name = {network.name: network for network in counted}
+    return [by_name[name] for name in study.nets or () if name in by_name]
+
+
 def resolve(study: Study) -> StudyNetworks:
     """Parse and check the networks of a study, once for each command.
 
     Raises InvalidNetwork where a spec cannot be parsed, or a network or its stand-in does not fit its side.
     """
-    rows = tuple(_row(study, name, row, index) for index, (name, row) in enumerate((study.nets or {}).items()))
+    rows = tuple(_row(study, name, row) for name, row in (study.nets or {}).items())
     if study.space is None:
         return StudyNetworks(study, rows, None)
     with at_key(("space",), ("space",)):
         return StudyNetworks(study, rows, parse(study.space, let=study.let))
 
 
-def _row(study: Study, name: str, row: NetworkRow, index: int) -> Candidate:
+def _row(study: Study, name: str, row: NetworkRow) -> Candidate:
     context = ("nets", name)
     with at_key(context, context):
         network = parse_network(row.spec, let=study.let)
@@ -109,13 +117,13 @@ def _row(study: Study, name: str, row: NetworkRow, index: int) -> Candidate:
     with at_key((*context, "side") if row.side else ("counted", "side"), context):
         _check_side(network, side)
     if not row.train:
-        return Candidate(name, network, side, None, 0, study.recipe, {"net": index})
+        return Candidate(name, network, side, None, 0, study.recipe)
     with at_key((*context, "stand_in") if row.stand_in else ("proxy", "width"), context):
         trained = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
     with at_key((*context, "stand_in_side") if row.stand_in_side else ("proxy", "side"), context):
         trained_side = row.stand_in_side or _scaled_side(side, study)
         _check_side(trained, trained_side)
-    return Candidate(name, network, side, trained, trained_side, row.recipe or study.recipe, {"net": index})
+    return Candidate(name, network, side, trained, trained_side, row.recipe or study.recipe)
 
 
 def stand_in(network: Network, proxy: ProxyConfig) -> Network:
@@ -142,7 +150,7 @@ def sampled_networks(study: Study, space: SearchSpace, count: int) -> Iterator[C
             yield candidate
 
 
-def network_of(study: Study, net: Net, decisions: dict[str, int]) -> Candidate:
+def network_of(study: Study, net: Net, decisions: Decisions) -> Candidate:
     """Return a network of a space as a candidate. Raises InvalidNetwork where it does not fit the study's sides."""
     counted, proxy = study.counted, study.proxy
     with at_key(("counted", "side"), ("space",)):

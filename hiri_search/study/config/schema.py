@@ -220,6 +220,11 @@ class Study(_Strict):
             raise SettingError("storage", f"{message}; remove it: credentials are read from {CREDENTIALS}")
 
     @property
+    def searches_by_latency(self) -> bool:
+        """True if measured inference time decides which networks a search proposes."""
+        return self.space is not None and "ms_per_image" in (*self.search.objectives, *self.within)
+
+    @property
     def constraints(self) -> CostConstraints | None:
         """Cost constraints of a search; None: no limit."""
         return parse_constraints(self.within) if self.within else None

@@ -21,8 +21,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from hiri_search.language.syntax_tree import Options
-from hiri_search.study.config.networks import resolve
+from hiri_search.language.space import Decisions
+from hiri_search.language.syntax_tree import Option
+from hiri_search.study.config.networks import has_row
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, TrialAsked, TrialBegan, TrialFailed, TrialFinished, TrialStopped
@@ -31,13 +32,14 @@ from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import OBJECTIVES
 from hiri_search.study.search.samplers.optuna_sampler import OPTUNA_STATES, new_study
-from hiri_search.study.search.search_space import options_of
+from hiri_search.study.search.search_space import are_numbers, taken_options
 from hiri_search.system.files import Say
 from hiri_search.system.redaction import HIDDEN, redacted
 
 JOURNAL = "optuna.journal"
 LEDGER_ATTRIBUTE = "hiri_search ledger"  # user attribute of an exported study: the ledger that it comes from
 PROGRESS_TRIALS = 100  # trials between two progress messages: a trial costs a database about a hundred queries
+MAX_NAMES = 100  # rows of an ablation up to which the trials show names; Optuna stores all names with each trial
 _NETWORK_ATTRIBUTES = ("name", "key", "spec", "params", "macs")
 
 
@@ -73,11 +75,17 @@ def read_export(folder: Path, *, name: str = "") -> Export:
 def build_export(
     study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, ledger_id: str = ""
 ) -> Export:
-    """Convert trials to Optuna's; `times` holds the start and end of trials by number, if known."""
-    past = [trial for trial in past if not trial.is_confirmation]
-    options, objectives = options_of(resolve(study), past), study.search.objectives
-    distributions = {decision: _distribution(values) for decision, values in options.items()}
-    frozen = [_frozen_trial(trial, options, distributions, objectives, times.get(trial.number)) for trial in past]
+    """Convert trials to Optuna's; `times` holds the start and end of trials by number, if known.
+
+    Trials of rows that the study no longer has are left out.
+    """
+    past = [trial for trial in past if not trial.is_confirmation and has_row(study, trial.network)]
+    params, objectives = _params(study, past), study.search.objectives
+    distributions = {name: _distribution(options) for name, options in taken_options(params).items()}
+    frozen = [
+        _frozen_trial(trial, own, distributions, objectives, times.get(trial.number))
+        for trial, own in zip(past, params, strict=True)
+    ]
     return Export(name, ledger_id, objectives, frozen)
 
 
@@ -202,31 +210,37 @@ def _times(events: Iterable[Event]) -> dict[int, _Times]:
     return {number: (start, ends.get(number)) for number, start in starts.items()}
 
 
-def _distribution(options: Options) -> BaseDistribution:
-    """Return the range of integer options: no sampler runs on the export, so gaps in the range do no harm."""
-    if isinstance(options[0], str):
-        return CategoricalDistribution(options)
-    return IntDistribution(min(options), max(options))
+def _params(study: Study, past: Sequence[Trial]) -> list[Decisions]:
+    """Return the parameters of each trial: its decisions, or the row of an ablation."""
+    if study.space is not None:
+        return [trial.asked.decisions for trial in past]
+    names = dict.fromkeys(trial.network.name for trial in past)
+    number = {name: number for number, name in enumerate(names)}
+    return [{"net": name if len(names) <= MAX_NAMES else number[name]} for name in (t.network.name for t in past)]
+
+
+def _distribution(options: Sequence[Option]) -> BaseDistribution:
+    """Return the range of numbers: no sampler runs on the export, so gaps in the range do no harm."""
+    return IntDistribution(min(options), max(options)) if are_numbers(options) else CategoricalDistribution(options)
 
 
 def _frozen_trial(
     trial: Trial,
-    options: Mapping[str, Options],
+    params: Decisions,
     distributions: Mapping[str, BaseDistribution],
     objectives: Sequence[str],
     times: _Times | None,
 ) -> FrozenTrial:
-    decisions = trial.asked.decisions
     values = [OBJECTIVES[name].of(trial) for name in objectives] if trial.state == "finished" else [None]
     complete = None not in values
     frozen = optuna.create_trial(
         state=OPTUNA_STATES[trial.state if complete or trial.state != "finished" else "failed"],
-        params={name: options[name][index] for name, index in decisions.items()},
-        distributions={name: distributions[name] for name in decisions},
+        params=dict(params),
+        distributions={name: distributions[name] for name in params},
         values=values if complete else None,  # type: ignore[arg-type]
         intermediate_values={epoch.epoch: epoch.top1 for epoch in trial.curve},
         user_attrs={name: getattr(trial.network, name) for name in _NETWORK_ATTRIBUTES}
-        | {"seed": trial.asked.seed}
+        | {"trial": trial.number, "seed": trial.asked.seed}
         | ({"reason": trial.reason} if trial.reason else {}),
     )
     if times:

@@ -7,15 +7,26 @@ and values of a wrong type.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from hiri_search.study.ledger.values import CodeVersion, ImageSet, JsonObject, JsonRecord, LedgerSum, NetworkFacts
+from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.language.syntax_tree import Option
+from hiri_search.study.ledger.values import (
+    CodeVersion,
+    ImageSet,
+    JsonObject,
+    JsonRecord,
+    LedgerSum,
+    NetworkFacts,
+)
 from hiri_search.training.job import Epoch
 
-FORMAT = 2  # of the ledger; the first line of a ledger names it
+FORMAT = 3  # of the ledger; the first line of a ledger names it
 GO_ON = "when that is repaired, the same command continues the study"
 
+TimedSetting: TypeAlias = tuple[int, str, bool, bool, str]
 Fault: TypeAlias = Literal["process", "environment"]  # why a trial was lost: its own process, or its surroundings
 
 
@@ -111,13 +122,22 @@ class InferenceTimed(Event):
     conditions: JsonObject = field(default_factory=dict)
     event: Literal["timed"] = "timed"
 
+    @property
+    def setting(self) -> TimedSetting:
+        return timed_setting(self, self.conditions.get("machine"))
+
+
+def timed_setting(of: InferenceTimed | LatencyConfig, machine: object) -> TimedSetting:
+    """Return everything but the network that a time depends on: only times of one setting compare."""
+    return (of.batch, of.dtype, of.compiled, of.fused, json.dumps(machine, sort_keys=True))
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSkipped(Event):
     """A network of a search that cannot be trained, so that no trial was made of it."""
 
     proposal: int  # place in the sequence of proposals
-    decisions: dict[str, int]
+    decisions: dict[str, Option]  # the option of each decision
     reason: str
     event: Literal["skipped"] = "skipped"
 
@@ -136,7 +156,7 @@ class TrialAsked(TrialEvent):
     network: NetworkFacts
     seed: int
     checkpoint: str  # path inside the results folder
-    decisions: dict[str, int] = field(default_factory=dict)  # index of the option of each decision
+    decisions: dict[str, Option] = field(default_factory=dict)  # of a search: the option of each decision
     confirms: int | None = None  # the trial whose network is trained longer
     confirm_epochs: int | None = None
     merged_trial: int | None = None  # its number in the folder it was merged from

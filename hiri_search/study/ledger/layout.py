@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 LEDGER, LEDGER_LOCK = "ledger.jsonl", "ledger.lock"
+OWN_LEDGER = "ledger.own.jsonl"  # what a run wrote, where another program has replaced its ledger by something else
 CHECKPOINTS = "checkpoints"
 LAST_CHECKPOINT = "last.pt"  # in the folder of a trial
 TRIAL_FOLDER = re.compile(r"\w+")  # a valid name of such a folder: no path that leaves `checkpoints`

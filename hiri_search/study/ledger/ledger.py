@@ -26,7 +26,7 @@ from hiri_search.study.ledger.events import (
     TrialEvent,
 )
 from hiri_search.study.ledger.json_lines import InvalidLine, read_line, write_line
-from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.layout import LEDGER, OWN_LEDGER
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import LedgerSum
@@ -156,30 +156,62 @@ class Ledger:
         self._path, self._say = path, say
         lines = _complete(path.read_bytes()) if path.exists() else []
         self.events: list[AnyEvent] = _parse(lines, path)
-        self._length = sum(map(len, lines)) + len(lines)  # bytes of complete lines
+        self._content = bytearray(b"".join(line + b"\n" for line in lines))  # the complete lines, as they must be there
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-        os.truncate(self._file, self._length)  # cut a torn last line, or the next one would be joined to it
+        os.truncate(self._file, len(self._content))  # cut a torn last line, or the next one would be joined to it
+        self._left = os.fstat(self._file)  # as this process left the file
 
     def append(self, event: Event) -> None:
-        """Add one line, on disk before this returns. StudyError where that stays impossible."""
+        """Add one line, on disk before this returns.
+
+        StudyError where that stays impossible, or where another program has written other lines into the file.
+        """
         lines = write_line(replace(event, time=round(time.time(), 3))) + b"\n"
-        if not self._length:  # an opened ledger stays empty until it is used
+        if not self._content:  # an opened ledger stays empty until it is used
             lines = write_line(LedgerStarted(format=FORMAT)) + b"\n" + lines
         try:
+            self._check_place()
             retrying(partial(self._write, lines), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
+        self._content += lines
+        self._left = os.fstat(self._file)
 
-    def _write(self, lines: bytes) -> None:
+    def _check_place(self) -> None:
+        """Notice that an editor or a sync tool has replaced or changed the file, and write again what it has lost."""
+        if _is_unchanged(self._path, self._left):
+            return
+        there = self._path.read_bytes() if self._path.exists() else b""
+        if not self._content.startswith(there):
+            aside = self._path.with_name(OWN_LEDGER)
+            aside.write_bytes(self._content)
+            fault = f"another program has changed {self._path} while this run wrote it"
+            way_out = f"the lines of this run are in {aside.name}: rename it to {LEDGER}, or remove it"
+            raise StudyError(f"{fault}; {way_out}; then the same command continues the study")
+        os.close(self._file)
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
+        if missing := bytes(self._content[len(there) :]):
+            self._say(f"another program has replaced {self._path}; the lines that it lacked are written again")
+            retrying(partial(self._write, missing, len(there)), say=self._say)
+
+    def _write(self, lines: bytes, start: int | None = None) -> None:
         """Write after the last complete line, wherever an earlier attempt has ended."""
-        written = 0
+        start, written = len(self._content) if start is None else start, 0
         while written < len(lines):
-            written += os.pwrite(self._file, lines[written:], self._length + written)
+            written += os.pwrite(self._file, lines[written:], start + written)
         os.fsync(self._file)
-        self._length += len(lines)
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _is_unchanged(path: Path, left: os.stat_result) -> bool:
+    """Return whether a path is still the file that this process left, of the same length and time of writing."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return all(getattr(now, name) == getattr(left, name) for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns"))
 
 
 @contextmanager

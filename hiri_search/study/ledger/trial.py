@@ -115,6 +115,7 @@ def zero_cost_columns(scores: Mapping[str, float | None]) -> dict[str, float | N
 def network_row(network: NetworkFacts) -> dict[str, Any]:
     """Return the facts of a network as flat columns; columns without a value are left out."""
     stand_in = asdict(network.stand_in) if network.stand_in else {}
+    stand_in.pop("recipe", None)
     plain = {each.name: getattr(network, each.name) for each in fields(network) if each.name != "stand_in"}
     optional = ("ms_per_image", "merged_from", "merged_name")
     return {name: value for name, value in plain.items() if value not in (None, "") or name not in optional} | {

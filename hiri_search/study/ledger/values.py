@@ -27,6 +27,7 @@ class StandIn(JsonRecord):
     side: int  # pixels of the square input
     params: int
     macs: int  # multiply-adds of one image
+    recipe: JsonObject | None = None  # of a row with its own; None: that of the study
 
 
 @dataclass(frozen=True)

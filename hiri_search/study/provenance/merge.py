@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from hiri_search.study.config.networks import has_row, in_row_order
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger import events
 from hiri_search.study.ledger.events import FolderMerged, NetworkCounted, TrialAsked, TrialEvent
@@ -108,10 +109,11 @@ def _plan(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergeP
     chosen: dict[tuple[object, ...], _Choice] = {}  # by row name, seed and epochs
     identities: dict[tuple[str, int], tuple[object, ...]] = {}
     for part in parts:
-        for event in of_kind(part.record.events, NetworkCounted):
-            name = names.name(event.network, part.record.source(event.network), part.label)
-            counted.setdefault(name, MergedNetwork(part, event.network, name))
-        for trial in part.record.trials:
+        own = part.record.own.study
+        for network in in_row_order(own, (e.network for e in of_kind(part.record.events, NetworkCounted))):
+            name = names.name(network, part.record.source(network), part.label)
+            counted.setdefault(name, MergedNetwork(part, network, name))
+        for trial in (trial for trial in part.record.trials if has_row(own, trial.network)):
             name = names.name(trial.network, part.record.source(trial.network), part.label)
             identity = identities[part.label, trial.number] = (name, trial.asked.seed, trial.asked.confirm_epochs)
             chosen[identity] = _better(chosen.get(identity), (part, trial, name))
@@ -141,7 +143,7 @@ def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[events.Eve
     """Yield the merged ledger: a study, and the events of the trials that were taken from each folder."""
     yield events.LedgerStarted(format=events.FORMAT)
     yield _study(plan, environment)
-    timed: set[tuple[str, int]] = set()
+    timed: set[tuple[object, ...]] = set()
     for part in plan.parts:
         for origin, event in _origins(part).items():
             yield event
@@ -149,8 +151,9 @@ def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[events.Eve
             yield from (NetworkCounted(network=item.renamed()) for item in counted)
             yield from _trial_events(plan, part, origin)
         for measured in of_kind(part.record.events, events.InferenceTimed):
-            if (measured.key, measured.side) not in timed:
-                timed.add((measured.key, measured.side))
+            identity = (measured.key, measured.side, measured.setting)
+            if identity not in timed:
+                timed.add(identity)
                 yield measured
 
 
@@ -200,8 +203,10 @@ def _trial_events(plan: MergePlan, part: SourceFolder, origin: str) -> Iterator[
         if isinstance(event, TrialAsked):
             yield _asked(plan, part, event, taken)
         elif isinstance(event, events.TrialFinished) and event.source.startswith("trial "):
-            source = plan.numbers[part.label, int(event.source.split()[1])]
-            yield replace(event, trial=number, source=f"trial {source}")
+            source = plan.numbers.get((part.label, int(event.source.split()[1])))
+            yield replace(
+                event, trial=number, source=f"{part.label}: {event.source}" if source is None else f"trial {source}"
+            )
         else:
             yield replace(event, trial=number)
 

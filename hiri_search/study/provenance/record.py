@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Source:
     study: Study
     images: ImageSet
     code_digest: str  # of the last run
+    earlier: tuple[Study, ...] = ()  # studies of earlier runs, with rows that this one has no more
 
     @cached_property
     def networks(self) -> StudyNetworks:
@@ -30,8 +31,9 @@ class Source:
 
     @cached_property
     def row_by_name(self) -> Mapping[str, Candidate]:
-        """The rows of an ablation by name."""
-        return {row.name: row for row in self.networks.rows}
+        """The rows of an ablation by name, those included that only earlier runs had."""
+        networks = (*map(resolve, self.earlier), self.networks)
+        return {row.name: row for each in networks for row in each.rows}
 
     def job(self, trial: Trial) -> Job:
         """Return the training of one of its trials."""
@@ -69,8 +71,17 @@ def read_record(ledger: LedgerContent) -> Record:
     events = ledger.events
     started = study_event(events, ledger.folder)
     merged = {e.folder: _source(e.file, e.images, e.code_digest) for e in of_kind(events, FolderMerged)}
-    own = _source(started.file, started.images, started.code.digest)
+    own = replace(_source(started.file, started.images, started.code.digest), earlier=tuple(_earlier(events, started)))
     return Record(ledger.folder, events, started, trials(events), {"": own} | merged)
+
+
+def _earlier(events: Sequence[AnyEvent], last: StudyStarted) -> Iterator[Study]:
+    """Yield the studies of earlier runs that have rows which the last run lacks, oldest first."""
+    rows = set(Study.model_validate(last.file).nets or ())
+    for started in of_kind(events, StudyStarted):
+        study = Study.model_validate(started.file)
+        if not set(study.nets or ()) <= rows:
+            yield study
 
 
 def _source(file: JsonObject, images: ImageSet, code_digest: str) -> Source:

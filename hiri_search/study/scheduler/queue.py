@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, StudyNetworks
+from hiri_search.study.config.networks import Candidate, StudyNetworks, has_row
 from hiri_search.study.ledger.events import NetworkSkipped, TrialPromoted, TrialStopped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search import confirmation
@@ -61,7 +61,8 @@ class TrialQueue:
         rules, first = self.study.search.halving, self._first_trainings()
         self.halving = SuccessiveHalving(rules, self.study.search.objectives) if rules and space else None
         self.search = ask_tell(networks, first, space=space, skipped=skipped, on_skip=on_skip)
-        self.resumable = [trial for trial in trials.values() if trial.state == "unfinished"]
+        unfinished = (trial for trial in trials.values() if trial.state == "unfinished")
+        self.resumable = [trial for trial in unfinished if has_row(self.study, trial.network)]
         # Both are decided when no first training is running, so that they cannot change any more:
         self._stops: Iterator[Trial] | None = None
         self._confirmations: Iterator[tuple[Trial, int]] | None = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.language.space import SearchSpace
+from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
-from hiri_search.study.config.networks import StudyNetworks
+from hiri_search.study.config.networks import StudyNetworks, has_row
 from hiri_search.study.dispatch.task import StudyFiles, TrialTask, Wait
 from hiri_search.study.ledger import events
 from hiri_search.study.ledger.events import TrialAsked, TrialEvent, TrialLost, TrialOutOfMemory
@@ -63,7 +62,7 @@ class TrialScheduler:
     def _prepare_unfinished(self) -> None:
         """Retry failed trials if asked; forget earlier losses, whose cause may have been mended."""
         for trial in self.trials.values():
-            if self.retry_failed and trial.state == "failed":
+            if self.retry_failed and trial.state == "failed" and has_row(self.study, trial.network):
                 retried = events.TrialRetried(trial=trial.number)
                 self.ledger.append(retried)
                 trial.apply(retried)
@@ -96,7 +95,7 @@ class TrialScheduler:
                     self._ended(trial)
             case NewTrial(number, candidate, seed):
                 asked = self._asked(number, network_facts(candidate, self.study, self.prepared), seed)
-                trial = self._begin(replace(asked, decisions=candidate.decisions))
+                trial = self._begin(replace(asked, decisions=dict(candidate.decisions)))
             case Confirmation(first, seed, epochs):
                 asked = self._asked(len(self.trials), first.network, seed, confirm_epochs=epochs)
                 trial = self._begin(replace(asked, confirms=first.number))
@@ -195,7 +194,7 @@ class TrialScheduler:
             self.queue.search.tell(trial)
         self.checkpoints.ended(trial)
 
-    def _skip(self, number: int, decisions: Mapping[str, int], reason: str) -> None:
+    def _skip(self, number: int, decisions: Decisions, reason: str) -> None:
         reason = shortened(redacted(reason), MAX_REASON)
         self.ledger.append(events.NetworkSkipped(proposal=number, decisions=dict(decisions), reason=reason))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from hiri_search.cost.pareto import dominance
 from hiri_search.language import Net
+from hiri_search.language.space import Decisions
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Proposal:
     """A network that the search asked for, and its outcome so far."""
 
     net: Net
-    decisions: Mapping[str, int]
+    decisions: Decisions
     state: Literal["running", "finished", "stopped", "failed"] = "running"
     losses: tuple[float, ...] = ()  # of a finished network, by objective, minimised
 

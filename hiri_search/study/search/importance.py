@@ -12,11 +12,11 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from hiri_search.study.config.networks import StudyNetworks
+from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses_after
 from hiri_search.study.search.samplers.optuna_sampler import choices, new_study
-from hiri_search.study.search.search_space import options_of
+from hiri_search.study.search.search_space import taken_options
 
 MIN_TRIALS_FOR_IMPORTANCE = 8
 MAX_TRIALS_USED = 3_000  # more trials take long and give the same shares
@@ -27,20 +27,13 @@ Shares = Mapping[str, float]  # importance by decision; the sum is 1
 Target = Callable[[FrozenTrial], float] | None
 
 
-def chosen_options(networks: StudyNetworks, past: Sequence[Trial]) -> dict[int, dict[str, int | str]]:
-    """Return the option that each trial of a search has taken, by trial number and decision name."""
-    options = options_of(networks, past)
-    return {t.number: {name: options[name][index] for name, index in t.asked.decisions.items()} for t in past}
-
-
-def importances(networks: StudyNetworks, past: Sequence[Trial]) -> dict[str, Shares]:
+def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     """Return the PED-ANOVA importance of each decision, by objective, and as `front` for all objectives together.
 
     The importance says how much a decision separates the best tenth of the trials from the others; conditional
     decisions are included. Top-1 is taken after the first rung, so that stopped trials count too. The result is empty
     with fewer than MIN_TRIALS_FOR_IMPORTANCE such trials; of more than MAX_TRIALS_USED every n-th is used.
     """
-    study = networks.study
     names, halving = study.search.objectives, study.search.halving
     epochs = halving.epochs[0] if halving else study.recipe.epochs
     reached = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_confirmation]
@@ -48,7 +41,7 @@ def importances(networks: StudyNetworks, past: Sequence[Trial]) -> dict[str, Sha
     if len(measured) < MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     measured = measured[:: ceil(len(measured) / MAX_TRIALS_USED)]
-    options = options_of(networks, reached)
+    options = taken_options(trial.asked.decisions for trial in reached)
     optuna_study = new_study([StudyDirection.MINIMIZE] * len(names))
     for trial, values in measured:
         distributions, params = choices(trial.asked.decisions, options)

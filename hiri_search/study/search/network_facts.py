@@ -10,7 +10,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.language import Network
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.values import NetworkFacts, StandIn
+from hiri_search.study.ledger.values import NetworkFacts, StandIn, to_json
 from hiri_search.training.job import PreparedData
 
 PreparedBySide = dict[int, PreparedData]  # key: image side in training, in pixels
@@ -24,7 +24,7 @@ def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
 def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> NetworkFacts:
     """Return what the ledger records of a network when a trial of it is asked for."""
     network = network_costs(candidate, study, prepared)
-    if study.space is None or "ms_per_image" not in (*study.search.objectives, *study.within):
+    if not study.searches_by_latency:
         return network
     # A search needs the time before it proposes other networks; running trials disturb the measurement.
     return replace(network, ms_per_image=milliseconds(study, candidate.network))
@@ -47,13 +47,14 @@ def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) 
         side=candidate.side,
         **asdict(sum(parts.values(), ZERO)),
         by_part={name: (cost.params, cost.macs) for name, cost in parts.items()},
-        stand_in=_stand_in(candidate, prepared),
+        stand_in=_stand_in(candidate, study, prepared),
     )
 
 
-def _stand_in(candidate: Candidate, prepared: PreparedBySide) -> StandIn | None:
+def _stand_in(candidate: Candidate, study: Study, prepared: PreparedBySide) -> StandIn | None:
     if candidate.trained is None:
         return None
     side = candidate.trained_side
     cost = count(candidate.trained, side, classes=len(prepared[side].classes))
-    return StandIn(str(candidate.trained), side, cost.params, cost.macs)
+    recipe = None if candidate.recipe == study.recipe else to_json(candidate.recipe)
+    return StandIn(str(candidate.trained), side, cost.params, cost.macs, recipe)

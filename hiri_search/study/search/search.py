@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from hiri_search.language import Net
 from hiri_search.language.space import Decisions, SearchSpace
+from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import NetworkSkipped
@@ -63,7 +64,7 @@ class _Entry:
     """A network of a search with its trials by seed."""
 
     net: Net
-    decisions: dict[str, int]
+    decisions: Decisions
     trials: dict[int, Trial] = field(default_factory=dict)
 
     def proposal(self, seeds: Sequence[int], objectives: Sequence[str]) -> Proposal:
@@ -159,7 +160,7 @@ class Search:
         self.history.add(Proposal(*self.unvisited.add(decisions), "failed"))
 
     def _rebuild(self, past: Sequence[Trial], skipped: Mapping[int, Decisions]) -> None:
-        positions: dict[frozenset[tuple[str, int]], int] = {}
+        positions: dict[frozenset[tuple[str, Option]], int] = {}
         for trial in past:
             decisions = frozenset(trial.asked.decisions.items())
             if decisions not in positions:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
+from typing import TypeGuard
 
 from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
 from hiri_search.language import Net, Space
 from hiri_search.language.choosers import covering
-from hiri_search.language.space import Decisions, SearchSpace
-from hiri_search.language.syntax_tree import Options
+from hiri_search.language.space import Chooser, Decisions, SearchSpace
+from hiri_search.language.syntax_tree import Option, Options
 from hiri_search.study.config.networks import StudyNetworks
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.network_facts import milliseconds
-
-MAX_NAMES = 100  # rows of an ablation up to which Optuna shows names; it stores all names with each trial
 
 
 def search_space(networks: StudyNetworks) -> SearchSpace:
@@ -42,35 +40,34 @@ def _measured(study: Study, net: Net) -> float:
     return inf if latency is None else latency
 
 
-def options_of(networks: StudyNetworks, past: Sequence[Trial]) -> Mapping[str, Options]:
-    """Return the options of every decision that the trials have made, by the decision's name."""
-    space = networks.space
-    if space is None:
-        rows = tuple(row.name for row in networks.rows)
-        return {"net": rows if len(rows) <= MAX_NAMES else tuple(range(len(rows)))}
-    by_decision: dict[str, Options] = {}
-    for trial in past:
-        decisions = trial.asked.decisions
-        if not decisions.keys() <= by_decision.keys():
-            by_decision |= _options_on_walk(space, decisions)
-    return by_decision
+def taken_options(walks: Iterable[Decisions]) -> dict[str, Sequence[Option]]:
+    """Return the options that walks take, by the decision's name: numbers in ascending order, else as they appear."""
+    by_decision: dict[str, dict[Option, None]] = {}
+    for decisions in walks:
+        for name, option in decisions.items():
+            by_decision.setdefault(name, {})[option] = None
+    taken = {name: list(options) for name, options in by_decision.items()}
+    return {name: sorted(options) if are_numbers(options) else options for name, options in taken.items()}
+
+
+def are_numbers(options: Sequence[Option]) -> TypeGuard[Sequence[int]]:
+    """Return whether a decision is one between numbers; walks of unlike spaces may take numbers and words."""
+    return all(isinstance(option, int) for option in options)
 
 
 def all_options(space: Space) -> Mapping[str, Options]:
     """Return the options of every decision of a space, by the decision's name."""
     by_decision: dict[str, Options] = {}
     for _, decisions in covering(space):
-        by_decision |= _options_on_walk(space, decisions)
+        space.decide(_noting(by_decision, decisions))
     return by_decision
 
 
-def _options_on_walk(space: Space, decisions: Decisions) -> dict[str, Options]:
-    """Return the options of the decisions that lead to one network."""
-    by_decision: dict[str, Options] = {}
+def _noting(by_decision: dict[str, Options], decisions: Decisions) -> Chooser:
+    """Return a chooser that takes these decisions, and notes the options of each."""
 
     def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
         by_decision[name] = options
-        return int(decisions[name])
+        return options.index(decisions[name])
 
-    space.decide(choose)
-    return by_decision
+    return choose

@@ -45,8 +45,8 @@ class UnvisitedSpace:
             nonlocal node
             self.options[name] = options
             path.append((node, sizes))
-            node = node.children.setdefault(decisions[name], _Node())
-            return decisions[name]
+            node = node.children.setdefault(index := options.index(decisions[name]), _Node())
+            return index
 
         walked = self.space.walk(choose)
         node.visited, node.exhausted = 1, True

@@ -24,6 +24,7 @@ from hiri_search.cost.budget.constraints import CostConstraints, Interval, parse
 from hiri_search.cost.flops import Cost, count
 from hiri_search.language import Chooser, Net, Space, SpecError, parse, uniform
 from hiri_search.language.choosers import first
+from hiri_search.language.space import Decisions
 from hiri_search.nets.eval_mode import one_thread
 from hiri_search.nets.pieces import Piece
 from hiri_search.study.config.read import read_space
@@ -190,17 +191,17 @@ def test_exact_sizes_are_the_numbers_of_feasible_networks_behind_each_option(
     for _ in range(10):
         calls: list[Call] = []
         feasible.walk(recording(uniform(rng), calls))
-        path: dict[str, int] = {}
+        path: dict[str, object] = {}
         for name, options, sizes, index in calls:
             matching = [decisions for decisions in all_decisions if path.items() <= decisions.items()]
-            assert sizes == tuple(sum(d[name] == option for d in matching) for option in range(len(options)))
-            path[name] = index
+            assert sizes == tuple(sum(d[name] == option for d in matching) for option in options)
+            path[name] = options[index]
 
 
-def unconstrained_calls(space: Space, decisions: dict[str, int]) -> list[tuple[str, tuple[object, ...], int]]:
+def unconstrained_calls(space: Space, decisions: Decisions) -> list[tuple[str, tuple[object, ...], int]]:
     """The decisions that the unconstrained space asks for on the same path: names, options and indices."""
     calls: list[Call] = []
-    space.decide(recording(lambda name, options, sizes: decisions[name], calls))
+    space.decide(recording(lambda name, options, sizes: options.index(decisions[name]), calls))
     return [(name, options, index) for name, options, _, index in calls]
 
 

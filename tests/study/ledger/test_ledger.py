@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from hiri_search.study.ledger.events import (
     TrialRetried,
 )
 from hiri_search.study.ledger.json_lines import write_line
-from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.layout import LEDGER, OWN_LEDGER
 from hiri_search.study.ledger.ledger import ledger_sum, of_kind, open_ledger, read_events, read_ledger, trials
 from hiri_search.study.ledger.trial import Trial
 from tests.study.records import asked, epoch, network, write_ledger
@@ -38,7 +39,7 @@ with open_ledger(Path(sys.argv[1])) as ledger:
     print("held", flush=True)
     time.sleep(60)
 """
-FIRST_LINE = b'{"event": "ledger", "format": 2}\n'
+FIRST_LINE = b'{"event": "ledger", "format": 3}\n'
 
 
 # ---- the file
@@ -54,6 +55,60 @@ def test_written_events_are_read_back(tmp_path: Path):
     assert all(event.time is not None for event in content.events)
     with open_ledger(tmp_path / "new") as ledger:
         assert ledger.events == events
+
+
+def _copied(path: Path) -> None:
+    copy = path.with_suffix(".copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+REPLACED: dict[str, tuple[Callable[[Path], object], bool]] = {  # and whether a line is missing then
+    "saved by an editor that renames": (_copied, False),
+    "saved in place": (lambda path: path.write_bytes(path.read_bytes()), False),
+    "touched": (lambda path: os.utime(path), False),
+    "removed": (lambda path: path.unlink(), True),
+    "emptied": (lambda path: path.write_bytes(b""), True),
+    "cut in a line": (_cut, True),
+    "an older copy": (lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2])), True),
+}
+
+
+@pytest.mark.parametrize(("change", "missing"), REPLACED.values(), ids=list(REPLACED))
+def test_a_ledger_replaced_behind_its_writer_loses_nothing(
+    tmp_path: Path, change: Callable[[Path], object], missing: bool
+):
+    said: list[str] = []
+    events = [asked(0), TrialFailed(trial=0, reason="x"), TrialRetried(trial=0), RunEnded(seconds={})]
+    with open_ledger(tmp_path, said.append) as ledger:
+        for event in events[:2]:
+            ledger.append(event)
+        change(tmp_path / LEDGER)
+        for event in events[2:]:
+            ledger.append(event)
+    assert read_events(tmp_path) == events
+    assert [text for text in said if "the lines that it lacked are written again" in text] == said
+    assert len(said) == missing
+
+
+@pytest.mark.parametrize(
+    "other", [b"something else\n", FIRST_LINE * 2, "more"], ids=["other lines", "another ledger", "more lines"]
+)
+def test_other_lines_behind_the_writer_end_the_run_and_both_files_stay(tmp_path: Path, other: bytes | str):
+    path = tmp_path / LEDGER
+    with open_ledger(tmp_path) as ledger:
+        ledger.append(asked(0))
+        own = path.read_bytes()
+        theirs = own + own if isinstance(other, str) else other
+        path.write_bytes(theirs)
+        with pytest.raises(StudyError, match=f"another program has changed .*{OWN_LEDGER}"):
+            ledger.append(TrialRetried(trial=0))
+    assert path.read_bytes() == theirs
+    assert (tmp_path / OWN_LEDGER).read_bytes() == own
 
 
 def test_the_first_line_names_the_format(tmp_path: Path):
@@ -131,7 +186,7 @@ def test_a_broken_line_in_the_middle_is_named_and_the_file_stays(tmp_path: Path,
 
 OTHER_FORMATS = {
     "an older ledger": b'{"event": "study", "title": "old", "meaning": {}}\n{"event": "ended", "seconds": {}}\n',
-    "a newer ledger": b'{"event": "ledger", "format": 3}\n{"event": "ended", "seconds": {}}\n',
+    "a newer ledger": b'{"event": "ledger", "format": 4}\n{"event": "ended", "seconds": {}}\n',
     "another file": b'{"name": 1}\n{"name": 2}\n',
     "no JSON": b"a,b\n1,2\n",
 }

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hiri_search.language import Chooser, Net, Space
+from hiri_search.language.space import Walked
+from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial, TrialState
@@ -83,15 +85,16 @@ class LightSpace:
         self.space, self.exact_sizes = space, exact_sizes
         self.size = len(self.allowed) if exact_sizes else space.size
 
-    def walk(self, choose: Chooser) -> tuple[Net, dict[str, int]]:
+    def walk(self, choose: Chooser) -> Walked:
         walked = self._walk(choose, {})
         return walked if walked in self.allowed else self.walk(choose)
 
-    def _walk(self, choose: Chooser, decided: dict[str, int]) -> tuple[Net, dict[str, int]]:
+    def _walk(self, choose: Chooser, decided: dict[str, Option]) -> Walked:
         return self.space.walk(lambda *decision: self._choose(choose, decided, *decision))
 
     def _choose(self, choose, decided, name, options, sizes) -> int:
         matching = [d for _, d in self.allowed if decided.items() <= d.items()]
-        counts = tuple(sum(d.get(name) == index for d in matching) for index in range(len(options)))
-        decided[name] = choose(name, options, counts if self.exact_sizes else sizes)
-        return decided[name]
+        counts = tuple(sum(d.get(name) == option for d in matching) for option in options)
+        index = choose(name, options, counts if self.exact_sizes else sizes)
+        decided[name] = options[index]
+        return index

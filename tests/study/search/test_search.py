@@ -111,7 +111,7 @@ def test_decisions_are_exactly_those_of_the_network(sampler: str):
     space = parse(SPACE)
     for trial in carry_on(search_of(study(SPACE, sampler=sampler, networks=20)), 20):
         asked = trial.asked.decisions
-        net, decisions = space.walk(lambda name, options, sizes, asked=asked: asked[name])
+        net, decisions = space.walk(lambda name, options, sizes, asked=asked: options.index(asked[name]))
         assert (net.key, list(decisions.items())) == (trial.network.key, list(asked.items()))
 
 

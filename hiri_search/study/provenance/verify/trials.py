@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from hiri_search.language import SpecError
+from hiri_search.study.config.networks import has_row
 from hiri_search.study.ledger.events import NetworkSkipped, TrialAsked
 from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import Trial, training_digest
@@ -23,7 +24,8 @@ def check_present(record: Record) -> Finding:
     checked.remarks.append(", ".join(f"{count:,} {state}" for state, count in states.items()) or "none yet")
     if record.ended:
         checked.faults += missing
-        unended = (trial for trial in record.trials if not trial.ended)
+        own = (trial for trial in record.trials if has_row(record.own.study, trial.network))
+        unended = (trial for trial in own if not trial.ended)
         checked.faults += [f"trial {trial.number} is {trial.state}, although its run has ended" for trial in unended]
     elif record.started.merged_from:
         checked.remarks.append(f"merged; {len(missing):,} of what the study asks for are in none of the folders")
@@ -54,7 +56,7 @@ def _missing(record: Record) -> Iterator[str]:
     study = record.own.study
     first = [trial for trial in record.trials if not trial.is_confirmation]
     if study.space is None:
-        rows = [row.name for row in record.own.row_by_name.values() if row.trained]
+        rows = [row.name for row in record.own.networks.trained_rows]
         asked = {(trial.network.name, trial.asked.seed) for trial in first}
         missing = (pair for pair in product(rows, study.seeds) if pair not in asked)
         yield from (f"there is no trial of {name!r} with seed {seed}" for name, seed in missing)

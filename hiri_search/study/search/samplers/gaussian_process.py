@@ -9,6 +9,7 @@ from math import log
 import numpy as np
 
 from hiri_search.cost.pareto import Points
+from hiri_search.language.space import Decisions
 from hiri_search.language.syntax_tree import Options
 
 LENGTH_SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # squared distances, in numbers of differing decisions
@@ -16,9 +17,7 @@ NOISES = (1e-3, 1e-2, 3e-2, 0.1, 0.3)  # noise variance relative to the variance
 MAX_FITTED = 96  # networks from which length scale and noise are fitted
 
 
-def encode_walks(
-    walks: Sequence[Mapping[str, int]], options: Mapping[str, Options], costs: Points, finished: int
-) -> Points:
+def encode_walks(walks: Sequence[Decisions], options: Mapping[str, Options], costs: Points, finished: int) -> Points:
     """Return features (networks, features) whose squared distance is the number of differing decisions.
 
     Numeric options are encoded by rank and differ by at most one; other options are encoded one-hot. The logarithms of
@@ -29,9 +28,10 @@ def encode_walks(
     return np.concatenate([*blocks, (costs - mean) / np.where(deviation > 0, deviation, 1.0)], axis=1)
 
 
-def _block(name: str, options: Options, walks: Sequence[Mapping[str, int]]) -> Points:
+def _block(name: str, options: Options, walks: Sequence[Decisions]) -> Points:
     """Return the features of one decision; all are 0 for a network without this decision."""
-    index = np.array([walk.get(name, -1) for walk in walks])[:, None]
+    indices = {option: index for index, option in enumerate(options)}
+    index = np.array([indices.get(walk.get(name), -1) for walk in walks])[:, None]
     if isinstance(options[0], str):
         return np.asarray((index == np.arange(len(options))) / np.sqrt(2.0))
     return np.asarray((index > np.arange(len(options) - 1)) / np.sqrt(len(options) - 1.0))

@@ -14,10 +14,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hiri_search.language.choosers import nearest
-from hiri_search.language.space import Walked
-from hiri_search.language.syntax_tree import Options
+from hiri_search.language.space import Decisions, Walked
+from hiri_search.language.syntax_tree import Option, Options
 from hiri_search.study.search.history import Proposal
 from hiri_search.study.search.samplers.simple import rng_for
+from hiri_search.study.search.search_space import are_numbers
 from hiri_search.study.search.visited import UnvisitedSpace
 
 OPTUNA_STATES = {
@@ -114,13 +115,13 @@ def _suggested(trial: optuna.Trial, name: str, options: Options) -> int:
 
 
 def choices(
-    decisions: Mapping[str, int], options: Mapping[str, Options]
+    decisions: Decisions, options: Mapping[str, Sequence[Option]]
 ) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
     """Return Optuna's distributions and parameter values of a network's decisions."""
     distributions: dict[str, BaseDistribution] = {}
     params: dict[str, Any] = {}
-    for name, index in decisions.items():
-        values, named = options[name], isinstance(options[name][0], str)
-        distributions[name] = CategoricalDistribution(values) if named else IntDistribution(0, len(values) - 1)
-        params[name] = values[index] if named else index
+    for name, option in decisions.items():
+        values, numbers = options[name], are_numbers(options[name])
+        distributions[name] = IntDistribution(0, len(values) - 1) if numbers else CategoricalDistribution(values)
+        params[name] = values.index(option) if numbers else option
     return distributions, params

@@ -1,0 +1,279 @@
+"""A record carries its own values: no later study file, order of rows or merge shows a trial as another one's."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from hiri_search.cli.results import read_results
+from hiri_search.language import parse_net
+from hiri_search.report.page.page_data import page_content
+from hiri_search.report.tables.networks import inference_table, network_table
+from hiri_search.report.tables.search import confirmed_table, rank_agreement
+from hiri_search.study.config.read import read_study
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
+from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
+from hiri_search.study.errors import StudyError
+from hiri_search.study.export.optuna_export import read_export
+from hiri_search.study.ledger.events import TrialAsked, TrialFinished
+from hiri_search.study.ledger.ledger import of_kind, read_events, trials
+from hiri_search.study.provenance.environment import run_environment
+from hiri_search.study.provenance.merge import merge
+from hiri_search.study.provenance.verify import verify
+from hiri_search.study.run import run
+from hiri_search.study.status import status
+from hiri_search.system.hardware import Machine, find_machine
+from tests.study.records import epoch
+from tests.study.search.searches import Quiet
+
+COMMON = """
+counted: {side: 64, classes: 10}
+proxy: {width: 4, side: 32, classes: 2}
+data: {source: drawn, train: 32, val: 16}
+recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
+"""
+CHECKS = ("study", "networks", "costs", "trials", "trainings")  # no check of files: nothing is trained
+ROWS = {
+    "one": "hr(32 e=4) -> t(64 e=2)",
+    "two": "hr(32 e=4) -> cffn(64 e=2)",
+    "three": "{spec: hr(32 e=6), recipe: {lr: 0.01}}",
+}
+
+
+class Said(Quiet):
+    """Keeps the messages of a run."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def ablation(*names: str, **more: str) -> str:
+    """Return a study file with these rows, and rows of `more`."""
+    rows = {name: ROWS[name] for name in names} | more
+    return "nets:\n" + "".join(f"  {name}: {row}\n" for name, row in rows.items()) + COMMON
+
+
+def search(space: str, more: str = "") -> str:
+    return f"space: {space}\nsearch: {{networks: 4, sampler: random}}\n{COMMON}{more}"
+
+
+def top1(spec: str, seed: int, epochs: int) -> float:
+    """Return a made-up accuracy that no other training has."""
+    return zlib.crc32(f"{spec} {seed} {epochs}".encode()) % 10_000 / 100
+
+
+def look_up(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
+    """Report the made-up curve of a training."""
+    job = task.job
+    accuracy = top1(job.spec, job.seed, job.recipe.epochs)
+    curve = tuple(epoch(number, accuracy, joules=None) for number in range(1, job.recipe.epochs + 1))
+    report(TrialFinished(trial=task.trial, curve=curve))
+
+
+def looked_up(folder: Path, text: str, *sets: str) -> list[str]:
+    """Run a study whose trainings are looked up; return its messages."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.yaml").write_text(text)
+    study, said = read_study(folder / "study.yaml", sets=sets), Said()
+    run(study, folder, lambda source: run_serially(source, trial_function=look_up), said, profile="none")
+    return said.texts
+
+
+def check_rows(folder: Path, rows: Sequence[str]) -> None:
+    """Check that every reader shows each trial under the name of its own network."""
+    asked = {event.trial: event for event in of_kind(read_events(folder), TrialAsked)}
+    results = read_results(folder)
+    table = network_table(results).set_index("name")
+    assert list(table.index) == list(rows)
+    for trial in read_export(folder).trials:
+        own = asked[trial.user_attrs["trial"]]
+        assert trial.params["net"] == trial.user_attrs["name"] == own.network.name in rows
+    for name in rows:
+        own = [t for t in trials(read_events(folder)) if t.network.name == name]
+        expected = [top1(parse_net(t.network.trained.spec).canonical_text, t.asked.seed, 2) for t in own]
+        assert table.loc[name, "top1"] == pytest.approx(sum(expected) / len(expected)), name
+        assert {t.network.spec for t in own} == {table.loc[name, "spec"]}
+    unlike = [finding for finding in verify(folder) if finding.check in CHECKS and finding.faults]
+    assert not unlike
+
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    "nothing": ("one", "two", "three"),
+    "another order": ("three", "one", "two"),
+    "a row between the others": ("one", "new", "two", "three"),
+    "a row before the others": ("new", "one", "two", "three"),
+    "the first row taken away": ("two", "three"),
+    "the row with its own recipe taken away": ("one", "two"),
+    "a row renamed": ("one", "renamed", "three"),
+    "all of it": ("new", "three", "renamed"),
+}
+NEW = {"new": "hr(16 e=4) -> t(64 e=2)", "renamed": ROWS["two"]}
+
+
+@pytest.mark.parametrize("names", CHANGES.values(), ids=list(CHANGES))
+def test_rows_keep_their_trials_whatever_the_study_becomes(tmp_path: Path, names: tuple[str, ...]):
+    looked_up(tmp_path / "a", ablation("one", "two", "three"))
+    text = "nets:\n" + "".join(f"  {name}: {(ROWS | NEW)[name]}\n" for name in names) + COMMON
+    said = looked_up(tmp_path / "a", text, "seeds=2")
+    check_rows(tmp_path / "a", names)
+    gone = [name for name in ROWS if name not in names]
+    assert any(all(name in text for name in gone) and "leaves them out" in text for text in said) == bool(gone)
+    assert status(tmp_path / "a").states["finished"] == status(tmp_path / "a").wanted == 2 * len(names)
+    looked_up(tmp_path / "b", ablation("two", "one"))
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", run_environment(()))
+    check_rows(tmp_path / "m", (*names, *(name for name in ("two", "one") if name not in names)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (ablation("two", one="hr(16 e=4)"), "a changed row may also get a new name"),
+        (ablation("one", "two", "three").replace("epochs: 2", "epochs: 3"), "recipe.epochs: 2 -> 3"),
+        (ablation(four="hr(16 e=4)"), "belongs to another study"),
+    ],
+    ids=["another network under an old name", "another recipe", "no row is left"],
+)
+def test_other_changes_of_an_ablation_are_refused(tmp_path: Path, text: str, problem: str):
+    looked_up(tmp_path / "a", ablation("one", "two", "three"))
+    with pytest.raises(StudyError, match=problem):
+        looked_up(tmp_path / "a", text)
+
+
+# ---- decisions of a search
+
+
+SPACES = ["hr(16|32 e=4|6)", "hr(8|16|32 e=2|6)", "(hr | cffn)(24|32 e=6) -> t(64 e=2|4)"]
+
+
+def widths(folder: Path) -> None:
+    """Check that every reader shows the options that lead to the network of each trial."""
+    own = {trial.number: trial for trial in trials(read_events(folder))}
+    exported = {trial.user_attrs["trial"]: trial.params for trial in read_export(folder).trials}
+    results = read_results(folder)
+    table, page = network_table(results), page_content(results)
+    shown = {
+        name: [each["options"][i] if i is not None else None for i in each["indices"]]
+        for name, each in page["decisions"].items()
+    }
+    for number, trial in own.items():
+        stage = parse_net(trial.network.spec).stages[0]
+        place = list(table["name"]).index(trial.network.name)
+        wanted = {"1.w": stage.width, "1.e": stage.expansion}
+        for name, option in {name: wanted[name] for name in wanted if name in trial.asked.decisions}.items():
+            assert trial.asked.decisions[name] == exported[number][name] == shown[name][place] == option
+
+
+@pytest.mark.parametrize("other", SPACES[1:])
+def test_a_merge_of_unlike_spaces_keeps_the_options_of_each_trial(tmp_path: Path, other: str):
+    for name, space in (("a", SPACES[0]), ("b", other)):
+        looked_up(tmp_path / name, search(space))
+        widths(tmp_path / name)
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", run_environment(()), unlike=True)
+    assert len(trials(read_events(tmp_path / "m"))) > 4
+    widths(tmp_path / "m")
+
+
+@pytest.mark.parametrize("sampler", ["random", "surrogate", "grid"])
+def test_a_search_grows_as_if_it_had_asked_for_all_networks_at_once(tmp_path: Path, sampler: str):
+    space, sets = search(SPACES[1]), f"search.sampler={sampler}"
+    for networks in (3, 5):
+        looked_up(tmp_path / "grown", space, sets, f"search.networks={networks}")
+    looked_up(tmp_path / "whole", space, sets, "search.networks=5")
+    grown, whole = (trials(read_events(tmp_path / name)) for name in ("grown", "whole"))
+    assert [t.asked for t in grown] == [t.asked for t in whole]
+    with pytest.raises(StudyError, match=r"search\.networks: 5 -> 4"):
+        looked_up(tmp_path / "grown", space, sets, "search.networks=4")
+
+
+# ---- numbers taken under unlike settings
+
+
+def test_confirmations_of_unlike_lengths_are_rows_of_their_own(tmp_path: Path):
+    for epochs in ("x2", "x4"):
+        looked_up(tmp_path / "a", search(SPACES[1]), f"confirm={{top: 3, seeds: 2, epochs: {epochs}}}")
+    table = confirmed_table(read_results(tmp_path / "a"))
+    longer = [trial for trial in trials(read_events(tmp_path / "a")) if trial.is_confirmation]
+    assert len(table) == 6
+    for row in table.itertuples():
+        own = [t for t in longer if (t.network.name, len(t.curve)) == (row.name, row.epochs)]
+        assert row.seeds == len(own) == 2
+        assert row.top1 == pytest.approx(sum(t.curve[-1].top1 for t in own) / 2, abs=0.01)
+    assert sorted(table[table["epochs"] == 8]["rank"]) == sorted(table[table["epochs"] == 4]["rank"]) == [1, 2, 3]
+    sentence = rank_agreement(table)
+    assert "After 4 epochs: " in sentence
+    assert "After 8 epochs: " in sentence
+    assert "over 3 networks" in sentence
+
+
+QUICK = {"seconds": 0.1, "min_rounds": 1, "max_rounds": 1}
+ANOTHER_MACHINE = {"device": "another CPU"}
+
+
+@pytest.mark.parametrize(
+    ("latency", "machine", "timed_again"),
+    [
+        ({"max_rounds": 2, "seed": 3}, {}, False),
+        ({"batch": 2}, {}, True),
+        ({"threads": 2}, {}, True),
+        ({}, ANOTHER_MACHINE, True),
+    ],
+    ids=str,
+)
+def test_times_under_unlike_settings_are_never_in_one_column(
+    tmp_path: Path, latency: dict[str, Any], machine: dict[str, Any], timed_again: bool
+):
+    folder = tmp_path / "a"
+    looked_up(folder, ablation("one", "two"), f"latency={QUICK | {'threads': 1}}")
+    with on_machine(machine):
+        looked_up(folder, ablation("two", "three", "one"), f"latency={QUICK | {'threads': 1} | latency}")
+    results = read_results(folder)
+    assert len(results.timed) == (5 if timed_again else 3)
+    last = {event.key: event.ms_per_image for event in results.timed[-3 if timed_again else 0 :]}
+    table = network_table(results)
+    assert list(table["ms"]) == [last[key] for key in table["key"]]
+    assert len(inference_table(results)) == len(results.timed)
+
+
+@contextmanager
+def on_machine(changes: dict[str, Any]) -> Iterator[None]:
+    """Let benchmarks see another machine."""
+
+    def found(device: torch.device) -> Machine:
+        return replace(find_machine(device), **changes)
+
+    with ExitStack() as stack:
+        for module in ("study.run", "cost.latency.torch_state", "system.hardware"):
+            stack.enter_context(patch(f"hiri_search.{module}.find_machine", found))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("sets", "machine", "problem"),
+    [
+        (("latency={batch: 2}",), {}, r"latency\.batch: .* -> 2"),
+        ((), ANOTHER_MACHINE, "has measured ms_per_image on .* and this machine is another CPU"),
+        ((), {"threads": 77}, "this machine is .* with 77 threads"),
+    ],
+)
+def test_a_search_by_time_goes_on_under_the_same_setting_only(
+    tmp_path: Path, sets: tuple[str, ...], machine: dict[str, Any], problem: str
+):
+    text, own = (
+        search(SPACES[0], "latency: {seconds: 0.1, min_rounds: 1, max_rounds: 1}"),
+        "search.objectives=[top1, ms_per_image]",
+    )
+    looked_up(tmp_path / "a", text, own, "search.networks=1")
+    looked_up(tmp_path / "a", text, own, "search.networks=2")
+    with on_machine(machine), pytest.raises(StudyError, match=problem):
+        looked_up(tmp_path / "a", text, own, "search.networks=3", *sets)
