@@ -15,7 +15,7 @@ from hiri_search.cost.latency.torch_state import find_configured_machine, find_d
 from hiri_search.language import Network, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
-from hiri_search.study.config.identity import canonical_form, incompatible_changes
+from hiri_search.study.config.identity import canonical_form, incompatible_changes, timing_machine
 from hiri_search.study.config.networks import StudyNetworks, covering_networks, has_row, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.task import Dispatcher
@@ -165,8 +165,7 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
 
 def _check_same_machine(config: LatencyConfig, before: JsonObject, folder: Path) -> None:
     """StudyError where inference times of a search would come from two machines, which do not compare."""
-    now = to_json(find_machine(find_device(config)))
-    old, new = (f"{machine.get('device')} with {machine.get('threads')} threads" for machine in (before, now))
+    old, new = timing_machine(before), timing_machine(to_json(find_machine(find_device(config))))
     if old != new:
         fault = f"the search of {folder} has measured ms_per_image on {old}, and this machine is {new}"
         raise StudyError(f"{fault}; continue it there, or give another folder with --results")

@@ -253,7 +253,7 @@ def on_machine(changes: dict[str, Any]) -> Iterator[None]:
         return replace(find_machine(device), **changes)
 
     with ExitStack() as stack:
-        for module in ("study.run", "cost.latency.torch_state", "system.hardware"):
+        for module in ("study.run", "study.provenance.environment", "cost.latency.torch_state", "system.hardware"):
             stack.enter_context(patch(f"hiri_search.{module}.find_machine", found))
         yield
 
@@ -277,3 +277,13 @@ def test_a_search_by_time_goes_on_under_the_same_setting_only(
     looked_up(tmp_path / "a", text, own, "search.networks=2")
     with on_machine(machine), pytest.raises(StudyError, match=problem):
         looked_up(tmp_path / "a", text, own, "search.networks=3", *sets)
+
+
+def test_searches_by_time_on_two_machines_are_unlike(tmp_path: Path):
+    text = search(SPACES[0], "latency: {seconds: 0.1, min_rounds: 1, max_rounds: 1}")
+    own = ("search.objectives=[top1, ms_per_image]", "search.networks=1")
+    looked_up(tmp_path / "a", text, *own)
+    with on_machine(ANOTHER_MACHINE):
+        looked_up(tmp_path / "b", text, *own)
+    with pytest.raises(StudyError, match=r"machine: .* -> another CPU"):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", run_environment(()))

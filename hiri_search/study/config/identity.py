@@ -37,6 +37,11 @@ def _canonical_row(study: Study, row: NetworkRow) -> str | dict[str, Any]:
     return values if len(values) > 1 else str(values["spec"])
 
 
+def timing_machine(machine: Mapping[str, Any]) -> str:
+    """Return the part of a machine, as a run records it, that inference times of a search depend on."""
+    return f"{machine.get('device')} with {machine.get('threads')} threads"
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return a line such as `recipe.epochs: 12 -> 14` for each value in which two canonical forms differ."""
     old_values, new_values = _flat(old), _flat(new)

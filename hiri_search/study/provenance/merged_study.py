@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hiri_search.language import parse_network
-from hiri_search.study.config.identity import canonical_form, differences
+from hiri_search.study.config.identity import canonical_form, differences, timing_machine
 from hiri_search.study.config.networks import stand_in
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.errors import StudyError
@@ -29,7 +29,10 @@ def incompatibilities(first: Record, second: Record) -> list[str]:
     shared = {side: (ours.images.fingerprints[side], theirs.images.fingerprints[side]) for side in sides}
     same_images = bool(shared) and all(old == new for old, new in shared.values())
     images = [f"images at side {side}: {old} -> {new}" for side, (old, new) in shared.items() if old != new]
-    return [*differences(*(_deciding(source.study, data=not same_images) for source in (ours, theirs))), *images]
+    settings = differences(*(_deciding(source.study, data=not same_images) for source in (ours, theirs)))
+    if ours.study.searches_by_latency:
+        images += differences(*({"machine": timing_machine(each.started.machine)} for each in (first, second)))
+    return [*settings, *images]
 
 
 def _deciding(study: Study, *, data: bool) -> dict[str, Any]:
