@@ -214,9 +214,11 @@ def _params(study: Study, past: Sequence[Trial]) -> list[Decisions]:
     """Return the parameters of each trial: its decisions, or the row of an ablation."""
     if study.space is not None:
         return [trial.asked.decisions for trial in past]
-    names = dict.fromkeys(trial.network.name for trial in past)
-    number = {name: number for number, name in enumerate(names)}
-    return [{"net": name if len(names) <= MAX_NAMES else number[name]} for name in (t.network.name for t in past)]
+    names = [trial.network.name for trial in past]
+    if len(study.nets or ()) <= MAX_NAMES:
+        return [{"net": name} for name in names]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return [{"net": numbers[name]} for name in names]
 
 
 def _distribution(options: Sequence[Option]) -> BaseDistribution:
