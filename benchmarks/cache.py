@@ -1,4 +1,4 @@
-"""Cost and gain of the cache of decoded images: its size, the time to fill it, and epochs with and without it.
+"""Cost and gain of the cache of decoded images: its size, the time to fill it, epochs with and without it, its check.
 
 python benchmarks/cache.py --help
 """
@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hiri_search.system.cache_dir import CACHE_VARIABLE
+from hiri_search.system.checksums import find_damage, seal
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
@@ -25,6 +27,9 @@ from hiri_search.training.recipe import Recipe
 
 PACK = Path(__file__).parents[2] / "shared" / "data" / "grocery81.tar"
 POLICY = "rand-m9-mstd0.5-inc1"
+CHUNK_BYTES = 10_000_000
+REPEATS = 5
+CHECK_HEAD = "| check | median s | from disk, median s | from disk, longest s |"
 HEAD = "| images | cache | made s | MB | first epoch s | later epochs s | images/s later | validation s |"
 
 
@@ -97,11 +102,15 @@ def arguments() -> argparse.Namespace:
     add("--limit", type=int, help="number of training images; default: all")
     add("--batch", type=int, default=64, help="images in one step")
     add("--workers", type=int, nargs="+", default=[0, 2], help="processes that decode when nothing is cached")
+    add("--check", type=float, metavar="GB", help="only time the check of a cache of this size")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
+    if given.check:
+        check(given.check)
+        return
     if given.source == f"folder:{PACK}" and not PACK.exists():
         sys.exit(f"{PACK} does not exist; name other images with --source")
     torch.set_num_threads(1)  # as in a trial
@@ -126,6 +135,35 @@ def table(given: argparse.Namespace, device: torch.device) -> None:
         made = time.perf_counter() - started
         found = run(way, batches, device, given.epochs)
         print(line(way, prepared, made, found, len(batches) * given.batch), flush=True)
+
+
+def check(gigabytes: float) -> None:
+    """Print the seconds to seal a file of noise, and to check a sample or all of it, from memory and from disk."""
+    with tempfile.TemporaryDirectory() as place:
+        file, rng = Path(place) / "train_images.npy", np.random.default_rng(0)
+        with file.open("wb") as output:
+            for _ in range(round(gigabytes * 1e9 / CHUNK_BYTES)):
+                output.write(rng.bytes(CHUNK_BYTES))
+        size, started = file.stat().st_size, time.perf_counter()
+        seal(Path(place))
+        sealed = time.perf_counter() - started
+        print(f"{size / 1e9:.2f} GB, sealed in {sealed:.2f} s, load {os.getloadavg()[0]:.1f}")
+        print(f"{CHECK_HEAD}\n|-|-:|-:|-:|")
+        for name, whole in (("when opened", False), ("by verify", True)):
+            seconds = [_check_seconds(file, whole=whole, cold=cold) for cold in [False] * REPEATS + [True] * REPEATS]
+            warm, cold_ones = sorted(seconds[:REPEATS]), sorted(seconds[REPEATS:])
+            cells = [f"{warm[REPEATS // 2]:.2f}", f"{cold_ones[REPEATS // 2]:.2f}", f"{cold_ones[-1]:.2f}"]
+            print(f"| {' | '.join([name, *cells])} |", flush=True)
+
+
+def _check_seconds(file: Path, *, whole: bool, cold: bool) -> float:
+    if cold:  # drop the file from the system's memory
+        with file.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    started = time.perf_counter()
+    damage = find_damage(file.parent, whole=whole)
+    assert not damage, damage
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

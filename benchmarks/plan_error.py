@@ -16,10 +16,10 @@ from pathlib import Path
 
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.ledger.layout import IMAGE_FOLDER
 from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.plan.estimate import estimate_plan
 from hiri_search.study.plan.plan import Compared, Plan, compared_with_run, plan_lines
-from hiri_search.study.run import IMAGE_FOLDER
 from hiri_search.system.hardware import cores, gpus
 
 COMMAND = "from hiri_search.cli.main import main; main()"

@@ -21,9 +21,9 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.layout import LAST_CHECKPOINT
+from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
-from hiri_search.study.run import IMAGE_FOLDER, prepare_images
+from hiri_search.study.run import prepare_images
 from hiri_search.study.search.network_facts import PreparedBySide, network_costs
 from hiri_search.study.search.search_space import all_options, search_space
 from hiri_search.system.files import Say
@@ -157,7 +157,7 @@ class _Trainings:
             return prepare_images(self.study, {(job.side, job.recipe)}, self.home, print)[job.side]
         check_augmentation(job.recipe, job.side)
         require_one_batch(self.prepared[job.side].train, job.recipe.batch)
-        return ensure_local(self.prepared[job.side], job, lambda: None)
+        return ensure_local(self.prepared[job.side], job, lambda: None, print)
 
 
 def _check_option(name: str, value: Any, options: Options) -> None:

@@ -36,11 +36,11 @@ def start_fresh(study: Study, folder: Path, say: Callable[[str], None]) -> None:
 def plan(study: Study, folder: Path, slots: TrialResources | None, console: Console) -> None:
     """Print the plan of a study, and record it in the ledger, so that the run can be compared with it."""
     from hiri_search.study.ledger.events import Planned
+    from hiri_search.study.ledger.layout import IMAGE_FOLDER
     from hiri_search.study.ledger.ledger import open_ledger
     from hiri_search.study.persistence.mirror import resume_from_storage, storage_of
     from hiri_search.study.plan.estimate import estimate_plan
     from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
-    from hiri_search.study.run import IMAGE_FOLDER
 
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, console.say)  # before the plan is appended, or the ledgers would diverge

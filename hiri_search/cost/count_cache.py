@@ -12,6 +12,7 @@ from pathlib import Path
 
 import hiri_search
 from hiri_search.system.cache_dir import user_cache
+from hiri_search.system.checksums import checked_line, line_content
 
 # Globs of the code that defines networks and counts them.
 COUNTING_CODE = ("language/**/*.py", "nets/**/*.py", "models.py", "networks.py", "cost/**/*.py")
@@ -30,17 +31,19 @@ def cache_enabled() -> bool:
 def cached(key: str, count: Callable[[], CachedNumbers]) -> CachedNumbers:
     """Return the cached numbers of a key, by part; on a cache miss, call `count` and append its result to the cache.
 
-    The cache is a JSON lines file in the user's cache directory, one file for each version of the counting code. Where
-    it cannot be written, every call counts. Incomplete and invalid lines are ignored.
+    The cache is a file of JSON lines with checksums in the user's cache directory, one file for each version of the
+    counting code. Where it cannot be written, every call counts. Damaged lines are ignored.
     """
-    folder = user_cache("counts")
-    if folder is None or _disabled:
+    if _disabled:
         return count()
-    file = folder / f"counts-{_code_hash()}.jsonl"
+    try:
+        file = user_cache("counts") / f"counts-{_code_hash()}.jsonl"
+    except OSError:
+        return count()
     entries = _read_file(file)
     if key not in entries:
         entries[key] = count()
-        _append_line(file, json.dumps([key, entries[key]]))
+        _append_line(file, checked_line(json.dumps([key, entries[key]])))
     return entries[key]
 
 
@@ -69,15 +72,13 @@ def _code_hash() -> str:
 def _read_file(file: Path) -> dict[str, CachedNumbers]:
     entries: dict[str, CachedNumbers] = {}
     with suppress(OSError):
-        for line in file.read_bytes().splitlines():
-            with suppress(ValueError, TypeError, AttributeError):
-                key, numbers = json.loads(line)
-                entries[str(key)] = {name: tuple(map(int, counts)) for name, counts in numbers.items()}
+        for line in file.read_bytes().splitlines(keepends=True):
+            with suppress(ValueError):
+                key, numbers = json.loads(line_content(line.decode()))
+                entries[key] = {name: tuple(counts) for name, counts in numbers.items()}
     return entries
 
 
 def _append_line(file: Path, line: str) -> None:
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab", buffering=0) as handle:  # a single write, so that several processes can write to the file
-            handle.write(f"{line}\n".encode())
+    with suppress(OSError), file.open("ab", buffering=0) as output:
+        output.write(line.encode())  # a single write, so that several processes can write to the file

@@ -29,7 +29,7 @@ from hiri_search.study.ledger.events import (
     TrialAsked,
     timed_setting,
 )
-from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER
+from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, of_kind, open_ledger, read_lines
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.values import ImageSet, JsonObject, to_json
@@ -45,7 +45,6 @@ from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
 
-IMAGE_FOLDER = "images"
 WAY_OUT = (
     "undo the change, give another folder with --results, or start again with --fresh"
     " (the old folder is renamed, not deleted)"

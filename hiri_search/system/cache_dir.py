@@ -8,14 +8,30 @@ from pathlib import Path
 CACHE_VARIABLE = "HIRI_SEARCH_CACHE"
 
 
-def user_cache(name: str) -> Path | None:
-    """Return $HIRI_SEARCH_CACHE, or the folder `name` in the user's cache; None if that folder is not writable."""
-    if CACHE_VARIABLE in os.environ:
-        return Path(os.environ[CACHE_VARIABLE]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    folder = Path(base) / "hiri_search" / name
+def user_cache(name: str) -> Path:
+    """Return the absolute path of $HIRI_SEARCH_CACHE, or of `name` in the user's cache if that is unset or empty.
+
+    The folder is made. OSError, with the reason in `strerror`, where it cannot be made or used. A folder that the user
+    chose may be read-only: it may hold all that is needed.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    folder = _expanded(chosen) if chosen else _default() / "hiri_search" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
+    except FileExistsError as error:
+        raise NotADirectoryError(None, "it is not a folder", str(folder)) from error
+    if not os.access(folder, os.R_OK | os.X_OK | (0 if chosen else os.W_OK)):
+        raise PermissionError(None, "its permissions do not allow that", str(folder))
+    return folder
+
+
+def _default() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return base if base.is_absolute() else _expanded("~/.cache")  # a relative path is invalid by the XDG specification
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # a container with a user that has no name, and no HOME
+        raise FileNotFoundError(None, "there is no home folder for its ~", path) from error

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 HIDDEN = "***"
 _SECRET_VARIABLE = re.compile(r"(AWS|AZURE|FSSPEC|GCS|GOOGLE)_\w*(KEY|PASSWORD|SECRET|TOKEN)\w*")
@@ -51,7 +50,7 @@ def redacted_command(command: Sequence[str]) -> str:
     """Return a command line without secrets, without the path of its program and without the user's home folder."""
     if not command:
         return ""
-    words = [Path(command[0]).name]
+    words = [os.path.basename(command[0])]
     for option, word in pairwise(command):
         public = short_path(redacted(_ASSIGNMENT.sub(rf"\1{HIDDEN}", word)))
         words.append(_quoted(HIDDEN if _OPTION.fullmatch(option) else public))
@@ -60,7 +59,7 @@ def redacted_command(command: Sequence[str]) -> str:
 
 def short_path(path: str) -> str:
     """Return a path, or a text with paths, with `~` in place of the user's home folder."""
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # "~" itself where a container's user has no name, and no HOME
     return path.replace(home, "~") if len(home) > 1 else path
 
 

@@ -1,7 +1,7 @@
 """Cached costs are used again, unless the counting code has changed or the cache is disabled."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from hiri_search.cost import count_cache, flops
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import count, count_parts
 from hiri_search.language import Network, parse_network
+from hiri_search.system.checksums import checked_line, line_content
+from tests.system.damages import DAMAGES
 
 OURS = parse_network("hr(8 e=2) -> t(16 e=2 d=8)")
 TIMMS = parse_network("timm:resnet18")
@@ -100,7 +102,13 @@ def test_the_code_hash_covers_all_counting_packages_and_libraries(monkeypatch: p
 
 
 @BOTH
-@pytest.mark.parametrize("line", [b"{", b"\xff\x00", b"7", b'["", 7]', b'["", {"": "x"}]', b'["x", {"": [1'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"{", b"\xff\x00", b"7", b'["", 7]', b'["", {"": "x"}]', b'["x", {"": [1', b"\0" * 99, b"[" * 100_000),
+        *(b'["x", {"": [Infinity]}]', b"00000000 [1]"),
+    ],
+)
 def test_invalid_and_incomplete_lines_are_ignored(network: Network, line: bytes, cache_dir: Path):
     first = count(network, SIDE)
     (file,) = cache_dir.glob("counts-*.jsonl")
@@ -110,11 +118,21 @@ def test_invalid_and_incomplete_lines_are_ignored(network: Network, line: bytes,
     assert count(network, SIDE) == first
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_does_not_change_the_costs(damage: Callable[[Path], None], cache_dir: Path):
+    first = count(OURS, SIDE)
+    (file,) = cache_dir.glob("counts-*.jsonl")
+    damage(file)
+    for _ in range(2):
+        _clear_memory_caches()
+        assert count(OURS, SIDE) == first
+
+
 def _forge(cache_dir: Path) -> None:
     (file,) = cache_dir.glob("counts-*.jsonl")
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines = [json.loads(line_content(line)) for line in file.read_text().splitlines(keepends=True)]
     forged = [[key, {name: [7, 7, 7] for name in parts}] for key, parts in lines]
-    file.write_text("".join(json.dumps(line) + "\n" for line in forged))
+    file.write_text("".join(checked_line(json.dumps(line)) for line in forged))
     _clear_memory_caches()
 
 
@@ -127,19 +145,19 @@ def test_a_disabled_cache_is_not_read(network: Network, cache_dir: Path):
         assert count(network, SIDE) == first
 
 
-@BOTH
-def test_an_unwritable_cache_directory_does_not_prevent_counting(
-    network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("name", ["HIRI_SEARCH_CACHE", "XDG_CACHE_HOME", "HOME"])
+@pytest.mark.parametrize("value", ["{tmp}/file", "{tmp}/file/cache", "~nobody_of_this_name/cache", "/proc/cache"])
+def test_a_cache_directory_that_cannot_be_used_does_not_prevent_counting(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    first = count(network, SIDE)
+    first = count(OURS, SIDE)
     _clear_memory_caches()
     (tmp_path / "file").touch()
-    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "file" / "cache"))
-    assert count(network, SIDE) == first
-    _clear_memory_caches()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HIRI_SEARCH_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert count(network, SIDE) == first
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    assert count(OURS, SIDE) == first
 
 
 def test_networks_registered_by_other_packages_are_not_cached(counted: list[nn.Module], cache_dir: Path):

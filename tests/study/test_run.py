@@ -1,5 +1,6 @@
 """The life of a study, in one process: what is asked, what is kept, what is refused."""
 
+import re
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, Tria
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import move_aside, run
+from tests.system.damages import cut
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -249,3 +251,27 @@ def test_a_network_of_a_search_that_does_not_fit_is_said_before_training(tmp_pat
     with pytest.raises(ValueError, match="divided by 4"):
         _run(tmp_path, unfit)
     assert not (tmp_path / "results").exists()
+
+
+def test_images_damaged_between_two_trials_lose_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Damages(Remembers):
+        """A watcher that damages the decoded images when the first trial has finished."""
+
+        said: tuple[str, ...] = ()
+
+        def say(self, text: str) -> None:
+            self.said = (*self.said, text)
+
+        def on_trial(self, trial: Trial) -> None:
+            if trial.number == 0 and trial.state == "finished":
+                (file,) = (tmp_path / "cache").glob("*/train_images.npy")
+                cut(file)
+
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
+    whole, watcher = _run(tmp_path), Damages()
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "again", run_serially, watcher, profile="none")
+    done = trials(read_events(tmp_path / "again"))
+    assert [trial.row()["curve"] for trial in done] == [trial.row()["curve"] for trial in whole]
+    (sentence,) = (text for text in watcher.said if "lost" in text)
+    damage = r"are damaged \(train_images.npy .*\); they were made again"
+    assert re.fullmatch(f"trial 1 was lost and goes on: .* {damage}", sentence)

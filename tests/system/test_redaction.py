@@ -1,8 +1,10 @@
 """Redaction removes secrets from URLs and texts."""
 
+import os
+
 import pytest
 
-from hiri_search.system.redaction import redacted, secret_in
+from hiri_search.system.redaction import redacted, secret_in, short_path
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,11 @@ def test_a_url_without_a_secret_is_accepted(url: str):
 @pytest.mark.parametrize("url", ["s3://K:S@b", "s3://K@b", "s3://b#a", "sftp://me:pw@host/a", "https://h/?sig=a"])
 def test_a_url_with_a_secret_is_described(url: str):
     assert secret_in(url)
+
+
+@pytest.mark.parametrize("home", ["/home/me", "/", None])
+def test_the_home_folder_is_written_as_a_tilde(home: str | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)  # without a name, as in many containers
+    monkeypatch.setenv("HOME", home) if home else monkeypatch.delenv("HOME", raising=False)
+    expected = "~/a --out=~/b" if home == "/home/me" else "/home/me/a --out=/home/me/b"
+    assert short_path("/home/me/a --out=/home/me/b") == expected

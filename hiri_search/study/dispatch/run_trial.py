@@ -8,7 +8,7 @@ from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.ledger import events
 from hiri_search.study.persistence.checkpoint_sync import synced
 from hiri_search.system.hardware import describe_device, free_gpu_memory
-from hiri_search.training.data.ensure_local import ensure_local
+from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.job import Epoch
 from hiri_search.training.loop import train
 from hiri_search.training.state import OutOfSharedMemory
@@ -40,7 +40,7 @@ def run_trial(
 
 
 def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> tuple[Epoch, ...]:
-    prepared = ensure_local(task.prepared, task.job, heartbeat)
+    prepared = ensure_local(task.prepared, task.job, heartbeat, _begin_again)
     if task.zero_cost:
         report(events.TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))
     with synced(task.checkpoint, task.files.storage) as checkpoint:
@@ -61,3 +61,8 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
                 shared_gpu=shared_gpu,
             )
         )
+
+
+def _begin_again(sentence: str) -> None:
+    """End the stint as lost, which records why; the next one finds whole images."""
+    raise NodeMismatch(sentence)

@@ -164,6 +164,7 @@ class TrialScheduler:
         match after_loss(trial, loss):
             case "retry":
                 self.queue.resumable.append(trial)
+                self.watcher.say(f"trial {trial.number} was lost and goes on: {loss.reason}")
             case "end run":
                 self.trouble = f"trial {trial.number} cannot go on: {loss.reason}"
             case "fail":

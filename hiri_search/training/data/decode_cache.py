@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import re
 import shutil
 import time
@@ -17,6 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hiri_search.system.cache_dir import CACHE_VARIABLE, user_cache
+from hiri_search.system.checksums import find_damage, flush, has_checksums, seal
 from hiri_search.system.files import Say, atomic_write
 from hiri_search.training.data.image_folder import DataError
 
@@ -28,11 +30,17 @@ PROGRESS_SECONDS = 5.0
 def cache_folder(home: Path) -> Path:
     """The decode cache: $HIRI_SEARCH_CACHE, or the user's cache directory, or `home` if that is not writable.
 
-    All studies of a user share the cache, and nothing in it is removed automatically. Each of its folders holds some
-    images at one side. A folder, or a cached fingerprint, may be deleted while no study runs; it is made again on
-    demand.
+    All studies of a user share the cache, and nothing whole in it is removed automatically. Each of its folders holds
+    some images at one side. A folder, or a cached fingerprint, may be deleted while no study runs; it is made again on
+    demand. Raises DataError if the folder that the user chose does not exist and cannot be made.
     """
-    return user_cache("images") or home
+    try:
+        return user_cache("images")
+    except OSError as error:
+        if chosen := os.environ.get(CACHE_VARIABLE):
+            remedy = "name a folder that can be written, or leave the variable out"
+            raise DataError(f"{CACHE_VARIABLE}={chosen} cannot be used: {error.strerror}; {remedy}") from error
+        return home
 
 
 def cached_fingerprint(cache_dir: Path, stat_digest: str, compute: Callable[[], str]) -> str:
@@ -62,42 +70,72 @@ def _fingerprint_file(cache_dir: Path, stat_digest: str) -> Path:
 
 
 def make_once(folder: Path, bytes_needed: int, fill: Callable[[Path], None], say: Say) -> None:
-    """Create `folder` with the content that `fill` writes, unless it exists; only one process does so at a time.
+    """Create `folder` with the content that `fill` writes, unless it is there; only one process does so at a time.
 
-    Other processes wait. The content is written to a temporary folder, which is renamed at the end: a killed process
-    leaves no partly filled `folder`, and the system releases its lock. Raises DataError, with the sizes, if the disk
-    is too small.
+    Other processes wait. The content is written to a temporary folder, flushed to disk, and renamed at the end: a
+    killed process, or a power failure, leaves no partly filled `folder`, and the system releases its lock. A `folder`
+    that differs from its checksums is removed, and made again. Raises DataError, with the sizes, if the disk is too
+    small, and with the reason, if the folder cannot be made.
     """
-    if folder.exists():
-        return
-    _require_disk_space(bytes_needed, folder.parent)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(folder.name + ".lock"), say):
-        if folder.exists():
-            return
-        unfinished = folder.with_name(folder.name + ".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process
-        unfinished.mkdir()
-        try:
-            _fill(unfinished, bytes_needed, fill)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-        unfinished.rename(folder)
-
-
-def _fill(folder: Path, bytes_needed: int, fill: Callable[[Path], None]) -> None:
     try:
-        fill(folder)
+        if _is_whole(folder, say):
+            return
+        _require_disk_space(bytes_needed, folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, say):
+            if not folder.exists():
+                _fill(folder, fill)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise _disk_too_small(bytes_needed, folder, "other programs filled it meanwhile") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_too_small(bytes_needed, folder.parent, "other programs filled it meanwhile") from error
+        remedy = f"{CACHE_VARIABLE} may name another folder"
+        raise DataError(f"the decoded images cannot be kept in {folder.parent}: {error}; {remedy}") from error
+
+
+def _is_whole(folder: Path, say: Say) -> bool:
+    """Return True if a folder is there; one that is damaged is removed."""
+    if not os.path.lexists(folder):
+        return False
+    if not find_damage(folder):
+        return True
+    with _locked(folder, say):
+        if os.path.lexists(folder) and (damage := find_damage(folder)):  # no other process has made it again
+            say(f"{damage_of(folder, damage)}; they are made again")
+            _remove(folder)
+    return False
+
+
+def damage_of(folder: Path, damage: str) -> str:
+    """A clause that says what `find_damage` found in a folder of decoded images."""
+    state = f"are damaged ({damage})" if has_checksums(folder) else "have no checksums"
+    return f"the decoded images in {folder} {state}"
+
+
+def _fill(folder: Path, fill: Callable[[Path], None]) -> None:
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    _remove(unfinished)  # left by a killed process
+    unfinished.mkdir()
+    try:
+        fill(unfinished)
+        seal(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    unfinished.rename(folder)
+    flush(folder.parent)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a file in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _locked(path: Path, say: Say) -> Iterator[None]:
-    with path.open("w") as lock:
+def _locked(folder: Path, say: Say) -> Iterator[None]:
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -107,15 +145,20 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 
 def _require_disk_space(needed: int, folder: Path) -> None:
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if needed > MAX_DISK_SHARE * shutil.disk_usage(existing).free:
-        raise _disk_too_small(needed, existing, f"point {CACHE_VARIABLE} to a larger one")
+    if needed > MAX_DISK_SHARE * shutil.disk_usage(_existing(folder)).free:
+        raise _disk_too_small(needed, folder, f"point {CACHE_VARIABLE} to a larger one")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _disk_too_small(needed: int, folder: Path, remark: str) -> DataError:
-    free = shutil.disk_usage(folder).free
+    existing = _existing(folder)
+    free = shutil.disk_usage(existing).free
     return DataError(
-        f"the decoded images need {needed / 1e9:.2f} GB and the disk of {folder} has {free / 1e9:.2f} GB free"
+        f"the decoded images need {needed / 1e9:.2f} GB and the disk of {existing} has {free / 1e9:.2f} GB free"
         f" ({remark}); take fewer with data.train and data.val, or decode during training with cache: none or timm:PATH"
     )
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from hiri_search.system.checksums import find_damage
 from hiri_search.system.concurrency import repeat_in_background
+from hiri_search.training.data.decode_cache import damage_of
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import Job, PreparedData
@@ -21,26 +23,38 @@ class NodeMismatch(OSError):
     """This machine lacks the data of a training, or holds other data; never the fault of the trained network."""
 
 
-def ensure_local(prepared: PreparedData, job: Job, heartbeat: Callable[[], None]) -> PreparedData:
+def ensure_local(
+    prepared: PreparedData, job: Job, heartbeat: Callable[[], None], on_damage: Callable[[str], None]
+) -> PreparedData:
     """The prepared data of a job on this machine: found in `prepared.folder`, or prepared here once for all trials.
 
-    Raises NodeMismatch if the data does not exist here, or is other data.
+    `on_damage` is called with a sentence where `prepared.folder` was damaged, when it is whole again. Raises
+    NodeMismatch if the data does not exist here, or is other data.
     """
     if job.data.kind == "timm" or prepared.cache == "none":
         _require_data(job)
         return prepared
-    if prepared.folder.is_dir():
-        return prepared
+    with repeat_in_background(heartbeat, every=HEARTBEAT_SECONDS):
+        damage = find_damage(prepared.folder)
+        if not damage:
+            return prepared
+        damaged = damage_of(prepared.folder, damage) if prepared.folder.is_dir() else ""
+        local = _prepare_here(prepared, job)
+    if damaged and local.folder == prepared.folder:
+        on_damage(f"on {platform.node()} {damaged}; they were made again")
+    return replace(prepared, folder=local.folder)
+
+
+def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
     _require_data(job)
     try:
-        with repeat_in_background(heartbeat, every=HEARTBEAT_SECONDS):
-            local = prepare(job.data, job.side, _fallback_home(prepared), classes=job.classes, cache=prepared.cache)
+        local = prepare(job.data, job.side, _fallback_home(prepared), classes=job.classes, cache=prepared.cache)
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
     if local.folder.name != prepared.folder.name:
         problem = f"on {platform.node()} {job.data.source} holds other images than on the machine that began the study"
         raise NodeMismatch(f"{problem} ({local.train} and {local.val}, there {prepared.train} and {prepared.val})")
-    return replace(prepared, folder=local.folder)
+    return local
 
 
 def _require_data(job: Job) -> None:

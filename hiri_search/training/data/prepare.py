@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hiri_search.system.checksums import find_damage
 from hiri_search.system.files import Say
 from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.decode_cache import (
@@ -46,8 +47,8 @@ def prepare(
 
     They are stored in `cache_folder(home)`, in a folder named by the content fingerprint: the bytes, order and labels
     of the chosen images, the classes and the side. A copy or an archive of the data has the same fingerprint. Files
-    are read for the fingerprint once, and again if their path, names, sizes or times change. `classes` limits the data
-    to its first classes by name.
+    are read for the fingerprint once, and again if their path, names, sizes or times change. Stored images that are
+    damaged are made again. `classes` limits the data to its first classes by name.
 
     With `cache: none`, and for data opened by timm, nothing is stored: images are decoded at each access. `folder` is
     then only a name, made from path, names, sizes and times: a copy counts as other data, and a change of bytes that
@@ -57,19 +58,18 @@ def prepare(
     """
     if cache not in CACHES:
         raise DataError(f"cache: {cache} is not known; write {', '.join(CACHES)}")
-    cache_dir = cache_folder(home)
     if data.kind == "timm":
         names, counts, stat_digest = timm_datasets.inspect_timm(data, classes)
         require_one_batch(counts["train"], batch)
-        folder = cache_dir / _folder_name(side, names, counts, stat_digest)
+        folder = home / _folder_name(side, names, counts, stat_digest)
         return PreparedData(folder, names, counts["train"], counts["val"], cache=cache)
     source = open_source(data, classes)
     require_one_batch(source.counts["train"], batch)  # before the files are read, which may take minutes
     if cache == "none":
         _require_no_skip(data)
-        folder = cache_dir / _folder_name(side, source.classes, source.counts, source.stat_fingerprint())
+        folder = home / _folder_name(side, source.classes, source.counts, source.stat_fingerprint())
         return PreparedData(folder, source.classes, source.counts["train"], source.counts["val"], cache=cache)
-    prepared = replace(_read_about(_store_images(source, data, side, cache_dir, say), source), cache=cache)
+    prepared = replace(_read_about(_store_images(source, data, side, home, say), source), cache=cache)
     require_one_batch(prepared.train, batch)
     return prepared
 
@@ -89,7 +89,7 @@ def is_prepared(data: DataSource, side: int, home: Path, *, classes: int | None 
     if data.kind == "folder" and not has_cached_fingerprint(cache_dir, stat_digest):
         return False
     content = source.content_fingerprint(stat_digest, cache_dir, lambda text: None)
-    return (cache_dir / _folder_name(side, source.classes, source.counts, content)).exists()
+    return not find_damage(cache_dir / _folder_name(side, source.classes, source.counts, content))
 
 
 def fingerprint(
@@ -140,16 +140,15 @@ def _folder_name(side: int, classes: tuple[str, ...], counts: dict[str, int], di
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def _store_images(source: ImageSource, data: DataSource, side: int, cache_dir: Path, say: Say) -> Path:
+def _store_images(source: ImageSource, data: DataSource, side: int, home: Path, say: Say) -> Path:
     """The folder of all decoded images: from the cache, or filled now."""
-    stat_digest = source.stat_fingerprint()
+    cache_dir, stat_digest = cache_folder(home), source.stat_fingerprint()
     content = source.content_fingerprint(stat_digest, cache_dir, say)
     folder = cache_dir / _folder_name(side, source.classes, source.counts, content)
-    if not folder.exists():
-        say(f"preparing the images of {data.source} for side {side}")
     total = sum(source.counts.values())
 
     def fill(unfinished: Path) -> None:
+        say(f"preparing the images of {data.source} for side {side}, in {cache_dir}")
         _decode_into(unfinished, source, stored_side(side), Progress(total, say))
         if source.stat_fingerprint() != stat_digest:  # the folder's name would not match its content
             raise DataError(f"{data.source} was changed while it was read; run again when its images are in place")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -34,8 +35,11 @@ from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import of_kind, read_events, read_ledger, read_lines, trials
 from hiri_search.study.ledger.trial import training_digest
 from hiri_search.study.provenance.manifest import MANIFEST, manifest
+from hiri_search.study.provenance.record import read_record
 from hiri_search.study.provenance.verify import verify
+from hiri_search.study.provenance.verify.files import check_images
 from hiri_search.study.run import run
+from hiri_search.system.checksums import CHECKSUMS
 from tests.study.provenance.folders import (
     DRAWN,
     STUDY,
@@ -50,6 +54,7 @@ from tests.study.provenance.folders import (
     trial_of,
 )
 from tests.study.search.searches import Quiet
+from tests.system.damages import DAMAGES
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +328,25 @@ def test_a_change_of_another_file_is_found(folder: Path, change: Callable[[Path]
     found = _faults(folder)
     assert list(found) == [check] or check == "images", found
     assert [fault for fault in found[check] if re.search(words, fault)], found
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_copies_of_the_images_are_found(
+    good: Path, damage: Callable[[Path], None], quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (name,) = first(read_events(good), StudyStarted).images.fingerprints.values()
+    copy = Path(shutil.copytree(Path(os.environ["HIRI_SEARCH_CACHE"]) / name, tmp_path / name))
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path))
+    record = read_record(read_ledger(good))
+    assert check_images(record, quick=quick, say=print).holds
+    damage(copy / "train_images.npy")
+    (fault,) = check_images(record, quick=quick, say=print).faults
+    assert re.match(rf"the decoded images in {copy} are damaged \(train_images\.npy .*\); the next run makes", fault)
+    (copy / CHECKSUMS).unlink()
+    finding = check_images(record, quick=quick, say=print)
+    assert finding.holds, "made by an earlier version"
+    assert f"the decoded images in {copy} have no checksums" in "; ".join(finding.remarks)
 
 
 # ---- the SHA-256 of the ledger in the manifest

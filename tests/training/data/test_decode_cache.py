@@ -2,10 +2,13 @@
 
 import errno
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hiri_search.system.checksums import CHECKSUMS
 from hiri_search.system.concurrency import prefetch
 from hiri_search.training.data import sources as sources_module
 from hiri_search.training.data.decode_cache import (
@@ -30,6 +34,7 @@ from hiri_search.training.data.prepare import prepare
 from hiri_search.training.data.sources import SyntheticSource
 from hiri_search.training.data.synthetic import generate_images, generate_in_subprocess
 from hiri_search.training.job import DataSource, PreparedData
+from tests.system.damages import DAMAGES, cut
 
 
 def _say_nothing(text: str) -> None:
@@ -92,7 +97,7 @@ def test_a_killed_process_leaves_no_partly_filled_folder(tmp_path: Path):
         process.send_signal(signal.SIGKILL)
     assert not folder.exists()
     make_once(folder, 1, lambda unfinished: (unfinished / "new").touch(), _say_nothing)
-    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert {path.name for path in folder.iterdir()} == {"new", CHECKSUMS}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -123,6 +128,16 @@ def test_a_disk_that_fills_up_during_the_preparation_is_an_error(tmp_path: Path)
         make_once(tmp_path / "key", 1, fail, _say_nothing)
 
 
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_folder_that_cannot_be_made_is_an_error_with_the_reason(tmp_path: Path, error: int):
+    def fail(folder: Path) -> None:
+        raise OSError(error, os.strerror(error), str(folder))
+
+    reason = f"cannot be kept in {tmp_path}: .*{os.strerror(error)}.*; HIRI_SEARCH_CACHE may name another folder"
+    with pytest.raises(DataError, match=reason):
+        make_once(tmp_path / "key", 1, fail, _say_nothing)
+
+
 @pytest.mark.parametrize("count", [0, 1, 9, 10])
 def test_a_streamed_array_may_have_fewer_images_than_announced(tmp_path: Path, count: int):
     images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), np.uint8)
@@ -130,22 +145,118 @@ def test_a_streamed_array_may_have_fewer_images_than_announced(tmp_path: Path, c
     assert np.array_equal(np.load(tmp_path / "x.npy"), images)
 
 
+# ---- damage
+
+
+FILES = ("train_images.npy", "train_labels.npy", "val_images.npy", "val_labels.npy", "about.json", CHECKSUMS)
+SMALL = DataSource("drawn", train=8, val=4)
+
+
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the images of SMALL."""
+    return _prepare_in(tmp_path_factory.mktemp("decoded"))[0].folder.parent
+
+
+def _prepare_in(cache: Path) -> tuple[PreparedData, list[str]]:
+    """Prepare SMALL in a cache; return what is said, too."""
+    messages: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIRI_SEARCH_CACHE", str(cache))
+        return prepare(SMALL, 16, cache, say=messages.append), messages
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_is_said_in_one_sentence_and_made_again(
+    file: str, damage: Callable[[Path], None], decoded: Path, tmp_path: Path
+):
+    shutil.copytree(decoded, tmp_path / "cache")
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    whole = _content(folder)
+    damage(folder / file)
+    prepared, messages = _prepare_in(tmp_path / "cache")
+    lost = file == CHECKSUMS and damage is Path.unlink
+    problem = "have no checksums" if lost else rf"are damaged \({re.escape(file)} .*\)"
+    assert re.fullmatch(f"the decoded images in {folder} {problem}; they are made again", messages[0]), messages
+    assert (prepared.folder, _content(folder), len(messages)) == (folder, whole, 2)
+    assert _prepare_in(tmp_path / "cache")[1] == []
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nothing"), Path.mkdir])
+def test_whatever_has_the_name_of_the_folder_is_replaced(make: Callable[[Path], None], decoded: Path, tmp_path: Path):
+    (name,) = (path.name for path in decoded.iterdir() if path.is_dir())
+    make(tmp_path / name)
+    (tmp_path / f"{name}.unfinished").touch()
+    prepared, messages = _prepare_in(tmp_path)
+    assert _content(prepared.folder) == _content(decoded / name)
+    assert messages[0].endswith("have no checksums; they are made again")
+
+
+def test_the_images_are_on_disk_before_they_have_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    steps: list[str] = []
+    rename, fsync = Path.rename, os.fsync
+    monkeypatch.setattr(Path, "rename", lambda path, target: (steps.append("rename"), rename(path, target)))
+    monkeypatch.setattr(os, "fsync", lambda file: (steps.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    make_once(tmp_path / "key", 1, lambda folder: (folder / "file").touch(), _say_nothing)
+    before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
+    unfinished = tmp_path / "key.unfinished"
+    assert {*before} == {str(unfinished / "file"), str(unfinished / CHECKSUMS), str(unfinished)}
+    assert (before[-1], after) == (str(unfinished), [str(tmp_path)])
+
+
+def test_of_several_processes_one_makes_damaged_images_again(decoded: Path, tmp_path: Path):
+    shutil.copytree(decoded, tmp_path / "cache")
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    whole = _content(folder)
+    cut(folder / "train_images.npy")
+    with ThreadPoolExecutor(4) as pool:
+        said = [text for _, messages in pool.map(_prepare_in, [folder.parent] * 4) for text in messages]
+    assert sum("made again" in text for text in said) == 1
+    assert _content(folder) == whole
+
+
 # ---- the cache folder
 
 
-def test_the_cache_folder_is_the_users_unless_set_or_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    home = tmp_path / "results"
+def test_the_cache_folder_is_the_users_unless_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "set"))
-    assert cache_folder(home) == tmp_path / "set"
+    assert cache_folder(tmp_path / "results") == tmp_path / "set"
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"HIRI_SEARCH_CACHE=.*/file cannot be used: it is not a folder; name"):
+        cache_folder(tmp_path / "results")
     monkeypatch.delenv("HIRI_SEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder(home) == tmp_path / "xdg/hiri_search/images"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert cache_folder(home) == tmp_path / "me/.cache/hiri_search/images"
-    (tmp_path / "file").touch()
+    assert cache_folder(tmp_path / "results") == tmp_path / "xdg/hiri_search/images"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache_folder(home) == home
+    assert cache_folder(tmp_path / "results") == tmp_path / "results"
+
+
+def test_where_images_are_prepared_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    messages: list[str] = []
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("HIRI_SEARCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        prepare(SMALL, 16, tmp_path / "results", say=messages.append)
+    assert messages == [f"preparing the images of drawn for side 16, in {tmp_path / 'results'}"]
+
+
+@pytest.mark.parametrize("source", ["drawn", "folder", "timm"])
+def test_images_that_are_not_stored_need_no_cache(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "file"))
+    for file in ("train/x/0.png", "train/y/0.png", "val/x/0.png", "val/y/0.png"):
+        (tmp_path / "images" / file).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / file)
+    data = SMALL if source == "drawn" else DataSource(f"{source}:{tmp_path / 'images'}")
+    assert prepare(data, 16, tmp_path / "results", cache="none").train
+    assert not (tmp_path / "results").exists()
 
 
 def test_studies_share_prepared_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

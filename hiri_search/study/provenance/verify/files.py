@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
+from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
 from hiri_search.study.persistence.checkpoints import existing
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.study.provenance.verify.finding import Finding, Findings
+from hiri_search.system.checksums import find_damage, has_checksums
 from hiri_search.system.files import Say
+from hiri_search.training.data.decode_cache import cache_folder, damage_of
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import fingerprint
 from hiri_search.training.job import Epoch
@@ -70,12 +72,16 @@ def _cell(value: Any) -> str:
 
 
 def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
-    """Check that images on this machine are those of their study; a quick check does not read them."""
+    """Check that images on this machine, and their decoded copies, are those of their study.
+
+    A quick check reads no images, and of decoded copies as much as a run does.
+    """
     checked = Findings()
     for source in record.source_by_folder.values():
         try:
             checked.faults += _changed(source, record.folder, quick=quick, say=say)
             checked.remarks.append(f"{source.study.data.source}: {_extent(source.study, quick=quick)}")
+            _check_decoded(source, record.folder, checked, quick=quick)
         except DataError as error:
             checked.remarks.append(f"not checked: {error}")
     checked.remarks[:] = dict.fromkeys(checked.remarks)
@@ -98,3 +104,12 @@ def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator
         if now != recorded:
             yield f"those of {study.data.source} at side {side} were {recorded} and are {now} now: they have changed"
             return
+
+
+def _check_decoded(source: Source, folder: Path, checked: Findings, *, quick: bool) -> None:
+    """Compare the decoded copies on this machine, which trials may have been trained on, with their checksums."""
+    for name in source.images.fingerprints.values():
+        copy = cache_folder(folder / IMAGE_FOLDER) / name
+        if copy.is_dir() and (damage := find_damage(copy, whole=not quick)):
+            sentence = f"{damage_of(copy, damage)}; the next run makes them again"
+            (checked.faults if has_checksums(copy) else checked.remarks).append(sentence)
