@@ -44,8 +44,8 @@ def plan(study: Study, folder: Path, slots: TrialResources | None, console: Cons
 
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, console.say)  # before the plan is appended, or the ledgers would diverge
-    estimated = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
-    with open_ledger(folder) as ledger:
+    with open_ledger(folder) as ledger:  # first, so that a folder in use is refused before networks are timed
+        estimated = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
         ledger.append(Planned(plan=estimated.to_json()))
     console.table(PLAN_COLUMNS, plan_table(estimated))
     for line in plan_lines(estimated):

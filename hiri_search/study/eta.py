@@ -7,8 +7,20 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import EpochEnded, Event, FolderMerged, StudyStarted, TrialEvent, TrialFinished
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    Event,
+    FolderMerged,
+    NetworkSkipped,
+    RunEnded,
+    StudyStarted,
+    TrialAsked,
+    TrialEvent,
+    TrialFinished,
+)
+from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.plan.schedule import training_stints
@@ -79,25 +91,40 @@ def seconds_left(steps: Sequence[Throughput], left: Remaining) -> tuple[float, f
     return max(min(estimates), left.longest), max(*estimates, left.longest)
 
 
-def trials_wanted(study: Study) -> int:
-    """Return the trials that a study asks for; of a search the most, since its space may hold fewer networks."""
-    return _first_trainings(study) + _confirmations(study)
+def networks_wanted(study: Study, events: Sequence[Event]) -> int:
+    """Return the networks that a study trains; of a search the most, since cost constraints may allow fewer."""
+    if study.nets is not None:
+        return len(_trained_rows(study))
+    last = next((event for event in reversed(events) if isinstance(event, StudyStarted | RunEnded)), None)
+    if isinstance(last, RunEnded) and last.exhausted:
+        return len({event.network.key for event in of_kind(events, TrialAsked)})
+    space = resolve(study).space
+    assert space is not None
+    return min(study.search.networks, space.size - len(of_kind(events, NetworkSkipped)))
 
 
-def remaining(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Remaining:
+def trials_wanted(study: Study, networks: int) -> int:
+    """Return the trials of a study that trains so many networks."""
+    return networks * len(study.seeds) + _confirmations(study, networks)
+
+
+def remaining(study: Study, networks: int, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Remaining:
     """Return the training that the ledger lacks; of rungs, the share that the halving rules promote is taken."""
-    stints = list(_stints(study, counted, trials))
+    stints = list(_stints(study, networks, counted, trials))
     longest = max((_seconds_left_alone(study, trial) for trial in trials if not trial.ended), default=0.0)
     return Remaining(sum(epochs for epochs, _ in stints), sum(epochs * macs for epochs, macs in stints), longest)
 
 
-def _stints(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Iterator[tuple[float, float]]:
+def _stints(
+    study: Study, networks: int, counted: Iterable[NetworkFacts], trials: Sequence[Trial]
+) -> Iterator[tuple[float, float]]:
     """Yield epochs that are left, and the multiply-adds of the network that is trained."""
     first, confirmations = ([t for t in trials if t.is_confirmation == confirms] for confirms in (False, True))
     mean_macs = fmean([_macs(trial.network) for trial in trials]) if trials else 0.0
-    missing = max(0, _first_trainings(study) - len(first))
+    wanted = networks * len(study.seeds)
+    missing = max(0, wanted - len(first))
     if (halving := study.search.halving) and (missing or not all(trial.ended for trial in first)):
-        stints = training_stints(_first_trainings(study), study.recipe.epochs, halving)
+        stints = training_stints(wanted, study.recipe.epochs, halving)
         epochs = sum(end - start for _, start, end in stints)
         yield max(0.0, epochs - sum(len(trial.curve) for trial in first)), mean_macs
     else:
@@ -109,7 +136,7 @@ def _stints(study: Study, counted: Iterable[NetworkFacts], trials: Sequence[Tria
     yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in confirmations if not trial.ended)
     if study.confirm:
         epochs = study.confirm.epochs_for(study.recipe.epochs)
-        yield max(0, _confirmations(study) - len(confirmations)) * epochs, mean_macs
+        yield max(0, _confirmations(study, networks) - len(confirmations)) * epochs, mean_macs
 
 
 def _missing_rows(
@@ -126,14 +153,8 @@ def _trained_rows(study: Study) -> list[str]:
     return [name for name, row in (study.nets or {}).items() if row.train]
 
 
-def _first_trainings(study: Study) -> int:
-    networks = study.search.networks if study.nets is None else len(_trained_rows(study))
-    return networks * len(study.seeds)
-
-
-def _confirmations(study: Study) -> int:
-    confirm = study.confirm
-    return min(confirm.top, study.search.networks) * len(confirm.seeds) if confirm else 0
+def _confirmations(study: Study, networks: int) -> int:
+    return min(study.confirm.top, networks) * len(study.confirm.seeds) if study.confirm else 0
 
 
 def _row_epochs(study: Study, name: str) -> int:

@@ -91,7 +91,7 @@ def run(
             if scheduler.trouble:
                 raise StudyError(f"{scheduler.trouble}; {GO_ON}")
             clock.begin()
-            ledger.append(RunEnded(seconds=dict(clock.seconds)))
+            ledger.append(RunEnded(seconds=dict(clock.seconds), exhausted=scheduler.exhausted))
 
 
 class _PhaseClock:

@@ -15,7 +15,7 @@ import numpy as np
 from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.config.networks import has_row
 from hiri_search.study.config.schema import Study
-from hiri_search.study.eta import Throughput, remaining, seconds_left, throughput, trials_wanted
+from hiri_search.study.eta import Throughput, networks_wanted, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import NetworkCounted, RunEnded, StintEnded, StudyStarted, TrialBegan, TrialLost
 from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger, study_event, trials
 from hiri_search.study.ledger.lock import Holder, holder
@@ -92,16 +92,16 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     running = held.held or (maybe and silent is not None and silent < SILENCE)
     busy = _running_trials(ledger) if running else set()
     steps = throughput(events, known)
-    counted = [event.network for event in of_kind(events, NetworkCounted)]
+    networks, counted = networks_wanted(study, events), [event.network for event in of_kind(events, NetworkCounted)]
     return Status(
         study.title,
         held,
         running,
         silent,
         _states(own, busy),
-        trials_wanted(study),
+        trials_wanted(study, networks),
         steps[-1],
-        seconds_left(steps, remaining(study, counted, own)),
+        seconds_left(steps, remaining(study, networks, counted, own)),
         tuple(RunningTrial(n, known[n].network.name, len(known[n].curve), known[n].device) for n in sorted(busy)),
         tuple(_front(own, study)),
         tuple(_grouped([(t.reason, t) for t in own if t.state == "failed"])),

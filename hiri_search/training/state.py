@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -53,11 +55,12 @@ class TrainingState:
             "parts": self.parts,
             "curve": [asdict(epoch) for epoch in self.curve],
         }
-        retrying(partial(_write, content, path))
+        retrying(partial(_write, content, path), say=_say)
 
     def load(self, path: Path, device: torch.device) -> None:
         """Load the checkpoint if it exists; rename an unreadable one and start without it."""
-        retrying(path.parent.parent.stat)  # while the storage is unreachable, the checkpoint only seems to be missing
+        # While the storage is unreachable, the checkpoint only seems to be missing.
+        retrying(partial(_require_folder, path.parent.parent), say=_say)
         if not path.exists():
             return
         try:
@@ -95,7 +98,24 @@ def _group_sizes(optimizer: dict[str, Any]) -> list[int]:
     return [len(group["params"]) for group in optimizer["param_groups"]]
 
 
+def _require_folder(checkpoints: Path) -> None:
+    """Make the folder of all checkpoints again if it alone is gone; OSError while the results folder is unreachable.
+
+    An empty results folder may be the mount point of a disk that is away: nothing is written below it.
+    """
+    if not checkpoints.exists() and any(checkpoints.parent.iterdir()):
+        checkpoints.mkdir(exist_ok=True)
+    checkpoints.stat()
+
+
+def _say(text: str) -> None:
+    """Show a message to the user of a run in this process; Ray keeps what its workers print."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def _write(content: dict[str, Any], path: Path) -> None:
+    _require_folder(path.parent.parent)
     with atomic_write(path) as file:
         try:
             torch.save(content, file)

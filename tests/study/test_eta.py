@@ -10,8 +10,17 @@ import many
 import pytest
 
 from hiri_search.study.config.schema import ConfirmConfig, Study
-from hiri_search.study.eta import remaining, seconds_left, throughput, trials_wanted
-from hiri_search.study.ledger.events import EpochEnded, Event, TrialAsked, TrialBegan, TrialEvent, TrialFinished
+from hiri_search.study.eta import networks_wanted, remaining, seconds_left, throughput, trials_wanted
+from hiri_search.study.ledger.events import (
+    EpochEnded,
+    Event,
+    NetworkSkipped,
+    RunEnded,
+    TrialAsked,
+    TrialBegan,
+    TrialEvent,
+    TrialFinished,
+)
 from hiri_search.study.ledger.ledger import of_kind, trials
 from hiri_search.system.units import HOUR
 from tests.study.records import asked, epoch, network, study_started
@@ -42,7 +51,9 @@ def _left(study: Study, events: list[TrialEvent], until: float) -> tuple[float, 
     past = [event for event, time in zip(events, _times(events), strict=True) if time <= until]
     known = {trial.number: trial for trial in trials(past)}
     counted = [event.network for event in of_kind(events, TrialAsked)]
-    return seconds_left(throughput(past, known), remaining(study, counted, list(known.values())))
+    return seconds_left(
+        throughput(past, known), remaining(study, networks_wanted(study, []), counted, list(known.values()))
+    )
 
 
 EQUAL: Callable[[int], int] = lambda number: GIGA
@@ -114,15 +125,16 @@ SEARCHES = {
 
 @pytest.mark.parametrize(("study", "count", "epochs"), SEARCHES.values(), ids=SEARCHES)
 def test_trials_and_epochs_of_a_study_before_its_first_trial(study: Study, count: int, epochs: int):
-    assert trials_wanted(study) == count
-    assert remaining(study, [], []).epochs == epochs
+    networks = networks_wanted(study, [])
+    assert trials_wanted(study, networks) == count
+    assert remaining(study, networks, [], []).epochs == epochs
 
 
 def test_confirmations_count():
     confirm = ConfirmConfig(top=3, seeds=(0, 1), epochs="x2")
     study = many.search(20).model_copy(update={"confirm": confirm})
-    assert trials_wanted(study) == 20 + 6
-    assert remaining(study, [], []).epochs == 20 * EPOCHS + 6 * 2 * EPOCHS
+    assert trials_wanted(study, 20) == 20 + 6
+    assert remaining(study, 20, [], []).epochs == 20 * EPOCHS + 6 * 2 * EPOCHS
 
 
 def test_steps_only_grow():
@@ -130,3 +142,28 @@ def test_steps_only_grow():
     steps = throughput(events, {trial.number: trial for trial in trials(events)})
     assert all(a.epochs <= b.epochs and a.hours <= b.hours for a, b in pairwise(steps))
     assert len(steps) == 1 + 5 * (EPOCHS + 1)
+
+
+SMALL_SPACE = many.search(50).model_copy(update={"space": "hr(16|32|64 e=4)"})
+ENDED = RunEnded(seconds={}, exhausted=True)
+SKIPPED = NetworkSkipped(proposal=1, decisions={}, reason="does not fit")
+TRIED = [asked(number, network(f"network {number}")) for number in (0, 1)]
+WANTED: dict[str, tuple[Study, list[Event], int]] = {
+    "rows": (many.ablation(4, 3), [], 4),
+    "a large space": (many.search(50), [], 50),
+    "a large space, ended": (many.search(50), [*TRIED, RunEnded(seconds={})], 50),
+    "a small space": (SMALL_SPACE, [], 3),
+    "one that does not fit": (SMALL_SPACE, [SKIPPED], 2),
+    "used up by constraints": (many.search(50), [study_started(), *TRIED, ENDED], 2),
+    "begun again": (many.search(50), [*TRIED, ENDED, study_started()], 50),
+}
+
+
+@pytest.mark.parametrize(("study", "events", "count"), WANTED.values(), ids=WANTED)
+def test_a_search_wants_no_more_networks_than_its_space_has(study: Study, events: list[Event], count: int):
+    assert networks_wanted(study, events) == count
+
+
+def test_no_confirmation_is_wanted_of_networks_that_the_space_does_not_have():
+    study = SMALL_SPACE.model_copy(update={"confirm": ConfirmConfig(top=10, seeds=(0, 1), epochs="x2")})
+    assert trials_wanted(study, networks_wanted(study, [])) == 3 + 3 * 2

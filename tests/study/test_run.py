@@ -1,6 +1,8 @@
 """The life of a study, in one process: what is asked, what is kept, what is refused."""
 
 import re
+import shutil
+import time
 from itertools import product
 from pathlib import Path
 
@@ -12,9 +14,11 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, TrialRetried
+from hiri_search.study.ledger.layout import CHECKPOINTS
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import move_aside, run
+from hiri_search.training.state import _require_folder
 from tests.system.damages import cut
 
 ROOT = Path(__file__).parents[2]
@@ -275,3 +279,28 @@ def test_images_damaged_between_two_trials_lose_no_trial(tmp_path: Path, monkeyp
     (sentence,) = (text for text in watcher.said if "lost" in text)
     damage = r"are damaged \(train_images.npy .*\); they were made again"
     assert re.fullmatch(f"trial 1 was lost and goes on: .* {damage}", sentence)
+
+
+@pytest.mark.parametrize("when", [0, 1])  # epochs of trial 0 when the folder is removed
+def test_a_folder_of_checkpoints_that_is_removed_is_made_again(when: int, tmp_path: Path):
+    class Removes(Remembers):
+        """A watcher that removes all checkpoints."""
+
+        def on_trial(self, trial: Trial) -> None:
+            if trial.number == 0 and len(trial.curve) == when:
+                shutil.rmtree(tmp_path / "again" / CHECKPOINTS)
+
+    whole, started = _run(tmp_path), time.monotonic()
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "again", run_serially, Removes(), profile="none")
+    assert time.monotonic() - started < 60, "no attempt is repeated until it gives up"
+    done = trials(read_events(tmp_path / "again"))
+    assert [trial.row()["curve"] for trial in done] == [trial.row()["curve"] for trial in whole]
+
+
+def test_nothing_is_written_below_a_results_folder_that_is_away(tmp_path: Path):
+    (tmp_path / "away").mkdir()
+    with pytest.raises(FileNotFoundError):
+        _require_folder(tmp_path / "away" / CHECKPOINTS)
+    with pytest.raises(FileNotFoundError):
+        _require_folder(tmp_path / "gone" / CHECKPOINTS)
+    assert {path.name for path in tmp_path.rglob("*")} == {"away"}

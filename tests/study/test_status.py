@@ -264,3 +264,27 @@ def test_status_during_a_real_run(tmp_path: Path):
     assert any(found.seconds_left and found.seconds_left[1] > 0 for found in seen)
     end = status(results)
     assert (_states(end), end.running, end.seconds_left) == ({"finished": 2}, False, (0.0, 0.0))
+
+
+SEARCH = """
+space: hr(16|32|64 e=4)
+search: {networks: 50, sampler: random}
+counted: {side: 64, classes: 10}
+proxy: {width: 2, side: 32, classes: 2}
+data: {source: drawn, train: 32, val: 16}
+recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
+"""
+SMALL_SPACES = {
+    "a space": ("", 3),
+    "a space under a constraint": ("within: {gmacs: ..0.012}\n", 2),
+    "a space with seeds, and confirmations": ("seeds: 2\nconfirm: {top: 10, seeds: 1, epochs: x2}\n", 3 * 2 + 3),
+}
+
+
+@pytest.mark.parametrize(("more", "count"), SMALL_SPACES.values(), ids=SMALL_SPACES)
+def test_nothing_is_left_of_a_search_that_has_used_up_its_space(more: str, count: int, tmp_path: Path):
+    (tmp_path / "study.yaml").write_text(SEARCH + more)
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, Quiet(), profile="none")
+    said = "\n".join(status_lines(status(tmp_path / "results")))
+    assert f"{count} of {count} asked for" in said
+    assert "time left: none" in said

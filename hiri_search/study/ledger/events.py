@@ -89,6 +89,7 @@ class RunEnded(Event):
     """A run reached its end."""
 
     seconds: dict[str, float]  # by part of the run
+    exhausted: bool = False  # a search has asked for every network of its space
     event: Literal["ended"] = "ended"
 
 

@@ -75,6 +75,11 @@ class TrialScheduler:
         job = most_memory(self.networks, self.space, classes)
         return job, self.prepared[job.side]
 
+    @property
+    def exhausted(self) -> bool:
+        """True if a search has asked for every network of its space."""
+        return self.queue.search.exhausted
+
     # ---- handing out tasks
 
     def next(self) -> TrialTask | Wait | None:

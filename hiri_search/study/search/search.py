@@ -30,6 +30,10 @@ OnSkip = Callable[[int, Decisions, str], None]  # position of the proposal, its 
 class AskTell(Protocol):
     """Ask-and-tell interface of a study. Trials have the numbers of the ledger."""
 
+    @property
+    def exhausted(self) -> bool:
+        """True if every network of a space was asked for."""
+
     def ask(self) -> Asked | None:
         """Return the next trial; None when the study is exhausted."""
 
@@ -51,6 +55,10 @@ class AblationList:
 
     def ask(self) -> Asked | None:
         return next(self._remaining, None)
+
+    @property
+    def exhausted(self) -> bool:
+        return False
 
     def tell(self, trial: Trial) -> None:
         """Do nothing: the order is fixed."""
@@ -119,6 +127,10 @@ class Search:
         self._positions[number] = position
         entry = self._entries[position]
         return number, network_of(self.study, entry.net, entry.decisions), seed
+
+    @property
+    def exhausted(self) -> bool:
+        return self.unvisited.exhausted and not self._waiting
 
     def tell(self, trial: Trial) -> None:
         """Update the history by the state of a trial."""

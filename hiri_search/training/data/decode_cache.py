@@ -25,6 +25,8 @@ from hiri_search.training.data.image_folder import DataError
 FINGERPRINTS = "contents"  # folder of the cached content fingerprints
 MAX_DISK_SHARE = 0.95  # share of the free disk space that decoded images may take
 PROGRESS_SECONDS = 5.0
+# Images, or a share of them, before the time left is estimated: at first processes start, and files are found.
+PROGRESS_IMAGES, PROGRESS_SHARE = 1000, 0.05
 
 
 def cache_folder(home: Path) -> Path:
@@ -185,7 +187,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 class Progress:
-    """Reports the number of finished images and the time left, at most every few seconds."""
+    """Reports the number of finished images, and the time left once enough are finished, at most every few seconds."""
 
     def __init__(self, total: int, say: Say, *, done: str = "prepared", every: float = PROGRESS_SECONDS) -> None:
         self.total, self.say, self.done, self.every = total, say, done, every
@@ -198,4 +200,6 @@ class Progress:
         if now - self.last_report >= self.every and self.count < self.total:
             self.last_report = now
             left = (now - self.started) / self.count * (self.total - self.count)
-            self.say(f"{self.count:,} of {self.total:,} images {self.done}, about {left:,.0f} s left")
+            enough = self.count >= min(PROGRESS_SHARE * self.total, PROGRESS_IMAGES)
+            time_left = f", about {left:,.0f} s left" if enough else ""
+            self.say(f"{self.count:,} of {self.total:,} images {self.done}{time_left}")

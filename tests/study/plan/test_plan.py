@@ -1,12 +1,14 @@
 """Plans: what they count, that they can be kept, and what is made of them afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hiri_search.cli.main import main
 from hiri_search.language import parse_network
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.resources import TrialResources
@@ -14,7 +16,9 @@ from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import AnyEvent, Planned, RunEnded, TrialFinished
 from hiri_search.study.ledger.json_lines import read_line, write_line
+from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import of_kind, read_events
+from hiri_search.study.ledger.lock import locked
 from hiri_search.study.plan import estimate, profiling
 from hiri_search.study.plan import plan as plan_module
 from hiri_search.study.plan.estimate import RAY_IMPORTS, estimate_plan
@@ -158,6 +162,29 @@ def test_a_trial_that_would_fail_is_a_mistake_of_the_study(tmp_path: Path, monke
     monkeypatch.setattr(profiling, "probe_side_by_side", fail)
     with pytest.raises(StudyError, match="not finite"):
         _plan(tmp_path)
+
+
+def _make_a_file(folder: Path) -> None:
+    folder.touch()
+
+
+def _damage_the_ledger(folder: Path) -> None:
+    folder.mkdir()
+    (folder / LEDGER).write_bytes(b"{}\n{}\n")
+
+
+@pytest.mark.parametrize("make", [locked, _make_a_file, _damage_the_ledger])
+def test_a_plan_that_cannot_be_recorded_is_refused_before_anything_is_timed(
+    make: Callable[[Path], AbstractContextManager[None] | None],
+    tmp_path: Path,
+    probed: list[Any],
+    capfd: pytest.CaptureFixture[str],
+):
+    (tmp_path / "study.yaml").write_text(UNTIMED)
+    with make(tmp_path / "results") or nullcontext(), pytest.raises(SystemExit) as end:
+        main(["run", str(tmp_path / "study.yaml"), "--plan", "--serial", "--results", str(tmp_path / "results")])
+    assert (end.value.code, probed) == (2, [])
+    assert f"error: {tmp_path / 'results'}" in capfd.readouterr().err
 
 
 def test_timing_inference_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -426,4 +426,18 @@ def test_progress_is_reported_at_intervals(monkeypatch: pytest.MonkeyPatch):
     for _ in range(1000):
         progress.step()
     assert 90 <= len(messages) <= 100
-    assert all("of 1,000 images prepared, about" in text for text in messages)
+    assert all(re.match(r"\d+ of 1,000 images prepared", text) for text in messages)
+
+
+@pytest.mark.parametrize(("total", "first"), [(20, 1), (1900, 95), (100_000, 1000)])
+def test_the_time_left_is_estimated_once_enough_images_are_finished(
+    total: int, first: int, monkeypatch: pytest.MonkeyPatch
+):
+    messages: list[str] = []
+    progress = Progress(total, messages.append, every=0)
+    start = progress.started
+    monkeypatch.setattr("time.monotonic", lambda: start + 7 + progress.count)  # the first image takes 8 s
+    for _ in range(first + 1):
+        progress.step()
+    assert all("left" not in text for text in messages[: first - 1])
+    assert messages[first - 1].endswith(f"about {(7 + first) / first * (total - first):,.0f} s left")
