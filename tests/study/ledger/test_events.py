@@ -71,7 +71,7 @@ EVENTS: list[Event] = [  # one of each kind, every field with another value than
         images=IMAGES,
     ),
     Planned(plan={"seconds": {"trials": 0.1}}),
-    RunEnded(seconds={"trials": 0.1 + 0.2}),
+    RunEnded(seconds={"trials": 0.1 + 0.2}, exhausted=True),
     NetworkCounted(network=NETWORK),
     InferenceTimed(
         key="k",
