@@ -186,7 +186,7 @@ def paper(
 @app.command()
 def report(results: ResultsFolder) -> None:
     """Write tables, figures and page of a results folder again, from its ledger."""
-    write_report(results, typer.echo)
+    sys.exit(0 if write_report(results, typer.echo)[1] else 1)
 
 
 @app.command("status")

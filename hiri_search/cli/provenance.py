@@ -98,5 +98,6 @@ def merge_command(
         raise typer.BadParameter("give two results folders or more", param_hint="FOLDERS")
     for line in merge(folders, out, run_environment(context.obj), unlike=unlike):
         typer.echo(f"merged in spite of a difference: {line}")
-    merged = write_report(out, typer.echo)
+    merged, complete = write_report(out, typer.echo)
     typer.echo(f"{out}: {len(merged.trials)} trials of {len(folders)} folders")
+    sys.exit(0 if complete else 1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hiri_search.study.errors import StudyError
+
 if TYPE_CHECKING:
     from hiri_search.report.tables.results import Results
     from hiri_search.study.config.schema import Study
@@ -64,14 +66,25 @@ def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
     return {"losses": means, "decisions": decisions, "importances": importances(study, first)}
 
 
-def write_report(folder: Path, say: Callable[[str], None]) -> Results:
-    """Write the report and the manifest of a results folder, from one reading of its ledger."""
+def write_report(folder: Path, say: Callable[[str], None]) -> tuple[Results, bool]:
+    """Write the report and the manifest of a results folder, from one reading of its ledger.
+
+    Return the results, and whether everything was written: a file that fails is said, and the others are written.
+    StudyError where nothing can be written there, or the disk is full.
+    """
     from hiri_search.report.write import write_all
     from hiri_search.study.ledger.ledger import read_ledger
-    from hiri_search.study.provenance.manifest import write_manifest
+    from hiri_search.study.provenance.manifest import MANIFEST, write_manifest
 
     results = results_of(ledger := read_ledger(folder))
-    for path in write_all(results, folder / "report"):
+    written = write_all(results, folder / "report")
+    with written.file(folder / MANIFEST):
+        written.paths.append(write_manifest(ledger))
+    for path in written.paths:
         say(f"wrote {path}")
-    say(f"wrote {write_manifest(ledger)}")
-    return results
+    failures = [f"{', '.join(map(str, paths))} not written: {why}" for why, paths in written.reasons.items()]
+    if failures and not written.has_place:
+        raise StudyError("\n".join(failures) + f"\nmake room, or give a copy of {folder} that can be written")
+    for failure in failures:
+        say(failure)
+    return results, not failures

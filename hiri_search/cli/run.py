@@ -94,7 +94,7 @@ def after_run(study: Study, folder: Path, say: Callable[[str], None]) -> int:
     from hiri_search.study.persistence.mirror import storage_of, upload_report
     from hiri_search.study.plan.plan import error_lines
 
-    results = write_report(folder, say)
+    results, complete = write_report(folder, say)
     if storage := storage_of(study.storage, folder):
         upload_report(folder, storage, say)
     for line in error_lines(results.planned):
@@ -105,7 +105,7 @@ def after_run(study: Study, folder: Path, say: Callable[[str], None]) -> int:
     if left := states["unfinished"] + states["paused"]:
         say(f"{left} trials are unfinished; the same command continues them")
         return INTERRUPTED
-    return 1 if states["failed"] else 0
+    return 0 if complete and not states["failed"] else 1
 
 
 def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:

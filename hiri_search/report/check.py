@@ -13,7 +13,7 @@ import pandas as pd
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import as_json, content_of_page
 from hiri_search.report.tables.results import Results
-from hiri_search.report.write import PAGE, PARQUET, write_tables
+from hiri_search.report.write import PAGE, PARQUET, reason, write_tables
 
 TEXTS = (".csv", ".md", ".tex", ".json")
 MAX_LINE_SHOWN = 90  # characters of a line in a message
@@ -33,7 +33,8 @@ def report_faults(results: Results, folder: Path) -> Iterator[str]:
         yield f"there is none; `hiri-search report {folder.parent}` makes it"
         return
     with TemporaryDirectory() as temporary:
-        write_tables(results, Path(temporary))
+        for path, error in write_tables(results, Path(temporary)).failures.items():
+            yield f"{path.name} cannot be made: {reason(error)}"
         expected = {path.name: path for path in texts(Path(temporary))}
         for name in sorted({*expected, *(path.name for path in texts(folder))}):
             yield from _text_faults(folder / name, expected.get(name))
@@ -73,7 +74,11 @@ def _page_faults(path: Path, results: Results) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"{path.name} cannot be read: {error}"
         return
-    new = json.loads(as_json(page_content(results)))
+    try:
+        new = json.loads(as_json(page_content(results)))
+    except Exception as error:  # as where the report is written: whatever is wrong with it, the other files are checked
+        yield f"{path.name} cannot be made: {reason(error)}"
+        return
     if differing := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
         yield f"{path.name} shows other {', '.join(differing)} than the ledger gives"
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from itertools import cycle
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,8 +21,10 @@ from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, ne
 from hiri_search.report.tables.networks import front
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, volume_table
+from hiri_search.system.text import printable
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+FRONT_LINE = "Pareto front"
 ON_FRONT, DOMINATED, CONFIRMED = "on the Pareto front", "dominated", "confirmation"  # labels of a search's points
 MANY_POINTS = 1_000  # more points than this are drawn small, so that they do not cover each other
 UNJOINED = (CLOUD, ON_FRONT, DOMINATED, CONFIRMED)  # points without a line between them
@@ -28,6 +32,10 @@ UNJOINED = (CLOUD, ON_FRONT, DOMINATED, CONFIRMED)  # points without a line betw
 VECTOR = ".pdf"
 TRUETYPE = 42  # font type; journals refuse matplotlib's default, Type 3
 MAX_LABEL = 3  # characters; longer labels are not written next to their points
+MAX_LEGEND = 40  # characters of a name in the legend
+LEGEND_WIDTH = 15  # characters of the legend on an inch of the figure
+_literal = rc_context({"text.parse_math": False})  # a $ in a name is a $, not the beginning of a formula
+Entries: TypeAlias = dict[str, Artist]  # of a legend: what stands for each name; any text may be a name
 STYLE: dict[str, Any] = {"linewidth": 1.2, "markersize": 5}
 
 
@@ -37,46 +45,60 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, *paths: Path) -> None:
-    """Write the figure atomically to each path, in the format of its suffix; a PDF has its fonts embedded."""
-    with rc_context({"pdf.fonttype": TRUETYPE}):
-        for path in paths:
-            unfinished = path.with_suffix(f".tmp{path.suffix}")
-            figure.savefig(unfinished, metadata={"CreationDate": None} if path.suffix == VECTOR else None)
-            unfinished.replace(path)
+def image(figure: Figure, suffix: str) -> bytes:
+    """Return the figure in the format of a file's suffix; a PDF has its fonts embedded."""
+    file = BytesIO()
+    with rc_context({"pdf.fonttype": TRUETYPE}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # such a character is drawn as a box
+        metadata = {"CreationDate": None} if suffix == VECTOR else None
+        figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata)
+    return file.getvalue()
 
 
+def drawings(results: Results) -> dict[str, Callable[[Results], Figure]]:
+    """Return the functions that draw the figures of a study, by the name of the file without its suffix."""
+    figures: dict[str, Callable[[Results], Figure]] = {
+        "pareto": pareto,
+        published_points(results.table_number).stem: comparison,
+    }
+    return figures | ({"hypervolume": hypervolume_over_trials} if results.is_search else {})
+
+
+@_literal
 def comparison(results: Results) -> Figure:
     """Draw the paper's published points, and below them this study's networks, each with its own scale."""
-    paper, networks = published_points(results.study.table), network_points(results)
+    paper, networks = published_points(results.table_number), network_points(results)
     figure = _figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
+    published, ours = Entries(), Entries()
     for paper_axes, study_axes, cost in zip(top, bottom, paper.cost_columns, strict=True):
-        _draw_curves(paper_axes, paper.points, cost, _styles(paper.points["curve"]))
+        published |= _draw_curves(paper_axes, paper.points, cost, _styles(paper.points["curve"]))
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
-        _draw_networks(study_axes, networks, cost)
+        ours |= _draw_networks(study_axes, networks, cost)
     upper.suptitle(paper.title, fontsize=10)
-    lower.suptitle(f"This study: short trainings (data: {results.study.data.source})", fontsize=10)
-    for half, panels in ((upper, top), (lower, bottom)):
+    source = _shortened(printable(results.study.data.source), 2 * MAX_LEGEND)
+    lower.suptitle(f"This study: short trainings (data: {source})", fontsize=10)
+    for half, panels, entries in ((upper, top, published), (lower, bottom, ours)):
         panels[0].set_ylabel("Top-1 (%)")
-        _legend(half, panels)
+        _legend(half, entries, width=11)
     return figure
 
 
+@_literal
 def pareto(results: Results) -> Figure:
     """Draw this study's networks by GFLOPs and by parameters, with the Pareto front of each panel."""
-    networks = network_points(results)
-    figure = _figure(8, 4)
-    panels, confirmed = figure.subplots(1, 2, sharey=True), confirmed_table(results)
+    networks, confirmed = network_points(results), confirmed_table(results)
+    figure, entries = _figure(8, 4), Entries()
+    panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
-        _draw_networks(axes, networks, cost)
-        _draw_confirmed(axes, confirmed, networks, cost)
+        entries |= _draw_networks(axes, networks, cost) | _draw_confirmed(axes, confirmed, networks, cost)
     panels[0].set_ylabel("Top-1 (%)" if results.confirmations else "Top-1 of the short training (%)")
-    _legend(figure, panels)
+    _legend(figure, entries, width=8)
     return figure
 
 
+@_literal
 def hypervolume_over_trials(results: Results) -> Figure:
     """Draw the dominated hypervolume after each finished trial, as a share of the final one."""
     table = volume_table(results)
@@ -89,42 +111,49 @@ def hypervolume_over_trials(results: Results) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[str, tuple[str, str]]) -> None:
+def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[str, tuple[str, str]]) -> Entries:
     """Draw each curve's points in their order, joined, with error bars where the spread is known."""
+    entries = Entries()
     for name, curve in points.dropna(subset=[cost, "top1"]).groupby("curve", sort=False):
         colour, marker = styles[str(name)]
         line = "none" if name in UNJOINED else "-" if str(name).startswith("HIRI-ViT") else ":"
-        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "label": name, **STYLE}
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, **STYLE}
         if "spread" in curve and curve["spread"].notna().any():
-            axes.errorbar(curve[cost], curve["top1"], yerr=curve["spread"].fillna(0), capsize=3, **style)
+            bars = axes.errorbar(curve[cost], curve["top1"], yerr=curve["spread"].fillna(0), capsize=3, **style)
+            entries[str(name)] = bars  # type: ignore[assignment]  # a container of artists, which a legend takes too
         else:
             small = {"markersize": 2} if len(curve) > MANY_POINTS else {}
-            axes.plot(curve[cost], curve["top1"], **style | small)
+            (entries[str(name)],) = axes.plot(curve[cost], curve["top1"], **style | small)
         for x, y, label in zip(curve[cost], curve["top1"], curve["label"], strict=True):
             if 0 < len(label) <= MAX_LABEL:
                 axes.annotate(label, (x, y), (4, 4), textcoords="offset points", fontsize=8, color="#444444")
+    return entries
 
 
-def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> None:
-    points, styles = networks.dropna(subset=[cost, "top1"]), _styles(networks["curve"])
+def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> Entries:
+    points, styles, entries = networks.dropna(subset=[cost, "top1"]), _styles(networks["curve"]), Entries()
     if cost in COST_AXES:  # a Pareto front has no meaning for rows and sides
         best = front(points, cost, "top1")
-        axes.plot(best[cost], best["top1"], "#999999", lw=1.2, drawstyle="steps-post", zorder=1, label="Pareto front")
+        (entries[FRONT_LINE],) = axes.plot(
+            best[cost], best["top1"], "#999999", lw=1.2, drawstyle="steps-post", zorder=1
+        )
         if (points["curve"] == CLOUD).all():
             curve = np.where(points.index.isin(best.index), ON_FRONT, DOMINATED)
             points = points.assign(curve=curve).sort_values("curve")
             styles = {ON_FRONT: (COLOURS[0], "o"), DOMINATED: ("#bbbbbb", "o")}
-    _draw_curves(axes, points, cost, styles)
+    entries |= _draw_curves(axes, points, cost, styles)
     reason = "not measured" if len(networks.dropna(subset=["top1"])) else "no trial has finished"
     _finish(axes, cost, missing=reason if points.empty else "")
+    return entries
 
 
-def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, networks: pd.DataFrame, cost: str) -> None:
+def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, networks: pd.DataFrame, cost: str) -> Entries:
     """Draw the confirmed networks of a search: mean and spread over seeds, at the unrounded cost."""
-    if len(confirmed):
-        costs = confirmed["name"].map(networks.set_index("name")[cost])
-        points = confirmed.assign(curve=CONFIRMED, label="", **{cost: costs})
-        _draw_curves(axes, points, cost, {CONFIRMED: (COLOURS[1], "D")})
+    if confirmed.empty:
+        return {}
+    costs = confirmed["name"].map(networks.set_index("name")[cost])
+    points = confirmed.assign(curve=CONFIRMED, label="", **{cost: costs})
+    return _draw_curves(axes, points, cost, {CONFIRMED: (COLOURS[1], "D")})
 
 
 def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:
@@ -142,10 +171,18 @@ def _finish(axes: Axes, cost: str, *, missing: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Any, panels: Iterable[Axes]) -> None:
-    """Add one legend below the panels, with each name once."""
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        handles, labels = axes.get_legend_handles_labels()
-        entries = dict(zip(labels, handles, strict=True)) | entries
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+def _legend(figure: Any, entries: Entries, *, width: float) -> None:
+    """Add one legend below the panels, with each name once; `width` is that of the figure in inches."""
+    if not entries:
+        return
+    names = [_shortened(printable(name), MAX_LEGEND) for name in entries]
+    columns = max(1, min(5, int(width * LEGEND_WIDTH / (max(map(len, names)) + 4))))
+    # matplotlib leaves labels that begin with _ out: the names come after it has made the legend.
+    style: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "frameon": False}
+    legend = figure.legend(entries.values(), ["name"] * len(entries), **style)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

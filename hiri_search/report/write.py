@@ -1,110 +1,186 @@
-"""Write every table, figure and the page of a results folder."""
+"""Write every table, figure and the page of a results folder, each file by itself: one that fails stops no other."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
+from functools import lru_cache, partial
+from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from hiri_search.report.figures import VECTOR, comparison, hypervolume_over_trials, pareto, save
+from hiri_search.report.figures import VECTOR, drawings, image
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
-from hiri_search.report.tables.curves import published_points
 from hiri_search.report.tables.data_dictionary import dictionary, with_numeric_columns
-from hiri_search.report.tables.formats import csv, markdown
+from hiri_search.report.tables.formats import csv, markdown, markdown_text
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement, zero_cost_table
+from hiri_search.system.files import atomic_write
 
 PARQUET, PAGE = "trials.parquet", "index.html"
+DISK_FULL = (ENOSPC, EDQUOT)
+
+Content: TypeAlias = str | bytes | None  # of a file; None: this study has no such file
+Make: TypeAlias = Callable[[Results], Content]
 
 
-def write_all(results: Results, folder: Path) -> list[Path]:
-    """Write tables, figures and the page into `folder`, and return their paths."""
-    paths = write_tables(results, folder)
-    figures = {"pareto": pareto, published_points(results.study.table).stem: comparison}
-    if results.is_search:
-        figures |= {"hypervolume": hypervolume_over_trials}
-    for stem, draw in figures.items():
-        files = [folder / f"{stem}.png", folder / f"{stem}{VECTOR}"]
-        save(draw(results), *files)
-        paths += files
-    return [*paths, _text(page(page_content(results)), folder / PAGE)]
+@dataclass
+class Written:
+    """The files that were written, and why others were not."""
+
+    paths: list[Path] = field(default_factory=list)
+    failures: dict[Path, Exception] = field(default_factory=dict)
+
+    @contextmanager
+    def file(self, path: Path) -> Iterator[None]:
+        """The boundary of one file: whatever is wrong with it, the others are written."""
+        try:
+            yield
+        except Exception as error:
+            self.failures[path] = error
+
+    @property
+    def reasons(self) -> dict[str, list[Path]]:
+        """The files that were not written, by reason."""
+        by_reason: dict[str, list[Path]] = {}
+        for path, error in self.failures.items():
+            by_reason.setdefault(reason(error), []).append(path)
+        return by_reason
+
+    @property
+    def has_place(self) -> bool:
+        """False if nothing could be written, or a disk is full: the fault is the place, not a file."""
+        full = any(isinstance(error, OSError) and error.errno in DISK_FULL for error in self.failures.values())
+        return bool(self.paths) and not full
 
 
-def write_tables(results: Results, folder: Path) -> list[Path]:
-    """Write the tables into `folder`, and return their paths; the same ledger gives the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [*_trials(results, folder), *_table(results, folder), *_comparisons(results, folder)]
+def reason(error: Exception) -> str:
+    """Return an error as the reason in a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
+def write_all(results: Results, folder: Path) -> Written:
+    """Write tables, figures and the page into `folder`."""
+    figures = _figure_files(results)
+    return _write(table_files(results) | figures | {PAGE: lambda results: page(page_content(results))}, results, folder)
+
+
+def write_tables(results: Results, folder: Path) -> Written:
+    """Write the tables into `folder`; the same ledger gives the same bytes."""
+    return _write(table_files(results), results, folder)
+
+
+def _write(files: Mapping[str, Make], results: Results, folder: Path) -> Written:
+    written = Written()
+    for name, make in files.items():
+        with written.file(folder / name):
+            content = make(results)
+            if content is not None:
+                with atomic_write(folder / name) as file:
+                    file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+                written.paths.append(folder / name)
+    return written
+
+
+def table_files(results: Results) -> dict[str, Make]:
+    """Return the functions that make the tables of a study, by file name."""
+    files: dict[str, Make] = {
+        "trials.csv": lambda results: csv(_trials(results)),
+        "dictionary.csv": lambda results: csv(dictionary(_trials(results))),
+        "dictionary.md": lambda results: _document(
+            "Columns of trials.csv and trials.parquet", dictionary(_trials(results))
+        ),
+        PARQUET: _parquet,
+        **_network_files(results),
+    }
     if results.timed:
-        paths.append(_csv(inference_table(results), folder / "inference.csv"))
-    return paths + (_search(results, folder) if results.is_search else [])
+        files["inference.csv"] = lambda results: csv(inference_table(results))
+    return files | (SEARCH_FILES if results.is_search else COMPARISON_FILES)
 
 
-def _trials(results: Results, folder: Path) -> list[Path]:
-    """Write every trial as CSV and Parquet, and the meaning of each column."""
-    table = with_numeric_columns(trial_table(results))
-    columns = dictionary(table)
-    written = [
-        _csv(table, folder / "trials.csv"),
-        _csv(columns, folder / "dictionary.csv"),
-        _text(f"# Columns of trials.csv and trials.parquet\n\n{markdown(columns)}", folder / "dictionary.md"),
-    ]
-    path = folder / PARQUET
-    unfinished = path.with_suffix(".parquet.tmp")
-    table.to_parquet(unfinished, index=False)
-    return [*written, unfinished.replace(path)]
+@lru_cache(1)  # of four files
+def _trials(results: Results) -> pd.DataFrame:
+    return with_numeric_columns(trial_table(results))
 
 
-def _comparisons(results: Results, folder: Path) -> list[Path]:
-    """Write the comparisons of an ablation; a search has too many pairs of networks."""
-    if results.is_search:
-        return []
+def _parquet(results: Results) -> bytes:
+    file = BytesIO()
+    _trials(results).to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def _network_files(results: Results) -> dict[str, Make]:
+    """Return the networks next to the rows of the paper's table, or alone if the study names no table."""
+    number = results.table_number
+    name, table, tex = (
+        (f"table{number}", paper_table, paper_tex) if number else ("networks", network_table, network_tex)
+    )
+    return {
+        f"{name}.csv": lambda results: csv(table(results)),
+        f"{name}.md": lambda results: _document(results.study.title or name, table(results), caption(results)),
+        f"{name}.tex": tex,
+    }
+
+
+def _comparison_text(results: Results) -> Content:
     table = comparison_table(results)
-    if table.empty:
-        return []
     title = results.study.title or "Comparisons"
-    text = f"# {title}\n\n{comparison_caption(results)}\n\n{markdown(comparison_text(table))}"
-    return [
-        _csv(table, folder / "comparisons.csv"),
-        _text(text, folder / "comparisons.md"),
-        _text(comparison_tex(results), folder / "comparisons.tex"),
-    ]
+    return None if table.empty else _document(title, comparison_text(table), comparison_caption(results))
 
 
-def _search(results: Results, folder: Path) -> list[Path]:
-    """Write the tables that only a search has: confirmed networks, and the quality of zero-cost scores."""
-    confirmed, zero_cost = confirmed_table(results), zero_cost_table(results)
-    paths = []
-    if len(confirmed):
-        text = f"# {results.study.title or 'Confirmed'}\n\n{rank_agreement(confirmed)}\n\n{markdown(confirmed)}"
-        paths += [_csv(confirmed, folder / "confirmed.csv"), _text(text, folder / "confirmed.md")]
-        paths.append(_text(confirmed_tex(results), folder / "confirmed.tex"))
-    if len(zero_cost):
-        paths.append(_csv(zero_cost, folder / "zero_cost.csv"))
-    return paths
+def _confirmed_text(results: Results) -> Content:
+    table = confirmed_table(results)
+    title = results.study.title or "Confirmed"
+    return None if table.empty else _document(title, table, rank_agreement(table))
 
 
-def _table(results: Results, folder: Path) -> list[Path]:
-    """Write the networks next to the rows of the paper's table, or alone if the study names no table."""
-    number = results.study.table
-    table = paper_table(results) if number else network_table(results)
-    name = f"table{number}" if number else "networks"
-    title = results.study.title or name
-    text = f"# {title}\n\n{caption(results)}\n\n{markdown(table)}"
-    tex = paper_tex(results) if number else network_tex(results)
-    return [_csv(table, folder / f"{name}.csv"), _text(text, folder / f"{name}.md"), _text(tex, folder / f"{name}.tex")]
+COMPARISON_FILES: dict[str, Make] = {  # of an ablation; a search has too many pairs of networks
+    "comparisons.csv": lambda results: _unless_empty(comparison_table(results)),
+    "comparisons.md": _comparison_text,
+    "comparisons.tex": lambda results: None if comparison_table(results).empty else comparison_tex(results),
+}
+SEARCH_FILES: dict[str, Make] = {
+    "confirmed.csv": lambda results: _unless_empty(confirmed_table(results)),
+    "confirmed.md": _confirmed_text,
+    "confirmed.tex": lambda results: None if confirmed_table(results).empty else confirmed_tex(results),
+    "zero_cost.csv": lambda results: _unless_empty(zero_cost_table(results)),
+}
 
 
-def _csv(table: pd.DataFrame, path: Path) -> Path:
-    return _text(csv(table), path)
+def _unless_empty(table: pd.DataFrame) -> Content:
+    return None if table.empty else csv(table)
 
 
-def _text(text: str, path: Path) -> Path:
-    """Write a text file atomically."""
-    unfinished = path.with_suffix(path.suffix + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
-    return path
+def _document(title: str, table: pd.DataFrame, text: str = "") -> str:
+    """Return a table as Markdown, below its title and its caption."""
+    parts = [f"# {markdown_text(title)}", *([markdown_text(text)] if text else []), markdown(table)]
+    return "\n\n".join(parts)
+
+
+def _figure_files(results: Results) -> dict[str, Make]:
+    """Return the functions that make the figures of a study, by file name."""
+    return {
+        f"{stem}{suffix}": partial(_drawn, draw, suffix)
+        for stem, draw in drawings(results).items()
+        for suffix in (".png", VECTOR)
+    }
+
+
+def _drawn(draw: Callable[[Results], Figure], suffix: str, results: Results) -> bytes:
+    return image(_figure_of(draw, results), suffix)
+
+
+@lru_cache(1)  # in two formats
+def _figure_of(draw: Callable[[Results], Figure], results: Results) -> Figure:
+    return draw(results)

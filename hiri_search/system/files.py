@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from typing import BinaryIO, TypeVar
 
 _RETRY_SECONDS = 90.0  # an outage of the storage of one minute then only delays the run
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between attempts
+
+UNFINISHED = ".tmp"  # suffix of a file that is being written
 
 _T = TypeVar("_T")
 Say = Callable[[str], None]
@@ -30,15 +33,20 @@ def retrying(do: Callable[[], _T], *, seconds: float = _RETRY_SECONDS, say: Say 
         wait = min(2 * wait, _LONGEST_WAIT)
 
 
+def unfinished_path(path: Path) -> Path:
+    """Return the path of a file while it is written; no other process uses it, on this machine or another one."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{UNFINISHED}")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file that replaces `path` when the block ends: a kill leaves the old file or the new one.
 
-    Creates the folder of the file but not the parent of that folder: if a disk is not mounted, nothing is written
-    below its mount point.
+    Two processes may write one file at once: the last one stays. Creates the folder of the file but not the parent of
+    that folder: if a disk is not mounted, nothing is written below its mount point.
     """
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished = unfinished_path(path)
     try:
         with unfinished.open("wb") as file:
             yield file

@@ -102,7 +102,7 @@ MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
 @pytest.mark.parametrize("trials", [TRIALS, [], TRIALS[3:], MANY])
 def test_a_report_can_be_written_in_every_state_of_a_study(tmp_path: Path, trials: list[dict[str, Any]]):
     study = STUDY if trials is TRIALS else example_study([row["name"] for row in trials] or ["one"])
-    for path in write_all(example_results(study, trials), tmp_path):
+    for path in write_all(example_results(study, trials), tmp_path).paths:
         assert path.stat().st_size > 0
     assert not list(tmp_path.glob("*.tmp*"))
     with Image.open(tmp_path / "figure6.png") as image:

@@ -75,7 +75,7 @@ def main_table(results: Results) -> pd.DataFrame:
     """
     table = network_table(results).assign(curve=network_points(results)["curve"])
     table = table.set_index("name", drop=False).join(_by_network(results))
-    if results.study.table:
+    if results.table_number:
         table = _with_paper(table, results)
     table["ms"] = table["ms"].fillna(table.pop("search_ms"))
     return table.assign(front=table.index.isin(front(table, DEFAULT_COST, SCORE).index)).reset_index(drop=True)

@@ -157,7 +157,7 @@ def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
 
 def _paper(results: Results) -> dict[str, Any]:
     """Return the published points of the paper's panel."""
-    paper = published_points(results.study.table)
+    paper = published_points(results.table_number)
     columns = [name for name in ("curve", "network", "label", *paper.cost_columns, "top1") if name in paper.points]
     return {"title": paper.title, "costs": paper.cost_columns, "points": columnar(paper.points[columns])}
 

@@ -1,28 +1,58 @@
-"""Tables as CSV, Markdown and LaTeX text."""
+r"""Tables as CSV, Markdown and LaTeX text, and the one place where names and other texts are escaped for each format.
+
+CSV is for programs: every text stands there as it is, also one that begins with `=`, which a spreadsheet would compute
+(import the columns as text). Markdown keeps every text but control characters, which are shown as escapes (`\x1b`);
+LaTeX prints them so, too.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from csv import QUOTE_MINIMAL, QUOTE_NONNUMERIC
 
 import pandas as pd
 
+from hiri_search.system.text import printable
+
 # Characters with a meaning in LaTeX.
-ESCAPES = {
+LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"},
+    **{"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}", "->": r"$\to$", "→": r"$\to$"},
+    **{"`": "{`}", '"': "''", "'": "'{}", "-": "-{}"},
     **{letter: "\\" + letter for letter in "&%$#_{}"},
 }
+# Two hyphens or quotes would become another character.
+_LATEX = re.compile(r"->|-(?=-)|'(?=')|[\\~^|<>→`\"&%$#_{}]")
+_LATEX_OPTION = re.compile(r"^\s*[*\[]")  # at the beginning of a row it would belong to the line break before it
+
+# Characters with a meaning in Markdown, where they stand: an underscore inside a word and the * of `hr(8)*2` have none.
+_MARKDOWN = re.compile(r"[\\`\[<|~$#]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)|(?<!\))\*|\*(?!\d)")
+_SPACE = r"[ \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+_LOST_SPACE = re.compile(rf"^{_SPACE}+|{_SPACE}+$|  +|[\t\r]")  # readers drop it
+LINE_BREAK = "<br>"
 
 
 def csv(table: pd.DataFrame) -> str:
     """Return CSV with all digits; missing values are empty."""
-    return table.to_csv(index=False)
+    text = table.to_csv(index=False, quoting=QUOTE_MINIMAL)
+    # Python does not quote a carriage return, which readers take for the end of a line.
+    return table.to_csv(index=False, quoting=QUOTE_NONNUMERIC) if "\r" in text else text
 
 
 def markdown(table: pd.DataFrame) -> str:
     """Return Markdown with all digits; missing values are `-`."""
     cells = table.astype(object).where(table.notna(), "-")
-    return str(cells.to_markdown(index=False, disable_numparse=True)) + "\n"
+    escaped = cells.map(lambda cell: markdown_text(cell) if isinstance(cell, str) else cell)
+    named = escaped.set_axis([markdown_text(str(name)) for name in table], axis="columns")
+    return str(named.to_markdown(index=False, disable_numparse=True)) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Return a text escaped for Markdown, on one line: in a cell of a table, a heading or a paragraph."""
+    lines = (_MARKDOWN.sub(r"\\\g<0>", line) for line in text.split("\n"))
+    spaced = (_LOST_SPACE.sub(lambda match: "".join(f"&#{ord(space)};" for space in match[0]), line) for line in lines)
+    return LINE_BREAK.join(map(printable, spaced))
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -37,12 +67,13 @@ def _latex_line(cells: object) -> str:
 
 
 def _latex_cell(value: object) -> str:
-    return "--" if pd.isna(value) else escaped(str(value))  # type: ignore[call-overload]
+    return "--" if pd.isna(value) else latex_text(str(value))  # type: ignore[call-overload]
 
 
-def escaped(text: str) -> str:
-    """Return `text` escaped for LaTeX, with arrows as arrow symbols."""
-    return "".join(ESCAPES.get(letter, letter) for letter in text.replace("->", "→")).replace("→", r"$\to$")
+def latex_text(text: str) -> str:
+    """Return a text escaped for LaTeX, with arrows as arrow symbols."""
+    escaped = _LATEX.sub(lambda match: LATEX[match[0]], printable(text))
+    return _LATEX_OPTION.sub(r"{\g<0>}", escaped)
 
 
 FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {"csv": csv, "markdown": markdown, "latex": latex}

@@ -9,7 +9,7 @@ from itertools import groupby
 import pandas as pd
 
 from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons
-from hiri_search.report.tables.formats import escaped
+from hiri_search.report.tables.formats import latex_text
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement
@@ -42,7 +42,7 @@ def paper_tex(results: Results) -> str:
         LatexColumn("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
     ]
     text = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
-    return _float(columns, text, f"table{results.study.table}")
+    return _float(columns, text, f"table{results.table_number}")
 
 
 def network_tex(results: Results) -> str:
@@ -97,7 +97,7 @@ def comparison_tex(results: Results) -> str:
 
 def _title(results: Results) -> str:
     """Return the title without the paper's number of the table, because LaTeX numbers this table anew."""
-    title, number = (results.study.title or "Networks").rstrip("."), results.study.table
+    title, number = (results.study.title or "Networks").rstrip("."), results.table_number
     title = title.removeprefix(f"Table {number}: ").removeprefix(f"Figure {number}: ")
     title = f"{title[:1].upper()}{title[1:]}"
     return f"{title}, compared with {_source(number)} of HIRI-ViT." if number else f"{title}."
@@ -117,7 +117,7 @@ def _bold_caption(best: str | None, scores: Sequence[str]) -> str:
 
 def _names(names: Iterable[str], best: str | None = None) -> LatexColumn:
     """Return the column of names; long names, such as specs, are broken into lines."""
-    cells = [_bold(escaped(name), name == best) for name in names]
+    cells = [_bold(latex_text(name), name == best) for name in names]
     if all(len(name) <= MAX_NAME for name in names):
         return LatexColumn("", cells, "l")
     return LatexColumn("", [rf"\raggedright {cell}" for cell in cells], r"p{0.4\linewidth}")
@@ -179,7 +179,7 @@ def _float(columns: Sequence[LatexColumn], text: str, label: str) -> str:
         r"\begin{table}",
         r"\centering",
         r"\setlength{\belowcaptionskip}{6pt}",
-        rf"\caption{{{escaped(text)}}}",
+        rf"\caption{{{latex_text(text)}}}",
         rf"\label{{tab:{label}}}",
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",

@@ -88,7 +88,7 @@ def paper_table(results: Results) -> pd.DataFrame:
     rows = results.rows
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.paper or name for name, row in rows.items()]
-    paper = published(results.study.table).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
+    paper = published(results.table_number).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
     return pd.DataFrame(
         {
             "network": ours.index,
@@ -157,7 +157,7 @@ def caption(results: Results) -> str:
         text += f" {len(skipped)} unreadable images were left out."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
-    if study.table:
+    if results.table_number:
         text += (
             " The paper's Top-1 is on ImageNet-1K after 300 epochs: compare orders, not values."
             " Our params and GFLOPs are not fitted to the paper's."

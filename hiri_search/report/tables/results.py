@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hiri_search.report.paper.published import TABLE_FILES
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
@@ -29,6 +30,11 @@ class Results:
     @property
     def is_search(self) -> bool:
         return self.study.space is not None
+
+    @property
+    def table_number(self) -> str:
+        """The number of the paper's table that the study names; empty if the paper's numbers have no such table."""
+        return self.study.table if self.study.table in TABLE_FILES else ""
 
     @property
     def rows(self) -> Mapping[str, NetworkRow]:

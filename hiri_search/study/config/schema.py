@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.system.redaction import redacted, secret_in
+from hiri_search.system.text import not_storable, printable
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
 
@@ -173,6 +174,15 @@ class Study(_Strict):
     checkpoints: Literal["auto", "all", "none"] = "auto"  # retention; results do not depend on it
     storage: str | None = Field(None, min_length=1)  # shared path or URL; results do not depend on it
     latency: LatencyConfig | None = None  # latency benchmark of an ablation's rows; None: no benchmark
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_texts(cls, content: Any) -> Any:
+        """Refuse a text that the ledger could hold only changed: an argument or an escape that is not UTF-8."""
+        for key, text in not_storable(content):
+            message = f"{printable('.'.join(key))}: {printable(text)} is not UTF-8 text"
+            raise SettingError(".".join(key), f"{message}; write it in UTF-8, or give a link to a path that is not")
+        return content
 
     @model_validator(mode="after")
     def _check(self) -> Study:

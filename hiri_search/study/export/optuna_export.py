@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -33,8 +33,9 @@ from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import OBJECTIVES
 from hiri_search.study.search.samplers.optuna_sampler import OPTUNA_STATES, new_study
 from hiri_search.study.search.search_space import are_numbers, taken_options
-from hiri_search.system.files import Say
+from hiri_search.system.files import Say, unfinished_path
 from hiri_search.system.redaction import HIDDEN, redacted
+from hiri_search.system.text import storable
 
 JOURNAL = "optuna.journal"
 LEDGER_ATTRIBUTE = "hiri_search ledger"  # user attribute of an exported study: the ledger that it comes from
@@ -68,7 +69,7 @@ def read_export(folder: Path, *, name: str = "") -> Export:
     """Read the ledger of a results folder as an Export; its name is by default that of the folder. StudyError."""
     events = read_events(folder)
     study = Study.model_validate(study_event(events, folder).file)
-    name = name or folder.absolute().name
+    name = storable(name or folder.absolute().name)
     return build_export(study, trials(events), _times(events), name=name, ledger_id=_ledger_id(events))
 
 
@@ -93,12 +94,13 @@ def to_file(export: Export, path: Path) -> JournalStorage:
     """Write a journal file atomically, in place of an old one. StudyError if the folder is not writable."""
     buffer = _JournalBuffer()
     export.create_study(JournalStorage(buffer)).add_trials(export.trials)
-    unfinished = path.with_suffix(".tmp")
+    unfinished = unfinished_path(path)
     try:
-        unfinished.unlink(missing_ok=True)
         JournalFileBackend(str(unfinished)).append_logs(buffer.logs)
         unfinished.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
         advice = "give a database with --storage, or copy the folder"
         raise StudyError(f"{path} cannot be written ({error.strerror}); {advice}") from error
     return JournalStorage(JournalFileBackend(str(path)))

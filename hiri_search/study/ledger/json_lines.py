@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hiri_search.study.ledger.events import AnyEvent, Event
+from hiri_search.system.text import storable
 
 
 class InvalidLine(ValueError):
@@ -31,6 +32,11 @@ def read_line(line: bytes) -> AnyEvent:
 
 
 def write_line(event: Event) -> bytes:
-    """Return the line of an event, without its end. ValueError where a number is not finite."""
+    """Return the line of an event, without its end; a text that JSON cannot hold is made `storable`.
+
+    ValueError where a number is not finite, or where `read_line` would refuse the line: it stays out of the ledger.
+    """
     plain = _adapter().dump_python(event, mode="json", exclude_defaults=True)  # type: ignore[arg-type]
-    return json.dumps({"event": event.event, **plain}, allow_nan=False).encode()
+    line = json.dumps(storable({"event": event.event, **plain}), allow_nan=False).encode()
+    read_line(line)
+    return line

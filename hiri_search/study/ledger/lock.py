@@ -61,16 +61,20 @@ class Holder:
 def holder(folder: Path) -> Holder:
     """Return the holder of a results folder; a free lock is acquired only for an instant, which `locked` waits for."""
     try:
-        with (folder / LEDGER_LOCK).open() as lock:
+        with _open(folder, "r") as lock:
             return Holder(not _acquired(lock, fcntl.LOCK_SH, 0.0), lock.read().strip())
     except (FileNotFoundError, PermissionError):
         return Holder(False, "")
 
 
+def _open(folder: Path, mode: str) -> IO[str]:
+    return (folder / LEDGER_LOCK).open(mode, encoding="utf-8", errors="surrogateescape")  # a host may have any name
+
+
 def _lock_file(folder: Path) -> IO[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return (folder / LEDGER_LOCK).open("a+")
+        return _open(folder, "a+")
     except OSError as error:
         reason = f"{folder} cannot hold results ({error.strerror})"
         raise StudyError(f"{reason}; give a folder that can be written with --results") from error

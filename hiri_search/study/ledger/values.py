@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter
-from pydantic_core import to_json as to_json_bytes
+from pydantic_core import to_jsonable_python
+
+from hiri_search.system.text import storable
 
 JsonObject: TypeAlias = dict[str, JsonValue]
 _JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
@@ -91,7 +93,7 @@ class LedgerSum(JsonRecord):
 
 def to_json(value: object) -> JsonObject:
     """Return a dataclass as plain JSON values."""
-    return _JSON.validate_json(to_json_bytes(value))
+    return _JSON.validate_python(storable(to_jsonable_python(value)))
 
 
 def from_json(kind: type[_Value], values: JsonObject) -> _Value:

@@ -17,7 +17,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import GO_ON
 from hiri_search.study.ledger.layout import CHECKPOINTS, LEDGER, TRIAL_FOLDER
 from hiri_search.study.ledger.ledger import open_ledger
-from hiri_search.system.files import Say, atomic_write, retrying
+from hiri_search.system.files import UNFINISHED, Say, atomic_write, retrying
 from hiri_search.system.storage import Storage, open_storage
 
 _REPORT_FOLDER = "report"
@@ -133,7 +133,7 @@ class Mirror:
     def upload_report(self) -> None:
         """Upload the report files that have changed."""
         for path in sorted((self._folder / _REPORT_FOLDER).rglob("*")):
-            if path.is_file():
+            if path.is_file() and path.suffix != UNFINISHED:
                 stamp = path.stat().st_mtime_ns, path.stat().st_size
                 if self._uploaded_reports.get(path) != stamp:
                     self.storage.put(path, path.relative_to(self._folder).as_posix())
@@ -157,7 +157,7 @@ def mirroring(folder: Path, storage: Storage | None, say: Say) -> Iterator[Mirro
     if storage is None:
         yield None
         return
-    driver = f"process {os.getpid()} on {platform.node()}, {secrets.token_hex(8)}".encode()
+    driver = f"process {os.getpid()} on {platform.node()}, {secrets.token_hex(8)}".encode(errors="backslashreplace")
     with _storage_errors():
         storage.write(driver, _DRIVER_FILE)
     mirror = Mirror(folder, storage, driver=driver)

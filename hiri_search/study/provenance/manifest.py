@@ -28,6 +28,7 @@ from hiri_search.study.ledger.ledger import LedgerContent, ledger_sum, of_kind, 
 from hiri_search.study.ledger.trial import Trial, network_row
 from hiri_search.study.ledger.values import JsonObject, to_json
 from hiri_search.system.files import atomic_write
+from hiri_search.system.text import storable
 
 MANIFEST = "manifest.json"
 RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "images")
@@ -41,7 +42,7 @@ def write_manifest(ledger: LedgerContent) -> Path:
     """Write the manifest of a results folder; return its path."""
     path = ledger.folder / MANIFEST
     with atomic_write(path) as file:
-        file.write(json.dumps(manifest(ledger), indent=2, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(storable(manifest(ledger)), indent=2, ensure_ascii=False).encode() + b"\n")
     return path
 
 

@@ -26,6 +26,7 @@ from hiri_search.study.provenance.merged_study import RowNames, incompatibilitie
 from hiri_search.study.provenance.record import Record, read_record
 from hiri_search.system.files import atomic_write
 from hiri_search.system.redaction import short_path
+from hiri_search.system.text import storable
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _part(folder: Path) -> SourceFolder:
     if held.held:
         raise StudyError(f"{folder} is in use by process {held.who}; wait for it, or stop it")
     check_unchanged(ledger)
-    return SourceFolder(read_record(ledger), ledger.sum, short_path(str(folder)))
+    return SourceFolder(read_record(ledger), ledger.sum, storable(short_path(str(folder))))
 
 
 def _plan(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergePlan:

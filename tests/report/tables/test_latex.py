@@ -100,7 +100,7 @@ def test_figures_are_vectors_with_embedded_fonts(tmp_path: Path):
 
 
 def test_all_files_for_a_paper_are_written(tmp_path: Path):
-    names = {path.name for path in write_all(study(TOP1, compare="steps"), tmp_path)}
+    names = {path.name for path in write_all(study(TOP1, compare="steps"), tmp_path).paths}
     assert {"table7.tex", "comparisons.tex", "comparisons.csv", "comparisons.md", "table7.pdf"} <= names
     assert {"trials.parquet", "dictionary.csv", "dictionary.md"} <= names
 

@@ -100,7 +100,7 @@ def test_zero_cost_scores_are_compared_with_top1():
 
 
 def test_all_files_of_a_search_are_written(tmp_path: Path):
-    names = {path.name for path in write_all(RESULTS, tmp_path)}
+    names = {path.name for path in write_all(RESULTS, tmp_path).paths}
     assert {
         "confirmed.csv",
         "confirmed.md",
