@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console as RichConsole
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from hiri_search.cli.output import lossy
+from hiri_search.system.text import printable, printable_lines
 from hiri_search.system.units import GIGA, MEGA
 
 if TYPE_CHECKING:
@@ -32,11 +34,11 @@ MAX_LIVE_ROWS = 20  # trials in the live table: the running ones first, then the
 
 
 class Console:
-    """Progress of a study on the terminal: a live table, or lines of text in a pipe."""
+    """Progress of a study on the terminal: a live table, or lines of text in a pipe. No output stops a study."""
 
     def __init__(self) -> None:
         # A duplicate of standard output, which stays on the terminal while Ray's output is redirected to a log.
-        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+        self._file = lossy(os.dup(sys.stdout.fileno()), sys.stdout.encoding)
         self.rich = RichConsole(file=self._file, soft_wrap=True)
         self.trials: dict[int, Trial] = {}
         self.started = time.monotonic()
@@ -46,7 +48,7 @@ class Console:
         self._file.close()
 
     def __enter__(self) -> Console:
-        if self.rich.is_terminal:
+        if self._file.isatty():  # rich takes a pipe for a terminal where FORCE_COLOR is set
             self.live = Live(console=self.rich, get_renderable=self._table, refresh_per_second=2)
             self.live.start()
         return self
@@ -57,23 +59,23 @@ class Console:
             self.live = None
 
     def say(self, text: str) -> None:
-        self.rich.print(text, markup=False, highlight=False)
+        self.rich.print(Text(printable_lines(text)))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column and columns without a name are text, the others numbers."""
         table = Table(box=box.SIMPLE, show_edge=False)
         for index, name in enumerate(columns):
-            table.add_column(name, justify="right" if index and name else "left", overflow="fold")
+            table.add_column(_cell(name), justify="right" if index and name else "left", overflow="fold")
         for row in rows:
-            table.add_row(*map(escape, row))
-        RichConsole(file=self._file, width=None if self.rich.is_terminal else PIPED_WIDTH).print(table)
+            table.add_row(*map(_cell, row))
+        RichConsole(file=self._file, width=None if self._file.isatty() else PIPED_WIDTH).print(table)
 
     def on_trial(self, trial: Trial) -> None:
         """Show the state of a trial that has begun, ended an epoch, or ended."""
         self.trials[trial.number] = trial
         if self.live is None:
             name = f"{trial.network.name}  seed {trial.asked.seed}"
-            self.say(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {name}")
+            self.say(printable(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {name}"))
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self.started:6.0f} s"
@@ -86,8 +88,17 @@ class Console:
             table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
         by_interest = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
         for trial in sorted(by_interest[:MAX_LIVE_ROWS], key=lambda trial: trial.number):
-            table.add_row(*_cells(trial))
+            table.add_row(*map(_cell, _cells(trial)))
         return table
+
+
+def _title(text: str) -> Text:
+    return Text(printable(text), "table.title")
+
+
+def _cell(text: str) -> Text:
+    """Return a text as it is: rich takes brackets in a string for markup."""
+    return Text(printable(text))
 
 
 def _cells(trial: Trial) -> list[str]:
@@ -118,11 +129,11 @@ def _score(trial: Trial) -> str:
 
 def print_agreement(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print the paper's numbers next to ours, and the number of rows by verdict."""
-    table = Table(box=box.SIMPLE, title=title, title_justify="left", show_edge=False)
+    table = Table(box=box.SIMPLE, title=_title(title), title_justify="left", show_edge=False)
     for name in columns:
-        table.add_column(name, justify="left" if name in TEXT_COLUMNS else "right", no_wrap=name != "note")
+        table.add_column(_cell(name), justify="left" if name in TEXT_COLUMNS else "right", no_wrap=name != "note")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_cell, row))
     verdicts = Counter(row[columns.index("verdict")] for row in rows)
     # Wide in a pipe, so that each row is on one line.
     RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
@@ -139,9 +150,10 @@ def print_latencies(measured: Iterable[tuple[str, Latency | DoesNotFit]], *, as_
     for name in ("network", "side", "batch", "ms/image", "images/s", "spread %", "rounds", ""):
         table.add_column(name, justify="left" if name in ("network", "") else "right", overflow="fold")
     for name, latency in measured:
-        table.add_row(escape(name), *_latency_cells(latency))
+        table.add_row(*map(_cell, (name, *_latency_cells(latency))))
         machine = getattr(latency, "conditions", None) and latency.conditions.machine  # type: ignore[union-attr]
-        table.caption = f"{machine.device}, {machine.threads} thread(s), torch {machine.torch}" if machine else None
+        if machine:
+            table.caption = _cell(f"{machine.device}, {machine.threads} thread(s), torch {machine.torch}")
     RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
@@ -161,7 +173,7 @@ def print_cost(net: Network, side: int, parts: dict[str, Cost], *, as_json: bool
     if as_json:
         print(json.dumps({**total, "parts": by_part, "spec": str(net), "key": net.key, "side": side}, indent=2))
         return
-    table = Table(box=box.SIMPLE, title=f"{net} @ {side}", title_justify="left")
+    table = Table(box=box.SIMPLE, title=_title(f"{net} @ {side}"), title_justify="left")
     for name in ("part", "params", "macs", "core macs"):
         table.add_column(name, justify="left" if name == "part" else "right")
     *_, last = parts

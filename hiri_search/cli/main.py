@@ -7,12 +7,14 @@ import os
 import sys
 import warnings
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hiri_search.cli import provenance, run
+from hiri_search.cli.output import say, standard_output, unread_output
 from hiri_search.cli.results import ResultsFolder, write_report
 from hiri_search.system.redaction import redacted
 from hiri_search.system.shutdown import graceful_shutdown
@@ -36,6 +38,7 @@ app = typer.Typer(
 app.add_typer(provenance.provenance_app)
 
 
+@standard_output()
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a user's mistake prints a message and ends with exit code 2."""
     # fvcore and timm use parts of torch that are deprecated; a user can do nothing about that.
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         if not _is_mistake(error):
             raise
-        typer.echo(f"error: {redacted(str(error))}", err=True)
+        say(f"error: {redacted(str(error))}", err=True)
         sys.exit(MISTAKE)
 
 
@@ -72,6 +75,7 @@ def _options(
 
 
 @app.command("run")
+@unread_output()
 def run_command(
     context: typer.Context,
     study: Annotated[Path, typer.Argument(help="Study file, such as studies/block_mix.yaml.")],
@@ -151,7 +155,7 @@ def latency(
     from hiri_search.cost.latency.benchmark import measure_latencies
 
     for config in configs:
-        measured = measure_latencies(entries, config, say=lambda text: typer.echo(text, err=True))
+        measured = measure_latencies(entries, config, say=partial(say, err=True))
         print_latencies(measured, as_json=as_json)
 
 
@@ -184,9 +188,10 @@ def paper(
 
 
 @app.command()
+@unread_output()
 def report(results: ResultsFolder) -> None:
     """Write tables, figures and page of a results folder again, from its ledger."""
-    sys.exit(0 if write_report(results, typer.echo)[1] else 1)
+    sys.exit(0 if write_report(results, say)[1] else 1)
 
 
 @app.command("status")
@@ -201,7 +206,7 @@ def status_command(
     if as_json:
         typer.echo(json.dumps(state.to_json(), indent=2))
     for line in () if as_json else status.status_lines(state):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -213,7 +218,7 @@ def watch(
     from hiri_search.cli.live_server import open_server
 
     with open_server(results, port) as server, suppress(KeyboardInterrupt):
-        typer.echo(f"{server.address} shows {results}; stop with Ctrl-C")
+        say(f"{server.address} shows {results}; stop with Ctrl-C")
         server.serve_forever(poll_interval=0.2)
 
 
@@ -245,6 +250,7 @@ def list_space(
 
 
 @app.command()
+@unread_output()
 def dashboard(
     results: ResultsFolder,
     storage: Annotated[
@@ -263,13 +269,13 @@ def dashboard(
     from hiri_search.study.export.optuna_export import JOURNAL, in_database, read_export, to_file
 
     export, path = read_export(results, name=name), results / JOURNAL
-    with in_database(export, storage, typer.echo) if storage else nullcontext(to_file(export, path)) as stored:
+    with in_database(export, storage, say) if storage else nullcontext(to_file(export, path)) as stored:
         place = "the database" if storage else path
-        typer.echo(f"wrote {len(export.trials):,} trials as {export.name} into {place}")
+        say(f"wrote {len(export.trials):,} trials as {export.name} into {place}")
         if serve:
             dashboard_module.serve(stored, port)
         elif not storage:
-            typer.echo(f"open it with --serve, or with: optuna-dashboard {path}")
+            say(f"open it with --serve, or with: optuna-dashboard {path}")
 
 
 def _network(text: str, side: int) -> Network:

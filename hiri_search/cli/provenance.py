@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiri_search.cli.output import say, unread_output
 from hiri_search.cli.results import ResultsFolder, read_results, results_of, write_report
+from hiri_search.system.files import atomic_write
 
 if TYPE_CHECKING:
     from hiri_search.study.ledger.ledger import LedgerContent
@@ -31,11 +34,11 @@ def verify_command(
     from hiri_search.study.provenance.verify.finding import finding_lines
 
     wrong = done = 0
-    for finding in verify(results, quick=quick, say=lambda text: typer.echo(text, err=True), more=_tables):
+    for finding in verify(results, quick=quick, say=partial(say, err=True), more=_tables):
         done, wrong = done + 1, wrong + (not finding.holds)
         for line in finding_lines(finding):
-            typer.echo(line)
-    typer.echo(f"{results}: {wrong} of {done} checks found something" if wrong else f"{results} holds: {done} checks")
+            say(line)
+    say(f"{results}: {wrong} of {done} checks found something" if wrong else f"{results} holds: {done} checks")
     sys.exit(1 if wrong else 0)
 
 
@@ -77,11 +80,13 @@ def compare_command(
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
-        typer.echo(f"wrote {out}")
+        with atomic_write(out) as file:
+            file.write(text.encode(errors="backslashreplace"))
+        say(f"wrote {out}")
 
 
 @provenance_app.command("merge")
+@unread_output()
 def merge_command(
     context: typer.Context,
     folders: Annotated[list[Path], typer.Argument(help="Two or more results folders.")],
@@ -97,7 +102,7 @@ def merge_command(
     if len(folders) < 2:
         raise typer.BadParameter("give two results folders or more", param_hint="FOLDERS")
     for line in merge(folders, out, run_environment(context.obj), unlike=unlike):
-        typer.echo(f"merged in spite of a difference: {line}")
-    merged, complete = write_report(out, typer.echo)
-    typer.echo(f"{out}: {len(merged.trials)} trials of {len(folders)} folders")
+        say(f"merged in spite of a difference: {line}")
+    merged, complete = write_report(out, say)
+    say(f"{out}: {len(merged.trials)} trials of {len(folders)} folders")
     sys.exit(0 if complete else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +59,7 @@ def _text_faults(path: Path, expected: Path | None) -> Iterator[str]:
 def _parquet_faults(path: Path, expected: Path) -> Iterator[str]:
     """Compare the values only: the bytes differ between versions of the library that writes the file."""
     try:
-        old, new = (pd.read_parquet(file) for file in (path, expected))
+        old, new = (pd.read_parquet(BytesIO(file.read_bytes())) for file in (path, expected))
     except (OSError, ValueError) as error:
         yield f"{path.name} cannot be read: {error}"
         return

@@ -48,8 +48,12 @@ def _figure(width: float, height: float) -> Figure:
 def image(figure: Figure, suffix: str) -> bytes:
     """Return the figure in the format of a file's suffix; a PDF has its fonts embedded."""
     file = BytesIO()
-    with rc_context({"pdf.fonttype": TRUETYPE}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # such a character is drawn as a box
+    # A character that the font lacks is drawn as a box; to embed the font of last resort takes ten seconds.
+    with (
+        rc_context({"pdf.fonttype": TRUETYPE, "font.enable_last_resort": False}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         metadata = {"CreationDate": None} if suffix == VECTOR else None
         figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata)
     return file.getvalue()

@@ -23,6 +23,11 @@ def storable(value: Any) -> Any:
     return value
 
 
+def with_joined_surrogates(text: str) -> str:
+    """Return the text with each pair of surrogates as the one character that it stands for."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 def not_storable(value: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield each text in JSON values that has a lone surrogate, names of keys included, and its key."""
     match value:

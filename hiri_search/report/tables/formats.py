@@ -19,15 +19,15 @@ from hiri_search.system.text import printable
 LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}", "->": r"$\to$", "→": r"$\to$"},
-    **{"`": "{`}", '"': "''", "'": "'{}", "-": "-{}"},
+    **{"`": "{`}", '"': "''{}", "'": "'{}", "-": "-{}"},
     **{letter: "\\" + letter for letter in "&%$#_{}"},
 }
 # Two hyphens or quotes would become another character.
-_LATEX = re.compile(r"->|-(?=-)|'(?=')|[\\~^|<>→`\"&%$#_{}]")
+_LATEX = re.compile(r"->|-(?=-)|'(?=['\"])|[\\~^|<>→`\"&%$#_{}]")
 _LATEX_OPTION = re.compile(r"^\s*[*\[]")  # at the beginning of a row it would belong to the line break before it
 
 # Characters with a meaning in Markdown, where they stand: an underscore inside a word and the * of `hr(8)*2` have none.
-_MARKDOWN = re.compile(r"[\\`\[<|~$#]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)|(?<!\))\*|\*(?!\d)")
+_MARKDOWN = re.compile(r"[\\`\[<|~$#]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<!\))\*|\*(?!\d)")
 _SPACE = r"[ \xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 _LOST_SPACE = re.compile(rf"^{_SPACE}+|{_SPACE}+$|  +|[\t\r]")  # readers drop it
 LINE_BREAK = "<br>"

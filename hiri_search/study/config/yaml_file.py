@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from hiri_search.study.errors import StudyError
+from hiri_search.system.text import with_joined_surrogates
 
 Key = tuple[str | int, ...]  # path of a value: ("recipe", "epochs")
 
@@ -36,6 +37,11 @@ class Tree:
 
 class _Loader(yaml.SafeLoader):
     """YAML loader with the scalar types of YAML 1.2: `no` and `on` are text, `1e-3` is a number."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        node.value = with_joined_surrogates(node.value)  # JSON writes a character as two escapes, YAML reads two
+        return node
 
 
 TAG = "tag:yaml.org,2002:"
