@@ -78,12 +78,13 @@ def write_report(folder: Path, say: Callable[[str], None]) -> tuple[Results, boo
 
     results = results_of(ledger := read_ledger(folder))
     written = write_all(results, folder / "report")
+    no_place = not written.paths
     with written.file(folder / MANIFEST):
         written.paths.append(write_manifest(ledger))
     for path in written.paths:
         say(f"wrote {path}")
     failures = [f"{', '.join(map(str, paths))} not written: {why}" for why, paths in written.reasons.items()]
-    if failures and not written.has_place:
+    if no_place or written.disk_full:
         raise StudyError("\n".join(failures) + f"\nmake room, or give a copy of {folder} that can be written")
     for failure in failures:
         say(failure)

@@ -57,10 +57,8 @@ class Written:
         return by_reason
 
     @property
-    def has_place(self) -> bool:
-        """False if nothing could be written, or a disk is full: the fault is the place, not a file."""
-        full = any(isinstance(error, OSError) and error.errno in DISK_FULL for error in self.failures.values())
-        return bool(self.paths) and not full
+    def disk_full(self) -> bool:
+        return any(isinstance(error, OSError) and error.errno in DISK_FULL for error in self.failures.values())
 
 
 def reason(error: Exception) -> str:

@@ -1,5 +1,10 @@
 """Tables and figures, from rows of trials."""
 
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +13,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hiri_search.cli.main import main
+from hiri_search.report import write
+from hiri_search.report.figures import image, pareto
 from hiri_search.report.paper.published import TABLE_FILES, published
 from hiri_search.report.tables.curves import AXES, COST_AXES, figure6_points, published_points
 from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
 from hiri_search.report.write import write_all
 from hiri_search.study.ledger.events import InferenceTimed
 from tests.report.examples import example_results, example_study
+from tests.study.records import asked, network, study_started, write_ledger
 
 ROWS = {"one": {"paper": "HR-HR-HR-T-T", "note": "said"}, "HR-HR-T-T-T": {}}
 STUDY = example_study(ROWS, title="Mixes", table="8", seeds=2)
@@ -128,3 +137,143 @@ def test_the_papers_curves_have_all_three_costs():
     assert {"HIRI-ViT @ 224", "HIRI-ViT @ 384", "HIRI-ViT @ 448", "Swin"} <= set(points["curve"])
     for cost in COST_AXES:
         assert points.dropna(subset=[cost]).groupby("curve").size().ge(1).all()
+
+
+# ---- a report always comes
+
+LEGENDS = [
+    "_base",
+    "__x__",
+    "lr$_$x",
+    r"$\frac$",
+    "$",
+    "",
+    " ",
+    "a\nb",
+    "\x00",
+    "\u202e",
+    "漢字 \U0001f600",
+    "x" * 10_000,
+    "%s",
+]
+
+
+def test_every_name_is_in_the_legend_as_it_is():
+    expected = [*LEGENDS[:7], r"a\nb", r"\x00", r"\u202e", "漢字 \U0001f600", "x" * 39 + "…", "%s"]
+    for names, shown in ((LEGENDS[:7], expected[:7]), (LEGENDS[7:], expected[7:])):
+        study = example_study({name: {"curve": name} for name in names})
+        figure = pareto(example_results(study, [_trial(i, name, 0, 40.0 + i) for i, name in enumerate(names)]))
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Pareto front", *shown]
+        assert image(figure, ".pdf").startswith(b"%PDF")
+
+
+def _without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_figure_of", None), ("image", b"image"), ("page", "page")):
+        monkeypatch.setattr(write, name, lambda *args, value=value: value)
+
+
+def _fails(*args: object, **kwargs: object) -> Any:
+    raise RuntimeError("a bad name")
+
+
+PARTS = {  # a function that fails, and the files that are not written then
+    "caption": {"networks.md"},
+    "csv": {"trials.csv", "dictionary.csv", "networks.csv", "comparisons.csv", "inference.csv"},
+    "image": {"pareto.png", "pareto.pdf", "figure6.png", "figure6.pdf"},
+    "page_content": {"index.html"},
+    "_parquet": {"trials.parquet"},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_file_that_cannot_be_made_is_named_and_the_others_are_written(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _without_drawing(monkeypatch)
+    results = example_results(example_study(ROWS), TRIALS, timed=[TIMED])
+    everything = {path.name for path in write_all(results, tmp_path / "all").paths}
+    monkeypatch.setattr(write, part, _fails)
+    written = write_all(results, tmp_path / "some")
+    lacking = {path.name for path in written.failures}
+    assert lacking == PARTS[part]
+    assert {path.name for path in written.paths} == {path.name for path in (tmp_path / "some").iterdir()}
+    assert {path.name for path in written.paths} == everything - lacking
+    assert written.reasons.keys() == {"RuntimeError: a bad name"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a results folder without a report."""
+    trial = asked(net=network("a|b"))
+    write_ledger(tmp_path, [study_started(), trial])
+    return tmp_path
+
+
+def _full_disk(monkeypatch: pytest.MonkeyPatch, folder: Path, *, code: int, which: str = "") -> None:
+    fsync = os.fsync
+
+    def fails(number: int) -> None:
+        if which in os.readlink(f"/proc/self/fd/{number}"):
+            raise OSError(code, os.strerror(code))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", fails)
+
+
+Harm = Callable[[pytest.MonkeyPatch, Path], object]
+HARMS: dict[str, tuple[Harm, int, str]] = {  # what is wrong with the place, the exit code, the words
+    "a file for the folder": (lambda _, folder: (folder / "report").write_text(""), 2, "File exists"),
+    "a folder for a file": (lambda _, folder: (folder / "report/index.html").mkdir(parents=True), 1, "Is a directory"),
+    "a link to nowhere": (lambda _, folder: (folder / "report").symlink_to("nowhere/there"), 2, "File exists"),
+    "a full disk": (partial(_full_disk, code=errno.ENOSPC), 2, "No space left on device"),
+    "a full disk for the page": (partial(_full_disk, code=errno.ENOSPC, which="index.html"), 2, "No space left"),
+    "a quota": (partial(_full_disk, code=errno.EDQUOT), 2, "quota exceeded"),
+    "a read-only disk": (partial(_full_disk, code=errno.EROFS), 2, "Read-only file system"),
+    "one bad block": (partial(_full_disk, code=errno.EIO, which="pareto.png"), 1, "pareto.png not written: Input/out"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_place_that_cannot_be_written_is_told_in_a_sentence(
+    harm: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    _without_drawing(monkeypatch)
+    do, code, words = HARMS[harm]
+    do(monkeypatch, folder)
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(folder)])
+    told = capfd.readouterr()
+    assert end.value.code == code
+    assert words in (told.err if code == 2 else told.out)
+    assert "Traceback" not in told.err
+    assert not list(folder.rglob("*.tmp")), "nothing half written"
+
+
+OLD_SETTINGS = [{"table": "5"}, {"table": "../x"}, {"title": "", "table": "table"}]
+
+
+@pytest.mark.parametrize("settings", OLD_SETTINGS, ids=str)
+def test_a_table_that_the_paper_does_not_have_is_left_out(
+    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(write, "image", lambda *args: b"image")
+    study = example_study(ROWS).model_copy(update=settings)
+    names = {path.name for path in write_all(example_results(study, TRIALS), tmp_path / "report").paths}
+    assert {"networks.csv", "networks.md", "networks.tex", "figure6.png", "index.html"} <= names
+    assert list(tmp_path.iterdir()) == [tmp_path / "report"]
+
+
+def test_a_seed_beyond_64_bits_leaves_out_only_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _without_drawing(monkeypatch)
+    written = write_all(example_results(STUDY, [_trial(0, "one", 10**23, 40.0)]), tmp_path)
+    assert {path.name for path in written.failures} <= {"trials.parquet"}
+
+
+def test_two_reports_at_once_are_both_whole(folder: Path):
+    results = example_results(example_study(ROWS), TRIALS)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: write.write_tables(results, folder / "report"), range(6)))
+    alone = write.write_tables(results, folder / "alone")
+    assert [written.failures for written in both] == [{}] * 6
+    for path in alone.paths:
+        assert path.read_bytes() == (folder / "report" / path.name).read_bytes()
