@@ -59,6 +59,8 @@ class LiveReport:
             }
         except StudyError as error:
             self._latest = self._latest | {"trouble": str(error)}
+        except Exception as error:  # as in the report: whatever one name or number does, the page stays
+            self._latest = self._latest | {"trouble": f"the page cannot be made: {type(error).__name__}: {error}"}
 
 
 def _summary(state: Status) -> dict[str, Any]:
@@ -100,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _data(self) -> None:
         """Send the content as JSON; 304 if the browser has the same content already."""
         text = as_json(self.server.report.latest())
-        tag = f'"{sha256(text.encode()).hexdigest()[:32]}"'
+        tag = f'"{sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]}"'
         if self.headers.get("If-None-Match") == tag:
             self.send_response(HTTPStatus.NOT_MODIFIED)
             self.end_headers()
@@ -108,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, "application/json", text, ETag=tag)
 
     def _answer(self, code: HTTPStatus, mime_type: str, text: str, **more_headers: str) -> None:
-        body = text.encode()
+        body = text.encode(errors="backslashreplace")
         headers = {
             "Content-Type": f"{mime_type}; charset=utf-8",
             "Content-Length": str(len(body)),

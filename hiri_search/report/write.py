@@ -29,8 +29,8 @@ from hiri_search.system.files import atomic_write
 PARQUET, PAGE = "trials.parquet", "index.html"
 DISK_FULL = (ENOSPC, EDQUOT)
 
-Content: TypeAlias = str | bytes | None  # of a file; None: this study has no such file
-Make: TypeAlias = Callable[[Results], Content]
+FileContent: TypeAlias = str | bytes | None  # of a file; None: this study has no such file
+Make: TypeAlias = Callable[[Results], FileContent]
 
 
 @dataclass
@@ -131,13 +131,13 @@ def _network_files(results: Results) -> dict[str, Make]:
     }
 
 
-def _comparison_text(results: Results) -> Content:
+def _comparison_text(results: Results) -> FileContent:
     table = comparison_table(results)
     title = results.study.title or "Comparisons"
     return None if table.empty else _document(title, comparison_text(table), comparison_caption(results))
 
 
-def _confirmed_text(results: Results) -> Content:
+def _confirmed_text(results: Results) -> FileContent:
     table = confirmed_table(results)
     title = results.study.title or "Confirmed"
     return None if table.empty else _document(title, table, rank_agreement(table))
@@ -156,7 +156,7 @@ SEARCH_FILES: dict[str, Make] = {
 }
 
 
-def _unless_empty(table: pd.DataFrame) -> Content:
+def _unless_empty(table: pd.DataFrame) -> FileContent:
     return None if table.empty else csv(table)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from hiri_search.system.text import printable
+
 PAGE_FOLDER = files("hiri_search.report") / "page"
 SCRIPTS = (  # in this order
     *("text", "data", "table", "figure", "cost", "learning", "parts", "static", "section", "search", "dialog"),
@@ -34,7 +36,7 @@ def page(content: Content | None, *, live: bool = False, trouble: str = "") -> s
     title = content["title"] if content else "hiri_search"
     parts = {
         "policy": policy(live=live),
-        "title": html.escape(title),
+        "title": html.escape(printable(title)),
         "style": _text("page.css"),
         "script": script(),
         "library": _compressed_library(),
