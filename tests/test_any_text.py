@@ -223,7 +223,7 @@ def test_every_command_takes_every_text(rows: dict[str, str], title: str, folder
 
 
 @pytest.mark.slow
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(ROWS, TITLES, TWO_FOLDERS)
 def test_every_command_takes_many_texts(rows: dict[str, str], title: str, folders: tuple[str, str]):
     _run_every_command(rows, title, folders)
