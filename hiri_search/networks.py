@@ -11,7 +11,7 @@ from torch import nn
 
 import hiri_search.models  # noqa: F401 - `timm:hirivit_small` and the like are registered names
 from hiri_search.language import Network, SpecError, TimmNetwork
-from hiri_search.nets.hirivit import build_hirivit
+from hiri_search.nets.hirivit import HiriVit, build_hirivit
 
 _LISTING = "python -c 'import timm, hiri_search.models; print(*timm.list_models())' lists all names"
 
@@ -71,9 +71,12 @@ def build_timm(network: TimmNetwork, side: int, *, classes: int = 1000, drop_pat
     if drop_path:  # some classes of timm have no such argument
         arguments["drop_path_rate"] = drop_path
     try:
-        return timm.create_model(network.name, num_classes=classes, **arguments)  # type: ignore[no-any-return]
+        module: nn.Module = timm.create_model(network.name, num_classes=classes, **arguments)
     except Exception as error:  # foreign code with the user's arguments: any exception is about these
         raise SpecError(_build_error(network, side, error)) from error
+    if isinstance(module, HiriVit):
+        module.net.grids(side)
+    return module
 
 
 def _build_error(network: TimmNetwork, side: int, error: Exception) -> str:

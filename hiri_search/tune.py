@@ -23,7 +23,7 @@ from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
-from hiri_search.study.run import prepare_images
+from hiri_search.study.run import check_timm_sides, prepare_images
 from hiri_search.study.search.network_facts import PreparedBySide, network_costs
 from hiri_search.study.search.search_space import all_options, search_space
 from hiri_search.system.files import Say
@@ -63,6 +63,7 @@ def trainable(
         for _ in covering_networks(study, networks.space):
             pass
         search_space(networks)  # workers do it again, with the costs that it leaves in the cache
+    check_timm_sides(networks, say)
     home = Path(folder).absolute() / IMAGE_FOLDER
     prepared = prepare_images(study, networks.training_settings, home, say)
     trainings = _Trainings(study, prepared, home, Path.cwd())

@@ -43,7 +43,7 @@ _UNCOUNTED = (
 UNCOUNTED = frozenset(f"aten::{name}" for name in _UNCOUNTED.split())
 
 
-class CountError(RuntimeError):
+class CountError(SpecError):
     """An operator has arithmetic, and no handle to count it."""
 
 
@@ -148,7 +148,8 @@ def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[s
         operators: dict[str, Counter[str]] = analysis.by_module_and_operator()
         unknown = set(analysis.unsupported_ops()) - UNCOUNTED
     if unknown:
-        raise CountError(f"no handle counts {', '.join(sorted(unknown))}; add one to OPERATOR_HANDLES")
+        operators_text = ", ".join(sorted(unknown))
+        raise CountError(f"no handle counts {operators_text}; add one to {__name__}.OPERATOR_HANDLES")
     return operators
 
 

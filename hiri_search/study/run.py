@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
@@ -9,10 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from hiri_search.cost.budget.constrained_space import ConstrainedSpace
+from hiri_search.cost.flops import count
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.torch_state import find_configured_machine, find_device
-from hiri_search.language import Network, TimmNetwork
+from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.identity import canonical_form, incompatible_changes, timing_machine
@@ -73,12 +75,13 @@ def run(
     with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
         _say_left_out(study, ledger, callback.say)
+        check_timm_sides(networks, callback.say)
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
         _write_start(study, ledger, prepared, profile, command)
         clock.begin("counting")
-        _count_networks(networks, ledger, prepared, callback.say)
+        _count_networks(networks, ledger, prepared)
         clock.begin("inference")
         _time_networks(networks, ledger, callback.say)
         clock.begin("trials")
@@ -126,6 +129,23 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     return space
 
 
+def check_timm_sides(networks: StudyNetworks, say: Say) -> None:
+    """Count the timm networks of an ablation at their sides, before images are prepared: only a pass shows what fits.
+
+    SpecError, with the name of the row, where a network does not take its side or cannot be counted.
+    """
+    study, rows = networks.study, [row for row in networks.rows if isinstance(row.network, TimmNetwork)]
+    if rows:
+        say(f"counting {len(rows)} networks of timm")
+    for row in rows:
+        try:
+            count(row.network, row.side, classes=study.counted.classes)
+            if row.trained:
+                count(row.trained, row.trained_side, classes=study.proxy.classes or study.counted.classes)
+        except SpecError as error:
+            raise SpecError(f"nets.{row.name}: {error}") from error
+
+
 def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
     """Return the images of a study at the side of each training. DataError where they cannot be trained on."""
     for side, recipe in trainings:
@@ -138,6 +158,7 @@ def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path,
 
 def move_aside(folder: Path) -> Path | None:
     """Rename a results folder, so that a study can start again; return the new path, or None where it has no ledger."""
+    folder = Path(os.path.abspath(folder))  # with a name also where it is written as `..`; a link stays a link
     if not (folder / LEDGER).exists():
         return None
     aside = folder.with_name(f"{folder.name}.{time.strftime('%Y-%m-%dT%H-%M-%S')}")
@@ -203,12 +224,10 @@ def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile
     )
 
 
-def _count_networks(networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide, say: Say) -> None:
+def _count_networks(networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide) -> None:
     """Count the rows of an ablation, trained or not. SpecError where a network does not fit its side."""
     counted = {event.network.name for event in of_kind(ledger.events, NetworkCounted)}
     missing = [row for row in networks.rows if row.name not in counted]
-    if any(isinstance(row.network, TimmNetwork) for row in missing):
-        say(f"counting {len(missing)} networks")
     for network in [network_costs(row, networks.study, prepared) for row in missing]:
         ledger.append(NetworkCounted(network=network))
 

@@ -105,7 +105,8 @@ def first_passes(name: str, loaded: LoadedModel, config: LatencyConfig, say: Say
     except INPUT_ERRORS as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # CUDA, CPU
             reason = str(error).partition("\n")[0] or type(error).__name__
-            raise LatencyError(f"the forward pass of {name} fails at {settings}: {reason}") from error
+            message = f"the forward pass of {name} fails at {settings}: {reason}; choose another side"
+            raise LatencyError(message) from error
     # Outside the except block, where the error no longer keeps the computed tensors alive.
     failure = DoesNotFit(f"{name} does not fit into memory at {settings}; make the batch smaller")
     say(failure.reason)
