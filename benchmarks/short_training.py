@@ -177,7 +177,8 @@ def arguments() -> argparse.Namespace:
 def trainings(given: argparse.Namespace, root: Path) -> dict[str, Training]:
     """Return our training, timm's with our augmentation, and timm's with its loader's defaults."""
     sets = dict(text.split("=", 1) for text in given.set)
-    recipe = Recipe(**read_yaml(given.recipe).content | {k: parse_value(v, "--set") for k, v in sets.items()})
+    overrides = {key: parse_value(text, "--set", (key,), Recipe) for key, text in sets.items()}
+    recipe = Recipe(**read_yaml(given.recipe, Recipe).content | overrides)
     spec = paper_net("hirivit_small").scaled_down(width=given.width, depth=given.width).canonical_text
     job = Job(spec, given.side, None, 0, recipe, DataSource(f"folder:{root}"))
     timm_loop = partial(timms, job, root=root, workers=given.workers)

@@ -326,7 +326,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch:
 def test_yaml_runs_no_code_and_is_parsed_in_few_steps(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError), at_most_calls(1_000_000):
-        parse_yaml(text, tmp_path / "study.yaml")
+        parse_yaml(text, tmp_path / "study.yaml", dict)
     assert not (tmp_path / "trace").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from contextlib import nullcontext, suppress
@@ -13,22 +14,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search.cli import provenance, run
+from hiri_search.cli import mistakes, provenance, run
 from hiri_search.cli.output import say, standard_output, unread_output
 from hiri_search.cli.results import ResultsFolder, write_report
-from hiri_search.system.redaction import redacted
 from hiri_search.system.shutdown import graceful_shutdown
+from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
 
-MISTAKE = 2
+MAX_COUNT = 2**31 - 1  # of slots, or of networks to list
 PROGRAM = "hiri-search"
 
 RayAddress = Annotated[
     str | None,
     typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto or HOST:PORT. Default: local Ray."),
 ]
+SideOption = Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1, max=MAX_SIDE)]
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -40,21 +42,17 @@ app.add_typer(provenance.provenance_app)
 
 @standard_output()
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; a user's mistake prints a message and ends with exit code 2."""
+    """Run a command; a mistake of the user or a fault of the machine prints one sentence and ends with exit code 2."""
     # fvcore and timm use parts of torch that are deprecated; a user can do nothing about that.
     warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = mistakes.DEBUG in given
     try:
-        app(arguments, obj=[PROGRAM, *(sys.argv[1:] if arguments is None else arguments)])
-    except ValueError as error:
-        if not _is_mistake(error):
+        app([word for word in given if word != mistakes.DEBUG], obj=[PROGRAM, *given])
+    except Exception as error:
+        if not mistakes.is_mistake(error):
             raise
-        say(f"error: {redacted(str(error))}", err=True)
-        sys.exit(MISTAKE)
-
-
-def _is_mistake(error: ValueError) -> bool:
-    """True for the errors of this package; any other ValueError is a bug and keeps its traceback."""
-    return any(kind.__module__.startswith("hiri_search.") for kind in type(error).__mro__)
+        mistakes.end(error, debug=debug)
 
 
 def _print_version(wanted: bool) -> None:
@@ -70,8 +68,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[bool, typer.Option(mistakes.DEBUG, help="Also print the traceback of an error.")] = False,
 ) -> None:
-    pass  # --version has a callback of its own
+    pass  # --version has a callback of its own, and `main` reads --debug, which may also follow the command
 
 
 @app.command("run")
@@ -82,7 +81,9 @@ def run_command(
     profile: Annotated[str, typer.Option(help="Profile of the study, or none. auto: gpu or laptop.")] = "auto",
     sets: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value. Repeatable.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder. Default: results/NAME of the study.")] = None,
-    slots: Annotated[int, typer.Option(help="Trials side by side. 0: as many as the hardware allows.", min=0)] = 0,
+    slots: Annotated[
+        int, typer.Option(help="Trials side by side. 0: as many as the hardware allows.", min=0, max=MAX_COUNT)
+    ] = 0,
     serial: Annotated[bool, typer.Option("--serial", help="Run trials one by one, without Ray.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again; an existing folder is renamed.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
@@ -92,24 +93,26 @@ def run_command(
     """Run or resume a study: train its missing trials, then write the report."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy: more threads would wait for the cores of trials
     from hiri_search.cli.console import Console
-    from hiri_search.study.config.read import read_study
+    from hiri_search.study.config.read import profiles_of, read_study_file, study_of
 
-    name = run.profile_for(study, profile)
-    read = read_study(study, profile=name, sets=sets or [])
+    file = read_study_file(study)
+    folder = results or run.results_folder(study)
+    name = run.profile_for(profiles_of(file), profile)
+    read = study_of(file, profile=name, sets=sets or [])
     from hiri_search.study.run import run as run_study  # slow, so only for a valid study
     from hiri_search.system.hardware import gpus
     from hiri_search.training.data.pixel_stores import check_gpus
 
     if address is None:  # on a cluster, each trial checks its own machine
         check_gpus(read.cache, gpus())
-    console, folder = Console(), results or Path("results") / study.stem
+    console = Console()
     console.say(f"profile {name}; results in {folder}")
     side_by_side = None if serial else run.resources_for(slots, read.resources, address=None if plan else address)
     if plan:
         run.plan(read, folder, side_by_side, console)
         return
     if fresh:
-        run.start_fresh(read, folder, console.say)
+        run.start_fresh(read, folder, study, console.say)
     home = folder.absolute()
     # The ledger has everything that was trained before a KeyboardInterrupt, so that the report follows in any case.
     with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as shutdown:
@@ -121,8 +124,8 @@ def run_command(
 @app.command("count")
 def count_command(
     network: Annotated[str, typer.Argument(help='Network, such as "hr(32 e=4)*2 -> t(64 e=4)" or timm:pvt_v2_b2.')],
-    side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
-    classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 1000,
+    side: SideOption = 448,
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=1, max=MAX_CLASSES)] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: params, macs, core_macs, parts.")] = False,
 ) -> None:
     """Count the parameters and multiply-adds of a network, by part and in total."""
@@ -137,7 +140,7 @@ def count_command(
 @app.command()
 def latency(
     networks: Annotated[list[str], typer.Argument(help="Networks; NETWORK@SIDE has a side of its own.")],
-    side: Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1)] = 448,
+    side: SideOption = 448,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size. Repeatable. Default: 1.")] = None,
     dtype: Annotated[str, typer.Option(help="fp32, bf16, or tf32 (CUDA only).")] = "fp32",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
@@ -236,7 +239,7 @@ def init(
 @app.command("list")
 def list_space(
     space: Annotated[Path, typer.Argument(help="Space file, such as spaces/five_stage.yaml.")],
-    limit: Annotated[int, typer.Option(help="Most networks to list. 0: all.", min=0)] = 20,
+    limit: Annotated[int, typer.Option(help="Most networks to list. 0: all.", min=0, max=MAX_COUNT)] = 20,
 ) -> None:
     """List the networks of a space, one per line, and their number."""
     from itertools import islice
@@ -291,7 +294,8 @@ def _network(text: str, side: int) -> Network:
 def _with_side(text: str, default_side: int) -> tuple[str, tuple[Network, int]]:
     """Parse `NETWORK` or `NETWORK@SIDE`; return the text, the network and its side."""
     spec, at, digits = text.rpartition("@")
-    if at and not digits.strip().isdigit():
-        raise typer.BadParameter(f"{digits!r} is not a side; write pixels after @, such as timm:resnet50@224")
+    if at and not (re.fullmatch(r"\s*[1-9]\d{0,3}\s*", digits, re.ASCII) and int(digits) <= MAX_SIDE):
+        message = f"{digits!r} is not a side; write pixels after @, at most {MAX_SIDE}, such as timm:resnet50@224"
+        raise typer.BadParameter(message)
     side = int(digits) if at else default_side
     return text, (_network(spec if at else text, side), side)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +22,19 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # exit code if trials are unfinished
 
 
-def start_fresh(study: Study, folder: Path, say: Callable[[str], None]) -> None:
-    """Rename the results of earlier runs, here and in the storage, so that the study starts again."""
+def start_fresh(study: Study, folder: Path, file: Path, say: Callable[[str], None]) -> None:
+    """Rename the results of earlier runs, here and in the storage, so that the study of `file` starts again.
+
+    StudyError where the folder holds the study file or the working folder: these would get another name too.
+    """
+    from hiri_search.study.errors import StudyError
     from hiri_search.study.persistence.mirror import move_stored_aside, storage_of
     from hiri_search.study.run import move_aside
 
+    for own in (Path.cwd(), Path(os.path.realpath(file))):
+        if own.is_relative_to(os.path.realpath(folder)):
+            problem = f"--fresh renames {folder}, which holds {own}"
+            raise StudyError(f"{problem}; give a folder of the results alone with --results")
     storage = storage_of(study.storage, folder)  # first, because a run resumes from the storage
     if storage and (name := move_stored_aside(folder, storage)):
         say(f"the old results in {storage} are now in {name} there")
@@ -127,14 +136,22 @@ def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
     return costs
 
 
-def profile_for(study: Path, name: str) -> str:
+def profile_for(profiles: Collection[str], name: str) -> str:
     """Return the profile `name`; `auto` chooses gpu or laptop by the hardware, or none if the study has no such one."""
-    from hiri_search.study.config.read import NO_PROFILE, profiles_of
+    from hiri_search.study.config.read import BY_HARDWARE, NO_PROFILE
 
-    if name != "auto":
+    if name != BY_HARDWARE:
         return name
-    profiles = profiles_of(study)  # first, so that an unreadable file is reported before the slow import
     from hiri_search.system.hardware import gpus
 
     by_hardware = "gpu" if gpus() else "laptop"
     return by_hardware if by_hardware in profiles else NO_PROFILE
+
+
+def results_folder(study: Path) -> Path:
+    """Return the default results folder of a study file. StudyError for a pipe, whose name says nothing."""
+    from hiri_search.study.errors import StudyError
+
+    if not study.is_file():
+        raise StudyError(f"{study} is a pipe, without a name for the results; name their folder with --results")
+    return Path("results") / study.stem

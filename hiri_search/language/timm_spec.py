@@ -71,6 +71,10 @@ def _parse_timm(text: str) -> TimmNetwork:
     if len(text) > MAX_TIMM_LENGTH:
         raise SpecError(f"this timm network has {len(text)} characters; the maximum is {MAX_TIMM_LENGTH}")
     name, *arguments = text.removeprefix(TIMM_PREFIX).split() or [""]
+    architecture, dot, tag = name.partition(".")
+    if dot and _NAME.fullmatch(architecture):
+        weights = f"{text!r} names weights of timm ({tag}), and networks start without weights"
+        raise SpecError(f"{weights}; write {TIMM_PREFIX}{architecture}")
     if not _NAME.fullmatch(name):
         raise SpecError(f"{text!r} has no valid model name; {_FORM}")
     pairs = dict(_argument(word) for word in arguments)

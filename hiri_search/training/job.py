@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import Recipe, SettingError
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class DataSource:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(name, f"{name}={value} is not possible; it must be at least 1, or left out for all")
-        if self.seed < 0:
-            raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more")
+        if not 0 <= self.seed <= MAX_INTEGER:
+            raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more, and under 2**63")
         if self.skip_corrupt and self.kind == "timm":
             problem = "skip_corrupt has no effect on timm, which replaces unreadable images itself"
             raise SettingError("skip_corrupt", f"{problem}; leave it out")

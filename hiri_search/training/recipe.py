@@ -69,14 +69,14 @@ class Recipe:
 
 
 _Bound = tuple[Callable[[float], bool], str]
-_POSITIVE: _Bound = (lambda value: value > 0, "more than 0")
 _NOT_NEGATIVE: _Bound = (lambda value: value >= 0, "0 or more")
 _UNDER_ONE: _Bound = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
 _ZERO_TO_ONE: _Bound = (lambda value: 0 <= value <= 1, "from 0 to 1")
 BOUNDS: dict[str, _Bound] = {
-    **dict.fromkeys(("epochs", "lr"), _POSITIVE),
-    **dict.fromkeys(("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix"), _NOT_NEGATIVE),
-    **dict.fromkeys(("jitter", "workers"), _NOT_NEGATIVE),
+    "epochs": (lambda value: 0 < value <= 10**6, "1 to 1,000,000"),
+    "lr": (lambda value: value > 0, "more than 0"),
+    "workers": (lambda value: 0 <= value <= 1000, "0 to 1,000"),
+    **dict.fromkeys(("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix", "jitter"), _NOT_NEGATIVE),
     **dict.fromkeys(("drop_path", "label_smoothing", "ema"), _UNDER_ONE),
     **dict.fromkeys(("mix_share", "erasing", "flip", "distill_alpha"), _ZERO_TO_ONE),
     "crop": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from hiri_search.system.units import MAX_INTEGER
+
 Dtype = Literal["fp32", "tf32", "bf16"]
 Device = Literal["cpu", "cuda"]
 
@@ -43,7 +45,8 @@ class LatencyConfig:
         self._check("batch", self.batch >= 1, "1 or more")
         self._check("dtype", self.dtype in get_args(Dtype), f"one of {', '.join(get_args(Dtype))}")
         self._check("device", self.device in (None, "cpu", "cuda"), "cpu or cuda, or left out")
-        self._check("threads", self.threads is None or self.threads >= 1, "1 or more, or left out")
+        self._check("threads", self.threads is None or 1 <= self.threads <= 1024, "1 to 1,024, or left out")
+        self._check("seed", 0 <= self.seed <= MAX_INTEGER, "0 or more, and under 2**63")
         self._check("seconds", math.isfinite(self.seconds) and self.seconds > 0, "more than 0")
         self._check("spread", math.isfinite(self.spread) and self.spread >= 0, "0 or more")
         self._check("min_rounds", self.min_rounds >= 1, "1 or more")

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hiri_search.cost.budget.constraints import ConstraintError
-from hiri_search.cost.latency.config import LatencyConfig, LatencyError
+from hiri_search.cost.latency.config import LatencyError
 from hiri_search.language import Space, SpecError, TimmNetwork, parse
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
-from hiri_search.study.config.schema import NetworkRow, SpaceFile, Study
-from hiri_search.study.config.yaml_file import Key, Tree, parse_value, read_yaml
+from hiri_search.study.config.schema import SpaceFile, Study
+from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
+from hiri_search.study.config.set_option import parse_set, place_of
+from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
-from hiri_search.training.recipe import SettingError
+from hiri_search.training.recipe import Recipe, SettingError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -25,23 +27,25 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-NO_PROFILE = "none"
-# Short form of a section: `data: drawn` means `data: {source: drawn}`, also where a profile or --set changes it.
-SHORT_FORMS: dict[Key, str] = {("data",): "source", ("recipe",): "file", ("nets", "*"): "spec"}
+NO_PROFILE, BY_HARDWARE = "none", "auto"  # values of --profile that are no names
+PAPER_TABLES = tuple("12346789")  # tables of the paper with networks, and its Figure 1
+SPACE_SUFFIXES = (".yaml", ".yml")  # of a file that `space:` names
 RENAMED_KEYS = {"proxies": "zero_cost"}  # of earlier versions
 UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
-TYPE_NAMES = {  # expected value by the first word of pydantic's error type
+TYPE_NAMES = {  # expected value by pydantic's type of error, or its first word
     "int": "a whole number",
     "float": "a number",
     "finite": "a finite number",
     "bool": "true or false",
-    "string": "text",
+    "string": "text, in quotes",
     "tuple": "a list",
     "dict": "`key: value` lines under it",
     "model": "`key: value` lines under it",
     "dataclass": "`key: value` lines under it",
-    "greater": "{ge} or more",
-    "less": "{le} or less",
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
     "literal": "{expected}",
 }
 
@@ -88,28 +92,41 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
 
     Raises StudyError with file and line for every mistake that would stop a run, in specs and sides too.
     """
-    tree = read_yaml(path)
+    return study_of(read_study_file(path), profile=profile, sets=sets)
+
+
+def read_study_file(path: Path) -> Tree:
+    """Read the keys of a study file, once: a pipe has no second reading."""
+    return read_yaml(path, Study)
+
+
+def study_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
+    """Return the study of a study file, as `read_study` does."""
     places = YamlLocations(tree, profile)
     content = _merged(tree.content, _profile(_profiles(tree), profile, tree))
     content.pop("profiles", None)
     for text in sets:
-        key, value = _parse_set(text)
-        places.sets[key] = redacted(f"--set {text}")
+        rows = content.get("nets")
+        key, value = parse_set(text, rows if isinstance(rows, dict) else ())
+        places.sets[key] = place_of(text)
         content = _merged(content, _nested(key, value))
-    content = _with_row_recipes(_with_recipe(_with_space(content, path, places), path, places))
+    content = _with_row_recipes(_with_recipe(_with_space(content, places), places))
     study = _validated(Study, content, places)
+    if study.table and study.table not in PAPER_TABLES:
+        message = f"table={study.table!r} is not a table with networks; write one of {', '.join(PAPER_TABLES)}"
+        raise places.error(("table",), message)
     _check_networks(study, places)
     return study
 
 
-def profiles_of(path: Path) -> tuple[str, ...]:
+def profiles_of(tree: Tree) -> tuple[str, ...]:
     """Return the names of the profiles in a study file."""
-    return tuple(_profiles(read_yaml(path)))
+    return tuple(_profiles(tree))
 
 
 def read_space(path: Path) -> Space:
     """Read a space file, such as those of `spaces/`."""
-    tree = read_yaml(path)
+    tree = read_yaml(path, SpaceFile)
     places = YamlLocations(tree)
     file = _validated(SpaceFile, tree.content, places)
     try:
@@ -126,6 +143,10 @@ def _profiles(tree: Tree) -> dict[str, dict[str, Any]]:
     if not isinstance(profiles, dict) or not all(isinstance(keys, dict) for keys in profiles.values()):
         message = "profiles: must hold `name:` lines with the keys to change under each"
         raise YamlLocations(tree).error(("profiles",), message)
+    for name in (NO_PROFILE, BY_HARDWARE):
+        if name in profiles:
+            message = f"profiles.{name}: --profile {name} has a meaning of its own; write another name"
+            raise YamlLocations(tree).error(("profiles", name), message)
     return profiles
 
 
@@ -138,16 +159,6 @@ def _profile(profiles: dict[str, dict[str, Any]], name: str, tree: Tree) -> dict
     return profiles[name]
 
 
-def _parse_set(text: str) -> tuple[Key, Any]:
-    (name, equals, value), place = text.partition("="), redacted(f"--set {text}")
-    key = tuple(name.strip().split("."))
-    if not equals or not all(key):
-        raise StudyError(f"{place}: write key=value, such as --set recipe.epochs=20")
-    if key[0] == "profiles":
-        raise StudyError(f"{place}: profiles cannot be set; choose one with --profile, and set the key itself")
-    return key, parse_value(value, place)
-
-
 def _nested(key: Key, value: Any) -> dict[str, Any]:
     return {str(key[0]): value if len(key) == 1 else _nested(key[1:], value)}
 
@@ -157,40 +168,35 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) -
     merged = dict(base)
     for name, value in over.items():
         old, key = merged.get(name), (*under, name)
-        if isinstance(value, Mapping) and isinstance(old, str) and (inner := _long_form(key)):
+        if isinstance(value, Mapping) and isinstance(old, str) and (inner := long_form(key)):
             old = {inner: old}
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         merged[name] = _merged(old, value, key) if both else value  # type: ignore[arg-type]
     return merged
 
 
-def _long_form(key: Key) -> str | None:
-    """Return the inner key that a plain text under this key is the value of; None where there is no short form."""
-    return SHORT_FORMS.get(key) or SHORT_FORMS.get((*key[:-1], "*"))
-
-
-def _with_space(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
+def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
     """Replace `space: FILE.yaml` by the `space:` and `let:` of that file; its path is relative to the study file."""
     name = content.get("space")
-    if not isinstance(name, str) or not name.endswith(".yaml"):
+    if not isinstance(name, str) or not name.endswith(SPACE_SUFFIXES):
         return content
     if content.get("let"):
         raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")
-    places.space = read_yaml(path.parent / name)
+    places.space = read_yaml(places.tree.folder / name, SpaceFile)
     file = _validated(SpaceFile, places.space.content, YamlLocations(places.space))
     return content | {"space": file.space, "let": file.let}
 
 
-def _with_recipe(content: dict[str, Any], path: Path, places: YamlLocations) -> dict[str, Any]:
+def _with_recipe(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
     """Replace `recipe: FILE.yaml` by the content of that file, as for `space:`, and merge other recipe keys over it."""
     recipe = content.get("recipe")
     section = {"file": recipe} if isinstance(recipe, str) else recipe
     if not isinstance(section, Mapping) or "file" not in section:
         return content
-    file = path.parent / str(section["file"])
+    file = places.tree.folder / str(section["file"])
     if not file.is_file():
         raise places.error(("recipe",), f"recipe: there is no file {file}; write the keys of a recipe, or a file path")
-    places.recipe = read_yaml(file)
+    places.recipe = read_yaml(file, Recipe)
     own_keys = {name: value for name, value in section.items() if name != "file"}
     return content | {"recipe": _merged(places.recipe.content, own_keys)}
 
@@ -226,21 +232,17 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
     key, kind, context = error["loc"], error["type"], error.get("ctx", {})
     if kind in UNKNOWN_KEY_ERRORS:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
+    key = known_part(model, key)
     if kind == "missing":
         return key, f"{dotted(key)} is missing; write it"
     if isinstance(cause := context.get("error"), ConstraintError):
         return ("within", cause.name), f"within.{cause}"
     if isinstance(cause, SettingError | LatencyError):
         return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
-    expected = TYPE_NAMES.get(kind.split("_")[0])
+    expected = TYPE_NAMES.get(kind) or TYPE_NAMES.get(kind.split("_")[0])
     if expected is None:
         return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
     return key, f"{dotted(key)}: found {_shown(error['input'])}; write {expected.format(**context)}"
-
-
-def dotted(key: Key) -> str:
-    """Return a key as `--set` takes it: `recipe.epochs`."""
-    return ".".join(map(str, key))
 
 
 def _shown(value: Any) -> str:
@@ -258,11 +260,7 @@ def _suggestion(name: str, keys: list[str]) -> str:
 
 def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
     """Return the keys that a study may have under `key`."""
-    if not key:
-        return [*model.model_fields, *(["profiles"] if model is Study else [])]
-    sections = {"nets": NetworkRow, "latency": LatencyConfig}
-    section: Any = sections.get(str(key[0])) or type(model.model_fields[str(key[0])].default)
-    return list(getattr(section, "model_fields", None) or section.__dataclass_fields__)
+    return [*keys_under(model, key), *(["profiles"] if model is Study and not key else [])]
 
 
 # ---- networks

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
+from hiri_search.system.units import MAX_CLASSES, MAX_INTEGER, MAX_SIDE
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
 
@@ -24,7 +25,7 @@ MAX_SEEDS = 100  # a larger number is probably meant as one seed: `seeds: 2024`
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)  # table: 8 means table: "8"
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _as_mapping(key: str) -> Any:
@@ -41,13 +42,25 @@ def _as_seeds(value: Any) -> Any:
     return tuple(range(value))
 
 
+def _check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """ValueError for an empty list and for a repeated seed: one training would be counted as two."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("empty, or a seed is repeated; write a number of seeds, or a list without repeats")
+    return seeds
+
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]  # of a square input, in pixels
+Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), AfterValidator(_check_seeds)]
+
+
 class NetworkRow(_Strict):
     """A named network of an ablation."""
 
     spec: str  # in the language of specs, or `timm:NAME argument=value ...`
-    side: int | None = Field(None, ge=1, le=8192)  # pixels for counting and timing; None: counted.side
+    side: Side | None = None  # for counting and timing; None: counted.side
     stand_in: str | None = None  # spec of the network trained in its place; None: scaled down as `proxy` says
-    stand_in_side: int | None = Field(None, ge=1, le=8192)  # None: scaled by the ratio of proxy.side to counted.side
+    stand_in_side: Side | None = None  # None: scaled by the ratio of proxy.side to counted.side
     train: bool = True  # false: counted and reported, not trained
     recipe: Recipe | None = None  # None: the study's; in a file, keys merged over the study's
     curve: str = ""  # figures join the rows of one curve by a line
@@ -58,8 +71,8 @@ class NetworkRow(_Strict):
 class CountConfig(_Strict):
     """Image side and number of classes at which the reported costs are counted: by default those of the paper."""
 
-    side: int = Field(448, ge=1, le=8192)
-    classes: int = Field(1000, ge=1)
+    side: Side = 448
+    classes: int = Field(1000, ge=1, le=MAX_CLASSES)
 
 
 class ProxyConfig(_Strict):
@@ -70,8 +83,8 @@ class ProxyConfig(_Strict):
 
     width: int = Field(1, ge=1)  # divisor of widths, head sizes and stem widths; the number of heads stays
     depth: int = Field(1, ge=1)  # divisor of depths, rounded up
-    side: int = Field(448, ge=1, le=8192)  # image side in training, in pixels
-    classes: int | None = Field(None, ge=2)  # train on the first N classes of the data; None: all
+    side: Side = 448  # image side in training
+    classes: int | None = Field(None, ge=2, le=MAX_CLASSES)  # train on the first N classes of the data; None: all
 
 
 class HalvingConfig(_Strict):
@@ -99,7 +112,7 @@ class ConfirmConfig(_Strict):
     """Confirmation: the best networks of a search are trained again, longer and with several seeds."""
 
     top: int = Field(5, ge=1)  # number of networks, by non-dominated rank, then by crowding distance
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     epochs: str = "x4"  # a multiple of the search's epochs, or a number of epochs
 
     def epochs_for(self, epochs: int) -> int:
@@ -108,8 +121,10 @@ class ConfirmConfig(_Strict):
 
     @model_validator(mode="after")
     def _check_epochs(self) -> ConfirmConfig:
-        if not re.fullmatch(r"x?[1-9]\d*", self.epochs, re.ASCII):
-            raise SettingError("epochs", f"epochs={self.epochs!r} is not valid; write a number, or x4 for four times")
+        if not re.fullmatch(r"x?[1-9]\d{0,5}", self.epochs, re.ASCII):
+            raise SettingError(
+                "epochs", f"epochs={self.epochs[:20]!r} is not valid; write a number, or x4 for four times"
+            )
         return self
 
 
@@ -119,7 +134,7 @@ class SearchConfig(_Strict):
     sampler: SamplerName = "surrogate"
     objectives: tuple[ObjectiveName, ...] = Field(("top1", "gmacs"), min_length=1)  # several: a Pareto front
     networks: int = Field(20, ge=1)  # number of different networks to train
-    seed: int = 0
+    seed: Seed = 0
     halving: HalvingConfig | None = None  # None: every network is trained to the end
     zero_cost: tuple[ZeroCostName, ...] = ()  # scores of untrained networks; reported, not used by the sampler
     reuse: tuple[str, ...] = ()  # results folders of other studies whose identical trainings are reused
@@ -169,7 +184,7 @@ class Study(_Strict):
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
     cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # place of decoded images; results do not depend on it
     recipe: Recipe = Recipe()
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0,)
+    seeds: Seeds = (0,)
     resources: Resources = Resources()  # results do not depend on it
     checkpoints: Literal["auto", "all", "none"] = "auto"  # retention; results do not depend on it
     storage: str | None = Field(None, min_length=1)  # shared path or URL; results do not depend on it
@@ -195,9 +210,6 @@ class Study(_Strict):
         self._check_search()
         self._check_storage()
         self._check_compare()
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            message = "seeds: empty, or a seed is repeated; write a number of seeds, or a list without repeats"
-            raise SettingError("seeds", message)
         if (self.data.train or self.recipe.batch) < self.recipe.batch:
             message = f"recipe.batch={self.recipe.batch} is more than data.train={self.data.train}"
             raise SettingError("recipe.batch", f"{message}; write a smaller batch or more images")

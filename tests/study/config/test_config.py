@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from hiri_search.report.paper.published import TABLE_FILES
 from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.read import profiles_of, read_space, read_study
+from hiri_search.study.config.read import PAPER_TABLES, profiles_of, read_space, read_study, read_study_file
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 
@@ -26,6 +27,64 @@ def _read(tmp_path: Path, text: str, *, profile: str = "none", sets: tuple[str, 
 )
 def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[int, ...]):
     assert _read(tmp_path, NETS + text).seeds == seeds
+
+
+SEEDS = [
+    *("[]", "[1, 1]", "[0, 1, 0]", "[-1]", "[1.0]", "[1.5]", "[true, 1]", "['1']", "[nan]", "[1e999]", "[[1]]", "[~]"),
+    *("0", "-1", "101", "1.0", "true", "many", "1e999", "{a: 1}", "[9223372036854775808]", "[" + "9" * 30 + "]"),
+]
+SPACE = "space: hr(32|64 e=4)\n"
+
+
+@pytest.mark.parametrize("value", SEEDS)
+@pytest.mark.parametrize("key", ["seeds", "confirm.seeds"])
+def test_every_list_of_seeds_has_one_check(tmp_path: Path, key: str, value: str):
+    with pytest.raises(StudyError, match=f"--set {key}=.*: "):
+        _read(tmp_path, SPACE, sets=(f"{key}={value}",))
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "9223372036854775808", "[1]", "nan"])
+@pytest.mark.parametrize("key", ["search.seed", "data.seed", "latency.seed"])
+def test_a_seed_is_a_whole_number_that_a_table_keeps(tmp_path: Path, key: str, value: str):
+    with pytest.raises(StudyError, match=f"--set {key}=.*: "):
+        _read(tmp_path, NETS, sets=(f"{key}={value}",))
+
+
+def test_the_largest_seed_is_a_seed(tmp_path: Path):
+    largest = 2**63 - 1
+    sets = (f"seeds=[{largest}]", f"confirm.seeds=[0, {largest}]", f"search.seed={largest}", f"data.seed={largest}")
+    study = _read(tmp_path, SPACE, sets=sets)
+    assert study.confirm is not None
+    assert (study.seeds, study.confirm.seeds, study.data.seed) == ((largest,), (0, largest), largest)
+
+
+NUMBERS = [
+    *("recipe.epochs", "recipe.lr", "recipe.batch", "recipe.workers", "recipe.mixup", "proxy.width", "proxy.side"),
+    *("proxy.classes", "counted.side", "counted.classes", "data.train", "search.networks", "search.halving.keep"),
+    *("confirm.top", "confirm.epochs", "resources.gpu", "resources.cpu", "resources.timeout", "latency.batch"),
+    *("latency.seconds", "latency.threads", "latency.spread"),
+]
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "nan", "inf", "-1", "9" * 30, "9" * 5000])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_that_cannot_be_is_refused_with_its_key(tmp_path: Path, key: str, value: str):
+    if value == "9" * 30 and key == "recipe.lr":
+        value = "nan"  # a large float is a float
+    with pytest.raises(StudyError, match=f"--set {key}=.*: ") as refused:
+        _read(tmp_path, SPACE, sets=(f"{key}={value}",))
+    assert len(str(refused.value)) < 500
+
+
+def test_a_table_is_one_that_the_report_has(tmp_path: Path):
+    assert tuple(TABLE_FILES) == PAPER_TABLES
+    for table in PAPER_TABLES:
+        assert _read(tmp_path, NETS + f"table: {table}").table == table
+    for table in ("5", "08", "8.0", "Table 8", "x"):
+        with pytest.raises(
+            StudyError, match=r"study\.yaml:2: table='.*' is not a table with networks; write one of 1, "
+        ):
+            _read(tmp_path, NETS + f"table: {table}")
 
 
 def test_data_is_text_or_keys(tmp_path: Path):
@@ -48,10 +107,11 @@ def test_a_table_number_needs_no_quotes(tmp_path: Path):
     assert _read(tmp_path, NETS + "table: 8").table == "8"
 
 
-def test_a_space_may_be_in_its_own_file(tmp_path: Path):
-    (tmp_path / "mine.yaml").write_text("let: {end: t(64 e=4|6)}\nspace: hr(32 e=4) -> end\n")
-    study = _read(tmp_path, "space: mine.yaml")
-    assert resolve(study).space == read_space(tmp_path / "mine.yaml")
+@pytest.mark.parametrize("name", ["mine.yaml", "mine.yml"])
+def test_a_space_may_be_in_its_own_file(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("let: {end: t(64 e=4|6)}\nspace: hr(32 e=4) -> end\n")
+    study = _read(tmp_path, f"space: {name}")
+    assert resolve(study).space == read_space(tmp_path / name)
     assert resolve(study).space.size == 2
 
 
@@ -89,7 +149,18 @@ def test_a_profile_changes_only_its_own_keys(tmp_path: Path, profile: str):
 
 def test_profiles_of_lists_the_profile_names(tmp_path: Path):
     _read(tmp_path, LAYERS)
-    assert profiles_of(tmp_path / "study.yaml") == ("quick", "slow")
+    assert profiles_of(read_study_file(tmp_path / "study.yaml")) == ("quick", "slow")
+
+
+@pytest.mark.parametrize("name", ["null", "~", "1.10", "007", "true", "a b", "a.b"])
+def test_a_profile_may_have_any_name(tmp_path: Path, name: str):
+    assert _read(tmp_path, NETS + f"profiles: {{{name}: {{seeds: 2}}}}", profile=name).seeds == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["none", "auto"])
+def test_a_profile_cannot_be_named_as_a_value_of_the_option(tmp_path: Path, name: str):
+    with pytest.raises(StudyError, match=rf"study\.yaml:2: profiles\.{name}: .* write another name"):
+        _read(tmp_path, NETS + f"profiles: {{{name}: {{seeds: 2}}}}")
 
 
 def test_set_may_write_a_whole_section(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hiri_search.cli.main import app
-from hiri_search.study.config.read import profiles_of, read_study
+from hiri_search.study.config.read import profiles_of, read_study, read_study_file
 from hiri_search.study.config.schema import Study
 from hiri_search.study.config.templates import TEMPLATE_KINDS, write_template
 from hiri_search.study.errors import StudyError
@@ -15,7 +15,7 @@ from hiri_search.study.errors import StudyError
 @pytest.mark.parametrize("kind", TEMPLATE_KINDS)
 def test_a_template_is_a_valid_study_with_each_profile(tmp_path: Path, kind: str):
     write_template(tmp_path / "new" / "mine.yaml", kind)
-    for profile in (*profiles_of(tmp_path / "new" / "mine.yaml"), "none"):
+    for profile in (*profiles_of(read_study_file(tmp_path / "new" / "mine.yaml")), "none"):
         study = read_study(tmp_path / "new" / "mine.yaml", profile=profile)
         assert (study.space is None) == (kind == "ablation")
 

@@ -122,7 +122,7 @@ def test_a_space_smaller_than_what_is_asked_for_ends_it(tmp_path: Path):
 def test_a_budget_leaves_a_share(tmp_path: Path):
     whole = _plan(tmp_path, UNTIMED_SPACE).space
     assert whole is not None
-    plan = _plan(tmp_path, UNTIMED_SPACE, f"within.gmacs='{whole.gmacs.median:.9f}..'")
+    plan = _plan(tmp_path, UNTIMED_SPACE, f"within.gmacs={whole.gmacs.median:.9f}..")
     assert plan.space is not None
     assert plan.space.feasible < plan.space.size == 4
     assert plan.space.gmacs.min >= whole.gmacs.median - 1e-9
