@@ -70,6 +70,8 @@ def open_image_folder(path: Path, *, classes: int | None = None) -> ImageFolder:
     """List the images at `path`, of the first `classes` classes by name; raises DataError for another layout."""
     if not path.exists():
         raise DataError(f"{path} does not exist; folder:PATH must be {LAYOUT}")
+    if not (path.is_dir() or path.is_file()):  # /dev/zero has no end
+        raise DataError(f"{path} is a device or a pipe; folder:PATH must be {LAYOUT}")
     names, open_reader = _list_names(path)
     by_class = _group_by_class(path, names)
     _check_layout(path, by_class)
