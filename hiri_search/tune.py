@@ -63,7 +63,7 @@ def trainable(
         for _ in covering_networks(study, networks.space):
             pass
         search_space(networks)  # workers do it again, with the costs that it leaves in the cache
-    check_timm_sides(networks, say)
+    check_timm_sides(study, networks.rows, say)
     home = Path(folder).absolute() / IMAGE_FOLDER
     prepared = prepare_images(study, networks.training_settings, home, say)
     trainings = _Trainings(study, prepared, home, Path.cwd())

@@ -18,7 +18,7 @@ from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.identity import canonical_form, incompatible_changes, timing_machine
-from hiri_search.study.config.networks import StudyNetworks, covering_networks, has_row, resolve
+from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, has_row, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.task import Dispatcher
 from hiri_search.study.errors import StudyError
@@ -75,7 +75,7 @@ def run(
     with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
         _say_left_out(study, ledger, callback.say)
-        check_timm_sides(networks, callback.say)
+        check_timm_sides(study, _uncounted(networks, ledger), callback.say)
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
@@ -129,12 +129,12 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     return space
 
 
-def check_timm_sides(networks: StudyNetworks, say: Say) -> None:
-    """Count the timm networks of an ablation at their sides, before images are prepared: only a pass shows what fits.
+def check_timm_sides(study: Study, candidates: Sequence[Candidate], say: Say) -> None:
+    """Count the timm networks among rows at their sides, before images are prepared: only a pass shows what fits.
 
     SpecError, with the name of the row, where a network does not take its side or cannot be counted.
     """
-    study, rows = networks.study, [row for row in networks.rows if isinstance(row.network, TimmNetwork)]
+    rows = [row for row in candidates if isinstance(row.network, TimmNetwork)]
     if rows:
         say(f"counting {len(rows)} networks of timm")
     for row in rows:
@@ -226,10 +226,14 @@ def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile
 
 def _count_networks(networks: StudyNetworks, ledger: Ledger, prepared: PreparedBySide) -> None:
     """Count the rows of an ablation, trained or not. SpecError where a network does not fit its side."""
-    counted = {event.network.name for event in of_kind(ledger.events, NetworkCounted)}
-    missing = [row for row in networks.rows if row.name not in counted]
-    for network in [network_costs(row, networks.study, prepared) for row in missing]:
+    for network in [network_costs(row, networks.study, prepared) for row in _uncounted(networks, ledger)]:
         ledger.append(NetworkCounted(network=network))
+
+
+def _uncounted(networks: StudyNetworks, ledger: Ledger) -> list[Candidate]:
+    """Return the rows of an ablation that the ledger has no costs of."""
+    counted = {event.network.name for event in of_kind(ledger.events, NetworkCounted)}
+    return [row for row in networks.rows if row.name not in counted]
 
 
 def _time_networks(networks: StudyNetworks, ledger: Ledger, say: Say) -> None:
