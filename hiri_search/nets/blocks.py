@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm2d
+from timm.layers import DropPath, LayerNorm2d, use_fused_attn
 from torch import Tensor, nn
 
 from hiri_search.language.stages import Cffn, Hr, Stage, Transformer
@@ -87,29 +87,43 @@ class CffnBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention over all positions, without position embedding (section 3).
 
-    With `reduction` > 1 a strided convolution shrinks the map of keys and values (M-ViT rows of Table 7).
+    With `reduction` > 1 a strided convolution shrinks the map of keys and values (M-ViT rows of Table 7). As in timm,
+    `fused_attn` chooses torch's fused operator, which has no second derivative and no forward-mode derivative.
     """
 
     def __init__(self, width: int, head_size: int, *, reduction: int = 1) -> None:
         super().__init__()
-        self.head_size = head_size
+        self.head_size, self.fused_attn = head_size, use_fused_attn()
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
-        self.reduce: nn.Module = nn.Identity()
-        if reduction > 1:
-            self.reduce = nn.Sequential(nn.Conv2d(width, width, reduction, reduction), LayerNorm2d(width))
+        self.reduce = _shrinking(width, reduction)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         shape = x.shape
         keys = self.reduce(x).flatten(2).transpose(1, 2)  # (B, M, C), M = N / reduction^2
         x = x.flatten(2).transpose(1, 2)  # (B, N, C), N = H * W: no copy in channels-last
-        q = self.q(x).unflatten(2, (-1, self.head_size)).transpose(1, 2)  # (B, heads, N, d)
-        kv = self.kv(keys).unflatten(2, (2, -1, self.head_size))  # (B, M, 2, heads, d)
-        k, v = kv.permute(2, 0, 3, 1, 4)  # (B, heads, M, d) each
-        x = F.scaled_dot_product_attention(q, k, v)
+        q = self.q(x).unflatten(2, [-1, self.head_size]).transpose(1, 2)  # (B, heads, N, d)
+        kv = self.kv(keys).unflatten(2, [2, -1, self.head_size])  # (B, M, 2, heads, d)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, M, d) each
+        if self.fused_attn:
+            x = F.scaled_dot_product_attention(q, k, v)
+        else:
+            x = (q * self.head_size**-0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, C)
         return x.transpose(1, 2).reshape(shape)
+
+
+def _shrinking(width: int, reduction: int) -> nn.Module:
+    if reduction == 1:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(width, width, reduction, reduction), LayerNorm2d(width))
+
+
+def _feed_forward(stage: Transformer, norm: str) -> nn.Module:
+    if stage.ffn == "plain":
+        return PlainFeedForward(stage.width, stage.expansion)
+    return ConvFeedForward(stage.width, stage.expansion, inner_norm=norm != "ln")
 
 
 class TransformerBlock(nn.Module):
@@ -125,10 +139,7 @@ class TransformerBlock(nn.Module):
         self.norm1 = norm_layer(attention_norm, width)
         self.attention = Attention(width, stage.head_size, reduction=stage.spatial_reduction)
         self.norm2 = norm_layer(ffn_norm, width)
-        if stage.ffn == "plain":
-            self.ffn: nn.Module = PlainFeedForward(width, stage.expansion)
-        else:
-            self.ffn = ConvFeedForward(width, stage.expansion, inner_norm=ffn_norm != "ln")
+        self.ffn = _feed_forward(stage, ffn_norm)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 TINY = 2  # side of the largest grid where the gradient below is faster than the CPU library's
 
@@ -24,11 +25,29 @@ class DepthwiseConv2d(nn.Conv2d):
         super().__init__(width, width, 3, stride, 1, groups=width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/s, W/s)
-        training = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        # A condition of its own, because TorchScript compiles what stands beside it.
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            own_gradient = _is_plain(x) and self._is_faster(x)
+            if own_gradient:
+                return _TinyGrid.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
+        return self._conv_forward(x, self.weight, self.bias)  # type: ignore[no-any-return]
+
+    def _is_faster(self, x: Tensor) -> bool:
+        """Return whether a gradient will be computed, and faster by `_TinyGrid` than by the CPU library."""
+        training = torch.is_grad_enabled() and x.requires_grad
         tiny = self.stride == (1, 1) and x.device.type == "cpu" and max(x.shape[2:]) <= TINY
-        if training and tiny and x.is_contiguous(memory_format=torch.channels_last):
-            return _TinyGrid.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
-        return super().forward(x)
+        return training and tiny and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Return whether a pass only computes.
+
+    Tracing (torch.jit, torch.fx), compilation, torch.func, forward-mode derivatives and autocast know the operator of
+    `nn.Conv2d`, and no gradient of our own.
+    """
+    traced = type(x) is not Tensor or torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return not (traced or transformed or torch.is_autocast_enabled("cpu"))
 
 
 class _TinyGrid(torch.autograd.Function):

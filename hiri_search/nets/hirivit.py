@@ -1,20 +1,27 @@
-"""HiriVit: any Net as one `nn.Module` with timm's model interface."""
+"""HiriVit: any Net as one `nn.Module` with timm's model interface.
 
-from __future__ import annotations
+Annotations are objects, not text, because TorchScript reads those of a network that torch.fx has traced.
+"""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from math import sqrt
-from typing import Any
+from typing import Any, TypeVar
 
-from timm.layers import trunc_normal_
+import torch
+from timm.layers import Format, get_device_dtype, nchw_to, trunc_normal_
 from timm.models import checkpoint_seq, named_apply
+from timm.models._features import feature_take_indices
 from torch import Tensor, linspace, nn
 
 from hiri_search.language.net import Net
 from hiri_search.language.stages import Stage
-from hiri_search.nets.head import Head, classifier
+from hiri_search.nets.head import Head, PrunedHead, classifier
 from hiri_search.nets.pieces import IMAGE_CHANNELS, BlockPiece, StemPiece, down_piece
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class HiriStage(nn.Module):
@@ -29,7 +36,7 @@ class HiriStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, Ci, H, W) -> (B, C, H/s, W/s)
         x = self.downsample(x)
-        if self.grad_checkpointing and self.training:
+        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():  # type: ignore[attr-defined]
             return checkpoint_seq(self.blocks, x)  # type: ignore[no-any-return]
         return self.blocks(x)  # type: ignore[no-any-return]
 
@@ -38,7 +45,7 @@ class HiriVit(nn.Module):
     """The classifier of a Net: (B, 3, side, side) -> (B, num_classes).
 
     `drop_path_rate` is the stochastic depth of the last block; it grows linearly from 0 at the first block.
-    `global_pool=""` classifies each position: (B, H, W, num_classes).
+    `global_pool=""` classifies each position: (B, H, W, num_classes). `device` and `dtype` are those of the parameters.
     """
 
     def __init__(
@@ -50,24 +57,29 @@ class HiriVit(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.num_classes = net, num_classes
-        self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
+        self.net, self.num_classes, self.in_chans, self.drop_rate = net, num_classes, in_chans, drop_rate
         depths = [stage.depth for stage in net.stages]
         rates = iter(linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         drop_paths = [list(islice(rates, depth)) for depth in depths]
-        self.stages = nn.Sequential(*map(HiriStage, (None, *net.stages), net.stages, drop_paths))
         self.num_features = net.stages[-1].width
-        self.head = Head(self.num_features, num_classes, pool=_pooled(global_pool), drop=drop_rate)
+        with torch.device(device) if device else nullcontext():
+            self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
+            self.stages = nn.Sequential(*map(HiriStage, (None, *net.stages), net.stages, drop_paths))
+            self.head = Head(self.num_features, num_classes, pool=_pooled(global_pool), drop=drop_rate)
         self.head_hidden_size = self.head.hidden
         self.feature_info = [
             {"num_chs": stage.width, "reduction": stride, "module": f"stages.{index}"}
             for index, (stage, stride) in enumerate(zip(net.stages, net.strides, strict=True))
         ]
         named_apply(initialise, self)
+        self.to(dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        self.head.check_batch(x)
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -76,7 +88,7 @@ class HiriVit(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, C5, H, W) -> (B, num_classes), or (B, 5*C5) with `pre_logits`."""
-        return self.head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
+        return self.head(x, pre_logits)  # type: ignore[no-any-return]
 
     def forward_map(self, x: Tensor) -> Tensor:
         """(B, 3, side, side) -> (B, H, W, num_classes), with or without a pool: the teacher's map of Eq. 4-5."""
@@ -86,12 +98,68 @@ class HiriVit(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last layer; with 0 classes the output is the head's hidden features."""
+        """Replace the last layer, and a pruned head; with 0 classes the output is the head's hidden features."""
+        pool = self.head.pool if global_pool is None else _pooled(global_pool)
+        if isinstance(self.head, Head):
+            self.head.pool, self.head.fc = pool, self._new(classifier(self.head.hidden, num_classes))
+        elif num_classes:
+            self.head = self._new(Head(self.num_features, num_classes, pool=pool, drop=self.drop_rate))
+            self.head_hidden_size = self.head.hidden
         self.num_classes = num_classes
-        if global_pool is not None:
-            self.head.pool = _pooled(global_pool)
-        self.head.fc = classifier(self.head.hidden, num_classes)
-        initialise(self.head.fc)
+
+    def _new(self, module: ModuleT) -> ModuleT:
+        """Initialise a module, and give it the device, dtype and mode of the network."""
+        named_apply(initialise, module)
+        return module.to(**get_device_dtype(self)).train(self.training)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the output of `forward_features`, and maps of some stages; with `intermediates_only` only these.
+
+        `indices` are those of the stages, or the number of the last ones; None takes all. `norm` applies the head's
+        norm to the map of the last stage. `stop_early` leaves out the stages that no map needs. `output_fmt` is that of
+        the maps: NCHW, NHWC, NLC or NCL.
+        """
+        layout = Format(output_fmt)
+        taken, last = feature_take_indices(len(self.stages), indices)
+        x, maps = self.stem(x), []
+        for index, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
+            x = stage(x)
+            if index in taken:
+                final = norm and index == len(self.stages) - 1
+                maps.append(nchw_to(self.head.norm(x) if final else x, layout))
+        return maps if intermediates_only else (x, maps)
+
+    def get_intermediate_layers(
+        self, x: Tensor, n: int | Sequence[int] = 1, reshape: bool = False, norm: bool = False
+    ) -> list[Tensor]:
+        """Return the maps of the last `n` stages, or of the stages `n`: (B, H*W, C), or with `reshape` (B, C, H, W)."""
+        output_fmt = "NCHW" if reshape else "NLC"
+        return self.forward_intermediates(x, n, norm, output_fmt=output_fmt, intermediates_only=True)  # type: ignore[return-value]
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove the stages after the last of `indices`, and the head, which is sized for the last stage.
+
+        Where all stages stay, `prune_head` and `prune_norm` choose what else goes. Returns the indices from the first.
+        """
+        taken, last = feature_take_indices(len(self.stages), indices)
+        shorter = last + 1 < len(self.stages)
+        self.stages, self.net = self.stages[: last + 1], replace(self.net, stages=self.net.stages[: last + 1])
+        if prune_norm or shorter:
+            self.head.norm = nn.Identity()
+        if prune_head or shorter:
+            self.head, self.num_classes = PrunedHead(self.head.norm), 0  # type: ignore[assignment]
+            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+        return taken  # type: ignore[no-any-return]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass: less memory, more time."""

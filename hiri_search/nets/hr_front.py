@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from timm.layers import get_device_dtype
 from timm.models import named_apply
 from timm.models.davit import DaVit
 from timm.models.hrnet import HighResolutionNet
@@ -42,7 +43,8 @@ class HrFrontPvt(PyramidVisionTransformerV2):  # type: ignore[misc]
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
         width = self.patch_embed.proj.out_channels
-        self.patch_embed.proj = HighResolutionFront(in_chans, width, hidden=front_hidden, width=front_width)
+        front = HighResolutionFront(in_chans, width, hidden=front_hidden, width=front_width)
+        self.patch_embed.proj = front.to(**get_device_dtype(self))
         _halve_grids(self.feature_info)
 
 
@@ -52,7 +54,8 @@ class HrFrontDavit(DaVit):  # type: ignore[misc]
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
         width = self.stem.conv.out_channels
-        self.stem.conv = HighResolutionFront(in_chans, width, hidden=front_hidden, width=front_width)
+        front = HighResolutionFront(in_chans, width, hidden=front_hidden, width=front_width)
+        self.stem.conv = front.to(**get_device_dtype(self))
         _halve_grids(self.feature_info)
 
 
@@ -65,6 +68,7 @@ class HrFrontHrnet(HighResolutionNet):  # type: ignore[misc]
     def __init__(self, *, in_chans: int = 3, front_hidden: int = 16, front_width: int = 32, **kwargs: Any) -> None:
         super().__init__(in_chans=in_chans, **kwargs)
         front = HighResolutionFront(in_chans, self.layer1[0].conv1.in_channels, hidden=front_hidden, width=front_width)
+        front = front.to(**get_device_dtype(self))
         self.conv1, self.conv2 = front.early, front.down
         self.bn1, self.act1, self.bn2, self.act2 = (nn.Identity() for _ in range(4))
         self.feature_info[0]["num_chs"] = front_width
