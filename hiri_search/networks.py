@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import timm
+import torch
 from timm.models import get_pretrained_cfg
 from torch import nn
 
@@ -38,6 +39,12 @@ def build(network: Network, side: int, *, classes: int = 1000, drop_path: float 
     if isinstance(network, TimmNetwork):
         return build_timm(network, side, classes=classes, drop_path=drop_path)
     return build_hirivit(network, classes=classes, drop_path=drop_path)
+
+
+def build_on_meta(network: Network, side: int, *, classes: int = 1000) -> nn.Module:
+    """Build the classifier without memory for its weights, for their names and shapes. Raises SpecError."""
+    with torch.device("meta"):
+        return build(network, side, classes=classes)
 
 
 def check_timm(network: TimmNetwork) -> None:

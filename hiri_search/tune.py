@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +24,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.run import check_timm_sides, prepare_images
+from hiri_search.study.search.initial_weights import check_weights, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, network_costs
 from hiri_search.study.search.search_space import all_options, search_space
 from hiri_search.system.files import Say
@@ -57,15 +58,20 @@ def trainable(
     """
     study = _read(study)
     networks = resolve(study)
+    trained: Iterable[Candidate] = networks.trained_rows
     if networks.space is not None:
         if "ms_per_image" in study.within:
             raise StudyError(_NO_MEASUREMENT)
         for _ in covering_networks(study, networks.space):
             pass
-        search_space(networks)  # workers do it again, with the costs that it leaves in the cache
+        space = search_space(networks)  # workers do it again, with the costs that it leaves in the cache
+        trained = covering_networks(study, space)
     check_timm_sides(study, networks.rows, say)
+    classes_by_file = check_weights(trained)
     home = Path(folder).absolute() / IMAGE_FOLDER
     prepared = prepare_images(study, networks.training_settings, home, say)
+    for line in new_last_layers(classes_by_file, prepared):
+        say(line)
     trainings = _Trainings(study, prepared, home, Path.cwd())
 
     def network(config: Config) -> None:  # a closure, because Tune takes no object; its name is in Tune's folders

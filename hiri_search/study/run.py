@@ -39,6 +39,7 @@ from hiri_search.study.persistence.mirror import mirroring, resume_from_storage,
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.provenance.manifest import check_unchanged
 from hiri_search.study.scheduler.scheduler import TrialScheduler
+from hiri_search.study.search.initial_weights import check_weights, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.files import Say
@@ -65,11 +66,13 @@ def run(
 ) -> None:
     """Train the trials that the ledger of `folder` lacks; finished trials stay. `command` is recorded in the ledger.
 
-    StudyError where the folder is in use or belongs to another study; DataError where the images cannot be trained
-    on; SpecError where a network does not fit. All of these are raised before anything is trained.
+    StudyError where the folder is in use or belongs to another study, or where initial weights do not fit; DataError
+    where the images cannot be trained on; SpecError where a network does not fit. All of these are raised before
+    anything is trained.
     """
     clock, networks = _PhaseClock("counting"), resolve(study)
     space = _checked_space(networks, callback.say)
+    classes_by_file = check_weights(networks.trained_rows if space is None else covering_networks(study, space))
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
@@ -79,6 +82,8 @@ def run(
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
+        for line in new_last_layers(classes_by_file, prepared):
+            callback.say(line)
         _write_start(study, ledger, prepared, profile, command)
         clock.begin("counting")
         _count_networks(networks, ledger, prepared)

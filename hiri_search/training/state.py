@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,14 +16,13 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import parse_network
+from hiri_search.nets.weights_file import LOAD_ERRORS, WeightsError, read_weights
 from hiri_search.networks import build
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 
 _UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded and was renamed
-# Errors of torch.load and of reading a foreign file. With `weights_only` no code from the file is run.
-_LOAD_ERRORS = (RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class TrainingError(RuntimeError):
@@ -69,7 +67,7 @@ class TrainingState:
             saved = [content["model"], *([content["model_ema"]] if self.ema else [])]
             fits = all(_shapes(weights) == _shapes(self.model.state_dict()) for weights in saved)
             fits &= _group_sizes(content["optimizer"]) == _group_sizes(self.optimizer.state_dict())
-        except _LOAD_ERRORS:
+        except LOAD_ERRORS:
             fits = False
         if not fits:
             path.replace(path.with_suffix(_UNREADABLE_SUFFIX))
@@ -86,7 +84,7 @@ def curve_in(path: Path) -> list[Epoch] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return [Epoch(**epoch) for epoch in content["curve"]]
-    except (OSError, *_LOAD_ERRORS):
+    except (OSError, *LOAD_ERRORS):
         return None
 
 
@@ -124,11 +122,11 @@ def _write(content: dict[str, Any], path: Path) -> None:
 
 
 def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.device) -> TrainingState:
-    """Return the state before the first step. Raise TrainingError if the checkpoint `recipe.weights` does not fit."""
+    """Return the state before the first step. Raise TrainingError if the weights of `recipe.weights` do not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
     if recipe.weights:
-        _load_initial_weights(model, Path(recipe.weights))
+        _load_initial_weights(model, recipe.weights)
     if recipe.checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -137,15 +135,12 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     return TrainingState(model, optimizer, _schedule(optimizer, recipe, steps_per_epoch), ema)
 
 
-def _load_initial_weights(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint's averaged weights, or its weights; a classifier of other classes keeps its initial ones."""
-    content = torch.load(path.expanduser(), map_location="cpu", weights_only=True)
-    weights, initial = content.get("model_ema") or content["model"], model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in initial and initial[name].shape == value.shape}
-    missing = set(initial) - set(fitting) - {"head.fc.weight", "head.fc.bias"}
-    if unfit := missing or set(weights) - set(initial):
-        raise TrainingError(f"recipe.weights={path} holds another network's weights: {min(unfit)} does not fit")
-    model.load_state_dict(fitting, strict=False)
+def _load_initial_weights(model: nn.Module, path: str) -> None:
+    """Load the weights of a file; a last layer for other classes keeps its initial ones."""
+    try:
+        model.load_state_dict(read_weights(path).fitting(model), strict=False)
+    except WeightsError as error:
+        raise TrainingError(f"recipe.{error}") from error
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> CosineLRScheduler:

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from hiri_search.cli.main import main
+from hiri_search.language import parse_net
+from hiri_search.nets.hirivit import build_hirivit
 from hiri_search.study.config.read import read_study
 from hiri_search.study.ledger.events import RunEnded, TrialPromoted
 from tests.study.records import study_started, write_ledger
@@ -228,6 +232,51 @@ def test_a_wrong_study(
     message = _refused(capfd, tmp_path, "run", str(file))
     assert expected in message
     assert f"{file}:{line}: " in message if line else str(file) in message
+
+
+WEIGHTS: dict[str, tuple[str, Callable[[Path], object] | None, str]] = {
+    "a missing file": (
+        STUDY,
+        None,
+        "w.pth: No such file or directory; write the path of a checkpoint, such as last",
+    ),
+    "a folder": (STUDY, Path.mkdir, "w.pth: Is a directory; write the path of a checkpoint"),
+    "no checkpoint": (STUDY, lambda path: path.write_text("w"), "w.pth is damaged, or is no such file; write the path"),
+    "no weights": (STUDY, lambda path: torch.save({"lr": 1}, path), "w.pth holds lr, and no weights; write the path"),
+    "those of another row": (
+        STUDY,
+        lambda path: _save_stand_in("hr(32 e=4) -> hr(64 e=4) -> t(128 e=2)", path),
+        "two: recipe.weights={path} holds another network's weights: stages.2.blocks.0.norm.weight is missing there; ",
+    ),
+    "those of one network of a space": (
+        SPACE.replace("e=2)", "e=2|3)", 1),
+        lambda path: _save_stand_in("hr(32 e=4) -> hr(64 e=4) -> t(128 e=2)", path),
+        "t(128 e=3): recipe.weights={path} holds another network's weights: stages.2.blocks.0.ffn.fc1.weight is 64x32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("study", "write", "expected"), WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("options", [("--serial",), ("--serial", "--plan")], ids=["run", "plan"])
+def test_wrong_initial_weights(
+    study: str,
+    write: Callable[[Path], object] | None,
+    expected: str,
+    options: tuple[str, ...],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+):
+    path = tmp_path / "w.pth"
+    if write:
+        write(path)
+    command = ("run", str(_written(tmp_path, study)), "--set", f"recipe.weights={path}", *options)
+    message = _refused(capfd, tmp_path, *command)
+    assert expected.format(path=path) in message
+
+
+def _save_stand_in(spec: str, path: Path) -> None:
+    net = parse_net(spec).scaled_down(width=4, depth=1)
+    torch.save(build_hirivit(net, classes=2).state_dict(), path)
 
 
 SETS = {

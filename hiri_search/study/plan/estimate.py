@@ -22,6 +22,7 @@ from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
 from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
+from hiri_search.study.search.initial_weights import check_weights
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system import hardware
 from hiri_search.system.units import GIGA, MEGA
@@ -58,6 +59,7 @@ def estimate_plan(
     networks = resolve(study)
     images = StudyData(networks, home)
     profiled, space, counting = _count(networks, len(images.any_side.classes))
+    check_weights(network.candidate for network in profiled)
     distinct = len({network.job for network in profiled})
     say(f"timing short trainings of up to {distinct} networks")
     resolved = _resolved(slots)

@@ -1,0 +1,115 @@
+"""A file of weights: the state dict in it, as timm finds it, and how it fits a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from errno import EINVAL
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import Size, Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+# Errors of torch.load, safetensors and timm for a file that holds something else.
+LOAD_ERRORS = (
+    *(RuntimeError, EOFError, UnpicklingError, AttributeError, LookupError, TypeError, ValueError),
+    SafetensorError,
+)
+_WANTED = "write the path of a state dict, alone or in a checkpoint, saved by torch.save or safetensors"
+_SHOWN = 3  # problems, or names, in a message
+_COUNTER = ".num_batches_tracked"  # of BatchNorm: missing in old files, and not needed
+
+
+class WeightsError(ValueError):
+    """A file without weights, or with those of another network: what was found, and what was wanted."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The path of a file, and the state dict in it."""
+
+    path: str
+    values: dict[str, Tensor]
+
+    def fitting(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the values for a network; a last layer for other classes, or none, is left out.
+
+        Raises WeightsError where others are missing, have another shape or are not in the network.
+        """
+        wanted = {name: value.shape for name, value in model.state_dict().items()}
+        if problems := list(self._problems(wanted, _last_layer(model))):
+            raise WeightsError(f"weights={self.path} holds another network's weights: {_shortened(problems, '; ')}")
+        return {name: value for name, value in self.values.items() if value.shape == wanted[name]}
+
+    def classes(self, model: nn.Module) -> int:
+        """Return the number of classes of the last layer in the file; 0 where it has none."""
+        last = [self.values[name] for name in _last_layer(model) if name in self.values]
+        return len(last[-1]) if last else 0
+
+    def _problems(self, wanted: dict[str, Size], last: list[str]) -> Iterator[str]:
+        optional = set() if self.values.keys() & last else set(last)
+        for name, shape in wanted.items():
+            if name in self.values:
+                found = self.values[name].shape
+                if found[1:] != shape[1:] or (found != shape and name not in last):
+                    yield f"{name} is {_shown(found)} there, and {_shown(shape)} in the network"
+            elif name not in optional and not name.endswith(_COUNTER):
+                yield f"{name} is missing there"
+        yield from (f"{name} is not in the network" for name in self.values if name not in wanted)
+
+
+def read_weights(path: str) -> WeightsFile:
+    """Read what timm's `checkpoint_path` takes: a state dict, alone or in a checkpoint, of torch.save or safetensors.
+
+    Averaged weights come first, and prefixes of torch.compile and DistributedDataParallel go. No code of the file is
+    run. Raises OSError where the file cannot be opened, and WeightsError where it holds no weights.
+    """
+    file = Path(path).expanduser()
+    with file.open("rb"):
+        pass  # timm's error does not say whether the file is missing, a folder or not readable
+    try:
+        values = load_state_dict(str(file))
+    except (*LOAD_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno != EINVAL:  # which torch raises for half a file
+            raise
+        raise WeightsError(f"weights={path} {_problem(file, error)}; {_WANTED}") from error
+    if not values or not all(isinstance(value, Tensor) for value in values.values()):
+        found = _shortened(list(map(str, values)), ", ") or "nothing"
+        raise WeightsError(f"weights={path} holds {found}, and no weights; {_WANTED}")
+    return WeightsFile(path, values)
+
+
+def _problem(file: Path, error: Exception) -> str:
+    if isinstance(error, AttributeError):  # from timm
+        return "holds no state dict"
+    if "TorchScript" in str(error):
+        return "is a TorchScript archive"
+    try:
+        objects = get_unsafe_globals_in_checkpoint(file)
+    except (*LOAD_ERRORS, OSError):
+        objects = []
+    if objects:
+        return f"holds objects whose code would be run ({_shortened(objects, ', ')})"
+    return "is damaged, or is no such file"
+
+
+def _last_layer(model: nn.Module) -> list[str]:
+    """Return the names of the values of timm's classifier, which may be several modules."""
+    classifier: Any = getattr(model, "get_classifier", lambda: None)()
+    modules = classifier if isinstance(classifier, tuple | list) else (classifier,)
+    names = {id(module): name for name, module in model.named_modules()}
+    return [f"{names[id(module)]}.{key}" for module in modules if id(module) in names for key in module.state_dict()]
+
+
+def _shown(shape: Size) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _shortened(texts: list[str], separator: str) -> str:
+    """Join some texts, and count the others."""
+    rest = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+    return separator.join(texts[:_SHOWN] + rest)

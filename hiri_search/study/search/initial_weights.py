@@ -1,0 +1,50 @@
+"""Initial weights of a study's trainings (`recipe.weights`), checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from hiri_search.nets.weights_file import WeightsError, WeightsFile, read_weights
+from hiri_search.networks import build_on_meta
+from hiri_search.study.config.networks import Candidate
+from hiri_search.study.errors import StudyError
+from hiri_search.study.search.network_facts import PreparedBySide
+
+
+def check_weights(candidates: Iterable[Candidate]) -> dict[str, int]:
+    """Return the number of classes of the last layer in each file of initial weights, 0 where it has none.
+
+    StudyError where a file cannot be read, or does not fit a network that is trained from it.
+    """
+    read, classes = cache(_read), {}
+    for candidate in candidates:
+        if candidate.trained and (path := candidate.recipe.weights):
+            file, model = read(path), build_on_meta(candidate.trained, candidate.trained_side)
+            try:
+                file.fitting(model)
+            except WeightsError as error:
+                raise StudyError(f"{candidate.name}: recipe.{error}") from error
+            classes[path] = file.classes(model)
+    return classes
+
+
+def new_last_layers(classes_by_file: Mapping[str, int], prepared: PreparedBySide) -> Iterator[str]:
+    """Yield a sentence for each file whose last layer is not trained further, because it is for other classes."""
+    classes = len(next(iter(prepared.values())).classes)  # the same at every side
+    for path, found in classes_by_file.items():
+        if found != classes:
+            known = f"has a last layer for {found} classes" if found else "has no last layer"
+            yield f"recipe.weights={path} {known}; a new one begins for {classes}"
+
+
+def _read(path: str) -> WeightsFile:
+    try:
+        return read_weights(path)
+    except OSError as error:
+        where = "" if Path(path).expanduser().is_absolute() else f" (in {Path.cwd()})"
+        problem = f"recipe.weights={path}: {error.strerror or error}{where}"
+        raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt") from error
+    except WeightsError as error:
+        raise StudyError(f"recipe.{error}") from error

@@ -1,0 +1,65 @@
+"""Initial weights of a study: loaded in its trainings, and what begins anew is said."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hiri_search.language import parse_net
+from hiri_search.nets.hirivit import build_hirivit
+from hiri_search.study.config.read import read_study
+from hiri_search.study.dispatch.serial_dispatcher import run_serially
+from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
+from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.run import run
+
+SPEC = "hr(32 e=4) -> hr(64 e=4)"
+# With a learning rate of next to nothing a training keeps its initial weights.
+STUDY = f"""
+title: A title
+nets:
+  first: {{spec: {SPEC}, recipe: {{weights: FILE}}}}
+  other: {{spec: hr(32 e=4) -> cffn(64 e=4), train: false}}
+counted: {{side: 64, classes: 10}}
+proxy: {{width: 4, side: 32, classes: 4}}
+data: {{source: drawn, train: 16, val: 8}}
+recipe: {{epochs: 1, batch: 16, ema: 0.0, warmup_epochs: 0, lr: 1.0e-12, min_lr: 0}}
+"""
+SPACE = STUDY.replace("nets:\n  first:", "search: {networks: 1}\nspace:\n#").replace("  other:", f"  {SPEC}\n#")
+SPACE = SPACE.replace("ema: 0.0", "ema: 0.0, weights: FILE")
+
+
+class Listener:
+    """A callback that remembers what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def on_trial(self, trial: Trial) -> None:
+        pass
+
+
+@pytest.mark.parametrize("study", [STUDY, SPACE], ids=["rows", "space"])
+@pytest.mark.parametrize(("classes", "said"), [(4, ""), (7, "has a last layer for 7 classes; a new one begins for 4")])
+def test_a_training_begins_from_a_state_dict(study: str, classes: int, said: str, tmp_path: Path) -> None:
+    saved = build_hirivit(parse_net(SPEC).scaled_down(width=4, depth=1), classes=classes).state_dict()
+    torch.save({"state_dict": saved}, tmp_path / "w.pth")
+    (tmp_path / "study.yaml").write_text(study.replace("FILE", str(tmp_path / "w.pth")))
+    callback = Listener()
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, callback, profile="none")
+    about = [line for line in callback.said if "weights=" in line]
+    assert about == ([f"recipe.weights={tmp_path}/w.pth {said}"] if said else [])
+    assert [trial.state for trial in trials(read_events(tmp_path / "results"))] == ["finished"]
+    (checkpoint,) = (tmp_path / "results" / CHECKPOINTS).glob(f"*/{LAST_CHECKPOINT}")
+    trained = torch.load(checkpoint, weights_only=True)["model"]
+    begun = {
+        name
+        for name, value in saved.items()
+        if "running" not in name and value.is_floating_point()
+        if trained[name].shape != value.shape or not trained[name].allclose(value, atol=1e-6)
+    }
+    assert begun == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
