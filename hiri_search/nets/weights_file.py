@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EINVAL
+from os.path import expanduser
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,7 +21,7 @@ LOAD_ERRORS = (
     SafetensorError,
 )
 _WANTED = "write the path of a state dict, alone or in a checkpoint, saved by torch.save or safetensors"
-_SHOWN = 3  # problems, or names, in a message
+_SHOWN = 3  # names in a message
 _COUNTER = ".num_batches_tracked"  # of BatchNorm: missing in old files, and not needed
 
 
@@ -41,8 +42,10 @@ class WeightsFile:
         Raises WeightsError where others are missing, have another shape or are not in the network.
         """
         wanted = {name: value.shape for name, value in model.state_dict().items()}
-        if problems := list(self._problems(wanted, _last_layer(model))):
-            raise WeightsError(f"weights={self.path} holds another network's weights: {_shortened(problems, '; ')}")
+        problems = {kind: names for kind, names in self._problems(wanted, _last_layer(model)).items() if names}
+        if problems:
+            listed = "; ".join(f"{kind}: {_shortened(names)}" for kind, names in problems.items())
+            raise WeightsError(f"weights={self.path} holds another network's weights; {listed}")
         return {name: value for name, value in self.values.items() if value.shape == wanted[name]}
 
     def classes(self, model: nn.Module) -> int:
@@ -50,16 +53,21 @@ class WeightsFile:
         last = [self.values[name] for name in _last_layer(model) if name in self.values]
         return len(last[-1]) if last else 0
 
-    def _problems(self, wanted: dict[str, Size], last: list[str]) -> Iterator[str]:
+    def _problems(self, wanted: dict[str, Size], last: list[str]) -> dict[str, list[str]]:
         optional = set() if self.values.keys() & last else set(last)
-        for name, shape in wanted.items():
-            if name in self.values:
-                found = self.values[name].shape
-                if found[1:] != shape[1:] or (found != shape and name not in last):
-                    yield f"{name} is {_shown(found)} there, and {_shown(shape)} in the network"
-            elif name not in optional and not name.endswith(_COUNTER):
-                yield f"{name} is missing there"
-        yield from (f"{name} is not in the network" for name in self.values if name not in wanted)
+        found = {name: value.shape for name, value in self.values.items()}
+        common = [name for name in wanted if name in found]
+        return {
+            "of another shape": [
+                f"{name} ({_shown(found[name])} there, {_shown(wanted[name])} in the network)"
+                for name in common
+                if found[name][1:] != wanted[name][1:] or (found[name] != wanted[name] and name not in last)
+            ],
+            "missing there": [
+                name for name in wanted if name not in found and name not in optional and not name.endswith(_COUNTER)
+            ],
+            "not in the network": [name for name in found if name not in wanted],
+        }
 
 
 def read_weights(path: str) -> WeightsFile:
@@ -68,9 +76,11 @@ def read_weights(path: str) -> WeightsFile:
     Averaged weights come first, and prefixes of torch.compile and DistributedDataParallel go. No code of the file is
     run. Raises OSError where the file cannot be opened, and WeightsError where it holds no weights.
     """
-    file = Path(path).expanduser()
+    file = Path(expanduser(path))  # Path.expanduser raises RuntimeError for an unknown user
+    if file.exists() and not file.is_file():
+        raise WeightsError(f"weights={path} is {'a folder' if file.is_dir() else 'no regular file'}; {_WANTED}")
     with file.open("rb"):
-        pass  # timm's error does not say whether the file is missing, a folder or not readable
+        pass  # timm's error does not say whether the file is missing or not readable
     try:
         values = load_state_dict(str(file))
     except (*LOAD_ERRORS, OSError) as error:
@@ -78,8 +88,11 @@ def read_weights(path: str) -> WeightsFile:
             raise
         raise WeightsError(f"weights={path} {_problem(file, error)}; {_WANTED}") from error
     if not values or not all(isinstance(value, Tensor) for value in values.values()):
-        found = _shortened(list(map(str, values)), ", ") or "nothing"
-        raise WeightsError(f"weights={path} holds {found}, and no weights; {_WANTED}")
+        raise WeightsError(
+            f"weights={path} holds {_shortened(map(str, values)) or 'nothing'}, and no weights; {_WANTED}"
+        )
+    if broken := [name for name, value in values.items() if value.isnan().any()]:
+        raise WeightsError(f"weights={path} holds NaN in {_shortened(broken)}; {_WANTED}")
     return WeightsFile(path, values)
 
 
@@ -93,7 +106,7 @@ def _problem(file: Path, error: Exception) -> str:
     except (*LOAD_ERRORS, OSError):
         objects = []
     if objects:
-        return f"holds objects whose code would be run ({_shortened(objects, ', ')})"
+        return f"holds objects whose code would be run ({_shortened(objects)})"
     return "is damaged, or is no such file"
 
 
@@ -109,7 +122,7 @@ def _shown(shape: Size) -> str:
     return "x".join(map(str, shape)) or "a number"
 
 
-def _shortened(texts: list[str], separator: str) -> str:
-    """Join some texts, and count the others."""
-    rest = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
-    return separator.join(texts[:_SHOWN] + rest)
+def _shortened(names: Iterable[str]) -> str:
+    """Join the first names, and count the others."""
+    first, rest = (names := list(names))[:_SHOWN], len(names) - _SHOWN
+    return ", ".join([*first, f"and {rest} more"] if rest > 0 else first)

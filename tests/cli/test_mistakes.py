@@ -238,20 +238,20 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], object] | None, str]] = {
     "a missing file": (
         STUDY,
         None,
-        "w.pth: No such file or directory; write the path of a checkpoint, such as last",
+        "w.pth': No such file or directory; write the path of a checkpoint, such as last",
     ),
-    "a folder": (STUDY, Path.mkdir, "w.pth: Is a directory; write the path of a checkpoint"),
+    "a folder": (STUDY, Path.mkdir, "w.pth is a folder; write the path of a state dict, alone or in a checkpoint"),
     "no checkpoint": (STUDY, lambda path: path.write_text("w"), "w.pth is damaged, or is no such file; write the path"),
     "no weights": (STUDY, lambda path: torch.save({"lr": 1}, path), "w.pth holds lr, and no weights; write the path"),
     "those of another row": (
         STUDY,
         lambda path: _save_stand_in("hr(32 e=4) -> hr(64 e=4) -> t(128 e=2)", path),
-        "two: recipe.weights={path} holds another network's weights: stages.2.blocks.0.norm.weight is missing there; ",
+        "two: recipe.weights={path} holds another network's weights; missing there: stages.2.blocks.0.norm.weight, ",
     ),
     "those of one network of a space": (
         SPACE.replace("e=2)", "e=2|3)", 1),
         lambda path: _save_stand_in("hr(32 e=4) -> hr(64 e=4) -> t(128 e=2)", path),
-        "t(128 e=3): recipe.weights={path} holds another network's weights: stages.2.blocks.0.ffn.fc1.weight is 64x32",
+        "t(128 e=3): recipe.weights={path} holds another network's weights; of another shape: stages.2",
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from os.path import expanduser, isabs
 from pathlib import Path
 
 from hiri_search.nets.weights_file import WeightsError, WeightsFile, read_weights
@@ -42,9 +43,9 @@ def new_last_layers(classes_by_file: Mapping[str, int], prepared: PreparedBySide
 def _read(path: str) -> WeightsFile:
     try:
         return read_weights(path)
-    except OSError as error:
-        where = "" if Path(path).expanduser().is_absolute() else f" (in {Path.cwd()})"
-        problem = f"recipe.weights={path}: {error.strerror or error}{where}"
-        raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt") from error
     except WeightsError as error:
         raise StudyError(f"recipe.{error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that no system has
+        where = "" if isabs(expanduser(path)) else f" (in {Path.cwd()})"
+        problem = f"recipe.weights={path!r}: {getattr(error, 'strerror', error)}{where}"
+        raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt") from error
