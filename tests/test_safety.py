@@ -36,6 +36,7 @@ from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.state import TrainingError
 from tests.calls import at_most_calls
 from tests.study.records import new_trial
 
@@ -153,7 +154,7 @@ def test_a_foreign_checkpoint_is_set_aside(tmp_path: Path, prepared: PreparedDat
 def test_weights_with_code_are_refused(tmp_path: Path, prepared: PreparedData):
     torch.save({"model": Malicious(tmp_path / "trace")}, tmp_path / "weights.pt")
     job = replace(JOB, recipe=replace(JOB.recipe, weights=str(tmp_path / "weights.pt")))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(TrainingError, match="holds objects whose code would be run"):
         train(job, prepared, tmp_path / "run" / "last.pt")
     assert not (tmp_path / "trace").exists()
 

@@ -82,7 +82,7 @@ def read_weights(path: str) -> WeightsFile:
     with file.open("rb"):
         pass  # timm's error does not say whether the file is missing or not readable
     try:
-        values = load_state_dict(str(file))
+        values = load_state_dict(str(file), weights_only=True)
     except (*LOAD_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno != EINVAL:  # which torch raises for half a file
             raise
