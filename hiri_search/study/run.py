@@ -42,10 +42,11 @@ from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import check_weights, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
+from hiri_search.system.file_tree import printable
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, find_machine, gpus
 from hiri_search.training.data.datasets import check_augmentation
-from hiri_search.training.data.prepare import prepare
+from hiri_search.training.data.prepare import left_out, prepare
 from hiri_search.training.recipe import Recipe
 
 WAY_OUT = (
@@ -158,7 +159,10 @@ def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path,
     batch = max(recipe.batch for _, recipe in trainings)
     classes, cache = study.proxy.classes, study.cache
     prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
-    return {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
+    prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
+    for sentence in left_out(next(iter(prepared.values()))):  # the same images at every side
+        say(sentence)
+    return prepared
 
 
 def move_aside(folder: Path) -> Path | None:
@@ -214,7 +218,8 @@ def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile
     """Record everything that the report needs, and the provenance of the results."""
     environment = run_environment(command)
     data = next(iter(prepared.values()))  # the same images at every side
-    images = ImageSet(data.train, data.val, len(data.classes), fingerprints(prepared), tuple(data.skipped))
+    skipped = tuple(map(printable, data.skipped))
+    images = ImageSet(data.train, data.val, len(data.classes), fingerprints(prepared), skipped, data.notes)
     ledger.append(
         StudyStarted(
             file=study.model_dump(mode="json"),

@@ -25,10 +25,10 @@ class DataSource:
 
     - `drawn`: synthetic images from a seed, without a download.
     - `folder:PATH`: a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg, decoded once before the study.
-    - `timm:PATH`: a folder of the same layout, read during training; for data sets too large to decode in advance.
+    - `timm:PATH`: the same files, read during training; for data sets too large to decode in advance.
     - `timm:NAME` or `timm:NAME@ROOT`: a data set by its name in timm, such as torch/cifar10@~/data, hfds/USER/SET or
       tfds/NAME, already downloaded. `proxy.classes` gives its number of classes. timm replaces an unreadable image
-      by the next image.
+      by the next image, and `skip_corrupt` is refused.
     """
 
     # Read by pydantic when it reads a study: unknown keys are errors. This module does not import pydantic.
@@ -37,7 +37,9 @@ class DataSource:
     source: str = "drawn"
     train: int | None = None  # images; None: all (1,500 for drawn)
     val: int | None = None  # images; None: all (400 for drawn)
-    seed: int = 0  # of the drawn images, and of the random subset if `train` or `val` is smaller than the split
+    seed: int = (
+        0  # of the drawn images, of the subset if `train` or `val` is smaller than the split, and of held-out images
+    )
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
 
     def __post_init__(self) -> None:
@@ -50,9 +52,6 @@ class DataSource:
                 raise SettingError(name, f"{name}={value} is not possible; it must be at least 1, or left out for all")
         if not 0 <= self.seed <= MAX_INTEGER:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more, and under 2**63")
-        if self.skip_corrupt and self.kind == "timm":
-            problem = "skip_corrupt has no effect on timm, which replaces unreadable images itself"
-            raise SettingError("skip_corrupt", f"{problem}; leave it out")
 
     @property
     def kind(self) -> str:
@@ -61,6 +60,11 @@ class DataSource:
     @property
     def path(self) -> str:
         return self.source.partition(":")[2]
+
+    @property
+    def is_named(self) -> bool:
+        """True for a data set that timm knows by its name: no folder or archive on this machine."""
+        return self.kind == "timm" and not Path(self.path).expanduser().exists()
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class PreparedData:
     train: int  # images
     val: int
     skipped: tuple[str, ...] = ()  # unreadable images that are left out
+    notes: tuple[str, ...] = ()  # sentences on other files that are left out, and on images that are held out
     cache: str = "auto"  # one of CACHES
 
 

@@ -129,7 +129,7 @@ def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Jo
     """
     batch, timm = job.recipe.batch, job.data.kind == "timm"
     train, val = batch * (_GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
-    stream = timm and isinstance(open_timm(job.data, "train", prepared.classes), IterableDataset)
+    stream = job.data.is_named and isinstance(open_timm(job.data, "train"), IterableDataset)
     if (prepared.cache == "none" or timm) and not stream:
         return job, replace(prepared, train=min(prepared.train, train), val=val)
     folder /= f"{job.side}_{batch}"

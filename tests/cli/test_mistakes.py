@@ -329,7 +329,7 @@ def test_a_network_of_a_space_that_does_not_fit(capfd: pytest.CaptureFixture[str
 IMAGES = {
     "no folder": (lambda root: _remove(root), "images does not exist; folder:PATH must be a folder, .tar or .zip with"),
     "no train": (lambda root: (root / "train").rename(root / "tain"), "has no train/ with a folder for each class"),
-    "no val": (lambda root: _remove(root / "val"), "has no val/ with a folder for each class"),
+    "empty val": (lambda root: _remove(root / "val", keep=True), "has no val/ with a folder for each class"),
     "empty class": (lambda root: _remove(root / "train/cat", keep=True), "class 'cat' has no image in train/"),
     "class not in val": (lambda root: _remove(root / "val/cat"), "class 'cat' has no image in val/; add some or"),
     "one class": (

@@ -69,7 +69,6 @@ INVALID = [
     ({"train": 0}, "train"),
     ({"val": -1}, "val"),
     ({"seed": -1}, "seed"),
-    ({"source": "timm:x", "skip_corrupt": True}, "skip_corrupt"),
 ]
 
 

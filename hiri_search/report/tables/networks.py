@@ -155,6 +155,7 @@ def caption(results: Results) -> str:
         text += f" Rows with their own recipe: {own}."
     if skipped := images.skipped:
         text += f" {len(skipped)} unreadable images were left out."
+    text += "".join(f" {note}" for note in images.notes)
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if results.table_number:

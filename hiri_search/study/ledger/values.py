@@ -70,6 +70,7 @@ class ImageSet(JsonRecord):
     classes: int
     fingerprints: dict[str, str]  # content fingerprint by side in pixels
     skipped: tuple[str, ...] = ()  # unreadable images that were left out
+    notes: tuple[str, ...] = ()  # sentences on other files that were left out, and on images that were held out
 
 
 @dataclass(frozen=True)

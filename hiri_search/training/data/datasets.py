@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
-from hiri_search.training.data.sources import ImageSource
+from hiri_search.training.data.sources import FolderSource, ImageSource
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
@@ -82,13 +82,30 @@ class DecodingDataset(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(Image.fromarray(image)), label
 
 
+class WholeImageDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Images of a split of a folder or archive, decoded at each access in their own size, as timm does."""
+
+    def __init__(self, source: FolderSource, split: str, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self.source, self.split, self.transform = source, split, transform
+
+    def __len__(self) -> int:
+        return self.source.counts[self.split]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image, label = self.source.whole_image(self.split, index)
+        return self.transform(image), label
+
+
 def open_split(data: DataSource, prepared: PreparedData, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
     """Dataset of a split: float tensors (3, side, side) and labels; the training split is augmented."""
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
     if data.kind == "timm":
-        return timm_datasets.open_timm(data, split, prepared.classes, transform)
+        if data.is_named:
+            return timm_datasets.open_timm(data, split, transform)
+        return WholeImageDataset(FolderSource(data, len(prepared.classes), prepared.skipped), split, transform)
     if prepared.cache == "none":
-        return DecodingDataset(open_source(data, len(prepared.classes)), split, stored_side(side), transform)
+        source = open_source(data, len(prepared.classes), prepared.skipped)
+        return DecodingDataset(source, split, stored_side(side), transform)
     return MmapDataset(prepared.folder, split, transform)
 
 

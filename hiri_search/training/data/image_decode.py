@@ -5,30 +5,46 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
 from hiri_search.system.concurrency import prefetch
+from hiri_search.system.file_tree import READ_ERRORS, FileReader, printable
 from hiri_search.system.hardware import cores
 from hiri_search.training.data.image_folder import (
-    READ_ERRORS,
     DataError,
-    FileReader,
     ImageEntry,
     ImageFolder,
     encoded_images,
+    image_formats,
     read_encoded,
 )
 
+DECODER_VERSION = 2  # increased when the same file would give other pixels
 APP1, START_OF_SCAN = b"\xe1", b"\xda"  # markers of JPEG segments
+BITS_PER_SAMPLE = 258  # tag of TIFF
+TURNS = {  # EXIF orientation: the operation that turns the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DECODE_ERRORS = (*READ_ERRORS, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+
+_Decoded = TypeVar("_Decoded")
 
 
 def decode_images(
@@ -45,19 +61,28 @@ def decode_images(
         if not isinstance(image, str):
             any_readable = True
         elif not skip_corrupt:
-            raise _unreadable(f"{folder.path}: {entry.name}", image)
+            _readable(folder, entry, image)
         yield entry, None if isinstance(image, str) else image
     if not any_readable:
-        raise DataError(f"{folder.path}: none of the {len(entries)} images can be read, {entries[0].name} among them")
+        first = printable(entries[0].name)
+        raise DataError(f"{folder.path}: none of the {len(entries)} images can be read, {first} among them")
 
 
 def decode_image(folder: ImageFolder, read: FileReader, entry: ImageEntry, side: int) -> NDArray[np.uint8]:
     """Decode one image (side, side, 3); raises DataError if it is unreadable."""
+    return _decode_one(folder, read, entry, partial(_decode_square, side=side))
+
+
+def decode_whole(folder: ImageFolder, read: FileReader, entry: ImageEntry) -> Image.Image:
+    """Decode one image in its own size, in RGB and upright; raises DataError if it is unreadable."""
+    return _decode_one(folder, read, entry, lambda data, image: upright(to_rgb(image), image))
+
+
+def _decode_one(
+    folder: ImageFolder, read: FileReader, entry: ImageEntry, decode: Callable[[bytes, Image.Image], _Decoded]
+) -> _Decoded:
     with warnings.catch_warnings(action="ignore"):  # Pillow warns of odd EXIF blocks and palettes
-        image = _decode(read_encoded(read, entry), side)
-    if isinstance(image, str):
-        raise _unreadable(f"{folder.path}: {entry.name}", image)
-    return image
+        return _readable(folder, entry, _opened(read_encoded(read, entry), decode))
 
 
 def _decode_entry(encoded: tuple[ImageEntry, bytes | str], side: int) -> tuple[ImageEntry, NDArray[np.uint8] | str]:
@@ -67,26 +92,71 @@ def _decode_entry(encoded: tuple[ImageEntry, bytes | str], side: int) -> tuple[I
 
 def _decode(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
     """The decoded image, or the reason (a string) why it cannot be read; a reason in place of `data` is passed on."""
+    return _opened(data, partial(_decode_square, side=side))
+
+
+def _opened(data: bytes | str, decode: Callable[[bytes, Image.Image], _Decoded]) -> _Decoded | str:
     if isinstance(data, str):
         return data
     try:
-        with Image.open(BytesIO(data)) as image:
-            return _decode_square(data, image, side)
+        with Image.open(BytesIO(data), formats=image_formats()) as image:
+            return decode(data, image)
     except UnidentifiedImageError:
         return "not an image of a known format" if data else "the file is empty"
-    except (*READ_ERRORS, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels may be a decompression bomb; make it smaller"
+    except DECODE_ERRORS as error:
         return str(error) or type(error).__name__
 
 
-def _unreadable(name: str, reason: str) -> DataError:
-    remedy = "repair or remove it, or set data.skip_corrupt=true to leave such images out"
-    return DataError(f"{name} cannot be read as an image ({reason}); {remedy}")
+def _readable(folder: ImageFolder, entry: ImageEntry, image: _Decoded | str) -> _Decoded:
+    if isinstance(image, str):
+        problem = f"{folder.path}: {printable(entry.name)} cannot be read as an image ({image})"
+        raise DataError(f"{problem}; repair or remove it, or set data.skip_corrupt=true to leave such images out")
+    return image
 
 
 def center_square(image: Image.Image, *, side: int) -> Image.Image:
-    """The centre square of an image, in RGB, resized to `side` pixels."""
+    """The centre square of an image, in RGB and upright, resized to `side` pixels."""
     image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at a reduced size where that is large enough
-    return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
+    return upright(ImageOps.fit(to_rgb(image), (side, side), Image.Resampling.BICUBIC), image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image in RGB as it is shown: wide pixels scaled by their range, transparent ones on white, the first frame.
+
+    Raises ValueError for pixels of 32 bits, whose range is not known.
+    """
+    if bits := _bits_of_grey(image):
+        grey = np.asarray(image).astype(np.float32) * (255 / (2**bits - 1))
+        return Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no fixed range; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _bits_of_grey(image: Image.Image) -> int:
+    """Bits of a grey pixel if they are 9 to 16, and 0 for other images."""
+    if image.mode.startswith("I;16"):
+        tags = getattr(image, "tag_v2", {})  # of TIFF, which may have 12 bits
+        return int(tags.get(BITS_PER_SAMPLE, (16,))[0])
+    return 16 if image.mode == "I" and image.format == "PPM" else 0
+
+
+def upright(pixels: Image.Image, original: Image.Image) -> Image.Image:
+    """Turn pixels that were decoded from an image as the EXIF orientation of the image says."""
+    turn = TURNS.get(_orientation(original))
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, after it was decoded: Pillow itself turns TIFF, and then removes the tag."""
+    with suppress(*DECODE_ERRORS, LookupError, TypeError, AssertionError):  # a damaged block counts as none
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
 def _decode_square(data: bytes, image: Image.Image, side: int) -> NDArray[np.uint8]:
@@ -97,7 +167,7 @@ def _decode_square(data: bytes, image: Image.Image, side: int) -> NDArray[np.uin
         pixels = _jpeg_decoder()(data)
     except RuntimeError:
         pixels = _decode_with_pillow(data)  # Pillow accepts small defects, and names the others
-    return _resize_center(pixels, side)
+    return np.asarray(upright(Image.fromarray(_resize_center(pixels, side)), image))
 
 
 @cache
@@ -115,7 +185,7 @@ def _jpeg_decoder() -> Callable[[bytes], Tensor]:
 
 
 def _without_exif(data: bytes) -> bytes:
-    """Remove the APP1 segments of a JPEG: torchcodec applies EXIF's rotation, which Pillow and timm ignore."""
+    """Remove the APP1 segments of a JPEG, by which torchcodec would turn it: `upright` does so for all decoders."""
     parts, start = [data[:2]], 2
     while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] not in (START_OF_SCAN, b"\xff"):
         end = start + 2 + int.from_bytes(data[start + 2 : start + 4])

@@ -1,39 +1,29 @@
-"""ImageFolder layout (train/CLASS, val/CLASS) in a directory, .tar or .zip: listing and safe reading."""
+"""ImageFolder: the images of a folder, .tar or .zip by split and class, and what was left out."""
 
 from __future__ import annotations
 
-import lzma
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path, PurePosixPath
 from random import Random
-from typing import Any
 
+from PIL import Image
+
+from hiri_search.system.file_tree import READ_ERRORS, FileReader, FileTree, open_tree, printable
 from hiri_search.training.job import SPLITS
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
-# Exceptions of the standard library for damaged files and archives.
-READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+# Names of the folder of each split, in any case; the first of them that exists is taken.
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
+HELD_OUT_SHARE = 0.2  # of the images of each class, for validation, where there is no folder for it
+# Formats that Pillow recognises but does not decode by itself; for EPS it starts Ghostscript.
+NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+MACOS_METADATA = "__MACOSX"  # folder in a zip of macOS
+NAMED_FILES = 3  # in the sentence on files that are left out
 
-MAX_FILE_BYTES = 256 << 20  # of one image file, unpacked
-MAX_HEADER_BYTES = 1 << 20  # of one extended header of a tar, which tarfile reads as a whole
-EXTENDED_HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-
-FileReader = Callable[[str], bytes]  # returns the content of a file, by its name in the image folder
-ReaderContext = Callable[[], AbstractContextManager[FileReader]]
-NamesByClass = dict[str, dict[str, list[str]]]  # file names by split and class
+FilesByClass = dict[str, list[str]]
 
 
 class DataError(ValueError):
@@ -50,100 +40,240 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The image files of a folder or archive, by split."""
+    """The image files of a folder or archive, by split; the same for a folder and an archive of it."""
 
     path: Path
     entries: dict[str, tuple[ImageEntry, ...]]
     classes: tuple[str, ...]
-    open_reader: ReaderContext
+    tree: FileTree
+    notes: tuple[str, ...]  # sentences on files that are left out, and on images that are held out
 
     def subset(self, split: str, count: int | None, *, seed: int) -> Sequence[ImageEntry]:
-        """All images of a split, or `count` of them sampled with the seed, in their original order."""
+        """All images of a split, or `count` of them, chosen with the seed, in their original order.
+
+        Each class keeps its share, and at least one image. Raises DataError if there are more classes than `count`.
+        """
         entries = self.entries[split]
         if count is None or count >= len(entries):
             return entries
-        chosen = sorted(Random(seed).sample(range(len(entries)), count))
-        return [entries[i] for i in chosen]
+        require_one_each(split, count, len(self.classes))
+        return [entries[i] for i in stratified_sample([entry.label for entry in entries], count, seed=seed)]
 
 
-def open_image_folder(path: Path, *, classes: int | None = None) -> ImageFolder:
-    """List the images at `path`, of the first `classes` classes by name; raises DataError for another layout."""
+@dataclass
+class _ImageSet:
+    """The files of a set of images: by split and class, and those that are left out, with the reason."""
+
+    root: str  # its folder in the tree: empty, or a name with a slash
+    folders: dict[str, str]  # of the splits
+    by_class: dict[str, FilesByClass]
+    left_out: list[tuple[str, str]]
+    notes: list[str]
+
+    @property
+    def filled(self) -> bool:
+        return any(any(files.values()) for files in self.by_class.values())
+
+
+def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) -> ImageFolder:
+    """List the images at `path`, of the first `classes` classes by name; raises DataError for another layout.
+
+    A share of each class is held out for validation, chosen with the seed, where there is no folder for it.
+    """
     if not path.exists():
         raise DataError(f"{path} does not exist; folder:PATH must be {LAYOUT}")
     if not (path.is_dir() or path.is_file()):  # /dev/zero has no end
         raise DataError(f"{path} is a device or a pipe; folder:PATH must be {LAYOUT}")
-    names, open_reader = _list_names(path)
-    by_class = _group_by_class(path, names)
-    _check_layout(path, by_class)
-    chosen = sorted(by_class["train"])[:classes]
+    try:
+        tree = open_tree(path)
+        images = _find_images(path, tree)
+    except READ_ERRORS as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        problem = f"{path} is neither a folder nor an archive that can be opened ({reason})"
+        raise DataError(f"{problem}; folder:PATH must be {LAYOUT}") from error
+    if images.by_class["train"] and "val" not in images.folders:
+        _hold_out(path, images, seed)
+    _check_layout(path, images)
+    chosen = sorted(images.by_class["train"])[:classes]
     if len(chosen) < max(2, classes or 2):
         remedy = f"proxy.classes={classes} is more; write fewer" if classes else "a training needs 2 or more"
         raise DataError(f"{path} has images of {len(chosen)} class(es) in train/ ({', '.join(chosen)}); {remedy}")
     entries = {
         split: tuple(ImageEntry(file, label) for label, name in enumerate(chosen) for file in files[name])
-        for split, files in by_class.items()
+        for split, files in images.by_class.items()
     }
-    return ImageFolder(path, entries, tuple(chosen), open_reader)
+    notes = map(printable, [*images.notes, *_left_out_note(images.left_out)])
+    return ImageFolder(path, entries, tuple(chosen), tree, tuple(notes))
 
 
-def _list_names(path: Path) -> tuple[list[str], ReaderContext]:
-    """All names below `path`, those of folders with a slash at the end, and the reader of the files."""
-    if path.is_dir():
-        paths = sorted(path.glob("*/*/*")) + sorted(path.glob("*/*")) + sorted(path.glob("*/*/*/*"))
-        return [p.relative_to(path).as_posix() + "/" * p.is_dir() for p in paths], partial(_folder_reader, path)
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return archive.namelist(), partial(_zip_reader, path)
-        with _open_tar(path) as tar:
-            members = {m.name.removeprefix("./") + "/" * m.isdir(): m for m in tar if m.isfile() or m.isdir()}
-            return list(members), partial(_tar_reader, path, members)
-    except READ_ERRORS as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
-        problem = f"{path} is neither a folder nor an archive that can be opened ({reason})"
-        raise DataError(f"{problem}; folder:PATH must be {LAYOUT}") from error
-
-
-def _group_by_class(path: Path, names: Iterable[str]) -> NamesByClass:
-    """File names by split and class; train/ and val/ may lie one folder deeper, as in many archives."""
-    roots: dict[tuple[str, ...], NamesByClass] = {}
-    for name in names:
-        parts = PurePosixPath(name).parts
-        depth = next((i for i, part in enumerate(parts[:2]) if part in SPLITS), None)
-        if depth is None or parts[0] == "__MACOSX" or (len(parts) == depth + 2 and not name.endswith("/")):
-            continue
-        in_split = parts[depth + 1 :]
-        if in_split and not in_split[0].startswith("."):
-            by_class = roots.setdefault(parts[:depth], {split: {} for split in SPLITS})
-            files = by_class[parts[depth]].setdefault(in_split[0], [])
-            if len(in_split) == 2 and _is_image(name):
-                files.append(name)
-    filled = [root for root, by_class in roots.items() if any(any(files.values()) for files in by_class.values())]
+def _find_images(path: Path, tree: FileTree) -> _ImageSet:
+    """The only set of images in a tree; it may lie one folder deeper, as in many archives."""
+    tops = [name for name in tree.folders("") if not _is_hidden(name)]
+    roots = ["", *(f"{name}/" for name in tops if not any(name.lower() in names for names in SPLIT_NAMES.values()))]
+    split_folders = {root: found for root in roots if (found := _split_folders(tree, root))}
+    with_train = {root: found for root, found in split_folders.items() if "train" in found} or split_folders
+    sets = [_read_splits(tree, root, found) for root, found in with_train.items()] or [_read_classes(tree, tops)]
+    filled = [images for images in sets if images.filled]
     if len(filled) > 1:
-        folders = " and ".join("/".join((*root, "train")) for root in sorted(filled))
+        folders = " and ".join(f"{images.root}train" for images in filled)
         raise DataError(f"{path} holds more than one set of images ({folders}); give a folder or archive of one")
-    return roots[filled[0]] if filled else next(iter(roots.values()), {split: {} for split in SPLITS})
+    images = filled[0] if filled else sets[0]
+    if MACOS_METADATA in tree.folders(""):
+        images.left_out += [(name, f"in {MACOS_METADATA}") for name, _ in tree.files(MACOS_METADATA)]
+    return images
 
 
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _split_folders(tree: FileTree, root: str) -> dict[str, list[str]]:
+    """The folders of each split in a folder, the one that is taken first."""
+    folders = tree.folders(root)
+    by_split = {
+        split: [folder for name in names for folder in sorted(folders, reverse=True) if folder.lower() == name]
+        for split, names in SPLIT_NAMES.items()
+    }
+    return {split: found for split, found in by_split.items() if found}
 
 
-def _check_layout(path: Path, by_class: NamesByClass) -> None:
-    for split, files in by_class.items():
+def _read_splits(tree: FileTree, root: str, folders: dict[str, list[str]]) -> _ImageSet:
+    """The images of a folder with one folder for each split."""
+    images = _ImageSet(root, {split: found[0] for split, found in folders.items()}, {s: {} for s in SPLITS}, [], [])
+    for split, (folder, *others) in folders.items():
+        images.by_class[split], left_out = _read_split(tree, root + folder)
+        images.left_out += left_out
+        if folder != split:
+            images.notes.append(f"The {split} images are those of {root}{folder}/.")
+        for other in others:
+            count = sum(1 for _ in tree.files(root + other))
+            images.notes.append(f"{root}{other}/ ({count:,} files) was left out beside {folder}/.")
+    return images
+
+
+def _read_classes(tree: FileTree, tops: list[str]) -> _ImageSet:
+    """The images of a folder without splits, with one folder for each class, all as training images."""
+    for root in ["", *(f"{name}/" for name in tops[:1] if len(tops) == 1)]:
+        classes = [name for name in tree.folders(root) if not _is_hidden(name)]
+        if any(_holds_image(tree, root + name) for name in classes):
+            files, left_out = _read_split(tree, root)
+            return _ImageSet(root, {}, {"train": {c: f for c, f in files.items() if f}, "val": {}}, left_out, [])
+    return _ImageSet("", {}, {split: {} for split in SPLITS}, [], [])
+
+
+def _holds_image(tree: FileTree, folder: str) -> bool:
+    return any(not _reason_left_out(("", name), is_file=True) for name in tree.own_files(folder))
+
+
+def _read_split(tree: FileTree, folder: str) -> tuple[FilesByClass, list[tuple[str, str]]]:
+    """The images below the folder of a split, by class and sorted, and the other files with the reasons."""
+    files: FilesByClass = {name: [] for name in tree.folders(folder) if not _is_hidden(name)}
+    left_out = []
+    depth = len(PurePosixPath(folder).parts)
+    for name, is_file in tree.files(folder):
+        parts = name.split("/")[depth:]
+        if reason := _reason_left_out(parts, is_file=is_file):
+            left_out.append((name, reason))
+        else:
+            files[parts[0]].append(name)
+    return {name: sorted(names, key=lambda file: file.split("/")) for name, names in files.items()}, sorted(left_out)
+
+
+def _reason_left_out(parts: Sequence[str], *, is_file: bool) -> str:
+    """The reason why a file is left out, with the parts of its name below its split; empty for an image of a class."""
+    suffix = PurePosixPath(parts[-1]).suffix.lower()
+    if any(map(_is_hidden, parts)):
+        return "hidden"
+    if not is_file:
+        return "without content (links that lead to no file, devices)"
+    if suffix not in image_suffixes():
+        return suffix or "without suffix"
+    return "" if len(parts) > 1 else "in no class folder"
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == MACOS_METADATA
+
+
+@cache
+def image_formats() -> tuple[str, ...]:
+    """The image formats that Pillow opens and decodes, the common ones first."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_DECODED)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of all files that are read as images."""
+    known = {*image_formats(), "MPO"}  # Pillow's JPEG reader opens MPO
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+
+
+def _hold_out(path: Path, images: _ImageSet, seed: int) -> None:
+    """Move a share of the images of each class, chosen with the seed, from the training to the validation images."""
+    missing = f"{images.root}val/" if images.folders else "train/ and val/"
+    for name, files in images.by_class["train"].items():
+        if len(files) == 1:
+            problem = f"{path} has no {missing}, and class {name!r} has one image, of which none can be held out"
+            raise DataError(f"{problem} for validation; add some or remove the class")
+        held_out = set(Random(seed).sample(files, round(HELD_OUT_SHARE * len(files)) or min(1, len(files))))
+        images.by_class["train"][name] = [file for file in files if file not in held_out]
+        images.by_class["val"][name] = [file for file in files if file in held_out]
+    share = f"{HELD_OUT_SHARE:.0%} of the images of each class, chosen with data.seed={seed},"
+    images.notes.append(f"There is no {missing}: {share} were held out for validation.")
+
+
+def _check_layout(path: Path, images: _ImageSet) -> None:
+    for split, files in images.by_class.items():
         if not files:
             raise DataError(f"{path} has no {split}/ with a folder for each class; folder:PATH must be {LAYOUT}")
-    all_classes = sorted(set().union(*by_class.values()))
-    for split, files in by_class.items():
+    all_classes = sorted(set().union(*images.by_class.values()))
+    for split, files in images.by_class.items():
         for name in all_classes:
             if not files.get(name):
-                raise DataError(f"{path}: class {name!r} has no image in {split}/; add some or remove the class")
+                folder = f"{images.root}{images.folders.get(split, split)}/"
+                hint = _class_hint(images.left_out, f"{folder}{name}/", [other for other in files if files[other]])
+                raise DataError(f"{path}: class {name!r} has no image in {folder}{hint}; add some or remove the class")
+
+
+def _class_hint(left_out: Iterable[tuple[str, str]], folder: str, others: Sequence[str]) -> str:
+    """The probable reason why a class has no image."""
+    if reasons := Counter(reason for file, reason in left_out if file.startswith(folder)):
+        return f" ({_counts(reasons)} left out)"
+    name = folder.split("/")[-2]
+    return next((f" (but {other!r} has)" for other in others if other.lower() == name.lower()), "")
+
+
+def _counts(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+
+
+def _left_out_note(left_out: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield a sentence that counts and names the files that are left out, if there are any."""
+    if left_out:
+        files = "1 file was" if len(left_out) == 1 else f"{len(left_out):,} files were"
+        names = [name for name, _ in left_out[:NAMED_FILES]] + ["..."] * (len(left_out) > NAMED_FILES)
+        yield f"{files} left out: {_counts(Counter(reason for _, reason in left_out))} ({', '.join(names)})."
+
+
+def require_one_each(split: str, count: int, classes: int) -> None:
+    """Raise DataError if `count` images of a split are too few for one of each class."""
+    if count < classes:
+        remedy = f"write {classes} or more, or fewer classes with proxy.classes"
+        raise DataError(f"data.{split}={count} is fewer than the {classes} classes, and each needs an image; {remedy}")
+
+
+def stratified_sample(labels: Sequence[int], count: int, *, seed: int) -> list[int]:
+    """The indices of `count` images, ascending: at least one of each class, and otherwise the same share of each."""
+    by_label: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_label.setdefault(label, []).append(index)
+    ranked = []
+    for indices in by_label.values():
+        shuffled = Random(seed).sample(indices, len(indices))
+        ranked += [(rank > 0, rank / len(indices), index) for rank, index in enumerate(shuffled)]
+    return sorted(index for *_, index in sorted(ranked)[:count])
 
 
 def encoded_images(folder: ImageFolder, entries: Iterable[ImageEntry]) -> Iterator[tuple[ImageEntry, bytes | str]]:
-    """Read image files one after the other, as archives require; a string says why a file cannot be read."""
-    with folder.open_reader() as read:
+    """Read image files one after the other; a string says why a file cannot be read."""
+    with folder.tree.open_reader() as read:
         for entry in entries:
             yield entry, read_encoded(read, entry)
 
@@ -154,54 +284,3 @@ def read_encoded(read: FileReader, entry: ImageEntry) -> bytes | str:
         return read(entry.name)
     except READ_ERRORS as error:
         return str(error)
-
-
-class CheckedTarInfo(tarfile.TarInfo):
-    """A tar member whose extended headers are limited in size; `_proc_member` is tarfile's hook for special members."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> Any:
-        if self.type in EXTENDED_HEADERS:
-            _check_size(self.size, MAX_HEADER_BYTES)
-        return super()._proc_member(tar)  # type: ignore[misc]
-
-
-def _open_tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path, tarinfo=CheckedTarInfo)
-
-
-@contextmanager
-def _folder_reader(path: Path) -> Iterator[FileReader]:
-
-    def read(name: str) -> bytes:
-        _check_size((path / name).stat().st_size)
-        return (path / name).read_bytes()
-
-    yield read
-
-
-@contextmanager
-def _zip_reader(path: Path) -> Iterator[FileReader]:
-    with zipfile.ZipFile(path) as archive:
-
-        def read(name: str) -> bytes:
-            _check_size(archive.getinfo(name).file_size)  # zipfile unpacks no more bytes than this size
-            return archive.read(name)
-
-        yield read
-
-
-@contextmanager
-def _tar_reader(path: Path, members: dict[str, tarfile.TarInfo]) -> Iterator[FileReader]:
-    """Reads members of a tar. All of them are plain files: links and devices are not followed."""
-    with _open_tar(path) as tar:
-
-        def read(name: str) -> bytes:
-            _check_size(members[name].size)
-            return tar.extractfile(members[name]).read()  # type: ignore[union-attr]
-
-        yield read
-
-
-def _check_size(size: int, limit: int = MAX_FILE_BYTES) -> None:
-    if size > limit:
-        raise tarfile.ReadError(f"{size:,} bytes are more than the limit of {limit:,}")

@@ -82,7 +82,7 @@ def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: 
     if data.kind == "timm" or recipe.auto_augment:
         return TimmTransformLoader(data, prepared, side=side, recipe=recipe, device=device)
     if prepared.cache == "none":
-        source = open_source(data, len(prepared.classes))
+        source = open_source(data, len(prepared.classes), prepared.skipped)
         open_store = partial(DecodingStore, source, stored=stored_side(side), workers=recipe.workers, device=device)
         return BatchedLoader({split: open_store(split) for split in SPLITS}, prepared, side=side, recipe=recipe)
     store = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiri_search.system.checksums import find_damage
+from hiri_search.system.file_tree import printable
 from hiri_search.system.files import Say
 from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.decode_cache import (
@@ -25,7 +26,7 @@ from hiri_search.training.data.decode_cache import (
     write_array,
 )
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.sources import FolderSource, ImageSource, LabelledImage, SyntheticSource
+from hiri_search.training.data.sources import FolderSource, ImageSource, SyntheticSource
 from hiri_search.training.job import CACHES, SPLITS, DataSource, PreparedData
 
 DISK_MARGIN = 1.25  # stored images are larger than the network's input, so that crops keep their detail
@@ -50,34 +51,54 @@ def prepare(
     are read for the fingerprint once, and again if their path, names, sizes or times change. Stored images that are
     damaged are made again. `classes` limits the data to its first classes by name.
 
-    With `cache: none`, and for data opened by timm, nothing is stored: images are decoded at each access. `folder` is
-    then only a name, made from path, names, sizes and times: a copy counts as other data, and a change of bytes that
-    keeps size and time is not noticed.
+    With `cache: none`, and for `timm:`, nothing is stored: images are decoded at each access. `folder` is then only a
+    name, made from path, names, sizes and times: a copy counts as other data, and a change of bytes that keeps size and
+    time is not noticed.
 
     Raises DataError, naming the file or folder, for every fault of the data that would stop a training.
     """
     if cache not in CACHES:
         raise DataError(f"cache: {cache} is not known; write {', '.join(CACHES)}")
-    if data.kind == "timm":
-        names, counts, stat_digest = timm_datasets.inspect_timm(data, classes)
+    if data.is_named:
+        names, counts = timm_datasets.inspect_timm(data, classes)
         require_one_batch(counts["train"], batch)
-        folder = home / _folder_name(side, names, counts, stat_digest)
+        folder = home / _folder_name(side, names, counts, data.source)
         return PreparedData(folder, names, counts["train"], counts["val"], cache=cache)
     source = open_source(data, classes)
     require_one_batch(source.counts["train"], batch)  # before the files are read, which may take minutes
-    if cache == "none":
-        _require_no_skip(data)
-        folder = home / _folder_name(side, source.classes, source.counts, source.stat_fingerprint())
-        return PreparedData(folder, source.classes, source.counts["train"], source.counts["val"], cache=cache)
-    prepared = replace(_read_about(_store_images(source, data, side, home, say), source), cache=cache)
+    if cache == "none" or data.kind == "timm":
+        prepared = replace(_undecoded(source, data, side, home, say), cache=cache)
+    else:
+        prepared = replace(_read_about(_store_images(source, data, side, home, say), source), cache=cache)
     require_one_batch(prepared.train, batch)
     return prepared
+
+
+def _undecoded(source: ImageSource, data: DataSource, side: int, home: Path, say: Say) -> PreparedData:
+    """The images without a copy; with `skip_corrupt` each is decoded once, to find those that cannot be read."""
+    folder = home / _folder_name(side, source.classes, source.counts, source.stat_fingerprint())
+    counts, skipped = dict(source.counts), []
+    if data.skip_corrupt and data.kind != "drawn":
+        say(f"looking for unreadable images of {data.source}")
+        progress = Progress(sum(counts.values()), say, done="checked")
+        for split in SPLITS:
+            decoded = _Decoded(source, split, stored_side(side), progress)
+            counts[split] = sum(1 for _ in decoded.images())
+            skipped += [source.name(split, index) for index in decoded.unreadable]
+    return PreparedData(folder, source.classes, counts["train"], counts["val"], tuple(skipped), source.notes)
+
+
+def left_out(prepared: PreparedData) -> Iterator[str]:
+    """Yield the sentences on images and files that are not trained on."""
+    yield from prepared.notes
+    if count := len(prepared.skipped):
+        yield f"{count} unreadable images were left out, {printable(prepared.skipped[0])} among them."
 
 
 def _read_about(folder: Path, source: ImageSource) -> PreparedData:
     about = json.loads((folder / ABOUT_FILE).read_text())
     skipped = tuple(source.name(split, index) for split, index in about["skipped"])
-    return PreparedData(folder, source.classes, about["train"], about["val"], skipped)
+    return PreparedData(folder, source.classes, about["train"], about["val"], skipped, source.notes)
 
 
 def is_prepared(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:
@@ -100,21 +121,22 @@ def fingerprint(
     With `read`, all files are read again and no cached fingerprint is trusted; otherwise files of the same names, sizes
     and times count as unchanged. Raises DataError if the images no longer exist.
     """
-    if data.kind == "timm":
-        names, counts, stat_digest = timm_datasets.inspect_timm(data, classes)
-        return _folder_name(side, names, counts, stat_digest)
+    if data.is_named:
+        return _folder_name(side, *timm_datasets.inspect_timm(data, classes), data.source)
     source = open_source(data, classes)
     digest = source.stat_fingerprint()
-    if cache != "none":
+    if cache != "none" and data.kind != "timm":
         with TemporaryDirectory() as empty:
             cache_dir = Path(empty) if read else cache_folder(Path(empty))
             digest = source.content_fingerprint(digest, cache_dir, say)
     return _folder_name(side, source.classes, source.counts, digest)
 
 
-def open_source(data: DataSource, classes: int | None) -> ImageSource:
-    """The source of synthetic images, or of a folder or archive; raises DataError if it cannot be trained on."""
-    return FolderSource(data, classes) if data.kind == "folder" else SyntheticSource(data, classes)
+def open_source(data: DataSource, classes: int | None, skipped: Sequence[str] = ()) -> ImageSource:
+    """The source of synthetic images, or of a folder or archive without the files `skipped`; raises DataError if it
+    cannot be trained on.
+    """
+    return SyntheticSource(data, classes) if data.kind == "drawn" else FolderSource(data, classes, skipped)
 
 
 def stored_side(side: int) -> int:
@@ -126,12 +148,6 @@ def require_one_batch(train: int, batch: int) -> None:
     """Raise DataError if there are fewer training images than a batch has."""
     if train < batch:
         raise DataError(f"recipe.batch={batch} is more than the {train} training images; make it smaller")
-
-
-def _require_no_skip(data: DataSource) -> None:
-    if data.skip_corrupt:
-        problem = "data.skip_corrupt: unreadable images are found only by decoding all images before the training"
-        raise DataError(f"{problem}; with cache: none leave it out")
 
 
 def _folder_name(side: int, classes: tuple[str, ...], counts: dict[str, int], digest: str) -> str:
@@ -161,26 +177,34 @@ def _decode_into(folder: Path, source: ImageSource, stored: int, progress: Progr
     about: dict[str, Any] = {}
     skipped: list[tuple[str, int]] = []  # split and index: file names are not part of the fingerprint
     for split in SPLITS:
-        labels: list[int] = []
-        unreadable: list[int] = []
-        # Hide Pillow's warnings of odd EXIF blocks and palettes. Set here, as warning filters apply to all threads.
-        with warnings.catch_warnings(action="ignore"):
-            images = _readable(source.images(split, stored), labels, unreadable, progress)
-            shape = (source.counts[split], stored, stored, 3)
-            about[split] = write_array(folder / f"{split}_images.npy", images, shape)
-        np.save(folder / f"{split}_labels.npy", np.array(labels, np.int64))
-        skipped += [(split, index) for index in unreadable]
+        decoded = _Decoded(source, split, stored, progress)
+        shape = (source.counts[split], stored, stored, 3)
+        about[split] = write_array(folder / f"{split}_images.npy", decoded.images(), shape)
+        np.save(folder / f"{split}_labels.npy", np.array(decoded.labels, np.int64))
+        skipped += [(split, index) for index in decoded.unreadable]
     (folder / ABOUT_FILE).write_text(json.dumps(about | {"skipped": skipped}))
 
 
-def _readable(
-    images: Iterable[LabelledImage], labels: list[int], unreadable: list[int], progress: Progress
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the readable images; append their labels to `labels`, and the indices of the others to `unreadable`."""
-    for index, (image, label) in enumerate(images):
-        progress.step()
-        if image is None:
-            unreadable.append(index)
-        else:
-            labels.append(label)
-            yield image
+class _Decoded:
+    """The readable images of a split, with their labels, and the indices of the others."""
+
+    def __init__(self, source: ImageSource, split: str, stored: int, progress: Progress) -> None:
+        self.source, self.split, self.stored, self.progress = source, split, stored, progress
+        self.labels: list[int] = []
+        self.unreadable: list[int] = []
+
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield each readable image. Raises DataError at the end if a class has none."""
+        # Hide Pillow's warnings of odd EXIF blocks and palettes. Set here, as warning filters apply to all threads.
+        with warnings.catch_warnings(action="ignore"):
+            for index, (image, label) in enumerate(self.source.images(self.split, self.stored)):
+                self.progress.step()
+                if image is None:
+                    self.unreadable.append(index)
+                else:
+                    self.labels.append(label)
+                    yield image
+        for label in sorted(set(range(len(self.source.classes))) - set(self.labels)):
+            problem = f"class {self.source.classes[label]!r} has no readable image in {self.split}/"
+            unreadable = printable(self.source.name(self.split, self.unreadable[0]))
+            raise DataError(f"{problem}; repair some ({unreadable} is one) or remove the class")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -13,19 +13,21 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hiri_search.system.concurrency import prefetch
+from hiri_search.system.file_tree import FileReader
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import cores
 from hiri_search.training.data.decode_cache import Progress, cached_fingerprint
-from hiri_search.training.data.image_decode import decode_image, decode_images
+from hiri_search.training.data.image_decode import DECODER_VERSION, decode_image, decode_images, decode_whole
 from hiri_search.training.data.image_folder import (
     DataError,
-    FileReader,
     ImageEntry,
     ImageFolder,
     encoded_images,
     open_image_folder,
+    require_one_each,
 )
 from hiri_search.training.data.synthetic import MOTIFS, generate_images, generate_in_subprocess
 from hiri_search.training.job import SPLITS, DataSource
@@ -44,6 +46,7 @@ class ImageSource(Protocol):
 
     classes: tuple[str, ...]
     counts: dict[str, int]  # images of each split, including those that turn out to be unreadable
+    notes: tuple[str, ...]  # sentences on files that are no images of the source, and on images that are held out
 
     def stat_fingerprint(self) -> str:
         """A fingerprint that needs no image to be read."""
@@ -64,12 +67,16 @@ class ImageSource(Protocol):
 class SyntheticSource:
     """Synthetic images made from a seed (`data: drawn`): the default, which needs no download."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, data: DataSource, classes: int | None) -> None:
         if (classes or 0) > len(MOTIFS):
             problem = f"proxy.classes={classes}: synthetic images (source: drawn)"
             raise DataError(f"{problem} have at most {len(MOTIFS)} classes; write fewer")
         self.classes = tuple(f"class {index}" for index in range(classes or SYNTHETIC_CLASSES))
         self.counts = {split: getattr(data, split) or SYNTHETIC_COUNTS[split] for split in SPLITS}
+        for split, count in self.counts.items():
+            require_one_each(split, count, len(self.classes))
         self.seed = data.seed
         # Each split has its own seed: another size of one split does not change the images of the other.
         self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}
@@ -105,22 +112,34 @@ class SyntheticSource:
 
 
 class FolderSource:
-    """The user's images in an image folder or archive (`data: folder:PATH`)."""
+    """The user's images in an image folder or archive (`data: folder:PATH` or `timm:PATH`).
 
-    def __init__(self, data: DataSource, classes: int | None) -> None:
-        self.folder = open_image_folder(Path(data.path).expanduser(), classes=classes)
-        self.entries = {split: self.folder.subset(split, getattr(data, split), seed=data.seed) for split in SPLITS}
+    The files `skipped` are left out, as images that are known to be unreadable.
+    """
+
+    def __init__(self, data: DataSource, classes: int | None, skipped: Sequence[str] = ()) -> None:
+        self._arguments = data, classes, skipped
+        self.folder = open_image_folder(Path(data.path).expanduser(), classes=classes, seed=data.seed)
+        self.entries = {split: self._entries(data, split, frozenset(skipped)) for split in SPLITS}
         self.skip_corrupt = data.skip_corrupt
-        self.classes = self.folder.classes
+        self.classes, self.notes = self.folder.classes, self.folder.notes
         self.counts = {split: len(entries) for split, entries in self.entries.items()}
         self._read: FileReader | None = None
+
+    def __reduce__(self) -> tuple[type[FolderSource], tuple[object, ...]]:
+        """Open the source again in a process that does not inherit the open files."""
+        return FolderSource, self._arguments
+
+    def _entries(self, data: DataSource, split: str, skipped: Set[str]) -> Sequence[ImageEntry]:
+        entries = self.folder.subset(split, getattr(data, split), seed=data.seed)
+        return [entry for entry in entries if entry.name not in skipped] if skipped else entries
 
     def stat_fingerprint(self) -> str:
         return stat_fingerprint(self.folder, self.entries)
 
     def content_fingerprint(self, stat_digest: str, cache_dir: Path, say: Say) -> str:
         compute = partial(content_fingerprint, self.folder, self.entries, say)
-        return f"{cached_fingerprint(cache_dir, stat_digest, compute)} {self.skip_corrupt}"
+        return f"{cached_fingerprint(cache_dir, stat_digest, compute)} {self.skip_corrupt} {DECODER_VERSION}"
 
     def name(self, split: str, index: int) -> str:
         return self.entries[split][index].name
@@ -133,21 +152,26 @@ class FolderSource:
         entry = self.entries[split][index]
         return decode_image(self.folder, self._reader(), entry, stored), entry.label
 
+    def whole_image(self, split: str, index: int) -> tuple[Image.Image, int]:
+        """One image in its own size, in RGB, with its label."""
+        entry = self.entries[split][index]
+        return decode_whole(self.folder, self._reader(), entry), entry.label
+
     def _reader(self) -> FileReader:
         """The file reader: opened at the first use, in the process that uses it, and closed with this object."""
         if self._read is None:
             stack = ExitStack()
-            self._read = stack.enter_context(self.folder.open_reader())
+            self._read = stack.enter_context(self.folder.tree.open_reader())
             weakref.finalize(self, stack.close)
         return self._read
 
 
 def stat_fingerprint(folder: ImageFolder, entries: EntriesBySplit) -> str:
-    """A digest of path, names, labels, sizes and times; no image is read. A moved or copied folder has another one."""
+    """A digest of path, names, labels, sizes, times and decoder; no image is read. A copied folder has another one."""
     ordered = list(chain.from_iterable(entries.values()))
     files = [folder.path / entry.name for entry in ordered] if folder.path.is_dir() else [folder.path]
     names = [f"{entry.label} {entry.name}" for entry in ordered]
-    lines = [str(folder.path.resolve()), *names, *map(_size_and_time, files)]
+    lines = [str(folder.path.resolve()), *names, *map(_size_and_time, files), str(DECODER_VERSION)]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 

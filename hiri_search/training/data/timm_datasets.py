@@ -1,10 +1,10 @@
-"""Datasets that timm opens: by name, or a folder read during training."""
+"""Datasets that timm opens by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,8 +13,8 @@ from PIL import Image
 from timm.data import create_dataset
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from hiri_search.training.data.image_folder import DataError, open_image_folder
-from hiri_search.training.data.sources import stat_fingerprint
+from hiri_search.training.data.image_decode import to_rgb
+from hiri_search.training.data.image_folder import DataError, require_one_each, stratified_sample
 from hiri_search.training.job import SPLITS, DataSource
 
 TIMM_SPLIT_NAMES = {"train": "train", "val": "validation"}
@@ -24,42 +24,29 @@ EXPECTED_SOURCE = (
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
-def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int], str]:
-    """The class names, the number of images of each split, and a stat fingerprint of the files.
-
-    The fingerprint of a named timm dataset is its name. Raises DataError for data that cannot be trained on.
-    """
-    path = _folder_path(data)
-    if path:
-        folder = open_image_folder(path, classes=classes)
-        names, stat_digest = folder.classes, stat_fingerprint(folder, folder.entries)
-    else:
-        names, stat_digest = _named_classes(data, classes), data.source
-    return names, {split: _length(data, split, open_timm(data, split, names)) for split in SPLITS}, stat_digest
+def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The class names and the number of images of each split. Raises DataError for data that cannot be trained on."""
+    if data.skip_corrupt:
+        problem = "data.skip_corrupt has no effect on timm, which replaces unreadable images itself"
+        raise DataError(f"{problem}; leave it out")
+    names = _named_classes(data, classes)
+    return names, {split: _length(data, split, open_timm(data, split)) for split in SPLITS}
 
 
-def open_timm(data: DataSource, split: str, classes: Sequence[str], transform: Transform | None = None) -> Dataset[Any]:
-    """Dataset of a split, with labels; `classes` selects the classes of a folder."""
-    path = _folder_path(data)
-    dataset = _open_folder(path, split, classes) if path else _open_named(data, split)
+def open_timm(data: DataSource, split: str, transform: Transform | None = None) -> Dataset[Any]:
+    """Dataset of a split, with labels. A subset keeps images of each class, as far as timm knows the labels."""
+    dataset = _open_named(data, split)
     dataset.transform = transform and partial(_transform_rgb, transform)
     count = getattr(data, split)
     if count is None or count >= _length(data, split, dataset):
         return dataset  # type: ignore[no-any-return]
     if isinstance(dataset, IterableDataset):
         raise DataError(f"data.{split}={count}: {data.source} is a stream and has no subsets; leave it out")
-    return Subset(dataset, sorted(Random(data.seed).sample(range(len(dataset)), count)))
-
-
-def _folder_path(data: DataSource) -> Path | None:
-    path = Path(data.path).expanduser()
-    return path if path.is_dir() else None
-
-
-def _open_folder(path: Path, split: str, classes: Sequence[str]) -> Any:
-    first = open_image_folder(path).entries[split][0].name  # the splits may lie one folder deeper
-    root = path.joinpath(*PurePosixPath(first).parts[:-2])
-    return create_dataset("", str(root), class_map={name: i for i, name in enumerate(classes)}, search_split=False)
+    labels = list(getattr(dataset, "targets", ()))
+    if len(labels) != len(dataset):
+        return Subset(dataset, sorted(Random(data.seed).sample(range(len(dataset)), count)))
+    require_one_each(split, count, len(set(labels)))
+    return Subset(dataset, stratified_sample(labels, count, seed=data.seed))
 
 
 def _open_named(data: DataSource, split: str) -> Any:
@@ -90,4 +77,4 @@ def _length(data: DataSource, split: str, dataset: Any) -> int:
 
 
 def _transform_rgb(transform: Transform, image: Image.Image) -> torch.Tensor:
-    return transform(image.convert("RGB"))
+    return transform(to_rgb(image))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from hiri_search.training.data import sources, timm_datasets
@@ -34,7 +34,6 @@ SIDE = 16
 STORED = 20  # side of the stored images: a quarter more than SIDE
 CLASSES = ("ant", "bee", "cow")
 COUNTS = {"train": 4, "val": 2}
-TIMM_LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's folder reader closes no file
 TINY = Path(__file__).parents[3].parent / "shared" / "data" / "tiny.tar"
 
 
@@ -141,14 +140,6 @@ def test_a_count_above_the_number_of_images_takes_all(images: Path, tmp_path: Pa
     assert _prepare(images, tmp_path / "home", train=99).train == 12
 
 
-@pytest.mark.parametrize("name", ["x.txt", ".hidden.png", "deeper/x.png"])
-def test_files_that_are_no_images_of_a_class_are_ignored(images: Path, tmp_path: Path, name: str):
-    file = images / "train/ant" / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(b"no image")
-    assert _prepare(images, tmp_path / "home").train == 12
-
-
 @pytest.mark.parametrize("size", [(1, 900), (900, 1), (20, 20), (3, 3)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"])
 def test_center_square_is_rgb_for_every_size_and_mode(size: tuple[int, int], mode: str):
@@ -173,16 +164,6 @@ def test_the_fast_jpeg_path_gives_nearly_pillows_pixels(size: tuple[int, int], t
     with Image.open(tmp_path / "x.jpg") as image:
         difference = np.abs(_decode(data, STORED).astype(int) - np.asarray(center_square(image, side=STORED)))
     assert difference.mean() < 3, "the crop may be shifted by half a pixel"
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_ignored_by_every_decoder(orientation: int, tmp_path: Path):
-    image, exif = Image.effect_noise((61, 47), 50).convert("RGB"), Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    image.save(tmp_path / "plain.jpg")
-    image.save(tmp_path / "rotated.jpg", exif=exif)
-    plain, rotated = (_decode((tmp_path / name).read_bytes(), STORED) for name in ("plain.jpg", "rotated.jpg"))
-    assert np.array_equal(plain, rotated)
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\xff"])
@@ -319,8 +300,8 @@ def test_another_side_or_subset_reads_only_the_files_it_needs(images: Path, tmp_
         small, large = (prepare(DataSource(f"folder:{images}"), side, tmp_path) for side in (SIDE, 2 * SIDE))
     assert (small.folder != large.folder, len(files_read)) == (True, 18 + 2 * 18)
     files_read.clear()
-    _prepare(images, tmp_path / "home", train=5, val=1)
-    assert len(files_read) == 2 * 6
+    _prepare(images, tmp_path / "home", train=5, val=3)
+    assert len(files_read) == 2 * 8
 
 
 def test_a_copy_with_other_times_has_the_same_fingerprint(images: Path, tmp_path: Path, files_read: list[Path]):
@@ -372,7 +353,6 @@ def test_a_changed_byte_with_unchanged_size_and_time_is_noticed_when_the_files_a
     assert _folder_and_messages(images, tmp_path / "home")[0] != first
 
 
-@TIMM_LEAKS
 @pytest.mark.parametrize(("kind", "cache"), [("folder", "none"), ("timm", "auto")])
 def test_without_a_cache_the_stat_fingerprint_shows_changes(
     kind: str, cache: str, images: Path, tmp_path: Path, files_read: list[Path]
@@ -431,7 +411,6 @@ def test_a_disk_that_is_too_small_is_refused_before_any_image_is_decoded(
 # ---- as datasets
 
 
-@TIMM_LEAKS
 @pytest.mark.parametrize("kind", ["folder", "timm"])
 def test_every_source_is_a_dataset_of_tensors(kind: str, images: Path, tmp_path: Path):
     prepared = _prepare(images, tmp_path / "home", kind=kind)
@@ -456,7 +435,6 @@ def test_timm_reads_a_folder_one_level_deeper(images: Path, tmp_path: Path):
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES, 12, 6)
 
 
-@TIMM_LEAKS
 def test_timm_takes_the_same_classes_and_subset_as_a_folder_source(images: Path, tmp_path: Path):
     data = DataSource(f"timm:{images}", train=5)
     prepared = prepare(data, SIDE, tmp_path, classes=2)

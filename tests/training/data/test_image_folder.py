@@ -1,0 +1,379 @@
+"""Files of an image folder or archive: each is trained on, or counted and named; each class keeps its images."""
+
+import gzip
+import os
+import pickle
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hiri_search.system import file_tree
+from hiri_search.training.data.image_folder import DataError, image_suffixes, open_image_folder, stratified_sample
+from hiri_search.training.data.loader import open_loader
+from hiri_search.training.data.prepare import fingerprint, left_out, prepare
+from hiri_search.training.data.sources import FolderSource
+from hiri_search.training.job import DataSource, PreparedData
+from hiri_search.training.recipe import Recipe
+
+SIDE = 16
+COUNTS = {"train": 3, "val": 2}
+
+
+@pytest.fixture(autouse=True)
+def cache_in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
+
+
+def _image(file: Path, number: int = 0, **keys: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 18), (40 * number % 256, 90, 255 - number)).save(file, **keys)
+
+
+def _images(root: Path, counts: dict[str, int] = COUNTS, classes: str = "ab", suffix: str = ".png") -> Path:
+    for split, count in counts.items():
+        for number in range(count):
+            for label, name in enumerate(classes):
+                _image(root / split / name / f"{number}{suffix}", number + 10 * label)
+    return root
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+
+
+def _prepared(path: Path, *, classes: int | None = None, cache: str = "auto", **keys: object) -> PreparedData:
+    kind = keys.pop("kind", "folder")
+    return prepare(DataSource(f"{kind}:{path}", **keys), SIDE, path.parent, classes=classes, cache=cache)
+
+
+# ---- archives are like folders
+
+
+def _tar(root: Path, path: Path, names: Iterable[str], mode: str = "w", prefix: str = "") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name in names:
+            tar.add(root / name, f"{prefix}{name}")
+    return path
+
+
+def _zip(root: Path, path: Path, method: int = zipfile.ZIP_STORED, separator: str = "/") -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name in _names(root):
+            info = zipfile.ZipInfo("x")
+            info.filename = name.replace("/", separator)  # as .NET writes it
+            archive.writestr(info, (root / name).read_bytes(), method)
+    return path
+
+
+def _with_an_old_member(root: Path, path: Path) -> Path:
+    with tarfile.open(path, "w") as tar:
+        old = tarfile.TarInfo("./train/a/0.png")
+        old.size = 3
+        tar.addfile(old, BytesIO(b"old"))
+        for name in _names(root):
+            tar.add(root / name, name)
+    return path
+
+
+def _linked(root: Path, path: Path, kind: str) -> Path:
+    """A tar in which one image, or the folder of a class, lies elsewhere and is linked to."""
+    with tarfile.open(path, "w") as tar:
+        moved = "a" if kind == "folder" else "a/0.png"
+        for name in _names(root):
+            tar.add(root / name, name.replace(f"train/{moved}", f"store/{moved}", 1))
+        link = tarfile.TarInfo(f"train/{moved}")
+        link.type = tarfile.LNKTYPE if kind == "hard" else tarfile.SYMTYPE
+        link.linkname = {"hard": "", "soft": "../../", "folder": "../"}[kind] + f"store/{moved}"
+        tar.addfile(link)
+    return path
+
+
+def _linked_zip(root: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in _names(root):
+            archive.write(root / name, name.replace("train/a/", "store/", 1))
+        link = zipfile.ZipInfo("train/a")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        archive.writestr(link, "../store")
+    return path
+
+
+def _with_a_zip_at_the_end(root: Path, path: Path) -> Path:
+    inner = _zip(root, path.with_suffix(".inner"))
+    with tarfile.open(_tar(root, path, _names(root)), "a") as tar:
+        tar.add(inner, "other.zip")
+    return path
+
+
+def _linked_folder(root: Path, path: Path) -> Path:
+    for name in ("train/a", "val/b/0.png"):
+        target = path.with_name(name.replace("/", "_"))
+        (root / name).rename(target)
+        (root / name).symlink_to(target)
+    (root / "train/a/again").symlink_to(root / "train")  # a folder in itself
+    return root
+
+
+PACKED: dict[str, Callable[[Path, Path], Path]] = {
+    **{f"tar, {kind}": lambda r, p, k=kind: _tar(r, p, _names(r), f"w:{k}") for kind in ("", "gz", "bz2", "xz")},
+    "tar, other order": lambda r, p: _tar(r, p, reversed(_names(r))),
+    "tar.gz, mixed order": lambda r, p: _tar(r, p, sorted(_names(r), key=lambda name: name[::-1]), "w:gz"),
+    "tar, ./": lambda r, p: _tar(r, p, _names(r), prefix="./"),
+    "tar, absolute": lambda r, p: _tar(r, p, _names(r), prefix="/"),
+    "tar, one folder deeper": lambda r, p: _tar(r, p, _names(r), prefix="./top/"),
+    "tar, folders": lambda r, p: _tar(r, p, ["."]),
+    "tar, a member twice": _with_an_old_member,
+    "tar, a zip at the end": _with_a_zip_at_the_end,
+    **{f"tar, {kind} link": lambda r, p, k=kind: _linked(r, p, k) for kind in ("hard", "soft", "folder")},
+    "zip": _zip,
+    "zip, packed": lambda r, p: _zip(r, p, zipfile.ZIP_DEFLATED),
+    "zip, backslashes": lambda r, p: _zip(r, p, separator="\\"),
+    "zip, link": _linked_zip,
+    "folder, links": _linked_folder,
+    "folder, Train and VAL": lambda r, p: [(r / "train").rename(r / "Train"), (r / "val").rename(r / "VAL"), r][-1],
+    "folder, validation": lambda r, p: [(r / "val").rename(r / "validation"), r][-1],
+    "folder, a folder x.png": lambda r, p: [(r / "train/a/x.png").mkdir(), r][-1],
+    "folder, deeper": lambda r, p: [
+        (r / "train/b/2").mkdir(),
+        (r / "train/b/2.png").rename(r / "train/b/2/x.PNG"),
+        r,
+    ][-1],
+}
+
+
+@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
+def test_the_same_images_have_the_same_fingerprint_however_packed(pack: Callable[[Path, Path], Path], tmp_path: Path):
+    images = _images(tmp_path / "images")
+    plain = _prepared(shutil.copytree(images, tmp_path / "plain"))
+    packed = pack(images, tmp_path / "packed")
+    assert replace(_prepared(packed), notes=()) == plain
+    source = FolderSource(DataSource(f"folder:{packed}"), None)
+    copy = pickle.loads(pickle.dumps(source))  # in a worker process that is not forked
+    assert np.array_equal(copy.image("train", 4, 8)[0], source.image("train", 4, 8)[0])
+
+
+def test_a_compressed_tar_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = _tar(_images(tmp_path / "images"), tmp_path / "x.tar.gz", reversed(_names(tmp_path / "images")), "w:gz")
+    whole, unpacked, read = len(gzip.decompress(path.read_bytes())), [], gzip.GzipFile.read
+
+    def counted(file: gzip.GzipFile, size: int | None = -1) -> bytes:
+        data = read(file, size)
+        unpacked.append(len(data))
+        return data
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    _prepared(path)
+    assert whole <= sum(unpacked) < whole + 4 * tarfile.BLOCKSIZE, "all of it, and before that its first header"
+
+
+def test_a_compressed_tar_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = _tar(_images(tmp_path / "images"), tmp_path / "x.tar.gz", _names(tmp_path / "images"), "w:gz")
+    monkeypatch.setattr(file_tree, "FREE_DISK_SHARE", 0.0)
+    with pytest.raises(
+        DataError, match=r"x\.tar\.gz .*unpacked it takes more than the 0\.00 GB that the disk has free"
+    ):
+        open_image_folder(path)
+
+
+# ---- nothing is passed over
+
+SUFFIXES = (
+    *(".jpg", ".JPG", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm"),
+    *(".jp2", ".tga", ".ico", ".pcx", ".dib", ".apng", ".mpo"),
+)
+
+
+@pytest.mark.parametrize("kind", ["folder", "timm"])
+def test_every_suffix_that_pillow_opens_is_trained_on(kind: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    for suffix in SUFFIXES:
+        if suffix.lower() in image_suffixes():
+            formats = {".jfif": "JPEG", ".apng": "PNG"}
+            _image(root / f"train/b/x{suffix}", format=formats.get(suffix))
+    prepared = _prepared(root, kind=kind)
+    assert (prepared.train, prepared.notes) == (6 + len(SUFFIXES), ())
+
+
+def test_formats_that_pillow_does_not_decode_itself_are_no_images():
+    assert image_suffixes().isdisjoint({".eps", ".ps", ".mpg", ".h5", ".wmf", ".emf", ".grib", ".pdf", ".heic"})
+
+
+LEFT_OUT: dict[str, tuple[list[str], str]] = {
+    "another type": (["train/a/x.txt"], r"1 file was left out: 1 \.txt \(train/a/x\.txt\)\."),
+    "no type": (["val/b/deeper/x"], r"1 without suffix \(val/b/deeper/x\)"),
+    "hidden": (["train/a/._0.png", "train/.cache/x.png"], r"2 files were left out: 2 hidden"),
+    "of Windows": (["train/a/Thumbs.db", "val/a/Thumbs.db"], r"2 \.db \(train/a/Thumbs\.db, val/a/Thumbs\.db\)"),
+    "of macOS": (["__MACOSX/train/a/._0.png"], r"1 in __MACOSX"),
+    "no class": (["train/x.png"], r"1 in no class folder"),
+    "many": ([f"train/a/{n}.txt" for n in range(5)], r"5 files were left out: 5 \.txt \(train/a/0.*2\.txt, \.\.\.\)\."),
+    "another split": (["test/a/x.png", "test/b/x.png"], r"test/ \(2 files\) was left out beside val/"),
+    "not UTF-8": ([os.fsdecode(b"train/a/caf\xe9.txt")], r"1 \.txt \(train/a/caf\\udce9\.txt\)"),
+}
+
+
+@pytest.mark.parametrize("kind", ["folder", "timm", "tar"])
+@pytest.mark.parametrize(("names", "note"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_files_that_are_not_trained_on_are_counted_and_named(names: list[str], note: str, kind: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    if kind == "tar":
+        root = _tar(root, tmp_path / "x.tar", ["."])
+    prepared = _prepared(root, kind=kind.replace("tar", "folder"))
+    assert (prepared.train, prepared.val) == (6, 4)
+    (sentence,) = left_out(prepared)
+    assert re.search(note, sentence)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+@pytest.mark.parametrize("target", ["nowhere.png", "/dev/null", "x.png"])
+def test_links_to_no_file_are_named(target: str, kind: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    (root / "train/a/x.png").symlink_to(target)
+    if kind == "tar":
+        root = _tar(root, tmp_path / "x.tar", ["."])
+    (sentence,) = _prepared(root).notes
+    assert sentence.startswith("1 file was left out: 1 without content (links that lead to no file, devices)")
+
+
+def test_a_class_of_files_that_pillow_does_not_open_is_named(tmp_path: Path):
+    root = _images(tmp_path / "images")
+    for file in (root / "val/b").iterdir():
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(DataError, match=r"class 'b' has no image in val/ \(2 \.heic left out\); add some or remove"):
+        open_image_folder(root)
+
+
+def test_classes_that_differ_in_case_are_named(tmp_path: Path):
+    root = _images(tmp_path / "images")
+    (root / "val/b").rename(root / "val/B")
+    with pytest.raises(DataError, match=r"class 'B' has no image in train/ \(but 'b' has\); add some or remove"):
+        open_image_folder(root)
+
+
+# ---- no class is thinned out
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (100, *[10] * 19), (1, 1, 50), (3, 3, 3, 2), (200, 1)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_subset_has_images_of_each_class_in_proportion(sizes: tuple[int, ...], seed: int):
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    for count in range(len(sizes), len(labels) + 1):
+        chosen = stratified_sample(labels, count, seed=seed)
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == count
+        found = np.bincount([labels[index] for index in chosen], minlength=len(sizes))
+        assert found.min() >= 1
+        share = count / len(labels)
+        assert all(n <= max(1, share * size + 1) for n, size in zip(found, sizes, strict=True))
+
+
+@pytest.mark.parametrize("source", ["folder", "timm", "drawn"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_subset_smaller_than_the_classes_is_refused(split: str, source: str, tmp_path: Path):
+    root = _images(tmp_path / "images", classes="abc")
+    data = DataSource(source if source == "drawn" else f"{source}:{root}", **{split: 2})
+    with pytest.raises(DataError, match=rf"data\.{split}=2 is fewer than the 3 classes.*write 3 or more, or fewer"):
+        prepare(data, SIDE, tmp_path, classes=3)
+
+
+UNREADABLE = [("folder", "auto"), ("folder", "none"), ("timm", "auto")]
+
+
+@pytest.mark.parametrize(("kind", "cache"), UNREADABLE)
+def test_a_class_without_readable_images_is_refused(kind: str, cache: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    for file in (root / "val/b").iterdir():
+        file.write_bytes(b"x")
+    with pytest.raises(
+        DataError, match=r"class 'b' has no readable image in val/; repair some \(val/b/0\.png is one\)"
+    ):
+        _prepared(root, kind=kind, cache=cache, skip_corrupt=True)
+
+
+@pytest.mark.parametrize(("kind", "cache"), UNREADABLE)
+def test_the_advice_on_an_unreadable_image_works_with_every_cache(kind: str, cache: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    (root / "train/a/1.png").write_bytes(b"x")
+    refused = DataSource(f"{kind}:{root}")
+    with pytest.raises(DataError, match=r"train/a/1\.png cannot be read .* set data\.skip_corrupt=true to leave such"):
+        _epoch(refused, prepare(refused, SIDE, tmp_path, cache=cache))
+    data = DataSource(f"{kind}:{root}", skip_corrupt=True)
+    prepared = prepare(data, SIDE, tmp_path, cache=cache)
+    assert (prepared.train, prepared.val, prepared.skipped) == (5, 4, ("train/a/1.png",))
+    assert list(left_out(prepared)) == ["1 unreadable images were left out, train/a/1.png among them."]
+    assert len(_epoch(data, prepared)) == 4
+    assert fingerprint(data, SIDE, classes=None, cache=cache) == prepared.folder.name
+
+
+def _epoch(data: DataSource, prepared: PreparedData) -> list[int]:
+    """The labels of the images of one epoch."""
+    loader = open_loader(data, prepared, side=SIDE, recipe=Recipe(batch=2), device=torch.device("cpu"))
+    return [label for _, labels in loader.train(torch.Generator(), torch.Generator()) for label in labels.tolist()]
+
+
+# ---- other names of the splits, and none
+
+
+HELD_OUT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no val": (lambda root: shutil.rmtree(root / "val"), r"There is no val/: 20% of the images of each class.*seed=0"),
+    "no splits": (
+        lambda root: (
+            [(root / "train" / name).rename(root / name) for name in "ab"]
+            and [shutil.rmtree(root / split) for split in COUNTS]
+        ),
+        r"There is no train/ and val/: 20% of the images of each class, chosen with data\.seed=0, were held out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "note"), HELD_OUT.values(), ids=HELD_OUT)
+@pytest.mark.parametrize("deeper", [False, True])
+def test_a_share_of_each_class_is_held_out(change: Callable[[Path], object], note: str, deeper: bool, tmp_path: Path):
+    root = _images(tmp_path / "images/top" if deeper else tmp_path / "images", {"train": 10, "val": 1})
+    change(root)
+    prepared = _prepared(tmp_path / "images")
+    assert (prepared.classes, prepared.train, prepared.val) == (("a", "b"), 16, 4)
+    assert re.search(note.replace("no val/", "no top/val/") if deeper else note, prepared.notes[0])
+    folder, again, reseeded = (open_image_folder(tmp_path / "images", seed=seed).entries for seed in (0, 0, 1))
+    assert folder == again
+    assert folder != reseeded
+    assert not {entry.name for entry in folder["train"]} & {entry.name for entry in folder["val"]}
+    one_class_more = _images(root / "train" if (root / "train").exists() else root, {"c": 10}, classes=" ")
+    assert open_image_folder(tmp_path / "images", classes=2).entries == folder, one_class_more
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "test", "Valid", "TEST"])
+def test_other_names_of_the_validation_folder_are_taken_and_said(name: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    (root / "val").rename(root / name)
+    prepared = _prepared(root)
+    assert (prepared.train, prepared.val) == (6, 4)
+    assert prepared.notes == (f"The val images are those of {name}/.",)
+
+
+WITHOUT_VAL = [
+    ({"train": 1}, r"has no val/, and class 'a' has one image, of which none can be held out"),
+    ({"valid": 3}, r"has no train/ with a folder for each class"),
+    ({"pictures": 3}, "of 1 class"),
+    ({}, r"has no train/ with a folder for each class"),
+]
+
+
+@pytest.mark.parametrize(("counts", "expected"), WITHOUT_VAL)
+def test_folders_from_which_nothing_can_be_held_out(counts: dict[str, int], expected: str, tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    root = _images(tmp_path / "images", counts, classes="a" if "pictures" in counts else "ab")
+    with pytest.raises(DataError, match=expected):
+        open_image_folder(root)
