@@ -52,7 +52,7 @@ class FileTree(ABC):
     def files(self, folder: str) -> Iterator[tuple[str, bool]]:
         """Yield the name of each file below a folder, and False for devices and for links that lead to no file.
 
-        A folder that links make a part of itself is entered once.
+        A folder that links make a part of itself is entered once. Raises OSError for a folder that cannot be opened.
         """
         start = self._place(folder)
         folders = [(posixpath.join(folder, ""), start, frozenset({"", start, *map(str, PurePosixPath(start).parents)}))]
@@ -65,12 +65,17 @@ class FileTree(ABC):
                     folders.append((f"{name}{child}/", target, above | {target}))
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder, sorted."""
-        return sorted(child for child, _, is_folder in self._children(self._place(folder)) if is_folder)
+        """The names of the folders in a folder, sorted; none if it cannot be opened."""
+        return sorted(child for child, _, is_folder in self._known_children(folder) if is_folder)
 
     def own_files(self, folder: str) -> list[str]:
-        """The names of the files in a folder itself."""
-        return [child for child, target, is_folder in self._children(self._place(folder)) if target and not is_folder]
+        """The names of the files in a folder itself; none if it cannot be opened."""
+        return [child for child, target, is_folder in self._known_children(folder) if target and not is_folder]
+
+    def _known_children(self, folder: str) -> list[Child]:
+        with suppress(OSError):
+            return list(self._children(self._place(folder)))
+        return []
 
     @abstractmethod
     def open_reader(self) -> AbstractContextManager[FileReader]:
@@ -244,9 +249,7 @@ class _TarTree(_ArchiveTree[tarfile.TarInfo]):
 def _temporary_file() -> BinaryIO:
     """A file without a name in the user's cache, which is large, or in the folder for temporary files."""
     with suppress(OSError):
-        if folder := user_cache("images"):
-            folder.mkdir(parents=True, exist_ok=True)
-            return TemporaryFile(dir=folder)
+        return TemporaryFile(dir=user_cache("images"))
     return TemporaryFile()
 
 

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hiri_search.cli.results import read_results
 from hiri_search.language import SpecError
+from hiri_search.report.tables.networks import caption
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, TrialRetried
 from hiri_search.study.ledger.layout import CHECKPOINTS
-from hiri_search.study.ledger.ledger import of_kind, read_events, trials
+from hiri_search.study.ledger.ledger import of_kind, read_events, read_ledger, trials
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.provenance.manifest import manifest
 from hiri_search.study.run import move_aside, run
 from hiri_search.training.state import _require_folder
 from tests.system.damages import cut
@@ -44,9 +47,10 @@ class Remembers:
 
     def __init__(self) -> None:
         self.moves: list[tuple[int, str]] = []
+        self.said: list[str] = []
 
     def say(self, text: str) -> None:
-        pass
+        self.said.append(text)
 
     def on_trial(self, trial: Trial) -> None:
         self.moves.append((trial.number, trial.state))
@@ -99,6 +103,25 @@ def test_what_changes_a_training_is_another_study(tmp_path: Path, text: str):
     _run(tmp_path)
     with pytest.raises(StudyError, match="belongs to another study"):
         _run(tmp_path, text)
+
+
+def test_files_that_are_left_out_are_named_in_the_console_the_caption_and_the_manifest(tmp_path: Path):
+    for split, name, number in product(("train", "val"), "ab", range(4)):
+        file = tmp_path / "images" / split / name / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (60 * number, 0, 0)).save(file)
+    (tmp_path / "images/val/a/0.png").write_bytes(b"x")
+    (tmp_path / "images/val/a/notes.txt").touch()
+    study = STUDY.replace("classes: 4", "classes: 2").replace("{source: drawn, train: 32, val: 16}", "#")
+    study = study.replace("data: #", f"data: {{source: 'folder:{tmp_path}/images', skip_corrupt: true}}")
+    (tmp_path / "study.yaml").write_text(study.replace("batch: 16", "batch: 4"))
+    watcher = Remembers()
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, watcher, profile="none")
+    sentence = "1 file was left out: 1 .txt (val/a/notes.txt)."
+    assert {sentence, "Unreadable images left out: 1 (val/a/0.png)."} <= set(watcher.said)
+    assert f"1 unreadable images were left out. {sentence}" in caption(read_results(tmp_path / "results"))
+    data = manifest(read_ledger(tmp_path / "results"))["data"]
+    assert (data["notes"], data["skipped"]) == ([sentence], 1)
 
 
 MIXED = """\

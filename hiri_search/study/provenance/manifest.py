@@ -57,7 +57,7 @@ def manifest(ledger: LedgerContent) -> dict[str, Any]:
         "ledger": to_json(ledger.sum),
         "study": started.file,
         "seeds": sorted({trial.asked.seed for trial in all_trials}),
-        "data": {"source": study.data.source, **_without(to_json(started.images), "skipped")},
+        "data": {"source": study.data.source, **to_json(started.images), "skipped": len(started.images.skipped)},
         "trials": dict(sorted(Counter(trial.state for trial in all_trials).items())),
         "spent": seconds_spent(events, all_trials),
         "networks": _networks(events),

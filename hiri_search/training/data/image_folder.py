@@ -20,6 +20,7 @@ SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validati
 HELD_OUT_SHARE = 0.2  # of the images of each class, for validation, where there is no folder for it
 # Formats that Pillow recognises but does not decode by itself; for EPS it starts Ghostscript.
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+MAX_DEPTH = 32  # of the folder with the images
 MACOS_METADATA = "__MACOSX"  # folder in a zip of macOS
 NAMED_FILES = 3  # in the sentence on files that are left out
 
@@ -89,8 +90,8 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) 
         images = _find_images(path, tree)
     except READ_ERRORS as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        problem = f"{path} is neither a folder nor an archive that can be opened ({reason})"
-        raise DataError(f"{problem}; folder:PATH must be {LAYOUT}") from error
+        problem = "cannot be read" if path.is_dir() else "is neither a folder nor an archive that can be opened"
+        raise DataError(f"{path} {problem} ({reason}); folder:PATH must be {LAYOUT}") from error
     if images.by_class["train"] and "val" not in images.folders:
         _hold_out(path, images, seed)
     _check_layout(path, images)
@@ -102,17 +103,17 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) 
         split: tuple(ImageEntry(file, label) for label, name in enumerate(chosen) for file in files[name])
         for split, files in images.by_class.items()
     }
-    notes = map(printable, [*images.notes, *_left_out_note(images.left_out)])
-    return ImageFolder(path, entries, tuple(chosen), tree, tuple(notes))
+    notes = (*map(printable, images.notes), *_left_out_note(images.left_out))
+    return ImageFolder(path, entries, tuple(chosen), tree, notes)
 
 
 def _find_images(path: Path, tree: FileTree) -> _ImageSet:
-    """The only set of images in a tree; it may lie one folder deeper, as in many archives."""
-    tops = [name for name in tree.folders("") if not _is_hidden(name)]
-    roots = ["", *(f"{name}/" for name in tops if not any(name.lower() in names for names in SPLIT_NAMES.values()))]
+    """The only set of images in a tree; it may lie some folders deeper, as in many archives."""
+    top = _top(tree)
+    roots = [top, *(f"{top}{name}/" for name in _visible_folders(tree, top) if not _is_split(name))]
     split_folders = {root: found for root in roots if (found := _split_folders(tree, root))}
     with_train = {root: found for root, found in split_folders.items() if "train" in found} or split_folders
-    sets = [_read_splits(tree, root, found) for root, found in with_train.items()] or [_read_classes(tree, tops)]
+    sets = [_read_splits(tree, root, found) for root, found in with_train.items()] or [_read_classes(tree, top)]
     filled = [images for images in sets if images.filled]
     if len(filled) > 1:
         folders = " and ".join(f"{images.root}train" for images in filled)
@@ -121,6 +122,25 @@ def _find_images(path: Path, tree: FileTree) -> _ImageSet:
     if MACOS_METADATA in tree.folders(""):
         images.left_out += [(name, f"in {MACOS_METADATA}") for name, _ in tree.files(MACOS_METADATA)]
     return images
+
+
+def _top(tree: FileTree) -> str:
+    """The folder in which a tree begins: a folder that is the only one in its folder holds no set, or all of it."""
+    top = ""
+    for _ in range(MAX_DEPTH):
+        folders = _visible_folders(tree, top)
+        if len(folders) != 1 or _is_split(folders[0]) or _holds_image(tree, top + folders[0]):
+            break
+        top += f"{folders[0]}/"
+    return top
+
+
+def _visible_folders(tree: FileTree, folder: str) -> list[str]:
+    return [name for name in tree.folders(folder) if not _is_hidden(name)]
+
+
+def _is_split(name: str) -> bool:
+    return any(name.lower() in names for names in SPLIT_NAMES.values())
 
 
 def _split_folders(tree: FileTree, root: str) -> dict[str, list[str]]:
@@ -147,14 +167,14 @@ def _read_splits(tree: FileTree, root: str, folders: dict[str, list[str]]) -> _I
     return images
 
 
-def _read_classes(tree: FileTree, tops: list[str]) -> _ImageSet:
+def _read_classes(tree: FileTree, root: str) -> _ImageSet:
     """The images of a folder without splits, with one folder for each class, all as training images."""
-    for root in ["", *(f"{name}/" for name in tops[:1] if len(tops) == 1)]:
-        classes = [name for name in tree.folders(root) if not _is_hidden(name)]
-        if any(_holds_image(tree, root + name) for name in classes):
-            files, left_out = _read_split(tree, root)
-            return _ImageSet(root, {}, {"train": {c: f for c, f in files.items() if f}, "val": {}}, left_out, [])
-    return _ImageSet("", {}, {split: {} for split in SPLITS}, [], [])
+    if not any(_holds_image(tree, root + name) for name in _visible_folders(tree, root)):
+        return _ImageSet("", {}, {split: {} for split in SPLITS}, [], [])
+    files, left_out = _read_split(tree, root)
+    return _ImageSet(
+        root, {}, {"train": {name: found for name, found in files.items() if found}, "val": {}}, left_out, []
+    )
 
 
 def _holds_image(tree: FileTree, folder: str) -> bool:
@@ -163,7 +183,7 @@ def _holds_image(tree: FileTree, folder: str) -> bool:
 
 def _read_split(tree: FileTree, folder: str) -> tuple[FilesByClass, list[tuple[str, str]]]:
     """The images below the folder of a split, by class and sorted, and the other files with the reasons."""
-    files: FilesByClass = {name: [] for name in tree.folders(folder) if not _is_hidden(name)}
+    files: FilesByClass = {name: [] for name in _visible_folders(tree, folder)}
     left_out = []
     depth = len(PurePosixPath(folder).parts)
     for name, is_file in tree.files(folder):
@@ -248,8 +268,13 @@ def _left_out_note(left_out: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yield a sentence that counts and names the files that are left out, if there are any."""
     if left_out:
         files = "1 file was" if len(left_out) == 1 else f"{len(left_out):,} files were"
-        names = [name for name, _ in left_out[:NAMED_FILES]] + ["..."] * (len(left_out) > NAMED_FILES)
-        yield f"{files} left out: {_counts(Counter(reason for _, reason in left_out))} ({', '.join(names)})."
+        names = names_of([name for name, _ in left_out])
+        yield f"{files} left out: {_counts(Counter(reason for _, reason in left_out))} ({names})."
+
+
+def names_of(files: Sequence[str]) -> str:
+    """The first names of some files, for a sentence."""
+    return printable(", ".join([*files[:NAMED_FILES], *(["..."] if len(files) > NAMED_FILES else [])]))
 
 
 def require_one_each(split: str, count: int, classes: int) -> None:

@@ -25,7 +25,7 @@ from hiri_search.training.data.decode_cache import (
     make_once,
     write_array,
 )
-from hiri_search.training.data.image_folder import DataError
+from hiri_search.training.data.image_folder import DataError, names_of
 from hiri_search.training.data.sources import FolderSource, ImageSource, SyntheticSource
 from hiri_search.training.job import CACHES, SPLITS, DataSource, PreparedData
 
@@ -91,8 +91,8 @@ def _undecoded(source: ImageSource, data: DataSource, side: int, home: Path, say
 def left_out(prepared: PreparedData) -> Iterator[str]:
     """Yield the sentences on images and files that are not trained on."""
     yield from prepared.notes
-    if count := len(prepared.skipped):
-        yield f"{count} unreadable images were left out, {printable(prepared.skipped[0])} among them."
+    if prepared.skipped:
+        yield f"Unreadable images left out: {len(prepared.skipped):,} ({names_of(prepared.skipped)})."
 
 
 def _read_about(folder: Path, source: ImageSource) -> PreparedData:

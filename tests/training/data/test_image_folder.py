@@ -131,6 +131,7 @@ PACKED: dict[str, Callable[[Path, Path], Path]] = {
     "tar, ./": lambda r, p: _tar(r, p, _names(r), prefix="./"),
     "tar, absolute": lambda r, p: _tar(r, p, _names(r), prefix="/"),
     "tar, one folder deeper": lambda r, p: _tar(r, p, _names(r), prefix="./top/"),
+    "tar, many folders deeper": lambda r, p: _tar(r, p, _names(r), prefix="/home/me/My images/"),
     "tar, folders": lambda r, p: _tar(r, p, ["."]),
     "tar, a member twice": _with_an_old_member,
     "tar, a zip at the end": _with_a_zip_at_the_end,
@@ -262,6 +263,27 @@ def test_classes_that_differ_in_case_are_named(tmp_path: Path):
         open_image_folder(root)
 
 
+@pytest.mark.parametrize(("name", "refused"), [("train/a", True), ("train/a/deeper", True), ("lost+found", False)])
+def test_a_folder_that_cannot_be_opened_is_refused_if_it_belongs_to_the_images(
+    name: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = _images(tmp_path / "images")
+    (root / name).mkdir(exist_ok=True)
+    scandir = os.scandir
+
+    def forbidding(folder: str) -> object:
+        if str(folder) == os.path.realpath(root / name):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    if refused:
+        with pytest.raises(DataError, match=f"images cannot be read .*Permission denied.*{name}"):
+            open_image_folder(root)
+    else:
+        assert len(open_image_folder(root).entries["train"]) == 6
+
+
 # ---- no class is thinned out
 
 
@@ -312,7 +334,7 @@ def test_the_advice_on_an_unreadable_image_works_with_every_cache(kind: str, cac
     data = DataSource(f"{kind}:{root}", skip_corrupt=True)
     prepared = prepare(data, SIDE, tmp_path, cache=cache)
     assert (prepared.train, prepared.val, prepared.skipped) == (5, 4, ("train/a/1.png",))
-    assert list(left_out(prepared)) == ["1 unreadable images were left out, train/a/1.png among them."]
+    assert list(left_out(prepared)) == ["Unreadable images left out: 1 (train/a/1.png)."]
     assert len(_epoch(data, prepared)) == 4
     assert fingerprint(data, SIDE, classes=None, cache=cache) == prepared.folder.name
 
