@@ -51,7 +51,9 @@ class StudyData:
         study = networks.study
         self.study, self.home = study, home
         batch = max(recipe.batch for _, recipe in networks.training_settings)
-        data = replace(study.data, skip_corrupt=False)  # True needs all images to be decoded
+        # skip_corrupt needs all images to be decoded: no part of a plan, unless trials decode them themselves.
+        undecoded = study.cache == "none" or study.data.kind == "timm"
+        data = replace(study.data, skip_corrupt=study.data.skip_corrupt and undecoded)
         prepare_side = partial(prepare, data, home=home, classes=study.proxy.classes, batch=batch, cache="none")
         sides = sorted({side for side, _ in networks.training_settings})
         self.by_side = {side: replace(prepare_side(side), cache=study.cache) for side in sides}

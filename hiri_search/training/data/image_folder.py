@@ -144,10 +144,13 @@ def _is_split(name: str) -> bool:
 
 
 def _split_folders(tree: FileTree, root: str) -> dict[str, list[str]]:
-    """The folders of each split in a folder, the one that is taken first."""
-    folders = tree.folders(root)
+    """The folders of each split in a folder, those with classes first, and then in the order of their names."""
+    folders = sorted(tree.folders(root), reverse=True)  # train before Train
     by_split = {
-        split: [folder for name in names for folder in sorted(folders, reverse=True) if folder.lower() == name]
+        split: sorted(
+            (folder for name in names for folder in folders if folder.lower() == name),
+            key=lambda folder: not _visible_folders(tree, root + folder),
+        )
         for split, names in SPLIT_NAMES.items()
     }
     return {split: found for split, found in by_split.items() if found}
@@ -155,15 +158,19 @@ def _split_folders(tree: FileTree, root: str) -> dict[str, list[str]]:
 
 def _read_splits(tree: FileTree, root: str, folders: dict[str, list[str]]) -> _ImageSet:
     """The images of a folder with one folder for each split."""
-    images = _ImageSet(root, {split: found[0] for split, found in folders.items()}, {s: {} for s in SPLITS}, [], [])
-    for split, (folder, *others) in folders.items():
-        images.by_class[split], left_out = _read_split(tree, root + folder)
-        images.left_out += left_out
-        if folder != split:
-            images.notes.append(f"The {split} images are those of {root}{folder}/.")
+    images = _ImageSet(root, {}, {split: {} for split in SPLITS}, [], [])
+    for split, found in folders.items():
+        folder, *others = found
+        if folder.lower() != split and not _visible_folders(tree, root + folder):
+            others = found  # images without classes, as many test sets have them
+        else:
+            images.folders[split] = folder
+            images.by_class[split], left_out = _read_split(tree, root + folder)
+            images.left_out += left_out
+            images.notes += [f"The {split} images are those of {root}{folder}/."] * (folder != split)
         for other in others:
             count = sum(1 for _ in tree.files(root + other))
-            images.notes.append(f"{root}{other}/ ({count:,} files) was left out beside {folder}/.")
+            images.notes.append(f"{root}{other}/ was left out (files: {count:,}).")
     return images
 
 

@@ -217,7 +217,7 @@ LEFT_OUT: dict[str, tuple[list[str], str]] = {
     "of macOS": (["__MACOSX/train/a/._0.png"], r"1 in __MACOSX"),
     "no class": (["train/x.png"], r"1 in no class folder"),
     "many": ([f"train/a/{n}.txt" for n in range(5)], r"5 files were left out: 5 \.txt \(train/a/0.*2\.txt, \.\.\.\)\."),
-    "another split": (["test/a/x.png", "test/b/x.png"], r"test/ \(2 files\) was left out beside val/"),
+    "another split": (["test/a/x.png", "test/b/x.png"], r"^test/ was left out \(files: 2\)\.$"),
     "not UTF-8": ([os.fsdecode(b"train/a/caf\xe9.txt")], r"1 \.txt \(train/a/caf\\udce9\.txt\)"),
 }
 
@@ -374,6 +374,15 @@ def test_a_share_of_each_class_is_held_out(change: Callable[[Path], object], not
     assert not {entry.name for entry in folder["train"]} & {entry.name for entry in folder["val"]}
     one_class_more = _images(root / "train" if (root / "train").exists() else root, {"c": 10}, classes=" ")
     assert open_image_folder(tmp_path / "images", classes=2).entries == folder, one_class_more
+
+
+def test_a_folder_of_images_without_classes_is_no_validation_set(tmp_path: Path):
+    root = _images(tmp_path / "images", {"train": 10})
+    _image(root / "test/1.png")
+    prepared = _prepared(root)
+    assert (prepared.train, prepared.val) == (16, 4)
+    assert prepared.notes[0] == "test/ was left out (files: 1)."
+    assert prepared.notes[1].startswith("There is no val/: 20%")
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "test", "Valid", "TEST"])
