@@ -155,7 +155,7 @@ def test_probes_in_separate_processes(tmp_path: Path):
 
 
 def test_decoding_an_image_takes_time():
-    assert image_seconds(UndecodedImages(DataSource(train=4), 32, 4)) > 0
+    assert image_seconds(UndecodedImages(DataSource(train=3), 32, 4)) > 0
 
 
 def test_is_prepared_does_not_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -204,6 +204,8 @@ class _Decoded:
                 else:
                     self.labels.append(label)
                     yield image
+        if not self.unreadable:
+            return
         for label in sorted(set(range(len(self.source.classes))) - set(self.labels)):
             problem = f"class {self.source.classes[label]!r} has no readable image in {self.split}/"
             unreadable = printable(self.source.name(self.split, self.unreadable[0]))

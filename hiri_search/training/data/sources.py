@@ -27,7 +27,6 @@ from hiri_search.training.data.image_folder import (
     ImageFolder,
     encoded_images,
     open_image_folder,
-    require_one_each,
 )
 from hiri_search.training.data.synthetic import MOTIFS, generate_images, generate_in_subprocess
 from hiri_search.training.job import SPLITS, DataSource
@@ -67,16 +66,17 @@ class ImageSource(Protocol):
 class SyntheticSource:
     """Synthetic images made from a seed (`data: drawn`): the default, which needs no download."""
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, data: DataSource, classes: int | None) -> None:
         if (classes or 0) > len(MOTIFS):
             problem = f"proxy.classes={classes}: synthetic images (source: drawn)"
             raise DataError(f"{problem} have at most {len(MOTIFS)} classes; write fewer")
         self.classes = tuple(f"class {index}" for index in range(classes or SYNTHETIC_CLASSES))
         self.counts = {split: getattr(data, split) or SYNTHETIC_COUNTS[split] for split in SPLITS}
-        for split, count in self.counts.items():
-            require_one_each(split, count, len(self.classes))
+        self.notes = tuple(
+            f"The {count} {split} images are of {count} of the {len(self.classes)} classes: data.{split} is too small."
+            for split, count in self.counts.items()
+            if count < len(self.classes)
+        )
         self.seed = data.seed
         # Each split has its own seed: another size of one split does not change the images of the other.
         self.seeds = {split: len(SPLITS) * data.seed + number for number, split in enumerate(SPLITS)}

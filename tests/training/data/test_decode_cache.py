@@ -261,18 +261,18 @@ def test_images_that_are_not_stored_need_no_cache(source: str, tmp_path: Path, m
 
 def test_studies_share_prepared_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
-    data, messages = DataSource("drawn", train=8, val=8), []
+    data, messages = DataSource("drawn", train=8, val=4), []
     first, second = (prepare(data, 16, tmp_path / study, say=messages.append) for study in ("a", "b"))
     assert (first, len(messages)) == (second, 1)
     assert not (tmp_path / "a").exists()
 
 
-DIFFERENT = [{"seed": 1}, {"train": 9}, {"val": 7}]
+DIFFERENT = [{"seed": 1}, {"train": 9}, {"val": 5}]
 
 
 def test_each_setting_of_the_images_changes_their_folder(tmp_path: Path):
     def folder(side: int = 16, classes: int = 4, **keys: int) -> Path:
-        return prepare(DataSource("drawn", **{"train": 8, "val": 6, **keys}), side, tmp_path, classes=classes).folder
+        return prepare(DataSource("drawn", **{"train": 8, "val": 4, **keys}), side, tmp_path, classes=classes).folder
 
     folders = [folder(), folder(side=32), folder(classes=5), *(folder(**keys) for keys in DIFFERENT)]
     assert len(set(folders)) == len(folders)

@@ -301,13 +301,19 @@ def test_a_subset_has_images_of_each_class_in_proportion(sizes: tuple[int, ...],
         assert all(n <= max(1, share * size + 1) for n, size in zip(found, sizes, strict=True))
 
 
-@pytest.mark.parametrize("source", ["folder", "timm", "drawn"])
+@pytest.mark.parametrize("source", ["folder", "timm"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_subset_smaller_than_the_classes_is_refused(split: str, source: str, tmp_path: Path):
     root = _images(tmp_path / "images", classes="abc")
-    data = DataSource(source if source == "drawn" else f"{source}:{root}", **{split: 2})
+    data = DataSource(f"{source}:{root}", **{split: 2})
     with pytest.raises(DataError, match=rf"data\.{split}=2 is fewer than the 3 classes.*write 3 or more, or fewer"):
         prepare(data, SIDE, tmp_path, classes=3)
+
+
+def test_synthetic_images_of_some_classes_are_said(tmp_path: Path):
+    note = "The 4 val images are of 4 of the 8 classes: data.val is too small."
+    assert prepare(DataSource(train=8, val=4), SIDE, tmp_path).notes == (note,)
+    assert prepare(DataSource(train=8, val=4), SIDE, tmp_path, classes=4).notes == ()
 
 
 UNREADABLE = [("folder", "auto"), ("folder", "none"), ("timm", "auto")]
