@@ -29,7 +29,7 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.persistence.checkpoints import checked_digest
-from hiri_search.system import file_tree
+from hiri_search.system.file_tree import archives, tree
 from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
 from hiri_search.training.data.pixel_stores import MmapStore
 from hiri_search.training.data.prepare import prepare
@@ -261,7 +261,7 @@ def _read_all(path: Path) -> dict[str, bytes | str]:
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_an_oversized_image_is_not_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(file_tree._check_size, "__defaults__", (1 << 16,))
+    monkeypatch.setattr(tree.check_size, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
     if kind == "tar":
@@ -293,7 +293,7 @@ def test_a_zip_with_a_false_size_gives_no_more_bytes_than_that_size(tmp_path: Pa
 def test_a_tar_with_an_oversized_header_is_refused(tmp_path: Path, kind: bytes):
     info = tarfile.TarInfo("header")
     info.type = kind
-    path = _tar(tmp_path / "set.tar.gz", (info, bytes(file_tree.MAX_HEADER_BYTES + 1)), mode="w:gz")
+    path = _tar(tmp_path / "set.tar.gz", (info, bytes(archives.MAX_HEADER_BYTES + 1)), mode="w:gz")
     with pytest.raises(DataError, match="are more than the"):
         open_image_folder(path)
 

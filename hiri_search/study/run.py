@@ -42,7 +42,6 @@ from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import check_weights, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
-from hiri_search.system.file_tree import printable
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, find_machine, gpus
 from hiri_search.training.data.datasets import check_augmentation
@@ -218,8 +217,8 @@ def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile
     """Record everything that the report needs, and the provenance of the results."""
     environment = run_environment(command)
     data = next(iter(prepared.values()))  # the same images at every side
-    skipped = tuple(map(printable, data.skipped))
-    images = ImageSet(data.train, data.val, len(data.classes), fingerprints(prepared), skipped, data.notes)
+    counts = (data.train, data.val, len(data.classes))
+    images = ImageSet(*counts, fingerprints(prepared), tuple(data.skipped), data.notes)
     ledger.append(
         StudyStarted(
             file=study.model_dump(mode="json"),

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hiri_search.system.concurrency import prefetch
-from hiri_search.system.file_tree import READ_ERRORS, FileReader, printable
+from hiri_search.system.file_tree.tree import READ_ERRORS, FileReader
 from hiri_search.system.hardware import cores
+from hiri_search.system.text import printable
 from hiri_search.training.data.image_folder import (
     DataError,
     ImageEntry,

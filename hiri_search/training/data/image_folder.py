@@ -11,7 +11,9 @@ from random import Random
 
 from PIL import Image
 
-from hiri_search.system.file_tree import READ_ERRORS, FileReader, FileTree, open_tree, printable
+from hiri_search.system.file_tree.archives import open_tree
+from hiri_search.system.file_tree.tree import READ_ERRORS, FileReader, FileTree
+from hiri_search.system.text import printable
 from hiri_search.training.job import SPLITS
 
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"

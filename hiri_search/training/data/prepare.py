@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiri_search.system.checksums import find_damage
-from hiri_search.system.file_tree import printable
 from hiri_search.system.files import Say
+from hiri_search.system.text import printable
 from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.decode_cache import (
     Progress,

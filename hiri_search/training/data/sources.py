@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hiri_search.system.concurrency import prefetch
-from hiri_search.system.file_tree import FileReader
+from hiri_search.system.file_tree.tree import FileReader
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import cores
 from hiri_search.training.data.decode_cache import Progress, cached_fingerprint

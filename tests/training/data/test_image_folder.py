@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hiri_search.system import file_tree
+from hiri_search.system.file_tree import archives
 from hiri_search.training.data.image_folder import DataError, image_suffixes, open_image_folder, stratified_sample
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.data.prepare import fingerprint, left_out, prepare
@@ -179,7 +179,7 @@ def test_a_compressed_tar_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_compressed_tar_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = _tar(_images(tmp_path / "images"), tmp_path / "x.tar.gz", _names(tmp_path / "images"), "w:gz")
-    monkeypatch.setattr(file_tree, "FREE_DISK_SHARE", 0.0)
+    monkeypatch.setattr(archives, "FREE_DISK_SHARE", 0.0)
     with pytest.raises(
         DataError, match=r"x\.tar\.gz .*unpacked it takes more than the 0\.00 GB that the disk has free"
     ):

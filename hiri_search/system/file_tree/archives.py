@@ -1,30 +1,24 @@
-"""FileTree: the files of a folder, .tar or .zip by name; links are followed, and reading is safe."""
+"""Archives, .tar and .zip, as trees of files: their members, and the links between them."""
 
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import posixpath
 import stat
 import tarfile
 import zipfile
-import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Generic, TypeVar
 from weakref import finalize
 
 from hiri_search.system.cache_dir import user_cache
+from hiri_search.system.file_tree.tree import Child, FileReader, FileTree, FolderTree, check_size
 
-# Exceptions of the standard library for damaged files and archives.
-READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-
-MAX_FILE_BYTES = 256 << 20  # of one file, unpacked
 MAX_HEADER_BYTES = 1 << 20  # of one extended header of a tar, which tarfile reads as a whole
 MAX_NAME_LENGTH = 4096  # characters of a name in an archive, as in a path of Linux
 MAX_LINKS = 40  # links that lead to one file, as in Linux
@@ -40,98 +34,7 @@ EXTENDED_HEADERS = (
 
 UNIX, UTF_8 = 3, 1 << 11  # in the header of a zip: the system that wrote it, and the flag of names in UTF-8
 
-FileReader = Callable[[str], bytes]  # returns the content of a file by its name in the tree
-# A name in a folder, the place where links lead (None: to no file or folder), and whether that is a folder.
-Child = tuple[str, str | None, bool]
 _Member = TypeVar("_Member")
-
-
-class FileTree(ABC):
-    """The files of a folder or archive. Names have slashes; that of the whole tree is empty."""
-
-    def files(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """Yield the name of each file below a folder, and False for devices and for links that lead to no file.
-
-        A folder that links make a part of itself is entered once. Raises OSError for a folder that cannot be opened.
-        """
-        start = self._place(folder)
-        folders = [(posixpath.join(folder, ""), start, frozenset({"", start, *map(str, PurePosixPath(start).parents)}))]
-        while folders:
-            name, place, above = folders.pop()
-            for child, target, is_folder in self._children(place):
-                if target is None or not is_folder:
-                    yield name + child, target is not None
-                elif target not in above:
-                    folders.append((f"{name}{child}/", target, above | {target}))
-
-    def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder, sorted; none if it cannot be opened."""
-        return sorted(child for child, _, is_folder in self._known_children(folder) if is_folder)
-
-    def own_files(self, folder: str) -> list[str]:
-        """The names of the files in a folder itself; none if it cannot be opened."""
-        return [child for child, target, is_folder in self._known_children(folder) if target and not is_folder]
-
-    def _known_children(self, folder: str) -> list[Child]:
-        with suppress(OSError):
-            return list(self._children(self._place(folder)))
-        return []
-
-    @abstractmethod
-    def open_reader(self) -> AbstractContextManager[FileReader]:
-        """Open the tree for reading. The reader raises one of READ_ERRORS for a file that cannot be read."""
-
-    @abstractmethod
-    def _place(self, name: str) -> str:
-        """The place of a file or folder, which has one place and may have several names."""
-
-    @abstractmethod
-    def _children(self, place: str) -> Iterable[Child]: ...
-
-
-def open_tree(path: Path) -> FileTree:
-    """The tree of a folder, .tar (also compressed) or .zip. Raises one of READ_ERRORS if it is none of them."""
-    if path.is_dir():
-        return _FolderTree(path)
-    if not path.is_file():
-        raise tarfile.ReadError("not a file")
-    if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):  # a tar may end with a zip
-        return _ZipTree(path)
-    return _TarTree(path)
-
-
-def printable(name: str) -> str:
-    """A file name as text that can be encoded: bytes that are not UTF-8 are escaped."""
-    return name.encode(errors="backslashreplace").decode()
-
-
-class _FolderTree(FileTree):
-    """The files of a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def _place(self, name: str) -> str:
-        return os.path.realpath(self.path / name)
-
-    def _children(self, place: str) -> Iterator[Child]:
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    target = os.path.realpath(entry.path)
-                    is_folder, is_file = os.path.isdir(target), os.path.isfile(target)
-                else:
-                    target, is_folder, is_file = entry.path, entry.is_dir(), entry.is_file()
-                yield entry.name, target if is_folder or is_file else None, is_folder
-
-    @contextmanager
-    def open_reader(self) -> Iterator[FileReader]:
-
-        def read(name: str) -> bytes:
-            _check_size((self.path / name).stat().st_size)
-            return (self.path / name).read_bytes()
-
-        yield read
 
 
 class _ArchiveTree(FileTree, Generic[_Member]):
@@ -197,7 +100,7 @@ class CheckedTarInfo(tarfile.TarInfo):
 
     def _proc_member(self, tar: tarfile.TarFile) -> Any:
         if self.type in EXTENDED_HEADERS:
-            _check_size(self.size, MAX_HEADER_BYTES)
+            check_size(self.size, MAX_HEADER_BYTES)
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
@@ -240,7 +143,7 @@ class _TarTree(_ArchiveTree[tarfile.TarInfo]):
 
             def read(name: str) -> bytes:
                 member = self._member(name)
-                _check_size(member.size)
+                check_size(member.size)
                 return tar.extractfile(member).read()  # type: ignore[union-attr]
 
             yield read
@@ -263,7 +166,7 @@ class _ZipTree(_ArchiveTree[zipfile.ZipInfo]):
             for info in archive.infolist():
                 name, link = _zip_name(info), None
                 if info.create_system == UNIX and stat.S_ISLNK(info.external_attr >> 16):
-                    _check_size(info.file_size, MAX_NAME_LENGTH)
+                    check_size(info.file_size, MAX_NAME_LENGTH)
                     link = _link_target(name, os.fsdecode(archive.read(info)))
                 self._add(name, member=info, link=link, folder=name.endswith("/"))
 
@@ -273,7 +176,7 @@ class _ZipTree(_ArchiveTree[zipfile.ZipInfo]):
 
             def read(name: str) -> bytes:
                 info = self._member(name)
-                _check_size(info.file_size)  # zipfile unpacks no more bytes than this size
+                check_size(info.file_size)  # zipfile unpacks no more bytes than this size
                 return archive.read(info)
 
             yield read
@@ -288,6 +191,10 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return name if "/" in name else name.replace("\\", "/")
 
 
-def _check_size(size: int, limit: int = MAX_FILE_BYTES) -> None:
-    if size > limit:
-        raise tarfile.ReadError(f"{size:,} bytes are more than the limit of {limit:,}")
+def open_tree(path: Path) -> FileTree:
+    """The tree of a folder, .tar (also compressed) or .zip. Raises one of READ_ERRORS if it is none of them."""
+    if path.is_dir():
+        return FolderTree(path)
+    if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):  # a tar may end with a zip
+        return _ZipTree(path)
+    return _TarTree(path)
