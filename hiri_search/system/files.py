@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,14 +39,26 @@ def unfinished_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{UNFINISHED}")
 
 
+def _is_special(path: Path) -> bool:
+    """Return whether there is something else than a file at a path. OSError for links that lead in a circle."""
+    with suppress(FileNotFoundError):
+        return not stat.S_ISREG(path.stat().st_mode)
+    return False
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file that replaces `path` when the block ends: a kill leaves the old file or the new one.
 
     Two processes may write one file at once: the last one stays. Creates the folder of the file but not the parent of
-    that folder: if a disk is not mounted, nothing is written below its mount point.
+    that folder: if a disk is not mounted, nothing is written below its mount point. A device or a pipe, such as
+    /dev/stdout, is written to and never replaced.
     """
     path.parent.mkdir(exist_ok=True)
+    if _is_special(path):
+        with path.open("wb") as file:
+            yield file
+        return
     unfinished = unfinished_path(path)
     try:
         with unfinished.open("wb") as file:

@@ -319,7 +319,7 @@ def test_the_summary_gives_the_number_of_feasible_networks_or_the_reason_why_it_
 def test_networks_are_counted_without_enumeration() -> None:
     """Each of 40 stages is one of two with the same costs at every grid: the sum tells how many are the second."""
     space = parse("cffn(8 e=1) -> " + " -> ".join(["cffn(8 e=1|2 s=1 down=a)"] * 40))
-    ends = [count(space.replay({f"{at}.e": int(at <= second) for at in range(2, 42)}), 32).macs for second in (1, 11)]
+    ends = [count(space.replay({f"{at}.e": 1 + (at <= second) for at in range(2, 42)}), 32).macs for second in (1, 11)]
     feasible = ConstrainedSpace(space, CostConstraints(gmacs=Interval(ends[0] / 1e9, ends[1] / 1e9)), 32)
     assert feasible.counting == "exact"
     assert feasible.size == sum(comb(40, seconds) for seconds in range(11))
