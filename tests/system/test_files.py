@@ -42,6 +42,6 @@ def test_what_no_file_can_replace_stays(tmp_path: Path, kind: str):
     elif kind == "circle":
         path.symlink_to(path)
     before = path.lstat().st_mode
-    with pytest.raises(OSError, match="No space|directory|symbolic links"), atomic_write(path) as file:
+    with pytest.raises(OSError, match=r"No space|directory|symbolic links"), atomic_write(path) as file:
         file.write(b"text")
     assert path.lstat().st_mode == before

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from zlib import crc32
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hiri_search.cost import flops
@@ -256,7 +256,7 @@ def fake_cost(piece: Piece, side: int) -> Cost:
     return Cost(params=number % 7, macs=number // 7 % 50, core_macs=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(small_spaces(), st.sampled_from([64, 128, 1024]), st.data())
 def test_any_space_under_any_constraints_equals_its_filtered_listing(
     written: WrittenSpec, side: int, data: st.DataObject
