@@ -242,7 +242,9 @@ def test_times_under_unlike_settings_are_never_in_one_column(
     last = {event.key: event.ms_per_image for event in results.timed[-3 if timed_again else 0 :]}
     table = network_table(results)
     assert list(table["ms"]) == [last[key] for key in table["key"]]
-    assert len(inference_table(results)) == len(results.timed)
+    inference = inference_table(results)
+    assert inference["batch"].nunique() == 1
+    assert len(inference) == (3 if "batch" in latency else len(results.timed))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import TimedSetting
+from hiri_search.study.ledger.events import InferenceTimed, TimedSetting
 from hiri_search.study.ledger.values import to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.recipe import Recipe
@@ -47,7 +47,7 @@ def network_table(results: Results) -> pd.DataFrame:
     scores, several = (
         rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
     )
-    timed = _comparable_times(results)
+    timed = {(event.key, event.side): event.ms_per_image for event in _comparable_times(results)}
     intervals = {name: interval for name, values in several if (interval := mean_interval(values))}
     rows = results.rows
     table = pd.DataFrame(
@@ -71,12 +71,12 @@ def network_table(results: Results) -> pd.DataFrame:
     return table.fillna({"seeds": 0, "failed": 0}).astype({"seeds": int, "failed": int}).reset_index()
 
 
-def _comparable_times(results: Results) -> dict[tuple[str, int], float]:
-    """Return milliseconds by key and side, of the one setting under which most networks were timed, at last."""
-    by_setting: dict[TimedSetting, dict[tuple[str, int], float]] = {}
+def _comparable_times(results: Results) -> list[InferenceTimed]:
+    """Return the times of one setting: that of most networks, and of the last of several such settings."""
+    by_setting: dict[TimedSetting, list[InferenceTimed]] = {}
     for event in results.timed:
-        by_setting.setdefault(event.setting, {})[event.key, event.side] = event.ms_per_image
-    return max(reversed(by_setting.values()), key=len, default={})
+        by_setting.setdefault(event.setting, []).append(event)
+    return max(reversed(by_setting.values()), key=len, default=[])
 
 
 def paper_table(results: Results) -> pd.DataFrame:
@@ -125,12 +125,14 @@ def front(table: pd.DataFrame, cost: str, gain: str) -> pd.DataFrame:
 
 
 def inference_table(results: Results) -> pd.DataFrame:
-    """Return one row for each timed network: inference time, its spread, and the machine.
+    """Return one row for each network and machine: inference time, its spread, and the machine.
 
-    This is a table of its own because times differ between two runs of one study; the other tables do not.
+    This is a table of its own because times differ between two runs of one study; the other tables do not. Times of
+    another batch, dtype or kind of network than those of `network_table` are in the ledger only.
     """
+    shown = {event.setting[:-1] for event in _comparable_times(results)}
     names = {(row["key"], row["side"]): row["name"] for row in [*results.trials, *results.counted]}
-    timed = pd.json_normalize([to_json(event) for event in results.timed])
+    timed = pd.json_normalize([to_json(event) for event in results.timed if event.setting[:-1] in shown])
     if timed.empty:
         return timed
     timed.insert(0, "name", [names.get(pair, "") for pair in zip(timed["key"], timed["side"], strict=True)])
