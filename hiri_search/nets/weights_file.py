@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EINVAL
-from os.path import expanduser
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +13,8 @@ from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Size, Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from hiri_search.system.files import expanded
 
 # Errors of torch.load, safetensors and timm for a file that holds something else.
 LOAD_ERRORS = (
@@ -76,7 +77,7 @@ def read_weights(path: str) -> WeightsFile:
     Averaged weights come first, and prefixes of torch.compile and DistributedDataParallel go. No code of the file is
     run. Raises OSError where the file cannot be opened, and WeightsError where it holds no weights.
     """
-    file = Path(expanduser(path))  # Path.expanduser raises RuntimeError for an unknown user
+    file = expanded(path)
     if file.exists() and not file.is_file():
         raise WeightsError(f"weights={path} is {'a folder' if file.is_dir() else 'no regular file'}; {_WANTED}")
     with file.open("rb"):

@@ -36,12 +36,13 @@ from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, o
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.values import ImageSet, JsonObject, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
-from hiri_search.study.provenance.environment import run_environment
+from hiri_search.study.provenance.environment import code, run_environment
 from hiri_search.study.provenance.manifest import check_unchanged
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import check_weights, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
+from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, find_machine, gpus
 from hiri_search.training.data.datasets import check_augmentation
@@ -159,6 +160,8 @@ def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path,
     classes, cache = study.proxy.classes, study.cache
     prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
     prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
+    if study.data.kind == "folder" and cache != "none":  # otherwise trials of this process read it
+        forget_archive()
     for sentence in left_out(next(iter(prepared.values()))):  # the same images at every side
         say(sentence)
     return prepared
@@ -209,8 +212,14 @@ def _say_left_out(study: Study, ledger: Ledger, say: Say) -> None:
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
     started = last_start(ledger.events)
-    if started and not started.images.fingerprints.items() <= fingerprints(prepared).items():
-        raise StudyError(f"the images of {study.data.source} have changed since {folder} was started\n{WAY_OUT}")
+    if started is None or started.images.fingerprints.items() <= fingerprints(prepared).items():
+        return
+    problem = f"the images of {study.data.source} have changed since {folder} was started"
+    if started.code.digest != code().digest:
+        commit = f" (commit {started.code.commit[:12]})" if started.code.commit else ""
+        problem += ", or this version of hiri_search reads other files or pixels from them than the one that started it"
+        problem += f", {started.code.version}{commit}, which can still continue it"
+    raise StudyError(f"{problem}\n{WAY_OUT}")
 
 
 def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, command: Sequence[str]) -> None:

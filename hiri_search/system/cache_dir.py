@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hiri_search.system.files import expanded
+
 CACHE_VARIABLE = "HIRI_SEARCH_CACHE"
 
 
@@ -31,7 +33,7 @@ def _default() -> Path:
 
 
 def _expanded(path: str) -> Path:
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # a container with a user that has no name, and no HOME
-        raise FileNotFoundError(None, "there is no home folder for its ~", path) from error
+    folder = expanded(path)
+    if path.startswith("~") and folder == Path(path):  # a container with a user that has no name, and no HOME
+        raise FileNotFoundError(None, "there is no home folder for its ~", path)
+    return folder.absolute()

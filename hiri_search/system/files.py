@@ -20,6 +20,14 @@ _T = TypeVar("_T")
 Say = Callable[[str], None]
 
 
+def expanded(path: str) -> Path:
+    """Return a path with the home folder in place of `~`; as it is where there is no such user, or no home folder.
+
+    `Path.expanduser` raises RuntimeError there, as in a container whose user has no name.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def retrying(do: Callable[[], _T], *, seconds: float = _RETRY_SECONDS, say: Say = lambda text: None) -> _T:
     """Call `do` and retry while it raises OSError, with growing waits; raise the OSError after `seconds`."""
     end, wait = time.monotonic() + seconds, _FIRST_WAIT

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hiri_search.system.files import expanded
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import Recipe, SettingError
 
@@ -64,7 +65,7 @@ class DataSource:
     @property
     def is_named(self) -> bool:
         """True for a data set that timm knows by its name: no folder or archive on this machine."""
-        return self.kind == "timm" and not Path(self.path).expanduser().exists()
+        return self.kind == "timm" and not expanded(self.path).exists()
 
 
 @dataclass(frozen=True)

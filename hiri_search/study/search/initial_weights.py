@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from os.path import expanduser, isabs
 from pathlib import Path
 
 from hiri_search.nets.weights_file import WeightsError, WeightsFile, read_weights
@@ -12,6 +11,7 @@ from hiri_search.networks import build_on_meta
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.errors import StudyError
 from hiri_search.study.search.network_facts import PreparedBySide
+from hiri_search.system.files import expanded
 
 
 def check_weights(candidates: Iterable[Candidate]) -> dict[str, int]:
@@ -46,6 +46,6 @@ def _read(path: str) -> WeightsFile:
     except WeightsError as error:
         raise StudyError(f"recipe.{error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path that no system has
-        where = "" if isabs(expanduser(path)) else f" (in {Path.cwd()})"
+        where = "" if expanded(path).is_absolute() else f" (in {Path.cwd()})"
         problem = f"recipe.weights={path!r}: {getattr(error, 'strerror', error)}{where}"
         raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt") from error

@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -32,7 +33,8 @@ EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGLINK,
 )
 
-UNIX, UTF_8 = 3, 1 << 11  # in the header of a zip: the system that wrote it, and the flag of names in UTF-8
+UNIX = 3  # in the header of a zip: the system that wrote it
+ENCRYPTED, UTF_8 = 1, 1 << 11  # flags in the header of a zip; the second one: of names in UTF-8
 
 _Member = TypeVar("_Member")
 
@@ -164,6 +166,8 @@ class _ZipTree(_ArchiveTree[zipfile.ZipInfo]):
         self._path = path
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
+                if info.flag_bits & ENCRYPTED:
+                    raise tarfile.ReadError("its files are encrypted: unpack it, and name the folder")
                 name, link = _zip_name(info), None
                 if info.create_system == UNIX and stat.S_ISLNK(info.external_attr >> 16):
                     check_size(info.file_size, MAX_NAME_LENGTH)
@@ -183,18 +187,37 @@ class _ZipTree(_ArchiveTree[zipfile.ZipInfo]):
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The name of a member with slashes, also if it was written with backslashes, or as UTF-8 without saying so."""
+    """The name of a member with slashes, also if it was written with backslashes, or as UTF-8 without saying so.
+
+    On Unix a backslash may be part of a name.
+    """
     name = info.filename
     if not info.flag_bits & UTF_8:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode()
-    return name if "/" in name else name.replace("\\", "/")
+    return name if "/" in name and info.create_system == UNIX else name.replace("\\", "/")
 
 
 def open_tree(path: Path) -> FileTree:
-    """The tree of a folder, .tar (also compressed) or .zip. Raises one of READ_ERRORS if it is none of them."""
+    """The tree of a folder, .tar (also compressed) or .zip. Raises one of READ_ERRORS if it is none of them.
+
+    The last archive stays open for the next call, until it changes or `forget_archive` is called: many trials of a
+    process then share what was unpacked once.
+    """
     if path.is_dir():
         return FolderTree(path)
+    status = path.stat()
+    return _open_archive(path.resolve(), (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(maxsize=1)
+def _open_archive(path: Path, version: tuple[int, ...]) -> FileTree:
+    """The archive at a path; of another version, it is opened again."""
     if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):  # a tar may end with a zip
         return _ZipTree(path)
     return _TarTree(path)
+
+
+def forget_archive() -> None:
+    """Free the disk space of the archive that `open_tree` unpacked, once nothing uses it any more."""
+    _open_archive.cache_clear()

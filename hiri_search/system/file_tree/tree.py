@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-# Exceptions of the standard library for damaged files and archives.
-READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+# Exceptions of the standard library for damaged files and archives. UnicodeError: of a name in a zip.
+READ_ERRORS = (
+    *(OSError, EOFError, RuntimeError, UnicodeError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 MAX_FILE_BYTES = 256 << 20  # of one file, unpacked
 

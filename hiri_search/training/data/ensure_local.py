@@ -11,6 +11,8 @@ from pathlib import Path
 
 from hiri_search.system.checksums import find_damage
 from hiri_search.system.concurrency import repeat_in_background
+from hiri_search.system.file_tree.archives import forget_archive
+from hiri_search.system.files import expanded
 from hiri_search.training.data.decode_cache import damage_of
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import prepare
@@ -51,6 +53,7 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
         local = prepare(job.data, job.side, _fallback_home(prepared), classes=job.classes, cache=prepared.cache)
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
+    forget_archive()
     if local.folder.name != prepared.folder.name:
         problem = f"on {platform.node()} {job.data.source} holds other images than on the machine that began the study"
         raise NodeMismatch(f"{problem} ({local.train} and {local.val}, there {prepared.train} and {prepared.val})")
@@ -58,7 +61,7 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
 
 
 def _require_data(job: Job) -> None:
-    path = Path(job.data.path).expanduser()
+    path = expanded(job.data.path)
     is_path = job.data.kind == "folder" or path.is_absolute()  # otherwise it may be the name of a timm dataset
     if job.data.kind != "drawn" and is_path and not path.exists():
         remedy = "" if path.is_absolute() else f" in {Path.cwd()}; write the whole path"

@@ -1,10 +1,10 @@
-"""Decoding of image files to square uint8 arrays."""
+"""Reading of image files, and decoding to square uint8 arrays."""
 
 from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
@@ -26,14 +26,12 @@ from hiri_search.training.data.image_folder import (
     DataError,
     ImageEntry,
     ImageFolder,
-    encoded_images,
     image_formats,
-    read_encoded,
 )
 
-DECODER_VERSION = 2  # increased when the same file would give other pixels
+DECODER_VERSION = 3  # increased when the same file would give other pixels
 APP1, START_OF_SCAN = b"\xe1", b"\xda"  # markers of JPEG segments
-BITS_PER_SAMPLE = 258  # tag of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
 TURNS = {  # EXIF orientation: the operation that turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,9 +41,36 @@ TURNS = {  # EXIF orientation: the operation that turns the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DECODE_ERRORS = (*READ_ERRORS, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+# Exceptions of Pillow for damaged images. MemoryError is none of them: it says nothing about the image.
+DECODE_ERRORS = (
+    *READ_ERRORS,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 _Decoded = TypeVar("_Decoded")
+
+
+def encoded_images(folder: ImageFolder, entries: Iterable[ImageEntry]) -> Iterator[tuple[ImageEntry, bytes | str]]:
+    """Read image files one after the other; a string says why a file cannot be read."""
+    with folder.tree.open_reader() as read:
+        for entry in entries:
+            yield entry, read_encoded(read, entry)
+
+
+def read_encoded(read: FileReader, entry: ImageEntry) -> bytes | str:
+    """The content of an image file, or the reason (a string) why it cannot be read."""
+    try:
+        return read(entry.name)
+    except READ_ERRORS as error:
+        return str(error)
 
 
 def decode_images(
@@ -126,13 +151,13 @@ def center_square(image: Image.Image, *, side: int) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image in RGB as it is shown: wide pixels scaled by their range, transparent ones on white, the first frame.
 
-    Raises ValueError for pixels of 32 bits, whose range is not known.
+    Raises ValueError for pixels with a sign or 32 bits, whose range is not known.
     """
     if bits := _bits_of_grey(image):
-        grey = np.asarray(image).astype(np.float32) * (255 / (2**bits - 1))
-        return Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no fixed range; convert it to 8 or 16 bits")
+        return _narrowed(image, bits).convert("RGB")
+    if image.mode.startswith(("I", "F")):
+        problem = f"pixels with a sign or 32 bits (mode {image.mode}) have no fixed range"
+        raise ValueError(f"{problem}; convert it to 8 bits, or to 16 bits without a sign")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -140,11 +165,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _bits_of_grey(image: Image.Image) -> int:
-    """Bits of a grey pixel if they are 9 to 16, and 0 for other images."""
-    if image.mode.startswith("I;16"):
+    """Bits of a grey pixel if they are 9 to 16 without a sign, and 0 for other images."""
+    if image.mode.startswith("I;16") and image.format != "FITS":  # which has a sign
         tags = getattr(image, "tag_v2", {})  # of TIFF, which may have 12 bits
         return int(tags.get(BITS_PER_SAMPLE, (16,))[0])
     return 16 if image.mode == "I" and image.format == "PPM" else 0
+
+
+def _narrowed(image: Image.Image, bits: int) -> Image.Image:
+    """Grey of 9 to 16 bits in 8 bits. Pillow leaves to us that white may be zero, and that one value is transparent."""
+    wide = np.asarray(image)
+    grey = wide.astype(np.float32) * (255 / (2**bits - 1))
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    grey[wide == image.info.get("transparency")] = 255
+    return Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8))
 
 
 def upright(pixels: Image.Image, original: Image.Image) -> Image.Image:
@@ -155,7 +190,7 @@ def upright(pixels: Image.Image, original: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation of an image, after it was decoded: Pillow itself turns TIFF, and then removes the tag."""
-    with suppress(*DECODE_ERRORS, LookupError, TypeError, AssertionError):  # a damaged block counts as none
+    with suppress(*DECODE_ERRORS):  # a damaged block counts as none
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1
 

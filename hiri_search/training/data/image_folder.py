@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from random import Random
 
 from PIL import Image
 
 from hiri_search.system.file_tree.archives import open_tree
-from hiri_search.system.file_tree.tree import READ_ERRORS, FileReader, FileTree
+from hiri_search.system.file_tree.tree import READ_ERRORS, FileTree
 from hiri_search.system.text import printable
 from hiri_search.training.job import SPLITS
 
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
 # Names of the folder of each split, in any case; the first of them that exists is taken.
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
 HELD_OUT_SHARE = 0.2  # of the images of each class, for validation, where there is no folder for it
 # Formats that Pillow recognises but does not decode by itself; for EPS it starts Ghostscript.
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -99,7 +100,8 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) 
     _check_layout(path, images)
     chosen = sorted(images.by_class["train"])[:classes]
     if len(chosen) < max(2, classes or 2):
-        remedy = f"proxy.classes={classes} is more; write fewer" if classes else "a training needs 2 or more"
+        too_many = f"proxy.classes={classes} is more; write fewer"
+        remedy = too_many if (classes or 0) > len(chosen) else "a training needs 2 or more"
         raise DataError(f"{path} has images of {len(chosen)} class(es) in train/ ({', '.join(chosen)}); {remedy}")
     entries = {
         split: tuple(ImageEntry(file, label) for label, name in enumerate(chosen) for file in files[name])
@@ -170,10 +172,16 @@ def _read_splits(tree: FileTree, root: str, folders: dict[str, list[str]]) -> _I
             images.by_class[split], left_out = _read_split(tree, root + folder)
             images.left_out += left_out
             images.notes += [f"The {split} images are those of {root}{folder}/."] * (folder != split)
-        for other in others:
-            count = sum(1 for _ in tree.files(root + other))
-            images.notes.append(f"{root}{other}/ was left out (files: {count:,}).")
+        images.notes += (_note_left_out(tree, root + other) for other in others)
+    known, classes = set().union(*folders.values()), images.by_class["train"].keys()
+    for other in _visible_folders(tree, root):  # a split of another name, such as dev/
+        if other not in known and not classes.isdisjoint(tree.folders(root + other)):
+            images.notes.append(_note_left_out(tree, root + other))
     return images
+
+
+def _note_left_out(tree: FileTree, folder: str) -> str:
+    return f"{folder}/ was left out (files: {sum(1 for _ in tree.files(folder)):,})."
 
 
 def _read_classes(tree: FileTree, root: str) -> _ImageSet:
@@ -266,7 +274,11 @@ def _class_hint(left_out: Iterable[tuple[str, str]], folder: str, others: Sequen
     if reasons := Counter(reason for file, reason in left_out if file.startswith(folder)):
         return f" ({_counts(reasons)} left out)"
     name = folder.split("/")[-2]
-    return next((f" (but {other!r} has)" for other in others if other.lower() == name.lower()), "")
+    composed = partial(unicodedata.normalize, "NFC")  # macOS writes é as two characters, which look like one
+    for other in others:
+        if composed(other).casefold() == composed(name).casefold():
+            return f" (but {other!a} has)" if composed(other) == composed(name) else f" (but {other!r} has)"
+    return ""
 
 
 def _counts(reasons: Counter[str]) -> str:
@@ -303,18 +315,3 @@ def stratified_sample(labels: Sequence[int], count: int, *, seed: int) -> list[i
         shuffled = Random(seed).sample(indices, len(indices))
         ranked += [(rank > 0, rank / len(indices), index) for rank, index in enumerate(shuffled)]
     return sorted(index for *_, index in sorted(ranked)[:count])
-
-
-def encoded_images(folder: ImageFolder, entries: Iterable[ImageEntry]) -> Iterator[tuple[ImageEntry, bytes | str]]:
-    """Read image files one after the other; a string says why a file cannot be read."""
-    with folder.tree.open_reader() as read:
-        for entry in entries:
-            yield entry, read_encoded(read, entry)
-
-
-def read_encoded(read: FileReader, entry: ImageEntry) -> bytes | str:
-    """The content of an image file, or the reason (a string) why it cannot be read."""
-    try:
-        return read(entry.name)
-    except READ_ERRORS as error:
-        return str(error)

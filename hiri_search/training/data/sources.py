@@ -17,15 +17,20 @@ from PIL import Image
 
 from hiri_search.system.concurrency import prefetch
 from hiri_search.system.file_tree.tree import FileReader
-from hiri_search.system.files import Say
+from hiri_search.system.files import Say, expanded
 from hiri_search.system.hardware import cores
 from hiri_search.training.data.decode_cache import Progress, cached_fingerprint
-from hiri_search.training.data.image_decode import DECODER_VERSION, decode_image, decode_images, decode_whole
+from hiri_search.training.data.image_decode import (
+    DECODER_VERSION,
+    decode_image,
+    decode_images,
+    decode_whole,
+    encoded_images,
+)
 from hiri_search.training.data.image_folder import (
     DataError,
     ImageEntry,
     ImageFolder,
-    encoded_images,
     open_image_folder,
 )
 from hiri_search.training.data.synthetic import MOTIFS, generate_images, generate_in_subprocess
@@ -119,7 +124,7 @@ class FolderSource:
 
     def __init__(self, data: DataSource, classes: int | None, skipped: Sequence[str] = ()) -> None:
         self._arguments = data, classes, skipped
-        self.folder = open_image_folder(Path(data.path).expanduser(), classes=classes, seed=data.seed)
+        self.folder = open_image_folder(expanded(data.path), classes=classes, seed=data.seed)
         self.entries = {split: self._entries(data, split, frozenset(skipped)) for split in SPLITS}
         self.skip_corrupt = data.skip_corrupt
         self.classes, self.notes = self.folder.classes, self.folder.notes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import Image
 from timm.data import create_dataset
 from torch.utils.data import Dataset, IterableDataset, Subset
 
+from hiri_search.system.files import expanded
 from hiri_search.training.data.image_decode import to_rgb
 from hiri_search.training.data.image_folder import DataError, require_one_each, stratified_sample
 from hiri_search.training.job import SPLITS, DataSource
@@ -21,6 +21,8 @@ TIMM_SPLIT_NAMES = {"train": "train", "val": "validation"}
 EXPECTED_SOURCE = (
     "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or the name of a timm dataset, such as torch/cifar10@ROOT"
 )
+# Classes of timm and torchvision that read a folder or an archive; FolderSource reads these.
+FOLDER_READERS = frozenset({"ImageFolder", "ReaderImageFolder", "ReaderImageInTar"})
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
@@ -51,12 +53,16 @@ def open_timm(data: DataSource, split: str, transform: Transform | None = None) 
 
 def _open_named(data: DataSource, split: str) -> Any:
     name, _, root = data.path.partition("@")
-    folder = str(Path(root).expanduser()) if root else None
+    folder = str(expanded(root)) if root else None
     try:
-        return create_dataset(name, folder, split=TIMM_SPLIT_NAMES[split], is_training=split == "train")
+        dataset = create_dataset(name, folder, split=TIMM_SPLIT_NAMES[split], is_training=split == "train")
     except Exception as error:  # timm's readers pass on any exception of their libraries
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise DataError(f"timm cannot open {data.path!r} ({reason}); timm: must name {EXPECTED_SOURCE}") from error
+    if type(getattr(dataset, "reader", dataset)).__name__ in FOLDER_READERS:
+        problem = f"{data.source} is a folder, of which timm reads fewer suffixes, and 16 bits as white"
+        raise DataError(f"{problem}; write timm:{root}, or folder:{root}")
+    return dataset
 
 
 def _named_classes(data: DataSource, classes: int | None) -> tuple[str, ...]:

@@ -102,7 +102,8 @@ def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say
         )
         if now != recorded:
-            yield f"those of {study.data.source} at side {side} were {recorded} and are {now} now: they have changed"
+            change = f"those of {study.data.source} at side {side} were {recorded} and are {now} now"
+            yield f"{change}: they have changed, or this version of hiri_search reads them otherwise"
             return
 
 
