@@ -30,7 +30,8 @@ from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.persistence.checkpoints import checked_digest
 from hiri_search.system.file_tree import archives, tree
-from hiri_search.training.data.image_folder import DataError, encoded_images, open_image_folder
+from hiri_search.training.data.image_decode import encoded_images
+from hiri_search.training.data.image_folder import DataError, open_image_folder
 from hiri_search.training.data.pixel_stores import MmapStore
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job, PreparedData

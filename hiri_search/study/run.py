@@ -217,8 +217,8 @@ def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, f
     problem = f"the images of {study.data.source} have changed since {folder} was started"
     if started.code.digest != code().digest:
         commit = f" (commit {started.code.commit[:12]})" if started.code.commit else ""
-        problem += ", or this version of hiri_search reads other files or pixels from them than the one that started it"
-        problem += f", {started.code.version}{commit}, which can still continue it"
+        problem += f", or hiri_search {started.code.version}{commit}, which started it, read other files or pixels"
+        problem += " from them than this version: then continue with that one"
     raise StudyError(f"{problem}\n{WAY_OUT}")
 
 

@@ -19,6 +19,7 @@ from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted, Tria
 from hiri_search.study.ledger.layout import CHECKPOINTS
 from hiri_search.study.ledger.ledger import of_kind, read_events, read_ledger, trials
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.values import CodeVersion
 from hiri_search.study.provenance.manifest import manifest
 from hiri_search.study.run import move_aside, run
 from hiri_search.training.state import _require_folder
@@ -257,7 +258,7 @@ def test_too_few_images_for_a_batch_is_said_before_training(tmp_path: Path):
         _run(tmp_path, sets=("recipe.batch=64",))
 
 
-def test_changed_images_are_another_study(tmp_path: Path):
+def test_changed_images_are_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for split, count in (("train", 8), ("val", 2)):
         for name in "ab":
             (tmp_path / "photos" / split / name).mkdir(parents=True)
@@ -267,7 +268,10 @@ def test_changed_images_are_another_study(tmp_path: Path):
     photos += ("proxy.classes=2", "seeds=1")
     assert len(_run(tmp_path, sets=photos)) == 2
     (tmp_path / "photos" / "train" / "a" / "0.png").unlink()
-    with pytest.raises(StudyError, match="have changed"):
+    with pytest.raises(StudyError, match=r"have changed since .* was started\nundo"):
+        _run(tmp_path, sets=photos)
+    monkeypatch.setattr("hiri_search.study.run.code", lambda: CodeVersion("9.0", "of other files"))
+    with pytest.raises(StudyError, match=r"started, or hiri_search .*, which started it, read other files or"):
         _run(tmp_path, sets=photos)
 
 

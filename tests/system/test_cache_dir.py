@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.system.cache_dir import user_cache
+from hiri_search.system.files import expanded
 
 UNKNOWN_USER = 2**31 - 7  # without a name, as in many containers
 
@@ -68,6 +69,24 @@ def test_a_cache_that_cannot_be_made_is_an_os_error_with_its_reason(
     _set(environment, tmp_path, monkeypatch)
     with pytest.raises(OSError, match=reason):
         user_cache("images")
+
+
+HOMES = {  # a path, and the same with the home folder of the user
+    "~": "{tmp}/me",
+    "~/a/../b": "{tmp}/me/a/../b",
+    "~nobody_of_this_name/a": "~nobody_of_this_name/a",
+    "a/~": "a/~",
+    "": ".",
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), HOMES.items())
+def test_a_path_has_the_home_folder_in_place_of_its_tilde(
+    path: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert expanded(path) == Path(path), "without a home folder"
+    monkeypatch.setenv("HOME", f"{tmp_path}/me")
+    assert expanded(path) == Path(expected.format(tmp=tmp_path))
 
 
 @pytest.mark.parametrize("chosen", [True, False])

@@ -39,8 +39,14 @@ def _tiff_12_bits() -> bytes:
     pairs = np.rint(RAMP / 255 * 4095).astype(int).reshape(-1, 2)
     packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
     data = packed.astype(np.uint8).tobytes()
-    tags = {256: 64, 257: 48, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 48, 279: len(data)}
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return _tiff(data, {258: 12})
+
+
+def _tiff(data: bytes, changed_tags: dict[int, int], *, offset_type: int = 4) -> bytes:
+    """A TIFF of grey pixels, with tags that Pillow does not write."""
+    tags = {256: 64, 257: 48, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 48, 279: len(data)} | changed_tags
+    types = {273: offset_type}
+    directory = b"".join(struct.pack("<HHII", tag, types.get(tag, 4), 1, tags[tag]) for tag in sorted(tags))
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + directory + bytes(4)
 
 
@@ -63,6 +69,7 @@ SAME: dict[str, Callable[[], bytes]] = {
     **{f"PGM to {limit}": partial(_pgm, limit) for limit in (65535, 4095, 1000)},
     **{f"plain PGM to {limit}": partial(_plain_pgm, limit) for limit in (65535, 4095, 255)},
     "12 bits, TIFF": _tiff_12_bits,
+    "16 bits, TIFF with white as zero": lambda: _tiff((65535 - np.asarray(GREY16)).tobytes(), {262: 0}),
     "first frame of a GIF": partial(_file, RGB, "GIF", save_all=True, append_images=LATER),
     "first frame of a PNG": partial(_file, RGB, "PNG", save_all=True, append_images=LATER),
     "first frame of a WebP": partial(_file, RGB, "WEBP", save_all=True, append_images=LATER, lossless=True),
@@ -77,8 +84,18 @@ def test_a_picture_has_the_same_pixels_in_every_mode(encode: Callable[[], bytes]
     assert np.abs(decoded.astype(int) - expected.astype(int)).max() <= 2
 
 
+def _fits(bits: int) -> bytes:
+    values = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": 64, "NAXIS2": 48}
+    return (
+        "".join([*(f"{name:8}= {value:>20}".ljust(80) for name, value in values.items()), "END"]).ljust(2880).encode()
+    )
+
+
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "32 bits, TIFF": (_file(GREY.convert("I"), "TIFF"), r"32 bits \(mode I\) have no fixed range; convert it to 8 or"),
+    "32 bits, TIFF": (_file(GREY.convert("I"), "TIFF"), r"32 bits \(mode I\) have no fixed range; convert it to 8 b"),
+    "signed, TIFF": (_tiff(np.asarray(GREY16).tobytes(), {339: 2}), r"with a sign or 32 bits \(mode I\)"),
+    "signed, FITS": (_fits(16) + np.asarray(GREY16).tobytes(), r"with a sign or 32 bits \(mode I;16\)"),
+    "an offset that is no integer, TIFF": (_tiff(bytes(64 * 48 * 2), {}, offset_type=11), "float"),
     "float, TIFF": (_file(GREY.convert("F"), "TIFF"), r"\(mode F\)"),
     "float, PFM": (b"Pf\n64 48\n-1.0\n" + (RAMP / 255).astype("<f4").tobytes(), r"\(mode F\)"),
     "PostScript": (_file(RGB, "EPS"), "not an image of a known format"),
@@ -104,8 +121,9 @@ def _half_transparent(mode: str) -> Image.Image:
 def _with_key_colour(image: Image.Image) -> bytes:
     """A PNG in which one colour, that of the upper half, is transparent."""
     image = image.copy()
-    image.paste(7 if image.mode in ("L", "P") else (7, 7, 7), (0, 0, 64, 24))
-    return _file(image, "PNG", transparency=7 if image.mode in ("L", "P") else (7, 7, 7))
+    key = (7, 7, 7) if image.mode == "RGB" else 7
+    image.paste(Image.new(image.mode, (64, 24), key))
+    return _file(image, "PNG", transparency=key)
 
 
 TRANSPARENT = {
@@ -113,6 +131,7 @@ TRANSPARENT = {
     "WebP": _file(_half_transparent("RGBA"), "WEBP", lossless=True),
     "GIF": _file(_half_transparent("RGBA"), "GIF"),
     "L with a key colour": _with_key_colour(GREY),
+    "16 bits with a key colour": _with_key_colour(GREY16),
     "RGB with a key colour": _with_key_colour(RGB),
     "P with a key colour": _with_key_colour(GREY.convert("P")),
 }

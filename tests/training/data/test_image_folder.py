@@ -66,11 +66,14 @@ def _tar(root: Path, path: Path, names: Iterable[str], mode: str = "w", prefix: 
     return path
 
 
-def _zip(root: Path, path: Path, method: int = zipfile.ZIP_STORED, separator: str = "/") -> Path:
+def _zip(
+    root: Path, path: Path, method: int = zipfile.ZIP_STORED, *, separator: str = "/", prefix: str = "", system: int = 3
+) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name in _names(root):
             info = zipfile.ZipInfo("x")
-            info.filename = name.replace("/", separator)  # as .NET writes it
+            info.filename = prefix + name.replace("/", separator)  # as .NET writes it
+            info.create_system = system
             archive.writestr(info, (root / name).read_bytes(), method)
     return path
 
@@ -139,6 +142,7 @@ PACKED: dict[str, Callable[[Path, Path], Path]] = {
     "zip": _zip,
     "zip, packed": lambda r, p: _zip(r, p, zipfile.ZIP_DEFLATED),
     "zip, backslashes": lambda r, p: _zip(r, p, separator="\\"),
+    "zip, both kinds of slashes": lambda r, p: _zip(r, p, separator="\\", prefix="top/", system=0),
     "zip, link": _linked_zip,
     "folder, links": _linked_folder,
     "folder, Train and VAL": lambda r, p: [(r / "train").rename(r / "Train"), (r / "val").rename(r / "VAL"), r][-1],
@@ -174,7 +178,20 @@ def test_a_compressed_tar_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(gzip.GzipFile, "read", counted)
     _prepared(path)
+    prepared = _prepared(path, kind="timm")
+    for _ in range(2):  # trials of one process
+        _epoch(DataSource(f"timm:{path}"), prepared)
     assert whole <= sum(unpacked) < whole + 4 * tarfile.BLOCKSIZE, "all of it, and before that its first header"
+    archives.forget_archive()
+    assert not [link for link in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(link)]
+
+
+def test_an_archive_that_has_changed_is_opened_again(tmp_path: Path):
+    root, path = _images(tmp_path / "images"), tmp_path / "x.tar.gz"
+    for count in (3, 4):
+        _image(root / f"train/a/{count}.png", count)
+        _tar(root, path, _names(root), "w:gz")
+        assert len(open_image_folder(path).entries["train"]) == count + 4
 
 
 def test_a_compressed_tar_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,6 +200,32 @@ def test_a_compressed_tar_larger_than_the_disk_is_refused(tmp_path: Path, monkey
     with pytest.raises(
         DataError, match=r"x\.tar\.gz .*unpacked it takes more than the 0\.00 GB that the disk has free"
     ):
+        open_image_folder(path)
+
+
+UNREADABLE_ZIPS = {
+    "encrypted": (lambda data: _with_flags(data, 1), "its files are encrypted: unpack it, and name the folder"),
+    "a name that is no UTF-8": (
+        lambda data: _with_flags(data, 1 << 11).replace(b"train/a/0", b"train/\xff/0"),
+        "'utf-8' codec can't decode",
+    ),
+}
+
+
+def _with_flags(data: bytes, flags: int) -> bytes:
+    """A zip with the same flags in each of its headers."""
+    for signature, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        parts = data.split(signature)
+        kept = [part[: offset - 4] + flags.to_bytes(2, "little") + part[offset - 2 :] for part in parts[1:]]
+        data = signature.join([parts[0], *kept])
+    return data
+
+
+@pytest.mark.parametrize(("change", "reason"), UNREADABLE_ZIPS.values(), ids=UNREADABLE_ZIPS)
+def test_a_zip_that_cannot_be_read_is_refused(change: Callable[[bytes], bytes], reason: str, tmp_path: Path):
+    path = _zip(_images(tmp_path / "images"), tmp_path / "x.zip")
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=reason):
         open_image_folder(path)
 
 
@@ -203,6 +246,13 @@ def test_every_suffix_that_pillow_opens_is_trained_on(kind: str, tmp_path: Path)
             _image(root / f"train/b/x{suffix}", format=formats.get(suffix))
     prepared = _prepared(root, kind=kind)
     assert (prepared.train, prepared.notes) == (6 + len(SUFFIXES), ())
+
+
+@pytest.mark.parametrize("name", ["torch/image_folder", "torch/folder", "anything"])
+def test_a_folder_is_not_read_by_the_rules_of_timm(name: str, tmp_path: Path):
+    root = _images(tmp_path / "images")
+    with pytest.raises(DataError, match=f"write timm:{root}, or folder:{root}"):
+        prepare(DataSource(f"timm:{name}@{root}"), SIDE, tmp_path)
 
 
 def test_formats_that_pillow_does_not_decode_itself_are_no_images():
@@ -261,6 +311,10 @@ def test_classes_that_differ_in_case_are_named(tmp_path: Path):
     (root / "val/b").rename(root / "val/B")
     with pytest.raises(DataError, match=r"class 'B' has no image in train/ \(but 'b' has\); add some or remove"):
         open_image_folder(root)
+    (root / "val/B").rename(root / "val/e\u0301")  # as macOS may write it
+    (root / "train/b").rename(root / "train/\u00e9")
+    with pytest.raises(DataError, match=r"class 'e\u0301' has no image in train/ \(but '\\xe9' has\)"):
+        open_image_folder(root)
 
 
 @pytest.mark.parametrize(("name", "refused"), [("train/a", True), ("train/a/deeper", True), ("lost+found", False)])
@@ -299,6 +353,11 @@ def test_a_subset_has_images_of_each_class_in_proportion(sizes: tuple[int, ...],
         assert found.min() >= 1
         share = count / len(labels)
         assert all(n <= max(1, share * size + 1) for n, size in zip(found, sizes, strict=True))
+
+
+def test_one_class_is_too_few(tmp_path: Path):
+    with pytest.raises(DataError, match=r"images of 1 class\(es\) in train/ \(a\); a training needs 2 or more"):
+        open_image_folder(_images(tmp_path / "images"), classes=1)
 
 
 @pytest.mark.parametrize("source", ["folder", "timm"])
@@ -391,7 +450,13 @@ def test_a_folder_of_images_without_classes_is_no_validation_set(tmp_path: Path)
     assert prepared.notes[1].startswith("There is no val/: 20%")
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "test", "Valid", "TEST"])
+def test_a_split_of_another_name_is_left_out_and_named(tmp_path: Path):
+    root = _images(tmp_path / "images", {"train": 10, "val": 2, "dev": 3})
+    (root / "annotations").mkdir()
+    assert _prepared(root).notes == ("dev/ was left out (files: 6).",)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "test", "testing", "Valid", "TEST"])
 def test_other_names_of_the_validation_folder_are_taken_and_said(name: str, tmp_path: Path):
     root = _images(tmp_path / "images")
     (root / "val").rename(root / name)
