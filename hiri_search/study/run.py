@@ -46,7 +46,8 @@ from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, find_machine, gpus
 from hiri_search.training.data.datasets import check_augmentation
-from hiri_search.training.data.prepare import left_out, prepare
+from hiri_search.training.data.image_folder import left_out
+from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
 
 WAY_OUT = (
@@ -162,7 +163,8 @@ def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path,
     prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
     if study.data.kind == "folder" and cache != "none":  # otherwise trials of this process read it
         forget_archive()
-    for sentence in left_out(next(iter(prepared.values()))):  # the same images at every side
+    images = next(iter(prepared.values()))  # the same at every side
+    for sentence in left_out(images.notes, images.skipped):
         say(sentence)
     return prepared
 

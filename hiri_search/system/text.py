@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 # Control characters, line and paragraph separators, changes of the writing direction, and lone surrogates: Python's
 # form of the bytes of a file name or an argument that are not UTF-8.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_NAMED = 3  # names in a sentence
 
 
 def storable(value: Any) -> Any:
@@ -50,3 +51,8 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return the text as `printable` does, but with its line breaks."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first of some names, for a sentence."""
+    return printable(", ".join([*names[:_NAMED], *(["..."] if len(names) > _NAMED else [])]))

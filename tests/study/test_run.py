@@ -120,7 +120,7 @@ def test_files_that_are_left_out_are_named_in_the_console_the_caption_and_the_ma
     run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, watcher, profile="none")
     sentence = "1 file was left out: 1 .txt (val/a/notes.txt)."
     assert {sentence, "Unreadable images left out: 1 (val/a/0.png)."} <= set(watcher.said)
-    assert f"1 unreadable images were left out. {sentence}" in caption(read_results(tmp_path / "results"))
+    assert f" {sentence} Unreadable images left out: 1 (val/a/0.png)." in caption(read_results(tmp_path / "results"))
     data = manifest(read_ledger(tmp_path / "results"))["data"]
     assert (data["notes"], data["skipped"]) == ([sentence], 1)
 

@@ -16,6 +16,7 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting
 from hiri_search.study.ledger.values import to_json
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.data.image_folder import left_out
 from hiri_search.training.recipe import Recipe
 
 PAPER_COLUMNS = ("params_m", "gflops", "top1")
@@ -155,9 +156,7 @@ def caption(results: Results) -> str:
     )
     if own := _own_recipes(study):
         text += f" Rows with their own recipe: {own}."
-    if skipped := images.skipped:
-        text += f" {len(skipped)} unreadable images were left out."
-    text += "".join(f" {note}" for note in images.notes)
+    text += "".join(f" {sentence}" for sentence in left_out(images.notes, images.skipped))
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if results.table_number:

@@ -115,7 +115,8 @@ def _check_format(line: bytes, path: Path) -> None:
     first = from_json(line) if _is_json(line) else {}
     if (first.get("event"), first.get("format")) != (LedgerStarted.event, FORMAT):
         message = f"{path} has another format; this version of hiri_search reads format {FORMAT} only"
-        raise UnreadableLedger(f"{message}: give another folder with --results, or begin with --fresh")
+        remedy = "continue with the version that began it, give another folder with --results, or begin with --fresh"
+        raise UnreadableLedger(f"{message}: {remedy}")
 
 
 def of_kind(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:

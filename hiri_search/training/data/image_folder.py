@@ -14,7 +14,7 @@ from PIL import Image
 
 from hiri_search.system.file_tree.archives import open_tree
 from hiri_search.system.file_tree.tree import READ_ERRORS, FileTree
-from hiri_search.system.text import printable
+from hiri_search.system.text import first_names, printable
 from hiri_search.training.job import SPLITS
 
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
@@ -25,7 +25,6 @@ HELD_OUT_SHARE = 0.2  # of the images of each class, for validation, where there
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 MAX_DEPTH = 32  # of the folder with the images
 MACOS_METADATA = "__MACOSX"  # folder in a zip of macOS
-NAMED_FILES = 3  # in the sentence on files that are left out
 
 FilesByClass = dict[str, list[str]]
 
@@ -285,17 +284,19 @@ def _counts(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
-def _left_out_note(left_out: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _left_out_note(files: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yield a sentence that counts and names the files that are left out, if there are any."""
-    if left_out:
-        files = "1 file was" if len(left_out) == 1 else f"{len(left_out):,} files were"
-        names = names_of([name for name, _ in left_out])
-        yield f"{files} left out: {_counts(Counter(reason for _, reason in left_out))} ({names})."
+    if files:
+        count = "1 file was" if len(files) == 1 else f"{len(files):,} files were"
+        names = first_names([name for name, _ in files])
+        yield f"{count} left out: {_counts(Counter(reason for _, reason in files))} ({names})."
 
 
-def names_of(files: Sequence[str]) -> str:
-    """The first names of some files, for a sentence."""
-    return printable(", ".join([*files[:NAMED_FILES], *(["..."] if len(files) > NAMED_FILES else [])]))
+def left_out(notes: Iterable[str], skipped: Sequence[str]) -> Iterator[str]:
+    """Yield the sentences on files and images that are not trained on: the notes of a source, and unreadable images."""
+    yield from notes
+    if skipped:
+        yield f"Unreadable images left out: {len(skipped):,} ({first_names(skipped)})."
 
 
 def require_one_each(split: str, count: int, classes: int) -> None:

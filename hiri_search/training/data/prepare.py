@@ -25,7 +25,7 @@ from hiri_search.training.data.decode_cache import (
     make_once,
     write_array,
 )
-from hiri_search.training.data.image_folder import DataError, names_of
+from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.sources import FolderSource, ImageSource, SyntheticSource
 from hiri_search.training.job import CACHES, SPLITS, DataSource, PreparedData
 
@@ -86,13 +86,6 @@ def _undecoded(source: ImageSource, data: DataSource, side: int, home: Path, say
             counts[split] = sum(1 for _ in decoded.images())
             skipped += [source.name(split, index) for index in decoded.unreadable]
     return PreparedData(folder, source.classes, counts["train"], counts["val"], tuple(skipped), source.notes)
-
-
-def left_out(prepared: PreparedData) -> Iterator[str]:
-    """Yield the sentences on images and files that are not trained on."""
-    yield from prepared.notes
-    if prepared.skipped:
-        yield f"Unreadable images left out: {len(prepared.skipped):,} ({names_of(prepared.skipped)})."
 
 
 def _read_about(folder: Path, source: ImageSource) -> PreparedData:

@@ -57,7 +57,8 @@ def _open_named(data: DataSource, split: str) -> Any:
     try:
         dataset = create_dataset(name, folder, split=TIMM_SPLIT_NAMES[split], is_training=split == "train")
     except Exception as error:  # timm's readers pass on any exception of their libraries
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        is_path = data.path.startswith(("/", "~", "."))
+        reason = "it does not exist" if is_path else f"{type(error).__name__}: {error}".removesuffix(": ")
         raise DataError(f"timm cannot open {data.path!r} ({reason}); timm: must name {EXPECTED_SOURCE}") from error
     if type(getattr(dataset, "reader", dataset)).__name__ in FOLDER_READERS:
         problem = f"{data.source} is a folder, of which timm reads fewer suffixes, and 16 bits as white"

@@ -200,7 +200,7 @@ def test_another_format_is_refused_in_one_line(content: bytes, tmp_path: Path, c
     study.write_text("nets: {one: hr(32 e=4)}\ndata: {train: 32, val: 16}\nrecipe: {batch: 16}\n")
     refused = (
         f"{results / LEDGER} has another format; this version of hiri_search reads format {FORMAT} only:"
-        " give another folder with --results, or begin with --fresh"
+        " continue with the version that began it, give another folder with --results, or begin with --fresh"
     )
     with pytest.raises(StudyError) as error:
         read_ledger(results)

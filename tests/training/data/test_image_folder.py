@@ -18,9 +18,15 @@ import torch
 from PIL import Image
 
 from hiri_search.system.file_tree import archives
-from hiri_search.training.data.image_folder import DataError, image_suffixes, open_image_folder, stratified_sample
+from hiri_search.training.data.image_folder import (
+    DataError,
+    image_suffixes,
+    left_out,
+    open_image_folder,
+    stratified_sample,
+)
 from hiri_search.training.data.loader import open_loader
-from hiri_search.training.data.prepare import fingerprint, left_out, prepare
+from hiri_search.training.data.prepare import fingerprint, prepare
 from hiri_search.training.data.sources import FolderSource
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
@@ -283,7 +289,7 @@ def test_files_that_are_not_trained_on_are_counted_and_named(names: list[str], n
         root = _tar(root, tmp_path / "x.tar", ["."])
     prepared = _prepared(root, kind=kind.replace("tar", "folder"))
     assert (prepared.train, prepared.val) == (6, 4)
-    (sentence,) = left_out(prepared)
+    (sentence,) = left_out(prepared.notes, prepared.skipped)
     assert re.search(note, sentence)
 
 
@@ -399,7 +405,7 @@ def test_the_advice_on_an_unreadable_image_works_with_every_cache(kind: str, cac
     data = DataSource(f"{kind}:{root}", skip_corrupt=True)
     prepared = prepare(data, SIDE, tmp_path, cache=cache)
     assert (prepared.train, prepared.val, prepared.skipped) == (5, 4, ("train/a/1.png",))
-    assert list(left_out(prepared)) == ["Unreadable images left out: 1 (train/a/1.png)."]
+    assert list(left_out(prepared.notes, prepared.skipped)) == ["Unreadable images left out: 1 (train/a/1.png)."]
     assert len(_epoch(data, prepared)) == 4
     assert fingerprint(data, SIDE, classes=None, cache=cache) == prepared.folder.name
 

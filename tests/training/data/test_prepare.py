@@ -497,6 +497,7 @@ REFUSED = [
     ("nameless", None, "timm:nameless does not say how many classes it has; write proxy.classes"),
     ("known", 3, r"proxy\.classes=3: timm:known has 2 classes, and timm takes all of them; leave it out"),
     ("empty", 2, "timm:empty does not say how many images its train split has"),
+    ("./photos", 2, r"timm cannot open '\./photos' \(it does not exist\); timm: must name a folder with train/CLASS"),
     ("other", 2, r"timm cannot open 'other' \(KeyError: 'other'\); timm: must name a folder with train/CLASS"),
 ]
 
