@@ -60,13 +60,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Two processes may write one file at once: the last one stays. Creates the folder of the file but not the parent of
     that folder: if a disk is not mounted, nothing is written below its mount point. A device or a pipe, such as
-    /dev/stdout, is written to and never replaced.
+    /dev/stdout, is written to and never replaced. A link stays: what it leads to is replaced.
     """
     path.parent.mkdir(exist_ok=True)
     if _is_special(path):
         with path.open("wb") as file:
             yield file
         return
+    path = Path(os.path.realpath(path))
     unfinished = unfinished_path(path)
     try:
         with unfinished.open("wb") as file:

@@ -49,8 +49,9 @@ PATHS: dict[str, tuple[str, Callable[[Path], object]]] = {  # name of a path, an
     "name too long": ("x" * 300, lambda path: None),
     "folder for the ledger": ("results", _folder_for_the_ledger),
     "empty ledger": ("results", _empty_ledger),
-    "no disk space": ("/dev/full", lambda path: None),
-    "endless": ("/dev/zero", lambda path: None),
+    # Links, so that a command which replaces what it should write to does not take the devices of a machine away.
+    "no disk space": ("full", lambda path: path.symlink_to("/dev/full")),
+    "endless": ("zero", lambda path: path.symlink_to("/dev/zero")),
 }
 COMMANDS = {
     "run": ("run", "PATH", "--serial"),
@@ -95,6 +96,23 @@ def test_a_bad_path_is_one_sentence(
     assert "Traceback" not in message
     if expected == 2:
         assert message.startswith(("error: ", "Usage: "))
+
+
+def test_a_table_goes_into_a_pipe_and_through_a_link(tmp_path: Path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    folder = str(tmp_path)
+    write_ledger(tmp_path, [study_started(read_study(tmp_path / "study.yaml"))])
+    os.mkfifo(pipe := tmp_path / "pipe")
+    (link := tmp_path / "link.md").symlink_to(tmp_path / "table.md")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for out in (pipe, link, link):  # at first the link leads nowhere
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", folder, folder, "-o", str(out)])
+        assert ended.value.code == 0
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert os.read(reader, 10_000) == (tmp_path / "table.md").read_bytes()
+    os.close(reader)
 
 
 # ---- faults of the machine
