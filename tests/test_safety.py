@@ -152,6 +152,17 @@ def test_a_foreign_checkpoint_is_set_aside(tmp_path: Path, prepared: PreparedDat
     assert (tmp_path / "last.unreadable").exists()
 
 
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.9, 0.999])
+def test_a_checkpoint_that_was_cut_is_set_aside_at_once(tmp_path: Path, prepared: PreparedData, share: float):
+    train(JOB, prepared, tmp_path / "last.pt")
+    content = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content[: int(share * len(content))])
+    begun = time.monotonic()
+    assert len(train(JOB, prepared, tmp_path / "last.pt")) == 1
+    assert time.monotonic() - begun < 60  # it would be retried for 90 s, as if the disk were unreachable
+    assert (tmp_path / "last.unreadable").exists()
+
+
 def test_weights_with_code_are_refused(tmp_path: Path, prepared: PreparedData):
     torch.save({"model": Malicious(tmp_path / "trace")}, tmp_path / "weights.pt")
     job = replace(JOB, recipe=replace(JOB.recipe, weights=str(tmp_path / "weights.pt")))

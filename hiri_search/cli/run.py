@@ -149,9 +149,9 @@ def profile_for(profiles: Collection[str], name: str) -> str:
 
 
 def results_folder(study: Path) -> Path:
-    """Return the default results folder of a study file. StudyError for a pipe, whose name says nothing."""
+    """Return the default results folder of a study file. StudyError for a pipe or standard input, which have no name."""
     from hiri_search.study.errors import StudyError
 
     if not study.is_file():
-        raise StudyError(f"{study} is a pipe, without a name for the results; name their folder with --results")
+        raise StudyError(f"{study} gives no name to the results; name their folder with --results")
     return Path("results") / study.stem

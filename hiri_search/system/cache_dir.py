@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hiri_search.system.files import expanded
+from hiri_search.system.files import absolute
 
 CACHE_VARIABLE = "HIRI_SEARCH_CACHE"
 
@@ -17,7 +17,7 @@ def user_cache(name: str) -> Path:
     chose may be read-only: it may hold all that is needed.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    folder = _expanded(chosen) if chosen else _default() / "hiri_search" / name
+    folder = absolute(chosen) if chosen else _default() / "hiri_search" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -29,11 +29,4 @@ def user_cache(name: str) -> Path:
 
 def _default() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return base if base.is_absolute() else _expanded("~/.cache")  # a relative path is invalid by the XDG specification
-
-
-def _expanded(path: str) -> Path:
-    folder = expanded(path)
-    if path.startswith("~") and folder == Path(path):  # a container with a user that has no name, and no HOME
-        raise FileNotFoundError(None, "there is no home folder for its ~", path)
-    return folder.absolute()
+    return base if base.is_absolute() else absolute("~/.cache")  # a relative path is invalid by the XDG specification

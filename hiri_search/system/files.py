@@ -42,6 +42,17 @@ def retrying(do: Callable[[], _T], *, seconds: float = _RETRY_SECONDS, say: Say 
         wait = min(2 * wait, _LONGEST_WAIT)
 
 
+def absolute(path: str) -> Path:
+    """Return an absolute path with the home folder in place of `~`; FileNotFoundError where there is none.
+
+    Otherwise a folder called `~` would be made in the working folder.
+    """
+    folder = expanded(path)
+    if path.startswith("~") and folder == Path(path):
+        raise FileNotFoundError(None, "there is no home folder for its ~", path)
+    return folder.absolute()
+
+
 def unfinished_path(path: Path) -> Path:
     """Return the path of a file while it is written; no other process uses it, on this machine or another one."""
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{UNFINISHED}")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from hiri_search.system.files import atomic_write, expanded
+from hiri_search.system.files import absolute, atomic_write
 from hiri_search.system.redaction import redacted
 
 # Uploads to these protocols are atomic. With others a file is uploaded under a temporary name and then renamed.
@@ -60,7 +60,7 @@ def open_storage(root: str, name: str) -> Storage:
     """Return the storage of the study `name` below `root`, which is a path or a URL."""
     if "://" in root:
         return RemoteStorage(root.rstrip("/"), name)
-    return SharedFolder(expanded(root).absolute() / name)
+    return SharedFolder(absolute(root) / name)
 
 
 @dataclass(frozen=True)

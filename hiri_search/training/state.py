@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from errno import EINVAL
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class TrainingState:
         if not path.exists():
             return
         try:
-            content = retrying(partial(torch.load, path, map_location=device, weights_only=True))
+            content = retrying(partial(_read, path, device))
             curve = [Epoch(**epoch) for epoch in content["curve"]]
             saved = [content["model"], *([content["model_ema"]] if self.ema else [])]
             fits = all(_shapes(weights) == _shapes(self.model.state_dict()) for weights in saved)
@@ -77,6 +78,15 @@ class TrainingState:
         if self.ema:
             self.ema.module.load_state_dict(content["model_ema"])
         self.parts, self.curve = content["parts"], curve
+
+
+def _read(path: Path, device: torch.device) -> Any:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        if error.errno == EINVAL:  # which torch raises for half a file: no fault of the disk, to be retried
+            raise EOFError(f"{path} ends too early") from error
+        raise
 
 
 def curve_in(path: Path) -> list[Epoch] | None:

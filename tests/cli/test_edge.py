@@ -10,6 +10,7 @@ import pytest
 from hiri_search.cli import run as run_parts
 from hiri_search.cli.main import main
 from hiri_search.study import status
+from hiri_search.study.config import yaml_file
 from hiri_search.study.config.read import read_study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import open_ledger
@@ -271,8 +272,14 @@ def test_a_study_may_come_from_a_pipe(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("{epochs: 1, batch: 15}")  # paths in the study are relative to the working folder
     text = STUDY.replace("{epochs: 1, batch: 16, warmup_epochs: 0}", "mine.yaml")
-    for results, expected in ((["--results", "new"], "batch=15 is not possible"), ([], "name their folder with --res")):
-        with pytest.raises(SystemExit) as ended:
-            main(["run", _pipe(text), *results])
-        assert ended.value.code == 2
-        assert expected in capfd.readouterr().err
+    for named in (True, False):
+        for results, expected in (
+            (["--results", "new"], "batch=15 is not po"),
+            ([], "gives no name to the results; na"),
+        ):
+            path = _pipe(text)
+            monkeypatch.setattr(yaml_file, "STANDARD_INPUT", Path(path))
+            with pytest.raises(SystemExit) as ended:
+                main(["run", path if named else "-", *results])
+            assert ended.value.code == 2
+            assert expected in capfd.readouterr().err

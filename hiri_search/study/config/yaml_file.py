@@ -15,6 +15,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.system.text import with_joined_surrogates
 from hiri_search.system.units import MAX_INTEGER
 
+STANDARD_INPUT = Path("/dev/stdin")
 MAX_BYTES = 10**6  # of a file, so that an archive or a device given by mistake is not read to its end
 MAX_NODES_PER_FILE = 20_000
 MAX_NESTING = 50  # levels of mappings and lists
@@ -72,9 +73,12 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(path: Path, model: type[Any]) -> Tree:
-    """Read a file that holds a mapping of the schema `model`. Raises StudyError with the line at fault."""
+    """Read a file that holds a mapping of the schema `model`; `-` is standard input.
+
+    Raises StudyError with the line at fault.
+    """
     try:
-        with path.open("rb") as file:
+        with (STANDARD_INPUT if path == Path("-") else path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
