@@ -149,7 +149,7 @@ def profile_for(profiles: Collection[str], name: str) -> str:
 
 
 def results_folder(study: Path) -> Path:
-    """Return the default results folder of a study file. StudyError for a pipe or standard input, which have no name."""
+    """Return the default results folder of a study file. StudyError for standard input or a pipe: no name."""
     from hiri_search.study.errors import StudyError
 
     if not study.is_file():

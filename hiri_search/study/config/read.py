@@ -178,7 +178,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) -
 def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
     """Replace `space: FILE.yaml` by the `space:` and `let:` of that file; its path is relative to the study file."""
     name = content.get("space")
-    if not isinstance(name, str) or not name.endswith(SPACE_SUFFIXES):
+    if not isinstance(name, str) or not name.lower().endswith(SPACE_SUFFIXES):
         return content
     if content.get("let"):
         raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")

@@ -38,7 +38,8 @@ def _as_seeds(value: Any) -> Any:
     if not isinstance(value, int) or isinstance(value, bool):
         return value
     if not 1 <= value <= MAX_SEEDS:
-        raise ValueError(f"{value} is not a valid number of seeds; write 1 to {MAX_SEEDS}, or a list: [{value}]")
+        as_list = f", or a list: [{value}]" if value >= 0 else ""
+        raise ValueError(f"{value} is not a valid number of seeds; write 1 to {MAX_SEEDS}{as_list}")
     return tuple(range(value))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from hiri_search.study.config.schema import Study
-from hiri_search.study.config.schema_keys import Key, is_text, long_form, may_be_text
+from hiri_search.study.config.schema_keys import Key, is_text, keys_under, long_form, may_be_text
 from hiri_search.study.config.yaml_file import parse_value
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
@@ -30,6 +30,9 @@ def parse_set(text: str, rows: Collection[str]) -> tuple[Key, Any]:
     key, value = _key(written[1], rows), written[3].lstrip() if written[2] else written[3]  # `key = value`
     if key[0] == "profiles":
         raise StudyError(f"{place}: profiles cannot be set; choose one with --profile, and set the key itself")
+    if key[0] == "nets" and len(key) > 2 and key[1] not in rows and key[2] not in keys_under(Study, key[:2]):
+        message = f"there is no row {key[1]!r}; a name with a dot in it stands in quotes, as in nets.\"a.5\".note"
+        raise StudyError(f"{place}: {message}")
     if is_text(Study, key):
         return key, value
     if (may_be_text(Study, key) or long_form(key)) and not value.lstrip().startswith("{"):

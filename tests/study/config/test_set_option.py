@@ -125,3 +125,19 @@ def test_a_new_name_with_a_dot_is_written_in_quotes(tmp_path: Path):
 def test_an_error_writes_a_key_as_set_takes_it(tmp_path: Path):
     with pytest.raises(StudyError, match=r'nets\."ViT-0\.5x"\.side: side 50 does not fit'):
         _read(tmp_path, FILE, "nets.ViT-0.5x.side=50")
+
+
+REFUSED = {
+    "nets.new 1.5=hr(64 e=4)": "there is no row 'new 1'; a name with a dot in it stands in quotes, as in",
+    "nets.ViT-0.6x.train=false": "there is no row 'ViT-0'; a name with a dot in it stands in quotes",
+    "recipe.lr=true": "recipe.lr: found 'true'; write a number",
+    "recipe={epochs: True}": "recipe.epochs: found 'True'; write a whole number",
+    "cache=true": "cache: found 'true'; write 'auto'",
+    "seeds=-1": "-1 is not a valid number of seeds; write 1 to 100$",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.items(), ids=REFUSED)
+def test_a_key_or_a_value_that_cannot_be_is_refused(text: str, message: str, tmp_path: Path):
+    with pytest.raises(StudyError, match=rf"^--set .*{message}"):
+        _read(tmp_path, FILE, text)
