@@ -35,9 +35,10 @@ def is_text(model: type[Any], key: Key) -> bool:
     return _types_at(model, key) == (str,) or (bool(key) and long_form(key[:-1]) == key[-1])
 
 
-def may_be_bool(model: type[Any], key: Key) -> bool:
-    """True if the value of the key is true or false, or if the schema does not know the key."""
-    return not (types := _types_at(model, key)) or bool in types
+def is_number(model: type[Any], key: Key) -> bool:
+    """True if the value of the key is a number, and not also true or false."""
+    types = _types_at(model, key)
+    return bool not in types and not {int, float}.isdisjoint(types)
 
 
 def may_be_text(model: type[Any], key: Key) -> bool:

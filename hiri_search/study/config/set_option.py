@@ -31,7 +31,7 @@ def parse_set(text: str, rows: Collection[str]) -> tuple[Key, Any]:
     if key[0] == "profiles":
         raise StudyError(f"{place}: profiles cannot be set; choose one with --profile, and set the key itself")
     if key[0] == "nets" and len(key) > 2 and key[1] not in rows and key[2] not in keys_under(Study, key[:2]):
-        message = f"there is no row {key[1]!r}; a name with a dot in it stands in quotes, as in nets.\"a.5\".note"
+        message = f'there is no row {key[1]!r}; a name with a dot in it stands in quotes, as in nets."a.5".note'
         raise StudyError(f"{place}: {message}")
     if is_text(Study, key):
         return key, value

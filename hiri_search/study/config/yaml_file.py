@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hiri_search.study.config.schema_keys import Key, is_text, may_be_bool, may_be_text
+from hiri_search.study.config.schema_keys import Key, is_number, is_text, may_be_text
 from hiri_search.study.errors import StudyError
 from hiri_search.system.text import with_joined_surrogates
 from hiri_search.system.units import MAX_INTEGER
@@ -158,7 +158,7 @@ class _Reader:
         own_key = key[2:] if key[:1] == ("profiles",) else key
         if is_text(self.model, own_key) or (kind != "null" and may_be_text(self.model, own_key)):
             return node.value
-        if kind == "bool" and not may_be_bool(self.model, own_key):
+        if kind == "bool" and is_number(self.model, own_key):
             return node.value  # pydantic would take true for the number 1
         try:
             value = SCALARS[kind](node.value)

@@ -132,7 +132,7 @@ REFUSED = {
     "nets.ViT-0.6x.train=false": "there is no row 'ViT-0'; a name with a dot in it stands in quotes",
     "recipe.lr=true": "recipe.lr: found 'true'; write a number",
     "recipe={epochs: True}": "recipe.epochs: found 'True'; write a whole number",
-    "cache=true": "cache: found 'true'; write 'auto'",
+    "cache=true": "cache: found true; write 'auto'",
     "seeds=-1": "-1 is not a valid number of seeds; write 1 to 100$",
 }
 
