@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from timm.models import load_state_dict
-from torch import Size, Tensor, nn
+from torch import Size, Tensor, nn, strided
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from hiri_search.system.files import expanded
@@ -88,13 +88,18 @@ def read_weights(path: str) -> WeightsFile:
         if isinstance(error, OSError) and error.errno != EINVAL:  # which torch raises for half a file
             raise
         raise WeightsError(f"weights={path} {_problem(file, error)}; {_WANTED}") from error
-    if not values or not all(isinstance(value, Tensor) for value in values.values()):
-        raise WeightsError(
-            f"weights={path} holds {_shortened(map(str, values)) or 'nothing'}, and no weights; {_WANTED}"
-        )
-    if broken := [name for name, value in values.items() if value.isnan().any()]:
-        raise WeightsError(f"weights={path} holds NaN in {_shortened(broken)}; {_WANTED}")
+    if not values:
+        raise WeightsError(f"weights={path} holds no weights; {_WANTED}")
+    if others := [str(name) for name, value in values.items() if not _has_numbers(value)]:
+        raise WeightsError(f"weights={path} holds values that are no weights: {_shortened(others)}; {_WANTED}")
+    if broken := [name for name, value in values.items() if not value.isfinite().all()]:
+        raise WeightsError(f"weights={path} holds NaN or infinity in {_shortened(broken)}; {_WANTED}")
     return WeightsFile(path, values)
+
+
+def _has_numbers(value: Any) -> bool:
+    """Return whether a value is a tensor that holds its numbers: not a sparse or quantized one, or one of `meta`."""
+    return isinstance(value, Tensor) and value.layout == strided and not value.is_quantized and not value.is_meta
 
 
 def _problem(file: Path, error: Exception) -> str:

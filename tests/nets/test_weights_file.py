@@ -122,11 +122,18 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a list": (_saved([1]), "holds no state dict"),
     "a folder": (Path.mkdir, "is a folder"),
     "a pipe": (os.mkfifo, "is no regular file"),
-    "not finite": (_saved({"a": torch.ones(2), "b": torch.tensor([1, torch.nan])}), "holds NaN in b;"),
+    "not finite": (_saved({"a": torch.ones(2), "b": torch.tensor([1, torch.nan])}), "holds NaN or infinity in b;"),
+    "infinite": (_saved({"a": torch.ones(2), "b": torch.tensor([1, torch.inf])}), "holds NaN or infinity in b;"),
+    "a counter beside weights": (_saved({"a": torch.ones(2), "epoch": 3}), "holds values that are no weights: epoch;"),
+    "of no device": (_saved({"a": torch.ones(2, device="meta")}), "holds values that are no weights: a;"),
+    "sparse": (_saved({"a": torch.eye(2).to_sparse()}), "holds values that are no weights: a;"),
     "nothing": (_saved(None), "holds no state dict"),
     "a name for a network": (_saved({"model": "vit", "epoch": 1}), "holds no state dict"),
-    "no weights": (_saved({}), "holds nothing, and no weights"),
-    "settings": (_saved({"epoch": 1, "lr": 0.1, "seed": 3, "batch": 4}), "holds epoch, lr, seed, and 1 more, and no"),
+    "no weights": (_saved({}), "holds no weights"),
+    "settings": (
+        _saved({"epoch": 1, "lr": 0.1, "seed": 3, "batch": 4}),
+        "holds values that are no weights: epoch, lr, seed, and 1 more",
+    ),
 }
 
 
