@@ -67,10 +67,10 @@ def trainable(
         space = search_space(networks)  # workers do it again, with the costs that it leaves in the cache
         trained = covering_networks(study, space)
     check_timm_sides(study, networks.rows, say)
-    classes_by_file = check_weights(trained)
+    weights = check_weights(trained)
     home = Path(folder).absolute() / IMAGE_FOLDER
     prepared = prepare_images(study, networks.training_settings, home, say)
-    for line in new_last_layers(classes_by_file, prepared):
+    for line in new_last_layers(weights, prepared):
         say(line)
     trainings = _Trainings(study, prepared, home, Path.cwd())
 

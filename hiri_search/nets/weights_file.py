@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EINVAL
+from hashlib import file_digest
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -32,10 +33,11 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The path of a file, and the state dict in it."""
+    """The path of a file, the state dict in it, and a fingerprint of its content."""
 
     path: str
     values: dict[str, Tensor]
+    fingerprint: str
 
     def fitting(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the values for a network; a last layer for other classes, or none, is left out.
@@ -80,8 +82,8 @@ def read_weights(path: str) -> WeightsFile:
     file = expanded(path)
     if file.exists() and not file.is_file():
         raise WeightsError(f"weights={path} is {'a folder' if file.is_dir() else 'no regular file'}; {_WANTED}")
-    with file.open("rb"):
-        pass  # timm's error does not say whether the file is missing or not readable
+    with file.open("rb") as content:  # first: timm's error does not say whether the file is missing or not readable
+        fingerprint = file_digest(content, "sha256").hexdigest()[:16]
     try:
         values = load_state_dict(str(file), weights_only=True)
     except (*LOAD_ERRORS, OSError) as error:
@@ -94,7 +96,7 @@ def read_weights(path: str) -> WeightsFile:
         raise WeightsError(f"weights={path} holds values that are no weights: {_shortened(others)}; {_WANTED}")
     if broken := [name for name, value in values.items() if not value.isfinite().all()]:
         raise WeightsError(f"weights={path} holds NaN or infinity in {_shortened(broken)}; {_WANTED}")
-    return WeightsFile(path, values)
+    return WeightsFile(path, values, fingerprint)
 
 
 def _has_numbers(value: Any) -> bool:

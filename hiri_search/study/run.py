@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -34,12 +34,12 @@ from hiri_search.study.ledger.events import (
 from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, of_kind, open_ledger, read_lines
 from hiri_search.study.ledger.lock import locked
-from hiri_search.study.ledger.values import ImageSet, JsonObject, to_json
+from hiri_search.study.ledger.values import ImageSet, JsonObject, changed_inputs, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
 from hiri_search.study.provenance.environment import code, run_environment
 from hiri_search.study.provenance.manifest import check_unchanged
 from hiri_search.study.scheduler.scheduler import TrialScheduler
-from hiri_search.study.search.initial_weights import check_weights, new_last_layers
+from hiri_search.study.search.initial_weights import InitialWeights, check_weights, file_fingerprints, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.file_tree.archives import forget_archive
@@ -74,19 +74,20 @@ def run(
     """
     clock, networks = _PhaseClock("counting"), resolve(study)
     space = _checked_space(networks, callback.say)
-    classes_by_file = check_weights(networks.trained_rows if space is None else covering_networks(study, space))
+    weights = check_weights(networks.trained_rows if space is None else covering_networks(study, space))
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
         _check_same(study, ledger, folder)
+        _check_same_weights(weights, ledger, folder)
         _say_left_out(study, ledger, callback.say)
         check_timm_sides(study, _uncounted(networks, ledger), callback.say)
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         _check_same_images(study, ledger, prepared, folder)
-        for line in new_last_layers(classes_by_file, prepared):
+        for line in new_last_layers(weights, prepared):
             callback.say(line)
-        _write_start(study, ledger, prepared, profile, command)
+        _write_start(study, ledger, prepared, weights, profile, command)
         clock.begin("counting")
         _count_networks(networks, ledger, prepared)
         clock.begin("inference")
@@ -224,7 +225,20 @@ def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, f
     raise StudyError(f"{problem}\n{WAY_OUT}")
 
 
-def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile: str, command: Sequence[str]) -> None:
+def _check_same_weights(weights: Mapping[str, InitialWeights], ledger: Ledger, folder: Path) -> None:
+    for started in of_kind(ledger.events, StudyStarted):
+        if changed := changed_inputs(started.weights, file_fingerprints(weights)):
+            raise StudyError(f"the weights in {', '.join(changed)} have changed since {folder} was started\n{WAY_OUT}")
+
+
+def _write_start(
+    study: Study,
+    ledger: Ledger,
+    prepared: PreparedBySide,
+    weights: Mapping[str, InitialWeights],
+    profile: str,
+    command: Sequence[str],
+) -> None:
     """Record everything that the report needs, and the provenance of the results."""
     environment = run_environment(command)
     data = next(iter(prepared.values()))  # the same images at every side
@@ -236,6 +250,7 @@ def _write_start(study: Study, ledger: Ledger, prepared: PreparedBySide, profile
             profile=profile,
             device=describe_device(),
             images=images,
+            weights=file_fingerprints(weights),
             code=environment.code,
             command=environment.command,
             versions=environment.versions,

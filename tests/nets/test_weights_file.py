@@ -126,7 +126,6 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "infinite": (_saved({"a": torch.ones(2), "b": torch.tensor([1, torch.inf])}), "holds NaN or infinity in b;"),
     "a counter beside weights": (_saved({"a": torch.ones(2), "epoch": 3}), "holds values that are no weights: epoch;"),
     "of no device": (_saved({"a": torch.ones(2, device="meta")}), "holds values that are no weights: a;"),
-    "sparse": (_saved({"a": torch.eye(2).to_sparse()}), "holds values that are no weights: a;"),
     "nothing": (_saved(None), "holds no state dict"),
     "a name for a network": (_saved({"model": "vit", "epoch": 1}), "holds no state dict"),
     "no weights": (_saved({}), "holds no weights"),

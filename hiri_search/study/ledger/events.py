@@ -55,6 +55,7 @@ class StudyStarted(Event):
     device: str
     images: ImageSet
     code: CodeVersion
+    weights: dict[str, str] = field(default_factory=dict)  # fingerprint of each file of initial weights, by path
     command: str = ""
     versions: dict[str, str | None] = field(default_factory=dict)  # of Python and its packages
     machine: JsonObject = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -100,3 +101,8 @@ def to_json(value: object) -> JsonObject:
 def from_json(kind: type[_Value], values: JsonObject) -> _Value:
     """Return the dataclass that `to_json` wrote."""
     return TypeAdapter(kind).validate_python(values)
+
+
+def changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return the names that have another fingerprint in `new` than in `old`; a name of one side alone is no change."""
+    return [name for name, fingerprint in old.items() if new.get(name, fingerprint) != fingerprint]

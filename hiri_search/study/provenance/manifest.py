@@ -62,6 +62,7 @@ def manifest(ledger: LedgerContent) -> dict[str, Any]:
         "spent": seconds_spent(events, all_trials),
         "networks": _networks(events),
         "runs": runs(events),
+        **({"weights": started.weights} if started.weights else {}),
         **({"merged_from": merged} if merged else {}),
     }
 

@@ -170,6 +170,7 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
         profile=", ".join(dict.fromkeys(record.started.profile for record in records)),
         device="; ".join(dict.fromkeys(record.started.device for record in records)),
         images=replace(first.images, fingerprints=keys),
+        weights={path: key for record in reversed(records) for path, key in record.started.weights.items()},
         merged_from=tuple(part.label for part in plan.parts),
         overlooked=(*first.overlooked, *plan.overlooked),
         code=environment.code,

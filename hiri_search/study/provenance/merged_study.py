@@ -11,7 +11,7 @@ from hiri_search.study.config.identity import canonical_form, differences, timin
 from hiri_search.study.config.networks import stand_in
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.ledger.values import NetworkFacts
+from hiri_search.study.ledger.values import NetworkFacts, changed_inputs
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.training.job import DataSource
 
@@ -30,9 +30,12 @@ def incompatibilities(first: Record, second: Record) -> list[str]:
     same_images = bool(shared) and all(old == new for old, new in shared.values())
     images = [f"images at side {side}: {old} -> {new}" for side, (old, new) in shared.items() if old != new]
     settings = differences(*(_deciding(source.study, data=not same_images) for source in (ours, theirs)))
+    old_weights, new_weights = first.started.weights, second.started.weights
+    changed = changed_inputs(old_weights, new_weights)
+    weights = [f"weights {path}: {old_weights[path]} -> {new_weights[path]}" for path in changed]
     if ours.study.searches_by_latency:
-        images += differences(*({"machine": timing_machine(each.started.machine)} for each in (first, second)))
-    return [*settings, *images]
+        settings += differences(*({"machine": timing_machine(each.started.machine)} for each in (first, second)))
+    return [*settings, *images, *weights]
 
 
 def _deciding(study: Study, *, data: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def _subjects(started: StudyStarted) -> dict[str, dict[str, Any]]:
     return {
         "study": canonical_form(Study.model_validate(started.file)),
         "images": {name: value for name, value in plain["images"].items() if name not in ("skipped", "notes")},
-        **{name: {name: plain[name]} for name in ("profile", "device", "machine", "versions")},
+        **{name: {name: plain[name]} for name in ("weights", "profile", "device", "machine", "versions")},
         "code": _code(started.code),
     }
 

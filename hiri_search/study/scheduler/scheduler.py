@@ -13,7 +13,7 @@ from hiri_search.study.dispatch.task import StudyFiles, TrialTask, Wait
 from hiri_search.study.ledger import events
 from hiri_search.study.ledger.events import TrialAsked, TrialEvent, TrialLost, TrialOutOfMemory
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
-from hiri_search.study.ledger.ledger import Ledger, of_kind, trials
+from hiri_search.study.ledger.ledger import Ledger, last_start, of_kind, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.trial_cache import CachedResult, from_other_folders
 from hiri_search.study.ledger.values import NetworkFacts
@@ -51,7 +51,8 @@ class TrialScheduler:
         self.study, past = self.networks.study, trials(self.ledger.events)
         self.trials = {trial.number: trial for trial in past}
         self._prepare_unfinished()  # first, because the other parts read the states of the trials
-        cached = from_other_folders(self.study.search.reuse, fingerprints(self.prepared))
+        weights = started.weights if (started := last_start(self.ledger.events)) else {}
+        cached = from_other_folders(self.study.search.reuse, fingerprints(self.prepared), weights)
         self.duplicates = Duplicates(past, cached)
         skipped = of_kind(self.ledger.events, events.NetworkSkipped)
         self.queue = TrialQueue(self.networks, self.trials, space=self.space, skipped=skipped, on_skip=self._skip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,12 +15,20 @@ from hiri_search.study.search.network_facts import PreparedBySide
 from hiri_search.system.files import expanded
 
 
-def check_weights(candidates: Iterable[Candidate]) -> dict[str, int]:
-    """Return the number of classes of the last layer in each file of initial weights, 0 where it has none.
+@dataclass(frozen=True)
+class InitialWeights:
+    """A file of initial weights: its fingerprint, and the classes of its last layer, 0 where it has none."""
+
+    fingerprint: str
+    classes: int
+
+
+def check_weights(candidates: Iterable[Candidate]) -> dict[str, InitialWeights]:
+    """Return the files of initial weights by path.
 
     StudyError where a file cannot be read, or does not fit a network that is trained from it.
     """
-    read, classes = cache(_read), {}
+    read, checked = cache(_read), {}
     for candidate in candidates:
         if candidate.trained and (path := candidate.recipe.weights):
             file, model = read(path), build_on_meta(candidate.trained, candidate.trained_side)
@@ -27,15 +36,20 @@ def check_weights(candidates: Iterable[Candidate]) -> dict[str, int]:
                 file.fitting(model)
             except WeightsError as error:
                 raise StudyError(f"{candidate.name}: recipe.{error}") from error
-            classes[path] = file.classes(model)
-    return classes
+            checked[path] = InitialWeights(file.fingerprint, file.classes(model))
+    return checked
 
 
-def new_last_layers(classes_by_file: Mapping[str, int], prepared: PreparedBySide) -> Iterator[str]:
+def file_fingerprints(weights: Mapping[str, InitialWeights]) -> dict[str, str]:
+    """Return the fingerprint of each file by path, as a ledger records it."""
+    return {path: file.fingerprint for path, file in weights.items()}
+
+
+def new_last_layers(weights: Mapping[str, InitialWeights], prepared: PreparedBySide) -> Iterator[str]:
     """Yield a sentence for each file whose last layer is not trained further, because it is for other classes."""
     classes = len(next(iter(prepared.values())).classes)  # the same at every side
-    for path, found in classes_by_file.items():
-        if found != classes:
+    for path, file in weights.items():
+        if (found := file.classes) != classes:
             known = f"has a last layer for {found} classes" if found else "has no last layer"
             yield f"recipe.weights={path} {known}; a new one begins for {classes}"
 

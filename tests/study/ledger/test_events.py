@@ -61,6 +61,7 @@ EVENTS: list[Event] = [  # one of each kind, every field with another value than
         machine={"cuda": None, "cores": 2},
         merged_from=("a", "b"),
         overlooked=("recipe.lr: 1 -> 2",),
+        weights={"last.pt": "0" * 16},
     ),
     FolderMerged(
         folder="a",

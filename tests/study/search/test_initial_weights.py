@@ -9,9 +9,14 @@ from hiri_search.language import parse_net
 from hiri_search.nets.hirivit import build_hirivit
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
+from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
-from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.ledger import last_start, read_events, trials
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.trial_cache import from_other_folders
+from hiri_search.study.provenance.environment import run_environment
+from hiri_search.study.provenance.merge import merge
+from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.study.run import run
 
 SPEC = "hr(32 e=4) -> hr(64 e=4)"
@@ -63,3 +68,27 @@ def test_a_training_begins_from_a_state_dict(study: str, classes: int, said: str
         if trained[name].shape != value.shape or not trained[name].allclose(value, atol=1e-6)
     }
     assert begun == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
+
+
+def _run(tmp_path: Path, folder: str, changes: str = "") -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("FILE", str(tmp_path / "w.pth")) + changes)
+    run(read_study(tmp_path / "study.yaml"), tmp_path / folder, run_serially, Listener(), profile="none")
+
+
+def test_trainings_from_two_contents_of_one_file_are_kept_apart(tmp_path: Path) -> None:
+    for folder, classes in (("old", 4), ("new", 7)):
+        network = build_hirivit(parse_net(SPEC).scaled_down(width=4, depth=1), classes=classes)
+        torch.save(network.state_dict(), tmp_path / "w.pth")
+        _run(tmp_path, folder)
+    old, new = tmp_path / "old", tmp_path / "new"
+    with pytest.raises(StudyError, match=r"the weights in .*w\.pth have changed since .*old was started\n.*--results"):
+        _run(tmp_path, "old", "seeds: 2\n")
+    with pytest.raises(StudyError, match=r"are unlike:\n  weights .*w\.pth: \w{16} -> \w{16}\n--unlike"):
+        merge([old, new], tmp_path / "merged", run_environment(["test"]))
+    starts = [last_start(read_events(folder)) for folder in (old, new)]
+    assert [subject for subject, _ in run_differences(*starts)] == ["weights"]  # type: ignore[arg-type]
+    weights = starts[1].weights  # type: ignore[union-attr]
+    images = starts[1].images.fingerprints  # type: ignore[union-attr]
+    assert [len(from_other_folders([str(folder)], images, weights)) for folder in (old, new)] == [0, 1]
+    _run(tmp_path, "new", "seeds: 2\n")
+    assert len(trials(read_events(new))) == 2

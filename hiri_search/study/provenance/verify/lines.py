@@ -10,6 +10,7 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, FolderMerged, Planned, StudyStarted
 from hiri_search.study.ledger.ledger import LedgerContent
+from hiri_search.study.ledger.values import changed_inputs
 from hiri_search.study.provenance.manifest import MANIFEST, check_unchanged
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 
@@ -40,6 +41,8 @@ def check_studies(events: Sequence[Event]) -> Finding:
     for number, (before, after) in enumerate(pairwise(starts), 2):
         if not before.images.fingerprints.items() <= after.images.fingerprints.items():
             checked.faults.append(f"run {number}: other images than those of the previous run")
+        if changed := changed_inputs(before.weights, after.weights):
+            checked.faults.append(f"run {number}: {', '.join(changed)} is not that of the previous run")
     if not starts or not isinstance(events[0], StudyStarted | Planned):
         checked.faults.append("the ledger does not begin with its study")
     checked.remarks.append(f"{len(starts)} {'run' if len(starts) == 1 else 'runs'} of one study")
