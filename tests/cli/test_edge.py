@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,27 @@ def test_a_table_goes_into_a_pipe_and_through_a_link(tmp_path: Path):
     assert link.is_symlink()
     assert os.read(reader, 10_000) == (tmp_path / "table.md").read_bytes()
     os.close(reader)
+
+
+@pytest.mark.parametrize("command", [("init", "new"), ("compare", ".", ".", "-o", "new")], ids=" ".join)
+def test_a_full_disk_is_named_and_leaves_no_part_of_a_file(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    def fail(number: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(STUDY)
+    write_ledger(tmp_path, [study_started(read_study(Path("study.yaml")))])
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(list(command))
+    assert ended.value.code == 2
+    message = capfd.readouterr().err
+    assert "new cannot be " in message
+    assert "No space left on device" in message
+    assert sorted(tmp_path.iterdir()) == before
 
 
 # ---- faults of the machine

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from hiri_search.study.errors import StudyError
+from hiri_search.system.files import atomic_write
 
 TEMPLATE_KINDS = ("ablation", "search")
 
@@ -18,7 +19,8 @@ def write_template(file: Path, kind: str) -> str:
         raise StudyError(f"{file} already exists; write another name, or remove the file first")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        with atomic_write(file) as output:  # a full disk leaves no empty file, which would be refused the next time
+            output.write(text.encode())
     except OSError as error:
         raise StudyError(f"{file} cannot be written: {error.strerror}") from error
     return f"wrote {file}; to estimate its cost: hiri-search run {file} --plan"
