@@ -242,7 +242,7 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], object] | None, str]] = {
     ),
     "a folder": (STUDY, Path.mkdir, "w.pth is a folder; write the path of a state dict, alone or in a checkpoint"),
     "no checkpoint": (STUDY, lambda path: path.write_text("w"), "w.pth is damaged, or is no such file; write the path"),
-    "no weights": (STUDY, lambda path: torch.save({"lr": 1}, path), "w.pth holds values that are no weights: lr; write"),
+    "no weights": (STUDY, lambda path: torch.save({"lr": 1}, path), "w.pth holds values that are no weights: lr; "),
     "those of another row": (
         STUDY,
         lambda path: _save_stand_in("hr(32 e=4) -> hr(64 e=4) -> t(128 e=2)", path),
