@@ -42,13 +42,14 @@ def results_of(ledger: LedgerContent) -> Results:
     study = Study.model_validate(started.file)
     all_trials = [trial for trial in trials(events) if has_row(study, trial.network)]
     counted = in_row_order(study, (event.network for event in of_kind(events, NetworkCounted)))
+    sides = {(network.key, network.side) for network in counted}
     times = [event.time for event in events if event.time is not None]
     return Results(
         study,
         started,
         without_removed(folder, [trial.row() for trial in all_trials]),
         [network_row(network) for network in counted],
-        timed=of_kind(events, InferenceTimed),
+        timed=[event for event in of_kind(events, InferenceTimed) if (event.key, event.side) in sides],
         planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
         times=(times[0], times[-1]) if times else None,
         **(_search_results(study, all_trials) if study.space else {}),

@@ -187,7 +187,8 @@ def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
     started = last_start(ledger.events)
     if started is None:
         return
-    changes = incompatible_changes(canonical_form(Study.model_validate(started.file)), canonical_form(study))
+    earlier = [canonical_form(Study.model_validate(each.file)) for each in of_kind(ledger.events, StudyStarted)]
+    changes = incompatible_changes(earlier, canonical_form(study))
     changes += [f"merged although {difference}" for difference in started.overlooked]
     if changes:
         listed = "\n  ".join(changes)

@@ -136,18 +136,28 @@ def test_rows_keep_their_trials_whatever_the_study_becomes(tmp_path: Path, names
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("texts", "problem"),
     [
-        (ablation("two", one="hr(16 e=4)"), "a changed row may also get a new name"),
-        (ablation("one", "two", "three").replace("epochs: 2", "epochs: 3"), "recipe.epochs: 2 -> 3"),
-        (ablation(four="hr(16 e=4)"), "belongs to another study"),
+        ([ablation("two", one="hr(16 e=4)")], "a changed row may also get a new name"),
+        ([ablation("two"), ablation("two", one="hr(16 e=4)")], "a changed row may also get a new name"),
+        ([ablation("two"), ablation("two", three="hr(32 e=6)")], "a changed row may also get a new name"),
+        ([ablation("one", "two", "three").replace("epochs: 2", "epochs: 3")], "recipe.epochs: 2 -> 3"),
+        ([ablation(four="hr(16 e=4)")], "belongs to another study"),
     ],
-    ids=["another network under an old name", "another recipe", "no row is left"],
+    ids=["another network", "put back as another", "put back without its recipe", "recipe", "no row is left"],
 )
-def test_other_changes_of_an_ablation_are_refused(tmp_path: Path, text: str, problem: str):
-    looked_up(tmp_path / "a", ablation("one", "two", "three"))
-    with pytest.raises(StudyError, match=problem):
+def test_other_changes_of_an_ablation_are_refused(tmp_path: Path, texts: list[str], problem: str):
+    for text in [ablation("one", "two", "three"), *texts[:-1]]:
         looked_up(tmp_path / "a", text)
+    with pytest.raises(StudyError, match=problem):
+        looked_up(tmp_path / "a", texts[-1])
+
+
+def test_rows_come_back_with_their_trials(tmp_path: Path):
+    for names in (("one", "two"), ("one",), ("two", "three"), ("three", "one", "two")):
+        looked_up(tmp_path / "a", ablation(*names))
+        check_rows(tmp_path / "a", names)
+    assert len(trials(read_events(tmp_path / "a"))) == 3
 
 
 # ---- decisions of a search
@@ -184,14 +194,18 @@ def test_a_merge_of_unlike_spaces_keeps_the_options_of_each_trial(tmp_path: Path
     widths(tmp_path / "m")
 
 
+@pytest.mark.parametrize("confirm", ["", "confirm: {top: 2, seeds: 2, epochs: x2}"])
 @pytest.mark.parametrize("sampler", ["random", "surrogate", "grid"])
-def test_a_search_grows_as_if_it_had_asked_for_all_networks_at_once(tmp_path: Path, sampler: str):
-    space, sets = search(SPACES[1]), f"search.sampler={sampler}"
+def test_a_search_grows_as_if_it_had_asked_for_all_networks_at_once(tmp_path: Path, sampler: str, confirm: str):
+    space, sets = search(SPACES[1], confirm), f"search.sampler={sampler}"
     for networks in (3, 5):
         looked_up(tmp_path / "grown", space, sets, f"search.networks={networks}")
     looked_up(tmp_path / "whole", space, sets, "search.networks=5")
     grown, whole = (trials(read_events(tmp_path / name)) for name in ("grown", "whole"))
-    assert [t.asked for t in grown] == [t.asked for t in whole]
+    asked, at_once = ([t.asked for t in each if not t.is_confirmation] for each in (grown, whole))
+    assert [replace(each, trial=number) for number, each in enumerate(asked)] == at_once
+    assert len(of_kind(read_events(tmp_path / "grown"), TrialAsked)) == len(grown)  # no number is taken twice
+    assert not [finding for finding in verify(tmp_path / "grown") if finding.check in CHECKS and finding.faults]
     with pytest.raises(StudyError, match=r"search\.networks: 5 -> 4"):
         looked_up(tmp_path / "grown", space, sets, "search.networks=4")
 
@@ -245,6 +259,38 @@ def test_times_under_unlike_settings_are_never_in_one_column(
     inference = inference_table(results)
     assert inference["batch"].nunique() == 1
     assert len(inference) == (3 if "batch" in latency else len(results.timed))
+
+
+BATCH = {f"batch {batch}": f"latency={QUICK | {'threads': 1, 'batch': batch}}" for batch in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("runs", "batch"),
+    [
+        ([("one two", "batch 1"), ("one two", "batch 2"), ("one two", "batch 1")], 1),
+        ([("one two three", "batch 1"), ("one", "batch 2")], 2),
+        ([("one two three", "batch 1"), ("one two", "batch 2"), ("two", "batch 2")], 2),
+    ],
+    ids=["there and back", "fewer rows", "still fewer rows"],
+)
+def test_times_in_the_table_are_those_of_the_study(tmp_path: Path, runs: list[tuple[str, str]], batch: int):
+    for names, setting in runs:
+        looked_up(tmp_path / "a", ablation(*names.split()), BATCH[setting])
+    results = read_results(tmp_path / "a")
+    own = {event.key: event.ms_per_image for event in results.timed if event.batch == batch}
+    table = network_table(results)
+    assert list(table["ms"]) == [own[key] for key in table["key"]]
+    assert set(inference_table(results)["name"]) == set(table["name"])
+
+
+def test_confirmations_of_unlike_searches_are_never_averaged(tmp_path: Path):
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        sets = (f"recipe.lr={lr}", "confirm={top: 3, seeds: 2, epochs: x2}")
+        looked_up(tmp_path / name, search(SPACES[0]), *sets)
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", run_environment(()), unlike=True)
+    table = confirmed_table(read_results(tmp_path / "m"))
+    assert len(table) == 6
+    assert set(table["seeds"]) == {2}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import InferenceTimed, TimedSetting
+from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
 from hiri_search.study.ledger.values import to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
@@ -73,11 +74,21 @@ def network_table(results: Results) -> pd.DataFrame:
 
 
 def _comparable_times(results: Results) -> list[InferenceTimed]:
-    """Return the times of one setting: that of most networks, and of the last of several such settings."""
+    """Return the times of one setting: that of the study, on the machine of its last run.
+
+    Where there are no such times, those of another machine or setting; of several, those of most networks, at last.
+    """
     by_setting: dict[TimedSetting, list[InferenceTimed]] = {}
     for event in results.timed:
         by_setting.setdefault(event.setting, []).append(event)
-    return max(reversed(by_setting.values()), key=len, default=[])
+    config, device = results.study.latency, results.started.machine.get("device")
+
+    def preference(events: list[InferenceTimed]) -> tuple[bool, bool, int]:
+        machine: Any = events[0].conditions.get("machine") or {}
+        own = config is not None and events[0].setting == timed_setting(config, machine)
+        return own, machine.get("device") == device, len(events)
+
+    return max(reversed(by_setting.values()), key=preference, default=[])
 
 
 def paper_table(results: Results) -> pd.DataFrame:
@@ -129,15 +140,18 @@ def inference_table(results: Results) -> pd.DataFrame:
     """Return one row for each network and machine: inference time, its spread, and the machine.
 
     This is a table of its own because times differ between two runs of one study; the other tables do not. Times of
-    another batch, dtype or kind of network than those of `network_table` are in the ledger only.
+    another batch, dtype or kind of network than those of `network_table` are in the ledger only. Rows of an ablation
+    that share a network share its time.
     """
     shown = {event.setting[:-1] for event in _comparable_times(results)}
-    names = {(row["key"], row["side"]): row["name"] for row in [*results.trials, *results.counted]}
+    names: dict[tuple[str, int], dict[str, None]] = {}
+    for row in [*results.counted, *results.trials]:
+        names.setdefault((row["key"], row["side"]), {})[row["name"]] = None
     timed = pd.json_normalize([to_json(event) for event in results.timed if event.setting[:-1] in shown])
     if timed.empty:
         return timed
-    timed.insert(0, "name", [names.get(pair, "") for pair in zip(timed["key"], timed["side"], strict=True)])
-    return timed.drop(columns=["event", "time"])
+    timed.insert(0, "name", [list(names[pair]) for pair in zip(timed["key"], timed["side"], strict=True)])
+    return timed.drop(columns=["event", "time"]).explode("name", ignore_index=True)
 
 
 def caption(results: Results) -> str:

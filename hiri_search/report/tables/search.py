@@ -57,7 +57,7 @@ def confirmed_table(results: Results) -> pd.DataFrame:
     if long.empty:
         return pd.DataFrame()
     short = pd.DataFrame(_finished(results.first_trainings))
-    alike = ["key", "epochs"]
+    alike = ["name", "epochs"]  # by name: a merge of unlike searches has two networks of one key
     scores = long.groupby(alike, sort=False)["top1"]
     facts = long.drop_duplicates(alike).set_index(alike, drop=False)
     intervals = {key: interval for key, values in scores if (interval := mean_interval(values))}
@@ -66,8 +66,8 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "name": facts["name"],
             "params_m": (facts["params"] / MEGA).round(3),
             "gflops": (facts["macs"] / GIGA).round(3),
-            "short_epochs": results.study.recipe.epochs,
-            "short_top1": facts["key"].map(short.groupby("key")["top1"].mean()).round(2),
+            "short_epochs": facts["name"].map(short.groupby("name")["epochs"].max()).astype("Int64"),
+            "short_top1": facts["name"].map(short.groupby("name")["top1"].mean()).round(2),
             "epochs": facts["epochs"],
             "top1": scores.mean().round(2),
             "spread": scores.std().round(2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hiri_search.language import parse, parse_network
@@ -53,14 +53,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def incompatible_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the `differences` that a results folder cannot follow.
+def incompatible_changes(earlier: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[str]:
+    """Return the `differences` from the earlier studies of a results folder, oldest first, that it cannot follow.
 
-    An ablation may gain, lose and reorder rows while one stays, and gain seeds; a search may ask for more networks.
+    An ablation may gain, lose and reorder rows while one stays, and gain seeds; a search may ask for more networks. A
+    row that is put back must be what it was: its trials are still there.
     """
+    old = earlier[-1]
     if "nets" in old and "nets" in new:
-        if shared := [name for name in old["nets"] if name in new["nets"]]:
-            old, new = ({**form, "nets": {name: form["nets"][name] for name in shared}} for form in (old, new))
+        rows = {name: row for form in earlier for name, row in form["nets"].items()}
+        if shared := [name for name in rows if name in new["nets"]]:
+            old = {**old, "nets": {name: rows[name] for name in shared}}
+            new = {**new, "nets": {name: new["nets"][name] for name in shared}}
         if set(old["seeds"]) <= set(new["seeds"]):
             new = {**new, "seeds": old["seeds"]}
     elif "search" in old and "search" in new and new["search"]["networks"] > old["search"]["networks"]:

@@ -60,7 +60,7 @@ class TrialQueue:
         self.study, self.trials = networks.study, trials
         rules, first = self.study.search.halving, self._first_trainings()
         self.halving = SuccessiveHalving(rules, self.study.search.objectives) if rules and space else None
-        self.search = ask_tell(networks, first, space=space, skipped=skipped, on_skip=on_skip)
+        self.search = ask_tell(networks, list(trials.values()), space=space, skipped=skipped, on_skip=on_skip)
         unfinished = (trial for trial in trials.values() if trial.state == "unfinished")
         self.resumable = [trial for trial in unfinished if has_row(self.study, trial.network)]
         # Both are decided when no first training is running, so that they cannot change any more:

@@ -28,7 +28,7 @@ OnSkip = Callable[[int, Decisions, str], None]  # position of the proposal, its 
 
 
 class AskTell(Protocol):
-    """Ask-and-tell interface of a study. Trials have the numbers of the ledger."""
+    """Ask-and-tell interface of a study. Trials have the numbers of the ledger, where confirmations have some too."""
 
     @property
     def exhausted(self) -> bool:
@@ -92,7 +92,7 @@ class Search:
     """Search over a space: a sampler proposes each network from the history of the earlier ones.
 
     `space` and `costs` default to those of the study. Networks that do not fit are skipped: `on_skip` is called for
-    each, and `skipped` holds the events of earlier runs.
+    each, and `skipped` holds the events of earlier runs. `past` may hold confirmations: they only take numbers.
     """
 
     def __init__(
@@ -111,10 +111,12 @@ class Search:
         self.unvisited = UnvisitedSpace(space)
         self.history = History()
         self._sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
+        self._numbers = count(len(past))  # of the next trials
         self._positions: dict[int, int] = {}  # in the history, by trial number
         self._entries: dict[int, _Entry] = {}  # by position; skipped networks have no entry
         self._waiting: deque[tuple[int, int]] = deque()  # positions and seeds that are not asked for yet
-        self._rebuild(past, {event.proposal: event.decisions for event in skipped})
+        first = [trial for trial in past if not trial.is_confirmation]
+        self._rebuild(first, {event.proposal: event.decisions for event in skipped})
 
     def ask(self) -> Asked | None:
         """Return the next trial: all seeds of a network, then another network; None when exhausted."""
@@ -123,8 +125,7 @@ class Search:
         if not self._waiting:
             return None
         position, seed = self._waiting.popleft()
-        number = len(self._positions)
-        self._positions[number] = position
+        self._positions[number := next(self._numbers)] = position
         entry = self._entries[position]
         return number, network_of(self.study, entry.net, entry.decisions), seed
 

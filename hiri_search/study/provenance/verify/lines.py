@@ -36,8 +36,9 @@ def check_studies(events: Sequence[Event]) -> Finding:
         if isinstance(event, FolderMerged):
             Study.model_validate(event.file)
     forms = [canonical_form(Study.model_validate(start.file)) for start in starts]
-    for number, (old, new) in enumerate(pairwise(forms), 2):
-        checked.faults += [f"run {number}: another study: {change}" for change in incompatible_changes(old, new)]
+    for run in range(1, len(forms)):
+        changes = incompatible_changes(forms[:run], forms[run])
+        checked.faults += [f"run {run + 1}: another study: {change}" for change in changes]
     for number, (before, after) in enumerate(pairwise(starts), 2):
         if not before.images.fingerprints.items() <= after.images.fingerprints.items():
             checked.faults.append(f"run {number}: other images than those of the previous run")
