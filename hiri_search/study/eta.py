@@ -24,6 +24,7 @@ from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.plan.schedule import training_stints
+from hiri_search.study.search import confirmation
 from hiri_search.system.units import HOUR
 
 MIN_EPOCHS = 4  # with fewer, no time is estimated
@@ -103,9 +104,13 @@ def networks_wanted(study: Study, events: Sequence[Event]) -> int:
     return min(study.search.networks, space.size - len(of_kind(events, NetworkSkipped)))
 
 
-def trials_wanted(study: Study, networks: int) -> int:
-    """Return the trials of a study that trains so many networks."""
-    return networks * len(study.seeds) + _confirmations(study, networks)
+def trials_wanted(study: Study, networks: int, trials: Sequence[Trial] = ()) -> int:
+    """Return the trials of a study that trains so many networks, and had these trials so far.
+
+    Confirmations that are there count too, although the study may ask for other seeds, epochs or networks now.
+    """
+    confirmations = sum(trial.is_confirmation for trial in trials) + _confirmations_left(study, networks, trials)
+    return networks * len(study.seeds) + confirmations
 
 
 def remaining(study: Study, networks: int, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Remaining:
@@ -136,7 +141,7 @@ def _stints(
     yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in confirmations if not trial.ended)
     if study.confirm:
         epochs = study.confirm.epochs_for(study.recipe.epochs)
-        yield max(0, _confirmations(study, networks) - len(confirmations)) * epochs, mean_macs
+        yield _confirmations_left(study, networks, trials) * epochs, mean_macs
 
 
 def _missing_rows(
@@ -153,8 +158,15 @@ def _trained_rows(study: Study) -> list[str]:
     return [name for name, row in (study.nets or {}).items() if row.train]
 
 
-def _confirmations(study: Study, networks: int) -> int:
-    return min(study.confirm.top, networks) * len(study.confirm.seeds) if study.confirm else 0
+def _confirmations_left(study: Study, networks: int, trials: Sequence[Trial]) -> int:
+    """Return the confirmations that are not asked for yet: of the best networks so far, and of those to come."""
+    confirm = study.confirm
+    if confirm is None:
+        return 0
+    first = [trial for trial in trials if not trial.is_confirmation]
+    best = confirmation.chosen(first, confirm, study.search.objectives)
+    left = confirmation.missing(best, trials, confirm.seeds, confirm.epochs_for(study.recipe.epochs))
+    return len(list(left)) + max(0, min(confirm.top, networks) - len(best)) * len(confirm.seeds)
 
 
 def _row_epochs(study: Study, name: str) -> int:

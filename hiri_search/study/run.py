@@ -211,7 +211,8 @@ def _say_left_out(study: Study, ledger: Ledger, say: Say) -> None:
     trials_by_row = Counter(e.network.name for e in of_kind(ledger.events, TrialAsked) if not has_row(study, e.network))
     if trials_by_row:
         rows, count = ", ".join(trials_by_row), sum(trials_by_row.values())
-        say(f"the study no longer has {rows}: {count} trials stay in the ledger, and the report leaves them out")
+        trials = "1 trial stays" if count == 1 else f"{count} trials stay"
+        say(f"the study no longer has {rows}: {trials} in the ledger, and the report leaves them out")
 
 
 def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:

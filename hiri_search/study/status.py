@@ -99,7 +99,7 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
         running,
         silent,
         _states(own, busy),
-        trials_wanted(study, networks),
+        trials_wanted(study, networks, own),
         steps[-1],
         seconds_left(steps, remaining(study, networks, counted, own)),
         tuple(RunningTrial(n, known[n].network.name, len(known[n].curve), known[n].device) for n in sorted(busy)),

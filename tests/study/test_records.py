@@ -16,7 +16,7 @@ import torch
 from hiri_search.cli.results import read_results
 from hiri_search.language import parse_net
 from hiri_search.report.page.page_data import page_content
-from hiri_search.report.tables.networks import inference_table, network_table
+from hiri_search.report.tables.networks import caption, inference_table, network_table
 from hiri_search.report.tables.search import confirmed_table, rank_agreement
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
@@ -135,6 +135,19 @@ def test_rows_keep_their_trials_whatever_the_study_becomes(tmp_path: Path, names
     check_rows(tmp_path / "m", (*names, *(name for name in ("two", "one") if name not in names)))
 
 
+def test_merges_of_folders_of_one_name_keep_them_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for place, row in (("first", "two"), ("second", "three")):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        looked_up(Path("a"), ablation(row))
+        looked_up(Path("b"), ablation("one"))
+        merge([Path("a"), Path("b")], Path("m"), run_environment(()))
+    monkeypatch.chdir(tmp_path)
+    merge([Path("first/m"), Path("second/m")], Path("m"), run_environment(()))
+    check_rows(Path("m"), ("two", "one", "three"))
+    assert {trial.network.merged_from for trial in trials(read_events(Path("m")))} == {"a", "b", "a (second/m)"}
+
+
 @pytest.mark.parametrize(
     ("texts", "problem"),
     [
@@ -228,6 +241,8 @@ def test_confirmations_of_unlike_lengths_are_rows_of_their_own(tmp_path: Path):
     assert "After 4 epochs: " in sentence
     assert "After 8 epochs: " in sentence
     assert "over 3 networks" in sentence
+    state = status(tmp_path / "a")
+    assert (state.wanted, state.seconds_left) == (state.states["finished"], (0.0, 0.0))
 
 
 QUICK = {"seconds": 0.1, "min_rounds": 1, "max_rounds": 1}
@@ -287,10 +302,16 @@ def test_confirmations_of_unlike_searches_are_never_averaged(tmp_path: Path):
     for name, lr in (("a", 0.1), ("b", 0.2)):
         sets = (f"recipe.lr={lr}", "confirm={top: 3, seeds: 2, epochs: x2}")
         looked_up(tmp_path / name, search(SPACES[0]), *sets)
-    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", run_environment(()), unlike=True)
-    table = confirmed_table(read_results(tmp_path / "m"))
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "unlike", run_environment(()), unlike=True)
+    looked_up(tmp_path / "c", search(SPACES[0]), "recipe.lr=0.1")
+    merge([tmp_path / "c", tmp_path / "unlike"], tmp_path / "m", run_environment(()))
+    results = read_results(tmp_path / "m")
+    table = confirmed_table(results)
     assert len(table) == 6
     assert set(table["seeds"]) == {2}
+    assert "Merged from studies with unlike settings: recipe.lr: 0.1 -> 0.2." in caption(results)
+    with pytest.raises(StudyError, match="merged although"):
+        looked_up(tmp_path / "m", search(SPACES[0]), "recipe.lr=0.1")
 
 
 @contextmanager
@@ -331,7 +352,12 @@ def test_searches_by_time_on_two_machines_are_unlike(tmp_path: Path):
     text = search(SPACES[0], "latency: {seconds: 0.1, min_rounds: 1, max_rounds: 1}")
     own = ("search.objectives=[top1, ms_per_image]", "search.networks=1")
     looked_up(tmp_path / "a", text, *own)
+    looked_up(tmp_path / "c", text, *own, "search.networks=2")
     with on_machine(ANOTHER_MACHINE):
         looked_up(tmp_path / "b", text, *own)
+        merge([tmp_path / "a", tmp_path / "c"], tmp_path / "elsewhere", run_environment(()))
+        with pytest.raises(StudyError, match="this machine is another CPU"):
+            looked_up(tmp_path / "elsewhere", text, own[0], "search.networks=3")
+    looked_up(tmp_path / "elsewhere", text, own[0], "search.networks=3")
     with pytest.raises(StudyError, match=r"machine: .* -> another CPU"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", run_environment(()))

@@ -171,6 +171,8 @@ def caption(results: Results) -> str:
     if own := _own_recipes(study):
         text += f" Rows with their own recipe: {own}."
     text += "".join(f" {sentence}" for sentence in left_out(images.notes, images.skipped))
+    if started.overlooked:
+        text += f" Merged from studies with unlike settings: {'; '.join(started.overlooked)}."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if results.table_number:

@@ -34,8 +34,8 @@ class SourceFolder:
     """One of the folders to merge."""
 
     record: Record
-    ledger: LedgerSum
     label: str  # its name in the merged ledger
+    origins: Mapping[str, FolderMerged]  # itself and the folders that it was merged from, by their names in its ledger
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MergedNetwork:
     @property
     def first_folder(self) -> str:
         """The folder that trained or counted it first."""
-        return self.network.merged_from or self.part.label
+        return self.part.origins[self.network.merged_from].folder
 
     def renamed(self) -> NetworkFacts:
         """Return the network as the merged ledger records it."""
@@ -80,7 +80,7 @@ def merge(folders: Sequence[Path], into: Path, environment: RunEnvironment, *, u
     """
     if into.exists() and any(into.iterdir()):
         raise StudyError(f"{into} is not empty; give a new folder with -o")
-    parts = tuple(_part(folder) for folder in folders)
+    parts = _with_own_names([_part(folder) for folder in folders])
     if len({part.label for part in parts}) < len(parts):
         raise StudyError(f"{parts[0].label} is given twice; give folders of different runs")
     differing = tuple(line for part in parts[1:] for line in incompatibilities(parts[0].record, part.record))
@@ -101,7 +101,35 @@ def _part(folder: Path) -> SourceFolder:
     if held.held:
         raise StudyError(f"{folder} is in use by process {held.who}; wait for it, or stop it")
     check_unchanged(ledger)
-    return SourceFolder(read_record(ledger), ledger.sum, storable(short_path(str(folder))))
+    record, label = read_record(ledger), storable(short_path(str(folder)))
+    itself = FolderMerged(
+        folder=label,
+        ledger=ledger.sum,
+        runs=tuple(runs(record.events)),
+        code_digest=record.started.code.digest,
+        file=record.started.file,
+        images=record.started.images,
+    )
+    earlier = {event.folder: event for event in of_kind(record.events, FolderMerged)}
+    return SourceFolder(record, label, earlier | {"": itself})
+
+
+def _with_own_names(parts: Sequence[SourceFolder]) -> tuple[SourceFolder, ...]:
+    """Return the folders with another name for each that two of them were merged from under one name.
+
+    Merges on two machines, or in two working folders, may call unlike folders `results/a`.
+    """
+    sums: dict[str, LedgerSum] = {part.label: part.origins[""].ledger for part in parts}
+
+    def own(event: FolderMerged, part: SourceFolder) -> FolderMerged:
+        name = event.folder
+        if sums.setdefault(name, event.ledger) != event.ledger:
+            name = f"{name} ({part.label})"
+        return replace(event, folder=name)
+
+    return tuple(
+        replace(part, origins={name: own(event, part) for name, event in part.origins.items()}) for part in parts
+    )
 
 
 def _plan(parts: tuple[SourceFolder, ...], differing: tuple[str, ...]) -> MergePlan:
@@ -146,11 +174,11 @@ def _events(plan: MergePlan, environment: RunEnvironment) -> Iterator[events.Eve
     yield _study(plan, environment)
     timed: set[tuple[object, ...]] = set()
     for part in plan.parts:
-        for origin, event in _origins(part).items():
+        for event in part.origins.values():
             yield event
-            counted = (item for item in plan.counted if item.part is part and item.first_folder == origin)
+            counted = (item for item in plan.counted if item.part is part and item.first_folder == event.folder)
             yield from (NetworkCounted(network=item.renamed()) for item in counted)
-            yield from _trial_events(plan, part, origin)
+            yield from _trial_events(plan, part, event.folder)
         for measured in of_kind(part.record.events, events.InferenceTimed):
             identity = (measured.key, measured.side, measured.setting)
             if identity not in timed:
@@ -172,27 +200,15 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
         images=replace(first.images, fingerprints=keys),
         weights={path: key for record in reversed(records) for path, key in record.started.weights.items()},
         merged_from=tuple(part.label for part in plan.parts),
-        overlooked=(*first.overlooked, *plan.overlooked),
+        overlooked=tuple(
+            dict.fromkeys([*(line for record in records for line in record.started.overlooked), *plan.overlooked])
+        ),
         code=environment.code,
         command=environment.command,
         versions=environment.versions,
-        machine=environment.machine,
+        machine=first.machine,  # on which a search by measured time continues
         time=round(time.time(), 3),
     )
-
-
-def _origins(part: SourceFolder) -> dict[str, FolderMerged]:
-    """Return a folder, and those that it was merged from itself, by name."""
-    started = part.record.started
-    itself = FolderMerged(
-        folder=part.label,
-        ledger=part.ledger,
-        runs=tuple(runs(part.record.events)),
-        code_digest=started.code.digest,
-        file=started.file,
-        images=started.images,
-    )
-    return {event.folder: event for event in of_kind(part.record.events, FolderMerged)} | {part.label: itself}
 
 
 def _trial_events(plan: MergePlan, part: SourceFolder, origin: str) -> Iterator[TrialEvent]:
