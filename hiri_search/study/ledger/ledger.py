@@ -171,7 +171,7 @@ class Ledger:
         if not self._content:  # an opened ledger stays empty until it is used
             lines = write_line(LedgerStarted(format=FORMAT)) + b"\n" + lines
         try:
-            self._check_place()
+            retrying(self._check_place, say=self._say)
             retrying(partial(self._write, lines), say=self._say)
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
@@ -189,11 +189,11 @@ class Ledger:
             fault = f"another program has changed {self._path} while this run wrote it"
             way_out = f"the lines of this run are in {aside.name}: rename it to {LEDGER}, or remove it"
             raise StudyError(f"{fault}; {way_out}; then the same command continues the study")
-        os.close(self._file)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
+        former, self._file = self._file, os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
+        os.close(former)
         if missing := bytes(self._content[len(there) :]):
             self._say(f"another program has replaced {self._path}; the lines that it lacked are written again")
-            retrying(partial(self._write, missing, len(there)), say=self._say)
+            self._write(missing, len(there))
 
     def _write(self, lines: bytes, start: int | None = None) -> None:
         """Write after the last complete line, wherever an earlier attempt has ended."""

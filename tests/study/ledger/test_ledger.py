@@ -111,6 +111,22 @@ def test_other_lines_behind_the_writer_end_the_run_and_both_files_stay(tmp_path:
     assert (tmp_path / OWN_LEDGER).read_bytes() == own
 
 
+def test_a_run_waits_for_a_ledger_that_is_out_of_reach_then_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, said = tmp_path / "a", list[str]()
+    folder.mkdir()
+    with open_ledger(folder, said.append) as ledger:
+        ledger.append(asked(0))
+        folder.rename(tmp_path / "b")
+        monkeypatch.setattr("time.sleep", lambda seconds: (tmp_path / "b").rename(folder))  # an outage that ends
+        ledger.append(TrialRetried(trial=0))
+        assert [text for text in said if "retrying" in text]
+        folder.rename(tmp_path / "b")
+        monkeypatch.setattr("hiri_search.system.files.retrying.__kwdefaults__", {"seconds": 0.0, "say": said.append})
+        with pytest.raises(StudyError, match=r"cannot be written: .* the same command continues the study"):
+            ledger.append(RunEnded(seconds={}))
+    assert read_events(tmp_path / "b") == [asked(0), TrialRetried(trial=0)]
+
+
 def test_the_first_line_names_the_format(tmp_path: Path):
     for _ in range(2):
         with open_ledger(tmp_path) as ledger:
