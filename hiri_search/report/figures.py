@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from io import BytesIO
 from itertools import cycle
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, network_points, published_points
@@ -48,7 +50,7 @@ def _figure(width: float, height: float) -> Figure:
 def image(figure: Figure, suffix: str) -> bytes:
     """Return the figure in the format of a file's suffix; a PDF has its fonts embedded."""
     file = BytesIO()
-    # A character that the font lacks is drawn as a box; to embed the font of last resort takes ten seconds.
+    # To embed the font of last resort takes ten seconds; `_drawn` leaves no character to it.
     with (
         rc_context({"pdf.fonttype": TRUETYPE, "font.enable_last_resort": False}),
         warnings.catch_warnings(),
@@ -81,7 +83,7 @@ def comparison(results: Results) -> Figure:
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         ours |= _draw_networks(study_axes, networks, cost)
     upper.suptitle(paper.title, fontsize=10)
-    source = _shortened(printable(results.study.data.source), 2 * MAX_LEGEND)
+    source = _shortened(_drawn(results.study.data.source), 2 * MAX_LEGEND)
     lower.suptitle(f"This study: short trainings (data: {source})", fontsize=10)
     for half, panels, entries in ((upper, top, published), (lower, bottom, ours)):
         panels[0].set_ylabel("Top-1 (%)")
@@ -179,13 +181,25 @@ def _legend(figure: Any, entries: Entries, *, width: float) -> None:
     """Add one legend below the panels, with each name once; `width` is that of the figure in inches."""
     if not entries:
         return
-    names = [_shortened(printable(name), MAX_LEGEND) for name in entries]
+    names = [_shortened(_drawn(name), MAX_LEGEND) for name in entries]
     columns = max(1, min(5, int(width * LEGEND_WIDTH / (max(map(len, names)) + 4))))
     # matplotlib leaves labels that begin with _ out: the names come after it has made the legend.
     style: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "frameon": False}
     legend = figure.legend(entries.values(), ["name"] * len(entries), **style)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(name)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Return the characters of the font of the figures."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
+def _drawn(text: str) -> str:
+    r"""Return a text of the user as a figure can draw it: characters that the font lacks are escapes, `\u65e5`."""
+    known = _characters()
+    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
 
 
 def _shortened(text: str, longest: int) -> str:
