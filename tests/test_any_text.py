@@ -247,8 +247,10 @@ def _run_every_command(rows: dict[str, str], title: str, folders: tuple[str, str
                 assert names == list(rows), place
             assert _markdown((folder / "report/networks.md").read_text()) == list(map(_in_markdown, rows))
             assert _latex((folder / "report/networks.tex").read_text()) == list(map(_in_latex, rows))
-            (exported,) = JournalStorage(JournalFileBackend(str(folder / JOURNAL))).get_all_studies()
+            storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+            (exported,) = storage.get_all_studies()
             assert exported.study_name == storable(folder.name)
+            assert [trial.params["net"] for trial in storage.get_all_trials(exported._study_id)] == list(rows)
         assert _code("compare", first, merged, "-o", compared) == 0
         assert _csv(compared.read_bytes().decode()) == list(rows)
 
