@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from io import BytesIO
@@ -50,12 +49,7 @@ def _figure(width: float, height: float) -> Figure:
 def image(figure: Figure, suffix: str) -> bytes:
     """Return the figure in the format of a file's suffix; a PDF has its fonts embedded."""
     file = BytesIO()
-    # To embed the font of last resort takes ten seconds; `_drawn` leaves no character to it.
-    with (
-        rc_context({"pdf.fonttype": TRUETYPE, "font.enable_last_resort": False}),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with rc_context({"pdf.fonttype": TRUETYPE}):
         metadata = {"CreationDate": None} if suffix == VECTOR else None
         figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata)
     return file.getvalue()
@@ -197,7 +191,10 @@ def _characters() -> frozenset[int]:
 
 
 def _drawn(text: str) -> str:
-    r"""Return a text of the user as a figure can draw it: characters that the font lacks are escapes, `\u65e5`."""
+    r"""Return a text of the user as a figure can draw it: characters that the font lacks are escapes, `\u65e5`.
+
+    matplotlib would draw them as boxes, from a font that takes ten seconds to embed in a PDF.
+    """
     known = _characters()
     return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
 
