@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
+from functools import cached_property
 from hashlib import file_digest
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,11 +35,16 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The path of a file, the state dict in it, and a fingerprint of its content."""
+    """The path of a file, and the state dict in it."""
 
     path: str
     values: dict[str, Tensor]
-    fingerprint: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A fingerprint of the content of the file, which is read again for it: a training needs none."""
+        with expanded(self.path).open("rb") as content:
+            return file_digest(content, "sha256").hexdigest()[:16]
 
     def fitting(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the values for a network; a last layer for other classes, or none, is left out.
@@ -82,13 +89,11 @@ def read_weights(path: str) -> WeightsFile:
     file = expanded(path)
     if file.exists() and not file.is_file():
         raise WeightsError(f"weights={path} is {'a folder' if file.is_dir() else 'no regular file'}; {_WANTED}")
-    with file.open("rb") as content:  # first: timm's error does not say whether the file is missing or not readable
-        fingerprint = file_digest(content, "sha256").hexdigest()[:16]
+    file.open("rb").close()  # first: timm's error does not say whether the file is missing or not readable
     try:
-        values = load_state_dict(str(file), weights_only=True)
-    except (*LOAD_ERRORS, OSError) as error:
-        if isinstance(error, OSError) and error.errno != EINVAL:  # which torch raises for half a file
-            raise
+        with half_file_is_no_disk_error():
+            values = load_state_dict(str(file), weights_only=True)
+    except LOAD_ERRORS as error:
         raise WeightsError(f"weights={path} {_problem(file, error)}; {_WANTED}") from error
     if not values:
         raise WeightsError(f"weights={path} holds no weights; {_WANTED}")
@@ -96,7 +101,18 @@ def read_weights(path: str) -> WeightsFile:
         raise WeightsError(f"weights={path} holds values that are no weights: {_shortened(others)}; {_WANTED}")
     if broken := [name for name, value in values.items() if not value.isfinite().all()]:
         raise WeightsError(f"weights={path} holds NaN or infinity in {_shortened(broken)}; {_WANTED}")
-    return WeightsFile(path, values, fingerprint)
+    return WeightsFile(path, values)
+
+
+@contextmanager
+def half_file_is_no_disk_error() -> Iterator[None]:
+    """Turn the OSError that torch raises for a file that ends too early into an EOFError, one of LOAD_ERRORS."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == EINVAL:
+            raise EOFError("the file ends too early") from error
+        raise
 
 
 def _has_numbers(value: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from errno import EDQUOT, ENOSPC
 from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
@@ -24,10 +23,9 @@ from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, netwo
 from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement, zero_cost_table
-from hiri_search.system.files import atomic_write
+from hiri_search.system.files import DISK_FULL, atomic_write
 
 PARQUET, PAGE = "trials.parquet", "index.html"
-DISK_FULL = (ENOSPC, EDQUOT)
 
 FileContent: TypeAlias = str | bytes | None  # of a file; None: this study has no such file
 Make: TypeAlias = Callable[[Results], FileContent]

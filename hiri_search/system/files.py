@@ -16,6 +16,7 @@ _RETRY_SECONDS = 90.0  # an outage of the storage of one minute then only delays
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between attempts
 
 UNFINISHED = ".tmp"  # suffix of a file that is being written
+DISK_FULL = (ENOSPC, EDQUOT)  # `errno` of an OSError where the disk or the user's share of it is full
 
 _T = TypeVar("_T")
 Say = Callable[[str], None]
@@ -90,6 +91,6 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             unfinished.unlink()
-        if isinstance(error, OSError) and error.errno in (EDQUOT, ENOSPC):  # its own text does not say which disk
+        if isinstance(error, OSError) and error.errno in DISK_FULL:  # its own text does not say which disk
             error.filename = str(path)
         raise

@@ -38,9 +38,7 @@ class DataSource:
     source: str = "drawn"
     train: int | None = None  # images; None: all (1,500 for drawn)
     val: int | None = None  # images; None: all (400 for drawn)
-    seed: int = (
-        0  # of the drawn images, of the subset if `train` or `val` is smaller than the split, and of held-out images
-    )
+    seed: int = 0  # of drawn images, of a subset (`train` or `val` smaller than the split), and of held-out images
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
 
     def __post_init__(self) -> None:

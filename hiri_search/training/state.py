@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from errno import EINVAL
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import parse_network
-from hiri_search.nets.weights_file import LOAD_ERRORS, WeightsError, read_weights
+from hiri_search.nets.weights_file import LOAD_ERRORS, WeightsError, half_file_is_no_disk_error, read_weights
 from hiri_search.networks import build
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
@@ -81,12 +80,9 @@ class TrainingState:
 
 
 def _read(path: Path, device: torch.device) -> Any:
-    try:
+    """Load a file; an OSError is a fault of the disk, to be retried."""
+    with half_file_is_no_disk_error():
         return torch.load(path, map_location=device, weights_only=True)
-    except OSError as error:
-        if error.errno == EINVAL:  # which torch raises for half a file: no fault of the disk, to be retried
-            raise EOFError(f"{path} ends too early") from error
-        raise
 
 
 def curve_in(path: Path) -> list[Epoch] | None:

@@ -26,7 +26,7 @@ from hiri_search.training.job import Epoch
 FORMAT = 3  # of the ledger; the first line of a ledger names it
 GO_ON = "when that is repaired, the same command continues the study"
 
-TimedSetting: TypeAlias = tuple[int, str, bool, bool, str]
+TimedSetting: TypeAlias = tuple[int, str, bool, bool, str]  # batch, dtype, compiled, fused, machine as JSON
 Fault: TypeAlias = Literal["process", "environment"]  # why a trial was lost: its own process, or its surroundings
 
 
@@ -126,6 +126,7 @@ class InferenceTimed(Event):
 
     @property
     def setting(self) -> TimedSetting:
+        """The setting that the time was measured under; only times of one setting compare."""
         return timed_setting(self, self.conditions.get("machine"))
 
 

@@ -71,13 +71,14 @@ def read_record(ledger: LedgerContent) -> Record:
     events = ledger.events
     started = study_event(events, ledger.folder)
     merged = {e.folder: _source(e.file, e.images, e.code_digest) for e in of_kind(events, FolderMerged)}
-    own = replace(_source(started.file, started.images, started.code.digest), earlier=tuple(_earlier(events, started)))
+    own = _source(started.file, started.images, started.code.digest)
+    own = replace(own, earlier=tuple(_earlier(events, own.study)))
     return Record(ledger.folder, events, started, trials(events), {"": own} | merged)
 
 
-def _earlier(events: Sequence[AnyEvent], last: StudyStarted) -> Iterator[Study]:
-    """Yield the studies of earlier runs that have rows which the last run lacks, oldest first."""
-    rows = set(Study.model_validate(last.file).nets or ())
+def _earlier(events: Sequence[AnyEvent], last: Study) -> Iterator[Study]:
+    """Yield the studies of earlier runs that have rows which the last one lacks, oldest first."""
+    rows = set(last.nets or ())
     for started in of_kind(events, StudyStarted):
         study = Study.model_validate(started.file)
         if not set(study.nets or ()) <= rows:

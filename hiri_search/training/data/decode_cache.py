@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from hiri_search.system.cache_dir import CACHE_VARIABLE, user_cache
 from hiri_search.system.checksums import find_damage, flush, has_checksums, seal
-from hiri_search.system.files import Say, atomic_write
+from hiri_search.system.files import DISK_FULL, Say, atomic_write
 from hiri_search.training.data.image_folder import DataError
 
 FINGERPRINTS = "contents"  # folder of the cached content fingerprints
@@ -88,7 +87,7 @@ def make_once(folder: Path, bytes_needed: int, fill: Callable[[Path], None], say
             if not folder.exists():
                 _fill(folder, fill)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise _disk_too_small(bytes_needed, folder.parent, "other programs filled it meanwhile") from error
         remedy = f"{CACHE_VARIABLE} may name another folder"
         raise DataError(f"the decoded images cannot be kept in {folder.parent}: {error}; {remedy}") from error
