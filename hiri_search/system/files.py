@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,14 @@ def absolute(path: str) -> Path:
     if path.startswith("~") and folder == Path(path):
         raise FileNotFoundError(None, "there is no home folder for its ~", path)
     return folder.absolute()
+
+
+def remove(path: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder with all that is in it, or a file; of a link only the link itself."""
+    if path.is_dir() and not path.is_symlink():  # rmtree refuses a link to a folder
+        shutil.rmtree(path, ignore_errors=ignore_errors)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def unfinished_path(path: Path) -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from hiri_search.system.files import remove
 
 _TEMP_PREFIX = "hiri_"
 DRIVER_LOCK = "driver.lock"  # locked by the process while it runs
@@ -34,9 +35,9 @@ def _remove(folder: Path) -> None:
     """Remove a folder, its lock last: where a process still writes into the folder, a later run removes the rest."""
     for entry in folder.iterdir():
         if entry.name != DRIVER_LOCK:
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            remove(entry, ignore_errors=True)
     if [entry.name for entry in folder.iterdir()] == [DRIVER_LOCK]:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder, ignore_errors=True)
 
 
 def _temp_root() -> Path:

@@ -1,6 +1,7 @@
 """Ray's temporary folder is removed by its run, or by the next run if its run was killed; Ray's log stays short."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,9 +35,20 @@ def test_the_folder_is_removed_after_a_run(temp_root: Path):
     assert not list(temp_root.iterdir())
 
 
+def test_links_to_folders_are_removed_in_any_order(temp_root: Path, tmp_path: Path):
+    (kept := tmp_path / "kept").mkdir()
+    with temp_dir.temporary_directory() as folder:
+        for name in "abc":  # as Ray's session_latest, beside the folder that it leads to
+            (folder / name).mkdir()
+            (folder / f"{name}_latest").symlink_to(folder / name)
+            (folder / f"{name}_kept").symlink_to(kept)
+    assert not folder.exists()
+    assert kept.exists()
+
+
 def test_what_other_processes_still_write_is_removed_by_a_later_run(temp_root: Path, monkeypatch: pytest.MonkeyPatch):
     """After a second Ctrl-C, processes of Ray live for a moment longer than their folder."""
-    remove = temp_dir.shutil.rmtree
+    remove = shutil.rmtree
 
     def refilled(path: Path, **options: bool) -> None:
         remove(path, **options)
@@ -44,7 +56,7 @@ def test_what_other_processes_still_write_is_removed_by_a_later_run(temp_root: P
             path.mkdir()
 
     with monkeypatch.context() as patched:
-        patched.setattr(temp_dir.shutil, "rmtree", refilled)
+        patched.setattr(shutil, "rmtree", refilled)
         with temp_dir.temporary_directory() as folder:
             (folder / "session").mkdir()
     assert (folder / "session").exists()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hiri_search.system.cache_dir import CACHE_VARIABLE, user_cache
 from hiri_search.system.checksums import find_damage, flush, has_checksums, seal
-from hiri_search.system.files import DISK_FULL, Say, atomic_write
+from hiri_search.system.files import DISK_FULL, Say, atomic_write, remove
 from hiri_search.training.data.image_folder import DataError
 
 FINGERPRINTS = "contents"  # folder of the cached content fingerprints
@@ -102,7 +102,7 @@ def _is_whole(folder: Path, say: Say) -> bool:
     with _locked(folder, say):
         if os.path.lexists(folder) and (damage := find_damage(folder)):  # no other process has made it again
             say(f"{damage_of(folder, damage)}; they are made again")
-            _remove(folder)
+            remove(folder)
     return False
 
 
@@ -114,24 +114,16 @@ def damage_of(folder: Path, damage: str) -> str:
 
 def _fill(folder: Path, fill: Callable[[Path], None]) -> None:
     unfinished = folder.with_name(folder.name + ".unfinished")
-    _remove(unfinished)  # left by a killed process
+    remove(unfinished)  # left by a killed process
     unfinished.mkdir()
     try:
         fill(unfinished)
         seal(unfinished)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove(unfinished, ignore_errors=True)
         raise
     unfinished.rename(folder)
     flush(folder.parent)
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder, or a file in its place."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager
