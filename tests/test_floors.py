@@ -21,11 +21,20 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "cost training stats",
         "networks",
         "models",
-        "nets",
+        "nets user_code",
         "language system",
     ),
     "study": (
-        *("run status", "scheduler eta", "export provenance", "plan", "dispatch", "persistence", "search callbacks"),
+        *(
+            "run status",
+            "continuing",
+            "scheduler eta",
+            "export provenance",
+            "plan",
+            "dispatch",
+            "persistence",
+            "search callbacks",
+        ),
         *("config", "ledger", "errors"),
     ),
     "training": (

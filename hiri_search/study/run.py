@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,18 @@ from pathlib import Path
 from hiri_search.cost.budget.constrained_space import ConstrainedSpace
 from hiri_search.cost.flops import count
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
-from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.cost.latency.torch_state import find_configured_machine, find_device
+from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
-from hiri_search.study.config.identity import canonical_form, incompatible_changes, timing_machine
-from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, has_row, resolve
+from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, resolve
 from hiri_search.study.config.schema import Study
+from hiri_search.study.continuing import (
+    check_same_images,
+    check_same_study,
+    check_same_weights,
+    say_left_out,
+)
 from hiri_search.study.dispatch.task import Dispatcher
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import (
@@ -28,32 +32,25 @@ from hiri_search.study.ledger.events import (
     NetworkCounted,
     RunEnded,
     StudyStarted,
-    TrialAsked,
     timed_setting,
 )
 from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LEDGER
-from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, of_kind, open_ledger, read_lines
+from hiri_search.study.ledger.ledger import Ledger, of_kind, open_ledger
 from hiri_search.study.ledger.lock import locked
-from hiri_search.study.ledger.values import ImageSet, JsonObject, changed_inputs, to_json
+from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
-from hiri_search.study.provenance.environment import code, run_environment
-from hiri_search.study.provenance.manifest import check_unchanged
+from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import InitialWeights, check_weights, file_fingerprints, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import Say
-from hiri_search.system.hardware import describe_device, find_machine, gpus
+from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.image_folder import left_out
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.recipe import Recipe
-
-WAY_OUT = (
-    "undo the change, give another folder with --results, or start again with --fresh"
-    " (the old folder is renamed, not deleted)"
-)
 
 
 def run(
@@ -78,13 +75,13 @@ def run(
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
-        _check_same(study, ledger, folder)
-        _check_same_weights(weights, ledger, folder)
-        _say_left_out(study, ledger, callback.say)
+        check_same_study(study, ledger, folder)
+        check_same_weights(weights, ledger, folder)
+        say_left_out(study, ledger, callback.say)
         check_timm_sides(study, _uncounted(networks, ledger), callback.say)
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
-        _check_same_images(study, ledger, prepared, folder)
+        check_same_images(study, ledger, prepared, folder)
         for line in new_last_layers(weights, prepared):
             callback.say(line)
         _write_start(study, ledger, prepared, weights, profile, command)
@@ -179,58 +176,6 @@ def move_aside(folder: Path) -> Path | None:
     with locked(folder):
         folder.rename(aside)
     return aside
-
-
-def _check_same(study: Study, ledger: Ledger, folder: Path) -> None:
-    """StudyError where the ledger was changed after its manifest, or belongs to another study."""
-    check_unchanged(LedgerContent(folder, read_lines(folder), ledger.events))
-    started = last_start(ledger.events)
-    if started is None:
-        return
-    earlier = [canonical_form(Study.model_validate(each.file)) for each in of_kind(ledger.events, StudyStarted)]
-    changes = incompatible_changes(earlier, canonical_form(study))
-    changes += [f"merged although {difference}" for difference in started.overlooked]
-    if changes:
-        listed = "\n  ".join(changes)
-        way_out = f"{WAY_OUT}; a changed row may also get a new name" if study.nets else WAY_OUT
-        raise StudyError(f"{folder} belongs to another study; the differences:\n  {listed}\n{way_out}")
-    if study.searches_by_latency:
-        _check_same_machine(study.latency or LatencyConfig(), started.machine, folder)
-
-
-def _check_same_machine(config: LatencyConfig, before: JsonObject, folder: Path) -> None:
-    """StudyError where inference times of a search would come from two machines, which do not compare."""
-    old, new = timing_machine(before), timing_machine(to_json(find_machine(find_device(config))))
-    if old != new:
-        fault = f"the search of {folder} has measured ms_per_image on {old}, and this machine is {new}"
-        raise StudyError(f"{fault}; continue it there, or give another folder with --results")
-
-
-def _say_left_out(study: Study, ledger: Ledger, say: Say) -> None:
-    """Name the rows of an ablation that the study no longer has."""
-    trials_by_row = Counter(e.network.name for e in of_kind(ledger.events, TrialAsked) if not has_row(study, e.network))
-    if trials_by_row:
-        rows, count = ", ".join(trials_by_row), sum(trials_by_row.values())
-        trials = "1 trial stays" if count == 1 else f"{count} trials stay"
-        say(f"the study no longer has {rows}: {trials} in the ledger, and the report leaves them out")
-
-
-def _check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
-    started = last_start(ledger.events)
-    if started is None or started.images.fingerprints.items() <= fingerprints(prepared).items():
-        return
-    problem = f"the images of {study.data.source} have changed since {folder} was started"
-    if started.code.digest != code().digest:
-        commit = f" (commit {started.code.commit[:12]})" if started.code.commit else ""
-        problem += f", or hiri_search {started.code.version}{commit}, which started it, read other files or pixels"
-        problem += " from them than this version: then continue with that one"
-    raise StudyError(f"{problem}\n{WAY_OUT}")
-
-
-def _check_same_weights(weights: Mapping[str, InitialWeights], ledger: Ledger, folder: Path) -> None:
-    for started in of_kind(ledger.events, StudyStarted):
-        if changed := changed_inputs(started.weights, file_fingerprints(weights)):
-            raise StudyError(f"the weights in {', '.join(changed)} have changed since {folder} was started\n{WAY_OUT}")
 
 
 def _write_start(
