@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
+from hiri_search.kinds import Cffn, Hr, Transformer
 from hiri_search.language import Net, parse, uniform
 from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
 from hiri_search.study.config.schema import Study
@@ -109,7 +110,8 @@ def _walks(unvisited: UnvisitedSpace) -> Iterator[Any]:
 def _network(candidate: Candidate) -> NetworkFacts:
     """Return a network with made-up costs."""
     assert isinstance(candidate.network, Net)
-    work = sum(int(stage.depth * stage.width * (1 + stage.expansion)) for stage in candidate.network.stages)
+    stages = cast(tuple[Hr | Cffn | Transformer, ...], candidate.network.stages)
+    work = sum(stage.depth * stage.width * (1 + stage.expansion) for stage in stages)
     stand_in = StandIn(str(candidate.trained), candidate.trained_side, params=work * 50, macs=work * 300)
     return network_facts(candidate, params=work * 5_000, macs=work * 700_000, stand_in=stand_in)
 

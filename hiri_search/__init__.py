@@ -6,6 +6,8 @@ spec needs no torch.
 
 from typing import TYPE_CHECKING
 
+import hiri_search.kinds  # noqa: F401 - the language knows the kinds that are registered
+
 __all__ = [
     "Cost",
     "CountError",
@@ -20,6 +22,7 @@ __all__ = [
     "count_module",
     "count_parts",
     "fuse_batchnorm",
+    "kinds",
     "models",
     "parse",
     "parse_net",
@@ -29,7 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from hiri_search import models, tune
+    from hiri_search import kinds, models, tune
     from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
     from hiri_search.language import (
         Net,

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.hrnet import cfg_cls
 from torch import nn
 
 from hiri_search.language import Net, SpecError, parse_net
-from hiri_search.nets.hirivit import HiriVit
+from hiri_search.nets.hirivit import PAPER_SIDE, HiriVit
 from hiri_search.nets.hr_front import HrFrontDavit, HrFrontHrnet, HrFrontPvt
+from hiri_search.nets.pieces import StemPiece
 
 # Table 1 prints stage types, widths, expansions, depths and heads (of size 64). The hidden widths of the stems are
 # inferred from the costs of Table 2. The last two downsamplings are IRDS-b, the earlier ones IRDS-a (section 4.3).
@@ -30,7 +32,7 @@ SPECS = {
     ),
 }
 _EXAMPLE = "hr(32 e=4)*2 -> cffn(128 e=6)*2 -> t(320 e=5)*9"
-_FIRST_CONV = {"hrstem": "stem.entry.0", "convstem": "stem.0.0", "vitstem": "stem.0"}
+_FIRST_CONV = "stem.entry.0"  # of the default stem
 
 # First convolution and classifier of each backbone with the front.
 HR_FRONT_LAYERS = {
@@ -43,8 +45,6 @@ HR_FRONT_LAYERS = {
 _PVT_V2_B2 = {"depths": (3, 4, 6, 3), "embed_dims": (64, 128, 320, 512), "num_heads": (1, 2, 5, 8)}
 _DAVIT_TINY = {"depths": (1, 1, 3, 1), "embed_dims": (96, 192, 384, 768), "num_heads": (3, 6, 12, 24)}
 
-_SIDE = 448  # input side of Tables 2 and 9
-
 
 def paper_net(name: str) -> Net:
     """Return the network of SPECS with this name."""
@@ -55,7 +55,7 @@ def _default_cfg(first_conv: str, classifier: str) -> dict[str, Any]:
     """Return timm's configuration of a model; it has no URL of weights, because none are published."""
     return {
         "num_classes": 1000,
-        "input_size": (3, _SIDE, _SIDE),
+        "input_size": (3, PAPER_SIDE, PAPER_SIDE),
         "pool_size": (7, 7),
         "crop_pct": 1.0,  # not in the paper; timm's value for networks with inputs of this side
         "interpolation": "bicubic",
@@ -67,16 +67,19 @@ def _default_cfg(first_conv: str, classifier: str) -> dict[str, Any]:
     }
 
 
-_LAYERS = {name: (_FIRST_CONV["hrstem"], "head.fc") for name in (*SPECS, "hirivit")} | HR_FRONT_LAYERS
+_LAYERS = {name: (_FIRST_CONV, "head.fc") for name in (*SPECS, "hirivit")} | HR_FRONT_LAYERS
 # timm reads this name when a model is registered.
 default_cfgs = generate_default_cfgs({name: _default_cfg(*layers) for name, layers in _LAYERS.items()})
 
 
 def _cfg_of(net: Net) -> dict[str, Any]:
     """Return the entries of timm's configuration that depend on the network."""
-    side = -(-_SIDE // net.side_unit) * net.side_unit  # the smallest valid side that is not below the paper's
+    side = net.side_from(PAPER_SIDE)
     grid = net.grids(side)[-1]
-    return {"input_size": (3, side, side), "pool_size": (grid, grid), "first_conv": _FIRST_CONV[net.stem.kind]}
+    with torch.device("meta"):
+        stem = StemPiece(net.stem, net.stages[0].width).build(side)
+    convolutions = (f"stem.{name}" for name, module in stem.named_modules() if isinstance(module, nn.Conv2d))
+    return {"input_size": (3, side, side), "pool_size": (grid, grid), "first_conv": next(convolutions, "")}
 
 
 # timm calls an entry point with `(pretrained, **kwargs)`, so the functions below pass keywords through.

@@ -38,7 +38,7 @@ def build(network: Network, side: int, *, classes: int = 1000, drop_path: float 
     """
     if isinstance(network, TimmNetwork):
         return build_timm(network, side, classes=classes, drop_path=drop_path)
-    return build_hirivit(network, classes=classes, drop_path=drop_path)
+    return build_hirivit(network, side, classes=classes, drop_path=drop_path)
 
 
 def build_on_meta(network: Network, side: int, *, classes: int = 1000) -> nn.Module:

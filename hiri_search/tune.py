@@ -25,7 +25,7 @@ from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.run import check_timm_sides, prepare_images
 from hiri_search.study.search.initial_weights import check_weights, new_last_layers
-from hiri_search.study.search.network_facts import PreparedBySide, network_costs
+from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, network_costs
 from hiri_search.study.search.search_space import all_options, search_space
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import free_gpu_memory
@@ -36,6 +36,7 @@ from hiri_search.training.data.prepare import require_one_batch
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores
+from hiri_search.user_code import UserCode, loaded_code
 
 Config: TypeAlias = dict[str, Any]
 
@@ -62,17 +63,17 @@ def trainable(
     if networks.space is not None:
         if "ms_per_image" in study.within:
             raise StudyError(_NO_MEASUREMENT)
-        for _ in covering_networks(study, networks.space):
-            pass
+        check_own_kinds(study, covering_networks(study, networks.space))
         space = search_space(networks)  # workers do it again, with the costs that it leaves in the cache
         trained = covering_networks(study, space)
+    check_own_kinds(study, networks.rows)
     check_timm_sides(study, networks.rows, say)
     weights = check_weights(trained)
     home = Path(folder).absolute() / IMAGE_FOLDER
     prepared = prepare_images(study, networks.training_settings, home, say)
     for line in new_last_layers(weights, prepared):
         say(line)
-    trainings = _Trainings(study, prepared, home, Path.cwd())
+    trainings = _Trainings(study, prepared, home, Path.cwd(), loaded_code(study.code.files))
 
     def network(config: Config) -> None:  # a closure, because Tune takes no object; its name is in Tune's folders
         trainings.run(config)
@@ -106,6 +107,7 @@ class _Trainings:
     prepared: PreparedBySide
     home: Path  # for images at other sides
     working_folder: Path  # of the driver, to which paths of the study are relative
+    code: UserCode
 
     @cached_property
     def networks(self) -> StudyNetworks:
@@ -122,6 +124,7 @@ class _Trainings:
 
     def run(self, config: Config) -> None:
         """Train the network of a config. StudyError where the config has a mistake, before anything is trained."""
+        self.code.load()
         self._check_keys(config)
         with chdir(self.working_folder) if self.working_folder.is_dir() else nullcontext():
             candidate = self._candidate(config)

@@ -21,6 +21,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "cost training stats",
         "networks",
         "models",
+        "kinds",
         "nets user_code",
         "language system",
     ),
@@ -42,10 +43,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("distill", "mixup", "job", "recipe rng"),
     ),
     "report": ("check", "write compare_runs", "page figures", "tables", "paper"),
-    "cost": ("latency budget", "flops activations", "pareto count_cache"),
+    "cost": ("latency budget kind_check", "flops activations", "pareto count_cache"),
 }
 ROOMS = {  # outside packages and the only rooms, or modules, that may import them
-    "torch": ("nets", "models", "networks", "cost", "training", "system.hardware"),
+    "torch": ("kinds", "nets", "models", "networks", "cost", "training", "system.hardware"),
     "timm": ("nets", "models", "networks", "training"),
     "fvcore": ("cost.flops",),
     "pynvml": ("system.hardware",),

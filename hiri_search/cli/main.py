@@ -16,9 +16,10 @@ import typer
 
 from hiri_search.cli import mistakes, provenance, run
 from hiri_search.cli.output import say, standard_output, unread_output
-from hiri_search.cli.results import ResultsFolder, write_report
+from hiri_search.cli.results import ImportOption, ResultsFolder, write_report
 from hiri_search.system.shutdown import graceful_shutdown
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
+from hiri_search.user_code import import_user_code
 
 if TYPE_CHECKING:
     from hiri_search.language import Network
@@ -126,11 +127,13 @@ def count_command(
     network: Annotated[str, typer.Argument(help='Network, such as "hr(32 e=4)*2 -> t(64 e=4)" or timm:pvt_v2_b2.')],
     side: SideOption = 448,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1, max=MAX_CLASSES)] = 1000,
+    imports: ImportOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: params, macs, core_macs, parts.")] = False,
 ) -> None:
     """Count the parameters and multiply-adds of a network, by part and in total."""
     from hiri_search.cli.console import print_cost
 
+    import_user_code(imports or (), Path())
     net = _network(network, side)
     from hiri_search.cost.flops import count_parts
 
@@ -147,12 +150,14 @@ def latency(
     fused: Annotated[bool, typer.Option("--fuse", help="Merge BatchNorm into convolutions and linear layers.")] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: as torch chooses.")] = None,
     seconds: Annotated[float, typer.Option(help="Time limit for each network.")] = 20.0,
+    imports: ImportOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each network.")] = False,
 ) -> None:
     """Measure the inference latency of networks in interleaved rounds, and its spread."""
     from hiri_search.cli.console import print_latencies
     from hiri_search.cost.latency.config import LatencyConfig
 
+    import_user_code(imports or (), Path())
     entries = dict(_with_side(text, side) for text in networks)
     configs = [LatencyConfig(size, dtype, compiled, fused, threads=threads, seconds=seconds) for size in batch or [1]]  # type: ignore[arg-type]
     from hiri_search.cost.latency.benchmark import measure_latencies
@@ -240,12 +245,14 @@ def init(
 def list_space(
     space: Annotated[Path, typer.Argument(help="Space file, such as spaces/five_stage.yaml.")],
     limit: Annotated[int, typer.Option(help="Most networks to list. 0: all.", min=0, max=MAX_COUNT)] = 20,
+    imports: ImportOption = None,
 ) -> None:
     """List the networks of a space, one per line, and their number."""
     from itertools import islice
 
     from hiri_search.study.config.read import read_space
 
+    import_user_code(imports or (), Path())
     read = read_space(space)
     for net in islice(read, limit or None):
         typer.echo(f"{net.key}  {net}")

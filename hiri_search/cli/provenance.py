@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search.cli.output import say, unread_output
-from hiri_search.cli.results import ResultsFolder, read_results, results_of, write_report
+from hiri_search.cli.results import ImportOption, ResultsFolder, read_results, results_of, write_report
 from hiri_search.system.files import atomic_write
+from hiri_search.user_code import import_user_code
 
 if TYPE_CHECKING:
     from hiri_search.study.ledger.ledger import LedgerContent
@@ -28,11 +29,13 @@ def verify_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Recount a sample of networks only; read no checkpoint or image.")
     ] = False,
+    imports: ImportOption = None,
 ) -> None:
     """Check ledger, costs, trials, curves, checkpoints, images and tables of a results folder. Read-only."""
     from hiri_search.study.provenance.verify import verify
     from hiri_search.study.provenance.verify.finding import finding_lines
 
+    import_user_code(imports or (), Path())
     wrong = done = 0
     for finding in verify(results, quick=quick, say=partial(say, err=True), more=_tables):
         done, wrong = done + 1, wrong + (not finding.holds)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hiri_search.study.ledger.ledger import LedgerContent
     from hiri_search.study.ledger.trial import Trial
 
+ImportOption = Annotated[
+    list[str] | None,
+    typer.Option("--import", help="Own code with blocks or networks: a file, or a module. Repeatable."),
+]
 ResultsFolder = Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")]
 
 

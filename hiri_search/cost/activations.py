@@ -34,7 +34,7 @@ def activation_count(network: Network, side: int, *, classes: int = 1000) -> int
 @cache
 def _piece_activation_count(piece: Piece, side: int) -> int:
     with torch.device("meta"):
-        module = piece.build()
+        module = piece.build(side)
     return module_activation_count(module, (piece.channels, side, side))
 
 

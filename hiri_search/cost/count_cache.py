@@ -15,7 +15,7 @@ from hiri_search.system.cache_dir import user_cache
 from hiri_search.system.checksums import checked_line, line_content
 
 # Globs of the code that defines networks and counts them.
-COUNTING_CODE = ("language/**/*.py", "nets/**/*.py", "models.py", "networks.py", "cost/**/*.py")
+COUNTING_CODE = ("language/**/*.py", "nets/**/*.py", "kinds.py", "models.py", "networks.py", "cost/**/*.py")
 COUNTING_LIBRARIES = ("torch", "timm", "fvcore")
 
 CachedNumbers = Mapping[str, tuple[int, ...]]

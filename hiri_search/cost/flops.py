@@ -17,7 +17,7 @@ from torch import nn
 from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.nets.eval_mode import eval_mode, one_thread
-from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
+from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, is_ours, placed_pieces
 from hiri_search.networks import build_timm, is_ours_or_timms
 
 with warnings.catch_warnings():  # fvcore compiles a loss at import, with a function that torch now deprecates
@@ -90,8 +90,11 @@ def piece_cost(piece: Piece, side: int) -> Cost:
 
 @cache  # `from_disk` is part of the key: costs read from disk are not used where the disk cache is disabled
 def _piece_cost(piece: Piece, side: int, from_disk: bool) -> Cost:
-    shape = (piece.channels, side, side)
-    return Cost(*cached(f"{piece!r} {side}", lambda: {"": astuple(count_module(piece.build(), shape))})[""])
+    def count_piece() -> CachedNumbers:
+        return {"": astuple(count_module(piece.build(side), (piece.channels, side, side)))}
+
+    # The code of the user's kinds is not part of the cache's key.
+    return Cost(*(cached(f"{piece!r} {side}", count_piece) if is_ours(piece) else count_piece())[""])
 
 
 @cache

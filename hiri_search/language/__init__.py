@@ -5,24 +5,20 @@ from hiri_search.language.errors import SpecError
 from hiri_search.language.net import Net
 from hiri_search.language.parser import parse, parse_net
 from hiri_search.language.space import Chooser, Space
-from hiri_search.language.stages import Cffn, ConvStem, Hr, HrStem, Part, Stage, Transformer, VitStem
+from hiri_search.language.stages import Downsampling, Part, Stage, Stem
 from hiri_search.language.timm_spec import Network, TimmNetwork, parse_network
 
 __all__ = [
-    "Cffn",
     "Chooser",
-    "ConvStem",
-    "Hr",
-    "HrStem",
+    "Downsampling",
     "Net",
     "Network",
     "Part",
     "Space",
     "SpecError",
     "Stage",
+    "Stem",
     "TimmNetwork",
-    "Transformer",
-    "VitStem",
     "parse",
     "parse_net",
     "parse_network",

@@ -12,12 +12,23 @@ from typing import Any
 
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import check_first_stage, check_same_width
-from hiri_search.language.stages import KINDS, STEMS, Part, Rule, arguments, defaults, names, part_text
+from hiri_search.language.stages import (
+    DEFAULT_STEM,
+    KINDS,
+    Argument,
+    Part,
+    Rule,
+    arguments,
+    defaults,
+    is_stem,
+    names,
+    part_text,
+)
 from hiri_search.language.syntax_tree import Choice, Group, Leaf, SourcePosition, Term
 
 START = 0  # the position of the default stem, which a spec need not write
 _MAX_COMBINATIONS = 100_000  # of the arguments of one stage
-_EXAMPLE = {"w": "64", "e": "4"}
+_EXAMPLE = {"w": "64", "e": "4"}  # of other arguments: the lowest value
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Position:
 
     @property
     def is_stem(self) -> bool:
-        return self.leaf.kind in STEMS
+        return is_stem(self.leaf.kind)
 
     def values(self, letter: str) -> tuple[Any, ...]:
         """Return the values that an argument can have here, in order; only its default if it is not written.
@@ -68,7 +79,8 @@ class Position:
         required = [letter for letter, default in defaults(self.kind).items() if default is MISSING]
         for letter in required:
             if letter not in self.arguments:
-                example = part_text(self.leaf.kind, {letter: _EXAMPLE[letter] for letter in required})
+                values = {letter: _example(arguments(self.kind)[letter]) for letter in required}
+                example = part_text(self.leaf.kind, values)
                 missing = f"this {self.leaf.kind} has no {names(self.kind)[letter]} ({letter})"
                 raise self.source.error(f"{missing}; write it as in {example}")
         count = prod(len(argument.choice.options) for argument in self.arguments.values())
@@ -111,7 +123,7 @@ class Automaton:
 
     def __init__(self, root: Group) -> None:
         """Raise SpecError if a position has invalid arguments, or cannot follow another one."""
-        self.positions = [Position(Leaf("hrstem"), {})]
+        self.positions = [Position(Leaf(DEFAULT_STEM), {})]
         self.follow = [0]
         first, self.last = self._add(root, "", {})
         stems = sum(1 << at for at in members(first) if self.positions[at].is_stem)
@@ -169,6 +181,10 @@ class Automaton:
             for at in members(0 if previous.is_stem else self.follow[before]):
                 if "none" in self.positions[at].values("down"):
                     _check_equal_widths(previous, self.positions[at])
+
+
+def _example(argument: Argument) -> str:
+    return _EXAMPLE.get(argument.letter) or str(next(iter(argument.words), argument.low))
 
 
 def members(positions: int) -> Iterator[int]:

@@ -8,41 +8,47 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from math import lcm
-from typing import Any
+from typing import TypeVar, cast
 
 from hiri_search.language.errors import SpecError
 from hiri_search.language.stages import (
+    DEFAULT_STEM,
+    DOWNSAMPLINGS,
     STAGE_CACHE_SIZE,
-    STEMS,
-    ConvStem,
-    HrStem,
     Part,
     Stage,
-    Transformer,
+    Stem,
+    arguments,
     defaults,
+    make_part,
     names,
     part_text,
 )
 
 STEM_STRIDE = 4
 
+PartT = TypeVar("PartT", bound=Part)
+
 
 @dataclass(frozen=True)
 class Net:
     """A stem and its stages, with every default resolved; `Net.of` resolves the defaults."""
 
-    stem: Part
+    stem: Stem
     stages: tuple[Stage, ...]
 
     @staticmethod
     def of(parts: Iterable[Part]) -> Net:
-        """Return the network of these parts; HrStem is the stem if the first part is a stage.
+        """Return the network of these parts, with the default stem if the first part is a stage.
 
         The first stage follows the stem without downsampling. By default the last two stages use IRDS-b and the
         stages before them IRDS-a.
         """
         stages = list(parts)
-        stem = stages.pop(0) if stages and stages[0].kind in STEMS else HrStem()
+        stem = default_stem()
+        if stages and isinstance(first := stages[0], Stem):
+            stem = first
+            del stages[0]
         last = len(stages) - 1
         return Net(stem, tuple(_with_defaults(stage, index, last - index) for index, stage in enumerate(stages)))
 
@@ -70,9 +76,19 @@ class Net:
     def _text(self, *, full: bool) -> str:
         last = len(self.stages) - 1
         parts = [_stage_text(s, default_down(at, last - at), full) for at, s in enumerate(self.stages)]
-        if full or self.stem != HrStem():
+        if full or self.stem != default_stem():
             parts.insert(0, _part_text(self.stem, full=full))
         return " -> ".join(parts)
+
+    @property
+    def has_code(self) -> bool:
+        """True if all its parts can be built; false where a kind is known only from a ledger."""
+        kinds: list[type[Part]] = [
+            type(self.stem),
+            *map(type, self.stages),
+            *(DOWNSAMPLINGS[stage.down or "none"] for stage in self.stages),
+        ]
+        return all(kind.has_code for kind in kinds)
 
     @cached_property
     def strides(self) -> tuple[int, ...]:
@@ -88,6 +104,10 @@ class Net:
         """The valid input sides are the multiples of this number."""
         return lcm(*(stride * stage.grid_multiple for stride, stage in zip(self.strides, self.stages, strict=True)))
 
+    def side_from(self, side: int) -> int:
+        """Return the smallest valid input side that is not below `side`."""
+        return -(-side // self.side_unit) * self.side_unit
+
     def grids(self, side: int) -> tuple[int, ...]:
         """Return the side of each stage's grid for a square input; SpecError names the nearest valid sides."""
         unit = self.side_unit
@@ -99,11 +119,17 @@ class Net:
         return tuple(side // stride for stride in self.strides)
 
     def scaled_down(self, *, width: int = 1, depth: int = 1) -> Net:
-        """Return a smaller network: widths divided exactly, depths divided and rounded up, numbers of heads kept."""
-        stem = self.stem
-        if isinstance(stem, HrStem | ConvStem):
-            stem = replace(stem, hidden=_divide(stem.hidden, width, "hs"))
-        return Net(stem, tuple(_scaled_stage(stage, width, depth) for stage in self.stages))
+        """Return a smaller network: widths divided exactly, depths divided and rounded up.
+
+        Arguments that scale, as the size of attention heads, are divided as the widths are: the number of heads stays.
+        """
+        stages = (_scaled(stage, width, depth=-(-stage.depth // depth)) for stage in self.stages)
+        return Net(_scaled(self.stem, width), tuple(stages))
+
+
+def default_stem() -> Stem:
+    """Return the stem of a network whose spec names none."""
+    return cast(Stem, make_part(DEFAULT_STEM, ()))
 
 
 def default_down(stages_before: int, stages_after: int) -> str:
@@ -150,11 +176,12 @@ def _part_text(part: Part, *, full: bool, **resolved: int | str) -> str:
     return part_text(part.kind, {k: str(v) for k, v in values.items() if full or v != default_values[k]})
 
 
-def _scaled_stage(stage: Stage, width: int, depth: int) -> Stage:
-    scaled: dict[str, Any] = {"width": _divide(stage.width, width, "w"), "depth": -(-stage.depth // depth)}
-    if isinstance(stage, Transformer):
-        scaled["head_size"] = _divide(stage.head_size, width, "d")
-    return replace(stage, **scaled)
+def _scaled(part: PartT, divisor: int, **other: int) -> PartT:
+    """Return the part with its width, and other arguments that scale, divided; and with the values of `other`."""
+    letters = [letter for letter, argument in arguments(type(part)).items() if argument.scales]
+    named = {letter: names(type(part))[letter] for letter in letters}
+    scaled = {name: _divide(getattr(part, name), divisor, letter) for letter, name in named.items()}
+    return replace(part, **scaled, **other)
 
 
 def _divide(value: int, divisor: int, letter: str) -> int:

@@ -1,13 +1,23 @@
-"""Stem and stage types, and the arguments each one takes."""
+"""Kinds of stems, stages and downsamplings: what each is called, and the arguments it takes.
+
+The kinds themselves, those of this package and the user's, are registered from outside: see `hiri_search.kinds`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache, lru_cache
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from hiri_search.language.errors import SpecError
+
+STAGE_CACHE_SIZE = 2**14  # stages: the networks of a search share few stages
+DEFAULT_STEM = "hrstem"
+_LEADING, _TRAILING = ("w", "e", "n"), ("down", "s")  # letters that stand first and last in canonical text
+_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_RESERVED = ("which",)  # names of decisions that are no arguments
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,8 @@ class Argument:
     letter: str
     low: int = 1
     high: int = 1
-    words: tuple[str, ...] = ()
+    words: Collection[str] = ()
+    scales: bool = False  # a stand-in divides the value together with the widths
 
     def check(self, value: int | str) -> None:
         """Raise SpecError if the value is not allowed."""
@@ -42,23 +53,25 @@ class Rule:
     check: Callable[..., None]
 
 
-STAGE_CACHE_SIZE = 2**14  # stages: the networks of a search share few stages
-ORDER = ("w", "e", "n", "d", "sr", "ffn", "r", "norm", "down", "s", "hs")  # of the arguments in canonical text
+def number(letter: str, high: int, *, low: int = 1, scales: bool = False, **default: int | None) -> Any:
+    """Return the field of an argument with integers from `low` to `high`; without a `default` it must be written.
+
+    `scales`: a stand-in divides the value together with the widths, as the size of attention heads.
+    """
+    return field(metadata={"argument": Argument(letter, low, high, scales=scales)}, **default)  # type: ignore[call-overload]
 
 
-def _number(letter: str, high: int, **default: int | None) -> Any:
-    return field(metadata={"argument": Argument(letter, 1, high)}, **default)  # type: ignore[call-overload]
-
-
-def _word(letter: str, *words: str, **default: str | None) -> Any:
+def word(letter: str, *words: str, **default: str | None) -> Any:
+    """Return the field of an argument that is one of `words`; without a `default` it must be written."""
     return field(metadata={"argument": Argument(letter, words=words)}, **default)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A stem or a stage: its kind, and one dataclass field for each argument."""
+    """A stem, a stage or a downsampling: its kind, and one dataclass field for each argument."""
 
-    kind: ClassVar[str]
+    kind: ClassVar[str]  # its name in specs
+    has_code: ClassVar[bool] = True  # false: only its arguments are known, and it gives way to a kind with code
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -91,36 +104,42 @@ def _fields(kind: type[Part]) -> Mapping[str, Field[Any]]:
 
 @cache
 def _cached_fields(kind: type[Part]) -> Mapping[str, Field[Any]]:
+    """Return the fields by letter: width, expansion and depth, the kind's own in their order, the downsampling."""
     by_letter = {field.metadata["argument"].letter: field for field in fields(kind)}
-    return {letter: by_letter[letter] for letter in ORDER if letter in by_letter}
+    own = [letter for letter in by_letter if letter not in (*_LEADING, *_TRAILING)]
+    return {letter: by_letter[letter] for letter in (*_LEADING, *own, *_TRAILING) if letter in by_letter}
 
 
 @dataclass(frozen=True, kw_only=True)
-class HrStem(Part):
-    """The two-branch stem with stride 4 (section 4.2), with `hidden` channels at half resolution (inferred)."""
+class Stem(Part):
+    """The first part of a network; reduces the side of the image by `STEM_STRIDE`."""
 
-    kind = "hrstem"
-    hidden: int = _number("hs", 4096, default=32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvStem(Part):
-    """The plain convolutional stem (Table 7, rows 5 to 8)."""
-
-    kind = "convstem"
-    hidden: int = _number("hs", 4096, default=32)
+    def module(self, channels: int, width: int, side: int) -> Any:
+        """Build the `nn.Module`: (B, channels, side, side) -> (B, width, side / 4, side / 4)."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class VitStem(Part):
-    """The stem of a 7x7 convolution with stride 4 and a LayerNorm (Table 7, rows 1 to 4)."""
+class Downsampling(Part):
+    """The step to the grid and width of a stage: a value of the stage's argument `down`."""
 
-    kind = "vitstem"
+    uses_norm: ClassVar[bool] = False  # true: the module depends on the norm of the stage that follows
+
+    def module(self, channels: int, width: int, grid: int, *, stride: int, norm: str) -> Any:
+        """Build the `nn.Module`: (B, channels, grid, grid) -> (B, width, grid / stride, grid / stride).
+
+        `norm` is `ln` or `bn`.
+        """
+        raise NotImplementedError
 
 
 def _check_stride(down: str | None, stride: int | None) -> None:
     if down == "none" and stride == 2:
         raise SpecError("s=2 is not supported with down=none, which keeps the grid size; leave s out")
+
+
+KINDS: dict[str, type[Part]] = {}  # registered stages and stems, by their names in specs
+DOWNSAMPLINGS: dict[str, type[Part]] = {}  # registered downsamplings, by the values of `down`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,69 +150,87 @@ class Stage(Part):
     """
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("down", "s"), _check_stride),)
-    width: int = _number("w", 16384)
-    expansion: int = _number("e", 64)
-    depth: int = _number("n", 512, default=1)
-    down: str | None = _word("down", "a", "b", "conv", "none", default=None)
-    stride: int | None = _number("s", 2, default=None)
+    width: int = number("w", 16384, scales=True)
+    depth: int = number("n", 512, default=1)
+    down: str | None = field(metadata={"argument": Argument("down", words=DOWNSAMPLINGS)}, default=None)
+    stride: int | None = number("s", 2, default=None)
 
     @property
     def grid_multiple(self) -> int:
         """The side of the stage's grid must be a multiple of this number."""
         return 1
 
+    def block(self, grid: int, *, drop_path: float = 0.0) -> Any:
+        """Build one block as an `nn.Module`: (B, width, grid, grid) -> (B, width, grid, grid).
 
-@dataclass(frozen=True, kw_only=True)
-class Hr(Stage):
-    """High Resolution blocks (section 4.2); `reduction` is the spatial reduction of the low-resolution branch."""
-
-    kind = "hr"
-    reduction: int = _number("r", 2, default=2)
-    norm: str = _word("norm", "bn", default="bn")
-
-    @property
-    def grid_multiple(self) -> int:
-        return self.reduction
+        `drop_path` is its stochastic depth: the probability that training skips the block for an image.
+        """
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cffn(Stage):
-    """Convolutional feed-forward blocks (Eq. 3)."""
-
-    kind = "cffn"
-    norm: str = _word("norm", "bn", "ln", default="bn")
+def is_stem(kind: str) -> bool:
+    """Return whether a registered kind is a stem."""
+    return issubclass(KINDS[kind], Stem)
 
 
-def _check_heads(width: int, head_size: int) -> None:
-    if width % head_size:
-        divisor = min((d for d in range(1, width + 1) if width % d == 0), key=lambda d: abs(d - head_size))
-        problem = f"width {width} is not a multiple of the head size {head_size}"
-        raise SpecError(f"{problem}; write d={divisor}, or another width")
+KindT = TypeVar("KindT", bound=type[Part])
+_BUILDERS = {Stem: "module", Downsampling: "module", Stage: "block"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transformer(Stage):
-    """Transformer blocks: attention with heads of `head_size` channels, followed by a feed-forward layer."""
+def register(kind: KindT) -> KindT:
+    """Make a stage, a stem or a downsampling part of the language, under its name `kind.kind`; a class decorator.
 
-    kind = "t"
-    rules = (*Stage.rules, Rule(("w", "d"), _check_heads))
-    head_size: int = _number("d", 4096, default=64)
-    spatial_reduction: int = _number("sr", 64, default=1)
-    ffn: str = _word("ffn", "conv", "plain", default="conv")
-    norm: str = _word("norm", "mix", "ln", "bn", default="mix")
+    Raises SpecError where the class is no frozen dataclass of these, builds nothing, or has a name, an argument or a
+    default that the language cannot have. A module that is imported again replaces its own kinds.
+    """
+    base = next((base for base in _BUILDERS if issubclass(kind, base)), None)
+    where = f"{kind.__module__}.{kind.__qualname__}"
+    if base is None or not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        choices = "Stage, Stem or Downsampling"
+        raise SpecError(f"{where} must be a subclass of {choices} under @dataclass(frozen=True, kw_only=True)")
+    if getattr(kind, _BUILDERS[base]) is getattr(base, _BUILDERS[base]):
+        raise SpecError(f"{where} builds nothing; write its method {_BUILDERS[base]}")
+    registry = DOWNSAMPLINGS if base is Downsampling else KINDS
+    _check_name(kind, registry, where)
+    _check_arguments(kind, base, where)
+    registry[kind.kind] = kind
+    make_part.cache_clear()
+    return kind
 
-    @property
-    def heads(self) -> int:
-        return self.width // self.head_size
 
-    @property
-    def grid_multiple(self) -> int:
-        return self.spatial_reduction
+def forget_kinds(modules: Collection[str]) -> None:
+    """Remove the kinds that these top-level modules have registered."""
+    for registry in (KINDS, DOWNSAMPLINGS):
+        for name in [name for name, kind in registry.items() if kind.__module__.partition(".")[0] in modules]:
+            del registry[name]
+    make_part.cache_clear()
 
 
-STEMS: Mapping[str, type[Part]] = {k.kind: k for k in (HrStem, ConvStem, VitStem)}
-STAGES: Mapping[str, type[Stage]] = {k.kind: k for k in (Hr, Cffn, Transformer)}
-KINDS: Mapping[str, type[Part]] = {**STAGES, **STEMS}
+def _check_name(kind: type[Part], registry: Mapping[str, type[Part]], where: str) -> None:
+    name = getattr(kind, "kind", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SpecError(f'{where} has no valid name; write small letters, digits and _, as in kind = "mbconv"')
+    letters = {*_RESERVED, *(letter for other in KINDS.values() for letter in names(other))}
+    if registry is KINDS and name in letters:  # else two decisions of a space could have one name
+        raise SpecError(f"{where}: {name!r} is already the letter of an argument; write another name")
+    if name in registry and registry[name].has_code and registry[name].__module__ != kind.__module__:
+        other = f"{registry[name].__module__}.{registry[name].__qualname__}"
+        raise SpecError(f"{where}: {name!r} is already the name of {other}; write another name")
+
+
+def _check_arguments(kind: type[Part], base: type[Part], where: str) -> None:
+    for each in fields(kind):
+        if not isinstance(each.metadata.get("argument"), Argument):
+            raise SpecError(f"{where}.{each.name} is no argument; write number(...) or word(...) as its default")
+    letters = [each.metadata["argument"].letter for each in fields(kind)]
+    if base is Downsampling and letters:
+        raise SpecError(f"{where} has arguments; a downsampling takes none: register one for each setting")
+    for letter in letters:
+        if letters.count(letter) > 1 or not _NAME.fullmatch(letter) or letter in (*_RESERVED, *KINDS, kind.kind):
+            raise SpecError(f"{where}: {letter!r} is not possible as a letter here; write another one")
+    for letter, default in defaults(kind).items():
+        if default not in (None, MISSING):
+            arguments(kind)[letter].check(default)
 
 
 def part_text(kind: str, values: Mapping[str, str]) -> str:

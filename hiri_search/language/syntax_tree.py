@@ -10,7 +10,7 @@ from math import prod
 from typing import TypeAlias
 
 from hiri_search.language.errors import SpecError
-from hiri_search.language.stages import ORDER, part_text
+from hiri_search.language.stages import KINDS, names, part_text
 
 Option: TypeAlias = int | str
 Options: TypeAlias = tuple[int, ...] | tuple[str, ...]  # numbers in ascending order, words in written order
@@ -164,8 +164,16 @@ def with_argument(term: Term, choice: Choice) -> Term:
     if choice.letter in term.letters:
         argument = {"w": "the width", "n": "the depth n"}.get(choice.letter, choice.letter)
         raise choice.source.error(f"{argument} is set twice for one stage; remove one")
-    arguments = sorted((*term.arguments, choice), key=lambda a: (*ORDER, a.letter).index(a.letter))  # unknown: last
+    order = [*names(KINDS[_first_kind(term)])]
+    arguments = sorted((*term.arguments, choice), key=lambda a: (*order, a.letter).index(a.letter))  # unknown: last
     return replace(term, arguments=tuple(arguments))
+
+
+def _first_kind(term: Term) -> str:
+    """Return the kind that orders the arguments of a term: every leaf of a group must have all of them."""
+    while isinstance(term, Group):
+        term = term.paths[0][0]
+    return term.kind
 
 
 def _ranges(options: Sequence[int | str]) -> Iterator[str]:

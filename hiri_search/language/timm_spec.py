@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import Net
 from hiri_search.language.parser import parse_net
+from hiri_search.language.stages import KINDS, Part
 
 TIMM_PREFIX = "timm:"
 MAX_TIMM_LENGTH = 500  # characters
@@ -58,12 +59,12 @@ def parse_network(text: str, *, let: Mapping[str, str] | None = None) -> Network
     texts = let or {}
     if not all(isinstance(value, str) for value in texts.values()):
         return parse_net(text, let=let)  # raises the SpecError for this let
-    return _cached_parse(text, tuple(texts.items()))
+    return _cached_parse(text, tuple(texts.items()), tuple(KINDS.values()))
 
 
 @lru_cache(_CACHE_SIZE)
-def _cached_parse(text: str, let: tuple[tuple[str, str], ...]) -> Net:
-    """Parse a spec once: a study parses the specs of its rows many times."""
+def _cached_parse(text: str, let: tuple[tuple[str, str], ...], kinds: tuple[type[Part], ...]) -> Net:
+    """Parse a spec once for these registered kinds: a study parses the specs of its rows many times."""
     return parse_net(text, let=dict(let))
 
 

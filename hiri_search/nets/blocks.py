@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d, use_fused_attn
 from torch import Tensor, nn
 
-from hiri_search.language.stages import Cffn, Hr, Stage, Transformer
 from hiri_search.nets.depthwise import DepthwiseConv2d
 
 
@@ -120,40 +119,36 @@ def _shrinking(width: int, reduction: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(width, width, reduction, reduction), LayerNorm2d(width))
 
 
-def _feed_forward(stage: Transformer, norm: str) -> nn.Module:
-    if stage.ffn == "plain":
-        return PlainFeedForward(stage.width, stage.expansion)
-    return ConvFeedForward(stage.width, stage.expansion, inner_norm=norm != "ln")
-
-
 class TransformerBlock(nn.Module):
     """Transformer block: x + MHA(norm(x)), then x + FFN(norm(x)).
 
     The norm `mix`, the paper's choice, is LN before attention and BN before the feed-forward layer.
     """
 
-    def __init__(self, stage: Transformer, *, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        expansion: int,
+        *,
+        head_size: int = 64,
+        reduction: int = 1,
+        plain_ffn: bool = False,
+        norm: str = "mix",
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
-        width = stage.width
-        attention_norm, ffn_norm = ("ln", "bn") if stage.norm == "mix" else (stage.norm, stage.norm)
+        attention_norm, ffn_norm = ("ln", "bn") if norm == "mix" else (norm, norm)
         self.norm1 = norm_layer(attention_norm, width)
-        self.attention = Attention(width, stage.head_size, reduction=stage.spatial_reduction)
+        self.attention = Attention(width, head_size, reduction=reduction)
         self.norm2 = norm_layer(ffn_norm, width)
-        self.ffn = _feed_forward(stage, ffn_norm)
+        inner_norm = ffn_norm != "ln"
+        self.ffn = (
+            PlainFeedForward(width, expansion)
+            if plain_ffn
+            else ConvFeedForward(width, expansion, inner_norm=inner_norm)
+        )
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = x + self.drop_path(self.attention(self.norm1(x)))
         return x + self.drop_path(self.ffn(self.norm2(x)))  # type: ignore[no-any-return]
-
-
-def block(stage: Stage, *, drop_path: float = 0.0) -> nn.Module:
-    """Build one block of a stage."""
-    match stage:
-        case Hr():
-            return HighResolutionBlock(stage.width, stage.expansion, reduction=stage.reduction, drop_path=drop_path)
-        case Cffn():
-            return CffnBlock(stage.width, stage.expansion, norm=stage.norm, drop_path=drop_path)
-        case Transformer():
-            return TransformerBlock(stage, drop_path=drop_path)
-    raise AssertionError(f"no block for {stage.kind}")

@@ -35,21 +35,22 @@ class InvertedResidualDownsampling(nn.Module):
         return self.main(x) + self.shortcut(x)  # type: ignore[no-any-return]
 
 
-def downsampling(kind: str, width_in: int, width_out: int, *, stride: int, norm: str) -> nn.Module:
-    """Build (B, Ci, H, W) -> (B, Co, H/s, W/s) of a kind: `a` or `b` (IRDS), `conv` (DS, then `norm`) or `none`."""
-    match kind:
-        case "a" | "b":
-            hidden = IRDS_RATIO * width_in
-            widen: list[nn.Module]
-            if kind == "a":  # for high resolutions: a dense 3x3 convolution widens and strides
-                widen = [conv_bn_act(width_in, hidden, stride=stride)]
-            else:  # for low resolutions: a pointwise convolution widens, a depthwise one strides
-                widen = [conv_bn_act(width_in, hidden, kernel=1), DepthwiseConv2d(hidden, stride=stride)]
-            main = nn.Sequential(*widen, nn.Conv2d(hidden, width_out, 1))
-            return InvertedResidualDownsampling(main, Shortcut(width_in, width_out, stride))
-        case "conv":
-            conv = nn.Conv2d(width_in, width_out, 3, stride, 1)
-            return nn.Sequential(conv, norm_layer("ln" if norm == "ln" else "bn", width_out))
-        case "none":
-            return nn.Identity()
-    raise AssertionError(f"no downsampling {kind}")
+def irds(width_in: int, width_out: int, *, stride: int, dense: bool) -> nn.Module:
+    """Build IRDS: (B, Ci, H, W) -> (B, Co, H/s, W/s).
+
+    `dense`: IRDS-a, where a dense 3x3 convolution widens and strides. Else IRDS-b, for low resolutions: a pointwise
+    convolution widens, a depthwise one strides.
+    """
+    hidden = IRDS_RATIO * width_in
+    widen: list[nn.Module]
+    if dense:
+        widen = [conv_bn_act(width_in, hidden, stride=stride)]
+    else:
+        widen = [conv_bn_act(width_in, hidden, kernel=1), DepthwiseConv2d(hidden, stride=stride)]
+    main = nn.Sequential(*widen, nn.Conv2d(hidden, width_out, 1))
+    return InvertedResidualDownsampling(main, Shortcut(width_in, width_out, stride))
+
+
+def conv_downsampling(width_in: int, width_out: int, *, stride: int, norm: str) -> nn.Module:
+    """Build DS, a 3x3 convolution and `norm`: (B, Ci, H, W) -> (B, Co, H/s, W/s)."""
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 3, stride, 1), norm_layer(norm, width_out))

@@ -22,16 +22,18 @@ from hiri_search.nets.head import Head, PrunedHead, classifier
 from hiri_search.nets.pieces import IMAGE_CHANNELS, BlockPiece, StemPiece, down_piece
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+PAPER_SIDE = 448  # input side of Tables 2 and 9
 
 
 class HiriStage(nn.Module):
-    """A downsampling, and a block for each entry of `drop_paths`."""
+    """A downsampling to a `grid`, and a block for each entry of `drop_paths`."""
 
-    def __init__(self, previous: Stage | None, stage: Stage, drop_paths: Sequence[float]) -> None:
+    def __init__(self, previous: Stage | None, stage: Stage, grid: int, drop_paths: Sequence[float]) -> None:
         super().__init__()
-        self.downsample = nn.Identity() if previous is None else down_piece(previous, stage).build()
+        stride = stage.stride or 1
+        self.downsample = nn.Identity() if previous is None else down_piece(previous, stage).build(grid * stride)
         piece = BlockPiece.of(stage)
-        self.blocks = nn.Sequential(*(piece.build(drop_path=rate) for rate in drop_paths))
+        self.blocks = nn.Sequential(*(piece.build(grid, drop_path=rate) for rate in drop_paths))
         self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:  # (B, Ci, H, W) -> (B, C, H/s, W/s)
@@ -45,7 +47,9 @@ class HiriVit(nn.Module):
     """The classifier of a Net: (B, 3, side, side) -> (B, num_classes).
 
     `drop_path_rate` is the stochastic depth of the last block; it grows linearly from 0 at the first block.
-    `global_pool=""` classifies each position: (B, H, W, num_classes). `device` and `dtype` are those of the parameters.
+    `global_pool=""` classifies each position: (B, H, W, num_classes). `img_size` is the side of the inputs, for blocks
+    that are built for one grid; by default the first valid side from 448 on. `device` and `dtype` are those of the
+    parameters.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class HiriVit(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        img_size: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -66,9 +71,10 @@ class HiriVit(nn.Module):
         rates = iter(linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         drop_paths = [list(islice(rates, depth)) for depth in depths]
         self.num_features = net.stages[-1].width
+        side = img_size or net.side_from(PAPER_SIDE)
         with torch.device(device) if device else nullcontext():
-            self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build()
-            self.stages = nn.Sequential(*map(HiriStage, (None, *net.stages), net.stages, drop_paths))
+            self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build(side)
+            self.stages = nn.Sequential(*map(HiriStage, (None, *net.stages), net.stages, net.grids(side), drop_paths))
             self.head = Head(self.num_features, num_classes, pool=_pooled(global_pool), drop=drop_rate)
         self.head_hidden_size = self.head.hidden
         self.feature_info = [
@@ -168,8 +174,12 @@ class HiriVit(nn.Module):
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Return no names: timm already excludes biases and norms."""
-        return set()
+        """Return the names that blocks with a method `no_weight_decay` give; timm itself excludes biases and norms."""
+        names: set[str] = set()
+        for prefix, module in self.named_modules():
+            if module is not self and callable(own := getattr(module, "no_weight_decay", None)):
+                names |= {f"{prefix}.{name}" for name in own()}
+        return names
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return parameter groups for timm's layer-wise learning rate decay."""
@@ -177,9 +187,9 @@ class HiriVit(nn.Module):
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
 
-def build_hirivit(net: Net, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
-    """Build the module of a network."""
-    return HiriVit(net, num_classes=classes, drop_path_rate=drop_path)
+def build_hirivit(net: Net, side: int | None = None, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
+    """Build the module of a network for square inputs of `side` pixels; without it as `HiriVit` does."""
+    return HiriVit(net, num_classes=classes, drop_path_rate=drop_path, img_size=side)
 
 
 def _pooled(global_pool: str) -> bool:
@@ -189,7 +199,10 @@ def _pooled(global_pool: str) -> bool:
 
 
 def initialise(module: nn.Module, name: str = "") -> None:
-    """Initialise weights as timm's PVTv2 and Swin: truncated normal for FCs, fan-out for spatial convolutions."""
+    """Initialise weights as timm's PVTv2 and Swin: truncated normal for FCs, fan-out for spatial convolutions.
+
+    A module with a method `init_weights`, of the user's own kind of block, calls it after its children are initialised.
+    """
     if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
         trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):
@@ -198,3 +211,5 @@ def initialise(module: nn.Module, name: str = "") -> None:
         nn.init.normal_(module.weight, 0.0, sqrt(2.0 / fan_out))
     if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
         nn.init.zeros_(module.bias)
+    if callable(own := getattr(module, "init_weights", None)):
+        own()

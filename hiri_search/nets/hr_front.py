@@ -12,7 +12,7 @@ from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import Tensor, nn
 
 from hiri_search.nets.blocks import HighResolutionBlock
-from hiri_search.nets.downsample import downsampling
+from hiri_search.nets.downsample import irds
 from hiri_search.nets.hirivit import initialise
 from hiri_search.nets.stems import HighResolutionStem
 
@@ -29,7 +29,7 @@ class HighResolutionFront(nn.Module):
         super().__init__()
         blocks = [HighResolutionBlock(width, _EXPANSION) for _ in range(_BLOCKS)]
         self.early = nn.Sequential(HighResolutionStem(channels, hidden, width), *blocks)
-        self.down = downsampling("a", width, width_out, stride=2, norm="bn")
+        self.down = irds(width, width_out, stride=2, dense=True)
         named_apply(initialise, self)
 
     def forward(self, x: Tensor) -> Tensor:

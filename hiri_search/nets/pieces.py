@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from sys import intern
+from typing import ClassVar, cast
 
 from torch import nn
 
+from hiri_search.language.errors import SpecError
 from hiri_search.language.net import STEM_STRIDE, Net
-from hiri_search.language.stages import Part, Stage
-from hiri_search.nets.blocks import block
-from hiri_search.nets.downsample import downsampling
+from hiri_search.language.stages import DOWNSAMPLINGS, Downsampling, Part, Stage, Stem
 from hiri_search.nets.head import Head
-from hiri_search.nets.stems import stem
 
 IMAGE_CHANNELS = 3
 
@@ -22,12 +21,13 @@ IMAGE_CHANNELS = 3
 class StemPiece:
     """The stem before a first stage of this width."""
 
-    part: Part
+    part: Stem
     width: int
     channels: int = IMAGE_CHANNELS
+    shrinks: ClassVar[int] = STEM_STRIDE  # the side of its input by the side of its output
 
-    def build(self) -> nn.Module:
-        return stem(self.part, self.width, channels=self.channels)
+    def build(self, side: int) -> nn.Module:
+        return _module(self.part.module(self.channels, self.width, side), self.part)
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,25 @@ class DownPiece:
     stride: int
     norm: str
 
-    def build(self) -> nn.Module:
-        return downsampling(self.kind, self.channels, self.width, stride=self.stride, norm=self.norm)
+    @property
+    def part(self) -> Downsampling:
+        return cast(Downsampling, DOWNSAMPLINGS[self.kind]())
+
+    @property
+    def shrinks(self) -> int:
+        return self.stride
+
+    def build(self, side: int) -> nn.Module:
+        module = self.part.module(self.channels, self.width, side, stride=self.stride, norm=self.norm)
+        return _module(module, self.part)
 
 
 @dataclass(frozen=True)
 class BlockPiece:
     """One block of a stage; stages that differ only in depth or downsampling have equal pieces."""
 
-    stage: Stage
+    part: Stage
+    shrinks: ClassVar[int] = 1
 
     @staticmethod
     def of(stage: Stage) -> BlockPiece:
@@ -56,10 +66,14 @@ class BlockPiece:
 
     @property
     def channels(self) -> int:
-        return self.stage.width
+        return self.part.width
 
-    def build(self, *, drop_path: float = 0.0) -> nn.Module:
-        return block(self.stage, drop_path=drop_path)
+    @property
+    def width(self) -> int:
+        return self.part.width
+
+    def build(self, side: int, *, drop_path: float = 0.0) -> nn.Module:
+        return _module(self.part.block(side, drop_path=drop_path), self.part)
 
 
 @dataclass(frozen=True)
@@ -69,16 +83,24 @@ class HeadPiece:
     channels: int
     classes: int
 
-    def build(self) -> nn.Module:
+    def build(self, side: int) -> nn.Module:
         return Head(self.channels, self.classes)
 
 
 Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
 
 
+def is_ours(piece: Piece) -> bool:
+    """Return whether a piece is of a kind of this package, not of the user's own."""
+    return isinstance(piece, HeadPiece) or type(piece.part).__module__ == "hiri_search.kinds"
+
+
 @dataclass(frozen=True)
 class PlacedPiece:
-    """A piece of a network: its name, the side of its square input map, and how often it occurs in a row."""
+    """A piece of a network: its name, the side of its square input map, and how often it occurs in a row.
+
+    `piece.build(side)` builds its module for this side.
+    """
 
     name: str
     piece: Piece
@@ -90,9 +112,16 @@ def down_piece(previous: Stage, stage: Stage) -> DownPiece:
     """Return the downsampling between two stages."""
     assert stage.down is not None
     assert stage.stride is not None
-    # IRDS has no norm, so its piece is the same whatever the norm of the stage.
-    norm = "ln" if stage.down == "conv" and getattr(stage, "norm", "bn") == "ln" else "bn"
+    # A downsampling without a norm gives the same piece whatever the norm of the stage.
+    uses_norm = cast(type[Downsampling], DOWNSAMPLINGS[stage.down]).uses_norm
+    norm = "ln" if uses_norm and getattr(stage, "norm", "bn") == "ln" else "bn"
     return DownPiece(stage.down, previous.width, stage.width, stage.stride, norm)
+
+
+def _module(built: object, part: Part) -> nn.Module:
+    if not isinstance(built, nn.Module):
+        raise SpecError(f"{part.kind} builds {type(built).__name__}; its method must return an nn.Module")
+    return built
 
 
 def placed_pieces(net: Net, side: int, *, classes: int = 1000) -> Iterator[PlacedPiece]:

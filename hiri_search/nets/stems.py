@@ -6,7 +6,6 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from hiri_search.language.net import STEM_STRIDE
-from hiri_search.language.stages import ConvStem, HrStem, Part, VitStem
 from hiri_search.nets.depthwise import DepthwiseConv2d
 
 
@@ -33,7 +32,7 @@ class HighResolutionStem(nn.Module):
         return self.norm(self.high(x) + self.low(x))  # type: ignore[no-any-return]
 
 
-def _conv_stem(channels: int, hidden: int, width: int) -> nn.Sequential:
+def conv_stem(channels: int, hidden: int, width: int) -> nn.Sequential:
     """Build four 3x3 convolutions, the first and the last of stride 2 (Table 7, rows 5 to 8; width 32 inferred)."""
     return nn.Sequential(
         conv_bn_act(channels, hidden, stride=2),
@@ -44,14 +43,6 @@ def _conv_stem(channels: int, hidden: int, width: int) -> nn.Sequential:
     )
 
 
-def stem(part: Part, width: int, *, channels: int = 3) -> nn.Module:
-    """Build the stem: (B, channels, H, W) -> (B, width, H/4, W/4)."""
-    match part:
-        case HrStem():
-            return HighResolutionStem(channels, part.hidden, width)
-        case ConvStem():
-            return _conv_stem(channels, part.hidden, width)
-        case VitStem():
-            patch = nn.Conv2d(channels, width, 7, STEM_STRIDE, 3)
-            return nn.Sequential(patch, LayerNorm2d(width))
-    raise AssertionError(f"no stem for {part.kind}")
+def vit_stem(channels: int, width: int) -> nn.Sequential:
+    """Build a 7x7 convolution of stride 4 and a LayerNorm (Table 7, rows 1 to 4)."""
+    return nn.Sequential(nn.Conv2d(channels, width, 7, STEM_STRIDE, 3), LayerNorm2d(width))

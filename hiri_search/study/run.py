@@ -42,7 +42,7 @@ from hiri_search.study.persistence.mirror import mirroring, resume_from_storage,
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import InitialWeights, check_weights, file_fingerprints, new_last_layers
-from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_costs
+from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, fingerprints, network_costs
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import Say
@@ -70,6 +70,7 @@ def run(
     anything is trained.
     """
     clock, networks = _PhaseClock("counting"), resolve(study)
+    check_own_kinds(study, networks.rows)
     space = _checked_space(networks, callback.say)
     weights = check_weights(networks.trained_rows if space is None else covering_networks(study, space))
     if storage := storage_of(study.storage, folder):
@@ -126,8 +127,7 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     study = networks.study
     if "memory" in study.search.objectives and not gpus():
         raise StudyError("search.objectives: memory is measured on CUDA GPUs only; leave it out")
-    for _ in covering_networks(study, networks.space):
-        pass
+    check_own_kinds(study, covering_networks(study, networks.space))
     space = search_space(networks)
     if isinstance(space, ConstrainedSpace):
         say(space.summary)

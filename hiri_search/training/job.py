@@ -92,6 +92,7 @@ class Job:
     seed: int
     recipe: Recipe
     data: DataSource
+    code: str = ""  # digest of the user's own code that the study imports
 
     @property
     def digest(self) -> str:

@@ -26,6 +26,7 @@ from hiri_search.training.data.timm_datasets import open_timm
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores
+from hiri_search.user_code import UserCode
 
 # Steps per epoch of a probe. A GPU prefetches batches; a very short epoch would hide the time of loading them.
 PROBE_STEPS, _GPU_PROBE_STEPS = 2, 8
@@ -161,6 +162,7 @@ def probe_side_by_side(
     *,
     processes: int,
     zero_cost: Sequence[str] = (),
+    code: UserCode | None = None,
     limit: float = _TIME_LIMIT,
 ) -> ProbeResults:
     """Probe the jobs in `processes` concurrent processes, as trials run, for about `limit` seconds.
@@ -173,7 +175,8 @@ def probe_side_by_side(
         children = []
         for number in range(processes):
             own_jobs, images = _probe_order(jobs, number, processes), [] if number else undecoded
-            request = ProbeRequest(time.time(), limit, tuple(own_jobs), tuple(zero_cost), tuple(images))
+            work = tuple(own_jobs), tuple(zero_cost), tuple(images), code or UserCode()
+            request = ProbeRequest(time.time(), limit, *work)
             child = _ProbeProcess(request, Path(folder) / str(number), _environment(number, gpus()))
             children.append(stack.enter_context(child))
         answers = [child.answer() for child in children]
@@ -213,6 +216,7 @@ class ProbeRequest:
     jobs: tuple[_IndexedJob, ...]
     zero_cost: tuple[str, ...]
     undecoded: tuple[UndecodedImages, ...]
+    code: UserCode
 
 
 class _ProbeProcess:
@@ -248,6 +252,7 @@ def run_request(path: str, out: str) -> None:
     import_seconds = time.time() - request.requested
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
+        request.code.load()
         images = [image_seconds(entry) for entry in request.undecoded]
         end, timings = time.perf_counter() + request.limit, []
         for index, job, prepared in request.jobs:

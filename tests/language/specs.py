@@ -9,7 +9,8 @@ from itertools import permutations
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from hiri_search.language import Cffn, ConvStem, Hr, HrStem, Net, Stage, Transformer, VitStem
+from hiri_search.kinds import Cffn, ConvStem, Hr, HrStem, Transformer, VitStem
+from hiri_search.language import Net, Stage
 from hiri_search.language.stages import Argument, arguments
 
 KINDS = ("hr", "cffn", "t")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hiri_search.kinds import Cffn, Hr
 from hiri_search.language.net import Net
-from hiri_search.language.stages import STAGES, STEMS, Stage, arguments, names
+from hiri_search.language.stages import KINDS, Stage, arguments, names
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
 
 CLASSES = 7
@@ -28,8 +29,9 @@ HR_FRONT_NETWORKS = {  # small backbones of Table 9
 
 def variants() -> dict[str, Net]:
     """Return each stem, each stage type with all its choices, and each downsampling before each norm, by spec."""
-    nets = [Net.of([STEMS[kind](), _stages(STAGES["hr"])[0]]) for kind in STEMS]
-    nets += [Net.of([stage]) for stage_type in STAGES.values() for stage in _stages(stage_type)]
+    stems = [kind() for kind in KINDS.values() if not issubclass(kind, Stage)]
+    nets = [Net.of([stem, _stages(Hr)[0]]) for stem in stems]
+    nets += [Net.of([stage]) for kind in KINDS.values() if issubclass(kind, Stage) for stage in _stages(kind)]
     nets += list(_with_downsamplings())
     return {str(net): net for net in nets}
 
@@ -51,11 +53,11 @@ def _stage(stage_type: type[Stage], values: dict[str, int | str]) -> Stage:
 
 
 def _with_downsamplings() -> Iterator[Net]:
-    cffn = STAGES["cffn"]
-    for down, norm, stride in product(arguments(cffn)["down"].words, arguments(cffn)["norm"].words, NUMBERS["s"]):
+    words = arguments(Cffn)["down"].words, arguments(Cffn)["norm"].words
+    for down, norm, stride in product(*words, NUMBERS["s"]):
         if down != "none" or stride == 1:
-            second = _stage(cffn, {"w": 16, "e": 2, "norm": norm, "down": down, "s": stride})
-            yield Net.of([_stage(cffn, {"w": 16, "e": 1}), second])
+            second = _stage(Cffn, {"w": 16, "e": 2, "norm": norm, "down": down, "s": stride})
+            yield Net.of([_stage(Cffn, {"w": 16, "e": 1}), second])
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:

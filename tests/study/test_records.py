@@ -322,7 +322,12 @@ def on_machine(changes: dict[str, Any]) -> Iterator[None]:
         return replace(find_machine(device), **changes)
 
     with ExitStack() as stack:
-        for module in ("study.run", "study.provenance.environment", "cost.latency.torch_state", "system.hardware"):
+        for module in (
+            "study.continuing",
+            "study.provenance.environment",
+            "cost.latency.torch_state",
+            "system.hardware",
+        ):
             stack.enter_context(patch(f"hiri_search.{module}.find_machine", found))
         yield
 

@@ -270,7 +270,7 @@ def test_changed_images_are_another_study(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "photos" / "train" / "a" / "0.png").unlink()
     with pytest.raises(StudyError, match=r"have changed since .* was started\nundo"):
         _run(tmp_path, sets=photos)
-    monkeypatch.setattr("hiri_search.study.run.code", lambda: CodeVersion("9.0", "of other files"))
+    monkeypatch.setattr("hiri_search.study.continuing.code", lambda: CodeVersion("9.0", "of other files"))
     with pytest.raises(StudyError, match=r"started, or hiri_search .*, which started it, read other files or"):
         _run(tmp_path, sets=photos)
 

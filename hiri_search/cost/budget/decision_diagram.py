@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TypeAlias
 
-from hiri_search.language import Cffn, HrStem, Net, Part, Space, SpecError, Stage
-from hiri_search.language.net import STEM_STRIDE, default_down, default_stride
+from hiri_search.kinds import Cffn
+from hiri_search.language import Net, Part, Space, SpecError, Stage, Stem
+from hiri_search.language.net import STEM_STRIDE, default_down, default_stem, default_stride
 from hiri_search.language.stages import KINDS, make_part
 from hiri_search.language.syntax_tree import Leaf, Options, Term
 from hiri_search.nets.pieces import PlacedPiece, placed_pieces
@@ -102,7 +103,7 @@ class _Prefix:
     """The network built so far, reduced to what can change the cost of later parts."""
 
     side: int  # of the grid; of the input before the first stage
-    stem: Part = HrStem()  # noqa: RUF009 - a frozen value
+    stem: Stem = default_stem()  # noqa: RUF009 - a frozen value
     channels: int = 0  # 0 before the first stage
     pending: tuple[_PendingStage, ...] = ()
 
@@ -197,8 +198,9 @@ def _stage_range(term: Term) -> tuple[int, int]:
 
 def _add_part(prefix: _Prefix, part: Part, rest: _Remaining | None) -> tuple[list[PlacedPiece], _Prefix]:
     """The pieces that are fixed once `part` is added, and the new prefix."""
-    if not isinstance(part, Stage):
+    if isinstance(part, Stem):
         return [], replace(prefix, stem=part)
+    assert isinstance(part, Stage)
     if not prefix.channels:
         pieces = list(_pieces_named(Net.of([prefix.stem, part]), prefix.side, "stem", "stage1"))
         return pieces, _Prefix(prefix.side // STEM_STRIDE, channels=part.width)
@@ -221,7 +223,7 @@ def _add_part(prefix: _Prefix, part: Part, rest: _Remaining | None) -> tuple[lis
 
 
 def _net_after(width: int, *stages: Stage) -> Net:
-    return Net(HrStem(), (Cffn(width=width, expansion=1, down="none", stride=1), *stages))
+    return Net(default_stem(), (Cffn(width=width, expansion=1, down="none", stride=1), *stages))
 
 
 @lru_cache(_CACHE_SIZE)

@@ -11,7 +11,8 @@ from hiri_search.study.config.schema import NetworkRow, Study
 # Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
 _EXCLUDED: dict[str, Any] = {
     **dict.fromkeys(("title", "table", "compare", "let", "latency", "cache", "checkpoints", "nets", "space"), True),
-    **dict.fromkeys(("confirm", "resources", "storage"), True),
+    **dict.fromkeys(("confirm", "resources", "storage", "imports"), True),
+    "code": {"kinds"},
 }
 
 

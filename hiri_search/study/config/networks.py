@@ -15,6 +15,7 @@ from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
 from hiri_search.study.ledger.values import NetworkFacts, from_json
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
+from hiri_search.user_code import combined
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,17 @@ class StudyNetworks:
         if epochs is not None:
             recipe = replace(recipe, epochs=epochs)
         spec = parse_network(network.trained.spec).canonical_text
-        return Job(spec, network.trained.side, self.study.proxy.classes, seed, recipe, self.study.data)
+        return self._job(spec, network.trained.side, seed, recipe)
 
     def first_job(self, candidate: Candidate) -> Job:
         """Return the training of a candidate with the first seed of the study."""
         assert candidate.trained is not None
-        study, spec = self.study, candidate.trained.canonical_text
-        return Job(spec, candidate.trained_side, study.proxy.classes, study.seeds[0], candidate.recipe, study.data)
+        spec = candidate.trained.canonical_text
+        return self._job(spec, candidate.trained_side, self.study.seeds[0], candidate.recipe)
+
+    def _job(self, spec: str, side: int, seed: int, recipe: Recipe) -> Job:
+        study = self.study
+        return Job(spec, side, study.proxy.classes, seed, recipe, study.data, code=combined(study.code.files))
 
 
 def has_row(study: Study, network: NetworkFacts) -> bool:

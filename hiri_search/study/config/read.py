@@ -12,14 +12,16 @@ from pydantic import BaseModel, ValidationError
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
 from hiri_search.language import Space, SpecError, TimmNetwork, parse
+from hiri_search.study.config.declared_kinds import describe_kinds
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
-from hiri_search.study.config.schema import SpaceFile, Study
+from hiri_search.study.config.schema import CodeRecord, SpaceFile, Study
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
 from hiri_search.study.config.set_option import parse_set, place_of
 from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
 from hiri_search.training.recipe import Recipe, SettingError
+from hiri_search.user_code import UserCodeError, import_user_code
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -110,11 +112,14 @@ def study_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ())
         key, value = parse_set(text, rows if isinstance(rows, dict) else ())
         places.sets[key] = place_of(text)
         content = _merged(content, _nested(key, value))
+    if "code" in content:
+        raise places.error(("code",), "code: is filled in from imports:, the files of your own code; remove it")
     content = _with_row_recipes(_with_recipe(_with_space(content, places), places))
     study = _validated(Study, content, places)
     if study.table and study.table not in PAPER_TABLES:
         message = f"table={study.table!r} is not a table with networks; write one of {', '.join(PAPER_TABLES)}"
         raise places.error(("table",), message)
+    study = _with_code(study, places)
     _check_networks(study, places)
     return study
 
@@ -212,6 +217,15 @@ def _with_row_recipes(content: dict[str, Any]) -> dict[str, Any]:
         if isinstance(row, dict) and isinstance(row.get("recipe"), Mapping)
     }
     return content | {"nets": {**rows, **merged}}
+
+
+def _with_code(study: Study, places: YamlLocations) -> Study:
+    """Import the study's own code, and record it in the study."""
+    try:
+        code = import_user_code(study.imports, places.tree.folder)
+    except (UserCodeError, SpecError) as error:
+        raise places.error(("imports",), str(error)) from error
+    return study.model_copy(update={"code": CodeRecord(files=code.digests, kinds=describe_kinds(code))})
 
 
 # ---- error messages

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
 from hiri_search.system.units import MAX_CLASSES, MAX_INTEGER, MAX_SIDE
@@ -168,10 +169,25 @@ class Resources(_Strict):
         return self
 
 
+class CodeRecord(_Strict):
+    """The user's own code, as a ledger records it: enough to read the study, not to build its networks."""
+
+    files: dict[str, str] = {}  # digest of each file or package
+    kinds: dict[str, KindRecord] = {}  # stages, stems and downsamplings that it registers
+
+    @model_validator(mode="after")
+    def _declare(self) -> CodeRecord:
+        """Make specs with these kinds readable, where the code itself is not imported."""
+        declare(self.kinds)
+        return self
+
+
 class Study(_Strict):
     """Content of a study file, with a profile merged over it."""
 
     title: str = ""
+    imports: tuple[str, ...] = ()  # the user's own code: files, relative to the study file, or modules
+    code: CodeRecord = CodeRecord()  # filled in when the study is read
     table: str = ""  # table of the paper with the same rows: "8"
     compare: str = "best"  # rows are compared with: best, the best row; steps, the previous row of a curve; or a row
     let: dict[str, str] = {}

@@ -10,6 +10,8 @@ from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError
 from hiri_search.system.files import Say
+from hiri_search.training.job import Job, PreparedData
+from hiri_search.user_code import UserCode
 
 CAPACITY_SECONDS = 10.0  # seconds between two counts of the trials that fit on a cluster
 CHECK_SECONDS = 5.0  # seconds between two looks at the nodes
@@ -53,11 +55,18 @@ def resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> Tr
     if not has_gpus:
         return replace(resources, gpus=0.0)
     kind = {"accelerator_type": resources.accelerator} if resources.accelerator else {}
-    from hiri_search.training.gpu_memory import trials_per_gpu  # slow import
-
-    fitting = ray.get(ray.remote(trials_per_gpu).options(num_gpus=1, **kind).remote(*source.most_memory()))
+    measured = ray.remote(_trials_per_gpu).options(num_gpus=1, **kind)
+    fitting = ray.get(measured.remote(source.files.code, *source.most_memory()))
     say(f"{fitting} trials fit on a GPU, by the measured memory of the largest trial")
     return replace(resources, gpus=1 / fitting)
+
+
+def _trials_per_gpu(code: UserCode, job: Job, prepared: PreparedData) -> int:
+    """Return how many trials fit on the GPU of this worker."""
+    from hiri_search.training.gpu_memory import trials_per_gpu  # slow import
+
+    code.load()
+    return trials_per_gpu(job, prepared)
 
 
 def _alive_nodes() -> list[dict[str, float]]:

@@ -40,6 +40,7 @@ def run_trial(
 
 
 def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> tuple[Epoch, ...]:
+    task.files.code.load()
     prepared = ensure_local(task.prepared, task.job, heartbeat, _begin_again)
     if task.zero_cost:
         report(events.TrialScored(trial=task.trial, scores=job_scores(task.job, prepared, task.zero_cost)))

@@ -12,6 +12,7 @@ from hiri_search.study.ledger.events import TrialEvent
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.system.storage import Storage
 from hiri_search.training.job import Epoch, Job, PreparedData
+from hiri_search.user_code import UserCode
 
 Report: TypeAlias = Callable[[TrialEvent], None]
 Heartbeat: TypeAlias = Callable[[], None]
@@ -24,6 +25,7 @@ class StudyFiles:
     prepared: Mapping[int, PreparedData]  # by side
     folder: Path  # of the results
     storage: Storage | None = None  # holds copies of the checkpoints
+    code: UserCode = field(default_factory=UserCode)  # of the user, which each worker imports
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> T
     recipe = Recipe(**{name: config[name] for name in RECIPE_FIELDS})
     return TrialTask(
         config["trial"],
-        Job(config["spec"], config["side"], config["classes"], config["seed"], recipe, data),
+        Job(config["spec"], config["side"], config["classes"], config["seed"], recipe, data, files.code.digest),
         files,
         config["training"],
         epochs_done=config["epochs_done"],

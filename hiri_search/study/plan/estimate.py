@@ -15,7 +15,7 @@ from hiri_search.cost.activations import activation_count
 from hiri_search.cost.flops import count
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
-from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve, sampled_networks
+from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, resolve, sampled_networks
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
@@ -23,6 +23,7 @@ from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyD
 from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
 from hiri_search.study.search.initial_weights import check_weights
+from hiri_search.study.search.network_facts import check_own_kinds
 from hiri_search.study.search.search_space import search_space
 from hiri_search.system import hardware
 from hiri_search.system.units import GIGA, MEGA
@@ -57,6 +58,9 @@ def estimate_plan(
     StudyError where a trial would fail; DataError and SpecError as for a run.
     """
     networks = resolve(study)
+    check_own_kinds(study, networks.rows)
+    if networks.space is not None:
+        check_own_kinds(study, covering_networks(study, networks.space))
     images = StudyData(networks, home)
     profiled, space, counting = _count(networks, len(images.any_side.classes))
     check_weights(network.candidate for network in profiled)

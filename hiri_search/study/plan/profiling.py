@@ -22,6 +22,7 @@ from hiri_search.training.data.prepare import is_prepared, prepare
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.probe import ProbeError, TrialTiming, UndecodedImages, probe_side_by_side, shrink_for_probe
 from hiri_search.training.recipe import Recipe
+from hiri_search.user_code import loaded_code
 
 MAX_PROBED = 8  # networks of a space
 
@@ -124,7 +125,8 @@ def profile(study: Study, networks: Sequence[ProfiledNetwork], images: StudyData
     with TemporaryDirectory(prefix="hiri_search_plan_") as folder:
         jobs = [shrink_for_probe(net.job, images.by_side[net.job.side], Path(folder)) for net in chosen]
         try:
-            probes = probe_side_by_side(jobs, images.undecoded, processes=slots.count, zero_cost=scores)
+            code = loaded_code(study.code.files)
+            probes = probe_side_by_side(jobs, images.undecoded, processes=slots.count, zero_cost=scores, code=code)
         except ProbeError as error:
             raise StudyError(str(error)) from error
     timed = {chosen[index].job: (chosen[index], timing) for index, timing in probes.timings.items()}

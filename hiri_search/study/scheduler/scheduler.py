@@ -26,6 +26,7 @@ from hiri_search.study.scheduler.retries import after_loss
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.system.redaction import redacted, shortened
 from hiri_search.training.job import Epoch, Job, PreparedData
+from hiri_search.user_code import loaded_code
 
 MAX_REASON, MAX_TRACEBACK = 2_000, 8_000  # characters
 SILENT = (events.TrialBegan, events.TrialScored)  # events that no table of trials shows
@@ -47,7 +48,8 @@ class TrialScheduler:
     running: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.files = StudyFiles(self.prepared, self.folder, self.mirror.storage if self.mirror else None)
+        storage, code = self.mirror.storage if self.mirror else None, loaded_code(self.networks.study.code.files)
+        self.files = StudyFiles(self.prepared, self.folder, storage, code)
         self.study, past = self.networks.study, trials(self.ledger.events)
         self.trials = {trial.number: trial for trial in past}
         self._prepare_unfinished()  # first, because the other parts read the states of the trials

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from hiri_search.cost.flops import ZERO, count, count_parts
+from hiri_search.cost.kind_check import check_kinds
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.language import Network
+from hiri_search.language import Net, Network
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.values import NetworkFacts, StandIn, to_json
@@ -35,6 +37,14 @@ def milliseconds(study: Study, network: Network) -> float | None:
     networks = {str(network): (network, study.counted.side)}
     _, latency = next(measure_latencies(networks, study.latency or LatencyConfig(), classes=study.counted.classes))
     return latency.ms_per_image if isinstance(latency, Latency) else None
+
+
+def check_own_kinds(study: Study, candidates: Iterable[Candidate]) -> None:
+    """Raise SpecError where a kind of the user's own builds something that cannot be trained or counted."""
+    for candidate in candidates:
+        for network, side in ((candidate.network, candidate.side), (candidate.trained, candidate.trained_side)):
+            if isinstance(network, Net):
+                check_kinds(network, side, classes=study.counted.classes)
 
 
 def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) -> NetworkFacts:

@@ -40,7 +40,9 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """All networks are of one pace; what was asked to be probed."""
     asked: list[Any] = []
 
-    def probe_beside(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> ProbeResults:
+    def probe_beside(
+        jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any, code: Any
+    ) -> ProbeResults:
         asked.append((jobs, decoded, processes))
         pace = PACE if zero_cost else replace(PACE, zero_cost=0.0)
         return ProbeResults({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
@@ -145,7 +147,7 @@ def test_scores_are_computed_once_for_each_trial_of_the_first_look(tmp_path: Pat
 
 
 def test_networks_that_were_not_timed_go_by_the_law(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any) -> ProbeResults:
+    def one(jobs: Sequence[Any], decoded: Sequence[Any], *, processes: int, zero_cost: Any, code: Any) -> ProbeResults:
         return ProbeResults({0: PACE}, 3.0, [0.0 for _ in decoded], None)
 
     monkeypatch.setattr(profiling, "probe_side_by_side", one)

@@ -41,6 +41,8 @@ def verify(
         yield Finding("study", (f"{error}; {REPAIR_FIRST}".replace("\n", " "),))
         return
     yield studies
+    if record.own.study.imports:
+        yield lines.check_code(record)
     yield from (_guarded(name, check, record) for name, check in _checks(quick=quick, say=say).items())
     yield Finding(manifest.MANIFEST, tuple(manifest.manifest_faults(ledger)), ("follows from the ledger",))
     yield from more(ledger)

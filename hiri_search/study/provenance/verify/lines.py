@@ -12,7 +12,9 @@ from hiri_search.study.ledger.events import Event, FolderMerged, Planned, StudyS
 from hiri_search.study.ledger.ledger import LedgerContent
 from hiri_search.study.ledger.values import changed_inputs
 from hiri_search.study.provenance.manifest import MANIFEST, check_unchanged
+from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
+from hiri_search.user_code import NotImportedError, UserCodeError, loaded_code
 
 
 def check_sum(ledger: LedgerContent) -> Finding:
@@ -26,6 +28,18 @@ def check_sum(ledger: LedgerContent) -> Finding:
     remark = f"unchanged since {MANIFEST}" if has_manifest else f"not checked, because there is no {MANIFEST}"
     checked.remarks.append(f"{len(ledger.lines):,} lines, {remark}")
     return checked.finding("ledger")
+
+
+def check_code(record: Record) -> Finding:
+    """Check that the user's own code, where it is imported, is that of the study."""
+    files = record.own.study.code.files
+    try:
+        loaded_code(files)
+    except NotImportedError as error:
+        return Finding("code", (), (f"{error}; give it with --import, if you trust it",))
+    except UserCodeError as error:
+        return Finding("code", (str(error),))
+    return Finding("code", (), (f"{', '.join(files)}: as the study was run with",))
 
 
 def check_studies(events: Sequence[Event]) -> Finding:

@@ -1,0 +1,121 @@
+"""Kinds of a user's own are checked before anything is trained."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hiri_search.cost.flops import count, count_parts
+from hiri_search.cost.kind_check import check_kinds
+from hiri_search.language import SpecError, parse_net
+from hiri_search.networks import build
+from hiri_search.user_code import import_user_code
+from tests.own_code import MIX, own_kinds, write_blocks
+
+KIND = """
+@register
+@dataclass(frozen=True, kw_only=True)
+class Own({base}):
+    kind = "own"
+    def {method}:
+{body}
+"""
+STAGE, STEM, DOWN = (
+    ("Stage", "block(self, grid, *, drop_path=0.0)", "hr(8 e=2) -> own(16)"),
+    ("Stem", "module(self, channels, width, side)", "own -> hr(8 e=2)"),
+    ("Downsampling", "module(self, channels, width, grid, *, stride, norm)", "hr(8 e=2) -> hr(16 e=2 down=own)"),
+)
+SELF_CONV = "nn.Conv2d(self.width, self.width, 1)"
+BROKEN = {
+    "half the grid": (
+        STAGE,
+        "return nn.Conv2d(self.width, self.width, 3, 2, 1)",
+        "returns (2, 16, 4, 4) for an input of",
+    ),
+    "no batch": (STAGE, "return nn.Flatten(0, 1)", "it must return (2, 16, 8, 8)"),
+    "a tuple": (
+        STAGE,
+        "class M(nn.Module):\n  forward = lambda self, x: (x, x)\nreturn M()",
+        "returns tuple for an input",
+    ),
+    "no module": (STAGE, "return torch.relu", "own builds builtin_function_or_method"),
+    "another stride": (STEM, "return nn.Conv2d(channels, width, 2, 2)", "it must return (2, 8, 16, 16)"),
+    "no stride": (DOWN, "return nn.Conv2d(channels, width, 1)", "it must return (2, 16, 8, 8)"),
+    "dead": (
+        STAGE,
+        "m = nn.ModuleDict({'a': nn.Conv2d(8, 8, 1), 'b': nn.Conv2d(16, 16, 1)})\nm.forward = m['b'].forward\nreturn m",
+        "the gradient does not reach a.weight, a.bias; use every parameter in forward, or remove it",
+    ),
+    "cut off": (
+        STAGE,
+        f"m = {SELF_CONV}\nm.register_forward_hook(lambda m, i, o: o.detach())\nreturn m",
+        "the gradient does not reach weight, bias",
+    ),
+    "uncounted": (
+        STAGE,
+        "m = nn.Identity()\nm.forward = lambda x: torch.cdist(x.flatten(2), x.flatten(2)).sum() + x\nreturn m",
+        "cannot be counted: no handle counts aten::cdist",
+    ),
+    "an error": (STAGE, "raise ValueError('the grid is too small')", "ValueError: the grid is too small"),
+    "no drop path": (("Stage", "block(self, grid)", STAGE[2]), f"return {SELF_CONV}", "TypeError"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_kinds() -> Iterator[None]:
+    with own_kinds():
+        yield
+
+
+def _import(folder: Path, text: str) -> None:
+    write_blocks(folder, text)
+    import_user_code(["my_blocks.py"], folder)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_kind_is_one_sentence(name: str, tmp_path: Path):
+    (base, method, spec), body, message = BROKEN[name]
+    lines = "\n".join(f"        {line}" for line in body.splitlines())
+    _import(tmp_path, KIND.format(base=base, method=method, body=lines))
+    before = torch.get_rng_state()
+    with pytest.raises(SpecError) as caught:
+        check_kinds(parse_net(spec), 64)
+    text = str(caught.value)
+    assert message in text
+    assert "own" in text
+    assert "\n" not in text
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_sound_kind_is_counted_exactly_and_built_on_its_grid(tmp_path: Path):
+    _import(tmp_path, MIX)
+    net = parse_net("hr(16 e=2) -> mix(16 k=5)*2 -> mix(32 g=4 form=full)")
+    check_kinds(net, 64)
+    module = build(net, 64, classes=10).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.zeros(1, 3, 64, 64))
+    cost = count(net, 64, classes=10)
+    assert counter.get_total_flops() == 2 * cost.core_macs
+    assert cost.params == sum(weight.numel() for weight in module.parameters())
+    assert count_parts(net, 64)["stage2"].core_macs == 2 * 16 * 25 * 8 * 8
+
+
+def test_an_own_kind_knows_its_grid_and_initialises_itself(tmp_path: Path):
+    body = """
+        class Bias(nn.Module):
+            def __init__(self, width):
+                super().__init__()
+                self.table, self.fc = nn.Parameter(torch.ones(width, grid, grid)), nn.Conv2d(width, width, 1)
+            def init_weights(self):
+                nn.init.constant_(self.fc.weight, 0.5)
+            def forward(self, x):
+                return self.fc(x) + self.table
+        return Bias(self.width)
+"""
+    _import(tmp_path, KIND.format(base=STAGE[0], method=STAGE[1], body=body))
+    net = parse_net("own(8) -> own(16)")
+    check_kinds(net, 64)
+    assert [tuple(build(net, 64).stages[at].blocks[0].table.shape) for at in (0, 1)] == [(8, 16, 16), (16, 8, 8)]  # type: ignore
+    assert (build(net, 64).stages[1].blocks[0].fc.weight == 0.5).all()  # type: ignore
