@@ -1,0 +1,105 @@
+"""A study on two nodes, the second of which sees neither the driver's folders nor its source."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hiri_search.study.ledger.events import AnyEvent, TrialBegan, TrialFinished
+from hiri_search.study.ledger.ledger import read_events, trials
+from hiri_search.study.ledger.trial import reproduced
+from tests.study.dispatch.hidden_node import HIDDEN, ON_HIDDEN, TwoNodes, two_nodes
+from tests.study.search.searches import ROWS
+
+pytestmark = [pytest.mark.waits, pytest.mark.slow]  # starts two nodes, and processes that import torch
+ROOT = Path(__file__).parents[3]
+STUDY = f"""{ROWS}
+proxy: {{width: 4, side: 32, classes: 4}}
+data: {{source: drawn, train: 192, val: 32}}
+recipe: {{epochs: 4, batch: 16, warmup_epochs: 0, mixup: 0.2, drop_path: 0.1}}
+"""
+READ = """
+import ray
+from pathlib import Path
+
+def read(path):
+    return Path(path).read_text() if Path(path).exists() else f"{len(list(Path(path).parent.iterdir()))} files"
+
+ray.init("ADDRESS", log_to_driver=False)
+for resources in RESOURCES:
+    print(ray.get(ray.remote(read).options(num_cpus=0, resources=resources).remote("PATH")))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `driver`, which the first node alone sees, and `shared`."""
+    home = tmp_path_factory.mktemp("machines")
+    for name in ("driver", "shared"):
+        (home / name).mkdir()
+    return home
+
+
+@pytest.fixture(scope="module")
+def nodes(home: Path) -> Iterator[TwoNodes]:
+    with two_nodes(home / "driver", ROOT / "hiri_search", head_cores=1) as nodes:
+        yield nodes
+
+
+def _python(nodes: TwoNodes, *arguments: str) -> str:
+    """Run Python on the first node; return its output."""
+    command = [sys.executable, *arguments]
+    run = subprocess.run(command, cwd=ROOT, env=os.environ | nodes.driver, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def _run_study(home: Path, nodes: TwoNodes, name: str, text: str, *options: str) -> list[AnyEvent]:
+    """Run a study of this name by the command; return its events."""
+    study, results = home / "driver" / f"{name}.yaml", home / "driver" / name
+    study.write_text(f"{STUDY}{text}storage: {home / 'shared'}\n")
+    _python(nodes, "run_study.py", str(study), "--results", str(results), *options)
+    return read_events(results)
+
+
+def _curves(events: list[AnyEvent]) -> dict[tuple[str, int], Any]:
+    return {(t.network.name, t.asked.seed): reproduced(t.curve) for t in trials(events) if t.state == "finished"}
+
+
+def _most_at_once(events: list[AnyEvent]) -> int:
+    running, most = set(), 0
+    for event in events:
+        if isinstance(event, TrialBegan):
+            running.add(event.trial)
+        elif isinstance(event, TrialFinished):
+            running.discard(event.trial)
+        most = max(most, len(running))
+    return most
+
+
+def test_the_second_node_cannot_read_a_file_of_a_hidden_folder(home: Path, nodes: TwoNodes):
+    path = home / "driver" / "my_blocks.py"
+    path.write_text("mine")
+    places = [{f"node:{nodes.address.partition(':')[0]}": 0.001}, ON_HIDDEN]
+    code = READ.replace("ADDRESS", nodes.address).replace("RESOURCES", repr(places)).replace("PATH", str(path))
+    assert _python(nodes, "-c", code).splitlines() == ["mine", "0 files"]
+
+
+def test_a_study_trains_on_a_node_that_sees_the_storage_alone(home: Path, nodes: TwoNodes):
+    forced = f"resources: {{needs: {{accelerator: {HIDDEN}}}}}\n"
+    events = _run_study(home, nodes, "hidden", forced, "--address", nodes.address)
+    assert _curves(events) == _curves(_run_study(home, nodes, "serial", "", "--serial"))
+    assert len(_curves(events)) == 2
+    assert len(list(nodes.second_cache.glob("*/about.json"))) == 1, "it decoded the images itself, once"
+    assert not list((home / "driver" / "hidden" / "checkpoints").iterdir())
+    assert len(list((home / "shared" / "hidden" / "checkpoints").glob("*/last.pt"))) == 2
+
+
+def test_both_nodes_share_the_trials_of_a_study(home: Path, nodes: TwoNodes):
+    events = _run_study(home, nodes, "both", "seeds: 4\n", "--address", nodes.address)
+    assert len(_curves(events)) == 8
+    assert _most_at_once(events) == 2, "each node has one core"
