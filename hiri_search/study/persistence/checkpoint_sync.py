@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -53,7 +54,14 @@ def _epochs(curve: bytes | None) -> int:
 
 @contextmanager
 def synced(path: Path, storage: Storage | None) -> Iterator[SyncedCheckpoint]:
-    """Download a checkpoint into the results folder, or into a temporary one on a machine without results folder."""
+    """Download a checkpoint into the results folder, or into a temporary one on a machine without results folder.
+
+    FileNotFoundError where there is neither a results folder nor a storage.
+    """
+    results = path.parent.parent.parent
+    if not (storage or results.is_dir()):
+        problem = f"on {platform.node()} there is no results folder {results}"
+        raise FileNotFoundError(f"{problem}; put it on a disk that all nodes share, or add `storage:` to the study")
     with temporary_directory() if storage and not path.parent.parent.is_dir() else nullcontext() as folder:
         checkpoint = SyncedCheckpoint(folder / path.parent.name / path.name if folder else path, storage)
         checkpoint.fetch()

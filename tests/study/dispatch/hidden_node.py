@@ -31,6 +31,7 @@ _RAY = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  
 _STARTED = "Ray runtime started"  # in the output of `ray start`
 _CACHE = "cache"
 _SECONDS_TO_STOP = 30.0
+_WITH_THE_TEST = ["setpriv", "--pdeathsig=TERM"]  # the command ends with the process that started it, even a killed one
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ def _running(command: Sequence[str], home: Path, environment: dict[str, str]) ->
     log = home / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, env=os.environ | environment, cwd=home, start_new_session=True, stdout=output, stderr=output
+            [*_WITH_THE_TEST, *command],
+            env=os.environ | environment,
+            cwd=home,
+            start_new_session=True,
+            stdout=output,
+            stderr=output,
         )
     try:
         wait_until(lambda: _STARTED in log.read_text(), alive=lambda: process.poll() is None, interval=0.2)

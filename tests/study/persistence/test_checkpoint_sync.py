@@ -1,5 +1,6 @@
 """A local checkpoint and its copy in the storage: which one training resumes from, and when the copy is updated."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,10 @@ def test_without_a_storage_the_checkpoint_stays_in_the_results_folder(local: Pat
     with synced(local, None) as checkpoint:
         checkpoint.upload(1)
         assert checkpoint.local == local
+
+
+def test_without_a_storage_and_a_results_folder_the_error_says_what_to_share(tmp_path: Path):
+    away = tmp_path / "another machine"
+    message = f"there is no results folder {away}; put it on a disk that all nodes share, or add `storage:`"
+    with pytest.raises(FileNotFoundError, match=re.escape(message)), synced(away / NAME / "last.pt", None):
+        pass
