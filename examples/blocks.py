@@ -137,12 +137,12 @@ class PoolFormerBlock(nn.Module):
         self.pool = pool
         hidden = expansion * width
         self.mlp = nn.Sequential(nn.Conv2d(width, hidden, 1), nn.GELU(), nn.Conv2d(hidden, width, 1))
-        self.scale1 = nn.Parameter(torch.full((width, 1, 1), 1e-5))
-        self.scale2 = nn.Parameter(torch.full((width, 1, 1), 1e-5))
+        self.scale1 = nn.Parameter(torch.full((width,), 1e-5))
+        self.scale2 = nn.Parameter(torch.full((width,), 1e-5))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         y = self.norm1(x)
         mean = F.avg_pool2d(y, self.pool, 1, self.pool // 2, count_include_pad=False)
-        x = x + self.drop_path(self.scale1 * (mean - y))
-        return x + self.drop_path(self.scale2 * self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.scale1[:, None, None] * (mean - y))
+        return x + self.drop_path(self.scale2[:, None, None] * self.mlp(self.norm2(x)))
