@@ -1,14 +1,26 @@
-"""Blocks of published networks as stage kinds of a study: `imports: [examples/blocks.py]`.
+"""Blocks of published networks as stage kinds of a study: `imports: [blocks.py]`. Copy one as a start for your own.
 
-Copy one of them as a start for your own. A block keeps the shape of its input, (B, width, grid, grid).
+A kind is a frozen dataclass: its fields are the arguments of a spec, `mbconv(64 e=6 k=5)*2`, each with its letter, its
+highest value and its default. `block` builds one block for a stage's width and grid: an `nn.Module` that keeps the
+shape (B, width, grid, grid). The network initialises the weights of all Linear and Conv2d in it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
+from hiri_search.kinds import Rule, SpecError, Stage, check_heads, number, register, word
 from timm.layers import DropPath
 from torch import Tensor, nn
+
+
+def check_kernel(kernel: int) -> None:
+    """Refuse a kernel that would change the size of the grid."""
+    if kernel % 2 == 0:
+        raise SpecError(f"k={kernel} is even; write an odd number, as in k={kernel + 1}")
+
 
 # ---- MBConv
 
@@ -34,6 +46,20 @@ class InvertedResidual(nn.Module):
         return x + self.drop_path(self.layers(x))
 
 
+@register
+@dataclass(frozen=True, kw_only=True)
+class MBConv(Stage):
+    """Inverted residual blocks of MobileNetV2 (Sandler et al. 2018, section 3.3)."""
+
+    kind = "mbconv"
+    rules = (*Stage.rules, Rule(("k",), check_kernel))
+    expansion: int = number("e", 64, default=6)
+    kernel: int = number("k", 7, default=3)
+
+    def block(self, grid: int, *, drop_path: float = 0.0) -> InvertedResidual:
+        return InvertedResidual(self.width, self.expansion, self.kernel, drop_path)
+
+
 # ---- ConvNeXt
 
 
@@ -57,6 +83,20 @@ class ConvNeXtBlock(nn.Module):
         y = self.depthwise(x).permute(0, 2, 3, 1)  # (B, H, W, C)
         y = self.scale * self.mlp(self.norm(y))
         return x + self.drop_path(y.permute(0, 3, 1, 2))
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXt(Stage):
+    """Blocks of ConvNeXt (Liu et al. 2022, section 2 and Fig. 4)."""
+
+    kind = "convnext"
+    rules = (*Stage.rules, Rule(("k",), check_kernel))
+    expansion: int = number("e", 64, default=4)
+    kernel: int = number("k", 31, default=7)
+
+    def block(self, grid: int, *, drop_path: float = 0.0) -> ConvNeXtBlock:
+        return ConvNeXtBlock(self.width, self.expansion, self.kernel, drop_path)
 
 
 # ---- Swin
@@ -125,6 +165,32 @@ class SwinBlock(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+@register
+@dataclass(frozen=True, kw_only=True)
+class Swin(Stage):
+    """Swin blocks (Liu et al. 2021, section 3.2), all with shifted windows or all without.
+
+    The paper alternates: `swin(96) -> swin(96 shift=yes down=none)` is a pair.
+    """
+
+    kind = "swin"
+    rules = (*Stage.rules, Rule(("w", "d"), check_heads))
+    expansion: int = number("e", 64, default=4)
+    head_size: int = number("d", 4096, default=32, scales=True)
+    window: int = number("win", 64, low=2, default=7)
+    shift: str = word("shift", "no", "yes", default="no")
+
+    @property
+    def grid_multiple(self) -> int:
+        return self.window
+
+    def block(self, grid: int, *, drop_path: float = 0.0) -> SwinBlock:
+        # A single window covers the map: nothing to shift, as in the paper's code.
+        shift = self.window // 2 if self.shift == "yes" and grid > self.window else 0
+        attention = WindowAttention(self.width, grid, head_size=self.head_size, window=self.window, shift=shift)
+        return SwinBlock(self.width, self.expansion, attention, drop_path)
+
+
 # ---- PoolFormer
 
 
@@ -146,3 +212,19 @@ class PoolFormerBlock(nn.Module):
         mean = F.avg_pool2d(y, self.pool, 1, self.pool // 2, count_include_pad=False)
         x = x + self.drop_path(self.scale1[:, None, None] * (mean - y))
         return x + self.drop_path(self.scale2[:, None, None] * self.mlp(self.norm2(x)))
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class PoolFormer(Stage):
+    """Blocks of PoolFormer, which mix positions by an average (Yu et al. 2022, section 3.2)."""
+
+    kind = "pool"
+    rules = (*Stage.rules, Rule(("k",), check_kernel))
+    expansion: int = number("e", 64, default=4)
+    kernel: int = number("k", 31, default=3)
+
+    def block(self, grid: int, *, drop_path: float = 0.0) -> PoolFormerBlock:
+        if grid == 1:
+            raise SpecError("pool needs a grid of at least 2x2: one position minus its own average is nothing")
+        return PoolFormerBlock(self.width, self.expansion, self.kernel, drop_path)

@@ -1,13 +1,17 @@
-"""Blocks of `examples/blocks.py`: equal to those of timm and torchvision, counted exactly, trained as a whole."""
+"""The example blocks: equal to those of timm and torchvision, counted exactly, trained as a whole, in a study."""
 
 import importlib.util
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from timm.layers.norm import GroupNorm1
 from timm.models._efficientnet_blocks import InvertedResidual as TimmInvertedResidual
 from timm.models.convnext import ConvNeXtBlock as TimmConvNeXtBlock
@@ -17,40 +21,56 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.mobilenetv2 import InvertedResidual as TorchvisionInvertedResidual
 
-from hiri_search.cost.flops import count_module
+from hiri_search.cost.flops import count, count_module
+from hiri_search.language import Net, SpecError, parse, parse_net
+from hiri_search.language.stages import KINDS, forget_kinds, make_part
+from hiri_search.nets.hirivit import build_hirivit
+from hiri_search.study.ledger.ledger import read_events, trials
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+STUDY = yaml.safe_load((EXAMPLES / "stage3.yaml").read_text())
 
 
 def _example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("blocks", Path(__file__).parents[2] / "examples" / "blocks.py")
+    """Import the file, and forget its kinds: other tests do not see them."""
+    spec = importlib.util.spec_from_file_location("blocks", EXAMPLES / "blocks.py")
     assert spec
     assert spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["blocks"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    del sys.modules["blocks"]
+    forget_kinds(["blocks"])
     return module
 
 
 blocks = _example()
 WIDTH, GRID, WINDOW = 16, 8, 4
-Build = Callable[[float], nn.Module]  # from the stochastic depth
 
 
-def _swin(shift: int) -> Build:
-    attention = lambda: blocks.WindowAttention(WIDTH, GRID, head_size=8, window=WINDOW, shift=shift)
-    return lambda drop_path: blocks.SwinBlock(WIDTH, 4, attention(), drop_path)
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The example kinds as part of the language."""
+    for kind in (blocks.MBConv, blocks.ConvNeXt, blocks.Swin, blocks.PoolFormer):
+        monkeypatch.setitem(KINDS, kind.kind, kind)
+    yield
+    make_part.cache_clear()
+
+
+STAGES = {
+    "mbconv": blocks.MBConv(width=WIDTH, expansion=4, kernel=5),
+    "mbconv e=1": blocks.MBConv(width=WIDTH, expansion=1),
+    "convnext": blocks.ConvNeXt(width=WIDTH),
+    "swin": blocks.Swin(width=WIDTH, head_size=8, window=WINDOW),
+    "swin shifted": blocks.Swin(width=WIDTH, head_size=8, window=WINDOW, shift="yes"),
+    "pool": blocks.PoolFormer(width=WIDTH),
+}
 
 
 def _timm_swin(shift: int) -> nn.Module:
     return SwinTransformerBlock(WIDTH, (GRID, GRID), num_heads=2, window_size=WINDOW, shift_size=shift)
 
 
-BUILDS: dict[str, Build] = {
-    "mbconv": lambda drop_path: blocks.InvertedResidual(WIDTH, 4, 5, drop_path),
-    "mbconv e=1": lambda drop_path: blocks.InvertedResidual(WIDTH, 1, 3, drop_path),
-    "convnext": lambda drop_path: blocks.ConvNeXtBlock(WIDTH, 4, 7, drop_path),
-    "swin": _swin(0),
-    "swin shifted": _swin(2),
-    "pool": lambda drop_path: blocks.PoolFormerBlock(WIDTH, 4, 3, drop_path),
-}
 REFERENCES: dict[str, Callable[[], nn.Module]] = {
     "mbconv": lambda: TimmInvertedResidual(WIDTH, WIDTH, 5, exp_ratio=4, act_layer=nn.ReLU6),
     "mbconv e=1": lambda: TorchvisionInvertedResidual(WIDTH, WIDTH, 1, 1),
@@ -62,13 +82,13 @@ REFERENCES: dict[str, Callable[[], nn.Module]] = {
     ),
 }
 POOL_ORDER = ["norm1", "scale1", "norm2", "mlp", "scale2"]  # of parameters in timm; the other blocks have ours
-every_block = pytest.mark.parametrize("name", BUILDS)
+every_block = pytest.mark.parametrize("name", STAGES)
 
 
 def _built(name: str, *, drop_path: float = 0.0) -> nn.Module:
     """Build a block with parameters large enough that each of them matters."""
     torch.manual_seed(0)
-    block = BUILDS[name](drop_path)
+    block: nn.Module = STAGES[name].block(GRID, drop_path=drop_path)
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.normal_(0.3, 0.3)
@@ -139,3 +159,62 @@ def test_only_a_shifted_window_reaches_positions_of_the_next_one():
         window = torch.zeros(GRID, GRID, dtype=torch.bool)
         window[side, side] = True
         assert torch.equal(reached(name), window)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mbconv(16 k=4)", "k=4 is even; write an odd number, as in k=5"),
+        ("swin(48 d=32)", "width 48 is not a multiple of the head size 32"),
+        ("swin(32 win=65)", "win=65 is not supported; win must be an integer from 2 to 64"),
+    ],
+)
+@pytest.mark.usefixtures("kinds")
+def test_arguments_that_make_no_block_are_refused(spec: str, message: str):
+    with pytest.raises(SpecError, match=message):
+        parse_net(spec)
+
+
+@pytest.mark.usefixtures("kinds")
+def test_the_grid_of_a_stage_must_suit_its_blocks():
+    with pytest.raises(SpecError, match="must be a multiple of 56"):
+        parse_net("hr(8 e=2) -> swin(32)").grids(64)
+    with pytest.raises(SpecError, match="at least 2x2"):
+        blocks.PoolFormer(width=WIDTH).block(1)
+
+
+@pytest.mark.usefixtures("kinds")
+def test_a_stand_in_divides_heads_and_keeps_windows():
+    small = parse_net("hr(32 e=2) -> swin(128 win=4)").scaled_down(width=4)
+    assert str(small) == "hrstem(hs=8) -> hr(8 e=2) -> swin(32 d=8 win=4)"
+
+
+@pytest.mark.usefixtures("kinds")
+def test_the_networks_of_the_example_study_are_counted_as_by_torchs_own_counter():
+    for spec in STUDY["nets"].values():
+        net = parse_net(spec, let=STUDY["let"]).scaled_down(depth=9)
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model = build_hirivit(net, 64).eval()
+            model(torch.zeros(1, 3, 64, 64))
+        cost = count(net, 64)
+        assert 2 * cost.core_macs == counter.get_total_flops()
+        assert cost.params == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.usefixtures("kinds")
+def test_a_space_holds_example_kinds_beside_those_of_the_paper():
+    space = parse("hr(8 e=2) -> (hr | mbconv | t(d=8))(16 e=2|4)*1..2 -> convnext(32 e=2..4)")
+    assert space.size == 3 * 2 * 2 * 3
+    assert all(isinstance(net, Net) for net, _ in space.walks())
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_the_example_study_runs_through_ray(tmp_path: Path):
+    quick = ["recipe.epochs=1", "seeds=1", "data={source: drawn, train: 64, val: 64}"]
+    command = [sys.executable, "run_study.py", str(EXAMPLES / "stage3.yaml"), "--results", str(tmp_path / "results")]
+    command += [word for text in quick for word in ("--set", text)]
+    run = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    finished = {trial.network.name for trial in trials(read_events(tmp_path / "results")) if trial.state == "finished"}
+    assert finished == set(STUDY["nets"])
