@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from hiri_search.kinds import Rule, SpecError, Stage, check_heads, number, register, word
 from timm.layers import DropPath
 from torch import Tensor, nn
+
+from hiri_search.kinds import Rule, SpecError, Stage, check_heads, number, register, word
 
 
 def check_kernel(kernel: int) -> None:

@@ -20,6 +20,10 @@ import yaml
 from PIL import Image
 
 from hiri_search.cli.main import main
+from hiri_search.study.config.networks import resolve
+from hiri_search.study.config.read import read_study
+from hiri_search.study.search.network_facts import check_own_kinds
+from tests.own_code import own_kinds
 from tests.study.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -188,6 +192,15 @@ def test_the_python_and_yaml_blocks_of_a_page_are_well_formed(page: Path):
         compile(text, str(page), "exec")
     for text in blocks(page, "yaml"):
         assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_the_block_and_the_study_of_own_blocks_fit_together(tmp_path: Path):
+    page = ROOT / "docs" / "own_blocks.md"
+    (tmp_path / "my_blocks.py").write_text(blocks(page, "python")[0])
+    (tmp_path / "mine.yaml").write_text(blocks(page, "yaml")[0])
+    with own_kinds():
+        study = read_study(tmp_path / "mine.yaml")
+        check_own_kinds(study, resolve(study).rows)
 
 
 @pytest.mark.parametrize("page", LINKED, ids=_name)
