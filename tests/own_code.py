@@ -27,6 +27,22 @@ class Mix(Stage):
         conv = nn.Conv2d(self.width, self.width, self.kernel, 1, self.kernel // 2, groups=groups)
         return nn.Sequential(conv, nn.GELU())
 """
+NETWORK = """
+from timm.models import register_model
+
+class MyNetwork(nn.Module):
+    def __init__(self, num_classes, width=8):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        return self.head(self.norm(self.stem(x)).relu().mean((2, 3)))
+
+@register_model
+def my_network(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **arguments):
+    return MyNetwork(**arguments)
+"""
 
 
 def write_blocks(folder: Path, text: str = MIX, name: str = "my_blocks.py") -> Path:

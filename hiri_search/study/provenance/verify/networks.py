@@ -9,7 +9,8 @@ from random import Random
 
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import CountError, count
-from hiri_search.language import Net, SpecError, parse_network
+from hiri_search.language import Net, SpecError, TimmNetwork, parse_network
+from hiri_search.networks import check_timm
 from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
 from hiri_search.study.ledger.values import NetworkFacts
@@ -82,14 +83,14 @@ class Recount:
 def check_costs(record: Record, *, quick: bool, say: Say) -> Finding:
     """Check that params and multiply-adds, counted again, are exactly those of the ledger; each network once."""
     checked, recorded = Findings(), _recorded(record)
-    foreign = [network for network in recorded if not _has_code(network.spec)]
+    foreign = [network for network in recorded if record.own.study.imports and not _has_code(network.spec)]
     for network in foreign:
         del recorded[network]
     chosen = Random(0).sample(list(recorded), min(SAMPLE, len(recorded))) if quick else list(recorded)
     with cache_disabled():
         for network in _with_progress(chosen, say):
             checked.faults += _miscounted(network, recorded[network])
-    checked.remarks += [f"{len(foreign):,} of kinds without their code were not counted"] if foreign else []
+    checked.remarks += [f"{len(foreign):,} networks of the study's own code were not counted"] if foreign else []
     share = f"{len(chosen):,} of {len(recorded):,}" if len(chosen) < len(recorded) else f"{len(recorded):,}"
     checked.remarks.append(f"{share} networks counted again have the same params and multiply-adds")
     return checked.finding("costs")
@@ -114,11 +115,13 @@ def _recorded(record: Record) -> dict[Recount, list[Recorded]]:
 
 
 def _has_code(spec: str) -> bool:
-    """Return whether all kinds of a network can be built here; a spec that cannot be parsed is counted as it is."""
+    """Return whether a network can be built here: one of the user's own cannot, where its code is not imported."""
     try:
         network = parse_network(spec)
+        if isinstance(network, TimmNetwork):
+            check_timm(network)
     except SpecError:
-        return True
+        return False
     return not isinstance(network, Net) or network.has_code
 
 
