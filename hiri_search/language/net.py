@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from math import lcm
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from hiri_search.language.errors import SpecError
 from hiri_search.language.stages import (
@@ -178,10 +178,14 @@ def _part_text(part: Part, *, full: bool, **resolved: int | str) -> str:
 
 def _scaled(part: PartT, divisor: int, **other: int) -> PartT:
     """Return the part with its width, and other arguments that scale, divided; and with the values of `other`."""
-    letters = [letter for letter, argument in arguments(type(part)).items() if argument.scales]
-    named = {letter: names(type(part))[letter] for letter in letters}
-    scaled = {name: _divide(getattr(part, name), divisor, letter) for letter, name in named.items()}
+    scaled = {name: _divide(getattr(part, name), divisor, letter) for letter, name in _scaling(cast(Any, type(part)))}
     return replace(part, **scaled, **other)
+
+
+@cache
+def _scaling(kind: type[Part]) -> tuple[tuple[str, str], ...]:
+    """Return letter and name of each argument of a kind that scales."""
+    return tuple((letter, name) for letter, name in names(kind).items() if arguments(kind)[letter].scales)
 
 
 def _divide(value: int, divisor: int, letter: str) -> int:
