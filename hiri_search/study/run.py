@@ -190,7 +190,7 @@ def _write_start(
     environment = run_environment(command)
     data = next(iter(prepared.values()))  # the same images at every side
     counts = (data.train, data.val, len(data.classes))
-    images = ImageSet(*counts, fingerprints(prepared), tuple(data.skipped), data.notes)
+    images = ImageSet(*counts, fingerprints(prepared), tuple(data.skipped), data.notes, data.test)
     ledger.append(
         StudyStarted(
             file=study.model_dump(mode="json"),

@@ -15,7 +15,7 @@ from hiri_search.training.recipe import Recipe, SettingError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")  # the last is not in every source
 _SOURCE_KINDS = ("drawn", "folder", "timm")
 CACHES = ("auto", "gpu", "disk", "none")  # where decoded images stay during training
 
@@ -26,6 +26,7 @@ class DataSource:
 
     - `drawn`: synthetic images from a seed, without a download.
     - `folder:PATH`: a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg, decoded once before the study.
+      What is in test/CLASS/*.jpg, if anything, is measured once, after the training.
     - `timm:PATH`: the same files, read during training; for data sets too large to decode in advance.
     - `timm:NAME` or `timm:NAME@ROOT`: a data set by its name in timm, such as torch/cifar10@~/data, hfds/USER/SET or
       tfds/NAME, already downloaded. `proxy.classes` gives its number of classes. timm replaces an unreadable image
@@ -38,6 +39,8 @@ class DataSource:
     source: str = "drawn"
     train: int | None = None  # images; None: all (1,500 for drawn)
     val: int | None = None  # images; None: all (400 for drawn)
+    # Images, or a share of train/ that is held out where there is no test/; 0: no test; None: all of test/, if any
+    test: int | float | None = None
     seed: int = 0  # of drawn images, of a subset (`train` or `val` smaller than the split), and of held-out images
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
 
@@ -49,8 +52,16 @@ class DataSource:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(name, f"{name}={value} is not possible; it must be at least 1, or left out for all")
+        self._check_test()
         if not 0 <= self.seed <= MAX_INTEGER:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more, and under 2**63")
+
+    def _check_test(self) -> None:
+        if (isinstance(self.test, float) and not 0 < self.test < 1) or (self.test or 0) < 0:
+            remedy = "a number of images, a share such as 0.1, 0 for none, or leave it out"
+            raise SettingError("test", f"test={self.test} is not possible; write {remedy}")
+        if isinstance(self.test, float) and self.kind == "drawn":
+            raise SettingError("test", f"test={self.test}: images are drawn for it; write their number")
 
     @property
     def kind(self) -> str:
@@ -77,6 +88,12 @@ class PreparedData:
     skipped: tuple[str, ...] = ()  # unreadable images that are left out
     notes: tuple[str, ...] = ()  # sentences on other files that are left out, and on images that are held out
     cache: str = "auto"  # one of CACHES
+    test: int = 0  # 0: there is no test split
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images of each split that there is."""
+        return {split: count for split in SPLITS if (count := getattr(self, split))}
 
 
 IDENTITY_VERSION = 1  # of the hash of a job

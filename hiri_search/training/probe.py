@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset
 from hiri_search.system.hardware import gpus
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
-from hiri_search.training.data.timm_datasets import open_timm
+from hiri_search.training.data.sources.timm_datasets import open_timm
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores
@@ -132,10 +132,10 @@ def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Jo
     train, val = batch * (_GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
     stream = job.data.is_named and isinstance(open_timm(job.data, "train"), IterableDataset)
     if (prepared.cache == "none" or timm) and not stream:
-        return job, replace(prepared, train=min(prepared.train, train), val=val)
+        return job, replace(prepared, train=min(prepared.train, train), val=val, test=0)
     folder /= f"{job.side}_{batch}"
     _write_noise(folder, {"train": train, "val": val}, stored_side(job.side), len(prepared.classes))
-    noise = replace(prepared, folder=folder, train=train, val=val, cache=prepared.cache.replace("none", "disk"))
+    noise = replace(prepared, folder=folder, train=train, val=val, test=0, cache=prepared.cache.replace("none", "disk"))
     return replace(job, data=DataSource()), noise
 
 

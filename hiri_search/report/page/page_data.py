@@ -71,7 +71,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         "Study": _question(study),
         "Profile": started.profile,
         "Data": f"{study.data.source}: {images.train} training images, {images.val} validation images,"
-        f" {images.classes} classes",
+        f" {f'{images.test} test images, ' * bool(images.test)}{images.classes} classes",
         "Training": f"{study.recipe.epochs} epochs, {_plural(len(study.seeds), 'seed')}",
         "Device": started.device,
         "When": _when(results.times),

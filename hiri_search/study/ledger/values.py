@@ -72,6 +72,7 @@ class ImageSet(JsonRecord):
     fingerprints: dict[str, str]  # content fingerprint by side in pixels
     skipped: tuple[str, ...] = ()  # unreadable images that were left out
     notes: tuple[str, ...] = ()  # sentences on other files that were left out, and on images that were held out
+    test: int = 0  # images; 0: there is no test split
 
 
 @dataclass(frozen=True)

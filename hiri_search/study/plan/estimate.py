@@ -44,6 +44,7 @@ class Stint:
     network: ProfiledNetwork
     epochs: int
     with_scores: bool = False  # True: the zero-cost scores of the network, if the study has any, are computed first
+    with_test: bool = True  # False: it ends at a rung, and what the study has of test images is not measured
     seconds: float = 0.0  # as `_timed` estimates them
     epoch_seconds: float = 0.0  # the part of `seconds` that the ledger reports as epochs
 
@@ -137,7 +138,11 @@ def _stints(study: Study, networks: Sequence[ProfiledNetwork], space: CostSpread
     searched = _evenly_by_cost(networks, min(study.search.networks, space.feasible), rng)
     trials = [network for network in searched for _ in study.seeds]
     stints = training_stints(len(trials), study.recipe.epochs, study.search.halving)
-    first = [Stint(number, trials[number], end - start, with_scores=not start) for number, start, end in stints]
+    last = study.recipe.epochs
+    first = [
+        Stint(number, trials[number], end - start, with_scores=not start, with_test=end == last)
+        for number, start, end in stints
+    ]
     if study.confirm is None:
         return {"search": first}
     epochs = study.confirm.epochs_for(study.recipe.epochs)
@@ -167,6 +172,7 @@ def _timed(stint: Stint, speeds: SpeedTable, images: StudyData) -> Stint:
     steps, val = images.epoch_size(stint.network.job.recipe)
     seconds = timing.seconds(stint.epochs, steps, val) + (timing.zero_cost if stint.with_scores else 0.0)
     epoch_seconds = replace(timing, start=0.0, save=0.0).seconds(stint.epochs, steps, val)
+    seconds += images.any_side.test * timing.evaluate * stint.with_test
     return replace(stint, seconds=seconds, epoch_seconds=epoch_seconds)
 
 

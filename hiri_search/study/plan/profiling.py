@@ -77,7 +77,7 @@ class StudyData:
 
     def decoding_seconds(self, image_seconds: Sequence[float]) -> float:
         """Return the time to decode `undecoded` on all cores, from the time of one image of each on one core."""
-        return (self.any_side.train + self.any_side.val) * sum(image_seconds) / hardware.cores()
+        return sum(self.any_side.counts.values()) * sum(image_seconds) / hardware.cores()
 
 
 @dataclass(frozen=True)

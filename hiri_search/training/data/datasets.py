@@ -12,10 +12,11 @@ from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, auto_augment, create_transform
 from torch.utils.data import Dataset
 
-from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
-from hiri_search.training.data.sources import FolderSource, ImageSource
+from hiri_search.training.data.sources import timm_datasets
+from hiri_search.training.data.sources.folder_source import FolderSource
+from hiri_search.training.data.sources.image_source import ImageSource
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 

@@ -56,7 +56,8 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
     forget_archive()
     if local.folder.name != prepared.folder.name:
         problem = f"on {platform.node()} {job.data.source} holds other images than on the machine that began the study"
-        raise NodeMismatch(f"{problem} ({local.train} and {local.val}, there {prepared.train} and {prepared.val})")
+        here, there = (" and ".join(map(str, images.counts.values())) for images in (local, prepared))
+        raise NodeMismatch(f"{problem} ({here}, there {there})")
     return local
 
 

@@ -22,12 +22,8 @@ from hiri_search.system.concurrency import prefetch
 from hiri_search.system.file_tree.tree import READ_ERRORS, FileReader
 from hiri_search.system.hardware import cores
 from hiri_search.system.text import printable
-from hiri_search.training.data.image_folder import (
-    DataError,
-    ImageEntry,
-    ImageFolder,
-    image_formats,
-)
+from hiri_search.training.data.image_files import image_formats
+from hiri_search.training.data.image_folder import DataError, ImageEntry, ImageFolder
 
 DECODER_VERSION = 3  # increased when the same file would give other pixels
 APP1, START_OF_SCAN = b"\xe1", b"\xda"  # markers of JPEG segments

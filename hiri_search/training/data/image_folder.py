@@ -6,25 +6,20 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path, PurePosixPath
 from random import Random
-
-from PIL import Image
 
 from hiri_search.system.file_tree.archives import open_tree
 from hiri_search.system.file_tree.tree import READ_ERRORS, FileTree
 from hiri_search.system.text import first_names, printable
-from hiri_search.training.job import SPLITS
+from hiri_search.training.data.image_files import MACOS_METADATA, is_hidden, reason_left_out
 
 LAYOUT = "a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg"
 # Names of the folder of each split, in any case; the first of them that exists is taken.
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 HELD_OUT_SHARE = 0.2  # of the images of each class, for validation, where there is no folder for it
-# Formats that Pillow recognises but does not decode by itself; for EPS it starts Ghostscript.
-NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 MAX_DEPTH = 32  # of the folder with the images
-MACOS_METADATA = "__MACOSX"  # folder in a zip of macOS
 
 FilesByClass = dict[str, list[str]]
 
@@ -50,17 +45,7 @@ class ImageFolder:
     classes: tuple[str, ...]
     tree: FileTree
     notes: tuple[str, ...]  # sentences on files that are left out, and on images that are held out
-
-    def subset(self, split: str, count: int | None, *, seed: int) -> Sequence[ImageEntry]:
-        """All images of a split, or `count` of them, chosen with the seed, in their original order.
-
-        Each class keeps its share, and at least one image. Raises DataError if there are more classes than `count`.
-        """
-        entries = self.entries[split]
-        if count is None or count >= len(entries):
-            return entries
-        require_one_each(split, count, len(self.classes))
-        return [entries[i] for i in stratified_sample([entry.label for entry in entries], count, seed=seed)]
+    held_out: bool  # validation images are training images that are held out
 
 
 @dataclass
@@ -78,10 +63,11 @@ class _ImageSet:
         return any(any(files.values()) for files in self.by_class.values())
 
 
-def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) -> ImageFolder:
+def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0, use_test: bool = True) -> ImageFolder:
     """List the images at `path`, of the first `classes` classes by name; raises DataError for another layout.
 
-    A share of each class is held out for validation, chosen with the seed, where there is no folder for it.
+    A share of each class is held out for validation, chosen with the seed, where there is no folder for it. Test images
+    are listed where there are some and `use_test` is true.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist; folder:PATH must be {LAYOUT}")
@@ -94,6 +80,8 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) 
         reason = str(error).partition("\n")[0].rstrip(":")
         problem = "cannot be read" if path.is_dir() else "is neither a folder nor an archive that can be opened"
         raise DataError(f"{path} {problem} ({reason}); folder:PATH must be {LAYOUT}") from error
+    if not use_test and images.by_class.pop("test", None) is not None:
+        images.notes.append(_note_left_out(tree, f"{images.root}{images.folders['test']}"))
     if images.by_class["train"] and "val" not in images.folders:
         _hold_out(path, images, seed)
     _check_layout(path, images)
@@ -107,7 +95,7 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0) 
         for split, files in images.by_class.items()
     }
     notes = (*map(printable, images.notes), *_left_out_note(images.left_out))
-    return ImageFolder(path, entries, tuple(chosen), tree, notes)
+    return ImageFolder(path, entries, tuple(chosen), tree, notes, held_out="val" not in images.folders)
 
 
 def _find_images(path: Path, tree: FileTree) -> _ImageSet:
@@ -139,7 +127,7 @@ def _top(tree: FileTree) -> str:
 
 
 def _visible_folders(tree: FileTree, folder: str) -> list[str]:
-    return [name for name in tree.folders(folder) if not _is_hidden(name)]
+    return [name for name in tree.folders(folder) if not is_hidden(name)]
 
 
 def _is_split(name: str) -> bool:
@@ -161,11 +149,11 @@ def _split_folders(tree: FileTree, root: str) -> dict[str, list[str]]:
 
 def _read_splits(tree: FileTree, root: str, folders: dict[str, list[str]]) -> _ImageSet:
     """The images of a folder with one folder for each split."""
-    images = _ImageSet(root, {}, {split: {} for split in SPLITS}, [], [])
+    images = _ImageSet(root, {}, {"train": {}, "val": {}}, [], [])
     for split, found in folders.items():
         folder, *others = found
-        if folder.lower() != split and not _visible_folders(tree, root + folder):
-            others = found  # images without classes, as many test sets have them
+        if _is_without_classes(split, folder, _visible_folders(tree, root + folder), images.by_class["train"]):
+            others = found
         else:
             images.folders[split] = folder
             images.by_class[split], left_out = _read_split(tree, root + folder)
@@ -179,6 +167,11 @@ def _read_splits(tree: FileTree, root: str, folders: dict[str, list[str]]) -> _I
     return images
 
 
+def _is_without_classes(split: str, folder: str, inside: Sequence[str], classes: Iterable[str]) -> bool:
+    """Return True for a folder without labels, or with one folder for all its images, as many test sets have them."""
+    return set(inside).isdisjoint(classes) if split == "test" else not inside and folder.lower() != split
+
+
 def _note_left_out(tree: FileTree, folder: str) -> str:
     return f"{folder}/ was left out (files: {sum(1 for _ in tree.files(folder)):,})."
 
@@ -186,7 +179,7 @@ def _note_left_out(tree: FileTree, folder: str) -> str:
 def _read_classes(tree: FileTree, root: str) -> _ImageSet:
     """The images of a folder without splits, with one folder for each class, all as training images."""
     if not any(_holds_image(tree, root + name) for name in _visible_folders(tree, root)):
-        return _ImageSet("", {}, {split: {} for split in SPLITS}, [], [])
+        return _ImageSet("", {}, {"train": {}, "val": {}}, [], [])
     files, left_out = _read_split(tree, root)
     return _ImageSet(
         root, {}, {"train": {name: found for name, found in files.items() if found}, "val": {}}, left_out, []
@@ -194,7 +187,7 @@ def _read_classes(tree: FileTree, root: str) -> _ImageSet:
 
 
 def _holds_image(tree: FileTree, folder: str) -> bool:
-    return any(not _reason_left_out(("", name), is_file=True) for name in tree.own_files(folder))
+    return any(not reason_left_out(("", name), is_file=True) for name in tree.own_files(folder))
 
 
 def _read_split(tree: FileTree, folder: str) -> tuple[FilesByClass, list[tuple[str, str]]]:
@@ -204,41 +197,11 @@ def _read_split(tree: FileTree, folder: str) -> tuple[FilesByClass, list[tuple[s
     depth = len(PurePosixPath(folder).parts)
     for name, is_file in tree.files(folder):
         parts = name.split("/")[depth:]
-        if reason := _reason_left_out(parts, is_file=is_file):
+        if reason := reason_left_out(parts, is_file=is_file):
             left_out.append((name, reason))
         else:
             files[parts[0]].append(name)
     return {name: sorted(names, key=lambda file: file.split("/")) for name, names in files.items()}, sorted(left_out)
-
-
-def _reason_left_out(parts: Sequence[str], *, is_file: bool) -> str:
-    """The reason why a file is left out, with the parts of its name below its split; empty for an image of a class."""
-    suffix = PurePosixPath(parts[-1]).suffix.lower()
-    if any(map(_is_hidden, parts)):
-        return "hidden"
-    if not is_file:
-        return "without content (links that lead to no file, devices)"
-    if suffix not in image_suffixes():
-        return suffix or "without suffix"
-    return "" if len(parts) > 1 else "in no class folder"
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == MACOS_METADATA
-
-
-@cache
-def image_formats() -> tuple[str, ...]:
-    """The image formats that Pillow opens and decodes, the common ones first."""
-    Image.init()
-    return tuple(name for name in Image.ID if name not in NOT_DECODED)
-
-
-@cache
-def image_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case, of all files that are read as images."""
-    known = {*image_formats(), "MPO"}  # Pillow's JPEG reader opens MPO
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
 def _hold_out(path: Path, images: _ImageSet, seed: int) -> None:
@@ -265,7 +228,8 @@ def _check_layout(path: Path, images: _ImageSet) -> None:
             if not files.get(name):
                 folder = f"{images.root}{images.folders.get(split, split)}/"
                 hint = _class_hint(images.left_out, f"{folder}{name}/", [other for other in files if files[other]])
-                raise DataError(f"{path}: class {name!r} has no image in {folder}{hint}; add some or remove the class")
+                remedy = "add some or remove the class" + ", or write data.test=0" * ("test" in images.by_class)
+                raise DataError(f"{path}: class {name!r} has no image in {folder}{hint}; {remedy}")
 
 
 def _class_hint(left_out: Iterable[tuple[str, str]], folder: str, others: Sequence[str]) -> str:
@@ -297,22 +261,3 @@ def left_out(notes: Iterable[str], skipped: Sequence[str]) -> Iterator[str]:
     yield from notes
     if skipped:
         yield f"Unreadable images left out: {len(skipped):,} ({first_names(skipped)})."
-
-
-def require_one_each(split: str, count: int, classes: int) -> None:
-    """Raise DataError if `count` images of a split are too few for one of each class."""
-    if count < classes:
-        remedy = f"write {classes} or more, or fewer classes with proxy.classes"
-        raise DataError(f"data.{split}={count} is fewer than the {classes} classes, and each needs an image; {remedy}")
-
-
-def stratified_sample(labels: Sequence[int], count: int, *, seed: int) -> list[int]:
-    """The indices of `count` images, ascending: at least one of each class, and otherwise the same share of each."""
-    by_label: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
-        by_label.setdefault(label, []).append(index)
-    ranked = []
-    for indices in by_label.values():
-        shuffled = Random(seed).sample(indices, len(indices))
-        ranked += [(rank > 0, rank / len(indices), index) for rank, index in enumerate(shuffled)]
-    return sorted(index for *_, index in sorted(ranked)[:count])

@@ -29,7 +29,7 @@ from hiri_search.training.data.pixel_stores import (
     load_batches,
 )
 from hiri_search.training.data.prepare import open_source, stored_side
-from hiri_search.training.job import SPLITS, DataSource, PreparedData
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 
@@ -56,9 +56,16 @@ class Loader(ABC):
                 return
             yield batch
 
-    @abstractmethod
     def val(self) -> Iterator[Batch]:
         """The whole validation split, in order, in batches of twice the training's size."""
+        return self._all("val")
+
+    def test(self) -> Iterator[Batch]:
+        """The whole test split, as `val`; only where `prepared.test` is not 0."""
+        return self._all("test")
+
+    @abstractmethod
+    def _all(self, split: str) -> Iterator[Batch]: ...
 
     @abstractmethod
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]: ...
@@ -68,8 +75,8 @@ class Loader(ABC):
         indices = torch.randperm(self.prepared.train, generator=order)[:used]
         return list(torch.split(indices, self.recipe.batch))
 
-    def _val_indices(self) -> list[Tensor]:
-        return list(torch.split(torch.arange(self.prepared.val), 2 * self.recipe.batch))
+    def _all_indices(self, split: str) -> list[Tensor]:
+        return list(torch.split(torch.arange(self.prepared.counts[split]), 2 * self.recipe.batch))
 
 
 def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device) -> Loader:
@@ -84,9 +91,11 @@ def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: 
     if prepared.cache == "none":
         source = open_source(data, len(prepared.classes), prepared.skipped)
         open_store = partial(DecodingStore, source, stored=stored_side(side), workers=recipe.workers, device=device)
-        return BatchedLoader({split: open_store(split) for split in SPLITS}, prepared, side=side, recipe=recipe)
+        decoding = {split: open_store(split) for split in prepared.counts}
+        return BatchedLoader(decoding, prepared, side=side, recipe=recipe)
     store = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore
-    stores = {split: store(prepared, split, device) for split in SPLITS}
+    # The test images are read once in a training: GPU memory is for those that each epoch reads.
+    stores = {split: (MmapStore if split == "test" else store)(prepared, split, device) for split in prepared.counts}
     return BatchedLoader(stores, prepared, side=side, recipe=recipe)
 
 
@@ -102,8 +111,8 @@ class BatchedLoader(Loader):
             params = sample_params(len(images), self.stored, self.side, self.recipe, augmentation)
             yield augment(images, params, self.side), labels
 
-    def val(self) -> Iterator[Batch]:
-        for images, labels in self.stores["val"].gather(self._val_indices()):
+    def _all(self, split: str) -> Iterator[Batch]:
+        for images, labels in self.stores[split].gather(self._all_indices(split)):
             yield augment(images, center_crop_params(len(images), self.stored, VAL_CROP), self.side), labels
 
 
@@ -114,7 +123,8 @@ class TimmTransformLoader(Loader):
         self, data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device
     ) -> None:
         super().__init__(recipe, prepared)
-        self.datasets = {split: open_split(data, prepared, split, side=side, recipe=recipe) for split in SPLITS}
+        open_one = partial(open_split, data, prepared, side=side, recipe=recipe)
+        self.datasets = {split: open_one(split) for split in prepared.counts}
         self.device = device
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
@@ -129,11 +139,11 @@ class TimmTransformLoader(Loader):
         ]
         return self._to_device(load_batches(_SeededDataset(dataset), batches, self.recipe.workers))
 
-    def val(self) -> Iterator[Batch]:
-        dataset = self.datasets["val"]
+    def _all(self, split: str) -> Iterator[Batch]:
+        dataset = self.datasets[split]
         if isinstance(dataset, IterableDataset):
             return self._to_device(self._stream(dataset, 2 * self.recipe.batch, torch.Generator(), drop_last=False))
-        batches = [indices.tolist() for indices in self._val_indices()]
+        batches = [indices.tolist() for indices in self._all_indices(split)]
         return self._to_device(load_batches(dataset, batches, self.recipe.workers))
 
     def _stream(self, dataset: Dataset[Any], batch: int, rng: torch.Generator, *, drop_last: bool) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from hiri_search.system.concurrency import prefetch
 from hiri_search.training.data.datasets import DecodingDataset
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.sources import ImageSource
+from hiri_search.training.data.sources.image_source import ImageSource
 from hiri_search.training.job import PreparedData
 
 GPU_MEMORY_SHARE = 0.25  # of the device's free memory that images may take with cache: auto

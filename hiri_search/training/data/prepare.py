@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from hiri_search.system.checksums import find_damage
 from hiri_search.system.files import Say
 from hiri_search.system.text import printable
-from hiri_search.training.data import timm_datasets
 from hiri_search.training.data.decode_cache import (
     Progress,
     cache_folder,
@@ -26,7 +25,10 @@ from hiri_search.training.data.decode_cache import (
     write_array,
 )
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.sources import FolderSource, ImageSource, SyntheticSource
+from hiri_search.training.data.sources import timm_datasets
+from hiri_search.training.data.sources.folder_source import FolderSource
+from hiri_search.training.data.sources.image_source import ImageSource
+from hiri_search.training.data.sources.synthetic_source import SyntheticSource
 from hiri_search.training.job import CACHES, SPLITS, DataSource, PreparedData
 
 DISK_MARGIN = 1.25  # stored images are larger than the network's input, so that crops keep their detail
@@ -81,17 +83,22 @@ def _undecoded(source: ImageSource, data: DataSource, side: int, home: Path, say
     if data.skip_corrupt and data.kind != "drawn":
         say(f"looking for unreadable images of {data.source}")
         progress = Progress(sum(counts.values()), say, done="checked")
-        for split in SPLITS:
+        for split in source.counts:
             decoded = _Decoded(source, split, stored_side(side), progress)
             counts[split] = sum(1 for _ in decoded.images())
             skipped += [source.name(split, index) for index in decoded.unreadable]
-    return PreparedData(folder, source.classes, counts["train"], counts["val"], tuple(skipped), source.notes)
+    return _prepared(folder, source, counts, skipped)
 
 
 def _read_about(folder: Path, source: ImageSource) -> PreparedData:
     about = json.loads((folder / ABOUT_FILE).read_text())
-    skipped = tuple(source.name(split, index) for split, index in about["skipped"])
-    return PreparedData(folder, source.classes, about["train"], about["val"], skipped, source.notes)
+    skipped = [source.name(split, index) for split, index in about["skipped"]]
+    return _prepared(folder, source, about, skipped)
+
+
+def _prepared(folder: Path, source: ImageSource, counts: Mapping[str, int], skipped: Iterable[str]) -> PreparedData:
+    train, val, test = (counts.get(split, 0) for split in SPLITS)
+    return PreparedData(folder, source.classes, train, val, tuple(skipped), source.notes, test=test)
 
 
 def is_prepared(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:
@@ -169,7 +176,7 @@ def _store_images(source: ImageSource, data: DataSource, side: int, home: Path, 
 def _decode_into(folder: Path, source: ImageSource, stored: int, progress: Progress) -> None:
     about: dict[str, Any] = {}
     skipped: list[tuple[str, int]] = []  # split and index: file names are not part of the fingerprint
-    for split in SPLITS:
+    for split in source.counts:
         decoded = _Decoded(source, split, stored, progress)
         shape = (source.counts[split], stored, stored, 3)
         about[split] = write_array(folder / f"{split}_images.npy", decoded.images(), shape)

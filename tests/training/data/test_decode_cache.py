@@ -19,7 +19,6 @@ from PIL import Image
 
 from hiri_search.system.checksums import CHECKSUMS
 from hiri_search.system.concurrency import prefetch
-from hiri_search.training.data import sources as sources_module
 from hiri_search.training.data.decode_cache import (
     FINGERPRINTS,
     Progress,
@@ -31,7 +30,8 @@ from hiri_search.training.data.decode_cache import (
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.pixel_stores import check_gpus
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.data.sources import SyntheticSource
+from hiri_search.training.data.sources import synthetic_source as sources_module
+from hiri_search.training.data.sources.synthetic_source import SyntheticSource
 from hiri_search.training.data.synthetic import generate_images, generate_in_subprocess
 from hiri_search.training.job import DataSource, PreparedData
 from tests.system.damages import DAMAGES, cut

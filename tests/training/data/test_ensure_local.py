@@ -49,9 +49,10 @@ def _fail(text: str) -> None:
 @pytest.mark.parametrize("kind", ["drawn", "folder"])
 def test_another_machine_prepares_bitwise_the_same_images(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = "drawn" if kind == "drawn" else f"folder:{_photos(tmp_path / 'photos')}"
-    job = replace(JOB, data=DataSource(source, train=8, val=4))
+    job = replace(JOB, data=DataSource(source, train=6, val=4, test=2))
     on_driver = _prepared(job, tmp_path / "driver", monkeypatch)
     expected = _bytes(on_driver)
+    assert on_driver.counts == {"train": 6, "val": 4, "test": 2}
     assert ensure_local(on_driver, job, _no_heartbeat, _fail) is on_driver
     (tmp_path / "driver").rename(tmp_path / "of another machine")
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "own"))

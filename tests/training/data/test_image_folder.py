@@ -18,16 +18,12 @@ import torch
 from PIL import Image
 
 from hiri_search.system.file_tree import archives
-from hiri_search.training.data.image_folder import (
-    DataError,
-    image_suffixes,
-    left_out,
-    open_image_folder,
-    stratified_sample,
-)
+from hiri_search.training.data.image_files import image_suffixes
+from hiri_search.training.data.image_folder import DataError, left_out, open_image_folder
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.data.prepare import fingerprint, prepare
-from hiri_search.training.data.sources import FolderSource
+from hiri_search.training.data.sources.folder_source import FolderSource
+from hiri_search.training.data.splits import stratified_sample
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
@@ -273,7 +269,7 @@ LEFT_OUT: dict[str, tuple[list[str], str]] = {
     "of macOS": (["__MACOSX/train/a/._0.png"], r"1 in __MACOSX"),
     "no class": (["train/x.png"], r"1 in no class folder"),
     "many": ([f"train/a/{n}.txt" for n in range(5)], r"5 files were left out: 5 \.txt \(train/a/0.*2\.txt, \.\.\.\)\."),
-    "another split": (["test/a/x.png", "test/b/x.png"], r"^test/ was left out \(files: 2\)\.$"),
+    "another split": (["valid/a/x.png", "valid/b/x.png"], r"^valid/ was left out \(files: 2\)\.$"),
     "not UTF-8": ([os.fsdecode(b"train/a/caf\xe9.txt")], r"1 \.txt \(train/a/caf\\udce9\.txt\)"),
 }
 
@@ -462,7 +458,7 @@ def test_a_split_of_another_name_is_left_out_and_named(tmp_path: Path):
     assert _prepared(root).notes == ("dev/ was left out (files: 6).",)
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "test", "testing", "Valid", "TEST"])
+@pytest.mark.parametrize("name", ["valid", "validation", "Valid"])
 def test_other_names_of_the_validation_folder_are_taken_and_said(name: str, tmp_path: Path):
     root = _images(tmp_path / "images")
     (root / "val").rename(root / name)

@@ -16,7 +16,7 @@ from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import BatchedLoader, Loader, open_loader
 from hiri_search.training.data.pixel_stores import Batch, GpuStore, MmapStore, PixelStore, fits_gpu
 from hiri_search.training.data.prepare import prepare
-from hiri_search.training.job import SPLITS, DataSource, PreparedData
+from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
 SIDE, TRAIN, VAL = 16, 26, 21
@@ -105,7 +105,7 @@ def test_loading_leaves_the_global_generators_unchanged(source, cache, recipe, p
 @pytest.mark.parametrize("source", ["drawn", "folder"])
 def test_images_are_bitwise_the_same_with_every_cache(source: str, photos: Path):
     mapped, uncached = (_open(source, photos, cache=cache) for cache in ("disk", "none"))
-    stores = {split: GpuStore(mapped.prepared, split, CPU) for split in SPLITS}
+    stores = {split: GpuStore(mapped.prepared, split, CPU) for split in mapped.prepared.counts}
     in_device_memory = BatchedLoader(stores, mapped.prepared, side=SIDE, recipe=RECIPE)
     assert isinstance(mapped, BatchedLoader)
     assert isinstance(mapped.stores["train"], MmapStore)
@@ -158,7 +158,7 @@ class _SlowStore(PixelStore):
 def test_waiting_time_is_that_of_the_last_training_epoch(monkeypatch: pytest.MonkeyPatch):
     clock = _Clock()
     monkeypatch.setattr("hiri_search.training.data.loader.time", clock)
-    stores = dict.fromkeys(SPLITS, _SlowStore(clock))
+    stores = dict.fromkeys(("train", "val"), _SlowStore(clock))
     loader = BatchedLoader(stores, PreparedData(Path(), ("a", "b"), TRAIN, VAL), side=SIDE, recipe=RECIPE)
     for _ in range(2):
         for _ in loader.train(torch.Generator(), torch.Generator()):

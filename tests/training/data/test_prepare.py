@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from hiri_search.training.data import sources, timm_datasets
 from hiri_search.training.data.datasets import check_augmentation, open_split
 from hiri_search.training.data.decode_cache import FINGERPRINTS
 from hiri_search.training.data.image_decode import (
@@ -25,8 +24,10 @@ from hiri_search.training.data.image_decode import (
     center_square,
     decode_images,
 )
-from hiri_search.training.data.image_folder import DataError, open_image_folder
+from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import prepare
+from hiri_search.training.data.sources import folder_source, timm_datasets
+from hiri_search.training.data.sources.folder_source import FolderSource
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
 
@@ -375,7 +376,7 @@ def test_images_that_change_while_they_are_read_are_not_stored(
         _change_a_byte(images)
         return decode_images(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sources, "decode_images", change_and_decode)
+    monkeypatch.setattr(folder_source, "decode_images", change_and_decode)
     with pytest.raises(DataError, match=f"folder:{images} was changed while it was read; run again"):
         _prepare(images, tmp_path / "home")
     assert not list((tmp_path / "home").glob("*/about.json"))
@@ -440,7 +441,7 @@ def test_timm_takes_the_same_classes_and_subset_as_a_folder_source(images: Path,
     prepared = prepare(data, SIDE, tmp_path, classes=2)
     assert (prepared.classes, prepared.train, prepared.val) == (CLASSES[:2], 5, 4)
     _, labels = _whole_batch(open_split(data, prepared, "train", side=SIDE, recipe=Recipe()), 5)
-    chosen = open_image_folder(images, classes=2).subset("train", 5, seed=0)
+    chosen = FolderSource(DataSource(f"folder:{images}", train=5), 2).entries["train"]
     assert labels.tolist() == [entry.label for entry in chosen]
 
 

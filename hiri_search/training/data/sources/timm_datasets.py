@@ -14,10 +14,11 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from hiri_search.system.files import expanded
 from hiri_search.training.data.image_decode import to_rgb
-from hiri_search.training.data.image_folder import DataError, require_one_each, stratified_sample
-from hiri_search.training.job import SPLITS, DataSource
+from hiri_search.training.data.image_folder import DataError
+from hiri_search.training.data.splits import subset
+from hiri_search.training.job import DataSource
 
-TIMM_SPLIT_NAMES = {"train": "train", "val": "validation"}
+TIMM_SPLIT_NAMES = {"train": "train", "val": "validation"}  # a test of its own only few have, under various names
 EXPECTED_SOURCE = (
     "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or the name of a timm dataset, such as torch/cifar10@ROOT"
 )
@@ -31,8 +32,11 @@ def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...]
     if data.skip_corrupt:
         problem = "data.skip_corrupt has no effect on timm, which replaces unreadable images itself"
         raise DataError(f"{problem}; leave it out")
+    if data.test:
+        problem = f"data.test={data.test}: of {data.source} there are training and validation images alone"
+        raise DataError(f"{problem}; leave it out, or write folder:PATH")
     names = _named_classes(data, classes)
-    return names, {split: _length(data, split, open_timm(data, split)) for split in SPLITS}
+    return names, {split: _length(data, split, open_timm(data, split)) for split in TIMM_SPLIT_NAMES}
 
 
 def open_timm(data: DataSource, split: str, transform: Transform | None = None) -> Dataset[Any]:
@@ -47,8 +51,7 @@ def open_timm(data: DataSource, split: str, transform: Transform | None = None) 
     labels = list(getattr(dataset, "targets", ()))
     if len(labels) != len(dataset):
         return Subset(dataset, sorted(Random(data.seed).sample(range(len(dataset)), count)))
-    require_one_each(split, count, len(set(labels)))
-    return Subset(dataset, stratified_sample(labels, count, seed=data.seed))
+    return Subset(dataset, subset(split, labels, count, classes=len(set(labels)), seed=data.seed))
 
 
 def _open_named(data: DataSource, split: str) -> Any:
