@@ -50,6 +50,7 @@ from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.image_folder import left_out
 from hiri_search.training.data.prepare import prepare
+from hiri_search.training.data.sources.user_datasets import forget_datasets
 from hiri_search.training.recipe import Recipe
 
 
@@ -159,9 +160,10 @@ def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path,
     classes, cache = study.proxy.classes, study.cache
     prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
     prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
-    if study.data.kind == "folder" and cache != "none":  # otherwise trials of this process read it
-        forget_archive()
     images = next(iter(prepared.values()))  # the same at every side
+    if study.data.kind in ("folder", "python") and cache != "none" and not images.transformed:
+        forget_archive()  # otherwise trials of this process read it
+        forget_datasets()
     for sentence in left_out(images.notes, images.skipped):
         say(sentence)
     return prepared

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, is_dataclass
+import re
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hiri_search.system.files import expanded
 from hiri_search.system.units import MAX_INTEGER
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SPLITS = ("train", "val", "test")  # the last is not in every source
-_SOURCE_KINDS = ("drawn", "folder", "timm")
+_SOURCE_KINDS = ("drawn", "folder", "timm", "python")
 CACHES = ("auto", "gpu", "disk", "none")  # where decoded images stay during training
 
 
@@ -31,6 +32,8 @@ class DataSource:
     - `timm:NAME` or `timm:NAME@ROOT`: a data set by its name in timm, such as torch/cifar10@~/data, hfds/USER/SET or
       tfds/NAME, already downloaded. `proxy.classes` gives its number of classes. timm replaces an unreadable image
       by the next image, and `skip_corrupt` is refused.
+    - `python:MODULE:NAME`: torch Datasets that a function of the user returns, called with `arguments`: images are
+      decoded once, as those of a folder; tensors are read during training.
     """
 
     # Read by pydantic when it reads a study: unknown keys are errors. This module does not import pydantic.
@@ -43,11 +46,13 @@ class DataSource:
     test: int | float | None = None
     seed: int = 0  # of drawn images, of a subset (`train` or `val` smaller than the split), and of held-out images
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
+    arguments: dict[str, Any] | None = field(default=None, hash=False)  # of the function of python:MODULE:NAME
 
     def __post_init__(self) -> None:
         if self.kind not in _SOURCE_KINDS or (self.kind == "drawn") == bool(self.path):
-            allowed = "drawn, folder:PATH, timm:PATH or timm:NAME@ROOT"
+            allowed = "drawn, folder:PATH, timm:PATH, timm:NAME@ROOT or python:MODULE:NAME"
             raise SettingError("source", f"source={self.source!r} is not known; write {allowed}")
+        self._check_arguments()
         for name in ("train", "val"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -55,6 +60,17 @@ class DataSource:
         self._check_test()
         if not 0 <= self.seed <= MAX_INTEGER:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more, and under 2**63")
+
+    def _check_arguments(self) -> None:
+        if self.kind == "python" and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.path):
+            raise SettingError("source", f"source={self.source!r} names no function; write python:MODULE:NAME")
+        if self.arguments is not None and self.kind != "python":
+            problem = f"arguments: source={self.source} takes none"
+            raise SettingError("arguments", f"{problem}; remove them, or write python:MODULE:NAME")
+        try:
+            json.dumps(self.arguments)
+        except (TypeError, ValueError) as error:
+            raise SettingError("arguments", f"arguments: {error}; write numbers, texts, lists and mappings") from error
 
     def _check_test(self) -> None:
         if (isinstance(self.test, float) and not 0 < self.test < 1) or (self.test or 0) < 0:
@@ -89,6 +105,7 @@ class PreparedData:
     notes: tuple[str, ...] = ()  # sentences on other files that are left out, and on images that are held out
     cache: str = "auto"  # one of CACHES
     test: int = 0  # 0: there is no test split
+    transformed: bool = False  # tensors of the user's own Datasets, which are read during training as they are
 
     @property
     def counts(self) -> dict[str, int]:
@@ -121,12 +138,12 @@ class Job:
 def _identity(value: DataclassInstance) -> dict[str, object]:
     """Return the fields that differ from their defaults, so that a new field with a default changes no hash."""
     named: dict[str, object] = {}
-    for field in fields(value):
-        content = getattr(value, field.name)
+    for each in fields(value):
+        content = getattr(value, each.name)
         if is_dataclass(content) and not isinstance(content, type):
-            named[field.name] = _identity(content)
-        elif content != field.default:
-            named[field.name] = float(content) if field.type == "float" else content  # 1 and 1.0 are one setting
+            named[each.name] = _identity(content)
+        elif content != each.default:
+            named[each.name] = float(content) if each.type == "float" else content  # 1 and 1.0 are one setting
     return named
 
 

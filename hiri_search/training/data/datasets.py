@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.data.sources import timm_datasets
+from hiri_search.training.data.sources.dataset_source import DatasetSource
 from hiri_search.training.data.sources.folder_source import FolderSource
 from hiri_search.training.data.sources.image_source import ImageSource
 from hiri_search.training.job import DataSource, PreparedData
@@ -97,9 +98,26 @@ class WholeImageDataset(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(image), label
 
 
+class TensorImageDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Tensors of a split of the user's own Datasets, as they are."""
+
+    def __init__(self, source: DatasetSource, split: str, side: int) -> None:
+        self.source, self.split, self.side = source, split, side
+
+    def __len__(self) -> int:
+        return self.source.counts[self.split]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.source.tensor(self.split, index, self.side)
+
+
 def open_split(data: DataSource, prepared: PreparedData, split: str, *, side: int, recipe: Recipe) -> Dataset[Any]:
-    """Dataset of a split: float tensors (3, side, side) and labels; the training split is augmented."""
+    """Dataset of a split: float tensors (3, side, side) and labels; the training split is augmented,
+    but for tensors of the user's own Datasets.
+    """
     transform = _train_transform(side, recipe) if split == "train" else _val_transform(side)
+    if prepared.transformed:
+        return TensorImageDataset(DatasetSource(data, len(prepared.classes), prepared.skipped), split, side)
     if data.kind == "timm":
         if data.is_named:
             return timm_datasets.open_timm(data, split, transform)

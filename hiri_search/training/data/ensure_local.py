@@ -15,7 +15,8 @@ from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import expanded
 from hiri_search.training.data.decode_cache import damage_of
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.prepare import prepare
+from hiri_search.training.data.prepare import fingerprint, prepare
+from hiri_search.training.data.sources.user_datasets import forget_datasets
 from hiri_search.training.job import Job, PreparedData
 
 HEARTBEAT_SECONDS = 5.0  # between heartbeats, while images are prepared here or by another process
@@ -33,8 +34,10 @@ def ensure_local(
     `on_damage` is called with a sentence where `prepared.folder` was damaged, when it is whole again. Raises
     NodeMismatch if the data does not exist here, or is other data.
     """
-    if job.data.kind == "timm" or prepared.cache == "none":
-        _require_data(job)
+    if job.data.kind == "timm" or prepared.cache == "none" or prepared.transformed:
+        with repeat_in_background(heartbeat, every=HEARTBEAT_SECONDS):
+            _require_data(job)
+            _require_same_datasets(prepared, job)
         return prepared
     with repeat_in_background(heartbeat, every=HEARTBEAT_SECONDS):
         damage = find_damage(prepared.folder)
@@ -54,6 +57,7 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
     forget_archive()
+    forget_datasets()
     if local.folder.name != prepared.folder.name:
         problem = f"on {platform.node()} {job.data.source} holds other images than on the machine that began the study"
         here, there = (" and ".join(map(str, images.counts.values())) for images in (local, prepared))
@@ -64,9 +68,22 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
 def _require_data(job: Job) -> None:
     path = expanded(job.data.path)
     is_path = job.data.kind == "folder" or path.is_absolute()  # otherwise it may be the name of a timm dataset
-    if job.data.kind != "drawn" and is_path and not path.exists():
+    if job.data.kind in ("folder", "timm") and is_path and not path.exists():
         remedy = "" if path.is_absolute() else f" in {Path.cwd()}; write the whole path"
         raise NodeMismatch(f"on {platform.node()} there is no {path}{remedy}")
+
+
+def _require_same_datasets(prepared: PreparedData, job: Job) -> None:
+    """Raise NodeMismatch where the user's Datasets, which are read during the training, are not those of the study."""
+    if job.data.kind != "python":
+        return
+    try:
+        here = fingerprint(job.data, job.side, classes=job.classes, cache=prepared.cache)
+    except DataError as error:
+        raise NodeMismatch(f"on {platform.node()}: {error}") from error
+    if here != prepared.folder.name:
+        problem = f"on {platform.node()} {job.data.source} has other code, arguments or sizes"
+        raise NodeMismatch(f"{problem} than on the machine that began the study")
 
 
 def _fallback_home(prepared: PreparedData) -> Path:

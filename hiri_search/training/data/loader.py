@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -31,6 +28,7 @@ from hiri_search.training.data.pixel_stores import (
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.rng import seeded_generators
 
 
 class Loader(ABC):
@@ -86,7 +84,7 @@ def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: 
     timm's transforms, image by image; there `gpu` means `disk`. Raises DataError if `gpu` is not possible.
     """
     check_gpus(prepared.cache, gpus=device.type == "cuda")  # the trial's machine may be another one than the study's
-    if data.kind == "timm" or recipe.auto_augment:
+    if data.kind == "timm" or recipe.auto_augment or prepared.transformed:
         return TimmTransformLoader(data, prepared, side=side, recipe=recipe, device=device)
     if prepared.cache == "none":
         source = open_source(data, len(prepared.classes), prepared.skipped)
@@ -167,20 +165,5 @@ class _SeededDataset(Dataset[Any]):
 
     def __getitem__(self, item: tuple[int, int]) -> Any:
         index, seed = item
-        with _seeded_generators(seed):
+        with seeded_generators(seed):
             return self.dataset[index]
-
-
-@contextmanager
-def _seeded_generators(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, numpy and torch, which timm's transforms use; restore them at the end."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.default_generator.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

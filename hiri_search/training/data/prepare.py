@@ -26,6 +26,7 @@ from hiri_search.training.data.decode_cache import (
 )
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.sources import timm_datasets
+from hiri_search.training.data.sources.dataset_source import DatasetSource
 from hiri_search.training.data.sources.folder_source import FolderSource
 from hiri_search.training.data.sources.image_source import ImageSource
 from hiri_search.training.data.sources.synthetic_source import SyntheticSource
@@ -55,7 +56,8 @@ def prepare(
 
     With `cache: none`, and for `timm:`, nothing is stored: images are decoded at each access. `folder` is then only a
     name, made from path, names, sizes and times: a copy counts as other data, and a change of bytes that keeps size and
-    time is not noticed.
+    time is not noticed. Of `python:` the fingerprint is that of the code, its arguments, and what it says of itself;
+    tensors are not stored.
 
     Raises DataError, naming the file or folder, for every fault of the data that would stop a training.
     """
@@ -68,7 +70,7 @@ def prepare(
         return PreparedData(folder, names, counts["train"], counts["val"], cache=cache)
     source = open_source(data, classes)
     require_one_batch(source.counts["train"], batch)  # before the files are read, which may take minutes
-    if cache == "none" or data.kind == "timm":
+    if cache == "none" or data.kind == "timm" or source.transformed:
         prepared = replace(_undecoded(source, data, side, home, say), cache=cache)
     else:
         prepared = replace(_read_about(_store_images(source, data, side, home, say), source), cache=cache)
@@ -79,6 +81,8 @@ def prepare(
 def _undecoded(source: ImageSource, data: DataSource, side: int, home: Path, say: Say) -> PreparedData:
     """The images without a copy; with `skip_corrupt` each is decoded once, to find those that cannot be read."""
     folder = home / _folder_name(side, source.classes, source.counts, source.stat_fingerprint())
+    if isinstance(source, DatasetSource):
+        source.check_side(side)
     counts, skipped = dict(source.counts), []
     if data.skip_corrupt and data.kind != "drawn":
         say(f"looking for unreadable images of {data.source}")
@@ -98,7 +102,9 @@ def _read_about(folder: Path, source: ImageSource) -> PreparedData:
 
 def _prepared(folder: Path, source: ImageSource, counts: Mapping[str, int], skipped: Iterable[str]) -> PreparedData:
     train, val, test = (counts.get(split, 0) for split in SPLITS)
-    return PreparedData(folder, source.classes, train, val, tuple(skipped), source.notes, test=test)
+    return PreparedData(
+        folder, source.classes, train, val, tuple(skipped), source.notes, test=test, transformed=source.transformed
+    )
 
 
 def is_prepared(data: DataSource, side: int, home: Path, *, classes: int | None = None, cache: str = "auto") -> bool:
@@ -106,6 +112,8 @@ def is_prepared(data: DataSource, side: int, home: Path, *, classes: int | None 
     if data.kind == "timm" or cache == "none":
         return True
     source, cache_dir = open_source(data, classes), cache_folder(home)
+    if source.transformed:
+        return True
     stat_digest = source.stat_fingerprint()
     if data.kind == "folder" and not has_cached_fingerprint(cache_dir, stat_digest):
         return False
@@ -133,10 +141,13 @@ def fingerprint(
 
 
 def open_source(data: DataSource, classes: int | None, skipped: Sequence[str] = ()) -> ImageSource:
-    """The source of synthetic images, or of a folder or archive without the files `skipped`; raises DataError if it
-    cannot be trained on.
+    """The source of images that are drawn, in a folder or archive, or in the user's Datasets, without those `skipped`.
+
+    Raises DataError if it cannot be trained on.
     """
-    return SyntheticSource(data, classes) if data.kind == "drawn" else FolderSource(data, classes, skipped)
+    if data.kind == "drawn":
+        return SyntheticSource(data, classes)
+    return (DatasetSource if data.kind == "python" else FolderSource)(data, classes, skipped)
 
 
 def stored_side(side: int) -> int:

@@ -19,18 +19,18 @@ def subset(split: str, labels: Sequence[int], count: int | None, *, classes: int
     return stratified_sample(labels, count, seed=seed)
 
 
-def held_out_test(labels: Sequence[int], test: float, *, whole: int, classes: int, seed: int) -> list[int]:
-    """The indices of the training images that are the test: `test` of them, or that share of `whole`, ascending.
+def held_out(split: str, labels: Sequence[int], wanted: float, *, whole: int, classes: int, seed: int) -> list[int]:
+    """The indices of the training images that are held out for a split: so many, or a share of `whole`, ascending.
 
     Each class keeps its share, and at least one image in both. Raises DataError where that is not possible.
     """
-    count = max(classes, round(test * whole)) if test < 1 else int(test)
-    _require_one_each("test", count, classes)
+    count = max(classes, round(wanted * whole)) if wanted < 1 else int(wanted)
+    _require_one_each(split, count, classes)
     chosen = stratified_sample(labels, count, seed=seed)
     taken = set(chosen)
     if len(set(labels)) > len({label for index, label in enumerate(labels) if index not in taken}):
-        problem = f"data.test={test} leaves a class without training images, of {len(labels):,} images"
-        raise DataError(f"{problem}; write fewer, or add images")
+        problem = f"{split}: {count:,} of {len(labels):,} training images held out leave a class without any"
+        raise DataError(f"{problem}; hold out fewer, or add images")
     return chosen
 
 

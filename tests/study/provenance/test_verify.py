@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from hiri_search.study.provenance.verify import verify
 from hiri_search.study.provenance.verify.files import check_images
 from hiri_search.study.run import run
 from hiri_search.system.checksums import CHECKSUMS
+from hiri_search.training.data.sources import user_datasets
 from tests.study.provenance.folders import (
     DRAWN,
     STUDY,
@@ -439,3 +441,23 @@ def test_verify_ends_with_0_or_1(folder: Path, capsys: pytest.CaptureFixture[str
         said = capsys.readouterr().out.splitlines()
         assert said[-1] == last
         assert len(said) == 12
+
+
+def test_reading_a_study_on_own_datasets_runs_none_of_their_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    module = tmp_path / "own_set.py"
+    module.write_text("from tests.training.data.own_data import make")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = "{source: 'python:own_set:make', arguments: {test: 9}}"
+    folder = trained(tmp_path / "results", STUDY.replace(DRAWN, data))
+    module.write_text("raise AssertionError('run')")
+    monkeypatch.delitem(sys.modules, "own_set")
+    user_datasets.forget_datasets()
+    for command in ("report", "verify"):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([command, str(folder)])
+        assert ended.value.code == 0, command
+    assert "python:own_set:make: not read again, as that would run its code; the fingerprint" in capsys.readouterr().out
+    assert json.loads((folder / MANIFEST).read_text())["data"]["test"] == 9

@@ -138,7 +138,7 @@ REFUSED = {
     "a share where there is a test": ({"test": 2}, 0.5, r"share to hold out, and .*images has test images of its own"),
     "fewer than classes": ({}, 1, r"data\.test=1 is fewer than the 2 classes"),
     "fewer than classes, of a folder": ({"test": 2}, 1, r"data\.test=1 is fewer than the 2 classes"),
-    "all": ({}, 10, r"data\.test=10 leaves a class without training images, of 10 images; write fewer"),
+    "all": ({}, 10, "test: 10 of 10 training images held out leave a class without any; hold out fewer"),
 }
 
 

@@ -22,6 +22,11 @@ from hiri_search.training.job import Epoch
 from hiri_search.training.loop import CURVE
 from hiri_search.training.state import curve_in
 
+NOT_READ_AGAIN = (
+    "not read again, as that would run its code; the fingerprint stands for no more than this code, its arguments, the"
+    " numbers of images, the classes, and what it says of itself"
+)
+
 
 def check_checkpoints(record: Record, *, quick: bool) -> Finding:
     """Check that each checkpoint belongs to a trial and has its curve; no code in a checkpoint is executed."""
@@ -92,11 +97,15 @@ def _extent(study: Study, *, quick: bool) -> str:
     """Return the property of the images that the check compares."""
     if study.data.kind == "drawn":
         return "the same seed"
+    if study.data.kind == "python":
+        return NOT_READ_AGAIN
     return "the same bytes" if study.data.kind == "folder" and not quick and study.cache != "none" else "the same names"
 
 
 def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:
     study = source.study
+    if study.data.kind == "python":  # a results folder runs no code
+        return
     for side, recorded in source.images.fingerprints.items():
         now = fingerprint(
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say

@@ -28,7 +28,7 @@ from hiri_search.training.data.image_decode import (
 )
 from hiri_search.training.data.image_folder import DataError, ImageEntry, ImageFolder, open_image_folder
 from hiri_search.training.data.sources.image_source import LabelledImage
-from hiri_search.training.data.splits import held_out_test, subset
+from hiri_search.training.data.splits import held_out, subset
 from hiri_search.training.job import DataSource
 
 EntriesBySplit = Mapping[str, Sequence[ImageEntry]]
@@ -40,12 +40,14 @@ class FolderSource:
     The files `skipped` are left out, as images that are known to be unreadable.
     """
 
+    transformed = False
+
     def __init__(self, data: DataSource, classes: int | None, skipped: Sequence[str] = ()) -> None:
         self._arguments = data, classes, skipped
         self.folder = open_image_folder(expanded(data.path), classes=classes, seed=data.seed, use_test=data.test != 0)
         self.classes, self.skip_corrupt = self.folder.classes, data.skip_corrupt
-        whole, held_out = _with_test(self.folder, data)
-        self.notes = (*self.folder.notes, *held_out)
+        whole, note = _with_test(self.folder, data)
+        self.notes = (*self.folder.notes, *note)
         self.entries = {split: self._chosen(data, split, entries, skipped) for split, entries in whole.items()}
         self.counts = {split: len(entries) for split, entries in self.entries.items()}
         self._read: FileReader | None = None
@@ -108,7 +110,7 @@ def _with_test(folder: ImageFolder, data: DataSource) -> tuple[EntriesBySplit, I
         return entries, ()
     whole = len(train) + len(entries["val"]) * folder.held_out
     labels = [entry.label for entry in train]
-    test = held_out_test(labels, data.test, whole=whole, classes=len(folder.classes), seed=data.seed)
+    test = held_out("test", labels, data.test, whole=whole, classes=len(folder.classes), seed=data.seed)
     left = sorted(set(range(len(train))) - set(test))
     note = f"There is no test/: {len(test):,} of the images, chosen with data.seed={data.seed}, were held out for it."
     return entries | {"train": tuple(train[i] for i in left), "test": tuple(train[i] for i in test)}, (note,)

@@ -20,6 +20,7 @@ class ImageSource(Protocol):
 
     classes: tuple[str, ...]
     counts: dict[str, int]  # images of each split that there is, with those that turn out to be unreadable
+    transformed: bool  # tensors that are ready for a network, and not images
     notes: tuple[str, ...]  # sentences on files that are no images of the source, and on images that are held out
 
     def stat_fingerprint(self) -> str:

@@ -28,6 +28,8 @@ TEST_SEEDS = 2 * (MAX_INTEGER + 1)  # the first seed that no training or validat
 class SyntheticSource:
     """Synthetic images made from a seed (`data: drawn`): the default, which needs no download."""
 
+    transformed = False
+
     def __init__(self, data: DataSource, classes: int | None) -> None:
         if (classes or 0) > len(MOTIFS):
             problem = f"proxy.classes={classes}: synthetic images (source: drawn)"

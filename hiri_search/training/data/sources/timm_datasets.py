@@ -34,7 +34,7 @@ def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...]
         raise DataError(f"{problem}; leave it out")
     if data.test:
         problem = f"data.test={data.test}: of {data.source} there are training and validation images alone"
-        raise DataError(f"{problem}; leave it out, or write folder:PATH")
+        raise DataError(f"{problem}; leave it out, or write folder:PATH or python:MODULE:NAME")
     names = _named_classes(data, classes)
     return names, {split: _length(data, split, open_timm(data, split)) for split in TIMM_SPLIT_NAMES}
 
