@@ -1,6 +1,7 @@
 """A study on two nodes, the second of which sees neither the driver's folders nor its source."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,3 +104,15 @@ def test_both_nodes_share_the_trials_of_a_study(home: Path, nodes: TwoNodes):
     events = _run_study(home, nodes, "both", "seeds: 4\n", "--address", nodes.address)
     assert len(_curves(events)) == 8
     assert _most_at_once(events) == 2, "each node has one core"
+
+
+@pytest.mark.parametrize("name", ["make", "floats"])
+def test_own_datasets_are_made_on_the_node_that_does_not_see_their_file(name: str, home: Path, nodes: TwoNodes):
+    shutil.copy(ROOT / "tests/training/data/own_data.py", home / "driver" / "mine.py")
+    arguments = "{side: 32, val_side: 32}" if name == "floats" else "{}"
+    own = ["imports=[mine.py]", f"data={{source: python:mine:{name}, arguments: {arguments}}}", "proxy.classes=3"]
+    sets = [part for key in (*own, "recipe.batch=8") for part in ("--set", key)]
+    forced = f"resources: {{needs: {{accelerator: {HIDDEN}}}}}\n"
+    events = _run_study(home, nodes, f"hidden_{name}", forced, "--address", nodes.address, *sets)
+    assert _curves(events) == _curves(_run_study(home, nodes, f"serial_{name}", "", "--serial", *sets))
+    assert len(_curves(events)) == 2

@@ -32,7 +32,7 @@ class Colours(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         if index >= self.count:
             raise IndexError(index)
-        pixels = np.random.default_rng([self.seed, index]).integers(0, 100, (24, 20, 3), np.uint8)
+        pixels = np.random.default_rng([self.seed, index]).integers(0, 100, (40, 36, 3), np.uint8)
         pixels[..., index % 3] += 100
         return self.convert(pixels), index % 3
 

@@ -190,7 +190,7 @@ def test_what_cannot_be_trained_on_is_refused_in_a_sentence(kind: str, message: 
 CALLS = {
     "missing module": (
         DataSource("python:no_such_module:make"),
-        "module no_such_module cannot be imported.*under imports:",
+        "no_such_module:make cannot be imported: .*under imports:",
     ),
     "missing name": (_data("no_such_name"), "has no no_such_name"),
     "wrong argument": (_data("make", {"side": 3}), "fails: TypeError: .*unexpected keyword argument 'side'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,16 +35,15 @@ class UserDatasets:
 
 def user_datasets(data: DataSource) -> UserDatasets:
     """Call the function of a source, once for the same arguments in a row. Raises DataError for what it may return."""
-    return _call(data.source, json.dumps(data.arguments or {}, sort_keys=True))
+    try:
+        function = named_object(data.path)
+    except UserCodeError as error:
+        raise DataError(f"data.source: {error}; a file or module of yours stands under imports:") from error
+    return _call(function, data.source, json.dumps(data.arguments or {}, sort_keys=True))
 
 
 @lru_cache(1)  # a call may load all images; the sides of a study and the trials of a process share it
-def _call(source: str, arguments: str) -> UserDatasets:
-    try:
-        function = named_object(source.partition(":")[2])
-    except UserCodeError as error:
-        remedy = "name its file or module under imports:, or put its folder into PYTHONPATH"
-        raise DataError(f"data.source: {error}; {remedy}") from error
+def _call(function: Callable[..., Any], source: str, arguments: str) -> UserDatasets:
     try:
         returned = function(**json.loads(arguments))
     except Exception as error:  # the code is the user's
