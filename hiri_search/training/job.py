@@ -43,7 +43,7 @@ class DataSource:
     train: int | None = None  # images; None: all (1,500 for drawn)
     val: int | None = None  # images; None: all (400 for drawn)
     # Images, or a share of train/ that is held out where there is no test/; 0: no test; None: all of test/, if any
-    test: int | float | None = None
+    test: float | int | None = None
     seed: int = 0  # of drawn images, of a subset (`train` or `val` smaller than the split), and of held-out images
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
     arguments: dict[str, Any] | None = field(default=None, hash=False)  # of the function of python:MODULE:NAME

@@ -129,6 +129,14 @@ def test_splits_are_chosen_as_those_of_a_folder(
     assert held_out == [split for split in counts if split != "train" and returned.get(split, split == "val") == 0]
 
 
+def test_labels_that_a_dataset_does_not_tell_are_read_once(monkeypatch: pytest.MonkeyPatch):
+    read, get = [], own_data.Colours.__getitem__
+    monkeypatch.setattr(own_data.Colours, "__getitem__", lambda data, index: (read.append(index), get(data, index))[1])
+    for _ in range(2):
+        DatasetSource(_data("make", {"val": 0, "told": False}, train=9, val=3, test=3), 2)
+    assert len(read) == 30 + 2, "the first image is read to see what it is"
+
+
 def test_classes_may_be_an_attribute_and_val_none(tmp_path: Path):
     prepared = _prepared(_data("with_attribute"), tmp_path)
     assert (prepared.counts, prepared.classes) == ({"train": 32, "val": 8, "test": 9}, tuple(own_data.CLASSES))

@@ -45,8 +45,8 @@ class DatasetReader:
     def __init__(self, data: DataSource, split: str) -> None:
         self._arguments = data, split
         self.source, self.split, self.skip_corrupt = data.source, split, data.skip_corrupt
-        datasets = user_datasets(data)
-        self.dataset, self.classes = datasets.by_split[split], len(datasets.classes)
+        self.datasets = user_datasets(data)
+        self.dataset, self.classes = self.datasets.by_split[split], len(self.datasets.classes)
         self.labels = known_labels(self.dataset)
         if self.labels is not None:
             for index in np.flatnonzero((self.labels < 0) | (self.labels >= self.classes))[:1].tolist():
@@ -106,13 +106,17 @@ class DatasetReader:
                 yield item if item.unreadable and self.skip_corrupt else self.checked(index, item)
 
     def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The labels of some images; all of them are read where the Dataset does not tell its labels.
+        """The labels of some images; all images are read, once, where the Dataset does not tell its labels.
 
         An image that cannot be read counts for the first class, until it is left out.
         """
         if self.labels is not None:
             return self.labels[indices]
-        return np.array([item.label for item in self.read_all(indices.tolist(), _without_image)], np.int64)
+        read = self.datasets.read_labels
+        if self.split not in read:
+            items = self.read_all(range(len(self)), _without_image)
+            read[self.split] = np.array([item.label for item in items], np.int64)
+        return read[self.split][indices]
 
     def _read(self, index: int, *, seeded: bool = True) -> Item:
         try:

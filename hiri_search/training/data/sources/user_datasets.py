@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class UserDatasets:
     by_split: dict[str, Any]
     classes: tuple[str, ...]
     identity: str  # a digest of the function's file, its arguments, and the `fingerprint` of it and of the Datasets
+    read_labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # of Datasets that do not tell theirs
 
 
 def user_datasets(data: DataSource) -> UserDatasets:
