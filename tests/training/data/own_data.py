@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, random_split
 
 CLASSES = ["red", "green", "blue"]
 
@@ -46,6 +46,11 @@ def with_attribute() -> Any:
     train = Colours(30, 0)
     train.classes = CLASSES  # type: ignore[attr-defined]
     return Subset(ConcatDataset([train, train]), range(40)), None, Subset(train, range(9))
+
+
+def split_at_random() -> Any:
+    train, val = random_split(Colours(30, 0), [0.8, 0.2])
+    return train, val, CLASSES
 
 
 def as_arrays() -> Any:

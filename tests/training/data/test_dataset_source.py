@@ -1,5 +1,6 @@
 """The user's own Datasets: cached and augmented like folders, or taken as tensors; wrong ones get one sentence."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -137,6 +138,16 @@ def test_labels_that_a_dataset_does_not_tell_are_read_once(monkeypatch: pytest.M
     assert len(read) == 30 + 2, "the first image is read to see what it is"
 
 
+def test_what_the_function_draws_is_the_same_in_every_process():
+    states, found = torch.get_rng_state(), []
+    for _ in range(2):
+        source = DatasetSource(_data("split_at_random"), None)
+        found.append([image.tobytes() for image, _ in source.images("val", 8)])
+        user_datasets.forget_datasets()
+    assert found[0] == found[1]
+    assert torch.equal(states, torch.get_rng_state())
+
+
 def test_classes_may_be_an_attribute_and_val_none(tmp_path: Path):
     prepared = _prepared(_data("with_attribute"), tmp_path)
     assert (prepared.counts, prepared.classes) == ({"train": 32, "val": 8, "test": 9}, tuple(own_data.CLASSES))
@@ -150,6 +161,8 @@ def test_several_processes_read_many_images_in_order(monkeypatch: pytest.MonkeyP
     assert [label for _, label in found] == [label for _, label in expected]
     assert found[17][0] is expected[17][0] is None
     assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(found, expected, strict=True) if a is not None)
+    copy = pickle.loads(pickle.dumps(source))  # in a worker process that is not forked
+    assert np.array_equal(copy.image("train", 3, 8)[0], expected[3][0])
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])

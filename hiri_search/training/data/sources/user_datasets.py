@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset
 
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.job import SPLITS, DataSource
+from hiri_search.training.rng import seeded_generators
 from hiri_search.user_code import UserCodeError, named_object
 
 EXPECTED = "return train, (train, val) or (train, val, test), each a torch Dataset, and the names of the classes last"
@@ -46,7 +47,8 @@ def user_datasets(data: DataSource) -> UserDatasets:
 @lru_cache(1)  # a call may load all images; the sides of a study and the trials of a process share it
 def _call(function: Callable[..., Any], source: str, arguments: str) -> UserDatasets:
     try:
-        returned = function(**json.loads(arguments))
+        with seeded_generators(0):  # a random_split in it is the same in every process
+            returned = function(**json.loads(arguments))
     except Exception as error:  # the code is the user's
         raise DataError(f"{source} fails: {said(error)}") from error
     by_split, classes = _by_split(source, returned)
