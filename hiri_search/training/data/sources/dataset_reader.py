@@ -127,7 +127,8 @@ class DatasetReader:
         except Exception as error:  # the code is the user's
             return Item(unreadable=said(error))
         if not isinstance(content, tuple | list) or len(content) != 2:
-            return Item(refused=f"an item is (image, label), and not of type {type(content).__name__}")
+            length = f" of length {len(content)}" if isinstance(content, tuple | list) else ""
+            return Item(refused=f"an item is (image, label), and this is of type {type(content).__name__}{length}")
         try:
             label = operator.index(content[1].item() if hasattr(content[1], "item") else content[1])
         except (TypeError, ValueError, RuntimeError):  # of numpy and torch, for several numbers
@@ -152,7 +153,8 @@ def _converted(image: Any, label: int) -> Item:
     pixels = image.cpu().permute(1, 2, 0).numpy() if isinstance(image, Tensor) and image.ndim == 3 else image
     if isinstance(pixels, np.ndarray) and pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and (pixels.shape[2:] in _CHANNELS):
+    is_array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    if is_array and pixels.size and pixels.ndim > 1 and pixels.shape[2:] in _CHANNELS:
         return Item(Image.fromarray(np.ascontiguousarray(pixels)), label)
     shape = f" {tuple(image.shape)} of {image.dtype}" if hasattr(image, "shape") and hasattr(image, "dtype") else ""
     return Item(refused=f"its image is of type {type(image).__name__}{shape}; write {_IMAGES}")
