@@ -59,7 +59,7 @@ def ours(job: Job, seed: int) -> Outcome:
         prepared = prepare(job.data, job.side, Path(home), batch=job.recipe.batch, say=say)
         started = time.perf_counter()
         last = train(replace(job, seed=seed), prepared, Path(home) / "last.pt")[-1]
-    return Outcome(last.top1, last.ema_top1, time.perf_counter() - started)
+    return Outcome(last.scores["top1"], last.scores.get("ema_top1"), time.perf_counter() - started)
 
 
 def timms(job: Job, seed: int, *, root: Path, looks: dict[str, Any], workers: int) -> Outcome:

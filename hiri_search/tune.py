@@ -135,7 +135,7 @@ class _Trainings:
             try:
                 scores = job_scores(job, images, zero_cost) if zero_cost else {}
                 costs = {"spec": network.spec, "params": network.params, "macs": network.macs}
-                _train(job, images, lambda epoch: report_of(epoch, scores) | costs)
+                _train(job, images, lambda epoch: report_of(epoch, scores, test=images.test > 0) | costs)
             finally:
                 free_gpu_memory()  # the next trial may run in this process
 

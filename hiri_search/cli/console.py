@@ -20,6 +20,7 @@ from rich.text import Text
 from hiri_search.cli.output import lossy
 from hiri_search.system.text import printable, printable_lines
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.score import CLASSIFICATION, Score
 
 if TYPE_CHECKING:
     from hiri_search.cost.flops import Cost
@@ -36,7 +37,8 @@ MAX_LIVE_ROWS = 20  # trials in the live table: the running ones first, then the
 class Console:
     """Progress of a study on the terminal: a live table, or lines of text in a pipe. No output stops a study."""
 
-    def __init__(self) -> None:
+    def __init__(self, score: Score = CLASSIFICATION.scores[0]) -> None:
+        self.score = score  # by which trials are judged
         # A duplicate of standard output, which stays on the terminal while Ray's output is redirected to a log.
         self._file = lossy(os.dup(sys.stdout.fileno()), sys.stdout.encoding)
         self.rich = RichConsole(file=self._file, soft_wrap=True)
@@ -75,7 +77,20 @@ class Console:
         self.trials[trial.number] = trial
         if self.live is None:
             name = f"{trial.network.name}  seed {trial.asked.seed}"
-            self.say(printable(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {_score(trial)}  {name}"))
+            self.say(
+                printable(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {self._score(trial)}  {name}")
+            )
+
+    def _score(self, trial: Trial) -> str:
+        value = self._value(trial)
+        return (
+            f"loss {trial.curve[-1].loss:.3f}  {self.score.label} {value} {self.score.unit}".rstrip() if value else ""
+        )
+
+    def _value(self, trial: Trial) -> str:
+        """Return the last score of a trial; empty where there is none."""
+        value = trial.curve[-1].score(self.score.name) if trial.curve else None
+        return "" if value is None else f"{value:.{self.score.digits}f}"
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self.started:6.0f} s"
@@ -84,11 +99,11 @@ class Console:
         states = Counter(trial.state for trial in self.trials.values())
         title = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         table = Table(box=box.SIMPLE, title=f"{self._elapsed().strip()}: {title or 'starting'}", title_justify="left")
-        for name in ("trial", "network", "seed", "GFLOPs", "M params", "epoch", "loss", "top-1", "state"):
+        for name in ("trial", "network", "seed", "GFLOPs", "M params", "epoch", "loss", self.score.label, "state"):
             table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
         by_interest = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
         for trial in sorted(by_interest[:MAX_LIVE_ROWS], key=lambda trial: trial.number):
-            table.add_row(*map(_cell, _cells(trial)))
+            table.add_row(*map(_cell, _cells(trial, self._value(trial) or "-")))
         return table
 
 
@@ -101,7 +116,7 @@ def _cell(text: str) -> Text:
     return Text(printable(text))
 
 
-def _cells(trial: Trial) -> list[str]:
+def _cells(trial: Trial, score: str) -> list[str]:
     network, last = trial.network, trial.curve[-1] if trial.curve else None
     return [
         str(trial.number),
@@ -111,7 +126,7 @@ def _cells(trial: Trial) -> list[str]:
         f"{network.params / MEGA:.2f}",
         str(len(trial.curve)),
         f"{last.loss:.3f}" if last else "-",
-        f"{last.top1:.2f}" if last else "-",
+        score,
         _state(trial),
     ]
 
@@ -120,11 +135,6 @@ def _state(trial: Trial) -> str:
     if trial.state == "unfinished":
         return f"epoch {len(trial.curve)}" if trial.curve else "begins"
     return f"failed: {trial.reason}" if trial.state == "failed" else trial.state
-
-
-def _score(trial: Trial) -> str:
-    last = trial.curve[-1] if trial.curve else None
-    return f"loss {last.loss:.3f}  top-1 {last.top1:.2f} %" if last else ""
 
 
 def print_agreement(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -40,6 +40,7 @@ def results_of(ledger: LedgerContent) -> Results:
     from hiri_search.study.ledger.trial import network_row
     from hiri_search.study.persistence.checkpoints import without_removed
     from hiri_search.study.plan.plan import compared_with_run, last_plan
+    from hiri_search.training.score import score_columns
 
     folder, events = ledger.folder, ledger.events
     started = study_event(events, folder)
@@ -47,11 +48,12 @@ def results_of(ledger: LedgerContent) -> Results:
     all_trials = [trial for trial in trials(events) if has_row(study, trial.network)]
     counted = in_row_order(study, (event.network for event in of_kind(events, NetworkCounted)))
     sides = {(network.key, network.side) for network in counted}
+    columns = score_columns(study.scores, test=started.images.test > 0)
     times = [event.time for event in events if event.time is not None]
     return Results(
         study,
         started,
-        without_removed(folder, [trial.row() for trial in all_trials]),
+        without_removed(folder, [trial.row(columns) for trial in all_trials]),
         [network_row(network) for network in counted],
         timed=[event for event in of_kind(events, InferenceTimed) if (event.key, event.side) in sides],
         planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
@@ -62,11 +64,11 @@ def results_of(ledger: LedgerContent) -> Results:
 
 def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
     from hiri_search.study.search.importance import importances
-    from hiri_search.study.search.objectives import losses
+    from hiri_search.study.search.objectives import losses, objectives_of
 
     first = [trial for trial in all_trials if not trial.is_confirmation]
     finished = [[trial] for trial in first if trial.state == "finished"]
-    means = [values for trial in finished if (values := losses(trial, study.search.objectives))]
+    means = [values for trial in finished if (values := losses(trial, objectives_of(study)))]
     decisions = {trial.number: trial.asked.decisions for trial in first}
     return {"losses": means, "decisions": decisions, "importances": importances(study, first)}
 

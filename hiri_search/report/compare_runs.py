@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiri_search.report.tables.ablation import scale_of
 from hiri_search.report.tables.formats import markdown
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.significance import Comparison, compare_pairs, in_words
+from hiri_search.study.errors import StudyError
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.score import Score
 
 # Key, side, name if the key alone is ambiguous (else empty), epochs of a confirmation (else 0).
 RowKey = tuple[str, int, str, int]
 Trials = Mapping[RowKey, Sequence[Mapping[str, Any]]]
 COST_COLUMNS = ("params", "macs")
-POINT_COLUMNS = ("top1_a", "top1_b", "difference", "low", "high")
-COMPARED_COLUMNS = (
-    *("network", "key", "side", "params_m", "gflops", "same_costs", "seeds", "top1_a", "top1_b"),
+COMPARED_COLUMNS = (  # `a` and `b` are the scores
+    *("network", "key", "side", "params_m", "gflops", "same_costs", "seeds", "a", "b"),
     *("difference", "low", "high", "p", "verdict"),
 )
 
@@ -30,6 +32,7 @@ COMPARED_COLUMNS = (
 class SideBySide:
     """The networks that two folders have in common, and the names of the others."""
 
+    score: Score  # by which they are compared
     table: pd.DataFrame  # one row for each network that both folders have
     only_a: tuple[str, ...]  # names
     only_b: tuple[str, ...]
@@ -38,21 +41,31 @@ class SideBySide:
 def side_by_side(a: Results, b: Results) -> SideBySide:
     """Compare the networks of two folders, matched by key and side.
 
-    Top-1 is the mean over shared seeds; `difference` is B minus A, with its 95 % interval. `p` has Holm's correction
-    over all rows that can be tested. Only finished trials count.
+    Scores are means over shared seeds; `difference` is B minus A, with its 95 % interval. `p` has Holm's correction
+    over all rows that can be tested. Only finished trials count. StudyError where the folders have no score in common.
     """
-    ambiguous = _ambiguous(a, b)
+    ambiguous, score = _ambiguous(a, b), _common_score(a, b)
     trials_a, trials_b = (_by_row(results, ambiguous) for results in (a, b))
     shared = [row for row in trials_a if row in trials_b]
-    scores = {f"a {row}": _scores(trials_a[row]) for row in shared}
-    scores |= {f"b {row}": _scores(trials_b[row]) for row in shared}
-    comparisons = compare_pairs([(f"b {row}", f"a {row}") for row in shared], scores)
+    scores = {f"a {row}": _scores(trials_a[row], score) for row in shared}
+    scores |= {f"b {row}": _scores(trials_b[row], score) for row in shared}
+    comparisons = compare_pairs([(f"b {row}", f"a {row}") for row in shared], scores, scale_of(score))
     lines = [
         _line(trials_a[row][0], trials_b[row][0], scores[comparison.against], scores[comparison.row], comparison)
         for row, comparison in zip(shared, comparisons, strict=True)
     ]
-    table = pd.DataFrame(lines, columns=list(COMPARED_COLUMNS))
-    return SideBySide(table, _names_missing_in(trials_b, trials_a), _names_missing_in(trials_a, trials_b))
+    columns = [f"{score.name}_{name}" if name in ("a", "b") else name for name in COMPARED_COLUMNS]
+    table = pd.DataFrame(lines, columns=list(COMPARED_COLUMNS)).set_axis(columns, axis="columns")
+    return SideBySide(score, table, _names_missing_in(trials_b, trials_a), _names_missing_in(trials_a, trials_b))
+
+
+def _common_score(a: Results, b: Results) -> Score:
+    """Return the score that judges both folders, on the test images only where both have some."""
+    ours, theirs = a.study.score, b.study.score
+    if ours != theirs:
+        problem = f"the first folder is judged by {ours.label}, the second one by {theirs.label}"
+        raise StudyError(f"{problem}: they cannot be compared")
+    return a.score if a.has_test == b.has_test else ours
 
 
 def _ambiguous(*folders: Results) -> set[tuple[str, int]]:
@@ -74,8 +87,8 @@ def _by_row(results: Results, ambiguous: set[tuple[str, int]]) -> Trials:
     return rows
 
 
-def _scores(trials: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    return {trial["seed"]: trial["top1"] for trial in trials if trial["state"] == "finished"}
+def _scores(trials: Sequence[Mapping[str, Any]], score: Score) -> dict[int, float]:
+    return {trial["seed"]: trial[score.name] for trial in trials if trial["state"] == "finished"}
 
 
 def _line(
@@ -95,8 +108,8 @@ def _line(
         "gflops": trial_a["macs"] / GIGA,
         "same_costs": all(trial_a[name] == trial_b[name] for name in COST_COLUMNS),
         "seeds": len(shared),
-        "top1_a": _mean(scores_a[seed] for seed in shared),
-        "top1_b": _mean(scores_b[seed] for seed in shared),
+        "a": _mean(scores_a[seed] for seed in shared),
+        "b": _mean(scores_b[seed] for seed in shared),
         "difference": comparison.gain,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
@@ -128,13 +141,17 @@ def as_text(compared: SideBySide, folders: tuple[str, str], changed: Changed) ->
     a, b = folders
     lines = [f"# {a} (A) and {b} (B)", "", "What changed from A to B:"]
     lines += [f"- {subject}: {change}" for subject, change in changed] or ["- nothing that the ledgers record"]
-    lines += ["", _readable(compared.table) if len(compared.table) else "No network is in both."]
+    lines += ["", _readable(compared) if len(compared.table) else "No network is in both."]
     for folder, names in ((a, compared.only_a), (b, compared.only_b)):
         lines += [f"Only in {folder}: {', '.join(names)}."] if names else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _readable(table: pd.DataFrame) -> str:
+def _readable(compared: SideBySide) -> str:
+    table, points = (
+        compared.table,
+        (f"{compared.score.name}_a", f"{compared.score.name}_b", "difference", "low", "high"),
+    )
     dropped = ["key", "same_costs"] if table["same_costs"].all() else ["key"]
-    rounding = {"params_m": 3, "gflops": 3, "p": 4} | dict.fromkeys(POINT_COLUMNS, 2)
+    rounding = {"params_m": 3, "gflops": 3, "p": 4} | dict.fromkeys(points, compared.score.digits)
     return markdown(table.drop(columns=dropped).round(rounding))

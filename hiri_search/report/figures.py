@@ -1,4 +1,4 @@
-"""Matplotlib figures: accuracy against cost, Pareto fronts, hypervolume."""
+"""Matplotlib figures: score against cost, Pareto fronts, hypervolume."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
+from hiri_search.report.paper.published import PAPER_SCORE
 from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, network_points, published_points
 from hiri_search.report.tables.networks import front
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, volume_table
 from hiri_search.system.text import printable
+from hiri_search.training.score import Score
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FRONT_LINE = "Pareto front"
@@ -73,14 +75,15 @@ def comparison(results: Results) -> Figure:
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
     published, ours = Entries(), Entries()
     for paper_axes, study_axes, cost in zip(top, bottom, paper.cost_columns, strict=True):
-        published |= _draw_curves(paper_axes, paper.points, cost, _styles(paper.points["curve"]))
+        published |= _draw_curves(paper_axes, paper.points, (cost, PAPER_SCORE), _styles(paper.points["curve"]))
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
-        ours |= _draw_networks(study_axes, networks, cost)
+        ours |= _draw_networks(study_axes, networks, cost, results.score)
     upper.suptitle(paper.title, fontsize=10)
     source = _shortened(_drawn(results.study.data.source), 2 * MAX_LEGEND)
     lower.suptitle(f"This study: short trainings (data: {source})", fontsize=10)
-    for half, panels, entries in ((upper, top, published), (lower, bottom, ours)):
-        panels[0].set_ylabel("Top-1 (%)")
+    ours_label = results.score.axis
+    for half, panels, entries, label in ((upper, top, published, "Top-1 (%)"), (lower, bottom, ours, ours_label)):
+        panels[0].set_ylabel(label)
         _legend(half, entries, width=11)
     return figure
 
@@ -92,8 +95,9 @@ def pareto(results: Results) -> Figure:
     figure, entries = _figure(8, 4), Entries()
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
-        entries |= _draw_networks(axes, networks, cost) | _draw_confirmed(axes, confirmed, networks, cost)
-    panels[0].set_ylabel("Top-1 (%)" if results.confirmations else "Top-1 of the short training (%)")
+        entries |= _draw_networks(axes, networks, cost, results.score)
+        entries |= _draw_confirmed(axes, confirmed, networks, (cost, results.score.name))
+    panels[0].set_ylabel(results.score.axis if results.confirmations else f"{results.score.axis}, short training")
     _legend(figure, entries, width=8)
     return figure
 
@@ -111,49 +115,51 @@ def hypervolume_over_trials(results: Results) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Axes, points: pd.DataFrame, cost: str, styles: Mapping[str, tuple[str, str]]) -> Entries:
-    """Draw each curve's points in their order, joined, with error bars where the spread is known."""
-    entries = Entries()
-    for name, curve in points.dropna(subset=[cost, "top1"]).groupby("curve", sort=False):
+def _draw_curves(
+    axes: Axes, points: pd.DataFrame, columns: tuple[str, str], styles: Mapping[str, tuple[str, str]]
+) -> Entries:
+    """Draw the two columns of each curve's points in their order, joined, with error bars where the spread is known."""
+    entries, (cost, score) = Entries(), columns
+    for name, curve in points.dropna(subset=[cost, score]).groupby("curve", sort=False):
         colour, marker = styles[str(name)]
         line = "none" if name in UNJOINED else "-" if str(name).startswith("HIRI-ViT") else ":"
         style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, **STYLE}
         if "spread" in curve and curve["spread"].notna().any():
-            bars = axes.errorbar(curve[cost], curve["top1"], yerr=curve["spread"].fillna(0), capsize=3, **style)
+            bars = axes.errorbar(curve[cost], curve[score], yerr=curve["spread"].fillna(0), capsize=3, **style)
             entries[str(name)] = bars  # type: ignore[assignment]  # a container of artists, which a legend takes too
         else:
             small = {"markersize": 2} if len(curve) > MANY_POINTS else {}
-            (entries[str(name)],) = axes.plot(curve[cost], curve["top1"], **style | small)
-        for x, y, label in zip(curve[cost], curve["top1"], curve["label"], strict=True):
+            (entries[str(name)],) = axes.plot(curve[cost], curve[score], **style | small)
+        for x, y, label in zip(curve[cost], curve[score], curve["label"], strict=True):
             if 0 < len(label) <= MAX_LABEL:
                 axes.annotate(label, (x, y), (4, 4), textcoords="offset points", fontsize=8, color="#444444")
     return entries
 
 
-def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str) -> Entries:
-    points, styles, entries = networks.dropna(subset=[cost, "top1"]), _styles(networks["curve"]), Entries()
+def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str, score: Score) -> Entries:
+    points, styles, entries = networks.dropna(subset=[cost, score.name]), _styles(networks["curve"]), Entries()
     if cost in COST_AXES:  # a Pareto front has no meaning for rows and sides
-        best = front(points, cost, "top1")
+        best = front(points, cost, score)
         (entries[FRONT_LINE],) = axes.plot(
-            best[cost], best["top1"], "#999999", lw=1.2, drawstyle="steps-post", zorder=1
+            best[cost], best[score.name], "#999999", lw=1.2, drawstyle="steps-post", zorder=1
         )
         if (points["curve"] == CLOUD).all():
             curve = np.where(points.index.isin(best.index), ON_FRONT, DOMINATED)
             points = points.assign(curve=curve).sort_values("curve")
             styles = {ON_FRONT: (COLOURS[0], "o"), DOMINATED: ("#bbbbbb", "o")}
-    entries |= _draw_curves(axes, points, cost, styles)
-    reason = "not measured" if len(networks.dropna(subset=["top1"])) else "no trial has finished"
+    entries |= _draw_curves(axes, points, (cost, score.name), styles)
+    reason = "not measured" if len(networks.dropna(subset=[score.name])) else "no trial has finished"
     _finish(axes, cost, missing=reason if points.empty else "")
     return entries
 
 
-def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, networks: pd.DataFrame, cost: str) -> Entries:
+def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, networks: pd.DataFrame, columns: tuple[str, str]) -> Entries:
     """Draw the confirmed networks of a search: mean and spread over seeds, at the unrounded cost."""
     if confirmed.empty:
         return {}
-    costs = confirmed["name"].map(networks.set_index("name")[cost])
-    points = confirmed.assign(curve=CONFIRMED, label="", **{cost: costs})
-    return _draw_curves(axes, points, cost, {CONFIRMED: (COLOURS[1], "D")})
+    costs = confirmed["name"].map(networks.set_index("name")[columns[0]])
+    points = confirmed.assign(curve=CONFIRMED, label="", **{columns[0]: costs})
+    return _draw_curves(axes, points, columns, {CONFIRMED: (COLOURS[1], "D")})
 
 
 def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:

@@ -93,9 +93,9 @@ def table_files(results: Results) -> dict[str, Make]:
     """Return the functions that make the tables of a study, by file name."""
     files: dict[str, Make] = {
         "trials.csv": lambda results: csv(_trials(results)),
-        "dictionary.csv": lambda results: csv(dictionary(_trials(results))),
+        "dictionary.csv": lambda results: csv(dictionary(_trials(results), results)),
         "dictionary.md": lambda results: _document(
-            "Columns of trials.csv and trials.parquet", dictionary(_trials(results))
+            "Columns of trials.csv and trials.parquet", dictionary(_trials(results), results)
         ),
         PARQUET: _parquet,
         **_network_files(results),
@@ -107,7 +107,7 @@ def table_files(results: Results) -> dict[str, Make]:
 
 @lru_cache(1)  # of four files
 def _trials(results: Results) -> pd.DataFrame:
-    return with_numeric_columns(trial_table(results))
+    return with_numeric_columns(trial_table(results), results)
 
 
 def _parquet(results: Results) -> bytes:
@@ -132,13 +132,13 @@ def _network_files(results: Results) -> dict[str, Make]:
 def _comparison_text(results: Results) -> FileContent:
     table = comparison_table(results)
     title = results.study.title or "Comparisons"
-    return None if table.empty else _document(title, comparison_text(table), comparison_caption(results))
+    return None if table.empty else _document(title, comparison_text(table, results.score), comparison_caption(results))
 
 
 def _confirmed_text(results: Results) -> FileContent:
     table = confirmed_table(results)
     title = results.study.title or "Confirmed"
-    return None if table.empty else _document(title, table, rank_agreement(table))
+    return None if table.empty else _document(title, table, rank_agreement(table, results.score))
 
 
 COMPARISON_FILES: dict[str, Make] = {  # of an ablation; a search has too many pairs of networks

@@ -14,13 +14,24 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 LEVEL = 0.95  # of confidence; 1 - LEVEL is the significance level
-POWER = 0.80  # probability of a significant result if the true difference is WORTHWHILE_GAIN
-WORTHWHILE_GAIN = 0.5  # points of top-1, the smallest difference of interest
+POWER = 0.80  # probability of a significant result if the true difference is worthwhile
 MAX_ESTIMATED_SEEDS = 10_000
 _DECIMALS = 9  # of a difference; later digits are rounding errors
 
 Array = npt.NDArray[np.float64]
-Scores = Mapping[str, Mapping[int, float]]  # top-1 by row and seed
+Scores = Mapping[str, Mapping[int, float]]  # by row and seed
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What differences of a score mean."""
+
+    up: bool = True  # a larger score is better
+    worthwhile: float | None = 0.5  # the smallest difference of interest; None: not known
+    unit: str = "points"
+
+
+POINTS = Scale()
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,8 @@ class Estimate:
 def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Estimate | None:
     """Return the mean with Student's confidence interval.
 
-    None where the variance cannot be estimated: for fewer than two values, or where all values are equal, as top-1 on a
-    few hundred images can be by chance.
+    None where the variance cannot be estimated: for fewer than two values, or where all values are equal, as a
+    percentage of a few hundred images can be by chance.
     """
     sample = [*values]
     if not _vary(sample):
@@ -59,16 +70,17 @@ def _vary(values: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired comparison of two rows: top-1 of `row` minus top-1 of `against`, for each shared seed.
+    """Paired comparison of two rows: the score of `row` minus the score of `against`, for each shared seed.
 
     Paired, because trials with the same seed share the order of their images and much of their random variation.
     """
 
     row: str
     against: str
-    differences: tuple[float, ...]  # points, one for each shared seed
+    differences: tuple[float, ...]  # in the unit of the scale, one for each shared seed
     family: int = 1  # number of comparisons tested together, this one included
     p_holm: float | None = None  # p with Holm's correction for the family; None: not tested
+    scale: Scale = POINTS
 
     @property
     def seeds(self) -> int:
@@ -76,7 +88,7 @@ class Comparison:
 
     @property
     def gain(self) -> float | None:
-        """Mean difference in points; None without a shared seed."""
+        """Mean difference; None without a shared seed."""
         return float(np.mean(self.differences)) if self.differences else None
 
     @property
@@ -104,23 +116,24 @@ class Comparison:
 
     @property
     def more_seeds(self) -> int | None:
-        """Seeds to add so that WORTHWHILE_GAIN is significant with probability POWER, at the measured variance.
+        """Seeds to add so that a worthwhile gain is significant with probability POWER, at the measured variance.
 
-        0 if there are enough; None if the variance cannot be estimated, or for more than MAX_ESTIMATED_SEEDS.
+        0 if there are enough; None if the variance cannot be estimated, if it is not known which gain is worthwhile, or
+        for more than MAX_ESTIMATED_SEEDS.
         """
-        if not _vary(self.differences):
+        if self.scale.worthwhile is None or not _vary(self.differences):
             return None
-        needed = seeds_needed(float(np.std(self.differences, ddof=1)), self.family)
+        needed = seeds_needed(float(np.std(self.differences, ddof=1)) / self.scale.worthwhile, self.family)
         return None if needed is None else max(0, needed - self.seeds)
 
 
-def compare_pairs(pairs: Sequence[tuple[str, str]], scores: Scores) -> list[Comparison]:
+def compare_pairs(pairs: Sequence[tuple[str, str]], scores: Scores, scale: Scale = POINTS) -> list[Comparison]:
     """Compare the two rows of each pair over their shared seeds, with Holm's correction over all pairs.
 
     A pair with fewer than two shared seeds is not tested and not counted. Tests of pairs with a common row are
     dependent; Holm's correction is valid for dependent tests too.
     """
-    comparisons = [Comparison(row, against, _differences(scores, row, against)) for row, against in pairs]
+    comparisons = [Comparison(row, against, _differences(scores, row, against), scale=scale) for row, against in pairs]
     corrected, family = _holm(np.array([comparison.p for comparison in comparisons], float))
     return [
         replace(comparison, family=family, p_holm=None if np.isnan(p) else p)
@@ -141,8 +154,8 @@ def _differences(scores: Scores, row: str, against: str) -> tuple[float, ...]:
     return tuple(round(first[seed] - second[seed], _DECIMALS) for seed in first if seed in second)
 
 
-def against_best(scores: Scores) -> list[Comparison]:
-    """Compare every other row with the row of the highest mean, in the order of `scores`.
+def against_best(scores: Scores, scale: Scale = POINTS) -> list[Comparison]:
+    """Compare every other row with the row of the best mean, in the order of `scores`.
 
     The best row is chosen by the same scores, so that any pair could have been the compared one: the correction is for
     all pairs of rows.
@@ -150,11 +163,11 @@ def against_best(scores: Scores) -> list[Comparison]:
     means = {row: np.mean([*seeds.values()]) for row, seeds in scores.items() if seeds}
     if len(means) < 2:
         return []
-    best, rows = max(means, key=lambda row: means[row]), [*means]
+    best, rows = (max if scale.up else min)(means, key=lambda row: means[row]), [*means]
     corrected, family = _holm(_p_of_all_pairs(scores, rows))
     of_best = (np.array(np.triu_indices(len(rows), 1)) == rows.index(best)).any(axis=0)  # the pairs with the best row
     return [
-        Comparison(row, best, _differences(scores, row, best), family, None if np.isnan(p) else p)
+        Comparison(row, best, _differences(scores, row, best), family, None if np.isnan(p) else p, scale)
         for row, p in zip((row for row in rows if row != best), corrected[of_best].tolist(), strict=True)
     ]
 
@@ -180,15 +193,15 @@ def _p_of_pairs(differences: Array) -> Array:
     return p
 
 
-def clear_best(scores: Scores) -> str | None:
+def clear_best(scores: Scores, scale: Scale = POINTS) -> str | None:
     """The row that is significantly better than every other row; None if there is none."""
-    comparisons = against_best(scores)
+    comparisons = against_best(scores, scale)
     return comparisons[0].against if comparisons and all(c.significant for c in comparisons) else None
 
 
 @cache
 def seeds_needed(spread: float, family: int = 1) -> int | None:
-    """Seeds for a power of POWER to detect WORTHWHILE_GAIN, if differences have the standard deviation `spread`.
+    """Seeds for a power of POWER to detect a gain, if differences have the standard deviation `spread`, in such gains.
 
     The test is the two-sided paired t-test at Bonferroni's level for the family, which is the first and strictest step
     of Holm's correction. None for more than MAX_ESTIMATED_SEEDS.
@@ -196,7 +209,7 @@ def seeds_needed(spread: float, family: int = 1) -> int | None:
     power = TTestPower()
 
     def enough(seeds: int) -> bool:
-        return float(power.power(WORTHWHILE_GAIN / spread, seeds, (1 - LEVEL) / family)) >= POWER
+        return float(power.power(1 / spread, seeds, (1 - LEVEL) / family)) >= POWER
 
     low, high = 1, 2  # bounds of a bisection: `low` is not enough
     while not enough(high):
@@ -216,8 +229,9 @@ def in_words(comparison: Comparison) -> str:
     among = f" among {comparison.family} comparisons" if comparison.family > 1 else ""
     tested = f"{comparison.seeds} seeds, {p_text(comparison.p_holm)}{among}"
     if comparison.significant:
-        return f"{'better' if comparison.interval.value > 0 else 'worse'} ({tested})"
-    return f"no difference shown at this budget ({tested}); {_more(comparison)}"
+        better = (comparison.interval.value > 0) == comparison.scale.up
+        return f"{'better' if better else 'worse'} ({tested})"
+    return f"no difference shown at this budget ({tested}){_more(comparison)}"
 
 
 def _untested(comparison: Comparison) -> str:
@@ -231,15 +245,19 @@ def _untested(comparison: Comparison) -> str:
 
 
 def _more(comparison: Comparison) -> str:
+    """Return how many more seeds would show a worthwhile gain; empty where it is not known which gain is."""
+    if comparison.scale.worthwhile is None:
+        return ""
+    gain = f"{comparison.scale.worthwhile:g} {comparison.scale.unit}".rstrip()
     match comparison.more_seeds:
         case None:
-            return f"more than {MAX_ESTIMATED_SEEDS:,} seeds would show {WORTHWHILE_GAIN} points"
+            return f"; more than {MAX_ESTIMATED_SEEDS:,} seeds would show {gain}"
         case 0:
-            return f"this many seeds would show {WORTHWHILE_GAIN} points"
+            return f"; this many seeds would show {gain}"
         case 1:
-            return f"1 more seed would show {WORTHWHILE_GAIN} points"
+            return f"; 1 more seed would show {gain}"
         case more:
-            return f"{more:,} more seeds would show {WORTHWHILE_GAIN} points"
+            return f"; {more:,} more seeds would show {gain}"
 
 
 def p_text(p: float | None) -> str:

@@ -25,6 +25,7 @@ from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.plan.schedule import training_stints
 from hiri_search.study.search import confirmation
+from hiri_search.study.search.objectives import objectives_of
 from hiri_search.system.units import HOUR
 
 MIN_EPOCHS = 4  # with fewer, no time is estimated
@@ -164,7 +165,7 @@ def _confirmations_left(study: Study, networks: int, trials: Sequence[Trial]) ->
     if confirm is None:
         return 0
     first = [trial for trial in trials if not trial.is_confirmation]
-    best = confirmation.chosen(first, confirm, study.search.objectives)
+    best = confirmation.chosen(first, confirm, objectives_of(study))
     left = confirmation.missing(best, trials, confirm.seeds, confirm.epochs_for(study.recipe.epochs))
     return len(list(left)) + max(0, min(confirm.top, networks) - len(best)) * len(confirm.seeds)
 

@@ -21,10 +21,9 @@ from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger,
 from hiri_search.study.ledger.lock import Holder, holder
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.plan.plan import duration
-from hiri_search.study.search.objectives import OBJECTIVES, losses
+from hiri_search.study.search.objectives import losses, objectives_of
 from hiri_search.system.units import HOUR
 
-ABLATION_OBJECTIVES = ("top1", "gmacs")
 RUNNING = "running"
 STATES = ("finished", RUNNING, "unfinished", "paused", "failed", "stopped")
 SILENCE = 600.0  # seconds after the last event, after which a run with an invisible lock counts as ended
@@ -103,7 +102,7 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
         steps[-1],
         seconds_left(steps, remaining(study, networks, counted, own)),
         tuple(RunningTrial(n, known[n].network.name, len(known[n].curve), known[n].device) for n in sorted(busy)),
-        tuple(_front(own, study)),
+        tuple(_front(own, study, test=started.images.test > 0)),
         tuple(_grouped([(t.reason, t) for t in own if t.state == "failed"])),
         tuple(_grouped([(event.reason, known[event.trial]) for event in of_kind(events, TrialLost)])),
     )
@@ -127,21 +126,24 @@ def _states(trials: Iterable[Trial], running: set[int]) -> dict[str, int]:
     return {state: counts[state] for state in STATES}
 
 
-def _front(trials: Iterable[Trial], study: Study) -> Iterator[dict[str, Any]]:
-    """Yield the non-dominated networks, the cheapest first; each is the mean of its finished seeds."""
-    names = study.search.objectives if study.nets is None else ABLATION_OBJECTIVES
+def _front(trials: Iterable[Trial], study: Study, *, test: bool) -> Iterator[dict[str, Any]]:
+    """Yield the non-dominated networks, the cheapest first; each is the mean of its finished seeds.
+
+    Scores are on the test images where there are some (`test`), as their names say.
+    """
+    objectives = objectives_of(study, test=test)
     by_name: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.state == "finished" and not trial.is_confirmation:
             by_name.setdefault(trial.network.name, []).append(trial)
-    measured = {name: means for name, seeds in by_name.items() if (means := losses(seeds, names))}
+    measured = {name: means for name, seeds in by_name.items() if (means := losses(seeds, objectives))}
     if not measured:
         return
     mask = pareto_mask(np.array(list(measured.values())))
     front = [item for item, on_front in zip(measured.items(), mask, strict=True) if on_front]
-    for name, means in sorted(front, key=lambda item: item[1][::-1]):  # by the last objective; the first is top-1
-        values = (-loss if OBJECTIVES[each].up else loss for each, loss in zip(names, means, strict=True))
-        yield {"name": name, "seeds": len(by_name[name]), **dict(zip(names, values, strict=True))}
+    for name, means in sorted(front, key=lambda item: item[1][::-1]):  # by the last objective; the first is the score
+        values = {o.name: -loss if o.up else loss for o, loss in zip(objectives, means, strict=True)}
+        yield {"name": name, "seeds": len(by_name[name]), **values}
 
 
 def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hiri_search.system.files import expanded
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import Recipe, SettingError
+from hiri_search.training.score import by_column
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -149,19 +150,26 @@ def _identity(value: DataclassInstance) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Results of one epoch; accuracies are in percent of the whole validation split."""
+    """Results of one epoch. Scores are by name; those of averaged weights begin with `ema_`."""
 
     epoch: int  # counted from 1
     loss: float  # mean training loss
     lr: float  # at the last step
-    top1: float
-    top5: float
-    ema_top1: float | None
-    ema_top5: float | None
-    seconds: float  # of training and validation
+    scores: dict[str, float]  # of the whole validation split
+    seconds: float  # of training, validation and, in the last epoch, test
     images_per_second: float  # during training
     seconds_waiting: float  # part of the training time spent waiting for images
     parts: int  # into which each batch was split, because it did not fit into memory
     compile_seconds: float | None  # of the first step; None if this process did not compile in this epoch
     peak_memory_bytes: int | None  # on CUDA, during training
     joules: float | None = None  # energy that the GPU used, for all processes on it; None: not measured
+    test_scores: dict[str, float] = field(default_factory=dict)  # of the whole test split, after the last epoch only
+
+    def score(self, name: str) -> float | None:
+        """Return a score by the name of its column, such as `ema_NAME` or `test_NAME`; None: not measured."""
+        return by_column(self.scores, self.test_scores).get(name)
+
+    def row(self) -> dict[str, float | int | None]:
+        """Return all values by name, the scores by their columns."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return values | by_column(values.pop("scores"), values.pop("test_scores"))

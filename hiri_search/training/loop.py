@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -19,9 +18,11 @@ from torch import nn
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.system.hardware import joules, joules_between
 from hiri_search.training.data.loader import Loader, open_loader
+from hiri_search.training.data.pixel_stores import Batch
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
+from hiri_search.training.score import CLASSIFICATION, EMA
 from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
 from hiri_search.training.step import Step
 
@@ -94,16 +95,15 @@ def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, gener
     loss, peak = _train_epoch(number, state, step, batches, generators)
     train_seconds = time.perf_counter() - started
     waiting = batches.seconds_waiting
-    top1, top5 = _evaluate(state.model, step, batches, parts=state.parts)
-    ema_top1, ema_top5 = _evaluate(state.ema.module, step, batches, parts=state.parts) if state.ema else (None, None)
+    scores = _evaluate(state, step, batches.val)
+    is_measured_on_test = number == step.recipe.epochs and batches.prepared.test
+    test_scores = _evaluate(state, step, batches.test) if is_measured_on_test else {}
     return Epoch(
         epoch=number,
         loss=loss,
         lr=state.optimizer.param_groups[0]["lr"],
-        top1=top1,
-        top5=top5,
-        ema_top1=ema_top1,
-        ema_top5=ema_top5,
+        scores=scores,
+        test_scores=test_scores,
         seconds=time.perf_counter() - started,
         images_per_second=len(batches) * step.recipe.batch / train_seconds,
         seconds_waiting=waiting,
@@ -132,29 +132,33 @@ def _train_epoch(
     return total.item() / len(batches), torch.cuda.max_memory_allocated(step.device) if cuda else None
 
 
+def _evaluate(state: TrainingState, step: Step, split: Callable[[], Iterator[Batch]]) -> dict[str, float]:
+    """Return the scores of a split by name, with those of the averaged weights."""
+    scores = _scores(state.model, step, split(), parts=state.parts)
+    if state.ema is None:
+        return scores
+    averaged = _scores(state.ema.module, step, split(), parts=state.parts)
+    return scores | {EMA + name: value for name, value in averaged.items()}
+
+
 @torch.no_grad()
-def _evaluate(model: nn.Module, step: Step, batches: Loader, *, parts: int) -> tuple[float, float]:
-    """Return top-1 and top-5 in percent of the whole split; batches are split into parts as in training."""
+def _scores(model: nn.Module, step: Step, batches: Iterator[Batch], *, parts: int) -> dict[str, float]:
+    """Return the scores of a network on a split; batches are split into parts as in training."""
     model.eval()
-    hits = torch.zeros(2, device=step.device)
-    count = 0
-    for images, labels in batches.val():
+    meter = CLASSIFICATION.meter()
+    for images, labels in batches:
         with step.autocast():
             logits = torch.cat([model(part) for part in images.chunk(parts)])
         step.heartbeat()
-        best = logits.topk(min(5, logits.shape[1])).indices  # (B, 5), most likely class first
-        correct = best == labels[:, None]
-        hits += torch.stack([correct[:, 0].sum(), correct.sum()])
-        count += len(labels)
-    top1, top5 = (100 * hits / count).tolist()
-    return top1, top5
+        meter.add(logits, labels)
+    return meter.scores()
 
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:
     """Write the curve as CSV for human readers; the checkpoint holds the same curve."""
     text = StringIO(newline="")
-    writer = csv.DictWriter(text, list(asdict(curve[0])))
+    writer = csv.DictWriter(text, list(curve[-1].row()))  # it alone may have scores on test images
     writer.writeheader()
-    writer.writerows(asdict(epoch) for epoch in curve)
+    writer.writerows(epoch.row() for epoch in curve)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())

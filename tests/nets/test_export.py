@@ -75,7 +75,7 @@ def test_timm_loads_a_checkpoint(trained: Any, ema: bool) -> None:
     with torch.no_grad():
         assert torch.equal(model(images(height=64)), reference(images(height=64)))
     averaged = ema and "model_ema" in torch.load(checkpoint, weights_only=True)
-    assert _top1(model, batches) == pytest.approx(last.ema_top1 if averaged else last.top1)
+    assert _top1(model, batches) == pytest.approx(last.scores["ema_top1"] if averaged else last.scores["top1"])
 
 
 def test_a_trained_network_is_fused(trained: Any) -> None:

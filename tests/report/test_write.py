@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from PIL import Image
 from hiri_search.cli.main import main
 from hiri_search.report import write
 from hiri_search.report.figures import image, pareto
-from hiri_search.report.paper.published import TABLE_FILES, published
+from hiri_search.report.paper.published import PAPER_SCORE, TABLE_FILES, published
 from hiri_search.report.tables.curves import AXES, COST_AXES, figure6_points, published_points
 from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
 from hiri_search.report.write import write_all
 from hiri_search.study.ledger.events import InferenceTimed
+from hiri_search.training.score import CLASSIFICATION
 from tests.report.examples import example_results, example_study
 from tests.study.records import asked, network, study_started, write_ledger
 
 ROWS = {"one": {"paper": "HR-HR-HR-T-T", "note": "said"}, "HR-HR-T-T-T": {}}
+TOP1 = CLASSIFICATION.scores[0]
 STUDY = example_study(ROWS, title="Mixes", table="8", seeds=2)
 
 
@@ -101,9 +104,11 @@ def test_the_inference_table_names_the_machine():
 
 
 def test_the_front_has_the_non_dominated_rows():
-    table = pd.DataFrame({"cost": [3, 1, 2, 4, 1], "gain": [5.0, 2.0, 1.0, np.nan, 3.0]})
-    best = front(table, "cost", "gain")
-    assert list(zip(best["cost"], best["gain"], strict=True)) == [(1, 3.0), (3, 5.0)]
+    table = pd.DataFrame({"cost": [3, 1, 2, 4, 1], "top1": [5.0, 2.0, 1.0, np.nan, 3.0]})
+    best = front(table, "cost", TOP1)
+    assert list(zip(best["cost"], best["top1"], strict=True)) == [(1, 3.0), (3, 5.0)]
+    least = front(table, "cost", replace(TOP1, up=False))
+    assert list(zip(least["cost"], least["top1"], strict=True)) == [(1, 2.0), (2, 1.0)]
 
 
 MANY = [_trial(i, f"n{i}", 0, i, macs=i * 1e9) for i in range(1, 15)]
@@ -123,7 +128,7 @@ def test_a_report_can_be_written_in_every_state_of_a_study(tmp_path: Path, trial
 def test_each_table_has_published_points(table: str):
     paper = published_points(table)
     assert set(paper.cost_columns) <= set(AXES)
-    assert len(paper.points.dropna(subset=["gflops", "top1"])) > 1
+    assert len(paper.points.dropna(subset=["gflops", PAPER_SCORE])) > 1
     assert {"curve", "label", *paper.cost_columns} <= set(paper.points)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from hiri_search.stats.significance import (
     LEVEL,
-    WORTHWHILE_GAIN,
     Comparison,
+    Scale,
     Scores,
     against_best,
     clear_best,
@@ -140,9 +140,9 @@ def test_a_best_row_is_clear_only_where_it_is_better_than_every_other_row():
     ("spread", "seeds"),
     [
         # Cohen (1988) and R: pwr.t.test(d=.5, power=.8, type="paired") gives n = 33.37
-        (WORTHWHILE_GAIN / 0.5, 34),
-        (WORTHWHILE_GAIN / 0.8, 15),  # d=.8: n = 14.30
-        (WORTHWHILE_GAIN / 0.2, 199),  # d=.2: n = 198.15
+        (1 / 0.5, 34),
+        (1 / 0.8, 15),  # d=.8: n = 14.30
+        (1 / 0.2, 199),  # d=.2: n = 198.15
     ],
 )
 def test_seeds_for_a_power_of_eighty_percent(spread: float, seeds: int):
@@ -157,21 +157,31 @@ def test_power_of_the_matched_pairs_of_gpowers_manual():
 
 
 def test_the_needed_seeds_give_the_promised_power():
-    spread = 0.9
+    spread = 1.8  # in worthwhile gains
     seeds = seeds_needed(spread)
     assert seeds is not None
     rng = np.random.default_rng(0)
-    differences = rng.normal(WORTHWHILE_GAIN, spread, size=(1000, seeds))
+    differences = rng.normal(1.0, spread, size=(1000, seeds))
     significant = [(p := Comparison("a", "b", tuple(row)).p) is not None and p <= 1 - LEVEL for row in differences]
     assert 0.76 <= np.mean(significant) <= 0.84
 
 
 def test_words_give_the_number_of_additional_seeds():
     (comparison,) = compare_pairs([("a", "b")], scores(a=[40.0, 41.0, 42.5], b=[40.5, 40.0, 42.0]))
-    needed = seeds_needed(float(np.std([-0.5, 1.0, 0.5], ddof=1)))
+    needed = seeds_needed(float(np.std([-0.5, 1.0, 0.5], ddof=1)) / 0.5)
     assert needed is not None
     words = f"no difference shown at this budget (3 seeds, p = 0.529); {needed - 3} more seeds would show 0.5 points"
     assert in_words(comparison) == words
+
+
+def test_a_score_of_which_less_is_better_is_better_where_it_is_less():
+    rows, scale = scores(a=[2.0, 2.1, 2.2], b=[1.0, 1.2, 1.1]), Scale(up=False, worthwhile=None, unit="nats")
+    (comparison,) = compare_pairs([("b", "a")], rows, scale)
+    assert in_words(comparison).startswith("better")
+    assert [c.against for c in against_best(rows, scale)] == ["b"]
+    assert (clear_best(rows, scale), clear_best(rows)) == ("b", "a")
+    (close,) = compare_pairs([("c", "a")], {**rows, **scores(c=[2.1, 2.0, 2.3])}, scale)
+    assert in_words(close).endswith("(3 seeds, p = 0.667)"), "which gain is worthwhile is not known"
 
 
 def test_words_say_where_there_are_enough_seeds():

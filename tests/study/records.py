@@ -18,16 +18,13 @@ from hiri_search.training.job import Epoch
 SPEC = "hrstem(hs=8) -> hr(8 e=4)"
 
 
-def epoch(number: int = 1, top1: float = 50.0, **changes: Any) -> Epoch:
-    """Return an epoch of a training on the CPU."""
+def epoch(number: int = 1, top1: float = 50.0, *, more: dict[str, float] | None = None, **changes: Any) -> Epoch:
+    """Return an epoch of a training on the CPU; `more` are scores beside top-1 and top-5."""
     plain = Epoch(
         number,
         loss=1.0,
         lr=0.1,
-        top1=top1,
-        top5=min(100.0, top1 + 1),
-        ema_top1=None,
-        ema_top5=None,
+        scores={"top1": top1, "top5": min(100.0, top1 + 1), **(more or {})},
         seconds=1.0,
         images_per_second=100.0,
         seconds_waiting=0.0,

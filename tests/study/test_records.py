@@ -31,6 +31,7 @@ from hiri_search.study.provenance.verify import verify
 from hiri_search.study.run import run
 from hiri_search.study.status import status
 from hiri_search.system.hardware import Machine, find_machine
+from hiri_search.training.score import CLASSIFICATION
 from tests.study.records import epoch
 from tests.study.search.searches import Quiet
 
@@ -235,9 +236,9 @@ def test_confirmations_of_unlike_lengths_are_rows_of_their_own(tmp_path: Path):
     for row in table.itertuples():
         own = [t for t in longer if (t.network.name, len(t.curve)) == (row.name, row.epochs)]
         assert row.seeds == len(own) == 2
-        assert row.top1 == pytest.approx(sum(t.curve[-1].top1 for t in own) / 2, abs=0.01)
+        assert row.top1 == pytest.approx(sum(t.curve[-1].scores["top1"] for t in own) / 2, abs=0.01)
     assert sorted(table[table["epochs"] == 8]["rank"]) == sorted(table[table["epochs"] == 4]["rank"]) == [1, 2, 3]
-    sentence = rank_agreement(table)
+    sentence = rank_agreement(table, CLASSIFICATION.scores[0])
     assert "After 4 epochs: " in sentence
     assert "After 8 epochs: " in sentence
     assert "over 3 networks" in sentence

@@ -130,7 +130,7 @@ def test_recent_events_stand_for_the_lock_of_another_machine(folder: Path, ago: 
 
 def test_the_front_holds_the_non_dominated_networks_the_cheapest_first(folder: Path):
     done = [t for t in trials(read_events(folder)) if t.state == "finished"]
-    points = [(t.curve[-1].top1, t.network.macs / 1e9, t.network.name) for t in done]
+    points = [(t.curve[-1].scores["top1"], t.network.macs / 1e9, t.network.name) for t in done]
     best = [p for p in points if not any(o[0] >= p[0] and o[1] <= p[1] and o[:2] != p[:2] for o in points)]
     found = [(member["top1"], member["gmacs"], member["name"]) for member in status(folder).front]
     assert found == sorted(best, key=lambda point: point[1])
@@ -140,7 +140,7 @@ def test_the_front_of_an_ablation_compares_means_over_seeds(tmp_path: Path):
     many.write(many.ablation(4, 2), tmp_path, 8)
     done = trials(read_events(tmp_path))
     for member in status(tmp_path).front:
-        tops = [t.curve[-1].top1 for t in done if t.network.name == member["name"]]
+        tops = [t.curve[-1].scores["top1"] for t in done if t.network.name == member["name"]]
         assert member["top1"] == pytest.approx(sum(tops) / len(tops))
         assert member["seeds"] == len(tops) == 2
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from hiri_search.language import parse_net
 from hiri_search.training import loop
+from hiri_search.training.data.loader import BatchedLoader
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
@@ -54,7 +55,7 @@ def test_each_epoch_is_reported_after_its_checkpoint_is_saved(prepared: Prepared
 
     curve = train(JOB, prepared, tmp_path / "last.pt", report=report)
     assert reported == [1, 2, 3] == [epoch.epoch for epoch in curve]
-    assert all(0 <= epoch.top1 <= epoch.top5 <= 100 for epoch in curve)
+    assert all(0 <= epoch.scores["top1"] <= epoch.scores["top5"] <= 100 for epoch in curve)
 
 
 def test_the_same_job_gives_the_same_digits_after_another_seed_gave_others(
@@ -67,6 +68,17 @@ def test_the_same_job_gives_the_same_digits_after_another_seed_gave_others(
     pairs = zip(_weights(tmp_path / "second.pt"), _weights(trained[1]), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert other[-1].loss != second[-1].loss
+
+
+def test_the_test_images_are_measured_after_the_last_epoch_alone(
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(BatchedLoader, "test", BatchedLoader.val)
+    job = replace(JOB, recipe=replace(RECIPE, ema=0.9))
+    curve = train(job, replace(prepared, test=prepared.val), tmp_path / "last.pt")
+    assert [epoch.test_scores for epoch in curve] == [{}, {}, curve[-1].scores], "the test images are those of val"
+    assert set(curve[-1].scores) == {"top1", "top5", "ema_top1", "ema_top5"}
+    assert curve[-1].score("test_ema_top1") == curve[-1].scores["ema_top1"]
 
 
 @pytest.mark.parametrize("last", [1, 2])
@@ -114,14 +126,13 @@ def test_training_learns(tmp_path: Path):
     job = replace(JOB, recipe=recipe, data=DataSource(train=192, val=64))
     curve = train(job, prepare(job.data, 32, tmp_path, classes=4), tmp_path / "last.pt")
     assert curve[-1].loss < curve[0].loss - 0.1
-    assert curve[-1].top1 > 35
-    assert curve[-1].ema_top1 is not None
-    assert abs(curve[-1].ema_top1 - curve[-1].top1) < 15
+    assert curve[-1].scores["top1"] > 35
+    assert abs(curve[-1].scores["ema_top1"] - curve[-1].scores["top1"]) < 15
 
 
 def test_without_a_moving_average_its_accuracy_is_none(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(RECIPE, ema=0.0, epochs=1))
-    assert train(job, prepared, tmp_path / "last.pt")[0].ema_top1 is None
+    assert "ema_top1" not in train(job, prepared, tmp_path / "last.pt")[0].scores
 
 
 def test_different_jobs_have_different_digests():
@@ -134,7 +145,9 @@ def test_the_curve_is_written_to_the_folder_of_the_checkpoint(trained: Trained):
     curve, checkpoint = trained
     with checkpoint.with_name("curve.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [(epoch.epoch, epoch.top1) for epoch in curve]
+    assert [(int(row["epoch"]), float(row["top1"])) for row in rows] == [
+        (epoch.epoch, epoch.scores["top1"]) for epoch in curve
+    ]
 
 
 def test_the_time_of_an_epoch_includes_waiting_for_images(trained: Trained):

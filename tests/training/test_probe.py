@@ -30,7 +30,7 @@ SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").
 RECIPE = Recipe(epochs=3, batch=8, mixup=0.2, cutmix=1.0, erasing=0.2, distill_alpha=0.5, checkpointing=True)
 JOB = Job(SPEC, 32, 4, 0, RECIPE, DataSource(train=64, val=16))
 PREPARED = PreparedData(Path("nowhere"), tuple("abcd"), 64, 16)
-EPOCH = Epoch(1, 1.0, 1e-3, 0, 0, 0, 0, 0.0, 0.0, 0.0, 1, None, None)
+EPOCH = Epoch(1, 1.0, 1e-3, {}, 0.0, 0.0, 0.0, 1, None, None)
 
 
 class Recorder:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from hiri_search.report.paper.published import PAPER_SCORE
 from hiri_search.report.tables.curves import network_points
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import Results
 from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 from hiri_search.system.units import GIB, GIGA, MEGA
+from hiri_search.training.score import Score
 
-DEFAULT_COST, SCORE = "gflops", "top1"  # axes of the Pareto front
+DEFAULT_COST = "gflops"  # of the Pareto front
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,11 @@ class Column:
     description: str  # one sentence: the tooltip
     digits: int | None = None  # decimals; None: text
     visible: bool = True  # at first; the reader can choose other columns
-    best: str = ""  # "max": the largest number is bold
+    best: str = ""  # max or min: the largest or smallest number is bold
 
 
-TABLE_COLUMNS = (
-    Column("name", "Network", "Name in the study file; in a search, the spec."),
-    Column("top1", "Top-1 %", "Mean over the finished seeds.", 2, best="max"),
-    Column("spread", "± sd", "Standard deviation of top-1 over seeds, in points.", 2),
-    Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", 2, visible=False),
-    Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", 2, visible=False),
+NAME_COLUMN = Column("name", "Network", "Name in the study file; in a search, the spec.")
+OTHER_COLUMNS = (
     Column("seeds", "Seeds", "Number of finished trials.", 0),
     Column("failed", "Failed", "Number of failed trials.", 0),
     Column("gflops", "GFLOPs", "Multiply-adds of one image, in 10⁹, counted on the modules.", 3),
@@ -45,13 +43,11 @@ TABLE_COLUMNS = (
     Column("paper_params_m", "paper's params", "Parameters in the paper, in millions.", 1),
     Column("params_off", "params off %", "Relative difference of our parameters from the paper's.", 1),
     Column("ms", "ms/image", "Measured inference time of one image, in milliseconds.", 2),
-    Column("rank", "Rank", "Rank by mean top-1 of these trainings; 1 is best.", 0),
+    Column("rank", "Rank", "Rank by the mean score of these trainings; 1 is best.", 0),
     Column("paper_rank", "paper's rank", "Rank by the paper's top-1, among the same rows.", 0),
-    Column("paper_top1", "paper's Top-1", "Published top-1: ImageNet-1K, 300 epochs. Compare orders, not values.", 1),
+    Column(PAPER_SCORE, "paper's Top-1", "Published top-1: ImageNet-1K, 300 epochs. Compare orders, not values.", 1),
     Column("state", "State", "States of the trials."),
     Column("epochs", "Epochs", "Largest number of finished epochs of a trial.", 0, visible=False),
-    Column("so_far", "Top-1 so far", "Top-1 after the last epoch so far, also of unfinished trials.", 2, visible=False),
-    Column("ema_top1", "Top-1 EMA", "Top-1 of the averaged (EMA) weights, mean over seeds.", 2, visible=False),
     Column("loss", "Loss", "Training loss of the last epoch, mean over seeds.", 3, visible=False),
     Column("seconds", "Seconds", "Training time, sum over trials.", 0, visible=False),
     Column("images_per_second", "Images/s", "Training throughput, mean over trials.", 0, visible=False),
@@ -65,33 +61,56 @@ TABLE_COLUMNS = (
     Column("key", "Key", "Hash of the network.", visible=False),
     Column("note", "Note", "Note in the study file."),
 )
-PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", "paper_top1", "paper_rank", "rank")
+PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", PAPER_SCORE, "paper_rank", "rank")
+
+
+def score_columns(results: Results) -> tuple[Column, ...]:
+    """Return the columns of the score by which trials are judged."""
+    score, so_far, ema = results.score, results.curve_score, results.ema_score
+    digits, unit = score.digits, f", in {score.difference_unit}" if score.difference_unit else ""
+    seeds, last = f"on the {score.images}, mean over the finished seeds", "after the last epoch so far"
+    return (
+        Column(score.name, score.head, _sentence(score.meaning, seeds), digits, best="max" if score.up else "min"),
+        Column("spread", "± sd", f"Standard deviation of {score.label} over seeds{unit}.", digits),
+        Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", digits, visible=False),
+        Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", digits, visible=False),
+        Column(
+            *("so_far", f"{so_far.head} so far", _sentence(so_far.label, f"{last}, also of unfinished trials"), digits),
+            visible=False,
+        ),
+        Column(ema.name, ema.head, _sentence(ema.meaning, seeds), digits, visible=False),
+    )
+
+
+def _sentence(*words: str) -> str:
+    text = " ".join(words)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def main_table(results: Results) -> pd.DataFrame:
     """Return one row for each network: `network_table`, a summary of its trials, and its row of the paper.
 
-    `front` is true for networks on the Pareto front of GFLOPs and top-1.
+    `front` is true for networks on the Pareto front of GFLOPs and the score.
     """
     table = network_table(results).assign(curve=network_points(results)["curve"])
     table = table.set_index("name", drop=False).join(_by_network(results))
     if results.table_number:
         table = _with_paper(table, results)
     table["ms"] = table["ms"].fillna(table.pop("search_ms"))
-    return table.assign(front=table.index.isin(front(table, DEFAULT_COST, SCORE).index)).reset_index(drop=True)
+    return table.assign(front=table.index.isin(front(table, DEFAULT_COST, results.score).index)).reset_index(drop=True)
 
 
-def scores_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return top-1 of the finished trials of each network."""
+def scores_by_name(rows: Iterable[Mapping[str, Any]], score: Score) -> dict[str, list[float]]:
+    """Return the scores of the finished trials of each network."""
     scores: dict[str, list[float]] = {}
     for row in rows:
-        if row["state"] == "finished" and row["top1"] is not None:
-            scores.setdefault(row["name"], []).append(row["top1"])
+        if row["state"] == "finished" and (value := row.get(score.name)) is not None:
+            scores.setdefault(row["name"], []).append(value)
     return scores
 
 
 TRIAL_SUMMARY_COLUMNS = (
-    *("name", "state", "epochs", "top1", "ema_top1", "loss", "seconds", "images_per_second", "peak_memory_bytes"),
+    *("name", "state", "epochs", "loss", "seconds", "images_per_second", "peak_memory_bytes"),
     "ms_per_image",
 )
 
@@ -99,17 +118,18 @@ TRIAL_SUMMARY_COLUMNS = (
 def _by_network(results: Results) -> pd.DataFrame:
     """Return a summary of the trials of each network, with its zero-cost scores."""
     zero_cost = sorted({name for row in results.first_trainings for name in row if name.startswith(ZERO_COST_PREFIX)})
-    rows = pd.DataFrame(results.first_trainings, columns=[*TRIAL_SUMMARY_COLUMNS, *zero_cost])
+    ema, so_far = results.ema_score.name, results.curve_score.name
+    rows = pd.DataFrame(results.first_trainings, columns=[*TRIAL_SUMMARY_COLUMNS, so_far, ema, *zero_cost])
     numbers = rows.drop(columns=["name", "state"]).astype(float)
     finished = numbers.where(rows["state"] == "finished")
     columns = {
         "state": rows["state"].groupby(rows["name"]).agg(_states),
         "epochs": numbers["epochs"].groupby(rows["name"]).max(),
-        "so_far": numbers["top1"].groupby(rows["name"]).mean(),
+        "so_far": numbers[so_far].groupby(rows["name"]).mean(),
         "seconds": numbers["seconds"].groupby(rows["name"]).sum(),
         "memory_gib": numbers["peak_memory_bytes"].groupby(rows["name"]).max() / GIB,
         "search_ms": numbers["ms_per_image"].groupby(rows["name"]).mean(),
-        **{name: finished[name].groupby(rows["name"]).mean() for name in ("ema_top1", "loss", "images_per_second")},
+        **{name: finished[name].groupby(rows["name"]).mean() for name in (ema, "loss", "images_per_second")},
         **{name: numbers[name].groupby(rows["name"]).mean() for name in zero_cost},
     }
     return pd.DataFrame(columns)
@@ -130,9 +150,10 @@ def _with_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
     return table
 
 
-def columns_of(table: pd.DataFrame) -> list[Column]:
+def columns_of(table: pd.DataFrame, results: Results) -> list[Column]:
     """Return the columns that are informative for this study, with one for each zero-cost score."""
-    informative = [column for column in TABLE_COLUMNS if column.key in table and _is_informative(table, column.key)]
+    columns = (NAME_COLUMN, *score_columns(results), *OTHER_COLUMNS)
+    informative = [column for column in columns if column.key in table and _is_informative(table, column.key)]
     return informative + [
         Column(name, name.removeprefix(ZERO_COST_PREFIX), "Zero-cost score of the untrained network.", 2)
         for name in map(str, table)

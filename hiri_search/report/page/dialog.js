@@ -5,11 +5,12 @@ const dialog = document.getElementById("trial");
 function openNetwork(page, network, selected = null) {
   const close = el("button", { type: "button", click: () => dialog.close(), "aria-label": "Close" }, "Close");
   const title = el("h2", { id: "trial-title" }, specText(network.name));
+  const { score } = page.study;
   const hasStandIn = network.trained_spec && network.trained_spec !== network.spec;
   const facts = definitionList([
     ["Spec", el("code", {}, specText(network.spec))],
     ["Stand-in", hasStandIn ? el("code", {}, specText(network.trained_spec)) : null],
-    ["Top-1", network.top1 === null ? null : `${scoreText(network)} over ${plural(network.seeds, "seed")}`],
+    [capitalised(score.label), score.key in network && network[score.key] !== null ? `${scoreText(network, score)} over ${plural(network.seeds, "seed")}` : null],
     ["Costs", `${number(network.gflops, 3)} GFLOPs, ${number(network.params_m, 2)} M params at ${network.side} pixels`],
     ["Inference", network.ms === null ? null : `${number(network.ms, 2)} ms per image`],
     ["Decisions", decisionsText(page, network)],
@@ -47,7 +48,7 @@ function decisionsText(page, network) {
 
 function trialContent(page, network, selected) {
   if (!network.trials.length) return [el("p", { class: "none" }, "This network is counted only; it has no trial.")];
-  const content = [el("h3", {}, plural(network.trials.length, "trial")), trialTable(network, selected)];
+  const content = [el("h3", {}, plural(network.trials.length, "trial")), trialTable(page.study.trial_scores, network, selected)];
   const withCurve = network.trials.filter((trial) => trial.curve.length);
   if (withCurve.length) content.push(el("h3", {}, "Learning"), learningPlot(page, withCurve));
   const withCheckpoint = network.trials.filter((trial) => trial.checkpoint);
@@ -57,32 +58,31 @@ function trialContent(page, network, selected) {
   return content;
 }
 
-function trialTable(network, selected) {
-  const heads = ["Trial", "Seed", "State", "Epochs", "Top-1 %", "EMA %", "Loss", "Seconds", "Device", "Reason"];
+function trialTable(scores, network, selected) {
+  const heads = ["Trial", "Seed", "State", "Epochs", ...scores.map(({ head }) => head), "Loss", "Seconds", "Device", "Reason"];
   const rows = network.trials.map((trial) => [
     `${trial.trial}${trial.isConfirmation ? " (confirmation)" : ""}`,
     trial.seed,
     trial.source ? `${trial.state}, curve of ${trial.source}` : trial.state,
     trial.epochs,
-    trial.top1,
-    trial.ema_top1,
+    ...scores.map(({ key }) => trial[key]),
     trial.loss,
     trial.seconds,
     trial.device ?? "",
     el("span", {}, trial.reason ?? ""),
   ]);
   if (!network.trials.some((trial) => trial.reason)) [heads, ...rows].forEach((row) => row.pop());
-  const table = smallTable("Trials of this network", heads, rows, [0, 0, 0, 0, 2, 2, 3, 1]);
+  const table = smallTable("Trials of this network", heads, rows, [0, 0, 0, 0, ...scores.map(({ digits }) => digits), 3, 1]);
   table.querySelectorAll("tbody tr").forEach((row, i) => {
     row.classList.toggle("picked", network.trials[i] === selected);
-    row.children[9]?.classList.add("reason");
+    row.children[7 + scores.length]?.classList.add("reason");
   });
   return table;
 }
 
 function learningPlot(page, trials) {
-  const plot = el("div", { class: "plot", role: "img", "aria-label": "Top-1 by epoch of the trials of this network" });
-  const { colours } = page.study;
+  const plot = el("div", { class: "plot", role: "img", "aria-label": "Score by epoch of the trials of this network" });
+  const { colours, curve_score: score } = page.study;
   const data = trials.map((trial, i) => ({
     type: "scatter",
     mode: "lines+markers",
@@ -91,11 +91,11 @@ function learningPlot(page, trials) {
     y: trial.curve,
     line: { color: themeColor(colours[i % colours.length]), width: 1.8 },
     marker: { size: 5 },
-    hovertemplate: "epoch %{x}: %{y:.2f} %",
+    hovertemplate: `epoch %{x}: %{y:.${score.digits}f} ${escaped(score.unit)}`,
   }));
   const longest = Math.max(...trials.map((trial) => trial.curve.length));
   const xaxis = axis("Epoch", { dtick: longest <= 12 ? 1 : undefined });
-  const options = layout({ height: 260, xaxis, yaxis: axis("Top-1 (%)"), showlegend: trials.length > 1 });
+  const options = layout({ height: 260, xaxis, yaxis: axis(score.axis), showlegend: trials.length > 1 });
   loadPlotly().then((Plotly) => Plotly.newPlot(plot, data, options, { ...CONFIG, displayModeBar: false }));
   return plot;
 }

@@ -1,4 +1,4 @@
-// Figures of top-1 by epoch and by seed.
+// Figures of the score by epoch and by seed.
 
 const MAX_CURVES = 300; // trials in the figure of learning curves
 
@@ -17,7 +17,7 @@ function plottedTrials(page) {
 function learningFigure(page) {
   const trials = plottedTrials(page);
   if (!trials.length) return "No epoch has ended yet.";
-  const { networks, colours, chance } = page.study;
+  const { networks, colours, chance, curve_score: score } = page.study;
   const names = distinct(trials.map((trial) => trial.name));
   const isColoured = names.length <= colours.length; // otherwise two networks would have the same colour
   const styles = curveStyles(networks.length <= colours.length ? networks.map((row) => row.name) : names, colours);
@@ -42,27 +42,27 @@ function learningFigure(page) {
         marker: { color, size: 5 },
         opacity: isColoured || front ? 1 : 0.5,
         customdata: trial.curve.map(() => trial.trial),
-        text: trial.curve.map((top1, i) =>
-          tooltip(trial.name, `seed ${trial.seed}, epoch ${i + 1}: top-1 ${number(top1, 2)} %`),
+        text: trial.curve.map((value, i) =>
+          tooltip(trial.name, `seed ${trial.seed}, epoch ${i + 1}: ${score.label} ${valueText(value, score)}`),
         ),
         hovertemplate: "%{text}<extra></extra>",
       };
     });
   const longest = Math.max(...trials.map((trial) => trial.curve.length));
   const lowest = Math.min(...trials.flatMap((trial) => trial.curve));
-  if (lowest < 4 * chance) data.push(chanceLine(chance, longest));
+  if (chance !== null && lowest < 4 * chance) data.push(chanceLine(chance, longest, score));
   return {
     data,
     height: isNarrow() ? 380 : 400,
-    layout: { xaxis: axis("Epoch", { dtick: longest <= 12 ? 1 : undefined }), yaxis: axis("Top-1 (%)") },
+    layout: { xaxis: axis("Epoch", { dtick: longest <= 12 ? 1 : undefined }), yaxis: axis(score.axis) },
   };
 }
 
-function chanceLine(chance, epochs) {
+function chanceLine(chance, epochs, { unit }) {
   return {
     type: "scatter",
     mode: "lines",
-    name: `chance, ${number(chance, 1)} %`,
+    name: `chance, ${number(chance, 1)}${unit && ` ${unit}`}`,
     x: [1, Math.max(2, epochs)],
     y: [chance, chance],
     line: { color: cssColor("faint"), width: 1, dash: "dot" },
@@ -73,20 +73,20 @@ function chanceLine(chance, epochs) {
 // ---- seeds
 
 function seedsFigure(page) {
-  const { networks, colours } = page.study;
+  const { networks, colours, score } = page.study;
   const all = page.study.seeds.filter((entry) => page.matches(networks[entry.network]));
   if (!all.length) return "No network has two finished seeds, so the spread is unknown.";
-  const entries = all.length > MAX_BARS ? [...all].sort((a, b) => b.top1 - a.top1).slice(0, MAX_BARS) : all;
+  const entries = all.length > MAX_BARS ? sorted(all, score.key, score.up).slice(0, MAX_BARS) : all;
   const y = entries.map((_, i) => i);
   const color = entries.map((entry) => themeColor(colours[entry.confirmation ? 1 : 0]));
   const texts = entries.map((entry) =>
     tooltip(
       networks[entry.network].name,
-      `mean ${number(entry.top1, 2)} %, ${plural(entry.scores.length, "seed")}`,
-      ...(entry.low === null ? [] : [`95 % interval ${number(entry.low, 2)} to ${number(entry.high, 2)}`]),
+      `mean ${valueText(entry[score.key], score)}, ${plural(entry.scores.length, "seed")}`,
+      ...(entry.low === null ? [] : [`95 % interval ${number(entry.low, score.digits)} to ${number(entry.high, score.digits)}`]),
     ),
   );
-  const scores = entries.flatMap((entry, i) => entry.scores.map((score) => ({ i, score, network: entry.network })));
+  const scores = entries.flatMap((entry, i) => entry.scores.map((value) => ({ i, value, network: entry.network })));
   const data = [
     {
       type: "scatter",
@@ -101,18 +101,18 @@ function seedsFigure(page) {
       type: "scatter",
       mode: "markers",
       name: "one seed",
-      x: scores.map(({ score }) => score),
+      x: scores.map(({ value }) => value),
       y: scores.map(({ i }) => i),
       customdata: scores.map(({ network }) => network),
       marker: { symbol: "circle-open", size: 8, color: scores.map(({ i }) => color[i]), line: { width: 1.5 } },
-      text: scores.map(({ i, score }) => `${texts[i]}<br>this seed: ${number(score, 2)} %`),
+      text: scores.map(({ i, value }) => `${texts[i]}<br>this seed: ${valueText(value, score)}`),
       hovertemplate: "%{text}<extra></extra>",
     },
     {
       type: "scatter",
       mode: "markers",
       name: "mean",
-      x: entries.map((entry) => entry.top1),
+      x: entries.map((entry) => entry[score.key]),
       y,
       customdata: entries.map((entry) => entry.network),
       text: texts,
@@ -120,14 +120,14 @@ function seedsFigure(page) {
       marker: { symbol: "line-ns", size: 15, color, line: { width: 2.5, color } },
     },
   ];
-  const values = scores.map(({ score }) => score);
+  const values = scores.map(({ value }) => value);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const margin = Math.max(0.5, 0.45 * (high - low));
+  const margin = Math.max(50 * 10 ** -score.digits, 0.45 * (high - low));
   return {
     data,
     height: 110 + (4 + rowHeight()) * entries.length,
     layout: {
-      xaxis: axis("Top-1 (%)", { range: [low - margin, high + margin] }),
+      xaxis: axis(score.axis, { range: [low - margin, high + margin] }),
       yaxis: axis("", {
         tickvals: y,
         ticktext: entries.map((entry) => networkLabel(networks[entry.network].name)),

@@ -2,7 +2,7 @@
 
 class Page {
   constructor() {
-    this.view = { cost: "gflops", logCost: false, logScore: false, objective: "top1" };
+    this.view = { cost: "gflops", logCost: false, logScore: false, objective: "" };
     this.partsView = { unit: "gflops", asShare: false };
     this.matchingIndices = null; // of the networks that match the filter; null: all
     this.matches = (network) => this.matchingIndices?.has(network.index) ?? true;
@@ -53,21 +53,21 @@ class Page {
   costSection() {
     const cost = dropdown("Cost", [["gflops", "GFLOPs"]], "gflops", (value) => this.changeView({ cost: value }));
     const logCost = checkbox("log cost", (isOn) => this.changeView({ logCost: isOn }));
-    const logScore = checkbox("log top-1", (isOn) => this.changeView({ logScore: isOn }));
+    const logScore = checkbox("log score", (isOn) => this.changeView({ logScore: isOn }));
     const study = new Figure({
       caption: "This study",
-      label: "Top-1 against cost, this study",
+      label: "Score against cost, this study",
       make: () => costFigure(this),
       click: (point) => this.openPoint(point),
     });
     const paper = new Figure({
       caption: "The paper",
-      label: "Top-1 against cost, published",
+      label: "Score against cost, published",
       make: () => paperFigure(this),
     });
     return new Section({
       id: "cost",
-      title: "Accuracy and cost",
+      title: "Score and cost",
       intro: () =>
         "Each point is a network; the line is the Pareto front." +
         (this.study.seeds.length ? " Bars are standard deviations over seeds." : "") +
@@ -92,7 +92,7 @@ class Page {
     const table = new Table({
       label: "Networks",
       noun: "network",
-      hint: "Filter: hr gflops<5 top1>40",
+      hint: "Filter: hr gflops<5",
       open: (row) => this.open(row),
       cell: ({ name, front }, key) =>
         key === "name" ? el("span", { class: front ? "dot front" : "dot" }, specText(truncate(name, 120))) : null,
@@ -106,12 +106,14 @@ class Page {
     return new Section({
       id: "networks",
       title: "Networks",
-      intro:
-        "A dot marks the Pareto front of top-1 and GFLOPs. Click a column head to sort, a name to open the network;" +
+      intro: ({ study }) =>
+        `A dot marks the Pareto front of ${study.score.label} and GFLOPs.` +
+        " Click a column head to sort, a name to open the network;" +
         " the filter applies to the figures too.",
       parts: [table.node],
       update: () => {
-        if (this.study.search && !table.keys) table.sort = { key: "top1", click: 1, isDescending: true };
+        const { score } = this.study;
+        if (this.study.search && !table.keys) table.sort = { key: score.key, click: 1, isDescending: score.up };
         table.update(this.study.networks, this.study.columns);
       },
     });
@@ -119,7 +121,7 @@ class Page {
 
   seedSection() {
     const figure = new Figure({
-      label: "Top-1 of each seed with intervals",
+      label: "Score of each seed with intervals",
       make: () => seedsFigure(this),
       click: (point) => this.openPoint(point),
     });
@@ -143,13 +145,13 @@ class Page {
       intro: () => this.study.comparisons.caption,
       isShown: () => this.study.comparisons.rows.length,
       parts: [body],
-      update: () => body.replaceChildren(contentTable("Comparisons", this.study.comparisons)),
+      update: () => body.replaceChildren(contentTable("Comparisons", this.study.comparisons, this.study.score)),
     });
   }
 
   learningSection() {
     const figure = new Figure({
-      label: "Top-1 by epoch",
+      label: "Score by epoch",
       make: () => learningFigure(this),
       click: (point) => this.openTrial(point.customdata),
     });
@@ -159,7 +161,7 @@ class Page {
       intro: () => {
         const count = this.study.trials.filter((trial) => trial.curve.length && !trial.isConfirmation).length;
         const selection = " The figure has the trials on the Pareto front and an evenly spaced part of the others.";
-        return `Top-1 after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
+        return `${capitalised(this.study.curve_score.label)} after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
       },
       isShown: () => this.study.trials.length,
       parts: [figure],
@@ -234,7 +236,7 @@ class Page {
     const table = new Table({
       label: "Trials",
       noun: "trial",
-      hint: "Filter: failed top1>40",
+      hint: "Filter: failed loss<2",
       open: (row) => this.open(row.network, row),
       cell: (row, key) => (key === "trial" ? String(row.trial) : null),
     });
@@ -244,19 +246,18 @@ class Page {
       title: "Every trial",
       intro: "One line for each network and seed.",
       parts: [table.node],
-      update: () => table.update(this.study.trials, TRIAL_COLUMNS.filter(hasContent)),
+      update: () => table.update(this.study.trials, trialColumns(this.study.trial_scores).filter(hasContent)),
     });
   }
 }
 
-const TRIAL_COLUMNS = [
+const trialColumns = (scores) => [
   ["trial", "Trial", "Number of the trial in the ledger.", 0],
   ["name", "Network", "", null],
   ["seed", "Seed", "", 0],
   ["state", "State", "", null],
   ["epochs", "Epochs", "Finished epochs.", 0],
-  ["top1", "Top-1 %", "After the last epoch.", 2],
-  ["ema_top1", "EMA %", "Top-1 of the averaged (EMA) weights.", 2],
+  ...scores.map(({ key, head, description, digits }) => [key, head, `${capitalised(description)}, after the last epoch.`, digits]),
   ["loss", "Loss", "Training loss of the last epoch.", 3],
   ["seconds", "Seconds", "Training time.", 1],
   ["device", "Device", "", null],

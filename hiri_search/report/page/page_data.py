@@ -14,24 +14,23 @@ import pandas as pd
 
 from hiri_search.report.page.columns import columns_of, main_table, parts_of, scores_by_name
 from hiri_search.report.page.summary import summary_cards
+from hiri_search.report.paper.published import PAPER_SCORE
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
 from hiri_search.report.tables.curves import AXES, COLOURS, published_points
 from hiri_search.report.tables.networks import caption, inference_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
+from hiri_search.report.tables.search import SHORT, confirmed_table, rank_agreement, volume_table, zero_cost_table
 from hiri_search.stats.significance import mean_interval
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.values import CodeVersion
+from hiri_search.study.search.objectives import objectives_of
+from hiri_search.training.score import Score
 
 SIGNIFICANT_DIGITS = 6
 MAX_DISTINCT = 0.5  # a text column is stored by index if at most this share of its values is distinct
 TRIAL_COLUMNS = (
-    *("trial", "seed", "state", "reason", "epochs", "top1", "ema_top1", "loss", "seconds", "device", "source"),
+    *("trial", "seed", "state", "reason", "epochs", "loss", "seconds", "device", "source"),
     *("confirms", "checkpoint"),
-)
-CONFIRMATION_COLUMNS = (  # of `confirmed_table`, on the page
-    *("name", "gflops", "short_epochs", "short_top1", "short_rank", "epochs", "top1", "spread", "low", "high", "rank"),
-    "seeds",
 )
 MAX_COMPARED = 60  # rows of an ablation; more rows have too many pairs to show
 NOT_RECORDED = "not recorded"
@@ -49,18 +48,32 @@ def page_content(results: Results) -> dict[str, Any]:
         "caption": caption(results),
         "colours": COLOURS,
         "axes": AXES,
-        "columns": [asdict(column) for column in columns_of(table)],
+        "score": _score(results.score),
+        "curve_score": _score(results.curve_score),
+        "trial_scores": [_score(score) for score in trial_scores(results)],
+        "columns": [asdict(column) for column in columns_of(table, results)],
         "networks": columnar(table),
         "trials": _trials(results, table),
         "seeds": _seeds(results, table),
         "parts": _parts(results, table),
         "paper": _paper(results),
         "inference": _small_table(inference_table(results)),
-        "chance": 100 / results.started.images.classes,
+        "chance": results.score.chance(results.started.images.classes) if results.score.chance else None,
         "comparisons": _comparisons(results),
         "planned": [[part.part, part.planned, part.took] for part in results.planned],
         **_search(results, table),
     }
+
+
+def trial_scores(results: Results) -> list[Score]:
+    """Return the scores that the table of trials shows."""
+    return list({score.name: score for score in (results.score, results.curve_score, results.ema_score)}.values())
+
+
+def _score(score: Score) -> dict[str, Any]:
+    """Return what the page shows of a score."""
+    shown = {name: getattr(score, name) for name in ("label", "head", "axis", "unit", "digits", "up")}
+    return {"key": score.name, "description": f"{score.label} on the {score.images}", **shown}
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -115,22 +128,23 @@ def _when(times: tuple[float, float] | None) -> str:
 def _trials(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """Return all trials by column; `network` is the index in the main table."""
     index = {name: number for number, name in enumerate(table["name"])}
-    rows = pd.DataFrame(list(results.trials), columns=list(TRIAL_COLUMNS))
+    columns = [*TRIAL_COLUMNS, *(score.name for score in trial_scores(results))]
+    rows, digits = pd.DataFrame(list(results.trials), columns=columns), results.score.digits
     rows = rows.assign(network=[index[row["name"]] for row in results.trials])
-    curves = [[plain(round(top1, 2)) for top1 in row["curve"]] for row in results.trials]
+    curves = [[plain(round(score, digits)) for score in row["curve"]] for row in results.trials]
     return {**columnar(rows), "curve": curves}
 
 
 def _seeds(results: Results, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return top-1 of each seed, with mean, spread and interval, of networks with two seeds or more."""
+    """Return the score of each seed, with mean, spread and interval, of networks with two seeds or more."""
     index = {name: number for number, name in enumerate(table["name"])}
     entries = []
     for is_confirmation, rows in ((False, results.first_trainings), (True, results.confirmations)):
-        for name, scores in scores_by_name(rows).items():
+        for name, scores in scores_by_name(rows, results.score).items():
             if len(scores) > 1:
                 interval = mean_interval(scores)
                 ends = {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
-                mean = {"top1": float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}
+                mean = {results.score.name: float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}
                 entry = {"network": index[name], "confirmation": is_confirmation, "scores": scores}
                 entries.append(plain(entry | mean | ends))
     return entries
@@ -142,7 +156,7 @@ def _comparisons(results: Results) -> dict[str, Any]:
     comparisons = comparison_table(results) if is_small else pd.DataFrame()
     if comparisons.empty:
         return {"caption": "", **_small_table(comparisons)}
-    return {"caption": comparison_caption(results), **_small_table(comparison_text(comparisons))}
+    return {"caption": comparison_caption(results), **_small_table(comparison_text(comparisons, results.score))}
 
 
 def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
@@ -158,19 +172,23 @@ def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
 def _paper(results: Results) -> dict[str, Any]:
     """Return the published points of the paper's panel."""
     paper = published_points(results.table_number)
-    columns = [name for name in ("curve", "network", "label", *paper.cost_columns, "top1") if name in paper.points]
+    columns = [name for name in ("curve", "network", "label", *paper.cost_columns, PAPER_SCORE) if name in paper.points]
     return {"title": paper.title, "costs": paper.cost_columns, "points": columnar(paper.points[columns])}
 
 
 def _search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """Return the content of the sections that only a search has."""
-    confirmed = confirmed_table(results)
+    confirmed, score = confirmed_table(results), results.score.name
     volume = volume_table(results)
+    shown = ("name", "gflops", "short_epochs", SHORT + score, "short_rank", "epochs", score, "spread", "low", "high")
     return {
         "volume": [plain(100 * share) for share in volume["share"]],
-        "confirmed": _small_table(confirmed.reindex(columns=CONFIRMATION_COLUMNS) if len(confirmed) else confirmed),
-        "rank_agreement": rank_agreement(confirmed) if len(confirmed) else "",
+        "confirmed": _small_table(
+            confirmed.reindex(columns=[*shown, "rank", "seeds"]) if len(confirmed) else confirmed
+        ),
+        "rank_agreement": rank_agreement(confirmed, results.score) if len(confirmed) else "",
         "zero_cost": _small_table(zero_cost_table(results)),
+        "objectives": {objective.name: objective.label for objective in objectives_of(results.study)},
         "importances": {name: plain(dict(shares)) for name, shares in results.importances.items()},
         "decisions": _decisions(results, table),
     }

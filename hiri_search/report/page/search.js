@@ -70,7 +70,7 @@ function parallelFigure(page) {
     const values = rows.map((row) => row[cost]);
     if (values.every((value) => value !== null)) dimensions.push({ label: axes[cost].replace(/ \(.*/, ""), values });
   }
-  dimensions.push({ label: "Top-1 so far", values: rows.map((row) => row.so_far) });
+  dimensions.push({ label: `${page.study.curve_score.label} so far`, values: rows.map((row) => row.so_far) });
   const colors = isDark() ? ["#39424a", "#3aa0dd", "#f5d06a"] : ["#d5d8da", "#56B4E9", "#003a61"];
   const data = [
     {
@@ -80,7 +80,7 @@ function parallelFigure(page) {
         color: rows.map((row) => row.so_far),
         colorscale: colors.map((color, i) => [i / 2, color]),
         showscale: true,
-        colorbar: { title: { text: "Top-1" }, thickness: 12, outlinewidth: 0 },
+        colorbar: { title: { text: page.study.curve_score.label }, thickness: 12, outlinewidth: 0 },
       },
       labelfont: { size: 12, color: cssColor("text") },
       tickfont: { size: 11, color: cssColor("muted") },
@@ -117,18 +117,10 @@ function volumeFigure(page) {
   };
 }
 
-const OBJECTIVE_LABELS = {
-  front: "the Pareto front",
-  top1: "top-1",
-  gmacs: "GFLOPs",
-  mparams: "params",
-  ms_per_image: "inference",
-  memory: "memory",
-};
-
 function updateObjectives(select, page) {
+  const labels = { ...page.study.objectives, front: "the Pareto front" };
   const names = Object.keys(page.study.importances);
-  select.replaceChildren(...names.map((name) => el("option", { value: name }, OBJECTIVE_LABELS[name] ?? name)));
+  select.replaceChildren(...names.map((name) => el("option", { value: name }, labels[name] ?? name)));
   if (names.length && !names.includes(page.view.objective)) page.view.objective = names[0];
   select.value = page.view.objective;
   select.parentElement.hidden = !names.length;
@@ -136,9 +128,9 @@ function updateObjectives(select, page) {
 
 function searchSections(page) {
   const importance = new Figure({ label: "Importance of each decision", make: () => importanceFigure(page) });
-  const objective = dropdown("For", [["top1", "top-1"]], "top1", (value) => page.changeView({ objective: value }));
+  const objective = dropdown("For", [], "", (value) => page.changeView({ objective: value }));
   const parallel = new Figure({
-    label: "Decisions, costs and top-1 of each network",
+    label: "Decisions, costs and score of each network",
     make: () => parallelFigure(page),
     scrolls: true,
   });
@@ -151,7 +143,7 @@ function searchSections(page) {
       intro: ({ study }) => study.rank_agreement,
       isShown: ({ study }) => study.confirmed.rows.length,
       parts: [confirmed],
-      update: ({ study }) => confirmed.replaceChildren(contentTable("Confirmation", study.confirmed)),
+      update: ({ study }) => confirmed.replaceChildren(contentTable("Confirmation", study.confirmed, study.score)),
     }),
     new Section({
       id: "importance",
@@ -173,17 +165,19 @@ function searchSections(page) {
     new Section({
       id: "hypervolume",
       title: "Found when",
-      intro: "Dominated hypervolume after each finished trial, as a share of the final hypervolume.",
+      intro: "Dominated hypervolume after each finished trial, as a share of the final hypervolume; scores are those on the" +
+        " validation images, by which the search chooses.",
       isShown: ({ study }) => study.search,
       parts: [volume],
     }),
     new Section({
       id: "zero_cost",
       title: "Zero-cost scores",
-      intro: "Kendall's tau of each zero-cost score, and of the costs, with top-1.",
+      intro: ({ study }) =>
+        `Kendall's tau of each zero-cost score, and of the costs, with ${study.score.label}, best first.`,
       isShown: ({ study }) => study.zero_cost.rows.length,
       parts: [zeroCost],
-      update: ({ study }) => zeroCost.replaceChildren(contentTable("Zero-cost scores", study.zero_cost)),
+      update: ({ study }) => zeroCost.replaceChildren(contentTable("Zero-cost scores", study.zero_cost, study.score)),
     }),
   ];
 }

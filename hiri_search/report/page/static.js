@@ -29,23 +29,23 @@ function pageHead(study, isOpen = false) {
 const HEADS = {
   name: "Network",
   gflops: "GFLOPs",
-  top1: "Top-1 %",
-  short_top1: "Short top-1 %",
   low: "95 % from",
   high: "95 % to",
   proxy: "Score",
 };
-const headText = (name) => HEADS[name] ?? `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}`;
+const headText = (name, score) =>
+  ({ ...HEADS, [score.key]: score.head, [`short_${score.key}`]: `Short ${score.head}` })[name] ??
+  `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}`;
 
 // A small table from the content of the page.
-function contentTable(label, { columns, rows }) {
+function contentTable(label, { columns, rows }, score) {
   const digits = columns.map((name) =>
-    /rank|seeds|epochs|networks|side/.test(name) ? 0 : /params|gflops/.test(name) ? 3 : 2,
+    /rank|seeds|epochs|networks|side/.test(name) ? 0 : /params|gflops/.test(name) ? 3 : score.digits,
   );
   const cell = (value) => (typeof value === "string" ? specText(truncate(value, 240)) : value);
   return smallTable(
     label,
-    columns.map(headText),
+    columns.map((name) => headText(name, score)),
     rows.map((row) => row.map(cell)),
     digits,
   );

@@ -9,6 +9,7 @@ import pandas as pd
 from hiri_search.report.tables.ablation import best_row
 from hiri_search.report.tables.results import Results
 from hiri_search.study.plan.plan import duration
+from hiri_search.training.score import Score
 
 Card = dict[str, str]  # label, value, detail
 DASH = "-"
@@ -16,7 +17,7 @@ DASH = "-"
 
 def summary_cards(results: Results, table: pd.DataFrame) -> list[Card]:
     """Return the cards at the top of the page; `table` is `main_table`."""
-    return [_best_card(results, table), _front_card(table), _trials_card(results), _time_card(results)]
+    return [_best_card(results, table), _front_card(table, results.score), _trials_card(results), _time_card(results)]
 
 
 def _card(label: str, value: str, detail: str) -> Card:
@@ -24,11 +25,12 @@ def _card(label: str, value: str, detail: str) -> Card:
 
 
 def _best_card(results: Results, table: pd.DataFrame) -> Card:
-    scored = table.dropna(subset=["top1"])
+    score = results.score
+    scored, label = table.dropna(subset=[score.name]), f"Best {score.label}"
     if scored.empty:
-        return _card("Best top-1", DASH, "no trial has finished")
-    best = scored.sort_values("top1", ascending=False, kind="stable").iloc[0]
-    return _card("Best top-1", f"{best['top1']:.2f} %", f"{best['name']}{_significance(results, scored)}")
+        return _card(label, DASH, "no trial has finished")
+    best = scored.sort_values(score.name, ascending=not score.up, kind="stable").iloc[0]
+    return _card(label, score.text(best[score.name]), f"{best['name']}{_significance(results, scored)}")
 
 
 def _significance(results: Results, scored: pd.DataFrame) -> str:
@@ -39,14 +41,14 @@ def _significance(results: Results, scored: pd.DataFrame) -> str:
     return "; significantly better than every other" if is_clear else "; not significantly better than all others"
 
 
-def _front_card(table: pd.DataFrame) -> Card:
+def _front_card(table: pd.DataFrame, score: Score) -> Card:
     """Count the networks on the Pareto front, with their range of GFLOPs."""
     members = table[table["front"]]
     if members.empty:
-        return _card("On the Pareto front", DASH, "of top-1 and GFLOPs")
+        return _card("On the Pareto front", DASH, f"of {score.label} and GFLOPs")
     low, high = members["gflops"].min(), members["gflops"].max()
     span = f"{low:.3g} GFLOPs" if len(members) == 1 else f"{low:.3g} to {high:.3g} GFLOPs"
-    return _card("On the Pareto front", f"{len(members):,} of {table['top1'].notna().sum():,}", span)
+    return _card("On the Pareto front", f"{len(members):,} of {table[score.name].notna().sum():,}", span)
 
 
 def _trials_card(results: Results) -> Card:

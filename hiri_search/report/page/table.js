@@ -66,10 +66,10 @@ class Table {
   update(rows, columns) {
     const [top, left] = [this.box.scrollTop, this.box.scrollLeft];
     const keys = columns.map((column) => column.key).join();
-    const largest = (key) => Math.max(...rows.map((row) => row[key] ?? -Infinity));
+    const values = (key) => rows.map((row) => row[key]).filter(hasValue);
     const isLong = rows.some((row) => String(row[columns[0].key]).length > 20);
     this.rows = rows;
-    this.best = Object.fromEntries(columns.filter(({ best }) => best).map(({ key }) => [key, largest(key)]));
+    this.best = Object.fromEntries(columns.filter(({ best }) => best).map(({ key, best }) => [key, Math[best](...values(key))]));
     this.box.classList.toggle("long-names", isLong);
     if (keys !== this.keys) {
       this.keys = keys;

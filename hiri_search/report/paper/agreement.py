@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from hiri_search.report.paper.published import networks, published
+from hiri_search.report.paper.published import PAPER_SCORE, networks, published
 from hiri_search.system.units import GIGA, MEGA
 
 PARAMS_TOLERANCE, GFLOPS_TOLERANCE = 0.5, 2.0  # percent of the published number
@@ -51,7 +51,7 @@ def agreement(table: str, costs: CountedCosts) -> pd.DataFrame:
     result["gflops_off"] = 100 * (result["gflops"] / result["paper_gflops"] - 1)
     compared = zip(result["gflops"], result["params_off"], result["gflops_off"], rows["note"], strict=True)
     result["verdict"] = [_verdict(*values) for values in compared]
-    return result.assign(top1=paper.get("top1", empty), note=rows["note"], spec=rows["spec"])
+    return result.assign(**{PAPER_SCORE: paper.get(PAPER_SCORE, empty)}, note=rows["note"], spec=rows["spec"])
 
 
 def _verdict(gflops: float, params_off: float, gflops_off: float, note: str) -> str:

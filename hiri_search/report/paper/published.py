@@ -22,14 +22,17 @@ TABLE_FILES = {
 }
 
 
+PAPER_SCORE = "paper_top1"  # column of `published`: top-1 in percent, on ImageNet-1K
+
+
 @cache
 def _read(name: str) -> pd.DataFrame:
     with (TABLE_FOLDER / f"{TABLE_FILES[name]}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file)
+        return pd.read_csv(file).rename(columns={PAPER_SCORE.removeprefix("paper_"): PAPER_SCORE})
 
 
 def published(table: str) -> pd.DataFrame:
-    """Return the rows of a table as printed: params_m in millions, gflops in 10^9 multiply-adds, top1 in percent.
+    """Return the rows of a table as printed: params_m in millions, gflops in 10^9 multiply-adds, paper_top1 in %.
 
     The index, `row`, is the network or first column, with the side (`Swin-B @ 384`) or the backbone
     (`ATSS 3x, Swin-T`) if the names are not unique.

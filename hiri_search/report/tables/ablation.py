@@ -9,7 +9,17 @@ from itertools import pairwise
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.stats.significance import LEVEL, Comparison, Scores, against_best, clear_best, compare_pairs, in_words
+from hiri_search.stats.significance import (
+    LEVEL,
+    Comparison,
+    Scale,
+    Scores,
+    against_best,
+    clear_best,
+    compare_pairs,
+    in_words,
+)
+from hiri_search.training.score import Score
 
 COMPARISON_COLUMNS = (
     *("network", "against", "seeds", "gain", "low", "high", "low_together", "high_together"),
@@ -19,14 +29,19 @@ BEST = "best"
 
 
 def seed_scores(results: Results) -> Scores:
-    """Return top-1 of the finished trials without confirmations, by network and seed, in the study's order."""
+    """Return the score of the finished trials without confirmations, by network and seed, in the study's order."""
     names = dict.fromkeys(row["name"] for row in (*results.counted, *results.first_trainings))
     rows = [name for name in results.rows if name in names]
     scores: dict[str, dict[int, float]] = {name: {} for name in (*rows, *names)}
     for row in results.first_trainings:
-        if row["state"] == "finished" and row["top1"] is not None:
-            scores[row["name"]][row["seed"]] = row["top1"]
+        if row["state"] == "finished" and (score := row.get(results.score.name)) is not None:
+            scores[row["name"]][row["seed"]] = score
     return scores
+
+
+def scale_of(score: Score) -> Scale:
+    """Return what differences of a score mean."""
+    return Scale(score.up, score.worthwhile, score.difference_unit)
 
 
 def comparison_mode(results: Results) -> str:
@@ -41,13 +56,14 @@ def comparisons(results: Results) -> list[Comparison]:
         return []
     trained = {row["name"] for row in results.first_trainings}
     scores = {name: by_seed for name, by_seed in seed_scores(results).items() if name in trained}
+    scale = scale_of(results.score)
     match comparison_mode(results):
         case "best":
-            return against_best(scores)
+            return against_best(scores, scale)
         case "steps":
-            return compare_pairs([(row, previous) for previous, row in _steps(results, list(scores))], scores)
+            return compare_pairs([(row, previous) for previous, row in _steps(results, list(scores))], scores, scale)
         case reference:
-            return compare_pairs([(name, reference) for name in scores if name != reference], scores)
+            return compare_pairs([(name, reference) for name in scores if name != reference], scores, scale)
 
 
 def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
@@ -64,11 +80,12 @@ def best_row(results: Results) -> str | None:
     """Return the row that is significantly better than every other row, or None; independent of `compare`."""
     if results.is_search:
         return None
-    return clear_best({name: by_seed for name, by_seed in seed_scores(results).items() if by_seed})
+    scores = {name: by_seed for name, by_seed in seed_scores(results).items() if by_seed}
+    return clear_best(scores, scale_of(results.score))
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
-    """Return one row for each comparison: gain in points of top-1, intervals, p, and the verdict in words.
+    """Return one row for each comparison: gain, intervals, p, and the verdict in words.
 
     `low` and `high` are the confidence interval of this comparison alone, `low_together` and `high_together` the joint
     interval of all comparisons. `shown` depends on `p_holm` only.
@@ -99,7 +116,8 @@ def _line(comparison: Comparison) -> dict[str, object]:
 def comparison_caption(results: Results) -> str:
     """Return the caption: the reference, the test and its correction."""
     compared = comparisons(results)
-    subject = f"Each network compared with {_reference(results, compared)}: gain of top-1 in points, paired by seed"
+    reference, gain = _reference(results, compared), f"gain of {results.score.label}{_in_unit(results.score)}"
+    subject = f"Each network compared with {reference}: {gain}, paired by seed"
     if all(comparison.p is None for comparison in compared):
         return f"{subject}. Too few seeds or no spread: nothing could be tested, and no difference is shown."
     family = max(comparison.family for comparison in compared)
@@ -112,19 +130,29 @@ def comparison_caption(results: Results) -> str:
     )
 
 
+def _in_unit(score: Score) -> str:
+    return (f" in {score.difference_unit}" if score.difference_unit else "") + ("" if score.up else " (less is better)")
+
+
+def gain_head(score: Score) -> str:
+    """Return the head of a column of gains: `gain (points)`."""
+    return f"gain ({score.difference_unit})" if score.difference_unit else "gain"
+
+
 def _reference(results: Results, compared: Sequence[Comparison]) -> str:
     match comparison_mode(results):
         case "best":
-            return f"{compared[0].against}, which has the highest mean" if compared else "the highest mean"
+            extreme = "highest" if results.score.up else "lowest"
+            return f"{compared[0].against}, which has the {extreme} mean" if compared else f"the {extreme} mean"
         case "steps":
             return "the previous network of the same curve"
         case reference:
             return reference
 
 
-def comparison_text(table: pd.DataFrame) -> pd.DataFrame:
+def comparison_text(table: pd.DataFrame, score: Score) -> pd.DataFrame:
     """Return the columns of `comparison_table` for people, rounded."""
-    signed = "{:+.2f}".format
+    signed = f"{{:+.{score.digits}f}}".format
     interval = [
         "-" if pd.isna(low) else f"{signed(low)} to {signed(high)}"
         for low, high in zip(table["low"], table["high"], strict=True)
@@ -133,7 +161,7 @@ def comparison_text(table: pd.DataFrame) -> pd.DataFrame:
         {
             "network": table["network"],
             "against": table["against"],
-            "gain (points)": table["gain"].map(signed, na_action="ignore"),
+            gain_head(score): table["gain"].map(signed, na_action="ignore"),
             f"{LEVEL:.0%} interval": interval,
             "what is shown": table["verdict"],
         }

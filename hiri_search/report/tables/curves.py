@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.paper.published import published
+from hiri_search.report.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.networks import network_table
 from hiri_search.report.tables.results import Results
 
@@ -33,7 +33,7 @@ FAMILIES = ("Swin", "PVTv2", "ConvNeXt", "CSWin", "DaViT", "iFormer", "Dual-ViT"
 
 @dataclass(frozen=True)
 class Paper:
-    """Published points that are drawn next to a study: columns curve, label, top1 and each of `costs`."""
+    """Published points that are drawn next to a study: columns curve, label, PAPER_SCORE and each of `costs`."""
 
     stem: str  # of the name of the figure's file
     title: str
@@ -61,7 +61,7 @@ def published_points(table: str) -> Paper:
 
 
 def figure6_points() -> pd.DataFrame:
-    """Return the paper's points of Figure 6: curve, gflops, params_m, ms (from images per second), top1."""
+    """Return the paper's points of Figure 6: curve, gflops, params_m, ms (from images per second), PAPER_SCORE."""
     table = published("2")
     table = table.assign(
         family=[name.rpartition("-")[0] for name in table["network"]], ms=1000 / table["throughput_img_s"]
@@ -69,7 +69,7 @@ def figure6_points() -> pd.DataFrame:
     hirivit = table["family"] == "HIRI-ViT"
     labels = table["family"].where(~hirivit, "HIRI-ViT @ " + table["resolution"].astype(str))
     chosen = table.assign(curve=labels, label="")[hirivit | table["family"].isin(FAMILIES)]
-    return chosen[["curve", "network", "label", *COST_AXES, "top1"]]
+    return chosen[["curve", "network", "label", *COST_AXES, PAPER_SCORE]]
 
 
 def network_points(results: Results) -> pd.DataFrame:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
+from hiri_search.report.tables.results import Results
 from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
+from hiri_search.training.score import Score, score_columns
 
 MEANINGS = {  # column: (meaning, unit)
     "trial": ("number of the trial in the ledger, counted from 0", ""),
@@ -36,10 +40,6 @@ MEANINGS = {  # column: (meaning, unit)
     "source": ("trial whose curve is reused, here or in another results folder; empty if the trial was trained", ""),
     "device": ("device of the last training", ""),
     "epochs": ("number of finished epochs", "epochs"),
-    "top1": ("top-1 accuracy on the validation images after the last epoch", "percent"),
-    "top5": ("top-5 accuracy on the validation images after the last epoch", "percent"),
-    "ema_top1": ("top-1 accuracy of the averaged (EMA) weights", "percent"),
-    "ema_top5": ("top-5 accuracy of the averaged (EMA) weights", "percent"),
     "loss": ("mean training loss of the last epoch", "nats"),
     "seconds": ("wall time of all epochs; 0 if the curve is reused from another trial", "seconds"),
     "seconds_waiting": ("part of seconds that the training waited for images", "seconds"),
@@ -47,24 +47,39 @@ MEANINGS = {  # column: (meaning, unit)
     "images_per_second": ("training throughput in the last epoch", "1/s"),
     "parts": ("number of parts into which each batch was split to fit into memory", ""),
     "peak_memory_bytes": ("peak GPU memory in the last epoch; empty on a CPU", "bytes"),
-    "curve": ("top1 after each epoch, separated by spaces", "percent"),
 }
 NOT_DESCRIBED = "not described"
+_NO_UNIT = "1"  # of a score
 
 
-def with_numeric_columns(table: pd.DataFrame) -> pd.DataFrame:
+def with_numeric_columns(table: pd.DataFrame, results: Results) -> pd.DataFrame:
     """Make empty columns that have a unit numeric, so that the files of all studies have the same types."""
-    empty = [name for name in table if _meaning(str(name))[1] and table[name].isna().all()]
+    known = _meanings(results)
+    empty = [name for name in table if _meaning(str(name), known)[1] and table[name].isna().all()]
     return table.astype(dict.fromkeys(empty, "float64"))
 
 
-def dictionary(table: pd.DataFrame) -> pd.DataFrame:
+def dictionary(table: pd.DataFrame, results: Results) -> pd.DataFrame:
     """Return one row for each column of a table of trials: column, type, unit, meaning."""
-    lines = [(name, str(dtype), *reversed(_meaning(str(name)))) for name, dtype in table.dtypes.items()]
+    known = _meanings(results)
+    lines = [(name, str(dtype), *reversed(_meaning(str(name), known))) for name, dtype in table.dtypes.items()]
     return pd.DataFrame(lines, columns=["column", "type", "unit", "meaning"])
 
 
-def _meaning(column: str) -> tuple[str, str]:
+def _meanings(results: Results) -> dict[str, tuple[str, str]]:
+    columns = score_columns(results.study.scores, test=results.has_test)
+    scores = {
+        score.name: (f"{score.meaning} on the {score.images} after the last epoch", _unit(score)) for score in columns
+    }
+    curve = (f"{results.study.score.name} after each epoch, separated by spaces", _unit(results.study.score))
+    return {**MEANINGS, **scores, "curve": curve}
+
+
+def _unit(score: Score) -> str:
+    return {"%": "percent", "": _NO_UNIT}.get(score.unit, score.unit)
+
+
+def _meaning(column: str, known: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     if column.startswith(ZERO_COST_PREFIX):
         return f"zero-cost score {column.removeprefix(ZERO_COST_PREFIX)} of the untrained network", ""
-    return MEANINGS.get(column, (NOT_DESCRIBED, ""))
+    return known.get(column, (NOT_DESCRIBED, ""))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import pandas as pd
 
-from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons
+from hiri_search.report.paper.published import PAPER_SCORE
+from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons, gain_head
 from hiri_search.report.tables.formats import latex_text
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import confirmed_table, rank_agreement
+from hiri_search.report.tables.search import SHORT, confirmed_table, rank_agreement
 from hiri_search.stats.significance import Comparison, Estimate, p_text
+from hiri_search.training.score import Score
 
 EMPTY_CELL = "--"
-INTERVALS = " In brackets: the confidence interval, clipped to 0-100 %."
 MAX_NAME = 32  # characters; longer names are broken into lines
 
 
@@ -33,65 +35,71 @@ class LatexColumn:
 def paper_tex(results: Results) -> str:
     """Return the networks of a study next to the rows of its table in the paper."""
     table, best = paper_table(results), best_row(results)
-    scores = _scores(table, best)
+    score = results.score
+    scores, head = _scores(table, score, best), latex_text(score.axis)
     columns = [
         _names(table["network"], best),
         *_sides(table["side"]),
         *_costs(table),
-        LatexColumn("ours", scores, "l", r"Top-1 (\%)"),
-        LatexColumn("paper", _numbers(table["paper_top1"], 1), "r", r"Top-1 (\%)"),
+        LatexColumn("ours", scores, "l", head),
+        LatexColumn("paper", _numbers(table[PAPER_SCORE], 1), "r", r"Top-1 (\%)"),
     ]
-    text = f"{_title(results)} {caption(results)}{_bold_caption(best, scores)}"
+    text = f"{_title(results)} {caption(results)}{_bold_caption(best, scores, score)}"
     return _float(columns, text, f"table{results.table_number}")
 
 
 def network_tex(results: Results) -> str:
     """Return the networks of a study without a table of the paper; for a search, its Pareto front by GFLOPs."""
     table, best = network_table(results).rename(columns={"name": "network"}), best_row(results)
-    table = front(table, "gflops", "top1") if results.is_search else table
-    scores = _scores(table, best)
+    score = results.score
+    table = front(table, "gflops", score) if results.is_search else table
+    scores = _scores(table, score, best)
     columns = [
         _names(table["network"], best),
         *_sides(table["side"]),
         LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
         LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
-        LatexColumn(r"Top-1 (\%)", scores, "l"),
+        LatexColumn(latex_text(score.axis), scores, "l"),
     ]
-    selection = " Pareto front of GFLOPs and top-1." if results.is_search else ""
-    return _float(columns, f"{_title(results)}{selection} {caption(results)}{_bold_caption(best, scores)}", "networks")
+    selection = f" Pareto front of GFLOPs and {score.label}." if results.is_search else ""
+    text = f"{_title(results)}{selection} {caption(results)}{_bold_caption(best, scores, score)}"
+    return _float(columns, text, "networks")
 
 
 def confirmed_tex(results: Results) -> str:
     """Return the confirmed networks of a search, with the agreement of their two orders."""
-    table = confirmed_table(results).rename(columns={"name": "network"})
+    table, score = confirmed_table(results).rename(columns={"name": "network"}), results.score
+    head, short = latex_text(score.axis), _numbers(table[SHORT + score.name], score.digits - 1)
     lengths = table["epochs"].unique()
     long = f"{lengths[0]} epochs" if len(lengths) == 1 else "longer"
     columns = [
         _names(table["network"]),
         LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
         LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
-        LatexColumn(f"{table['short_epochs'].iloc[0]} epochs", _numbers(table["short_top1"], 1), "r", r"Top-1 (\%)"),
-        LatexColumn(long, _scores(table, None), "l", r"Top-1 (\%)"),
+        LatexColumn(f"{table['short_epochs'].iloc[0]} epochs", short, "r", head),
+        LatexColumn(long, _scores(table, score, None), "l", head),
         *([LatexColumn("Epochs", list(map(str, table["epochs"])))] if len(lengths) > 1 else []),
     ]
-    text = f"{_title(results)} Confirmation of the best networks of a search.{INTERVALS} {rank_agreement(table)}"
+    agreement = rank_agreement(table, score)
+    text = f"{_title(results)} Confirmation of the best networks of a search.{_intervals(score)} {agreement}"
     return _float(columns, text, "confirmed")
 
 
 def comparison_tex(results: Results) -> str:
     """Return the comparisons of a study: gain, interval, p, and the seeds to add to show half a point."""
-    rows = comparisons(results)
+    rows, score = comparisons(results), results.score
     more_seeds = [_more_seeds(row) for row in rows]
     columns = [
         _names([row.row for row in rows]),
         LatexColumn("seeds", [str(row.seeds) for row in rows]),
-        LatexColumn("gain (points)", [_bold(_gain(row), row.significant) for row in rows], "l"),
+        LatexColumn(gain_head(score), [_bold(_gain(row, score), row.significant) for row in rows], "l"),
         LatexColumn("$p$", [_p(row) for row in rows]),
         LatexColumn("more seeds", more_seeds),
     ]
     text = f"{_title(results)} {comparison_caption(results)}"
     text += " Bold: a difference is shown." if any(row.significant for row in rows) else ""
-    text += " More seeds: seeds to add to show 0.5 points." if set(more_seeds) - {EMPTY_CELL} else ""
+    worthwhile = f"{score.worthwhile} {score.difference_unit}"
+    text += f" More seeds: seeds to add to show {worthwhile}." if set(more_seeds) - {EMPTY_CELL} else ""
     return _float(columns, text, "comparisons")
 
 
@@ -107,9 +115,16 @@ def _source(table: str) -> str:
     return "Figure 1" if table == "1" else f"Table {table}"
 
 
-def _bold_caption(best: str | None, scores: Sequence[str]) -> str:
+def _intervals(score: Score) -> str:
+    """Return the sentence on the intervals of a score."""
+    finite = math.isfinite(score.low) and math.isfinite(score.high)
+    clipped = f", clipped to {score.low:g}-{score.high:g} {score.unit}".rstrip() if finite else ""
+    return f" In brackets: the confidence interval{clipped}."
+
+
+def _bold_caption(best: str | None, cells: Sequence[str], score: Score) -> str:
     """Return the part of the caption that explains brackets and bold print."""
-    intervals = INTERVALS if any("[" in score for score in scores) else ""
+    intervals = _intervals(score) if any("[" in cell for cell in cells) else ""
     if best is None:
         return f"{intervals} No row is significantly better than every other row, so none is bold."
     return f"{intervals} Bold: better than every other row, by paired t-tests with Holm's correction for all pairs."
@@ -140,25 +155,29 @@ def _numbers(column: pd.Series, digits: int) -> list[str]:
     return [EMPTY_CELL if pd.isna(value) else f"{value:.{digits}f}" for value in column]
 
 
-def _scores(table: pd.DataFrame, best: str | None) -> list[str]:
-    return [
-        _bold(_score(top1, low, high), name == best)
-        for name, top1, low, high in zip(table["network"], table["top1"], table["low"], table["high"], strict=True)
-    ]
+def _scores(table: pd.DataFrame, score: Score, best: str | None) -> list[str]:
+    columns = zip(table["network"], table[score.name], table["low"], table["high"], strict=True)
+    return [_bold(_score(score, *numbers), name == best) for name, *numbers in columns]
 
 
-def _score(top1: float, low: float, high: float) -> str:
-    """Return top-1 and its interval, clipped to 0-100 %: `52.4 [47.6, 57.1]`."""
-    if pd.isna(top1):
+def _score(score: Score, value: float, low: float, high: float) -> str:
+    """Return a score and its interval, clipped to what is possible: `52.4 [47.6, 57.1]`."""
+    if pd.isna(value):
         return EMPTY_CELL
-    return f"{top1:.1f}" if pd.isna(low) else f"{top1:.1f} [{max(low, 0):.1f}, {min(high, 100):.1f}]"
+    shown = f"{{:.{score.digits - 1}f}}".format
+    return (
+        shown(value)
+        if pd.isna(low)
+        else f"{shown(value)} [{shown(max(low, score.low))}, {shown(min(high, score.high))}]"
+    )
 
 
-def _gain(row: Comparison) -> str:
+def _gain(row: Comparison, score: Score) -> str:
     if row.gain is None:
         return EMPTY_CELL
     interval: Estimate | None = row.interval
-    return f"${row.gain:+.1f}$" + (f" $[{interval.low:+.1f}, {interval.high:+.1f}]$" if interval else "")
+    shown = f"{{:+.{score.digits - 1}f}}".format
+    return f"${shown(row.gain)}$" + (f" $[{shown(interval.low)}, {shown(interval.high)}]$" if interval else "")
 
 
 def _p(row: Comparison) -> str:

@@ -9,46 +9,47 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.paper.published import published
+from hiri_search.report.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
-from hiri_search.study.ledger.values import to_json
+from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.score import Score
 
-PAPER_COLUMNS = ("params_m", "gflops", "top1")
+PAPER_COLUMNS = ("params_m", "gflops", PAPER_SCORE)
 
 
 def trial_table(results: Results) -> pd.DataFrame:
-    """Return one row for each trial; the curve is top-1 after each epoch, separated by spaces."""
+    """Return one row for each trial; the curve is the score after each epoch, separated by spaces."""
     table = pd.DataFrame(list(results.trials))
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
     table = table.drop(columns="by_part", errors="ignore")
-    return table.assign(curve=[" ".join(f"{top1:.2f}" for top1 in curve) for curve in table["curve"]])
+    digits = results.study.score.digits
+    return table.assign(curve=[" ".join(f"{score:.{digits}f}" for score in curve) for curve in table["curve"]])
 
 
 NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spec", "trained_side")
 
 
 def network_table(results: Results) -> pd.DataFrame:
-    """Return one row for each network, in the study's order: costs, and mean and spread of top-1 over seeds.
+    """Return one row for each network, in the study's order: costs, and mean and spread of the score over seeds.
 
     Only finished trials count: `seeds` is their number, `failed` the number of failed trials. `low` and `high` are
     Student's confidence interval of the mean, if there is a spread. `ms` is the measured inference time of one image.
     """
     facts = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
     networks = facts.drop_duplicates("name").set_index("name")
-    trials = pd.DataFrame(results.first_trainings, columns=["name", "state", "top1"])
+    score = results.score.name
+    trials = pd.DataFrame(results.first_trainings, columns=["name", "state", score])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
-    finished = trials[trials["state"] == "finished"].astype({"top1": float})
-    scores, several = (
-        rows.groupby("name")["top1"] for rows in (finished, finished[finished.duplicated("name", False)])
-    )
+    finished = trials[trials["state"] == "finished"].astype({score: float})
+    scores, several = (rows.groupby("name")[score] for rows in (finished, finished[finished.duplicated("name", False)]))
     timed = {(event.key, event.side): event.ms_per_image for event in _comparable_times(results)}
     intervals = {name: interval for name, values in several if (interval := mean_interval(values))}
     rows = results.rows
@@ -58,7 +59,7 @@ def network_table(results: Results) -> pd.DataFrame:
             **networks[["key", "spec", "side"]],
             "params_m": networks["params"] / MEGA,
             "gflops": networks["macs"] / GIGA,
-            "top1": scores.mean(),
+            score: scores.mean(),
             "spread": scores.std(),
             "low": pd.Series({name: interval.low for name, interval in intervals.items()}, dtype="float64"),
             "high": pd.Series({name: interval.high for name, interval in intervals.items()}, dtype="float64"),
@@ -94,10 +95,10 @@ def _comparable_times(results: Results) -> list[InferenceTimed]:
 def paper_table(results: Results) -> pd.DataFrame:
     """Return the networks of an ablation next to the paper's rows: costs, accuracies and ranks of both.
 
-    `rank` is by mean top-1 of the short trainings, `paper_rank` by the published top-1 of the same rows; 1 is best, and
-    equal values share the better rank. Our numbers are not fitted to the paper's.
+    `rank` is by the mean score of the short trainings, `paper_rank` by the published top-1 of the same rows; 1 is best,
+    and equal values share the better rank. Our numbers are not fitted to the paper's.
     """
-    rows = results.rows
+    rows, score = results.rows, results.score
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.paper or name for name, row in rows.items()]
     paper = published(results.table_number).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
@@ -110,14 +111,11 @@ def paper_table(results: Results) -> pd.DataFrame:
             "paper_params_m": paper["params_m"],
             "gflops": ours["gflops"].round(3),
             "paper_gflops": paper["gflops"],
-            "top1": ours["top1"].round(2),
-            "spread": ours["spread"].round(2),
-            "low": ours["low"].round(2),
-            "high": ours["high"].round(2),
+            **{name: ours[name].round(score.digits) for name in (score.name, "spread", "low", "high")},
             "seeds": ours["seeds"],
-            "rank": _rank(ours["top1"]),
-            "paper_top1": paper["top1"],
-            "paper_rank": _rank(paper["top1"]),
+            "rank": ranks(ours[score.name], up=score.up),
+            PAPER_SCORE: paper[PAPER_SCORE],
+            "paper_rank": ranks(paper[PAPER_SCORE]),
             "note": [row.note for row in rows.values()],
             "spec": ours["spec"],
             "trained_spec": ours["trained_spec"],
@@ -126,14 +124,17 @@ def paper_table(results: Results) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _rank(scores: pd.Series) -> pd.Series:
-    return scores.rank(ascending=False, method="min").astype("Int64")
+def ranks(scores: pd.Series, *, up: bool = True) -> pd.Series:
+    """Return the rank of each score; 1 is the best: the largest, or, unless `up`, the smallest."""
+    return scores.rank(ascending=not up, method="min").astype("Int64")
 
 
-def front(table: pd.DataFrame, cost: str, gain: str) -> pd.DataFrame:
-    """Return the Pareto front: the rows that no other row dominates in `cost` and `gain`, cheapest first."""
-    ordered = table.dropna(subset=[cost, gain]).sort_values([cost, gain], ascending=[True, False])
-    return ordered[ordered[gain] > ordered[gain].cummax().shift(fill_value=-np.inf)]
+def front(table: pd.DataFrame, cost: str, score: Score) -> pd.DataFrame:
+    """Return the Pareto front: the rows that no other row dominates in `cost` and `score`, cheapest first."""
+    known = table.dropna(subset=[cost, score.name])
+    ordered = known.sort_values([cost, score.name], ascending=[True, not score.up])
+    losses = score.loss_sign * ordered[score.name]
+    return ordered[losses < losses.cummin().shift(fill_value=np.inf)]
 
 
 def inference_table(results: Results) -> pd.DataFrame:
@@ -158,15 +159,15 @@ def caption(results: Results) -> str:
     """Return the caption: which networks were counted, which were trained, and on which images."""
     study, started, networks = results.study, results.started, network_table(results)
     images = started.images
-    chance = 100 / images.classes
-    error = 100 * np.sqrt(0.25 / images.val)
+    score = results.score
     text = (
         f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
-        f" {study.counted.classes} classes, counted on the modules. Top-1: {_trained(networks, study)} at"
-        f" {_numbers(networks['trained_side'])} pixels, trained for {study.recipe.epochs} epochs{_recipe(study.recipe)}"
-        f" on {images.train} images ({study.data.source}, {images.classes} classes, chance {chance:.1f} %) and"
-        f" validated on {images.val} images; {_seeds(study.seeds)}. One standard error from the number of validation"
-        f" images alone is up to {error:.1f} points. Device: {started.device}; profile: {started.profile}."
+        f" {study.counted.classes} classes, counted on the modules. {score.title}:"
+        f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels,"
+        f" trained for {study.recipe.epochs} epochs{_recipe(study.recipe)}"
+        f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
+        f" {_measured(results)}; {_seeds(study.seeds)}.{_image_error(score, images)}"
+        f" Device: {started.device}; profile: {started.profile}."
     )
     if own := _own_recipes(study):
         text += f" Rows with their own recipe: {own}."
@@ -182,6 +183,28 @@ def caption(results: Results) -> str:
         )
         text += _tau_sentence(results)
     return text
+
+
+def _chance(score: Score, classes: int) -> str:
+    return f", chance {score.chance(classes):.1f} {score.unit}".rstrip() if score.chance else ""
+
+
+def _measured(results: Results) -> str:
+    """Say which images the scores are of."""
+    images = results.started.images
+    if not results.has_test:
+        return f"validated on {images.val} images"
+    return (
+        f"measured on {images.test} test images, which chose nothing; {images.val} validation images did the choosing"
+    )
+
+
+def _image_error(score: Score, images: ImageSet) -> str:
+    """Return a sentence on the error that a percentage of so many images has by itself."""
+    if not score.of_images:
+        return ""
+    error = 100 * np.sqrt(0.25 / getattr(images, score.split))
+    return f" One standard error from the number of {score.images} alone is up to {error:.1f} points."
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -224,14 +247,14 @@ def _own_recipes(study: Study) -> str:
     return ", ".join(rows)
 
 
-def paper_tau(table: pd.DataFrame) -> Tau | None:
-    """Return Kendall's tau of our top-1 and the paper's, over the rows of `paper_table` that have both."""
-    both = table.dropna(subset=["top1", "paper_top1"])
-    return kendall_tau(both["top1"], both["paper_top1"])
+def paper_tau(table: pd.DataFrame, score: Score) -> Tau | None:
+    """Return Kendall's tau of our order and the paper's, best first, over the rows of `paper_table` that have both."""
+    both = table.dropna(subset=[score.name, PAPER_SCORE])
+    return kendall_tau(-score.loss_sign * both[score.name], both[PAPER_SCORE])
 
 
 def _tau_sentence(results: Results) -> str:
-    tau = paper_tau(paper_table(results))
+    tau = paper_tau(paper_table(results), results.score)
     return f" Kendall's tau with the paper's order over {tau.items} rows: {tau}." if tau else ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hiri_search.report.paper.published import TABLE_FILES
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
+from hiri_search.training.score import Score
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, so that tables made from it can be cached
@@ -26,6 +27,27 @@ class Results:
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of decisions, by objective
     planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
     times: tuple[float, float] | None = None  # of the first and the last event, seconds since 1970
+
+    @property
+    def has_test(self) -> bool:
+        """True if finished trials are measured on test images, which choose nothing."""
+        return self.started.images.test > 0
+
+    @property
+    def score(self) -> Score:
+        """The score by which trials are judged, on the test images where there are some."""
+        return self.study.score.test if self.has_test else self.study.score
+
+    @property
+    def curve_score(self) -> Score:
+        """The same score on the validation images: of curves, and of trials that have not finished."""
+        score = self.study.score
+        return replace(score, label=f"validation {score.label}") if self.has_test else score
+
+    @property
+    def ema_score(self) -> Score:
+        """The same score as `score`, of the averaged weights."""
+        return self.study.score.ema.test if self.has_test else self.study.score.ema
 
     @property
     def is_search(self) -> bool:

@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.cost.pareto import Points, hypervolume, pareto_mask
+from hiri_search.report.tables.networks import ranks
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import mean_interval
 from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 from hiri_search.study.search.samplers.bayesian import REFERENCE_MARGIN
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.score import Score
 
-RANKED = {"short_rank": "short_top1", "rank": "top1"}  # columns of ranks
+SHORT = "short_"  # prefix of columns of the short trainings
 MIN_RANGE = 1e-9  # of a loss that is the same for all networks
 
 
@@ -49,7 +51,7 @@ def _hypervolumes(points: Points, reference: Points) -> Points:
 
 
 def confirmed_table(results: Results) -> pd.DataFrame:
-    """Return one row for each confirmed network and length: top-1 and rank of the short training and the confirmation.
+    """Return one row for each confirmed network and length: score and rank of the short training and the confirmation.
 
     Trainings of unlike lengths are never averaged; `rank` is among confirmations of one length.
     """
@@ -58,7 +60,8 @@ def confirmed_table(results: Results) -> pd.DataFrame:
         return pd.DataFrame()
     short = pd.DataFrame(_finished(results.first_trainings))
     alike = ["name", "epochs"]  # by name: a merge of unlike searches has two networks of one key
-    scores = long.groupby(alike, sort=False)["top1"]
+    score = results.score
+    scores = long.groupby(alike, sort=False)[score.name]
     facts = long.drop_duplicates(alike).set_index(alike, drop=False)
     intervals = {key: interval for key, values in scores if (interval := mean_interval(values))}
     table = pd.DataFrame(
@@ -67,32 +70,38 @@ def confirmed_table(results: Results) -> pd.DataFrame:
             "params_m": (facts["params"] / MEGA).round(3),
             "gflops": (facts["macs"] / GIGA).round(3),
             "short_epochs": facts["name"].map(short.groupby("name")["epochs"].max()).astype("Int64"),
-            "short_top1": facts["name"].map(short.groupby("name")["top1"].mean()).round(2),
+            SHORT + score.name: facts["name"].map(short.groupby("name")[score.name].mean()).round(score.digits),
             "epochs": facts["epochs"],
-            "top1": scores.mean().round(2),
-            "spread": scores.std().round(2),
-            "low": pd.Series({key: interval.low for key, interval in intervals.items()}, dtype="float64").round(2),
-            "high": pd.Series({key: interval.high for key, interval in intervals.items()}, dtype="float64").round(2),
+            score.name: scores.mean().round(score.digits),
+            "spread": scores.std().round(score.digits),
+            "low": pd.Series({key: interval.low for key, interval in intervals.items()}, dtype="float64").round(
+                score.digits
+            ),
+            "high": pd.Series({key: interval.high for key, interval in intervals.items()}, dtype="float64").round(
+                score.digits
+            ),
             "seeds": scores.count(),
             "trained_spec": facts["trained_spec"],
         }
     )
-    lengths = table.groupby("epochs", sort=False)
-    ranks = {name: lengths[top1].rank(ascending=False, method="min") for name, top1 in RANKED.items()}
-    ordered = table.assign(**{name: rank.astype("Int64") for name, rank in ranks.items()})
-    return ordered.sort_values(["gflops", "epochs"]).reset_index(drop=True)
+    lengths = table.groupby("epochs", sort=False, group_keys=False)
+    ranked = {
+        f"{prefix}rank": lengths[prefix + score.name].transform(ranks, up=score.up).astype("Int64")
+        for prefix in (SHORT, "")
+    }
+    return table.assign(**ranked).sort_values(["gflops", "epochs"]).reset_index(drop=True)
 
 
-def rank_agreement(table: pd.DataFrame) -> str:
+def rank_agreement(table: pd.DataFrame, score: Score) -> str:
     """Return a sentence for each length of confirmation: whether it orders the networks as the short trainings do."""
     lengths = [rows for _, rows in table.groupby("epochs")] if len(table) else [table]
     if len(lengths) == 1:
-        return _agreement(table)
-    return " ".join(f"After {rows['epochs'].iloc[0]} epochs: {_agreement(rows)}" for rows in lengths)
+        return _agreement(table, score)
+    return " ".join(f"After {rows['epochs'].iloc[0]} epochs: {_agreement(rows, score)}" for rows in lengths)
 
 
-def _agreement(table: pd.DataFrame) -> str:
-    tau = kendall_tau(table["short_top1"], table["top1"]) if len(table) else None
+def _agreement(table: pd.DataFrame, score: Score) -> str:
+    tau = kendall_tau(table[SHORT + score.name], table[score.name]) if len(table) else None
     if tau is None:
         return "Too few networks were confirmed to compare the order of the short trainings with the confirmations."
     return f"Kendall's tau of short trainings and confirmations over {len(table)} networks: {tau}. {_verdict(tau)}"
@@ -105,14 +114,17 @@ def _verdict(tau: Tau) -> str:
 
 
 def zero_cost_table(results: Results) -> pd.DataFrame:
-    """Return Kendall's tau of each zero-cost score, and of the costs, with top-1 of the short trainings."""
+    """Return Kendall's tau of each zero-cost score, and of the costs, with how good the short trainings are."""
     rows = _finished(results.first_trainings)
     names = {
         name: name.removeprefix(ZERO_COST_PREFIX) for row in rows for name in row if name.startswith(ZERO_COST_PREFIX)
     }
     if not names:
         return pd.DataFrame()
-    lines = [(label, *_tau(rows, name)) for name, label in {**names, "params": "params", "macs": "macs"}.items()]
+    lines = [
+        (label, *_tau(rows, name, results.score))
+        for name, label in {**names, "params": "params", "macs": "macs"}.items()
+    ]
     return pd.DataFrame(lines, columns=["score", "networks", "tau", "low", "high"])
 
 
@@ -120,7 +132,7 @@ def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["state"] == "finished"]
 
 
-def _tau(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
-    scored = [(row[name], row["top1"]) for row in rows if row.get(name) is not None]
+def _tau(rows: Sequence[Mapping[str, Any]], name: str, score: Score) -> tuple[float, ...]:
+    scored = [(row[name], -score.loss_sign * row[score.name]) for row in rows if row.get(name) is not None]
     tau = kendall_tau(*zip(*scored, strict=True)) if scored else None
     return (len(scored), tau.value, tau.low, tau.high) if tau else (len(scored), np.nan, np.nan, np.nan)

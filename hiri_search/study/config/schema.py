@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -15,9 +15,11 @@ from hiri_search.system.text import not_storable, printable
 from hiri_search.system.units import MAX_CLASSES, MAX_INTEGER, MAX_SIDE
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
+from hiri_search.training.score import CLASSIFICATION, Score
 
 SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
-ObjectiveName = Literal["top1", "gmacs", "mparams", "ms_per_image", "memory"]
+CostName = Literal["gmacs", "mparams", "ms_per_image", "memory"]
+TASK = CLASSIFICATION  # what the networks of a study are trained for
 ZeroCostName = Literal["synflow", "naswot", "zen"]
 
 _ROUNDING = 1e-9  # so that a third of 3 is 1
@@ -134,7 +136,7 @@ class SearchConfig(_Strict):
     """Sampler, objectives and size of a search."""
 
     sampler: SamplerName = "surrogate"
-    objectives: tuple[ObjectiveName, ...] = Field(("top1", "gmacs"), min_length=1)  # several: a Pareto front
+    objectives: tuple[str, ...] = Field((TASK.scores[0].name, "gmacs"), min_length=1)  # several: a Pareto front
     networks: int = Field(20, ge=1)  # number of different networks to train
     seed: Seed = 0
     halving: HalvingConfig | None = None  # None: every network is trained to the end
@@ -145,6 +147,10 @@ class SearchConfig(_Strict):
     def _check_objectives(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise SettingError("objectives", "objectives: an objective is repeated; write each one once")
+        known = (*(score.name for score in TASK.scores), *get_args(CostName))
+        if unknown := [name for name in self.objectives if name not in known]:
+            message = f"objectives: {unknown[0]} is not known; write any of {', '.join(known)}"
+            raise SettingError("objectives", message)
         return self
 
 
@@ -257,6 +263,21 @@ class Study(_Strict):
         if secret := secret_in(self.storage or ""):
             message = f"storage: {redacted(self.storage or '')} holds {secret}"
             raise SettingError("storage", f"{message}; remove it: credentials are read from {CREDENTIALS}")
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The scores that a trial measures on each split; by the first one it is judged.
+
+        That is the first objective of a search that is a score, else the first score of the task.
+        """
+        objectives = self.search.objectives if self.space is not None else ()
+        judging = [score for name in objectives for score in TASK.scores if score.name == name][:1]
+        return (*judging, *(score for score in TASK.scores if score not in judging))
+
+    @property
+    def score(self) -> Score:
+        """The score by which a trial is judged."""
+        return self.scores[0]
 
     @property
     def searches_by_latency(self) -> bool:

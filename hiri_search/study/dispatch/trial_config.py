@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from hiri_search.study.dispatch.task import StudyFiles, TrialTask
 from hiri_search.study.ledger.trial import ZERO_COST_PREFIX, zero_cost_columns
 from hiri_search.training.job import DataSource, Epoch, Job
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.score import TEST
 
 ITERATION = "training_iteration"  # Tune's name for the number of an epoch: its schedulers and loggers read it
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
-_EPOCH = [field.name for field in fields(Epoch)]
+_EPOCH = [field.name for field in fields(Epoch) if field.name not in ("scores", "test_scores")]
 
 
 def config_of(task: TrialTask) -> dict[str, Any]:
@@ -51,14 +52,22 @@ def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> T
     )
 
 
-def report_of(epoch: Epoch, scores: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return the report of an epoch; all reports of a trial have the same keys."""
-    return {ITERATION: epoch.epoch, **asdict(epoch), **zero_cost_columns(scores)}
+def report_of(epoch: Epoch, zero_cost: Mapping[str, float | None], *, test: bool = False) -> dict[str, Any]:
+    """Return the report of an epoch; all reports of a trial have the same keys.
+
+    `test` says that there are test images: their scores are None in all epochs but the last.
+    """
+    on_test = {TEST + name: epoch.test_scores.get(name) for name in epoch.scores if test}
+    names = {"scores": ",".join(epoch.scores)}
+    return {ITERATION: epoch.epoch, **epoch.row(), **on_test, **names, **zero_cost_columns(zero_cost)}
 
 
 def epoch_of(report: Mapping[str, Any]) -> Epoch:
     """Return the epoch of a report, to which Tune has added keys of its own."""
-    return Epoch(**{name: report[name] for name in _EPOCH})
+    names = report["scores"].split(",")
+    test_scores = {name: value for name in names if (value := report.get(TEST + name)) is not None}
+    scores = {name: report[name] for name in names}
+    return Epoch(scores=scores, test_scores=test_scores, **{name: report[name] for name in _EPOCH})
 
 
 def scores_of(values: Mapping[str, Any]) -> dict[str, float | None]:

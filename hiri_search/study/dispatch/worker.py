@@ -58,7 +58,7 @@ def run_task(
         match event:
             case EpochEnded():
                 with repeat_in_background(watchdog.heartbeat, every=_WAITING_SECONDS):
-                    tune.report(report_of(event.result, scores or task.scores))
+                    tune.report(report_of(event.result, scores or task.scores, test=task.prepared.test > 0))
             case TrialScored():
                 scores = event.scores
             case TrialFailed() | TrialLost() | TrialOutOfMemory():

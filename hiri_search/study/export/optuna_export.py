@@ -30,12 +30,13 @@ from hiri_search.study.ledger.events import Event, TrialAsked, TrialBegan, Trial
 from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.ledger import read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.objectives import OBJECTIVES
+from hiri_search.study.search.objectives import Objective, objectives_of
 from hiri_search.study.search.samplers.optuna_sampler import OPTUNA_STATES, new_study
 from hiri_search.study.search.search_space import are_numbers, taken_options
 from hiri_search.system.files import Say, unfinished_path
 from hiri_search.system.redaction import HIDDEN, redacted
 from hiri_search.system.text import storable
+from hiri_search.training.score import by_column
 
 JOURNAL = "optuna.journal"
 LEDGER_ATTRIBUTE = "hiri_search ledger"  # user attribute of an exported study: the ledger that it comes from
@@ -50,18 +51,17 @@ class Export:
 
     name: str
     ledger_id: str  # identifies the ledger; a moved or longer ledger keeps it
-    objectives: tuple[str, ...]
+    objectives: tuple[Objective, ...]
     trials: Sequence[FrozenTrial]
 
     def create_study(self, storage: BaseStorage) -> optuna.Study:
         """Create the study in a storage, without its trials. DuplicatedStudyError if the name is taken."""
-        ups = [OBJECTIVES[name].up for name in self.objectives]
-        directions = [StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE for up in ups]
+        directions = [StudyDirection.MAXIMIZE if each.up else StudyDirection.MINIMIZE for each in self.objectives]
         study = new_study(directions, study_name=self.name, storage=storage)
         study.set_user_attr(LEDGER_ATTRIBUTE, self.ledger_id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(self.objectives))
+            study.set_metric_names([each.name for each in self.objectives])
         return study
 
 
@@ -81,13 +81,13 @@ def build_export(
     Trials of rows that the study no longer has are left out.
     """
     past = [trial for trial in past if not trial.is_confirmation and has_row(study, trial.network)]
-    params, objectives = _params(study, past), study.search.objectives
+    params = _params(study, past)
     distributions = {name: _distribution(options) for name, options in taken_options(params).items()}
     frozen = [
-        _frozen_trial(trial, own, distributions, objectives, times.get(trial.number))
+        _frozen_trial(study, trial, own, distributions, times.get(trial.number))
         for trial, own in zip(past, params, strict=True)
     ]
-    return Export(name, ledger_id, objectives, frozen)
+    return Export(name, ledger_id, objectives_of(study), frozen)
 
 
 def to_file(export: Export, path: Path) -> JournalStorage:
@@ -229,22 +229,25 @@ def _distribution(options: Sequence[Option]) -> BaseDistribution:
 
 
 def _frozen_trial(
+    study: Study,
     trial: Trial,
     params: Decisions,
     distributions: Mapping[str, BaseDistribution],
-    objectives: Sequence[str],
     times: _Times | None,
 ) -> FrozenTrial:
-    values = [OBJECTIVES[name].of(trial) for name in objectives] if trial.state == "finished" else [None]
+    values = [each.of(trial) for each in objectives_of(study)] if trial.state == "finished" else [None]
     complete = None not in values
     frozen = optuna.create_trial(
         state=OPTUNA_STATES[trial.state if complete or trial.state != "finished" else "failed"],
         params=dict(params),
         distributions={name: distributions[name] for name in params},
         values=values if complete else None,  # type: ignore[arg-type]
-        intermediate_values={epoch.epoch: epoch.top1 for epoch in trial.curve},
+        intermediate_values={
+            epoch.epoch: score for epoch in trial.curve if (score := epoch.score(study.score.name)) is not None
+        },
         user_attrs={name: getattr(trial.network, name) for name in _NETWORK_ATTRIBUTES}
         | {"trial": trial.number, "seed": trial.asked.seed}
+        | (by_column({}, trial.curve[-1].test_scores) if trial.curve else {})
         | ({"reason": trial.reason} if trial.reason else {}),
     )
     if times:

@@ -23,7 +23,7 @@ from hiri_search.study.ledger.values import (
 )
 from hiri_search.training.job import Epoch
 
-FORMAT = 3  # of the ledger; the first line of a ledger names it
+FORMAT = 4  # of the ledger; the first line of a ledger names it
 GO_ON = "when that is repaired, the same command continues the study"
 
 TimedSetting: TypeAlias = tuple[int, str, bool, bool, str]  # batch, dtype, compiled, fused, machine as JSON

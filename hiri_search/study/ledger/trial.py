@@ -10,7 +10,9 @@ from hiri_search.study.ledger import events
 from hiri_search.study.ledger.events import TrialAsked, TrialEvent
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.training.job import Epoch
+from hiri_search.training.score import CLASSIFICATION, Score, score_columns
 
+NO_TEST = score_columns(CLASSIFICATION.scores, test=False)
 ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
 
@@ -80,8 +82,8 @@ class Trial:
         """True if this trial trains the network of an earlier trial again, longer."""
         return self.asked.confirms is not None
 
-    def row(self) -> dict[str, Any]:
-        """Return one flat row for tables."""
+    def row(self, scores: Sequence[Score] = NO_TEST) -> dict[str, Any]:
+        """Return one flat row for tables, with a column for each of `scores`. The curve is of the first one."""
         last = self.curve[-1] if self.curve else None
         trained_here = [] if self.source else self.curve
         joules = [epoch.joules for epoch in trained_here if epoch.joules is not None]
@@ -97,13 +99,14 @@ class Trial:
             "source": self.source,
             "device": self.device,
             "epochs": len(self.curve),
-            **{name: getattr(last, name, None) for name in ("top1", "top5", "ema_top1", "ema_top5", "loss")},
+            **{score.name: last and last.score(score.name) for score in scores},
+            "loss": last and last.loss,
             **zero_cost_columns(self.zero_cost),
             "seconds": sum(epoch.seconds for epoch in trained_here),
             "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
             "joules": sum(joules) if joules else None,
             **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
-            "curve": [epoch.top1 for epoch in self.curve],
+            "curve": [epoch.score(scores[0].name) for epoch in self.curve],
         }
 
 
@@ -123,7 +126,7 @@ def network_row(network: NetworkFacts) -> dict[str, Any]:
     }
 
 
-REPRODUCED_COLUMNS = ("epoch", "loss", "lr", "top1", "top5", "ema_top1", "ema_top5")
+REPRODUCED = ("epoch", "loss", "lr", "scores", "test_scores")  # fields of an epoch
 
 
 def training_digest(trial: Trial) -> str:
@@ -132,6 +135,6 @@ def training_digest(trial: Trial) -> str:
     return folder.rpartition("/")[2]
 
 
-def reproduced(curve: Sequence[Epoch]) -> list[tuple[float | None, ...]]:
+def reproduced(curve: Sequence[Epoch]) -> list[tuple[Any, ...]]:
     """Return what a repeated training reproduces: everything but times, memory and energy."""
-    return [tuple(getattr(epoch, name) for name in REPRODUCED_COLUMNS) for epoch in curve]
+    return [tuple(getattr(epoch, name) for name in REPRODUCED) for epoch in curve]

@@ -162,9 +162,10 @@ def _better(first: _Choice | None, second: _Choice) -> _Choice:
     both_finished = our_trial.state == their_trial.state == "finished"
     if both_finished and reproduced(our_trial.curve) != reproduced(their_trial.curve):
         both = f"trial {our_trial.number} of {ours.label} and trial {their_trial.number} of {theirs.label}"
-        tops = " and ".join(str(trial.curve[-1].top1) for trial in (our_trial, their_trial))
+        name = ours.record.own.study.score.name
+        scores = " and ".join(str(trial.curve[-1].score(name)) for trial in (our_trial, their_trial))
         way_out = "no merge can decide which is right; leave one of the folders out, or train it again"
-        raise StudyError(f"{both} are one training with two results, last top1 {tops}: {way_out}")
+        raise StudyError(f"{both} are one training with two results, last {name} {scores}: {way_out}")
     return second if their_trial.state == "finished" and our_trial.state != "finished" else first
 
 
@@ -197,7 +198,7 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
         file=study.model_dump(mode="json"),
         profile=", ".join(dict.fromkeys(record.started.profile for record in records)),
         device="; ".join(dict.fromkeys(record.started.device for record in records)),
-        images=replace(first.images, fingerprints=keys),
+        images=replace(first.images, fingerprints=keys, test=min(record.started.images.test for record in records)),
         weights={path: key for record in reversed(records) for path, key in record.started.weights.items()},
         merged_from=tuple(part.label for part in plan.parts),
         overlooked=tuple(

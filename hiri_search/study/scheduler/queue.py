@@ -11,6 +11,7 @@ from hiri_search.study.config.networks import Candidate, StudyNetworks, has_row
 from hiri_search.study.ledger.events import NetworkSkipped, TrialPromoted, TrialStopped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search import confirmation
+from hiri_search.study.search.objectives import objectives_of
 from hiri_search.study.search.search import OnSkip, ask_tell
 from hiri_search.study.search.successive_halving import SuccessiveHalving
 
@@ -59,7 +60,7 @@ class TrialQueue:
         """`space`, `skipped` and `on_skip` are those of `Search`."""
         self.study, self.trials = networks.study, trials
         rules, first = self.study.search.halving, self._first_trainings()
-        self.halving = SuccessiveHalving(rules, self.study.search.objectives) if rules and space else None
+        self.halving = SuccessiveHalving(rules, objectives_of(self.study)) if rules and space else None
         self.search = ask_tell(networks, list(trials.values()), space=space, skipped=skipped, on_skip=on_skip)
         unfinished = (trial for trial in trials.values() if trial.state == "unfinished")
         self.resumable = [trial for trial in unfinished if has_row(self.study, trial.network)]
@@ -118,7 +119,7 @@ class TrialQueue:
             return None
         epochs = confirm.epochs_for(self.study.recipe.epochs)
         if self._confirmations is None:
-            best = confirmation.chosen(self._first_trainings(), confirm, self.study.search.objectives)
+            best = confirmation.chosen(self._first_trainings(), confirm, objectives_of(self.study))
             self._confirmations = confirmation.missing(best, self.trials.values(), confirm.seeds, epochs)
         trial, seed = next(self._confirmations, (None, 0))
         return Confirmation(trial, seed, epochs) if trial else None

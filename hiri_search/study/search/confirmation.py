@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from hiri_search.cost.pareto import rank_then_crowding
 from hiri_search.study.config.schema import ConfirmConfig
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.objectives import losses
+from hiri_search.study.search.objectives import Objective, losses
 
 
-def chosen(trials: Iterable[Trial], confirm: ConfirmConfig, objectives: tuple[str, ...]) -> list[Trial]:
+def chosen(trials: Iterable[Trial], confirm: ConfirmConfig, objectives: Sequence[Objective]) -> list[Trial]:
     """Return a finished trial of each network to confirm, by non-dominated rank, then by crowding distance."""
     by_network: dict[str, list[Trial]] = {}
     for trial in trials:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.objectives import losses_after
+from hiri_search.study.search.objectives import losses_after, objectives_of
 from hiri_search.study.search.samplers.optuna_sampler import choices, new_study
 from hiri_search.study.search.search_space import taken_options
 
@@ -31,24 +31,24 @@ def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
     """Return the PED-ANOVA importance of each decision, by objective, and as `front` for all objectives together.
 
     The importance says how much a decision separates the best tenth of the trials from the others; conditional
-    decisions are included. Top-1 is taken after the first rung, so that stopped trials count too. The result is empty
+    decisions are included. Scores are taken after the first rung, so that stopped trials count too. The result is empty
     with fewer than MIN_TRIALS_FOR_IMPORTANCE such trials; of more than MAX_TRIALS_USED every n-th is used.
     """
-    names, halving = study.search.objectives, study.search.halving
+    objectives, halving = objectives_of(study), study.search.halving
     epochs = halving.epochs[0] if halving else study.recipe.epochs
     reached = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_confirmation]
-    measured = [(trial, values) for trial in reached if (values := losses_after(trial, epochs, names))]
+    measured = [(trial, values) for trial in reached if (values := losses_after(trial, epochs, objectives))]
     if len(measured) < MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     measured = measured[:: ceil(len(measured) / MAX_TRIALS_USED)]
     options = taken_options(trial.asked.decisions for trial in reached)
-    optuna_study = new_study([StudyDirection.MINIMIZE] * len(names))
+    optuna_study = new_study([StudyDirection.MINIMIZE] * len(objectives))
     for trial, values in measured:
         distributions, params = choices(trial.asked.decisions, options)
         optuna_study.add_trial(optuna.create_trial(values=values, params=params, distributions=distributions))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, MIN_BEST / len(measured)))
-    targets: dict[str, Target] = {name: partial(_loss, index) for index, name in enumerate(names)}
-    if len(names) > 1:
+    targets: dict[str, Target] = {name: partial(_loss, index) for index, name in enumerate(study.search.objectives)}
+    if len(objectives) > 1:
         targets[FRONT] = None  # Optuna ranks by domination
     return {name: _shares(evaluator, optuna_study, target) for name, target in targets.items()}
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hiri_search.language import Net
+from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.units import GIB, GIGA, MEGA
+from hiri_search.training.score import Score
 
 MAX_CACHED = 20_000  # networks with cached costs; a sampler compares about a hundred for each that it proposes
 
@@ -16,6 +18,8 @@ MAX_CACHED = 20_000  # networks with cached costs; a sampler compares about a hu
 class Objective:
     """A number of a finished trial that a search maximises or minimises."""
 
+    name: str
+    label: str  # as in a sentence
     up: bool  # true: maximised
     of: Callable[[Trial], float | None]  # value of a finished trial; None where it was not measured
 
@@ -25,25 +29,40 @@ class Objective:
         return None if value is None else -value if self.up else value
 
 
-OBJECTIVES: Mapping[str, Objective] = {
-    "top1": Objective(True, lambda trial: trial.curve[-1].top1),  # percent
-    "gmacs": Objective(False, lambda trial: trial.network.macs / GIGA),
-    "mparams": Objective(False, lambda trial: trial.network.params / MEGA),
-    "ms_per_image": Objective(False, lambda trial: trial.network.ms_per_image),
-    "memory": Objective(False, lambda trial: _scaled(trial.curve[-1].peak_memory_bytes, GIB)),  # in training
-}
+_COSTS = (
+    Objective("gmacs", "GFLOPs", False, lambda trial: trial.network.macs / GIGA),
+    Objective("mparams", "params", False, lambda trial: trial.network.params / MEGA),
+    Objective("ms_per_image", "inference", False, lambda trial: trial.network.ms_per_image),
+    Objective("memory", "memory", False, lambda trial: _scaled(trial.curve[-1].peak_memory_bytes, GIB)),  # in training
+)
+COSTS: Mapping[str, Objective] = {cost.name: cost for cost in _COSTS}
 
 
-def losses(trials: Sequence[Trial], names: Sequence[str]) -> tuple[float, ...] | None:
+def objectives_of(study: Study, *, test: bool = False) -> tuple[Objective, ...]:
+    """Return the objectives of a search; of an ablation, the score that judges a trial, and its multiply-adds.
+
+    Scores are those on the validation images, by which a study chooses; with `test` those on the test images, by which
+    results are reported.
+    """
+    names = study.search.objectives if study.space is not None else (study.score.name, "gmacs")
+    scores = {score.name: score.test if test else score for score in study.scores}
+    return tuple(_by_score(scores[name]) if name in scores else COSTS[name] for name in names)
+
+
+def _by_score(score: Score) -> Objective:
+    return Objective(score.name, score.label, score.up, lambda trial: trial.curve[-1].score(score.name))
+
+
+def losses(trials: Sequence[Trial], objectives: Sequence[Objective]) -> tuple[float, ...] | None:
     """Return the loss of a network by objective, as means over its seeds; None where a value was not measured."""
-    by_objective = [[OBJECTIVES[name].loss(trial) for trial in trials] for name in names]
+    by_objective = [[objective.loss(trial) for trial in trials] for objective in objectives]
     means = [_mean(column) for column in by_objective]
     return tuple(mean for mean in means if mean is not None) if None not in means else None
 
 
-def losses_after(trial: Trial, epochs: int, names: Sequence[str]) -> tuple[float, ...] | None:
+def losses_after(trial: Trial, epochs: int, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
     """Return the losses that a trial had after its first `epochs` epochs."""
-    return losses([replace(trial, curve=trial.curve[:epochs])], names)
+    return losses([replace(trial, curve=trial.curve[:epochs])], objectives)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -16,7 +16,7 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.history import History, Proposal
-from hiri_search.study.search.objectives import counted_at, losses
+from hiri_search.study.search.objectives import Objective, counted_at, losses, objectives_of
 from hiri_search.study.search.samplers.bayesian import BayesianSampler
 from hiri_search.study.search.samplers.evolution import Evolution
 from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler
@@ -75,7 +75,7 @@ class _Entry:
     decisions: Decisions
     trials: dict[int, Trial] = field(default_factory=dict)
 
-    def proposal(self, seeds: Sequence[int], objectives: Sequence[str]) -> Proposal:
+    def proposal(self, seeds: Sequence[int], objectives: Sequence[Objective]) -> Proposal:
         """Return the state of the network: running until all seeds have ended, then with the mean losses."""
         ended = [trial for seed in seeds if (trial := self.trials.get(seed)) and trial.ended]
         if len(ended) < len(seeds):
@@ -110,6 +110,7 @@ class Search:
         self.study, self._on_skip = (study := networks.study), on_skip
         self.unvisited = UnvisitedSpace(space)
         self.history = History()
+        self._objectives = objectives_of(study)
         self._sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
         self._numbers = count(len(past))  # of the next trials
         self._positions: dict[int, int] = {}  # in the history, by trial number
@@ -138,7 +139,7 @@ class Search:
         position = self._positions[trial.number]
         entry = self._entries[position]
         entry.trials[trial.asked.seed] = trial
-        self.history.update(position, entry.proposal(self.study.seeds, self.study.search.objectives))
+        self.history.update(position, entry.proposal(self.study.seeds, self._objectives))
 
     def may_be_on_front(self, trial: Trial) -> bool:
         position = self._positions[trial.number]

@@ -9,13 +9,13 @@ import numpy as np
 from hiri_search.cost.pareto import rank_then_crowding
 from hiri_search.study.config.schema import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.objectives import losses_after
+from hiri_search.study.search.objectives import Objective, losses_after
 
 
 class SuccessiveHalving:
     """Rungs and brackets of a search. The state follows from the trials alone, so a restart rebuilds it."""
 
-    def __init__(self, config: HalvingConfig, objectives: Sequence[str]) -> None:
+    def __init__(self, config: HalvingConfig, objectives: Sequence[Objective]) -> None:
         self.config = config
         self._rungs = {
             (bracket, epochs): _Rung(epochs, objectives)
@@ -52,7 +52,7 @@ class SuccessiveHalving:
 class _Rung:
     """Trials of one bracket that have reached an epoch and have not failed."""
 
-    def __init__(self, epochs: int, objectives: Sequence[str]) -> None:
+    def __init__(self, epochs: int, objectives: Sequence[Objective]) -> None:
         self.epochs, self.objectives = epochs, objectives
         self.reached: dict[int, tuple[float, ...]] = {}  # losses at this rung, by trial number
         self._paused: dict[int, Trial] = {}  # the trials among them that wait here, by number

@@ -15,6 +15,7 @@ from hiri_search.report.tables.ablation import (
 )
 from hiri_search.report.tables.networks import caption, network_table, paper_table
 from hiri_search.report.tables.results import Results
+from hiri_search.training.score import CLASSIFICATION
 from tests.report.examples import example_results, example_study
 
 TOP1 = {  # of three seeds each
@@ -92,7 +93,7 @@ def test_the_table_has_verdicts_and_the_seeds_to_add():
 
 
 def test_the_table_for_people_has_signs_and_intervals():
-    cells = comparison_text(comparison_table(study(TOP1, compare="steps")))
+    cells = comparison_text(comparison_table(study(TOP1, compare="steps")), CLASSIFICATION.scores[0])
     assert list(cells["gain (points)"]) == ["+0.13", "+9.83"]
     assert " to +" in cells["95% interval"][1]
 

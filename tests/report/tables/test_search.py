@@ -88,8 +88,10 @@ def test_confirmations_do_not_change_the_table_of_networks():
 
 
 def test_rank_agreement_is_a_sentence():
-    assert "tau of short trainings and confirmations over 3 networks: 0.33" in rank_agreement(confirmed_table(RESULTS))
-    assert rank_agreement(confirmed_table(example_results(STUDY, SHORT))).startswith("Too few")
+    assert "tau of short trainings and confirmations over 3 networks: 0.33" in rank_agreement(
+        confirmed_table(RESULTS), RESULTS.score
+    )
+    assert rank_agreement(confirmed_table(example_results(STUDY, SHORT)), RESULTS.score).startswith("Too few")
 
 
 def test_zero_cost_scores_are_compared_with_top1():

@@ -134,9 +134,11 @@ def test_trials_keep_state_curve_values_and_decisions(folder: Path, export: Expo
     exported = [(trial.state, trial.intermediate_values, trial.user_attrs["spec"]) for trial in export.trials]
     states = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL}
     past = trials(read_events(folder))
-    assert exported == [(states[t.state], {epoch.epoch: epoch.top1 for epoch in t.curve}, t.network.spec) for t in past]
+    assert exported == [
+        (states[t.state], {epoch.epoch: epoch.scores["top1"] for epoch in t.curve}, t.network.spec) for t in past
+    ]
     first = export.trials[0]
-    assert first.values == [past[0].curve[-1].top1, past[0].network.macs / 1e9]
+    assert first.values == [past[0].curve[-1].scores["top1"], past[0].network.macs / 1e9]
     for stage, width in zip(past[0].network.spec.split(" -> "), ("1.w", "2.w", "3.w", "4.w", "5.w"), strict=True):
         assert f"({first.params[width]} " in stage, "numbers are those of the network"
     assert export.trials[9].user_attrs["reason"] == past[9].reason

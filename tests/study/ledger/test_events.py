@@ -47,7 +47,15 @@ ROOT = Path(__file__).parents[3]
 FILE: dict[str, Any] = {"nets": {"one": {"spec": "hr(32 e=4)"}}, "seeds": [0, 1], "ä": None, "share": 0.1}
 IMAGES = ImageSet(train=8, val=4, classes=2, fingerprints={"32": "abc"}, skipped=("a/b.png",))
 NETWORK = network("ä\n", ms_per_image=0.25, merged_from="results/a", merged_name="b")
-EPOCH = epoch(2, 12.5, ema_top1=1.5, ema_top5=2.5, compile_seconds=0.1, peak_memory_bytes=2**40, joules=1e-9)
+EPOCH = epoch(
+    2,
+    12.5,
+    more={"ema_top1": 1.5},
+    test_scores={"top1": 2.5},
+    compile_seconds=0.1,
+    peak_memory_bytes=2**40,
+    joules=1e-9,
+)
 EVENTS: list[Event] = [  # one of each kind, every field with another value than its default
     LedgerStarted(format=FORMAT),
     StudyStarted(
@@ -160,7 +168,7 @@ def test_the_keys_of_a_line_are_the_names_of_the_fields():
     written = json.loads(line)
     assert line.startswith(b'{"event": "asked", "time": 1.5, "trial": 3, "network": {"name": "a", ')
     assert written["network"]["stand_in"]["side"] == 32
-    assert json.loads(write_line(EpochEnded(trial=3, result=EPOCH)))["result"]["top1"] == 12.5
+    assert json.loads(write_line(EpochEnded(trial=3, result=EPOCH)))["result"]["scores"]["top1"] == 12.5
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

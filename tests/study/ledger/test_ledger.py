@@ -39,7 +39,7 @@ with open_ledger(Path(sys.argv[1])) as ledger:
     print("held", flush=True)
     time.sleep(60)
 """
-FIRST_LINE = b'{"event": "ledger", "format": 3}\n'
+FIRST_LINE = b'{"event": "ledger", "format": 4}\n'
 
 
 # ---- the file
@@ -202,7 +202,7 @@ def test_a_broken_line_in_the_middle_is_named_and_the_file_stays(tmp_path: Path,
 
 OTHER_FORMATS = {
     "an older ledger": b'{"event": "study", "title": "old", "meaning": {}}\n{"event": "ended", "seconds": {}}\n',
-    "a newer ledger": b'{"event": "ledger", "format": 4}\n{"event": "ended", "seconds": {}}\n',
+    "a newer ledger": b'{"event": "ledger", "format": 5}\n{"event": "ended", "seconds": {}}\n',
     "another file": b'{"name": 1}\n{"name": 2}\n',
     "no JSON": b"a,b\n1,2\n",
 }
@@ -279,7 +279,7 @@ def test_the_state_of_a_trial_follows_from_its_events(
 ):
     trial = _trial(*events)
     assert (trial.state, trial.reason) == (state, reason)
-    assert [epoch.top1 for epoch in trial.curve] == curve
+    assert [epoch.scores["top1"] for epoch in trial.curve] == curve
     row = trial.row()
     assert (row["curve"], row["epochs"], row["seconds"]) == (curve, len(curve), 1.5 * len(curve))
     assert row["top1"] == (curve[-1] if curve else None)

@@ -61,7 +61,7 @@ def _run(
 
 def _front(done: list[Trial]) -> set[str]:
     """Digests of the trials on the Pareto front, by comparing all pairs."""
-    points = {training_digest(t): (-t.curve[-1].top1, t.network.macs) for t in done if t.state == "finished"}
+    points = {training_digest(t): (-t.curve[-1].scores["top1"], t.network.macs) for t in done if t.state == "finished"}
     return {
         digest
         for digest, point in points.items()
@@ -157,7 +157,7 @@ def test_equal_trainings_share_a_checkpoint(tmp_path: Path):
 
 
 def _front_of_duplicates(done: list[Trial]) -> set[str]:
-    points = [(-t.curve[-1].top1, t.network.macs) for t in done]
+    points = [(-t.curve[-1].scores["top1"], t.network.macs) for t in done]
     dominated = [any(a <= x and b <= y and (a, b) != (x, y) for a, b in points) for x, y in points]
     return {training_digest(t) for t, is_dominated in zip(done, dominated, strict=True) if not is_dominated}
 

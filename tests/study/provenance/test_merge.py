@@ -112,7 +112,7 @@ def test_another_recipe_is_refused_by_name_without_unlike(made: dict[str, Path],
 
 def _another_top1(events: Events) -> list[Event]:
     *curve, last = first(events, TrialFinished, 0).curve
-    return changed(events, TrialFinished, 0, curve=(*curve, replace(last, top1=12.5)))
+    return changed(events, TrialFinished, 0, curve=(*curve, replace(last, scores=last.scores | {"top1": 12.5})))
 
 
 def test_one_training_with_two_results_is_refused_with_both(made: dict[str, Path], tmp_path: Path):

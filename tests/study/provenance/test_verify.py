@@ -102,7 +102,8 @@ def _loss(events: Events) -> list[Event]:
 def _top1(events: Events) -> list[Event]:
     """Change the second epoch of trial 1 wherever it is recorded."""
     finished = first(events, TrialFinished, 1)
-    before, after = finished.curve[1], replace(finished.curve[1], top1=finished.curve[1].top1 + 1.0)
+    before = finished.curve[1]
+    after = replace(before, scores=before.scores | {"top1": before.scores["top1"] + 1.0})
     epoch = next(event for event in of_kind(events, EpochEnded) if event.trial == 1 and event.result == before)
     everywhere = replaced(events, epoch, replace(epoch, result=after))
     return replaced(everywhere, finished, replace(finished, curve=(finished.curve[0], after)))

@@ -267,7 +267,7 @@ def test_the_van_der_corput_sequence_bisects_evenly():
 
 
 def _volume(trials: list[Trial]) -> float:
-    points = np.array([[-t.curve[-1].top1, t.network.macs / 1e9] for t in trials])
+    points = np.array([[-t.curve[-1].scores["top1"], t.network.macs / 1e9] for t in trials])
     return hypervolume(points, (-50.0, 200.0))
 
 
@@ -321,5 +321,5 @@ def test_the_export_opens_in_optuna_and_is_written_anew_each_time(config: Study,
     assert loaded.metric_names == ["top1", "gmacs"]
     assert [t.number for t in loaded.best_trials] == [0]
     assert [t.user_attrs["key"] for t in loaded.trials] == [trial.network.key for trial in past]
-    assert loaded.trials[0].values == [past[0].curve[-1].top1, past[0].network.macs / 1e9]
+    assert loaded.trials[0].values == [past[0].curve[-1].scores["top1"], past[0].network.macs / 1e9]
     assert [t.state for t in loaded.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING]

@@ -7,16 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
+from hiri_search.study.config.schema import TASK, Study
 from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialEvent
 from hiri_search.study.ledger.ledger import of_kind
-from hiri_search.study.ledger.trial import REPRODUCED_COLUMNS, Trial, reproduced, training_digest
+from hiri_search.study.ledger.trial import REPRODUCED, Trial, reproduced, training_digest
+from hiri_search.study.ledger.values import ImageSet
 from hiri_search.study.provenance.manifest import ON_CPU
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.training.job import Epoch
+from hiri_search.training.score import Score, score_columns
 
-PERCENTAGES = ("top1", "top5", "ema_top1", "ema_top5")  # of the validation images
-_TOLERANCE = 1e-6  # relative error of a percentage, which is computed in 32 bits
+_TOLERANCE = 1e-6  # relative error of a score, which is computed in 32 bits
 
 
 def check_curves(record: Record) -> Finding:
@@ -40,29 +42,38 @@ def _faults(record: Record, trial: Trial, events: Sequence[TrialEvent]) -> Itera
         yield f"it has finished with {len(trial.curve)} epochs of {epochs}"
     if [epoch.epoch for epoch in trial.curve] != list(range(1, len(trial.curve) + 1)):
         yield f"its epochs are numbered {', '.join(str(epoch.epoch) for epoch in trial.curve)}"
+    measured = [epoch.epoch for epoch in trial.curve if epoch.test_scores]
+    if measured != ([epochs] if source.images.test and trial.state == "finished" else []):
+        yield f"it was measured on the test images after these epochs: {measured}, and not after its last one alone"
     for epoch in trial.curve:
-        yield from _impossible(epoch, source.images.val)
+        yield from _impossible(epoch, source.study, source.images)
     if trial.source:
         yield from _unlike_source(record, trial)
     elif trial.state in ("finished", "paused", "stopped"):
         yield from _unlike_reports(trial, events)
 
 
-def _impossible(epoch: Epoch, val: int) -> Iterator[str]:
-    """Yield the values of an epoch that no training on `val` validation images can have."""
-    for name in PERCENTAGES:
-        percentage: float | None = getattr(epoch, name)
-        if percentage is None:
-            continue
-        images = percentage / 100 * val
-        if not -_TOLERANCE <= percentage <= 100 * (1 + _TOLERANCE):
-            yield f"epoch {epoch.epoch}: {name} is {percentage}, which is no percentage"
-        elif abs(images - round(images)) > _TOLERANCE * val + _TOLERANCE:
-            yield f"epoch {epoch.epoch}: {name} is {percentage}, which is no whole number of the {val:,} images"
-    if epoch.top5 < epoch.top1:
-        yield f"epoch {epoch.epoch}: top1 is {epoch.top1}, more than top5, which is {epoch.top5}"
+def _impossible(epoch: Epoch, study: Study, images: ImageSet) -> Iterator[str]:
+    """Yield the values of an epoch that no training with these images can have."""
+    for score in score_columns(study.scores, test=images.test > 0):
+        value = epoch.score(score.name)
+        if value is not None and (fault := _impossible_score(score, value, getattr(images, score.split))):
+            yield f"epoch {epoch.epoch}: {score.name} is {value}, {fault}"
+    for low, high in TASK.ordered:
+        if (least := epoch.scores.get(low, -math.inf)) > (most := epoch.scores.get(high, math.inf)):
+            yield f"epoch {epoch.epoch}: {low} is {least}, more than {high}, which is {most}"
     if not math.isfinite(epoch.loss):
         yield f"epoch {epoch.epoch}: loss is {epoch.loss}"
+
+
+def _impossible_score(score: Score, value: float, images: int) -> str:
+    """Return what is wrong with a score of so many images; empty where nothing is."""
+    if not score.low - _TOLERANCE <= value <= score.high * (1 + _TOLERANCE):
+        return f"which is not within {score.low:g} to {score.high:g}"
+    count = value / 100 * images
+    if score.of_images and abs(count - round(count)) > _TOLERANCE * images + _TOLERANCE:
+        return f"which is no whole number of the {images:,} images"
+    return ""
 
 
 def _unlike_source(record: Record, trial: Trial) -> Iterator[str]:
@@ -88,7 +99,7 @@ def _unlike_reports(trial: Trial, events: Sequence[TrialEvent]) -> Iterator[str]
     if begun > 1 and not trial.device.startswith(ON_CPU):
         return
     reports = {event.result.epoch: event.result for event in events if isinstance(event, EpochEnded)}
-    names = REPRODUCED_COLUMNS if begun > 1 else tuple(field.name for field in fields(Epoch))
+    names = REPRODUCED if begun > 1 else tuple(field.name for field in fields(Epoch))
     for epoch in trial.curve:
         report = reports.get(epoch.epoch)
         if report is None:

@@ -14,6 +14,7 @@ from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.study.search import confirmation
+from hiri_search.study.search.objectives import objectives_of
 
 
 def check_present(record: Record) -> Finding:
@@ -63,7 +64,7 @@ def _missing(record: Record) -> Iterator[str]:
         return
     yield from _missing_in_search(record, first)
     if study.confirm and all(trial.ended for trial in first):
-        best = confirmation.chosen(first, study.confirm, study.search.objectives)
+        best = confirmation.chosen(first, study.confirm, objectives_of(study))
         epochs = study.confirm.epochs_for(study.recipe.epochs)
         for trial, seed in confirmation.missing(best, record.trials, study.confirm.seeds, epochs):
             yield f"there is no confirmation of trial {trial.number} with seed {seed}"
