@@ -16,6 +16,7 @@ from hiri_search.language import uniform
 from hiri_search.language.choosers import nearest
 from hiri_search.language.space import SearchSpace
 from hiri_search.language.syntax_tree import Options
+from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, network_of, resolve
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
@@ -57,7 +58,7 @@ def trainable(
     The images are prepared now. They are stored in `folder` only where the user's cache cannot be written. Raises
     StudyError, SpecError or DataError for every mistake in the study that would stop a training.
     """
-    study = _read(study)
+    study = with_attributes(_read(study))
     networks = resolve(study)
     trained: Iterable[Candidate] = networks.trained_rows
     if networks.space is not None:

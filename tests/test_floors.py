@@ -40,7 +40,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "training": (
         *("gpu_memory", "probe", "loop zero_cost", "data", "step", "state"),
-        *("distill", "mixup", "job", "recipe rng"),
+        *("distill", "mixup", "job", "recipe rng score"),
     ),
     "report": ("check", "write compare_runs", "page figures", "tables", "paper"),
     "cost": ("latency budget kind_check", "flops activations", "pareto count_cache"),

@@ -106,7 +106,7 @@ def run_command(
 
     if address is None:  # on a cluster, each trial checks its own machine
         check_gpus(read.cache, gpus())
-    console = Console(read.score)
+    console = Console(read.headline)
     console.say(f"profile {name}; results in {folder}")
     side_by_side = None if serial else run.resources_for(slots, read.resources, address=None if plan else address)
     if plan:

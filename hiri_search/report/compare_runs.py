@@ -61,7 +61,7 @@ def side_by_side(a: Results, b: Results) -> SideBySide:
 
 def _common_score(a: Results, b: Results) -> Score:
     """Return the score that judges both folders, on the test images only where both have some."""
-    ours, theirs = a.study.score, b.study.score
+    ours, theirs = a.study.headline, b.study.headline
     if ours != theirs:
         problem = f"the first folder is judged by {ours.label}, the second one by {theirs.label}"
         raise StudyError(f"{problem}: they cannot be compared")

@@ -24,7 +24,7 @@ Scores = Mapping[str, Mapping[int, float]]  # by row and seed
 
 @dataclass(frozen=True)
 class Scale:
-    """What differences of a score mean."""
+    """The direction and the unit of a score, for differences."""
 
     up: bool = True  # a larger score is better
     worthwhile: float | None = 0.5  # the smallest difference of interest; None: not known

@@ -16,6 +16,7 @@ from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
+from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.continuing import (
@@ -52,6 +53,7 @@ from hiri_search.training.data.image_folder import left_out
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.data.sources.user_datasets import forget_datasets
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.score import MetricError, check_metrics
 
 
 def run(
@@ -66,11 +68,12 @@ def run(
 ) -> None:
     """Train the trials that the ledger of `folder` lacks; finished trials stay. `command` is recorded in the ledger.
 
-    StudyError where the folder is in use or belongs to another study, or where initial weights do not fit; DataError
-    where the images cannot be trained on; SpecError where a network does not fit. All of these are raised before
-    anything is trained.
+    StudyError where the folder is in use or belongs to another study, or where initial weights or a metric of the user
+    do not fit; UserCodeError where a function of the study is missing; DataError where the images cannot be trained on;
+    SpecError where a network does not fit. All of these are raised before anything is trained.
     """
-    clock, networks = _PhaseClock("counting"), resolve(study)
+    clock, study = _PhaseClock("counting"), with_attributes(study)
+    networks = resolve(study)
     check_own_kinds(study, networks.rows)
     space = _checked_space(networks, callback.say)
     weights = check_weights(networks.trained_rows if space is None else covering_networks(study, space))
@@ -86,6 +89,7 @@ def run(
         check_same_images(study, ledger, prepared, folder)
         for line in new_last_layers(weights, prepared):
             callback.say(line)
+        _try_metrics(study, prepared)
         _write_start(study, ledger, prepared, weights, profile, command)
         clock.begin("counting")
         _count_networks(networks, ledger, prepared)
@@ -133,6 +137,14 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     if isinstance(space, ConstrainedSpace):
         say(space.summary)
     return space
+
+
+def _try_metrics(study: Study, prepared: PreparedBySide) -> None:
+    """Raise StudyError where a metric of the user fails on random logits."""
+    try:
+        check_metrics(dict(study.measured), len(next(iter(prepared.values())).classes))
+    except MetricError as error:
+        raise StudyError(f"{error} (tried with random logits and labels before the trainings)") from error
 
 
 def check_timm_sides(study: Study, candidates: Sequence[Candidate], say: Say) -> None:

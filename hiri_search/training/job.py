@@ -128,6 +128,7 @@ class Job:
     recipe: Recipe
     data: DataSource
     code: str = ""  # digest of the user's own code that the study imports
+    metrics: tuple[tuple[str, str], ...] = ()  # name and function (module:name) of each score of the user
 
     @property
     def digest(self) -> str:

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import StringIO
@@ -22,7 +22,7 @@ from hiri_search.training.data.pixel_stores import Batch
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
-from hiri_search.training.score import CLASSIFICATION, EMA
+from hiri_search.training.score import CLASSIFICATION, EMA, open_meters
 from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
 from hiri_search.training.step import Step
 
@@ -134,24 +134,28 @@ def _train_epoch(
 
 def _evaluate(state: TrainingState, step: Step, split: Callable[[], Iterator[Batch]]) -> dict[str, float]:
     """Return the scores of a split by name, with those of the averaged weights."""
-    scores = _scores(state.model, step, split(), parts=state.parts)
+    measure = partial(_scores, step=step, metrics=state.metrics, parts=state.parts)
+    scores = measure(state.model, batches=split())
     if state.ema is None:
         return scores
-    averaged = _scores(state.ema.module, step, split(), parts=state.parts)
+    averaged = measure(state.ema.module, batches=split())
     return scores | {EMA + name: value for name, value in averaged.items()}
 
 
 @torch.no_grad()
-def _scores(model: nn.Module, step: Step, batches: Iterator[Batch], *, parts: int) -> dict[str, float]:
+def _scores(
+    model: nn.Module, step: Step, batches: Iterator[Batch], *, metrics: Mapping[str, str], parts: int
+) -> dict[str, float]:
     """Return the scores of a network on a split; batches are split into parts as in training."""
     model.eval()
-    meter = CLASSIFICATION.meter()
+    meters = open_meters(CLASSIFICATION, metrics)
     for images, labels in batches:
         with step.autocast():
             logits = torch.cat([model(part) for part in images.chunk(parts)])
         step.heartbeat()
-        meter.add(logits, labels)
-    return meter.scores()
+        for meter in meters:
+            meter.add(logits, labels)
+    return {name: value for meter in meters for name, value in meter.scores().items()}
 
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:

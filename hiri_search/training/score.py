@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hiri_search.user_code import named_object
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 EMA, TEST = "ema_", "test_"  # prefixes of names: of the averaged weights; on the test images
 _PERCENT = "%"
+_CHECKED_IMAGES = 64  # random ones, with which the metrics of the user are tried before a training
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Score:
 
     name: str  # of its column in tables, and of an objective
     label: str  # as in a sentence
-    meaning: str  # one phrase
+    description: str  # one phrase
     unit: str = ""
     up: bool = True  # a larger score is better
     digits: int = 2  # decimals that are shown
@@ -37,8 +40,8 @@ class Score:
     @property
     def ema(self) -> Score:
         """This score of the averaged (EMA) weights."""
-        meaning = f"{self.meaning} of the averaged (EMA) weights"
-        return replace(self, name=EMA + self.name, label=f"EMA {self.label}", meaning=meaning)
+        description = f"{self.description} of the averaged (EMA) weights"
+        return replace(self, name=EMA + self.name, label=f"EMA {self.label}", description=description)
 
     @property
     def test(self) -> Score:
@@ -91,8 +94,8 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
-    """What networks are trained for: the scores that it measures."""
+class LearningTask:
+    """A task that networks are trained for, with the scores that it measures."""
 
     scores: tuple[Score, ...]  # by the first one a trial is judged
     meter: Callable[[], Meter]
@@ -127,9 +130,63 @@ _TOP1 = Score(
     worthwhile=0.5,
     chance=lambda classes: 100 / classes,
 )
-_TOP5 = replace(_TOP1, name="top5", label="top-5", meaning="top-5 accuracy", chance=None)
+_TOP5 = replace(_TOP1, name="top5", label="top-5", description="top-5 accuracy", chance=None)
 
-CLASSIFICATION = Task((_TOP1, _TOP5), _Hits, ordered=(("top1", "top5"),))
+
+class MetricError(RuntimeError):
+    """A metric of the user that raised an error, or that returned no finite number."""
+
+
+class _Metrics:
+    """The user's metrics, of all logits (N, classes) and labels (N,) of a split, in float32 on the CPU."""
+
+    def __init__(self, functions: Mapping[str, str]) -> None:
+        self._functions = {name: (text, named_object(text)) for name, text in functions.items()}
+        self._batches: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        if self._functions:
+            self._batches.append((outputs.float().cpu(), targets.cpu()))
+
+    def scores(self) -> dict[str, float]:
+        """Return the value of each metric. Raises MetricError."""
+        from torch import cat  # slow
+
+        if not self._functions:
+            return {}
+        logits, labels = map(cat, zip(*self._batches, strict=True))
+        return {
+            name: _value(f"metric {name} ({text})", function, logits, labels)
+            for name, (text, function) in self._functions.items()
+        }
+
+
+def _value(metric: str, function: Callable[..., Any], logits: Tensor, labels: Tensor) -> float:
+    try:
+        result = function(logits.clone(), labels.clone())
+        value = float(result)
+    except Exception as error:  # code of the user: whatever it raises is an error of the metric
+        raise MetricError(f"{metric} raised {type(error).__name__}: {error}") from error
+    if not math.isfinite(value):
+        raise MetricError(f"{metric} returned {value}; return a finite number")
+    return value
+
+
+def check_metrics(functions: Mapping[str, str], classes: int) -> None:
+    """Call each metric with random logits of a few images. Raises MetricError."""
+    from torch import Generator, randint, randn  # slow
+
+    rng, meter = Generator().manual_seed(0), _Metrics(functions)
+    meter.add(randn(_CHECKED_IMAGES, classes, generator=rng), randint(classes, (_CHECKED_IMAGES,), generator=rng))
+    meter.scores()
+
+
+CLASSIFICATION = LearningTask((_TOP1, _TOP5), _Hits, ordered=(("top1", "top5"),))
+
+
+def open_meters(task: LearningTask, functions: Mapping[str, str]) -> tuple[Meter, ...]:
+    """Return meters of the scores of a task, and of the user's metrics (module:name by name)."""
+    return task.meter(), _Metrics(functions)
 
 
 def score_columns(scores: Sequence[Score], *, test: bool) -> tuple[Score, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -43,6 +44,7 @@ class TrainingState:
     ema: ModelEmaV3 | None
     parts: int = 1  # into which a batch is split, because it does not fit into memory
     curve: list[Epoch] = field(default_factory=list)
+    metrics: Mapping[str, str] = field(default_factory=dict)  # of the user: function (module:name) by name
 
     def save(self, path: Path) -> None:
         """Write the checkpoint atomically. Raise OSError if the storage stays full or unreachable."""
@@ -138,7 +140,9 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
-    return TrainingState(model, optimizer, _schedule(optimizer, recipe, steps_per_epoch), ema)
+    return TrainingState(
+        model, optimizer, _schedule(optimizer, recipe, steps_per_epoch), ema, metrics=dict(job.metrics)
+    )
 
 
 def _load_initial_weights(model: nn.Module, path: str) -> None:

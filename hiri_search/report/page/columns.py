@@ -64,13 +64,13 @@ OTHER_COLUMNS = (
 PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", PAPER_SCORE, "paper_rank", "rank")
 
 
-def score_columns(results: Results) -> tuple[Column, ...]:
+def _score_columns(results: Results) -> tuple[Column, ...]:
     """Return the columns of the score by which trials are judged."""
     score, so_far, ema = results.score, results.curve_score, results.ema_score
     digits, unit = score.digits, f", in {score.difference_unit}" if score.difference_unit else ""
     seeds, last = f"on the {score.images}, mean over the finished seeds", "after the last epoch so far"
     return (
-        Column(score.name, score.head, _sentence(score.meaning, seeds), digits, best="max" if score.up else "min"),
+        Column(score.name, score.head, _sentence(score.description, seeds), digits, best="max" if score.up else "min"),
         Column("spread", "± sd", f"Standard deviation of {score.label} over seeds{unit}.", digits),
         Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", digits, visible=False),
         Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", digits, visible=False),
@@ -78,7 +78,17 @@ def score_columns(results: Results) -> tuple[Column, ...]:
             *("so_far", f"{so_far.head} so far", _sentence(so_far.label, f"{last}, also of unfinished trials"), digits),
             visible=False,
         ),
-        Column(ema.name, ema.head, _sentence(ema.meaning, seeds), digits, visible=False),
+        Column(ema.name, ema.head, _sentence(ema.description, seeds), digits, visible=False),
+        *(
+            Column(
+                other.name,
+                other.head,
+                _sentence(other.description, seeds),
+                other.digits,
+                best="max" if other.up else "min",
+            )
+            for other in results.other_scores
+        ),
     )
 
 
@@ -152,7 +162,7 @@ def _with_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 def columns_of(table: pd.DataFrame, results: Results) -> list[Column]:
     """Return the columns that are informative for this study, with one for each zero-cost score."""
-    columns = (NAME_COLUMN, *score_columns(results), *OTHER_COLUMNS)
+    columns = (NAME_COLUMN, *_score_columns(results), *OTHER_COLUMNS)
     informative = [column for column in columns if column.key in table and _is_informative(table, column.key)]
     return informative + [
         Column(name, name.removeprefix(ZERO_COST_PREFIX), "Zero-cost score of the untrained network.", 2)

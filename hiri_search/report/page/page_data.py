@@ -67,7 +67,8 @@ def page_content(results: Results) -> dict[str, Any]:
 
 def trial_scores(results: Results) -> list[Score]:
     """Return the scores that the table of trials shows."""
-    return list({score.name: score for score in (results.score, results.curve_score, results.ema_score)}.values())
+    scores = (results.score, results.curve_score, results.ema_score, *results.other_scores)
+    return list({score.name: score for score in scores}.values())
 
 
 def _score(score: Score) -> dict[str, Any]:

@@ -69,9 +69,10 @@ def dictionary(table: pd.DataFrame, results: Results) -> pd.DataFrame:
 def _meanings(results: Results) -> dict[str, tuple[str, str]]:
     columns = score_columns(results.study.scores, test=results.has_test)
     scores = {
-        score.name: (f"{score.meaning} on the {score.images} after the last epoch", _unit(score)) for score in columns
+        score.name: (f"{score.description} on the {score.images} after the last epoch", _unit(score))
+        for score in columns
     }
-    curve = (f"{results.study.score.name} after each epoch, separated by spaces", _unit(results.study.score))
+    curve = (f"{results.study.headline.name} after each epoch, separated by spaces", _unit(results.study.headline))
     return {**MEANINGS, **scores, "curve": curve}
 
 

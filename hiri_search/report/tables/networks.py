@@ -30,7 +30,7 @@ def trial_table(results: Results) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
     table = table.drop(columns="by_part", errors="ignore")
-    digits = results.study.score.digits
+    digits = results.study.headline.digits
     return table.assign(curve=[" ".join(f"{score:.{digits}f}" for score in curve) for curve in table["curve"]])
 
 
@@ -45,10 +45,10 @@ def network_table(results: Results) -> pd.DataFrame:
     """
     facts = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
     networks = facts.drop_duplicates("name").set_index("name")
-    score = results.score.name
-    trials = pd.DataFrame(results.first_trainings, columns=["name", "state", score])
+    score, others = results.score.name, [score.name for score in results.other_scores]
+    trials = pd.DataFrame(results.first_trainings, columns=["name", "state", score, *others])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
-    finished = trials[trials["state"] == "finished"].astype({score: float})
+    finished = trials[trials["state"] == "finished"].astype(dict.fromkeys([score, *others], float))
     scores, several = (rows.groupby("name")[score] for rows in (finished, finished[finished.duplicated("name", False)]))
     timed = {(event.key, event.side): event.ms_per_image for event in _comparable_times(results)}
     intervals = {name: interval for name, values in several if (interval := mean_interval(values))}
@@ -64,6 +64,7 @@ def network_table(results: Results) -> pd.DataFrame:
             "low": pd.Series({name: interval.low for name, interval in intervals.items()}, dtype="float64"),
             "high": pd.Series({name: interval.high for name, interval in intervals.items()}, dtype="float64"),
             "seeds": scores.count(),
+            **{name: finished.groupby("name")[name].mean() for name in others},
             "failed": failed,
             "ms": [timed.get(pair, np.nan) for pair in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
@@ -113,6 +114,7 @@ def paper_table(results: Results) -> pd.DataFrame:
             "paper_gflops": paper["gflops"],
             **{name: ours[name].round(score.digits) for name in (score.name, "spread", "low", "high")},
             "seeds": ours["seeds"],
+            **{other.name: ours[other.name].round(other.digits) for other in results.other_scores},
             "rank": ranks(ours[score.name], up=score.up),
             PAPER_SCORE: paper[PAPER_SCORE],
             "paper_rank": ranks(paper[PAPER_SCORE]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hiri_search.report.paper.published import TABLE_FILES
-from hiri_search.study.config.schema import NetworkRow, Study
+from hiri_search.study.config.schema import TASK, NetworkRow, Study
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
 from hiri_search.training.score import Score
@@ -36,18 +36,25 @@ class Results:
     @property
     def score(self) -> Score:
         """The score by which trials are judged, on the test images where there are some."""
-        return self.study.score.test if self.has_test else self.study.score
+        return self.study.headline.test if self.has_test else self.study.headline
 
     @property
     def curve_score(self) -> Score:
         """The same score on the validation images: of curves, and of trials that have not finished."""
-        score = self.study.score
+        score = self.study.headline
         return replace(score, label=f"validation {score.label}") if self.has_test else score
 
     @property
     def ema_score(self) -> Score:
         """The same score as `score`, of the averaged weights."""
-        return self.study.score.ema.test if self.has_test else self.study.score.ema
+        return self.study.headline.ema.test if self.has_test else self.study.headline.ema
+
+    @property
+    def other_scores(self) -> tuple[Score, ...]:
+        """The scores that tables of networks show beside it: those of the user, and that of the task."""
+        others = self.study.scores[1:]
+        shown = [score for score in others if score.name in self.study.metrics or score == TASK.scores[0]]
+        return tuple(score.test if self.has_test else score for score in shown)
 
     @property
     def is_search(self) -> bool:

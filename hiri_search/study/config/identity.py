@@ -11,8 +11,9 @@ from hiri_search.study.config.schema import NetworkRow, Study
 # Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
 _EXCLUDED: dict[str, Any] = {
     **dict.fromkeys(("title", "table", "compare", "let", "latency", "cache", "checkpoints", "nets", "space"), True),
-    **dict.fromkeys(("confirm", "resources", "storage", "imports"), True),
+    **dict.fromkeys(("confirm", "resources", "storage", "imports", "callbacks", "score"), True),
     "code": {"kinds"},
+    "metrics": {"__all__": {"label", "unit", "digits"}},
 }
 
 

@@ -88,7 +88,8 @@ class StudyNetworks:
 
     def _job(self, spec: str, side: int, seed: int, recipe: Recipe) -> Job:
         study = self.study
-        return Job(spec, side, study.proxy.classes, seed, recipe, study.data, code=combined(study.code.files))
+        code = combined(study.code.files)
+        return Job(spec, side, study.proxy.classes, seed, recipe, study.data, code=code, metrics=study.measured)
 
 
 def has_row(study: Study, network: NetworkFacts) -> bool:

@@ -13,6 +13,7 @@ from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
 from hiri_search.language import Space, SpecError, TimmNetwork, parse
 from hiri_search.study.config.declared_kinds import describe_kinds
+from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
 from hiri_search.study.config.schema import CodeRecord, SpaceFile, Study
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
@@ -121,7 +122,10 @@ def study_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ())
         raise places.error(("table",), message)
     study = _with_code(study, places)
     _check_networks(study, places)
-    return study
+    try:
+        return with_attributes(study)
+    except UserCodeError as error:
+        raise places.error(("metrics",) if study.metrics else ("callbacks",), str(error)) from error
 
 
 def profiles_of(tree: Tree) -> tuple[str, ...]:

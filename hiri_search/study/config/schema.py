@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.study.config.declared_kinds import KindRecord, declare
+from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
 from hiri_search.system.units import MAX_CLASSES, MAX_INTEGER, MAX_SIDE
@@ -147,10 +148,6 @@ class SearchConfig(_Strict):
     def _check_objectives(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise SettingError("objectives", "objectives: an objective is repeated; write each one once")
-        known = (*(score.name for score in TASK.scores), *get_args(CostName))
-        if unknown := [name for name in self.objectives if name not in known]:
-            message = f"objectives: {unknown[0]} is not known; write any of {', '.join(known)}"
-            raise SettingError("objectives", message)
         return self
 
 
@@ -199,6 +196,9 @@ class Study(_Strict):
     let: dict[str, str] = {}
     nets: dict[str, Annotated[NetworkRow, BeforeValidator(_as_mapping("spec"))]] | None = None
     space: str | None = None
+    metrics: dict[str, Annotated[MetricConfig, BeforeValidator(_as_mapping("function"))]] = {}  # scores of the user
+    score: str | None = None  # judges a trial; None: the first objective that is a score, else that of the task
+    callbacks: CallbackConfig = CallbackConfig()
     within: dict[str, str] = {}  # cost constraints of a search: {gmacs: 4.5..5.5, mparams: ..36}
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig | None = None  # None: no confirmation
@@ -222,6 +222,12 @@ class Study(_Strict):
             raise SettingError(".".join(key), f"{message}; write it in UTF-8, or give a link to a path that is not")
         return content
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_functions(cls, content: Any) -> Any:
+        """Put the functions of `metrics`, `score` and `search.objectives` under `metrics`, by name."""
+        return with_named_functions(content) if isinstance(content, dict) else content
+
     @model_validator(mode="after")
     def _check(self) -> Study:
         if (self.nets is None) == (self.space is None):
@@ -230,6 +236,7 @@ class Study(_Strict):
             raise SettingError("nets", "nets: is empty; write `name: spec` lines under it")
         if self.nets is not None and not any(row.train for row in self.nets.values()):
             raise SettingError("nets", "nets: no row is trained; remove `train: false` from at least one")
+        check_scores(self.metrics, self.scores, self.score, self.search.objectives, get_args(CostName))
         self._check_search()
         self._check_storage()
         self._check_compare()
@@ -268,14 +275,20 @@ class Study(_Strict):
     def scores(self) -> tuple[Score, ...]:
         """The scores that a trial measures on each split; by the first one it is judged.
 
-        That is the first objective of a search that is a score, else the first score of the task.
+        That is `score`, else the first objective of a search that is a score, else the first score of the task.
         """
-        objectives = self.search.objectives if self.space is not None else ()
-        judging = [score for name in objectives for score in TASK.scores if score.name == name][:1]
-        return (*judging, *(score for score in TASK.scores if score not in judging))
+        scores = (*TASK.scores, *(metric.score(name) for name, metric in self.metrics.items()))
+        names = (self.score, *(self.search.objectives if self.space is not None else ()))
+        judging = [score for name in names for score in scores if score.name == name][:1]
+        return (*judging, *(score for score in scores if score not in judging))
 
     @property
-    def score(self) -> Score:
+    def measured(self) -> tuple[tuple[str, str], ...]:
+        """Name and function of each metric."""
+        return tuple((name, metric.function) for name, metric in self.metrics.items())
+
+    @property
+    def headline(self) -> Score:
         """The score by which a trial is judged."""
         return self.scores[0]
 

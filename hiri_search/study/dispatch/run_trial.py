@@ -13,6 +13,7 @@ from hiri_search.training.job import Epoch
 from hiri_search.training.loop import train
 from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
+from hiri_search.user_code import named_object
 
 
 def run_trial(
@@ -48,6 +49,8 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
 
         def on_epoch(epoch: Epoch) -> None:
             checkpoint.upload(epoch.epoch)
+            for name in task.on_epoch:
+                _call(name, task, epoch)
             report(events.EpochEnded(trial=task.trial, result=epoch))
 
         return tuple(
@@ -62,6 +65,19 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
                 shared_gpu=shared_gpu,
             )
         )
+
+
+class CallbackError(RuntimeError):
+    """A callback of the user that raised an error."""
+
+
+def _call(name: str, task: TrialTask, epoch: Epoch) -> None:
+    """Call a function of the user after an epoch, before the epoch is recorded. Raises CallbackError."""
+    function, job = named_object(name), task.job
+    try:
+        function(trial=task.trial, spec=job.spec, seed=job.seed, epoch=epoch)
+    except Exception as error:  # code of the user: whatever it raises is an error of the callback
+        raise CallbackError(f"on_epoch: {name} raised {type(error).__name__}: {error}") from error
 
 
 def _begin_again(sentence: str) -> None:

@@ -40,6 +40,7 @@ class TrialTask:
     until: int | None = None  # epoch after which the trial pauses; None: trained to the end
     zero_cost: tuple[str, ...] = ()  # names of zero-cost scores to compute before the training
     scores: Mapping[str, float | None] = field(default_factory=dict)  # zero-cost scores that the ledger has
+    on_epoch: tuple[str, ...] = ()  # functions of the user (module:name) that are called after each epoch
     alone: bool = False  # needs a GPU for itself: out of memory on a shared one
 
     @property

@@ -29,7 +29,9 @@ def config_of(task: TrialTask) -> dict[str, Any]:
         **{name: getattr(job.recipe, name) for name in RECIPE_FIELDS},
         "until": task.until,
         "epochs_done": task.epochs_done,
+        "metrics": ",".join(f"{name}={function}" for name, function in job.metrics),
         "zero_cost": ",".join(task.zero_cost),
+        "on_epoch": ",".join(task.on_epoch),
         "alone": task.alone,
         "training": task.training,
         **zero_cost_columns(task.scores),
@@ -39,17 +41,25 @@ def config_of(task: TrialTask) -> dict[str, Any]:
 def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> TrialTask:
     """Return the task of a config."""
     recipe = Recipe(**{name: config[name] for name in RECIPE_FIELDS})
+    metrics = tuple((name, text) for name, _, text in (each.partition("=") for each in _listed(config["metrics"])))
     return TrialTask(
         config["trial"],
-        Job(config["spec"], config["side"], config["classes"], config["seed"], recipe, data, files.code.digest),
+        Job(
+            config["spec"], config["side"], config["classes"], config["seed"], recipe, data, files.code.digest, metrics
+        ),
         files,
         config["training"],
         epochs_done=config["epochs_done"],
         until=config["until"],
-        zero_cost=tuple(filter(None, config["zero_cost"].split(","))),
+        zero_cost=_listed(config["zero_cost"]),
+        on_epoch=_listed(config["on_epoch"]),
         scores=scores_of(config),
         alone=config["alone"],
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
 
 
 def report_of(epoch: Epoch, zero_cost: Mapping[str, float | None], *, test: bool = False) -> dict[str, Any]:

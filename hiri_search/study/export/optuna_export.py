@@ -243,7 +243,7 @@ def _frozen_trial(
         distributions={name: distributions[name] for name in params},
         values=values if complete else None,  # type: ignore[arg-type]
         intermediate_values={
-            epoch.epoch: score for epoch in trial.curve if (score := epoch.score(study.score.name)) is not None
+            epoch.epoch: score for epoch in trial.curve if (score := epoch.score(study.headline.name)) is not None
         },
         user_attrs={name: getattr(trial.network, name) for name in _NETWORK_ATTRIBUTES}
         | {"trial": trial.number, "seed": trial.asked.seed}

@@ -162,7 +162,7 @@ def _better(first: _Choice | None, second: _Choice) -> _Choice:
     both_finished = our_trial.state == their_trial.state == "finished"
     if both_finished and reproduced(our_trial.curve) != reproduced(their_trial.curve):
         both = f"trial {our_trial.number} of {ours.label} and trial {their_trial.number} of {theirs.label}"
-        name = ours.record.own.study.score.name
+        name = ours.record.own.study.headline.name
         scores = " and ".join(str(trial.curve[-1].score(name)) for trial in (our_trial, their_trial))
         way_out = "no merge can decide which is right; leave one of the folders out, or train it again"
         raise StudyError(f"{both} are one training with two results, last {name} {scores}: {way_out}")

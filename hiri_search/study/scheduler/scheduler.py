@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hiri_search.language.space import Decisions, SearchSpace
-from hiri_search.study.callbacks import ProgressCallback
+from hiri_search.study.callbacks import ProgressCallback, call_on_trial_end
 from hiri_search.study.config.networks import StudyNetworks, has_row
 from hiri_search.study.dispatch.task import StudyFiles, TrialTask, Wait
 from hiri_search.study.ledger import events
@@ -141,6 +141,7 @@ class TrialScheduler:
             until=self.queue.next_rung(trial),
             zero_cost=self.study.search.zero_cost if first and not trial.zero_cost else (),
             scores=trial.zero_cost,
+            on_epoch=self.study.callbacks.on_epoch,
             alone=trial.alone,
         )
 
@@ -202,6 +203,8 @@ class TrialScheduler:
         if not trial.is_confirmation:
             self.queue.search.tell(trial)
         self.checkpoints.ended(trial)
+        for line in call_on_trial_end(self.study.callbacks.on_trial_end, trial):
+            self.watcher.say(redacted(line))
 
     def _skip(self, number: int, decisions: Decisions, reason: str) -> None:
         reason = shortened(redacted(reason), MAX_REASON)

@@ -44,7 +44,7 @@ def objectives_of(study: Study, *, test: bool = False) -> tuple[Objective, ...]:
     Scores are those on the validation images, by which a study chooses; with `test` those on the test images, by which
     results are reported.
     """
-    names = study.search.objectives if study.space is not None else (study.score.name, "gmacs")
+    names = study.search.objectives if study.space is not None else (study.headline.name, "gmacs")
     scores = {score.name: score.test if test else score for score in study.scores}
     return tuple(_by_score(scores[name]) if name in scores else COSTS[name] for name in names)
 

@@ -13,7 +13,7 @@ import pytest
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import SCRIPTS, page, policy
 from hiri_search.report.tables.results import Results
-from tests.report.page.page_results import INJECTED, ablation, early, search
+from tests.report.page.page_results import INJECTED, ablation, early, less_is_better, search
 
 MAX_BYTES = 6_000_000
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -124,6 +124,18 @@ def test_the_table_of_an_ablation_sorts_filters_and_opens_a_network(browser: Any
         assert "checkpoints/2/last.pt" in window.inner_text("dialog")
         window.keyboard.press("Escape")
         assert not window.is_visible("dialog")
+
+
+def test_a_score_of_which_less_is_better_is_marked_and_drawn_so(browser: Any, tmp_path: Path):
+    with shown(browser, less_is_better(), tmp_path) as window:
+        _draw_all(window)
+        assert "Best test ECE" in window.inner_text(".cards")
+        assert window.inner_text("#networks td.best >> nth=0") == "0.0105"
+        front = window.eval_on_selector("#cost .plot", "plot => plot.data.find(({mode}) => mode === 'lines').y")
+        assert front == [0.021, 0.0105], "a dearer network is on the front if its score is less"
+        assert window.eval_on_selector("#learning .plot", "plot => plot.layout.yaxis.title.text") == "Validation ECE"
+        window.click("#networks tbody button >> nth=0")
+        assert "Test ECE\n0.0105 ± 0.0005 over 3 seeds" in window.inner_text("dialog")
 
 
 def test_the_reason_of_a_failure_is_shown_literally(browser: Any, tmp_path: Path):

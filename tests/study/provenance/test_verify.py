@@ -365,7 +365,7 @@ def test_a_broken_ledger_is_one_finding(folder: Path):
 
 
 def test_a_ledger_of_another_format_is_one_finding(folder: Path):
-    (folder / LEDGER).write_bytes((folder / LEDGER).read_bytes().replace(b'"format": 3', b'"format": 1', 1))
+    (folder / LEDGER).write_bytes((folder / LEDGER).read_bytes().replace(b'"format": 4', b'"format": 1', 1))
     (finding,) = verify(folder)
     assert "has another format" in finding.faults[0]
 

@@ -63,9 +63,7 @@ def _unlike_trial(folder: Path, trial: Trial) -> Iterator[str]:
 def _table_faults(path: Path, curve: Sequence[Epoch]) -> Iterator[str]:
     """Yield the first line of a curve table that differs from the checkpoint; the table may lack the last epoch."""
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    expected = [
-        {name: _cell(epoch.row().get(name)) for name in row} for row, epoch in zip(rows, curve, strict=False)
-    ]
+    expected = [{name: _cell(epoch.row().get(name)) for name in row} for row, epoch in zip(rows, curve, strict=False)]
     if rows != expected or len(rows) not in (len(curve), len(curve) - 1):  # it is written after the checkpoint
         pairs = enumerate(zip(rows, expected, strict=False), 2)
         line = next((number for number, (row, right) in pairs if row != right), len(rows) + 1)
