@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hiri_search.system.files import expanded
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import Recipe, SettingError
-from hiri_search.training.score import by_column
+from hiri_search.training.score import TEST, by_column
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -168,7 +168,9 @@ class Epoch:
 
     def score(self, name: str) -> float | None:
         """Return a score by the name of its column, such as `ema_NAME` or `test_NAME`; None: not measured."""
-        return by_column(self.scores, self.test_scores).get(name)
+        if name.startswith(TEST):
+            return self.test_scores.get(name.removeprefix(TEST))
+        return self.scores.get(name)
 
     def row(self) -> dict[str, float | int | None]:
         """Return all values by name, the scores by their columns."""

@@ -106,16 +106,17 @@ class _Hits:
     """Top-1 and top-5 of logits (B, classes) and labels (B,)."""
 
     def __init__(self) -> None:
-        self._hits: Any = 0.0  # (5,) images whose class is among the likeliest one, two, ... five
+        self._hits: Any = 0  # (5,) images whose class is the likeliest one, the second, ... the fifth
         self._images = 0
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         best = outputs.topk(min(5, outputs.shape[1])).indices  # (B, 5), most likely class first
-        self._hits = self._hits + (best == targets[:, None]).float().cumsum(1).sum(0)
+        self._hits = self._hits + (best == targets[:, None]).sum(0)
         self._images += len(targets)
 
     def scores(self) -> dict[str, float]:
-        top1, *_, top5 = (100 * self._hits / self._images).tolist()
+        within = self._hits.cpu().float().cumsum(0)  # on CUDA, such a sum is not deterministic
+        top1, top5 = (100 * within / self._images)[[0, -1]].tolist()
         return {_TOP1.name: top1, _TOP5.name: top5}
 
 
@@ -163,8 +164,7 @@ class _Metrics:
 
 def _value(metric: str, function: Callable[..., Any], logits: Tensor, labels: Tensor) -> float:
     try:
-        result = function(logits.clone(), labels.clone())
-        value = float(result)
+        value = float(function(logits.clone(), labels.clone()))
     except Exception as error:  # code of the user: whatever it raises is an error of the metric
         raise MetricError(f"{metric} raised {type(error).__name__}: {error}") from error
     if not math.isfinite(value):

@@ -81,13 +81,13 @@ def build_export(
     Trials of rows that the study no longer has are left out.
     """
     past = [trial for trial in past if not trial.is_confirmation and has_row(study, trial.network)]
-    params = _params(study, past)
+    params, scored = _params(study, past), (objectives_of(study), study.headline.name)
     distributions = {name: _distribution(options) for name, options in taken_options(params).items()}
     frozen = [
-        _frozen_trial(study, trial, own, distributions, times.get(trial.number))
+        _frozen_trial(trial, own, distributions, scored, times.get(trial.number))
         for trial, own in zip(past, params, strict=True)
     ]
-    return Export(name, ledger_id, objectives_of(study), frozen)
+    return Export(name, ledger_id, scored[0], frozen)
 
 
 def to_file(export: Export, path: Path) -> JournalStorage:
@@ -229,22 +229,21 @@ def _distribution(options: Sequence[Option]) -> BaseDistribution:
 
 
 def _frozen_trial(
-    study: Study,
     trial: Trial,
     params: Decisions,
     distributions: Mapping[str, BaseDistribution],
+    scored: tuple[Sequence[Objective], str],
     times: _Times | None,
 ) -> FrozenTrial:
-    values = [each.of(trial) for each in objectives_of(study)] if trial.state == "finished" else [None]
+    objectives, score = scored
+    values = [each.of(trial) for each in objectives] if trial.state == "finished" else [None]
     complete = None not in values
     frozen = optuna.create_trial(
         state=OPTUNA_STATES[trial.state if complete or trial.state != "finished" else "failed"],
         params=dict(params),
         distributions={name: distributions[name] for name in params},
         values=values if complete else None,  # type: ignore[arg-type]
-        intermediate_values={
-            epoch.epoch: score for epoch in trial.curve if (score := epoch.score(study.headline.name)) is not None
-        },
+        intermediate_values={epoch.epoch: value for epoch in trial.curve if (value := epoch.score(score)) is not None},
         user_attrs={name: getattr(trial.network, name) for name in _NETWORK_ATTRIBUTES}
         | {"trial": trial.number, "seed": trial.asked.seed}
         | (by_column({}, trial.curve[-1].test_scores) if trial.curve else {})

@@ -106,7 +106,7 @@ class Trial:
             "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
             "joules": sum(joules) if joules else None,
             **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
-            "curve": [epoch.score(scores[0].name) for epoch in self.curve],
+            "curve": [value for epoch in self.curve if (value := epoch.score(scores[0].name)) is not None],
         }
 
 

@@ -65,8 +65,9 @@ class StudyData:
         return next(iter(self.by_side.values()))
 
     def epoch_size(self, recipe: Recipe) -> tuple[int, int]:
-        """Return the training steps and the validation images of an epoch."""
-        return self.any_side.train // recipe.batch, self.any_side.val
+        """Return the training steps and the measured images of an epoch; the test images are shared out over epochs."""
+        images = self.any_side
+        return images.train // recipe.batch, images.val + images.test // recipe.epochs
 
     @cached_property
     def undecoded(self) -> list[UndecodedImages]:
