@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
-from hiri_search.training.job import Epoch
 from hiri_search.training.recipe import Recipe
 from tests.study.dispatch import fake_work
 from tests.study.dispatch.event_files import hparams, scalars
@@ -44,7 +43,6 @@ space: (hr | cffn)(32 e=2..4)*1..2 -> hr(64 e=4|6)
 search: {{sampler: random, networks: 3, halving: {{epochs: [1], keep: 0.4}}, zero_cost: [synflow]}}
 recipe: {{epochs: 3, batch: 16, warmup_epochs: 0, ema: 0.0}}
 {SMALL}"""
-EPOCH = [field.name for field in fields(Epoch)]
 
 
 def _run(folder: Path, study: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Trial]]:
@@ -72,14 +70,15 @@ def _check_files(session: Path, all_trials: list[Trial]) -> None:
         with (session / name / "progress.csv").open() as file:
             _check_rows(list(csv.DictReader(file)), trial)
         results = [json.loads(line) for line in (session / name / "result.json").read_text().splitlines()]
-        assert [{key: result[key] for key in EPOCH} for result in results] == [asdict(epoch) for epoch in trial.curve]
+        for result, epoch in zip(results, trial.curve, strict=True):
+            assert {key: result[key] for key in epoch.row()} == epoch.row()
         _check_config(json.loads((session / name / "params.json").read_text()), trial)
         _check_run(session / name, trial)
 
 
 def _check_rows(rows: list[dict[str, str]], trial: Trial) -> None:
-    shown = [{key: "" if value is None else str(value) for key, value in asdict(e).items()} for e in trial.curve]
-    assert [{key: row[key] for key in EPOCH} for row in rows] == shown
+    shown = [{key: "" if value is None else str(value) for key, value in e.row().items()} for e in trial.curve]
+    assert [{key: row[key] for key in e} for row, e in zip(rows, shown, strict=True)] == shown
     assert [row["training_iteration"] for row in rows] == [row["epoch"] for row in rows]
     for row in rows:
         assert None not in row, "a row has more cells than the header"
@@ -101,7 +100,7 @@ def _check_run(run: Path, trial: Trial) -> None:
     for name in ("loss", "top1", "lr", "seconds"):
         steps, values = zip(*read[f"ray/tune/{name}"], strict=True)
         assert steps == tuple(epoch.epoch for epoch in trial.curve)
-        assert values == pytest.approx([getattr(epoch, name) for epoch in trial.curve])
+        assert values == pytest.approx([epoch.row()[name] for epoch in trial.curve])
     assert all(math.isfinite(value) for points in read.values() for _, value in points)
     config = json.loads((run / "params.json").read_text())
     params = hparams(run)
