@@ -196,7 +196,8 @@ def _measured(results: Results) -> str:
     images = results.started.images
     if not results.has_test:
         return f"validated on {images.val} images"
-    return f"measured on {images.test} test images, which no choice saw; choices were made on {images.val} validation images"
+    choices = f"choices were made on {images.val} validation images"
+    return f"measured on {images.test} test images, which no choice saw; {choices}"
 
 
 def _image_error(score: Score, images: ImageSet) -> str:
