@@ -5,19 +5,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from hiri_search.cli.results import read_results
 from hiri_search.report.compare_runs import side_by_side
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.tables.networks import caption, network_table, paper_table, trial_table
-from hiri_search.study import run as run_module
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.ledger.events import EpochEnded, TrialAsked, TrialBegan, TrialFinished, TrialPaused
 from hiri_search.study.ledger.ledger import of_kind, read_events
 from hiri_search.study.provenance.verify import verify
+from hiri_search.study.run import run
 from hiri_search.study.status import status
 from tests.study.provenance.folders import changed, first, rewrite
 from tests.study.records import epoch
@@ -29,7 +27,7 @@ search: {networks: 12, sampler: evolution, halving: {epochs: [1]}}
 confirm: {top: 3, seeds: 1, epochs: x1}
 counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 2}
-data: {source: drawn, train: 32, val: 16}
+data: {source: drawn, train: 32, val: 16, test: 16}
 recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
 """
 ABLATION = "nets: {one: hr(32 e=4), two: hr(32 e=2)}\nseeds: 2\n" + SEARCH[SEARCH.index("counted") :]
@@ -41,10 +39,8 @@ def share(salt: str) -> Scores:
     return lambda spec: zlib.crc32(f"{salt} {spec}".encode()) % 17 / 16 * 100
 
 
-def looked_up(folder: Path, text: str, val: Scores, test: Scores, monkeypatch: pytest.MonkeyPatch) -> Path:
+def looked_up(folder: Path, text: str, val: Scores, test: Scores) -> Path:
     """Run a study with 16 test images whose scores are looked up; return its folder."""
-    prepare = run_module.prepare
-    monkeypatch.setattr(run_module, "prepare", lambda *args, **more: replace(prepare(*args, **more), test=16))
 
     def look_up(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
         last, spec = task.job.recipe.epochs, f"{task.job.spec} {task.job.seed}"
@@ -60,8 +56,7 @@ def looked_up(folder: Path, text: str, val: Scores, test: Scores, monkeypatch: p
     folder.mkdir()
     (folder / "study.yaml").write_text(text)
     study = read_study(folder / "study.yaml")
-    run_module.run(study, folder, lambda source: run_serially(source, trial_function=look_up), Quiet(), profile="none")
-    monkeypatch.undo()
+    run(study, folder, lambda source: run_serially(source, trial_function=look_up), Quiet(), profile="none")
     return folder
 
 
@@ -69,10 +64,10 @@ def _asked(folder: Path) -> list[tuple[str, int | None]]:
     return [(event.network.spec, event.confirms) for event in of_kind(read_events(folder), TrialAsked)]
 
 
-def test_test_scores_choose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    first = looked_up(tmp_path / "a", SEARCH, share("a"), share("b"), monkeypatch)
-    other_test = looked_up(tmp_path / "b", SEARCH, share("a"), share("c"), monkeypatch)
-    swapped = looked_up(tmp_path / "c", SEARCH, share("b"), share("a"), monkeypatch)
+def test_test_scores_choose_nothing(tmp_path: Path):
+    first = looked_up(tmp_path / "a", SEARCH, share("a"), share("b"))
+    other_test = looked_up(tmp_path / "b", SEARCH, share("a"), share("c"))
+    swapped = looked_up(tmp_path / "c", SEARCH, share("b"), share("a"))
     assert _asked(first) == _asked(other_test)
     assert [spec for spec, confirms in _asked(first) if confirms is not None], "networks were confirmed"
     assert _asked(swapped) != _asked(first)
@@ -83,8 +78,8 @@ def test_test_scores_choose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_results_are_reported_on_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = looked_up(tmp_path / "a", ABLATION, share("val"), share("test"), monkeypatch)
+def test_results_are_reported_on_the_test_images(tmp_path: Path):
+    folder = looked_up(tmp_path / "a", ABLATION, share("val"), share("test"))
     results = read_results(folder)
     table = trial_table(results)
     assert (table["test_top1"] != table["top1"]).any()
@@ -103,10 +98,8 @@ def test_results_are_reported_on_the_test_images(tmp_path: Path, monkeypatch: py
     assert {"test_top1", "paper_top1"} < set(paper_table(on_paper))
 
 
-def test_verify_finds_a_trial_that_was_measured_on_the_test_images_too_early(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    folder = looked_up(tmp_path / "a", ABLATION, share("val"), share("test"), monkeypatch)
+def test_verify_finds_a_trial_that_was_measured_on_the_test_images_too_early(tmp_path: Path):
+    folder = looked_up(tmp_path / "a", ABLATION, share("val"), share("test"))
     assert not _curve_faults(folder)
     finished = first(read_events(folder), TrialFinished, 0)
     curve = tuple(replace(each, test_scores={"top1": 50.0}) for each in finished.curve)

@@ -39,18 +39,19 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[object, ...]] = []
         self.evaluations: list[tuple[object, ...]] = []
-        step, evaluate = loop.Step.__call__, loop._evaluate
+        step, scores = loop.Step.__call__, loop._scores
 
         def record_step(self_, state, images, labels, number, rng):
             self.steps.append((images.shape, images.dtype, images.stride(), self_.recipe.batch, state.ema is not None))
             return step(self_, state, images, labels, number, rng)
 
-        def record_evaluation(model, step_, batches, *, parts):
-            self.evaluations += [(images.shape, images.dtype) for images, _ in batches.val()]
-            return evaluate(model, step_, batches, parts=parts)
+        def record_scores(model, *, batches, **more):
+            seen = list(batches)
+            self.evaluations += [(images.shape, images.dtype) for images, _ in seen]
+            return scores(model, batches=seen, **more)
 
         monkeypatch.setattr(loop.Step, "__call__", record_step)
-        monkeypatch.setattr(loop, "_evaluate", record_evaluation)
+        monkeypatch.setattr(loop, "_scores", record_scores)
 
 
 def test_a_probe_makes_the_steps_and_evaluations_of_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
