@@ -121,11 +121,12 @@ function cloudTraces(page, rows, front, axes) {
     .filter((row) => row[score.key] === null && hasValue(row.so_far) && row[cost] !== null && page.matches(row))
     .map((row) => ({ ...row, [score.key]: row.so_far }));
   const hidden = { size: 7, visible: "legendonly" };
+  const onVal = score.key === page.study.curve_score.key ? "" : `: ${page.study.curve_score.label}`;
   return [
     networkTrace("dominated", dominated, axes, { color: GREY, symbol: "circle" }, size),
     networkTrace("on the Pareto front", onFront, axes, { color: blue, symbol: "circle" }),
     networkTrace("confirmation", confirmed, axes, { color: orange, symbol: "diamond" }, { size: 10 }),
-    networkTrace("stopped or unfinished", unfinished, axes, { color: GREY, symbol: "circle-open" }, hidden),
+    networkTrace(`stopped or unfinished${onVal}`, unfinished, axes, { color: GREY, symbol: "circle-open" }, hidden),
   ].filter((trace) => trace.x.length);
 }
 

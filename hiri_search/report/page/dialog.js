@@ -6,11 +6,12 @@ function openNetwork(page, network, selected = null) {
   const close = el("button", { type: "button", click: () => dialog.close(), "aria-label": "Close" }, "Close");
   const title = el("h2", { id: "trial-title" }, specText(network.name));
   const { score } = page.study;
+  const hasScore = hasValue(network[score.key]);
   const hasStandIn = network.trained_spec && network.trained_spec !== network.spec;
   const facts = definitionList([
     ["Spec", el("code", {}, specText(network.spec))],
     ["Stand-in", hasStandIn ? el("code", {}, specText(network.trained_spec)) : null],
-    [capitalised(score.label), score.key in network && network[score.key] !== null ? `${scoreText(network, score)} over ${plural(network.seeds, "seed")}` : null],
+    [capitalised(score.label), hasScore ? `${scoreText(network, score)} over ${plural(network.seeds, "seed")}` : null],
     ["Costs", `${number(network.gflops, 3)} GFLOPs, ${number(network.params_m, 2)} M params at ${network.side} pixels`],
     ["Inference", network.ms === null ? null : `${number(network.ms, 2)} ms per image`],
     ["Decisions", decisionsText(page, network)],

@@ -79,11 +79,12 @@ function seedsFigure(page) {
   const entries = all.length > MAX_BARS ? sorted(all, score.key, score.up).slice(0, MAX_BARS) : all;
   const y = entries.map((_, i) => i);
   const color = entries.map((entry) => themeColor(colours[entry.confirmation ? 1 : 0]));
+  const ends = ({ low, high }) => `${number(low, score.digits)} to ${number(high, score.digits)}`;
   const texts = entries.map((entry) =>
     tooltip(
       networks[entry.network].name,
       `mean ${valueText(entry[score.key], score)}, ${plural(entry.scores.length, "seed")}`,
-      ...(entry.low === null ? [] : [`95 % interval ${number(entry.low, score.digits)} to ${number(entry.high, score.digits)}`]),
+      ...(entry.low === null ? [] : [`95 % interval ${ends(entry)}`]),
     ),
   );
   const scores = entries.flatMap((entry, i) => entry.scores.map((value) => ({ i, value, network: entry.network })));

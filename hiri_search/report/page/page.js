@@ -257,7 +257,7 @@ const trialColumns = (scores) => [
   ["seed", "Seed", "", 0],
   ["state", "State", "", null],
   ["epochs", "Epochs", "Finished epochs.", 0],
-  ...scores.map(({ key, head, description, digits }) => [key, head, `${capitalised(description)}, after the last epoch.`, digits]),
+  ...scores.map((score) => [score.key, score.head, `${capitalised(score.description)}, last epoch.`, score.digits]),
   ["loss", "Loss", "Training loss of the last epoch.", 3],
   ["seconds", "Seconds", "Training time.", 1],
   ["device", "Device", "", null],
