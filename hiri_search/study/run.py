@@ -15,6 +15,7 @@ from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
+from hiri_search.networks import build
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, resolve
@@ -159,7 +160,10 @@ def check_timm_sides(study: Study, candidates: Sequence[Candidate], say: Say) ->
         try:
             count(row.network, row.side, classes=study.counted.classes)
             if row.trained:
-                count(row.trained, row.trained_side, classes=study.proxy.classes or study.counted.classes)
+                classes, rate = study.proxy.classes or study.counted.classes, row.recipe.drop_path
+                count(row.trained, row.trained_side, classes=classes)
+                if rate and isinstance(row.trained, TimmNetwork):  # some have no stochastic depth
+                    build(row.trained, row.trained_side, classes=classes, drop_path=rate)
         except SpecError as error:
             raise SpecError(f"nets.{row.name}: {error}") from error
 

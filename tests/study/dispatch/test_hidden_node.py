@@ -13,6 +13,7 @@ import pytest
 from hiri_search.study.ledger.events import AnyEvent, TrialBegan, TrialFinished
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import reproduced
+from tests.own_code import MIX, NETWORK, write_blocks
 from tests.study.dispatch.hidden_node import HIDDEN, ON_HIDDEN, TwoNodes, two_nodes
 from tests.study.search.searches import ROWS
 
@@ -116,3 +117,42 @@ def test_own_datasets_are_made_on_the_node_that_does_not_see_their_file(name: st
     events = _run_study(home, nodes, f"hidden_{name}", forced, "--address", nodes.address, *sets)
     assert _curves(events) == _curves(_run_study(home, nodes, f"serial_{name}", "", "--serial", *sets))
     assert len(_curves(events)) == 2
+
+
+OWN_STUDY = (
+    "imports=[my_blocks.py, own_images.py, own_metrics.py]",
+    "nets.mixed=hr(16 e=2) -> mix(16 k=5)",
+    "nets.registered=timm:my_network width=8",
+    "data={source: python:own_images:make, arguments: {test: 9}}",
+    "metrics=[own_metrics:sharpness]",
+    "score=sharpness",
+    "callbacks.on_epoch=own_metrics:note",
+    "proxy.classes=3",
+    "recipe.batch=8",
+    "recipe.drop_path=0",
+)
+METRIC = """
+def sharpness(logits, labels):
+    return float(logits.softmax(1).std())
+
+sharpness.up = False
+
+def note(trial, spec, seed, epoch):
+    assert epoch.scores["sharpness"] >= 0, "the callback sees the metric"
+"""
+
+
+def test_blocks_networks_data_metrics_and_callbacks_of_one_user_work_there_together(home: Path, nodes: TwoNodes):
+    shutil.copy(ROOT / "tests/training/data/own_data.py", home / "driver" / "own_images.py")
+    write_blocks(home / "driver", MIX + NETWORK)
+    (home / "driver" / "own_metrics.py").write_text(METRIC)
+    sets = [part for key in OWN_STUDY for part in ("--set", key)]
+    forced = f"resources: {{needs: {{accelerator: {HIDDEN}}}}}\n"
+    events = _run_study(home, nodes, "hidden_own", forced, "--address", nodes.address, *sets)
+    assert _curves(events) == _curves(_run_study(home, nodes, "serial_own", "", "--serial", *sets))
+    finished = [trial for trial in trials(events) if trial.state == "finished"]
+    assert {trial.network.name for trial in finished} == {"small", "other", "mixed", "registered"}
+    assert all(
+        {"top1", "sharpness"} <= trial.curve[-1].scores.keys() <= trial.curve[-1].test_scores.keys()
+        for trial in finished
+    )
