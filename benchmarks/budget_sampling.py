@@ -19,7 +19,7 @@ import torch
 from hiri_search.cost.budget.constrained_space import ConstrainedSpace
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.flops import count
-from hiri_search.language import Net, Space, SpecError, sample, uniform
+from hiri_search.language import Network, Space, SpecError, sample, uniform
 from hiri_search.study.config.read import read_space
 
 SPACES = Path(__file__).parent.parent / "spaces"
@@ -61,6 +61,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
 def row(name: str, side: int, constraints: CostConstraints, networks: int, draws: int, seed: int) -> Row:
     """Time the constrained space as a search uses it; then rejection sampling, with every piece counted already."""
     space, rng = read_space(SPACES / f"{name}.yaml"), Random(seed)
+    assert isinstance(space, Space)
     started = time.process_time()
     prepare_seconds, feasible = timed(lambda: ConstrainedSpace(space, constraints, side))
     sample_seconds, nets = timed(lambda: [feasible.walk(uniform(rng))[0] for _ in range(networks)])
@@ -78,7 +79,7 @@ def rejection_sampling(space: Space, constraints: CostConstraints, side: int, dr
     return sum(is_feasible(sample(space, rng), constraints, side) for _ in range(draws))
 
 
-def is_feasible(net: Net, constraints: CostConstraints, side: int) -> bool:
+def is_feasible(net: Network, constraints: CostConstraints, side: int) -> bool:
     try:
         return constraints.satisfied_by(count(net, side))
     except SpecError:

@@ -16,7 +16,7 @@ from statistics import median
 import torch
 
 from hiri_search.cost.flops import Cost, count, count_module
-from hiri_search.language import Net, sample
+from hiri_search.language import Net, Space, sample
 from hiri_search.nets.hirivit import build_hirivit
 from hiri_search.nets.pieces import placed_pieces
 from hiri_search.study.config.read import read_space
@@ -69,6 +69,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     space, rng = read_space(options.space), Random(options.seed)
+    assert isinstance(space, Space)
     nets = [sample(space, rng) for _ in range(options.networks)]
     pieces = {(placed.piece, placed.side) for net in nets for placed in placed_pieces(net, options.side)}
     table = list(rows(nets, options.side, options.passes))

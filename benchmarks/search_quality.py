@@ -27,6 +27,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +162,7 @@ def ours(problem: Problem, sampler: str, seed: int, trials: int, goal: float) ->
     settings = {"sampler": sampler, "networks": trials, "seed": seed}
     sides = {"counted": {"side": SIDE}, "proxy": {"side": SIDE}}
     study = Study.model_validate({"space": problem.spec, "search": settings, **sides})
-    search = Search(resolve(study), [], costs=lambda net: _costs(problem, problem.index(net)))
+    search = Search(resolve(study), [], costs=lambda net: _costs(problem, problem.index(cast(Net, net))))
     proposed: list[int] = []
     seconds = -time.process_time()
     while task := search.ask():

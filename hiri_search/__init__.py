@@ -27,6 +27,7 @@ __all__ = [
     "parse",
     "parse_net",
     "parse_network",
+    "parse_space",
     "sample",
     "tune",
 ]
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         parse,
         parse_net,
         parse_network,
+        parse_space,
         sample,
     )
     from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 else:  # hidden from type checkers, which would accept any name of a module with `__getattr__`
     _NAMES = {  # the imports above, by module below hiri_search
         "cost.flops": "Cost CountError count count_module count_parts",
-        "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network sample",
+        "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network parse_space sample",
         "nets.fuse_batchnorm": "FuseError fuse_batchnorm",
         "networks": "build",
     }

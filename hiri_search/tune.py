@@ -17,7 +17,7 @@ from hiri_search.language.choosers import nearest
 from hiri_search.language.space import SearchSpace
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.metrics import with_attributes
-from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, network_of, resolve
+from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
@@ -27,7 +27,7 @@ from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.run import check_timm_sides, prepare_images
 from hiri_search.study.search.initial_weights import check_weights, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, network_costs
-from hiri_search.study.search.search_space import all_options, search_space
+from hiri_search.study.search.search_space import all_options, checked_space, covering_counted, search_space
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import free_gpu_memory
 from hiri_search.system.temp_dir import temporary_directory
@@ -64,9 +64,8 @@ def trainable(
     if networks.space is not None:
         if "ms_per_image" in study.within:
             raise StudyError(_NO_MEASUREMENT)
-        check_own_kinds(study, covering_networks(study, networks.space))
-        space = search_space(networks)  # workers do it again, with the costs that it leaves in the cache
-        trained = covering_networks(study, space)
+        space = checked_space(networks, say)  # workers do it again, with the costs that it leaves in the cache
+        trained = covering_counted(study, space)
     check_own_kinds(study, networks.rows)
     check_timm_sides(study, networks.rows, say)
     weights = check_weights(trained)

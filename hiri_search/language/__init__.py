@@ -4,8 +4,10 @@ from hiri_search.language.choosers import sample, uniform
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import Net
 from hiri_search.language.parser import parse, parse_net
+from hiri_search.language.relations.related_space import RelatedSpace, parse_space
 from hiri_search.language.space import Chooser, Space
 from hiri_search.language.stages import Downsampling, Part, Stage, Stem
+from hiri_search.language.timm_space import TimmSpace
 from hiri_search.language.timm_spec import Network, TimmNetwork, parse_network
 
 __all__ = [
@@ -14,14 +16,17 @@ __all__ = [
     "Net",
     "Network",
     "Part",
+    "RelatedSpace",
     "Space",
     "SpecError",
     "Stage",
     "Stem",
     "TimmNetwork",
+    "TimmSpace",
     "parse",
     "parse_net",
     "parse_network",
+    "parse_space",
     "sample",
     "uniform",
 ]

@@ -44,7 +44,7 @@ def _accepting_pairs(automaton: Automaton) -> Sequence[int]:
 
 def _value_sets(automaton: Automaton) -> list[_ValueSets]:
     value_sets = []
-    numbers = zip(_stages_before(automaton), _stages_after(automaton), strict=True)
+    numbers = zip(stages_before(automaton), _stages_after(automaton), strict=True)
     for position, (before, after) in zip(automaton.positions, numbers, strict=True):
         letters = (letter for letter in names(position.kind) if letter not in ("down", "s"))
         own = tuple(frozenset(position.values(letter)) for letter in letters)
@@ -60,7 +60,7 @@ def _downsamplings(position: Position, default_downs: frozenset[str]) -> Iterato
                 yield down, stride if isinstance(stride, int) else default_stride(down)
 
 
-def _stages_before(automaton: Automaton) -> list[int]:
+def stages_before(automaton: Automaton) -> list[int]:
     """For each position, the set of numbers of stages that can come before it."""
     counts = [int(position.is_stem) for position in automaton.positions]
     for at, position in enumerate(automaton.positions):

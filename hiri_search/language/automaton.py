@@ -73,7 +73,7 @@ class Position:
         return self.arguments[letter].choice.source if letter in self.arguments else self.source
 
     def check(self) -> None:
-        """Raise SpecError if some combination of the arguments is invalid for the kind."""
+        """Raise SpecError if an argument is missing, or has a value that the kind does not take."""
         for letter, argument in self.arguments.items():
             self._check_argument(letter, argument.choice)
         required = [letter for letter, default in defaults(self.kind).items() if default is MISSING]
@@ -87,6 +87,9 @@ class Position:
         if count > _MAX_COMBINATIONS:
             found = f"this {self.leaf.kind} has {count:,} combinations of arguments"
             raise self.source.error(f"{found}; the maximum is {_MAX_COMBINATIONS:,}")
+
+    def check_rules(self) -> None:
+        """Raise SpecError if some combination of the arguments is invalid for the kind."""
         for rule in self.kind.rules:
             self._check_rule(rule)
 
@@ -132,6 +135,11 @@ class Automaton:
         self._check_stems()
         self._check_first_stages()
         self._check_widths()
+
+    def check_rules(self) -> None:
+        """Raise SpecError if some combination of arguments is invalid at a position."""
+        for position in self.positions:
+            position.check_rules()
 
     @property
     def first(self) -> int:

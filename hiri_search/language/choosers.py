@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from hiri_search.language.net import Net
-from hiri_search.language.space import Chooser, Decisions, SearchSpace, Space, Walked
+from hiri_search.language.space import AnyNetwork, Chooser, Decisions, NetworkSpace, SearchSpace, Walked
 from hiri_search.language.syntax_tree import Options
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def uniform(rng: Random) -> Chooser:
     return choose
 
 
-def sample(space: Space, rng: Random) -> Net:
+def sample(space: NetworkSpace[AnyNetwork], rng: Random) -> AnyNetwork:
     """Return a random network; all networks of the space are equally likely."""
     return space.decide(uniform(rng))
 
@@ -63,6 +62,16 @@ def mutated(decisions: Decisions, rng: Random) -> Chooser:
         if name == changed and any(without_old):
             return draw(name, options, without_old)
         return nearest(old, options, sizes, rng)
+
+    return choose
+
+
+def noting(options_of: dict[str, Options], decisions: Decisions) -> Chooser:
+    """Return a chooser that takes these decisions, and notes the options of each."""
+
+    def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
+        options_of[name] = options
+        return options.index(decisions[name])
 
     return choose
 

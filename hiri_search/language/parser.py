@@ -49,13 +49,26 @@ def parse(text: str, *, let: Mapping[str, str] | None = None) -> Space:
     An invalid spec raises SpecError, which shows the mistake and says what to write instead. In a valid space
     every combination of a stage's arguments is valid, and every network is written in exactly one way.
     """
+    space, automaton = _parse(text, let)
+    automaton.check_rules()
+    check_distinct(automaton)
+    return space
+
+
+def parse_without_rules(text: str, *, let: Mapping[str, str] | None = None) -> Space:
+    """Return a space as `parse` does, in which stages may have invalid combinations: relations must exclude these."""
+    space, automaton = _parse(text, let)
+    check_distinct(automaton)
+    return space
+
+
+def _parse(text: str, let: Mapping[str, str] | None) -> tuple[Space, Automaton]:
     space = Space(parse_tree(text, let or {}))
     length = len(str(space))
     if length > MAX_SPEC_LENGTH:  # the space could not be parsed again from its own text
         found = f"with all lets expanded, this spec has {length:,} characters"
         raise SpecError(f"{found}; the maximum is {MAX_SPEC_LENGTH:,}", text)
-    check_distinct(Automaton(space.root))
-    return space
+    return space, Automaton(space.root)
 
 
 def parse_net(text: str, *, let: Mapping[str, str] | None = None) -> Net:
@@ -210,7 +223,7 @@ class _Parser:
         items = [(self._token.source, self._item(expected))]
         while self._take("|"):
             items.append((self._token.source, self._item("another value")))
-        return _merged(items)
+        return merged_options(items)
 
     def _item(self, expected: str) -> Options:
         token = self._expect(expected, "number", "name")
@@ -221,7 +234,7 @@ class _Parser:
         if self._take(".."):
             high = self._number("the end of the range")
             step = self._number("the step of the range") if self._take("/") else 1
-        return _range(low, high, step, token.source)
+        return integer_range(low, high, step, token.source)
 
     def _number(self, expected: str) -> int:
         return _integer(self._expect(expected, "number"))
@@ -233,7 +246,8 @@ def _integer(token: Token) -> int:
     return int(token.text)
 
 
-def _range(low: int, high: int, step: int, source: SourcePosition) -> Options:
+def integer_range(low: int, high: int, step: int, source: SourcePosition) -> Options:
+    """Return the numbers of a range; SpecError at `source` where its ends or its step are wrong."""
     if step == 0:
         raise source.error("the step of a range must be at least 1")
     if high < low:
@@ -246,7 +260,7 @@ def _range(low: int, high: int, step: int, source: SourcePosition) -> Options:
     return tuple(range(low, high + 1, step))
 
 
-def _merged(items: Sequence[tuple[SourcePosition, Options]]) -> Options:
+def merged_options(items: Sequence[tuple[SourcePosition, Options]]) -> Options:
     """Return the options of all items: numbers in ascending order, words in written order."""
     merged: dict[int | str, None] = {}
     for source, options in items:

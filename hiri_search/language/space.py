@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import Net
 from hiri_search.language.stages import Part, make_part
 from hiri_search.language.syntax_tree import Group, Leaf, Option, Options, Term
 
+if TYPE_CHECKING:
+    from hiri_search.language.timm_spec import Network
+
 Chooser: TypeAlias = Callable[[str, Options, tuple[int, ...]], int]
 """choose(name, options, sizes) -> index of an option. The sizes are proportional to the options' network counts."""
 
 Decisions: TypeAlias = Mapping[str, Option]  # the chosen option, by name of the decision
-Walked: TypeAlias = tuple[Net, dict[str, Option]]  # a network and its decisions
+Walked: TypeAlias = "tuple[Network, dict[str, Option]]"  # a network and its decisions
+AnyNetwork = TypeVar("AnyNetwork", bound="Network", covariant=True)
 
 
 class SearchSpace(Protocol):
@@ -30,8 +35,55 @@ class SearchSpace(Protocol):
         """Return one network with its decisions; may take several walks, so that `choose` is called for each."""
 
 
+class NetworkSpace(ABC, Generic[AnyNetwork]):
+    """A set of networks that decisions lead to: of the language, of timm's builders, or restricted by relations."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of networks, computed without listing them."""
+
+    @abstractmethod
+    def decide(self, choose: Chooser) -> AnyNetwork:
+        """Return one network; `choose` is called for each decision with several options, always in the same order."""
+
+    def walk(self, choose: Chooser) -> tuple[AnyNetwork, dict[str, Option]]:
+        """Return one network with its decisions; `replay` turns the decisions into the same network."""
+        decisions: dict[str, Option] = {}
+
+        def recording(name: str, options: Options, sizes: tuple[int, ...]) -> int:
+            index = choose(name, options, sizes)
+            decisions[name] = options[index]
+            return index
+
+        return self.decide(recording), decisions
+
+    def walks(self) -> Iterator[tuple[AnyNetwork, dict[str, Option]]]:
+        """Yield every network once, with its decisions; the last decision changes fastest."""
+        indices: list[int] | None = []
+        while indices is not None:
+            walked: list[tuple[int, tuple[int, ...]]] = []
+            yield self.walk(_following(indices, walked))
+            indices = _next_indices(walked)
+
+    def __iter__(self) -> Iterator[AnyNetwork]:
+        """Yield every network once, in the order of `walks`."""
+        return (net for net, _ in self.walks())
+
+    def replay(self, decisions: Decisions) -> AnyNetwork:
+        """Return the network of these decisions; SpecError if a decision is missing or no option."""
+
+        def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
+            option = decisions.get(name)
+            if option not in options:
+                raise SpecError(f"decision {name} is {option}; expected {' or '.join(map(str, options))}")
+            return options.index(option)
+
+        return self.decide(choose)
+
+
 @dataclass(frozen=True)
-class Space:
+class Space(NetworkSpace[Net]):
     """All networks that a spec describes. `parse` makes spaces and checks that all their networks are valid."""
 
     root: Group
@@ -50,59 +102,31 @@ class Space:
         _add_parts(self.root, "", {}, choose, parts)
         return Net.of(parts)
 
-    def walk(self, choose: Chooser) -> Walked:
-        """Return one network with its decisions; `replay` turns the decisions into the same network."""
-        decisions: dict[str, Option] = {}
 
-        def recording(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            index = choose(name, options, sizes)
-            decisions[name] = options[index]
-            return index
-
-        return self.decide(recording), decisions
-
-    def walks(self) -> Iterator[Walked]:
-        """Yield every network once, with its decisions; the last decision changes fastest."""
-        indices: list[int] | None = []
-        while indices is not None:
-            walked: list[tuple[int, bool]] = []
-            yield self.walk(_following(indices, walked))
-            indices = _next_indices(walked)
-
-    def __iter__(self) -> Iterator[Net]:
-        """Yield every network once, in the order of `walks`."""
-        return (net for net, _ in self.walks())
-
-    def replay(self, decisions: Decisions) -> Net:
-        """Return the network of these decisions; SpecError if a decision is missing or no option."""
-
-        def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-            option = decisions.get(name)
-            if option not in options:
-                raise SpecError(f"decision {name} is {option}; expected {' or '.join(map(str, options))}")
-            return options.index(option)
-
-        return self.decide(choose)
-
-
-def _following(indices: list[int], walked: list[tuple[int, bool]]) -> Chooser:
-    """Return a chooser that takes these indices, then first options, and records each index and if it is the last."""
+def _following(indices: list[int], walked: list[tuple[int, tuple[int, ...]]]) -> Chooser:
+    """Return a chooser that takes these indices, then first allowed options, and records each index with the sizes."""
 
     def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
         decision = len(walked)
-        index = indices[decision] if decision < len(indices) else 0
-        walked.append((index, index + 1 == len(options)))
+        index = indices[decision] if decision < len(indices) else _first_allowed(sizes, 0)
+        assert index is not None
+        walked.append((index, sizes))
         return index
 
     return choose
 
 
-def _next_indices(walked: list[tuple[int, bool]]) -> list[int] | None:
+def _next_indices(walked: list[tuple[int, tuple[int, ...]]]) -> list[int] | None:
     """Return the first indices of the next network; None after the last network."""
-    while walked and walked[-1][1]:
-        walked.pop()
-    indices = [index for index, _ in walked]
-    return [*indices[:-1], indices[-1] + 1] if indices else None
+    while walked:
+        index, sizes = walked.pop()
+        if (following := _first_allowed(sizes, index + 1)) is not None:
+            return [*(index for index, _ in walked), following]
+    return None
+
+
+def _first_allowed(sizes: tuple[int, ...], start: int) -> int | None:
+    return next((index for index in range(start, len(sizes)) if sizes[index]), None)
 
 
 def _add_parts(term: Term, name: str, values: dict[str, int | str], choose: Chooser, parts: list[Part]) -> None:
@@ -110,17 +134,18 @@ def _add_parts(term: Term, name: str, values: dict[str, int | str], choose: Choo
     if term.arguments:
         values = dict(values)
         for argument in term.arguments:
-            index = _choose_index(name + argument.letter, argument.options, argument.sizes, choose)
+            index = choose_index(name + argument.letter, argument.options, argument.sizes, choose)
             values[argument.letter] = argument.options[index]
     if isinstance(term, Leaf):
         parts.append(make_part(term.kind, tuple(values.items())))
         return
-    which = _choose_index(name + "which", term.labels, term.sizes, choose)
+    which = choose_index(name + "which", term.labels, term.sizes, choose)
     for inner, address in zip(term.paths[which], term.addresses[which], strict=True):
         _add_parts(inner, name + address, values, choose, parts)
 
 
-def _choose_index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser) -> int:
+def choose_index(name: str, options: Options, sizes: tuple[int, ...], choose: Chooser) -> int:
+    """Return the index of the only option, or of the one that `choose` takes."""
     if len(options) == 1:
         return 0
     index = choose(intern(name), options, sizes)  # the same text for all networks of a search, which keeps them

@@ -17,7 +17,7 @@ STAGE_CACHE_SIZE = 2**14  # stages: the networks of a search share few stages
 DEFAULT_STEM = "hrstem"
 _LEADING, _TRAILING = ("w", "e", "n"), ("down", "s")  # letters that stand first and last in canonical text
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
-_RESERVED = ("which",)  # names of decisions that are no arguments
+_RESERVED = ("which", "kind")  # names of decisions, and in relations, that are no arguments
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Choice:
         return (1,) * len(self.options)
 
     def __str__(self) -> str:
-        text = "|".join(_ranges(self.options))
+        text = "|".join(ranges_text(self.options))
         return f"({text})" if self.letter == "n" and "|" in text else text
 
 
@@ -176,7 +176,7 @@ def _first_kind(term: Term) -> str:
     return term.kind
 
 
-def _ranges(options: Sequence[int | str]) -> Iterator[str]:
+def ranges_text(options: Sequence[int | str]) -> Iterator[str]:
     """Yield the options as spec text: `4..6`, `320..512/64`, or a single number or word."""
     start = 0
     while start < len(options):

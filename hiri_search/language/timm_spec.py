@@ -16,7 +16,7 @@ from hiri_search.language.stages import KINDS, Part
 TIMM_PREFIX = "timm:"
 MAX_TIMM_LENGTH = 500  # characters
 _CACHE_SIZE = 2**13  # parsed networks
-_NAME = re.compile(r"[a-zA-Z_]\w*")
+NAME = re.compile(r"[a-zA-Z_]\w*")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": True, "false": False}
 _FORM = "write timm:NAME, or timm:NAME argument=value ..., such as timm:pvt_v2_b2 depths=1,1,2,1"
@@ -72,33 +72,42 @@ def _parse_timm(text: str) -> TimmNetwork:
     if len(text) > MAX_TIMM_LENGTH:
         raise SpecError(f"this timm network has {len(text)} characters; the maximum is {MAX_TIMM_LENGTH}")
     name, *arguments = text.removeprefix(TIMM_PREFIX).split() or [""]
-    architecture, dot, tag = name.partition(".")
-    if dot and _NAME.fullmatch(architecture):
-        weights = f"{text!r} names weights of timm ({tag}), and networks start without weights"
-        raise SpecError(f"{weights}; write {TIMM_PREFIX}{architecture}")
-    if not _NAME.fullmatch(name):
-        raise SpecError(f"{text!r} has no valid model name; {_FORM}")
+    check_timm_name(name, text, _FORM)
     pairs = dict(_argument(word) for word in arguments)
     if len(pairs) < len(arguments):
         raise SpecError(f"{text!r} sets an argument twice; set each argument once")
     return TimmNetwork(name, tuple(sorted(pairs.items())))
 
 
+def check_timm_name(name: str, text: str, form: str) -> None:
+    """Raise SpecError unless a text names a model of timm in a valid form, without a tag of weights."""
+    architecture, dot, tag = name.partition(".")
+    if dot and NAME.fullmatch(architecture):
+        weights = f"{text!r} names weights of timm ({tag}), and networks start without weights"
+        raise SpecError(f"{weights}; write {TIMM_PREFIX}{architecture}")
+    if not NAME.fullmatch(name):
+        raise SpecError(f"{text!r} has no valid model name; {form}")
+
+
 def _argument(word: str) -> tuple[str, ArgumentValue]:
     name, equals, value = word.partition("=")
-    if not equals or not _NAME.fullmatch(name) or not all(value.split(",")):
+    if not equals or not NAME.fullmatch(name) or not all(value.split(",")):
         raise SpecError(f"{word!r} is not a valid argument; {_FORM}")
-    values = tuple(map(_scalar, value.split(",")))
+    values = tuple(map(timm_scalar, value.split(",")))
     return name, values if len(values) > 1 else values[0]
 
 
-def _scalar(text: str) -> Scalar:
+def timm_scalar(text: str) -> Scalar:
+    """Return a value as timm takes it: a number, true, false or a word."""
     if _NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
     return _BOOLEANS.get(text, text)
 
 
 def _value_text(value: ArgumentValue) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_value_text, value))
+    return ",".join(map(scalar_text, value)) if isinstance(value, tuple) else scalar_text(value)
+
+
+def scalar_text(value: Scalar) -> str:
+    """Return a value as it is written."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 
-from hiri_search.cost.budget.constrained_space import ConstrainedSpace
 from hiri_search.cost.flops import count
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.torch_state import find_configured_machine
@@ -18,7 +17,7 @@ from hiri_search.language.space import SearchSpace
 from hiri_search.networks import build
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.metrics import with_attributes
-from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, resolve
+from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.continuing import (
     check_same_images,
@@ -45,7 +44,7 @@ from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import InitialWeights, check_weights, file_fingerprints, new_last_layers
 from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, fingerprints, network_costs
-from hiri_search.study.search.search_space import search_space
+from hiri_search.study.search.search_space import checked_space, covering_counted
 from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, gpus
@@ -77,7 +76,7 @@ def run(
     networks = resolve(study)
     check_own_kinds(study, networks.rows)
     space = _checked_space(networks, callback.say)
-    weights = check_weights(networks.trained_rows if space is None else covering_networks(study, space))
+    weights = check_weights(networks.trained_rows if space is None else covering_counted(study, space))
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
@@ -130,14 +129,9 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     """
     if networks.space is None:
         return None
-    study = networks.study
-    if "memory" in study.search.objectives and not gpus():
+    if "memory" in networks.study.search.objectives and not gpus():
         raise StudyError("search.objectives: memory is measured on CUDA GPUs only; leave it out")
-    check_own_kinds(study, covering_networks(study, networks.space))
-    space = search_space(networks)
-    if isinstance(space, ConstrainedSpace):
-        say(space.summary)
-    return space
+    return checked_space(networks, say)
 
 
 def _try_metrics(study: Study, prepared: PreparedBySide) -> None:

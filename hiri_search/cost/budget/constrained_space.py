@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from random import Random
 from typing import Literal
 
 from hiri_search.cost import flops
 from hiri_search.cost.budget.constraints import METRICS, UNBOUNDED, CostConstraints
-from hiri_search.cost.budget.decision_diagram import TERMINAL, Edge, TooManyNodes, build_diagram
+from hiri_search.cost.budget.decision_diagram import TERMINAL, DecisionDiagram, Edge, build_diagram, listed_diagram
 from hiri_search.cost.budget.feasible_counts import CostVector, FeasibleCounts
-from hiri_search.language import Chooser, Net, Space, SpecError
-from hiri_search.language.space import Walked
-from hiri_search.language.syntax_tree import Option
+from hiri_search.language import Chooser, Network, SpecError, TimmNetwork, TimmSpace, uniform
+from hiri_search.language.choosers import noting
+from hiri_search.language.relations.related_space import AnySpace, RelatedSpace
+from hiri_search.language.relations.remainders import TooManyStates
+from hiri_search.language.space import Decisions, Walked
+from hiri_search.language.syntax_tree import Option, Options
 
 MAX_NETWORKS = 2**62  # of a space with exact counts: they fit into NumPy's integers
+MAX_COUNTED = 1_000  # networks of timm, each of which is built and counted; about a third of a second each
 MAX_REJECTIONS = 10_000  # in a row, before a walk gives up
+ACCEPTANCE_SAMPLE, ACCEPTANCE_SECONDS = 200, 10.0  # random networks for an estimated share, and the time for them
+_SAY_SECONDS = 10.0  # between two messages of progress
 
-Measure = Callable[[Net], float]
+Measure = Callable[[Network], float]
 
 
 class BudgetError(ValueError):
@@ -27,7 +35,8 @@ class ConstrainedSpace:
     """The feasible networks of a space: those that fit the side and satisfy cost constraints there.
 
     `counting` says how feasible networks are counted, latency aside:
-    - `exact`: every walk ends at a feasible network. The mode of all spaces of up to about 10^9 networks.
+    - `exact`: every walk ends at a feasible network. The mode of all spaces of up to about 10^9 networks, and of spaces
+      of timm of up to MAX_COUNTED networks: the costs of these are no sums, so that each one is built and counted.
     - `rejection`: the space is too large for exact counts. The counts are those of the whole space, and walks are
       repeated until one ends at a feasible network. Constraints within the range of costs that no network satisfies are
       detected only by MAX_REJECTIONS rejections in a row.
@@ -38,22 +47,25 @@ class ConstrainedSpace:
 
     def __init__(
         self,
-        space: Space,
+        space: AnySpace,
         constraints: CostConstraints,
         side: int,
         *,
         classes: int = 1000,
         measure: Measure | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Count the costs of all pieces; most of the time goes into pieces that are not in the cache.
 
-        `measure` returns ms per image. Raises BudgetError where no network of the space is feasible, latency aside,
-        and SpecError where none fits the side.
+        `say` takes the progress of long counts; `measure` returns ms per image. Raises BudgetError where no network of
+        the space is feasible, latency aside, and SpecError where none fits the side.
         """
         if constraints.ms_per_image and measure is None:
             raise BudgetError(f"{constraints} needs measured latencies, which are missing here; drop ms_per_image")
         self.space, self.constraints, self.side, self.classes = space, constraints, side, classes
-        self._measure = measure
+        self._unrelated = space.space if isinstance(space, RelatedSpace) else space
+        self._measure, self._say = measure, say
+        self._misfits = 0  # networks of timm that cannot be built or counted
         self._metrics = list(constraints.integer_bounds) or ["gmacs"]
         self._cost_range: list[tuple[int, int]] = []  # by metric; empty where there is no decision diagram
         self._counts = self._feasible_counts()
@@ -69,11 +81,22 @@ class ConstrainedSpace:
 
     @property
     def summary(self) -> str:
-        """The number of feasible networks, or the reason why it is not known, in words."""
+        """The number of feasible networks, or an estimated share, in words; those of a RelatedSpace come before it."""
         if self._counts is None:
-            return f"too many networks to count those within {self.constraints}; each sampled one is checked instead"
-        share = self.size / self.space.size
-        return f"{self.size:,} networks are within {self.constraints}, {share:.3%} of the space"
+            unknown = f"too many networks to count those within {self.constraints}"
+            return f"{unknown}; {self._acceptance()} are, and the others are rejected"
+        whole = "these" if isinstance(self.space, RelatedSpace) else "the space"
+        misfits = f"; {self._misfits:,} cannot be built" if self._misfits else ""
+        share = f"{self.size / self.space.size:.3%} of {whole}"
+        return f"{self.size:,} networks are within {self.constraints}, {share}{misfits}"
+
+    def _acceptance(self) -> str:
+        """The number of random networks that are feasible, latency aside, and of those that were drawn."""
+        rng, started, drawn, feasible = Random(0), time.monotonic(), 0, 0
+        while drawn < ACCEPTANCE_SAMPLE and time.monotonic() - started < ACCEPTANCE_SECONDS:
+            feasible += self._costs_allowed(self.space.walk(uniform(rng))[0])
+            drawn += 1
+        return f"{feasible:,} of {drawn:,} random networks"
 
     def walk(self, choose: Chooser) -> Walked:
         """Return a feasible network and its decisions, which `space.replay` takes.
@@ -99,15 +122,15 @@ class ConstrainedSpace:
             if not sizes[index]:
                 raise BudgetError(f"no network with {node.name}={node.options[index]} is within {self.constraints}")
             number, cost = counts.successor(number, index, cost)
-        return self.space.replay(decisions), decisions
+        return self._unrelated.replay(decisions), decisions
 
-    def _costs_allowed(self, net: Net) -> bool:
+    def _costs_allowed(self, net: Network) -> bool:
         try:
             return self.constraints.satisfied_by(flops.count(net, self.side, classes=self.classes))
         except SpecError:
             return False
 
-    def _latency_allowed(self, net: Net) -> bool:
+    def _latency_allowed(self, net: Network) -> bool:
         limit = self.constraints.ms_per_image
         return limit is None or self._measure is None or limit.contains(self._measure(net))
 
@@ -116,11 +139,9 @@ class ConstrainedSpace:
         if self.space.size > MAX_NETWORKS:
             return None
         try:
-            diagram = build_diagram(self.space, self.side, classes=self.classes)
-        except TooManyNodes:
+            diagram = self._diagram()
+        except TooManyStates:
             return None
-        if diagram.start is None:
-            next(self.space.walks())[0].grids(self.side)  # raises the SpecError that names the nearest sides
         bounds = [self.constraints.integer_bounds.get(name, (0, UNBOUNDED)) for name in self._metrics]
         counts = FeasibleCounts(diagram, self._edge_cost, bounds)
         self._cost_range = counts.cost_range
@@ -130,8 +151,51 @@ class ConstrainedSpace:
             raise BudgetError(self._infeasible(counts))
         return counts if counts.exact else None
 
+    def _diagram(self) -> DecisionDiagram:
+        """Return the decision diagram. TooManyStates; SpecError where no network fits the side."""
+        if isinstance(self._unrelated, TimmSpace):
+            return self._listed_diagram()
+        relations = self.space.pending if isinstance(self.space, RelatedSpace) else None
+        diagram = build_diagram(self._unrelated, self.side, classes=self.classes, relations=relations)
+        if diagram.start is None:
+            network = next(self.space.walks())[0]
+            assert not isinstance(network, TimmNetwork)
+            network.grids(self.side)  # raises the SpecError that names the nearest sides
+        return diagram
+
+    def _listed_diagram(self) -> DecisionDiagram:
+        """Return the diagram of a space of timm, all of whose networks are counted, without those that do not fit."""
+        if self.space.size > MAX_COUNTED:
+            raise TooManyStates
+        options: dict[str, Options] = {}
+        walks: list[tuple[TimmNetwork, Decisions]] = []
+        for network, decisions in self._with_progress():
+            assert isinstance(network, TimmNetwork)
+            self._unrelated.walk(noting(options, decisions))
+            try:
+                flops.count(network, self.side, classes=self.classes)
+            except SpecError as error:
+                self._misfits, misfit = self._misfits + 1, error
+            else:
+                walks.append((network, decisions))
+        if not walks:
+            raise misfit
+        return listed_diagram(walks, options)
+
+    def _with_progress(self) -> Iterator[Walked]:
+        """Yield every network of the space, and report the progress."""
+        last_message = time.monotonic()
+        for done, walked in enumerate(self.space.walks()):
+            if time.monotonic() - last_message > _SAY_SECONDS:
+                last_message = time.monotonic()
+                self._say(f"{done:,} of the {self.space.size:,} networks of the space counted")
+            yield walked
+
     def _edge_cost(self, edge: Edge) -> CostVector:
-        cost = sum((flops.piece_cost(p.piece, p.side) * p.times for p in edge.pieces), flops.ZERO)
+        if edge.network:
+            cost = flops.count(edge.network, self.side, classes=self.classes)
+        else:
+            cost = sum((flops.piece_cost(p.piece, p.side) * p.times for p in edge.pieces), flops.ZERO)
         by_name = {"gmacs": cost.macs, "mparams": cost.params}
         return tuple(by_name[name] for name in self._metrics)
 
@@ -142,7 +206,8 @@ class ConstrainedSpace:
         for metric, name in enumerate(self._metrics if counts.exact else ()):
             below, above = (_in_units(cost, name) for cost in counts.nearest(metric))
             lines[metric] += f"; the nearest{others}: {below} below, {above} above"
-        return "\n".join([f"no network of the space is within {self.constraints} at side {self.side}", *lines])
+        network = f"no network of the space{' that satisfies `where`' if isinstance(self.space, RelatedSpace) else ''}"
+        return "\n".join([f"{network} is within {self.constraints} at side {self.side}", *lines])
 
     def _ranges(self) -> list[str]:
         """The range of each constrained cost over all networks of the space, as far as it is known."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TypeAlias
 
 from hiri_search.kinds import Cffn
-from hiri_search.language import Net, Part, Space, SpecError, Stage, Stem
+from hiri_search.language import Net, Part, Space, SpecError, Stage, Stem, TimmNetwork
 from hiri_search.language.net import STEM_STRIDE, default_down, default_stem, default_stride
-from hiri_search.language.stages import KINDS, make_part
-from hiri_search.language.syntax_tree import Leaf, Options, Term
+from hiri_search.language.relations.pending import Pending, at_end, with_part
+from hiri_search.language.relations.remainders import Remainder, Remainders, bottom_up
+from hiri_search.language.space import Decisions
+from hiri_search.language.syntax_tree import Option, Options
 from hiri_search.nets.pieces import PlacedPiece, placed_pieces
 
 TERMINAL = 0  # number of the terminal node, where every decision is made
@@ -19,16 +21,16 @@ MAX_NODES = 100_000
 _CACHE_SIZE = 2**14
 
 
-class TooManyNodes(Exception):
-    """The decision diagram of a space has more than MAX_NODES nodes."""
-
-
 @dataclass(frozen=True)
 class Edge:
-    """One option of a decision: the pieces that are fixed by it, and the number of the next node."""
+    """One option of a decision: the pieces that are fixed by it, and the number of the next node.
+
+    The costs of a network of timm are no sum over pieces: its last decision fixes the whole network.
+    """
 
     pieces: tuple[PlacedPiece, ...]
     target: int
+    network: TimmNetwork | None = None
 
 
 @dataclass(frozen=True)
@@ -51,41 +53,42 @@ class DecisionDiagram:
     nodes: tuple[Node, ...]
 
 
-def build_diagram(space: Space, side: int, *, classes: int = 1000) -> DecisionDiagram:
-    """Return the decision diagram of a space for square inputs of `side` pixels; may raise TooManyNodes."""
+def build_diagram(space: Space, side: int, *, classes: int = 1000, relations: Pending | None = None) -> DecisionDiagram:
+    """Return the decision diagram of a space for square inputs of `side` pixels; may raise TooManyStates.
+
+    An edge is also None where no completion satisfies the relations.
+    """
     builder = _DiagramBuilder(classes)
-    start = builder.advance(builder.intern(space.root, "", (), 0, None), _Prefix(side))
+    start = builder.advance(builder.remainders.start(space.root), _Prefix(side, relations=relations))
     numbers: dict[_State | None, int | None] = {None: TERMINAL}  # None for a state without a completion that fits
     nodes = [Node("", (), ())]
-    for state, transitions in builder.bottom_up(start[1] if start else None):
-        node = Node(*state[0].decision, tuple(_edge(move, numbers) for move in transitions))
+    first = start[1] if start else None
+    for state in bottom_up(first, builder.successors, limit=MAX_NODES):
+        node = Node(*state[0].decision, tuple(_edge(move, numbers) for move in builder.transitions.pop(state)))
         numbers[state] = len(nodes) if any(node.edges) else None
         nodes += [node] if any(node.edges) else []
     return DecisionDiagram(_edge(start, numbers), tuple(nodes))
 
 
-_Values: TypeAlias = tuple[tuple[str, int | str], ...]
+def listed_diagram(walks: Sequence[tuple[TimmNetwork, Decisions]], options: Mapping[str, Options]) -> DecisionDiagram:
+    """Return the decision diagram of a list of networks, without merged nodes; `options` are those of each decision."""
+    nodes = [Node("", (), ())]
 
+    def edge(below: Sequence[tuple[TimmNetwork, list[tuple[str, Option]]]], depth: int) -> Edge | None:
+        """The edge to the decision number `depth` of networks that share all decisions before it."""
+        if not below:
+            return None
+        network, decisions = below[0]
+        if depth == len(decisions):
+            return Edge((), TERMINAL, network)
+        name = decisions[depth][0]
+        split = ([walk for walk in below if walk[1][depth][1] == option] for option in options[name])
+        edges = tuple(edge(walks, depth + 1) for walks in split)
+        nodes.append(Node(name, options[name], edges))
+        return Edge((), len(nodes) - 1)
 
-@dataclass(frozen=True, eq=False)
-class _Remaining:
-    """The undecided rest of a walk: the current term, its values decided so far, and the terms after it."""
-
-    term: Term
-    name_prefix: str  # of the names of the term's decisions
-    values: _Values
-    decided: int  # of the term's own arguments
-    rest: _Remaining | None
-    min_stages: int  # in `term` and `rest` together
-    max_stages: int
-
-    @cached_property
-    def decision(self) -> tuple[str, Options]:
-        """Name and options of the next decision; no options where a stem or stage is decided completely."""
-        if self.decided < len(self.term.arguments):
-            argument = self.term.arguments[self.decided]
-            return self.name_prefix + argument.letter, argument.options
-        return self.name_prefix + "which", () if isinstance(self.term, Leaf) else self.term.labels
+    start = edge([(network, list(decisions.items())) for network, decisions in walks], 0)
+    return DecisionDiagram(start, tuple(nodes))
 
 
 @dataclass(frozen=True)
@@ -106,52 +109,40 @@ class _Prefix:
     stem: Stem = default_stem()  # noqa: RUF009 - a frozen value
     channels: int = 0  # 0 before the first stage
     pending: tuple[_PendingStage, ...] = ()
+    relations: Pending | None = None  # open ones
 
 
-_State: TypeAlias = tuple[_Remaining, _Prefix]  # of a walk with at least one decision left
+_State: TypeAlias = tuple[Remainder, _Prefix]  # of a walk with at least one decision left
 _Transition: TypeAlias = tuple[tuple[PlacedPiece, ...], _State | None]  # an edge whose target has no number yet
 
 
 class _DiagramBuilder:
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self._interned: dict[tuple[int, str, _Values, int, _Remaining | None], _Remaining] = {}
+        self.remainders = Remainders()
+        self.transitions: dict[_State, list[_Transition | None]] = {}  # of each state, until it has a node
 
-    def bottom_up(self, start: _State | None) -> Iterator[tuple[_State, list[_Transition | None]]]:
-        """Every state reachable from `start` with its transitions, each state after its successors.
+    def successors(self, state: _State) -> list[_State | None]:
+        """Return the states after each option of a state, and note the transitions to them."""
+        remaining, prefix = state
+        options = range(len(remaining.decision[1]))
+        moves = [self.advance(self.remainders.take(remaining, index), prefix) for index in options]
+        self.transitions[state] = moves
+        return [move[1] if move else None for move in moves]
 
-        Iterative, because a space may have more decisions in a row than Python allows recursive calls.
+    def advance(self, remaining: Remainder | None, prefix: _Prefix) -> _Transition | None:
+        """Add parts until a decision has two or more options.
+
+        None where a grid side is not a whole number, or a relation does not hold.
         """
-        transitions: dict[_State, list[_Transition | None]] = {}
-        done: set[_State] = set()
-        stack = [start] if start else []
-        while stack:
-            state = stack[-1]
-            if state not in transitions:
-                options = range(len(state[0].decision[1]))
-                transitions[state] = [self.advance(self._decide(state[0], index), state[1]) for index in options]
-            if len(transitions) > MAX_NODES:
-                raise TooManyNodes
-            successors = [move[1] for move in transitions[state] if move and move[1] and move[1] not in done]
-            stack.extend(successors)
-            if not successors:
-                stack.pop()
-                if state not in done:
-                    done.add(state)
-                    yield state, transitions[state]
-
-    def advance(self, remaining: _Remaining | None, prefix: _Prefix) -> _Transition | None:
-        """Add parts until a decision has two or more options; None where a grid side is not a whole number."""
         pieces: list[PlacedPiece] = []
+        parts, remaining = self.remainders.decided(remaining)
         try:
-            while remaining is not None and len(options := remaining.decision[1]) < 2:
-                if options:
-                    remaining = self._decide(remaining, 0)
-                    continue
-                assert isinstance(remaining.term, Leaf)
-                new, prefix = _add_part(prefix, make_part(remaining.term.kind, remaining.values), remaining.rest)
+            for decided in parts:
+                new, prefix = _add_part(prefix, decided.part, decided.rest)
                 pieces += new
-                remaining = remaining.rest
+            if remaining is None:
+                at_end(prefix.relations)
         except SpecError:
             return None
         if remaining is None:
@@ -159,51 +150,21 @@ class _DiagramBuilder:
             return (*pieces, *_pieces_named(net, STEM_STRIDE * prefix.side, "head", classes=self.classes)), None
         return tuple(pieces), (remaining, prefix)
 
-    def _decide(self, remaining: _Remaining, index: int) -> _Remaining | None:
-        term, name_prefix, values = remaining.term, remaining.name_prefix, remaining.values
-        if remaining.decided < len(term.arguments):
-            choice = term.arguments[remaining.decided]
-            values = (*values, (choice.letter, choice.options[index]))
-            return self.intern(term, name_prefix, values, remaining.decided + 1, remaining.rest)
-        assert not isinstance(term, Leaf)
-        rest = remaining.rest
-        for inner, address in reversed(list(zip(term.paths[index], term.addresses[index], strict=True))):
-            rest = self.intern(inner, name_prefix + address, values, 0, rest)
-        return rest
-
-    def intern(self, term: Term, prefix: str, values: _Values, decided: int, rest: _Remaining | None) -> _Remaining:
-        """The only object with these fields, so that its identity is its hash key, however long `rest` is."""
-        key = (id(term), prefix, values, decided, rest)
-        if key not in self._interned:
-            least, most = _stage_range(term)
-            if rest:
-                least, most = least + rest.min_stages, most + rest.max_stages
-            self._interned[key] = _Remaining(term, prefix, values, decided, rest, least, most)
-        return self._interned[key]
-
 
 def _edge(transition: _Transition | None, numbers: dict[_State | None, int | None]) -> Edge | None:
     target = numbers[transition[1]] if transition else None
     return None if transition is None or target is None else Edge(transition[0], target)
 
 
-def _stage_range(term: Term) -> tuple[int, int]:
-    """The minimum and maximum number of stages of a term."""
-    if isinstance(term, Leaf):
-        stages = int(issubclass(KINDS[term.kind], Stage))
-        return stages, stages
-    paths = [[_stage_range(inner) for inner in path] for path in term.paths]
-    return min(sum(low for low, _ in path) for path in paths), max(sum(high for _, high in path) for path in paths)
-
-
-def _add_part(prefix: _Prefix, part: Part, rest: _Remaining | None) -> tuple[list[PlacedPiece], _Prefix]:
-    """The pieces that are fixed once `part` is added, and the new prefix."""
+def _add_part(prefix: _Prefix, part: Part, rest: Remainder | None) -> tuple[list[PlacedPiece], _Prefix]:
+    """The pieces that are fixed once `part` is added, and the new prefix; SpecError where it does not fit."""
+    relations = with_part(prefix.relations, part)
     if isinstance(part, Stem):
-        return [], replace(prefix, stem=part)
+        return [], replace(prefix, stem=part, relations=relations)
     assert isinstance(part, Stage)
     if not prefix.channels:
         pieces = list(_pieces_named(Net.of([prefix.stem, part]), prefix.side, "stem", "stage1"))
-        return pieces, _Prefix(prefix.side // STEM_STRIDE, channels=part.width)
+        return pieces, _Prefix(prefix.side // STEM_STRIDE, channels=part.width, relations=relations)
     least, most = (rest.min_stages, rest.max_stages) if rest else (0, 0)
     pieces, pending = [], []
     earlier = [replace(entry, stages_after=entry.stages_after + 1) for entry in prefix.pending]
@@ -215,7 +176,8 @@ def _add_part(prefix: _Prefix, part: Part, rest: _Remaining | None) -> tuple[lis
         else:
             pending.append(entry)
     stride = part.stride or default_stride(part.down or default_down(1, 0))  # equal for all default downsamplings
-    return pieces, _Prefix(prefix.side // stride, channels=part.width, pending=tuple(pending))
+    side = prefix.side // stride
+    return pieces, _Prefix(side, channels=part.width, pending=tuple(pending), relations=relations)
 
 
 # Only `placed_pieces` knows the pieces of a network and their grids. It is called with the smallest network in which a

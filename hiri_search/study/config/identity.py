@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hiri_search.language import parse, parse_network
+from hiri_search.language import RelatedSpace, parse_network, parse_space
 from hiri_search.study.config.schema import NetworkRow, Study
 
 # Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
 _EXCLUDED: dict[str, Any] = {
-    **dict.fromkeys(("title", "table", "compare", "let", "latency", "cache", "checkpoints", "nets", "space"), True),
-    **dict.fromkeys(("confirm", "resources", "storage", "imports", "callbacks", "score"), True),
+    **dict.fromkeys(("title", "table", "compare", "let", "latency", "cache", "checkpoints"), True),
+    **dict.fromkeys(
+        ("nets", "space", "where", "confirm", "resources", "storage", "imports", "callbacks", "score"), True
+    ),
     "code": {"kinds"},
     "metrics": {"__all__": {"label", "unit", "digits"}},
 }
@@ -24,7 +26,10 @@ def canonical_form(study: Study) -> dict[str, Any]:
         if study.searches_by_latency:
             del excluded["latency"]
         plain = study.model_dump(mode="json", exclude=excluded)
-        return plain | {"space": str(parse(study.space, let=study.let))}
+        space = parse_space(study.space, let=study.let, where=study.where)
+        if not isinstance(space, RelatedSpace):
+            return plain | {"space": str(space)}
+        return plain | {"space": str(space.space), "where": sorted(map(str, space.relations))}  # in any order
     plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": True})
     nets = {name: _canonical_row(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from random import Random
 
-from hiri_search.language import Net, Network, Space, SpecError, TimmNetwork, parse, parse_network, uniform
+from hiri_search.language import Net, Network, SpecError, TimmNetwork, parse_network, parse_space
 from hiri_search.language.choosers import covering
+from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
+from hiri_search.study.config.schema_keys import Key
 from hiri_search.study.ledger.values import NetworkFacts, from_json
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
@@ -34,18 +35,31 @@ class Candidate:
 class InvalidNetwork(SpecError):
     """A network that a study cannot use: `key` is the setting at fault, `context` the network's row or space."""
 
-    def __init__(self, key: tuple[str, ...], context: tuple[str, ...], message: str) -> None:
+    def __init__(self, key: Key, context: Key, message: str) -> None:
         super().__init__(message)
         self.key, self.context = key, context
 
 
 @contextmanager
-def at_key(key: tuple[str, ...], context: tuple[str, ...]) -> Iterator[None]:
+def at_key(key: Key, context: Key) -> Iterator[None]:
     """Turn a SpecError of the block into an InvalidNetwork at the setting `key`."""
     try:
         yield
     except SpecError as error:
         raise InvalidNetwork(key, context, str(error)) from error
+
+
+@contextmanager
+def at_space() -> Iterator[None]:
+    """Turn a SpecError of the block into an InvalidNetwork at the space of a study, or at one of its relations."""
+    try:
+        yield
+    except InvalidNetwork:
+        raise
+    except InvalidRelation as error:
+        raise InvalidNetwork(("where", error.number), ("where",), str(error)) from error
+    except SpecError as error:
+        raise InvalidNetwork(("space",), ("space",), str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class StudyNetworks:
 
     study: Study
     rows: tuple[Candidate, ...]  # of an ablation, rows with `train: false` included; empty for a search
-    space: Space | None  # of a search, without its cost constraints; None for an ablation
+    space: AnySpace | None  # of a search, without its cost constraints; None for an ablation
 
     @property
     def trained_rows(self) -> list[Candidate]:
@@ -111,8 +125,8 @@ def resolve(study: Study) -> StudyNetworks:
     rows = tuple(_row(study, name, row) for name, row in (study.nets or {}).items())
     if study.space is None:
         return StudyNetworks(study, rows, None)
-    with at_key(("space",), ("space",)):
-        return StudyNetworks(study, rows, parse(study.space, let=study.let))
+    with at_space():
+        return StudyNetworks(study, rows, parse_space(study.space, let=study.let, where=study.where))
 
 
 def _row(study: Study, name: str, row: NetworkRow) -> Candidate:
@@ -139,24 +153,12 @@ def stand_in(network: Network, proxy: ProxyConfig) -> Network:
 
 def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
     """Yield networks that together take every option of a space. Raises InvalidNetwork where one does not fit."""
-    return (network_of(study, net, decisions) for net, decisions in covering(space))
+    with at_space():  # relations that no network satisfies are noticed by the first walk
+        for net, decisions in covering(space):
+            yield network_of(study, net, decisions)
 
 
-def sampled_networks(study: Study, space: SearchSpace, count: int) -> Iterator[Candidate]:
-    """Yield those of `count` uniformly sampled networks that fit. Raises InvalidNetwork where none fits."""
-    rng, fits = Random(study.search.seed), False
-    for number in range(count):
-        try:
-            candidate = network_of(study, *space.walk(uniform(rng)))
-        except InvalidNetwork:
-            if number == count - 1 and not fits:
-                raise
-        else:
-            fits = True
-            yield candidate
-
-
-def network_of(study: Study, net: Net, decisions: Decisions) -> Candidate:
+def network_of(study: Study, net: Network, decisions: Decisions) -> Candidate:
     """Return a network of a space as a candidate. Raises InvalidNetwork where it does not fit the study's sides."""
     counted, proxy = study.counted, study.proxy
     with at_key(("counted", "side"), ("space",)):

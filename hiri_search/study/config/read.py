@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
-from hiri_search.language import Space, SpecError, TimmNetwork, parse
+from hiri_search.language import SpecError, TimmNetwork, parse_space
+from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.study.config.declared_kinds import describe_kinds
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
@@ -67,7 +68,7 @@ class YamlLocations:
 
     def find(self, key: Key) -> str | None:
         """Return the place of the key, or of the nearest enclosing key; None where neither is written."""
-        if self.space and key[:1] in (("space",), ("let",)):
+        if self.space and (key[:1] in (("space",), ("let",)) or key in self.space.lines):
             return self.space.location(key)
         for length in range(len(key), 0, -1):
             if place := self._exact(key[:length]):
@@ -133,15 +134,18 @@ def profiles_of(tree: Tree) -> tuple[str, ...]:
     return tuple(_profiles(tree))
 
 
-def read_space(path: Path) -> Space:
+def read_space(path: Path) -> AnySpace:
     """Read a space file, such as those of `spaces/`."""
     tree = read_yaml(path, SpaceFile)
     places = YamlLocations(tree)
     file = _validated(SpaceFile, tree.content, places)
     try:
-        return parse(file.space, let=file.let)
+        space = parse_space(file.space, let=file.let, where=file.where)
+        space.size  # noqa: B018 - relations that no network satisfies are noticed by the first count
+        return space
     except SpecError as error:
-        raise places.error(("space",), f"space: {error}") from error
+        key: Key = ("where", error.number) if isinstance(error, InvalidRelation) else ("space",)
+        raise places.error(key, f"{key[0]}: {error}") from error
 
 
 # ---- layers
@@ -193,7 +197,9 @@ def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any
         raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")
     places.space = read_yaml(places.tree.folder / name, SpaceFile)
     file = _validated(SpaceFile, places.space.content, YamlLocations(places.space))
-    return content | {"space": file.space, "let": file.let}
+    own = content.get("where") or ()
+    where = [*file.where, *([own] if isinstance(own, str) else own)] if isinstance(own, Sequence) else own
+    return content | {"space": file.space, "let": file.let, "where": where}
 
 
 def _with_recipe(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
@@ -289,27 +295,25 @@ def _check_networks(study: Study, places: YamlLocations) -> None:
     try:
         networks = resolve(study)
         for candidate in covering_networks(study, networks.space) if networks.space else networks.rows:
-            _check_timm(candidate)
+            _check_timm(candidate, ("space",) if networks.space else ("nets", candidate.name))
     except InvalidNetwork as error:
         place = places.find(error.key) or places(error.context)
         owner = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
-        raise StudyError(redacted(f"{place}: {dotted(error.key)}{owner}: {error}")) from error
+        setting = "where" if error.key[0] == "where" else dotted(error.key)
+        raise StudyError(redacted(f"{place}: {setting}{owner}: {error}")) from error
 
 
-def _check_timm(candidate: Candidate) -> None:
-    """Raise InvalidNetwork where timm has no such network, or a timm network would be trained with self-distillation.
-
-    Imports timm, which is slow, only where a candidate is a timm network.
-    """
-    context = ("nets", candidate.name)
+def _check_timm(candidate: Candidate, context: Key) -> None:
+    """Raise InvalidNetwork where timm, imported only if needed, has no such network, or it would be self-distilled."""
+    searched = context == ("space",)
     if isinstance(candidate.trained, TimmNetwork) and candidate.recipe.distill_alpha < 1:
         from hiri_search.training.distill import check_teacher
 
-        with at_key((*context, "recipe", "distill_alpha"), context):
+        with at_key((*(() if searched else context), "recipe", "distill_alpha"), context):
             check_teacher(candidate.trained)
     for network, key in ((candidate.network, "spec"), (candidate.trained, "stand_in")):
         if isinstance(network, TimmNetwork):
             from hiri_search.networks import check_timm
 
-            with at_key((*context, key), context):
+            with at_key(context if searched else (*context, key), context):
                 check_timm(network)

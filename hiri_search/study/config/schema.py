@@ -54,8 +54,14 @@ def _check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+def _as_relations(value: Any) -> Any:
+    """Expand the short form `where: w3 >= w2` to `where: [w3 >= w2]`."""
+    return (value,) if isinstance(value, str) else value
+
+
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]  # of a square input, in pixels
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+Relations = Annotated[tuple[str, ...], BeforeValidator(_as_relations)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), AfterValidator(_check_seeds)]
 
 
@@ -199,6 +205,7 @@ class Study(_Strict):
     metrics: dict[str, Annotated[MetricConfig, BeforeValidator(_as_mapping("function"))]] = {}  # scores of the user
     score: str | None = None  # judges a trial; None: the first objective that is a score, else that of the task
     callbacks: CallbackConfig = CallbackConfig()
+    where: Relations = ()  # relations of a space: [w3 >= w2, w4 % d4 == 0]; only networks that satisfy all are in it
     within: dict[str, str] = {}  # cost constraints of a search: {gmacs: 4.5..5.5, mparams: ..36}
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig | None = None  # None: no confirmation
@@ -253,7 +260,7 @@ class Study(_Strict):
     def _check_search(self) -> None:
         if self.within:
             parse_constraints(self.within)
-        for name in ("within", "confirm"):
+        for name in ("where", "within", "confirm"):
             if self.space is None and getattr(self, name):
                 raise SettingError(name, f"{name}: is for a search only; remove it, or write space: in place of nets:")
         halving = self.search.halving
@@ -309,3 +316,4 @@ class SpaceFile(_Strict):
     title: str = ""
     let: dict[str, str] = {}
     space: str
+    where: Relations = ()

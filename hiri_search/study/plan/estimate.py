@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -15,7 +15,8 @@ from hiri_search.cost.activations import activation_count
 from hiri_search.cost.flops import count
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
-from hiri_search.study.config.networks import Candidate, StudyNetworks, covering_networks, resolve, sampled_networks
+from hiri_search.language.space import SearchSpace
+from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
@@ -24,7 +25,7 @@ from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
 from hiri_search.study.search.initial_weights import check_weights
 from hiri_search.study.search.network_facts import check_own_kinds
-from hiri_search.study.search.search_space import search_space
+from hiri_search.study.search.search_space import checked_space, sampled_networks
 from hiri_search.system import hardware
 from hiri_search.system.units import GIGA, MEGA
 
@@ -60,16 +61,22 @@ def estimate_plan(
     """
     networks = resolve(study)
     check_own_kinds(study, networks.rows)
-    if networks.space is not None:
-        check_own_kinds(study, covering_networks(study, networks.space))
+    started = time.perf_counter()
+    space = None if networks.space is None else checked_space(networks, say)
+    counting = time.perf_counter() - started
     images = StudyData(networks, home)
-    profiled, space, counting = _count(networks, len(images.any_side.classes))
+    started = time.perf_counter()
+    profiled = [
+        _profiled(networks, candidate, len(images.any_side.classes)) for candidate in _candidates(networks, space)
+    ]
+    counting += 0.0 if space else time.perf_counter() - started  # a search counts networks while others are trained
     check_weights(network.candidate for network in profiled)
     distinct = len({network.job for network in profiled})
     say(f"timing short trainings of up to {distinct} networks")
     resolved = _resolved(slots)
     speeds = profile(study, profiled, images, resolved)
-    stints = _stints(study, profiled, space)
+    spread = _spread(networks, space, profiled) if space else None
+    stints = _stints(study, profiled, spread)
     timed = {name: [_timed(stint, speeds, images) for stint in of_name] for name, of_name in stints.items()}
     all_stints = [stint for of_name in timed.values() for stint in of_name]
     return Plan(
@@ -77,7 +84,7 @@ def estimate_plan(
         slots=resolved.count,
         gpus=resolved.gpu_share,
         trainings=tuple(_training(name, of_name, speeds) for name, of_name in timed.items()),
-        space=space,
+        space=spread,
         seconds={
             "start": speeds.import_seconds,
             "images": speeds.decoding_seconds,
@@ -102,20 +109,20 @@ def _resolved(slots: TrialResources | None) -> TrialResources:
     return TrialResources(max(1, hardware.gpus()) if slots else 1, float(hardware.gpus() > 0))
 
 
-def _count(networks: StudyNetworks, classes: int) -> tuple[list[ProfiledNetwork], CostSpread | None, float]:
-    """Return networks with costs, the costs of a space, and the seconds that a run spends on counting."""
-    started, study = time.perf_counter(), networks.study
-    if networks.space is None:
-        for row in networks.rows:  # as a run does: rows that are not trained too
-            count(row.network, row.side, classes=study.counted.classes)
-        rows = [_profiled(networks, row, classes) for row in networks.trained_rows]
-        return rows, None, time.perf_counter() - started
-    space = search_space(networks)
-    counting = time.perf_counter() - started
-    sampled = [_profiled(networks, net, classes) for net in sampled_networks(study, space, SAMPLED_NETWORKS)]
+def _candidates(networks: StudyNetworks, space: SearchSpace | None) -> Iterable[Candidate]:
+    """Return the trained rows of an ablation, with the other ones counted too, as a run does; or samples of a space."""
+    if space is not None:
+        return sampled_networks(networks.study, space, SAMPLED_NETWORKS)
+    for row in networks.rows:
+        count(row.network, row.side, classes=networks.study.counted.classes)
+    return networks.trained_rows
+
+
+def _spread(networks: StudyNetworks, space: SearchSpace, sampled: Sequence[ProfiledNetwork]) -> CostSpread:
+    assert networks.space is not None
     gmacs = _quartiles([network.cost.macs / GIGA for network in sampled])
     mparams = _quartiles([network.cost.params / MEGA for network in sampled])
-    return sampled, CostSpread(networks.space.size, space.size, len(sampled), gmacs, mparams), counting
+    return CostSpread(networks.space.size, space.size, len(sampled), gmacs, mparams)
 
 
 def _profiled(networks: StudyNetworks, candidate: Candidate, classes: int) -> ProfiledNetwork:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hiri_search.cost.activations import activation_count
 from hiri_search.language.space import SearchSpace
-from hiri_search.study.config.networks import Candidate, StudyNetworks, sampled_networks
+from hiri_search.study.config.networks import Candidate, StudyNetworks
+from hiri_search.study.search.search_space import sampled_networks
 from hiri_search.training.job import Job
 
 SAMPLED_FOR_MEMORY = 40  # networks of a space that are compared

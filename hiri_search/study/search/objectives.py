@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hiri_search.language import Net
+from hiri_search.language import Network, SpecError
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.units import GIB, GIGA, MEGA
@@ -74,18 +74,30 @@ def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def counted_at(side: int, classes: int) -> Callable[[Net], Mapping[str, float]]:
-    """Return a function that counts the costs of an untrained network, by objective, with a cache."""
+def counted_at(side: int, classes: int) -> Callable[[Network], Mapping[str, float]]:
+    """Return a function that counts the costs of an untrained network, by objective, with a cache.
+
+    It raises SpecError where the network cannot be counted: timm cannot build it, or it does not fit the side.
+    """
     from hiri_search.cost.flops import count  # slow
 
-    cached: dict[str, Mapping[str, float]] = {}
+    cached: dict[str, Mapping[str, float] | SpecError] = {}
 
-    def costs(net: Net) -> Mapping[str, float]:
+    def counted(net: Network) -> Mapping[str, float] | SpecError:
+        try:
+            cost = count(net, side, classes=classes)
+        except SpecError as error:
+            return error
+        return {"gmacs": cost.macs / GIGA, "mparams": cost.params / MEGA}
+
+    def costs(net: Network) -> Mapping[str, float]:
         if net.key not in cached:
             if len(cached) == MAX_CACHED:
                 del cached[next(iter(cached))]  # the oldest entry
-            cost = count(net, side, classes=classes)
-            cached[net.key] = {"gmacs": cost.macs / GIGA, "mparams": cost.params / MEGA}
-        return cached[net.key]
+            cached[net.key] = counted(net)
+        found = cached[net.key]
+        if isinstance(found, SpecError):
+            raise found
+        return found
 
     return costs

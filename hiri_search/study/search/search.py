@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
-from hiri_search.language import Net
+from hiri_search.language import Network
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of
@@ -20,6 +20,7 @@ from hiri_search.study.search.objectives import Objective, counted_at, losses, o
 from hiri_search.study.search.samplers.bayesian import BayesianSampler
 from hiri_search.study.search.samplers.evolution import Evolution
 from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler
+from hiri_search.study.search.search_space import check_counted
 from hiri_search.study.search.visited import UnvisitedSpace
 
 Asked = tuple[int, Candidate, int]  # number of a new trial, its network, its seed
@@ -71,7 +72,7 @@ class AblationList:
 class _Entry:
     """A network of a search with its trials by seed."""
 
-    net: Net
+    net: Network
     decisions: Decisions
     trials: dict[int, Trial] = field(default_factory=dict)
 
@@ -152,7 +153,7 @@ class Search:
                 return
             net, decisions = self._sampler.propose(self.unvisited, self.history)
             try:
-                network_of(self.study, net, decisions)
+                check_counted(self.study, network_of(self.study, net, decisions))
             except InvalidNetwork as error:
                 if skips == MAX_INVALID:
                     raise

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
+from random import Random
 from typing import TypeGuard
 
 from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
-from hiri_search.language import Net, Space
-from hiri_search.language.choosers import covering
-from hiri_search.language.space import Chooser, Decisions, SearchSpace
+from hiri_search.cost.flops import count
+from hiri_search.language import Network, RelatedSpace, TimmNetwork, TimmSpace, uniform
+from hiri_search.language.choosers import covering, noting
+from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Option, Options
-from hiri_search.study.config.networks import StudyNetworks
+from hiri_search.study.config.networks import (
+    Candidate,
+    InvalidNetwork,
+    StudyNetworks,
+    at_space,
+    covering_networks,
+    network_of,
+)
 from hiri_search.study.config.schema import Study
 from hiri_search.study.errors import StudyError
-from hiri_search.study.search.network_facts import milliseconds
+from hiri_search.study.search.network_facts import check_own_kinds, milliseconds
+from hiri_search.system.files import Say
+
+MAX_BUILT = 20  # networks of a space of timm that are built and counted before a search
 
 
-def search_space(networks: StudyNetworks) -> SearchSpace:
+def checked_space(networks: StudyNetworks, say: Say) -> SearchSpace:
+    """Return the space of a search as `search_space` does, and say how many networks it has.
+
+    Raises InvalidNetwork where an option does not fit the study, or none of several networks can be counted.
+    """
+    assert networks.space is not None
+    if isinstance(getattr(networks.space, "space", networks.space), TimmSpace):
+        say("building and counting networks of the space")
+    check_own_kinds(networks.study, covering_counted(networks.study, networks.space))
+    if isinstance(networks.space, RelatedSpace):
+        say(networks.space.summary)
+    space = search_space(networks, say)
+    if isinstance(space, ConstrainedSpace):
+        say(space.summary)
+    return space
+
+
+def search_space(networks: StudyNetworks, say: Say = lambda line: None) -> SearchSpace:
     """Return the space of a search under its cost constraints. Raises StudyError where no network meets them.
 
-    Takes seconds where parts of networks are counted for the first time.
+    Takes seconds where parts of networks are counted for the first time, and minutes for networks of timm.
     """
     study, space = networks.study, networks.space
     assert space is not None
@@ -29,12 +58,56 @@ def search_space(networks: StudyNetworks) -> SearchSpace:
         return space
     try:
         side, classes = study.counted.side, study.counted.classes
-        return ConstrainedSpace(space, constraints, side, classes=classes, measure=partial(_measured, study))
+        return ConstrainedSpace(space, constraints, side, classes=classes, measure=partial(_measured, study), say=say)
     except BudgetError as error:
         raise StudyError(f"within: {error}") from error
 
 
-def _measured(study: Study, net: Net) -> float:
+def check_counted(study: Study, candidate: Candidate) -> None:
+    """Raise InvalidNetwork where timm cannot build a network at its sides, or it cannot be counted."""
+    if isinstance(candidate.network, TimmNetwork):
+        with at_space():
+            count(candidate.network, candidate.side, classes=study.counted.classes)
+            if candidate.trained and candidate.trained_side != candidate.side:
+                count(candidate.trained, candidate.trained_side, classes=study.counted.classes)
+
+
+def covering_counted(study: Study, space: SearchSpace) -> Iterator[Candidate]:
+    """Yield networks that together take many options of a space; of timm those of a few that can be counted.
+
+    Raises InvalidNetwork where none can, and where a network of the language does not fit.
+    """
+    misfit, fits = None, False
+    for number, candidate in enumerate(covering_networks(study, space)):
+        if number == MAX_BUILT and isinstance(candidate.network, TimmNetwork):
+            break
+        try:
+            check_counted(study, candidate)
+        except InvalidNetwork as error:
+            misfit = misfit or error
+        else:
+            fits = True
+            yield candidate
+    if misfit and not fits:
+        raise misfit
+
+
+def sampled_networks(study: Study, space: SearchSpace, number: int) -> Iterator[Candidate]:
+    """Yield those of `number` uniformly sampled networks that fit. Raises InvalidNetwork where none fits."""
+    rng, fits = Random(study.search.seed), False
+    for left in reversed(range(number)):
+        try:
+            candidate = network_of(study, *space.walk(uniform(rng)))
+            check_counted(study, candidate)
+        except InvalidNetwork:
+            if not (left or fits):
+                raise
+        else:
+            fits = True
+            yield candidate
+
+
+def _measured(study: Study, net: Network) -> float:
     """Return the milliseconds of one image; infinity where the network does not fit into memory."""
     latency = milliseconds(study, net)
     return inf if latency is None else latency
@@ -55,19 +128,9 @@ def are_numbers(options: Sequence[Option]) -> TypeGuard[Sequence[int]]:
     return all(isinstance(option, int) for option in options)
 
 
-def all_options(space: Space) -> Mapping[str, Options]:
+def all_options(space: SearchSpace) -> Mapping[str, Options]:
     """Return the options of every decision of a space, by the decision's name."""
     by_decision: dict[str, Options] = {}
     for _, decisions in covering(space):
-        space.decide(_noting(by_decision, decisions))
+        space.walk(noting(by_decision, decisions))
     return by_decision
-
-
-def _noting(by_decision: dict[str, Options], decisions: Decisions) -> Chooser:
-    """Return a chooser that takes these decisions, and notes the options of each."""
-
-    def choose(name: str, options: Options, sizes: tuple[int, ...]) -> int:
-        by_decision[name] = options
-        return options.index(decisions[name])
-
-    return choose

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import erf, pi, sqrt
 from random import Random
@@ -10,7 +11,7 @@ from random import Random
 import numpy as np
 
 from hiri_search.cost.pareto import Points, nondominated_boxes, pareto_mask
-from hiri_search.language import uniform
+from hiri_search.language import SpecError, uniform
 from hiri_search.language.choosers import mutated
 from hiri_search.language.space import Walked
 from hiri_search.study.search.history import History, Proposal
@@ -40,7 +41,9 @@ class BayesianSampler:
         subset = history.finished_count > MAX_OBSERVATIONS
         finished = history.finished(last=half, best=half) if subset else history.finished()
         running = history.running()
-        pool = self._pool(unvisited, finished, rng)
+        drawn = self._pool(unvisited, finished, rng)
+        if not (pool := self._counted(drawn)):
+            return drawn[0]
         walks = [*((p.net, dict(p.decisions)) for p in (*finished, *running)), *pool]
         losses = np.array([proposal.losses for proposal in finished])
         acquisition = self._acquisition(unvisited, walks, losses, len(running))
@@ -48,8 +51,19 @@ class BayesianSampler:
 
     def _initial(self, unvisited: UnvisitedSpace, number: int, rng: Random) -> Walked:
         """Return one of many random networks by its cost: the most expensive, the cheapest, then bisecting."""
-        pool = sorted(_distinct(unvisited.walk(uniform(rng), rng) for _ in range(MUTANTS)), key=self._sort_key)
+        drawn = _distinct(unvisited.walk(uniform(rng), rng) for _ in range(MUTANTS))
+        if not (pool := sorted(self._counted(drawn), key=self._sort_key)):
+            return drawn[0]
         return pool[round(van_der_corput(number) * (len(pool) - 1))]
+
+    def _counted(self, walks: Iterable[Walked]) -> list[Walked]:
+        """Return the networks that can be counted; a search skips the others, whichever sampler proposes them."""
+        counted = []
+        for walked in walks:
+            with suppress(SpecError):
+                self.costs_of(walked[0])
+                counted.append(walked)
+        return counted
 
     def _sort_key(self, walked: Walked) -> tuple[float, ...]:
         """Return the costs of a network, those that are objectives first."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol, TypeAlias
 
-from hiri_search.language import Net, uniform
+from hiri_search.language import Network, uniform
 from hiri_search.language.choosers import first
 from hiri_search.language.space import Walked
 from hiri_search.study.search.history import History
 from hiri_search.study.search.visited import UnvisitedSpace
 
-CostFunction: TypeAlias = Callable[[Net], Mapping[str, float]]
-"""Returns the costs of an untrained network by objective."""
+CostFunction: TypeAlias = Callable[[Network], Mapping[str, float]]
+"""Returns the costs of an untrained network by objective; SpecError where it cannot be counted."""
 
 
 class Sampler(Protocol):
