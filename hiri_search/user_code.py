@@ -117,8 +117,8 @@ def import_user_code(imports: Sequence[str], folder: Path) -> UserCode:
     roots = [_root(text, folder.resolve()) for text in imports]
     code = _read_code(entries, roots)
     if code != _loaded.code:
-        for module, root, entry in zip(_loaded.replace(code, entries, roots), roots, entries.values(), strict=True):
-            _check_place(module, root, entry)
+        _loaded.replace(code, entries, roots)
+        _check_places(code, roots)
     return code
 
 
@@ -164,7 +164,7 @@ def _root(text: str, folder: Path) -> Path:
     if text.endswith(".py"):
         if not (folder / text).is_file():
             raise UserCodeError(f"imports: there is no file {folder / text}; write a path relative to the study file")
-        return (folder / text).resolve().parent
+        return (folder / text).parent.resolve()  # a link has the name of its own place
     top = text.partition(".")[0]
     if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
         return folder
@@ -180,7 +180,7 @@ def _read_code(entries: Mapping[str, str], roots: Sequence[Path]) -> UserCode:
     installed: dict[str, str] = {}
     for (name, entry), root in zip(entries.items(), roots, strict=True):
         top = name.partition(".")[0]
-        if _is_installed(root):
+        if root in _installed_roots():
             installed[top] = _digest(dict(_files(root, top)))
             continue
         for path, content in _with_siblings(root, top).items():
@@ -192,9 +192,22 @@ def _read_code(entries: Mapping[str, str], roots: Sequence[Path]) -> UserCode:
     return UserCode(tuple(entries), tuple(sorted(files.items())), tuple(sorted(installed.items())))
 
 
-def _is_installed(root: Path) -> bool:
+def _installed_roots() -> set[Path]:
     paths = sysconfig.get_paths()
-    return root in {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+
+
+def _is_installed(name: str) -> bool:
+    """Return whether Python takes a top-level module from its own library or an installed package."""
+    if name in sys.stdlib_module_names:
+        return True
+    try:
+        spec = find_spec(name)
+    except ValueError:  # such as __main__
+        return False
+    return (
+        spec is not None and bool(spec.origin) and any(map(Path(spec.origin or "").is_relative_to, _installed_roots()))
+    )
 
 
 def _files(root: Path, top: str) -> Iterator[tuple[str, bytes]]:
@@ -219,7 +232,8 @@ def _with_siblings(root: Path, top: str) -> dict[str, bytes]:
             new = dict(_files(root, name))
             found |= new
             for path, content in new.items():
-                unread += _imported_names(content) if path.endswith(".py") else ()
+                imported = _imported_names(content) if path.endswith(".py") else ()
+                unread += [each for each in imported if not _is_installed(each)]
     return found
 
 
@@ -238,28 +252,37 @@ def _imported_names(source: bytes) -> set[str]:
     return names
 
 
-def _check_place(module: ModuleType, root: Path, entry: str) -> None:
-    """Raise UserCodeError where a module of the same name lies earlier on Python's path."""
-    place = module.__file__ or next(iter(module.__path__))
-    top = module.__name__.partition(".")[0]
-    if not any(Path(place).resolve().is_relative_to(root / name) for name in (top, f"{top}.py")):
-        raise UserCodeError(f"{entry} has the name of another module, {place}; rename it")
+def _check_places(code: UserCode, roots: Iterable[Path]) -> None:
+    """Raise UserCodeError where Python took a module of the same name that lies earlier on its path."""
+    for name in (name for name in code.digests if name not in dict(code.installed)):
+        module = sys.modules.get(name.removesuffix(".py"))
+        place = module and (module.__file__ or next(iter(module.__path__)))
+        if place and not any(_is_at(Path(place), root / name) for root in roots):
+            raise UserCodeError(f"imports: {name} has the name of another module, {place}; rename it")
+
+
+def _is_at(place: Path, top: Path) -> bool:
+    """Return whether the file of a module is `top`, or lies in it."""
+    return (place.parent.resolve() / place.name).is_relative_to(top)
 
 
 def _import(name: str, entry: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # the user's code: any error means that it cannot be used
+    except (Exception, SystemExit) as error:  # the user's code: any error means that it cannot be used
         shown = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise UserCodeError(f"{entry} cannot be imported: {shown}{_line(error)}") from error
+        relative = (
+            "relative import" in shown and "; a file of a package is imported by its name, as in my_package.blocks"
+        )
+        raise UserCodeError(f"{entry} cannot be imported: {shown}{_line(error)}{relative or ''}") from error
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """Return the last line of the user's code that an error of an import went through."""
     trace, place = error.__traceback__, ""
     while trace:
         file = trace.tb_frame.f_code.co_filename
-        if "importlib" not in file and file != __file__:
+        if "importlib" not in file and file != __file__ and not any(map(Path(file).is_relative_to, _installed_roots())):
             place = f" ({file}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return "" if isinstance(error, SyntaxError) else place  # a SyntaxError names its own place

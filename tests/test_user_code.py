@@ -69,6 +69,12 @@ def test_an_edited_file_is_read_again_and_has_another_digest(tmp_path: Path):
         loaded_code({"other.py": "0"})
 
 
+def test_a_link_has_the_name_of_its_own_place(tmp_path: Path):
+    (tmp_path / "blocks").mkdir()
+    (tmp_path / "my_link.py").symlink_to(write_blocks(tmp_path / "blocks"))
+    assert {*import_user_code(["my_link.py"], tmp_path).digests} == {"my_link.py"}
+
+
 def test_a_namesake_in_another_folder_takes_its_place(tmp_path: Path):
     for name, kernel in (("a", 7), ("b", 5)):
         (tmp_path / name).mkdir()
@@ -87,6 +93,10 @@ ERRORS = {
     "[raises.py]": "raises.py cannot be imported: ZeroDivisionError: division by zero",
     "[needs.py]": "needs.py cannot be imported: ModuleNotFoundError: No module named 'no_such_package'",
     "[copy.py]": "copy.py has the name of another module",
+    "[uses_copy.py]": "copy_of_mine.py has the name of another module",
+    "[exits.py]": "exits.py cannot be imported: SystemExit: 3",
+    "[pk/blocks.py]": "a file of a package is imported by its name, as in my_package.blocks",
+    "[reads.py]": "reads.py, line 2)",
     "[my_blocks.py, sub/my_blocks.py]": "have one module name; rename a file",
     "[twice.py]": "'hr' is already the name of hiri_search.kinds.Hr; write another name",
     "my_blocks.py": "write a list",
@@ -94,7 +104,9 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("imports", ERRORS)
-def test_an_import_that_fails_is_one_sentence_with_its_place(imports: str, tmp_path: Path):
+def test_an_import_that_fails_is_one_sentence_with_its_place(
+    imports: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     write_blocks(tmp_path)
     (tmp_path / "sub").mkdir()
     for name in ("my-blocks.py", "copy.py", "sub/my_blocks.py"):
@@ -103,6 +115,14 @@ def test_an_import_that_fails_is_one_sentence_with_its_place(imports: str, tmp_p
     (tmp_path / "raises.py").write_text("1 / 0\n")
     (tmp_path / "needs.py").write_text("import no_such_package\n")
     write_blocks(tmp_path, MIX.replace('"mix"', '"hr"'), "twice.py")
+    (tmp_path / "uses_copy.py").write_text("import copy_of_mine\n")
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "reads.py").write_text("from pathlib import Path\nPath(__file__ + 'x').read_text()\n")
+    (tmp_path / "pk").mkdir()
+    (tmp_path / "pk" / "blocks.py").write_text("from . import other\n")
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / "copy_of_mine.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "sub")
     study = tmp_path / "study.yaml"
     study.write_text(f"nets: {{a: hr(8 e=2)}}\nimports: {imports}\n")
     with pytest.raises(StudyError) as caught:

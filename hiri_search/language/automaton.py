@@ -110,7 +110,7 @@ class Position:
     def _check_rule(self, rule: Rule) -> None:
         for values in product(*(self.values(letter) for letter in rule.letters)):
             try:
-                rule.check(*values)
+                rule.apply(values)
             except SpecError as error:
                 written = {k: str(v) for k, v in zip(rule.letters, values, strict=True) if v is not None}
                 raise self.source.error(f"{part_text(self.leaf.kind, written)}: {error.message}") from None

@@ -20,6 +20,7 @@ from hiri_search.language.stages import (
     Stem,
     arguments,
     defaults,
+    grid_multiple,
     make_part,
     names,
     part_text,
@@ -102,7 +103,7 @@ class Net:
     @property
     def side_unit(self) -> int:
         """The valid input sides are the multiples of this number."""
-        return lcm(*(stride * stage.grid_multiple for stride, stage in zip(self.strides, self.stages, strict=True)))
+        return lcm(*(stride * grid_multiple(stage) for stride, stage in zip(self.strides, self.stages, strict=True)))
 
     def side_from(self, side: int) -> int:
         """Return the smallest valid input side that is not below `side`."""

@@ -6,8 +6,8 @@ The kinds themselves, those of this package and the user's, are registered from 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache, lru_cache
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -16,6 +16,8 @@ from hiri_search.language.errors import SpecError
 STAGE_CACHE_SIZE = 2**14  # stages: the networks of a search share few stages
 DEFAULT_STEM = "hrstem"
 _LEADING, _TRAILING = ("w", "e", "n"), ("down", "s")  # letters that stand first and last in canonical text
+_TOO_LARGE = 10**6  # a spec writes numbers of at most six digits
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _RESERVED = ("which", "kind")  # names of decisions, and in relations, that are no arguments
 
@@ -35,7 +37,7 @@ class Argument:
         if self.words:
             allowed, expected = value in self.words, f"one of {', '.join(self.words)}"
         else:
-            allowed = isinstance(value, int) and self.low <= value <= self.high
+            allowed = isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
             expected = f"an integer from {self.low} to {self.high}"
         if not allowed:
             raise SpecError(f"{self.letter}={value} is not supported; {self.letter} must be {expected}")
@@ -43,7 +45,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Rule:
-    """A constraint on several arguments of one part; `check` takes their values and raises SpecError.
+    """A constraint on several arguments of one part; `check` takes their values, and raises SpecError to refuse them.
 
     Rules belong to the class and not to its constructor, so that a space can check all values of these
     arguments without building parts.
@@ -51,6 +53,18 @@ class Rule:
 
     letters: tuple[str, ...]
     check: Callable[..., None]
+
+    def apply(self, values: Iterable[Any]) -> None:
+        """Raise SpecError where the values are refused, or where the check itself has an error."""
+        try:
+            refused = self.check(*values) is False  # type: ignore[func-returns-value]
+        except SpecError:
+            raise
+        except Exception as error:  # the user's code
+            named = f"the rule on {', '.join(self.letters)} raises {type(error).__name__}: {error}"
+            raise SpecError(f"{named}; a rule takes the values of its letters, and raises SpecError") from error
+        if refused:
+            raise SpecError(f"the rule on {', '.join(self.letters)} is False; raise SpecError with what to write")
 
 
 def number(letter: str, high: int, *, low: int = 1, scales: bool = False, **default: int | None) -> Any:
@@ -63,6 +77,8 @@ def number(letter: str, high: int, *, low: int = 1, scales: bool = False, **defa
 
 def word(letter: str, *words: str, **default: str | None) -> Any:
     """Return the field of an argument that is one of `words`; without a `default` it must be written."""
+    if not words:
+        raise SpecError(f'{letter} has no words; write them, as in word("{letter}", "a", "b")')
     return field(metadata={"argument": Argument(letter, words=words)}, **default)  # type: ignore[call-overload]
 
 
@@ -80,7 +96,7 @@ class Part:
             if values[letter] is not None:
                 argument.check(values[letter])
         for rule in self.rules:
-            rule.check(*(values[letter] for letter in rule.letters))
+            rule.apply(values[letter] for letter in rule.letters)
 
 
 def names(kind: type[Part]) -> Mapping[str, str]:
@@ -140,6 +156,7 @@ def _check_stride(down: str | None, stride: int | None) -> None:
 
 KINDS: dict[str, type[Part]] = {}  # registered stages and stems, by their names in specs
 DOWNSAMPLINGS: dict[str, type[Part]] = {}  # registered downsamplings, by the values of `down`
+_DOWN = Argument("down", words=DOWNSAMPLINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +169,7 @@ class Stage(Part):
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("down", "s"), _check_stride),)
     width: int = number("w", 16384, scales=True)
     depth: int = number("n", 512, default=1)
-    down: str | None = field(metadata={"argument": Argument("down", words=DOWNSAMPLINGS)}, default=None)
+    down: str | None = field(metadata={"argument": _DOWN}, default=None)
     stride: int | None = number("s", 2, default=None)
 
     @property
@@ -166,6 +183,18 @@ class Stage(Part):
         `drop_path` is its stochastic depth: the probability that training skips the block for an image.
         """
         raise NotImplementedError
+
+
+def grid_multiple(stage: Stage) -> int:
+    """Return the `grid_multiple` of a stage. Raises SpecError where a kind of the user gives no such number."""
+    try:
+        multiple = stage.grid_multiple
+    except Exception as error:  # the user's code
+        raise SpecError(f"grid_multiple of {stage.kind} raises {type(error).__name__}: {error}") from error
+    if not isinstance(multiple, int) or multiple < 1:
+        found = f"grid_multiple of {stage.kind} is {multiple!r}"
+        raise SpecError(f"{found}; write a @property that returns a whole number from 1")
+    return multiple
 
 
 def is_stem(kind: str) -> bool:
@@ -185,7 +214,8 @@ def register(kind: KindT) -> KindT:
     """
     base = next((base for base in _BUILDERS if issubclass(kind, base)), None)
     where = f"{kind.__module__}.{kind.__qualname__}"
-    if base is None or not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    own = kind.__dict__.get("__dataclass_params__")  # not that of the base class
+    if base is None or own is None or not own.frozen:
         choices = "Stage, Stem or Downsampling"
         raise SpecError(f"{where} must be a subclass of {choices} under @dataclass(frozen=True, kw_only=True)")
     if getattr(kind, _BUILDERS[base]) is getattr(base, _BUILDERS[base]):
@@ -193,6 +223,7 @@ def register(kind: KindT) -> KindT:
     registry = DOWNSAMPLINGS if base is Downsampling else KINDS
     _check_name(kind, registry, where)
     _check_arguments(kind, base, where)
+    _check_values(kind, where)
     registry[kind.kind] = kind
     make_part.cache_clear()
     return kind
@@ -207,14 +238,14 @@ def forget_kinds(modules: Collection[str]) -> None:
 
 
 def _check_name(kind: type[Part], registry: Mapping[str, type[Part]], where: str) -> None:
-    name = getattr(kind, "kind", None)
+    name = kind.__dict__.get("kind")  # not that of another kind, which it extends
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SpecError(f'{where} has no valid name; write small letters, digits and _, as in kind = "mbconv"')
     letters = {*_RESERVED, *(letter for other in KINDS.values() for letter in names(other))}
     if registry is KINDS and name in letters:  # else two decisions of a space could have one name
         raise SpecError(f"{where}: {name!r} is already the letter of an argument; write another name")
-    if name in registry and registry[name].has_code and registry[name].__module__ != kind.__module__:
-        other = f"{registry[name].__module__}.{registry[name].__qualname__}"
+    other = f"{registry[name].__module__}.{registry[name].__qualname__}" if name in registry else where
+    if other != where and registry[name].has_code:
         raise SpecError(f"{where}: {name!r} is already the name of {other}; write another name")
 
 
@@ -228,9 +259,19 @@ def _check_arguments(kind: type[Part], base: type[Part], where: str) -> None:
     for letter in letters:
         if letters.count(letter) > 1 or not _NAME.fullmatch(letter) or letter in (*_RESERVED, *KINDS, kind.kind):
             raise SpecError(f"{where}: {letter!r} is not possible as a letter here; write another one")
-    for letter, default in defaults(kind).items():
-        if default not in (None, MISSING):
-            arguments(kind)[letter].check(default)
+
+
+def _check_values(kind: type[Part], where: str) -> None:
+    for letter, argument in arguments(kind).items():
+        if not all(isinstance(each, str) and _WORD.fullmatch(each) for each in argument.words):
+            raise SpecError(f"{where}: {letter} has words that no spec can write; write letters, digits and _")
+        if argument is not _DOWN and not argument.words and not 0 <= argument.low <= argument.high < _TOO_LARGE:
+            raise SpecError(f"{where}: {letter} needs words, or numbers from low to high, within 0 to {_TOO_LARGE - 1}")
+        if (default := defaults(kind)[letter]) not in (None, MISSING):
+            argument.check(default)
+    for rule in kind.rules:
+        if unknown := [letter for letter in rule.letters if letter not in names(kind)]:
+            raise SpecError(f"{where}: a rule names {', '.join(unknown)}; its letters are {', '.join(names(kind))}")
 
 
 def part_text(kind: str, values: Mapping[str, str]) -> str:
@@ -243,4 +284,9 @@ def part_text(kind: str, values: Mapping[str, str]) -> str:
 def make_part(kind: str, values: tuple[tuple[str, int | str], ...]) -> Part:
     """Return the stem or stage of this kind with these (letter, value) arguments."""
     field_names = names(KINDS[kind])
-    return KINDS[kind](**{field_names[letter]: value for letter, value in values})
+    try:
+        return KINDS[kind](**{field_names[letter]: value for letter, value in values})
+    except SpecError:
+        raise
+    except Exception as error:  # code of a kind of the user
+        raise SpecError(f"{kind} raises {type(error).__name__}: {error}") from error

@@ -95,7 +95,7 @@ def _class(base: type = Stage, /, *, frozen: bool = True, builds: bool = True, *
 
 
 REFUSED = {
-    "no dataclass": (lambda: type("Own", (Stage,), {"kind": "own"}), "builds nothing; write its method block"),
+    "no dataclass": (lambda: type("Own", (Stage,), {"kind": "own"}), "under @dataclass(frozen=True, kw_only=True)"),
     "not of the language": (lambda: dataclass(frozen=True)(type("Own", (), {})), "must be a subclass of Stage, Stem"),
     "builds nothing": (lambda: _class(Stem, builds=False, kind="own"), "builds nothing; write its method module"),
     "no name": (lambda: _class(), "has no valid name"),
@@ -107,6 +107,19 @@ REFUSED = {
     "a kind as letter": (lambda: _class(kind="own", speed=number("hr", 4)), "'hr' is not possible as a letter here"),
     "no argument": (lambda: _class(kind="own", speed=3), "Own.speed is no argument; write number(...) or word(...)"),
     "a wrong default": (lambda: _class(kind="own", speed=number("v", 4, default=9)), "v=9 is not supported"),
+    "a default that is no number": (lambda: _class(kind="own", v=number("v", 4, default=False)), "v=False is not"),
+    "a word with a space": (lambda: _class(kind="own", v=word("v", "a b")), "v has words that no spec can write"),
+    "no words": (lambda: _class(kind="own", v=word("v")), "v has no words; write them"),
+    "from 4 to 1": (lambda: _class(kind="own", v=number("v", 1, low=4)), "v needs words, or numbers from low to high"),
+    "a negative number": (lambda: _class(kind="own", v=number("v", 1, low=-4)), "v needs words, or numbers from low"),
+    "a rule on nothing": (
+        lambda: _class(kind="own", rules=(Rule(("zz",), print),)),
+        "a rule names zz; its letters are w",
+    ),
+    "the name of its parent": (
+        lambda: dataclass(frozen=True)(type("Child", (_class(kind="own"),), {})),
+        "no valid name",
+    ),
     "arguments of a downsampling": (lambda: _class(Downsampling, kind="own", v=number("v", 4)), "takes none"),
 }
 
@@ -119,6 +132,48 @@ def test_a_kind_that_the_language_cannot_have_is_refused(name: str):
         register(make())
     assert message in str(caught.value)
     assert before == KINDS
+
+
+def test_two_kinds_of_one_file_have_two_names():
+    with own_kinds():
+        register(_class(kind="own"))
+        second = _class(kind="own")
+        second.__qualname__ = "Second"
+        with pytest.raises(SpecError, match=r"'own' is already the name of tests\.language\.test_kinds\.Own"):
+            register(second)
+
+
+def _raises(*values: object) -> None:
+    raise ValueError("not like this")
+
+
+RULES = {
+    "raises": (Rule(("w",), _raises), "the rule on w raises ValueError: not like this"),
+    "takes one": (Rule(("w", "n"), lambda width: None), "the rule on w, n raises TypeError"),
+    "is false": (Rule(("w",), lambda width: False), "the rule on w is False; raise SpecError with what to write"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_faulty_rule_is_one_sentence(name: str):
+    rule, message = RULES[name]
+    with own_kinds():
+        register(_class(kind="own", rules=(*Stage.rules, rule)))
+        for spec in ("own(8)", "own(8|16)*1..2"):
+            with pytest.raises(SpecError) as caught:
+                parse(spec)
+            assert message in caught.value.message
+
+
+@pytest.mark.parametrize("multiple", [0, None, 1.5, property(_raises), len])
+def test_a_faulty_grid_multiple_is_one_sentence(multiple: Any):
+    value = multiple if isinstance(multiple, property) else property(lambda self: multiple)
+    with own_kinds():
+        kind = _class(kind="own")
+        kind.grid_multiple = value  # type: ignore[attr-defined]
+        register(kind)
+        with pytest.raises(SpecError, match=r"grid_multiple of own (is|raises)"):
+            parse_net("own(8)").grids(64)
 
 
 def test_a_module_that_is_imported_again_replaces_its_kinds():
