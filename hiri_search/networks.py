@@ -58,9 +58,14 @@ def check_timm(network: TimmNetwork) -> None:
             raise SpecError(f"{name} is not supported in '{network}': {RESERVED_ARGUMENTS[name]}")
 
 
+def timm_builder(network: TimmNetwork) -> object:
+    """Return the function that builds a network; None where timm has no such name."""
+    return timm.model_entrypoint(network.name) if timm.is_model(network.name) else None
+
+
 def is_ours_or_timms(network: TimmNetwork) -> bool:
     """Return whether the network is defined by timm or by this package, not registered by a third one."""
-    module: str = timm.model_entrypoint(network.name).__module__ if timm.is_model(network.name) else ""
+    module: str = getattr(timm_builder(network), "__module__", "")
     return module.split(".")[0] in ("timm", "hiri_search")
 
 
@@ -86,9 +91,21 @@ def build_timm(network: TimmNetwork, side: int, *, classes: int = 1000, drop_pat
     return module
 
 
+def check_recipe(network: TimmNetwork, side: int, *, drop_path: float, checkpointing: bool) -> None:
+    """Raise SpecError where a network has no stochastic depth or no checkpointing, and its recipe asks for it."""
+    if drop_path or checkpointing:
+        module = build_timm(network, side, drop_path=drop_path)
+        if checkpointing and not hasattr(module, "set_grad_checkpointing"):
+            raise SpecError(f"'{network}' has no method set_grad_checkpointing; write recipe.checkpointing=false")
+
+
 def _build_error(network: TimmNetwork, side: int, error: Exception) -> str:
     reason = f"timm says: {type(error).__name__} {error}".rstrip()
     if "drop_path_rate" in reason:
         return f"'{network}' has no stochastic depth; write recipe.drop_path=0 ({reason})"
     hint = "write other arguments" if network.arguments else "choose another side"
+    if not is_ours_or_timms(network):
+        about_call = isinstance(error, TypeError) or "NoneType" in reason
+        form = "timm passes its function num_classes, pretrained_cfg, cache_dir and more: take **kwargs"
+        hint = f"{form}, and return an nn.Module" if about_call else "correct its code"
     return f"'{network}' cannot be built for inputs of {side} pixels; {hint} ({reason})"

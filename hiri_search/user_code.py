@@ -95,7 +95,11 @@ class _Loaded:
         self.folders = [str(folder) for folder in dict.fromkeys(folders) if str(folder) not in sys.path]
         sys.path += self.folders  # behind the others, so that the user's files hide no installed module
         importlib.invalidate_caches()
-        modules = [_import(name, entry) for name, entry in entries.items()]
+        sys.dont_write_bytecode, before = True, sys.dont_write_bytecode  # a file edited twice in a second is read twice
+        try:
+            modules = [_import(name, entry) for name, entry in entries.items()]
+        finally:
+            sys.dont_write_bytecode = before
         self.code = code
         return modules
 
@@ -120,6 +124,11 @@ def import_user_code(imports: Sequence[str], folder: Path) -> UserCode:
         _loaded.replace(code, entries, roots)
         _check_places(code, roots)
     return code
+
+
+def loaded_digests() -> dict[str, str]:
+    """Return the digests of the code that this process has imported."""
+    return _loaded.code.digests
 
 
 def loaded_code(digests: Mapping[str, str]) -> UserCode:

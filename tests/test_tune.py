@@ -22,6 +22,7 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.ray_session import ray_running
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
+from hiri_search.study.dispatch.trial_config import epoch_of
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import Trial
@@ -103,6 +104,12 @@ def _run_serially(study: Study, folder: Path) -> list[Trial]:
     callback: ProgressCallback = Quiet()
     run(study, folder, run_serially, callback, profile="none")
     return trials(read_events(folder))
+
+
+def _epochs(table: Any) -> list[Epoch]:
+    """Return the epochs that a data frame of reports holds; a missing number is None."""
+    reports = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [epoch_of(report) for report in reports]
 
 
 def _rows(table: Any, names: list[str]) -> list[list[Any]]:
@@ -240,7 +247,7 @@ def test_a_tuner_reaches_the_digits_of_the_study(study_file: Callable[[str], Pat
     for trial in expected:
         table = found[trial.network.name, trial.asked.seed]
         serial = [[getattr(epoch, name) for name in DIGITS] for epoch in trial.curve]
-        assert _rows(table, DIGITS) == serial
+        assert [[getattr(epoch, name) for name in DIGITS] for epoch in _epochs(table)] == serial
         assert table["training_iteration"].tolist() == [1, 2, 3]
         costs = [trial.network.spec, trial.network.params, trial.network.macs]
         assert _rows(table, ["spec", "params", "macs"]) == [costs] * 3

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, UserDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import cache, partial
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, is_ours, placed_pieces
-from hiri_search.networks import build_timm, is_ours_or_timms
+from hiri_search.networks import build_timm, is_ours_or_timms, timm_builder
 
 with warnings.catch_warnings():  # fvcore compiles a loss at import, with a function that torch now deprecates
     warnings.simplefilter("ignore", FutureWarning)
@@ -79,13 +80,14 @@ def count_parts(network: Network, side: int, *, classes: int = 1000) -> dict[str
     The parts of a timm network are its direct submodules, under their own names; the remainder is called `rest`.
     """
     if isinstance(network, TimmNetwork):
-        return dict(_timm_parts(network, side, classes, cache_enabled()))
+        own = None if is_ours_or_timms(network) else timm_builder(network)  # another study may register the same name
+        return dict(_timm_parts(network, side, classes, cache_enabled() and not OPERATOR_HANDLES.changed, own))
     return {p.name: piece_cost(p.piece, p.side) * p.times for p in placed_pieces(network, side, classes=classes)}
 
 
 def piece_cost(piece: Piece, side: int) -> Cost:
     """Return the cost of a piece for square feature maps of `side` pixels; may raise CountError."""
-    return _piece_cost(piece, side, cache_enabled())
+    return _piece_cost(piece, side, cache_enabled() and not OPERATOR_HANDLES.changed)
 
 
 @cache  # `from_disk` is part of the key: costs read from disk are not used where the disk cache is disabled
@@ -93,15 +95,15 @@ def _piece_cost(piece: Piece, side: int, from_disk: bool) -> Cost:
     def count_piece() -> CachedNumbers:
         return {"": astuple(count_module(piece.build(side), (piece.channels, side, side)))}
 
-    # The code of the user's kinds is not part of the cache's key.
-    return Cost(*(cached(f"{piece!r} {side}", count_piece) if is_ours(piece) else count_piece())[""])
+    # The user's kinds and handles are not part of the cache's key.
+    return Cost(*(cached(f"{piece!r} {side}", count_piece) if from_disk and is_ours(piece) else count_piece())[""])
 
 
 @cache
-def _timm_parts(network: TimmNetwork, side: int, classes: int, from_disk: bool) -> dict[str, Cost]:
+def _timm_parts(network: TimmNetwork, side: int, classes: int, from_disk: bool, own: object) -> dict[str, Cost]:
     count_parts_of_timm = partial(_count_timm_parts, network, side, classes)
     # The code of networks that other packages register is not part of the cache's key.
-    cacheable = is_ours_or_timms(network)
+    cacheable = from_disk and is_ours_or_timms(network)
     numbers = cached(f"{network!r} {side} {classes}", count_parts_of_timm) if cacheable else count_parts_of_timm()
     return {name: Cost(*counts) for name, counts in numbers.items()}
 
@@ -144,7 +146,7 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
 
 def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
     """Return multiply-adds by operator, for each submodule by its name and for the whole module by an empty name."""
-    with eval_mode(module), torch.no_grad(), one_thread():
+    with eval_mode(module), torch.no_grad(), one_thread(), _without_fast_path():
         analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
         analysis.set_op_handle(**OPERATOR_HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
@@ -154,6 +156,17 @@ def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[s
         operators_text = ", ".join(sorted(unknown))
         raise CountError(f"no handle counts {operators_text}; add one to {__name__}.OPERATOR_HANDLES")
     return operators
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Let torch's own Transformer layers call the operators of a training, not a single one that nothing counts."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _sizes(value: Any) -> list[int]:
@@ -184,7 +197,23 @@ def _convolution_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 # Added to fvcore's handles by analogy: one multiply-add per input element of a pooling, as for its adaptive pooling,
 # and one per weight of an interpolation, as for its bilinear interpolation.
 _PER_INPUT = elementwise_flop_counter(1, 0)
-OPERATOR_HANDLES: dict[str, Callable[[list[Any], list[Any]], Any]] = {
+Handle: TypeAlias = Callable[[list[Any], list[Any]], Any]
+
+
+class _Handles(UserDict[str, Handle]):
+    """Handles by operator; after a change of the user no count from before it, and none from the disk, is used."""
+
+    changed = False
+
+    def __setitem__(self, operator: str, handle: Handle) -> None:
+        super().__setitem__(operator, handle)
+        self.changed = True
+        for counted in (_piece_cost, _timm_parts):
+            counted.cache_clear()
+
+
+OPERATOR_HANDLES = _Handles()
+OPERATOR_HANDLES.data |= {
     "aten::scaled_dot_product_attention": _attention_macs,
     "aten::einsum": _einsum_macs,
     "aten::_convolution_mode": _convolution_macs,

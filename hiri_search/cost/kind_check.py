@@ -2,63 +2,98 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from hiri_search.cost.flops import piece_cost
-from hiri_search.language import Net, SpecError
+from hiri_search.cost.flops import CountError, piece_cost
+from hiri_search.language import Net, SpecError, TimmNetwork
 from hiri_search.language.stages import names, part_text
-from hiri_search.nets.pieces import HeadPiece, Piece, is_ours, placed_pieces
+from hiri_search.nets.pieces import IMAGE_CHANNELS, HeadPiece, Piece, is_ours, placed_pieces
+from hiri_search.networks import build_timm, is_ours_or_timms
 
-_BATCH = 2  # BatchNorm needs two values per channel, also on a grid of one position
+# Of a training step, and of counting: BatchNorm in training needs two values per channel, also at a single position.
+_PASSES = ((True, 2), (False, 1))
 
 
 def check_kinds(net: Net, side: int, *, classes: int = 1000) -> None:
     """Build each distinct part of the user's kinds in a network; run it forwards and backwards; count it.
 
-    Raises SpecError, with the part, where its output has another shape than it must have, where no gradient reaches a
-    parameter, where an operator cannot be counted, or where its code raises an error.
+    Raises SpecError, with the part, where its output has another shape or type than it must have, where no gradient
+    reaches a parameter, where an operator cannot be counted, or where its code raises an error.
     """
     for placed in placed_pieces(net, side, classes=classes):
         if not is_ours(placed.piece):
-            _check(placed.piece, placed.side)
+            _check_piece(placed.piece, placed.side)
+
+
+def check_own_network(network: TimmNetwork, side: int, *, classes: int, drop_path: float) -> None:
+    """Build a network that the user has registered with timm, as a trial does, and run it forwards and backwards.
+
+    Raises SpecError where it does not return (B, classes) of float32, or where its code raises an error.
+    """
+    if not is_ours_or_timms(network):
+        build_it = partial(build_timm, network, side, classes=classes, drop_path=drop_path)
+        with _errors_of(f"'{network}'", side):
+            _run(build_it, (IMAGE_CHANNELS, side, side), (classes,))
 
 
 @cache
-def _check(piece: Piece, side: int) -> None:
+def _check_piece(piece: Piece, side: int) -> None:
     assert not isinstance(piece, HeadPiece)
-    text = _text(piece)
-    shape = (_BATCH, piece.width, side // piece.shrinks, side // piece.shrinks)
+    grid = side // piece.shrinks
+    with _errors_of(_text(piece), side):
+        module = _run(partial(piece.build, side), (piece.channels, side, side), (piece.width, grid, grid))
+        trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
+        if dead := [name for name, weight in trained if weight.grad is None]:
+            named = ", ".join(dead[:3]) + (f" and {len(dead) - 3} more" if dead[3:] else "")
+            raise SpecError(f"the gradient does not reach {named}; use every parameter in forward, or remove it")
+        try:
+            piece_cost(piece, side)
+        except CountError as error:
+            raise SpecError(f"it cannot be counted: {error.message}") from error
+
+
+@contextmanager
+def _errors_of(text: str, side: int) -> Iterator[None]:
+    """Name the part or network in every error of the user's code."""
     with torch.random.fork_rng(devices=[]):  # the check draws weights and must not change later random numbers
         try:
-            module = piece.build(side).train()
-            output = module(torch.randn(_BATCH, piece.channels, side, side))
+            yield
         except SpecError as error:
-            raise SpecError(f"{text}: {error.message}") from error
-        except Exception as error:  # the user's code: any exception is about the kind
-            raise SpecError(f"{text} raises an error on a map of {side} pixels: {_shown(error)}") from error
-    if not isinstance(output, Tensor) or output.shape != shape:
+            raise SpecError(f"{text}: {error.message.removeprefix(f'{text} ')}") from error
+        except (Exception, SystemExit) as error:
+            lines = str(error).strip().splitlines()
+            shown = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+            raise SpecError(f"{text} raises an error on a map of {side} pixels: {shown}") from error
+
+
+def _run(build: Callable[[], nn.Module], given: tuple[int, ...], wanted: tuple[int, ...]) -> nn.Module:
+    """Return the module after a training step and a pass in eval mode; `given` and `wanted` are shapes of one image."""
+    module = build()
+    if any(isinstance(weight, UninitializedParameter) for weight in module.parameters()):
+        raise SpecError("lazy modules are not supported; write the number of their input channels")
+    for training, batch in _PASSES:
+        # An input with a gradient, as the output of a layer before: in-place operations on it fail here.
+        image = torch.randn(batch, *given, requires_grad=True) * 1
+        output = module.train(training)(image)
+        _check_output(output, (batch, *given), (batch, *wanted))
+        if training and output.requires_grad:
+            output.sum().backward()
+    return module
+
+
+def _check_output(output: object, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if not isinstance(output, Tensor) or output.shape != wanted:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        given = (_BATCH, piece.channels, side, side)
-        raise SpecError(f"{text} returns {found} for an input of {given}; it must return {shape}")
-    _check_gradients(text, module, output)
-    try:
-        piece_cost(piece, side)
-    except SpecError as error:
-        raise SpecError(f"{text} cannot be counted: {error.message}") from error
-
-
-def _check_gradients(text: str, module: nn.Module, output: Tensor) -> None:
-    if output.requires_grad:
-        output.sum().backward()  # type: ignore[no-untyped-call]
-    trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
-    if dead := [name for name, weight in trained if weight.grad is None]:
-        problem = f"the gradient does not reach {', '.join(dead[:3])}" + (
-            f" and {len(dead) - 3} more" if dead[3:] else ""
-        )
-        raise SpecError(f"{text}: {problem}; use every parameter in forward, or remove it")
+        raise SpecError(f"it returns {found} for an input of {given}; it must return {wanted}")
+    if output.dtype != torch.float32 or not output.isfinite().all():
+        wrong = "values that are not finite" if output.dtype == torch.float32 else str(output.dtype)
+        raise SpecError(f"it returns {wrong} for normal random numbers; it must return finite values of torch.float32")
 
 
 def _text(piece: Piece) -> str:
@@ -69,8 +104,3 @@ def _text(piece: Piece) -> str:
     written = {letter: str(value) for letter, value in values.items() if value is not None and letter != "n"}
     where = f"{type(part).__module__}.{type(part).__qualname__}"
     return f"{part_text(part.kind, written)} of {where}"
-
-
-def _shown(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

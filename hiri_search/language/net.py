@@ -14,6 +14,7 @@ from hiri_search.language.errors import SpecError
 from hiri_search.language.stages import (
     DEFAULT_STEM,
     DOWNSAMPLINGS,
+    OUR_KINDS,
     STAGE_CACHE_SIZE,
     Part,
     Stage,
@@ -82,14 +83,14 @@ class Net:
         return " -> ".join(parts)
 
     @property
-    def has_code(self) -> bool:
-        """True if all its parts can be built; false where a kind is known only from a ledger."""
+    def is_ours(self) -> bool:
+        """True if all its kinds are of this package, none of the user's own."""
         kinds: list[type[Part]] = [
             type(self.stem),
             *map(type, self.stages),
             *(DOWNSAMPLINGS[stage.down or "none"] for stage in self.stages),
         ]
-        return all(kind.has_code for kind in kinds)
+        return all(kind.__module__ == OUR_KINDS for kind in kinds)
 
     @cached_property
     def strides(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from hiri_search.language.errors import SpecError
 
 STAGE_CACHE_SIZE = 2**14  # stages: the networks of a search share few stages
 DEFAULT_STEM = "hrstem"
+OUR_KINDS = "hiri_search.kinds"  # the module of the kinds of this package
 _LEADING, _TRAILING = ("w", "e", "n"), ("down", "s")  # letters that stand first and last in canonical text
 _TOO_LARGE = 10**6  # a spec writes numbers of at most six digits
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)

@@ -11,7 +11,7 @@ from torch import nn
 
 from hiri_search.language.errors import SpecError
 from hiri_search.language.net import STEM_STRIDE, Net
-from hiri_search.language.stages import DOWNSAMPLINGS, Downsampling, Part, Stage, Stem
+from hiri_search.language.stages import DOWNSAMPLINGS, OUR_KINDS, Downsampling, Part, Stage, Stem
 from hiri_search.nets.head import Head
 
 IMAGE_CHANNELS = 3
@@ -92,7 +92,7 @@ Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
 
 def is_ours(piece: Piece) -> bool:
     """Return whether a piece is of a kind of this package, not of the user's own."""
-    return isinstance(piece, HeadPiece) or type(piece.part).__module__ == "hiri_search.kinds"
+    return isinstance(piece, HeadPiece) or type(piece.part).__module__ == OUR_KINDS
 
 
 @dataclass(frozen=True)

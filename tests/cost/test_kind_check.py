@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hiri_search.cost import flops
 from hiri_search.cost.flops import count, count_parts
-from hiri_search.cost.kind_check import check_kinds
-from hiri_search.language import SpecError, parse_net
+from hiri_search.cost.kind_check import check_kinds, check_own_network
+from hiri_search.language import SpecError, TimmNetwork, parse_net, parse_network
 from hiri_search.networks import build
 from hiri_search.user_code import import_user_code
-from tests.own_code import MIX, own_kinds, write_blocks
+from tests.own_code import MIX, NETWORK, own_kinds, write_blocks
 
 KIND = """
 @register
@@ -58,6 +59,21 @@ BROKEN = {
         "m = nn.Identity()\nm.forward = lambda x: torch.cdist(x.flatten(2), x.flatten(2)).sum() + x\nreturn m",
         "cannot be counted: no handle counts aten::cdist",
     ),
+    "eval mode": (
+        STAGE,
+        f"m = {SELF_CONV}\nm.register_forward_hook(lambda m, i, o: o if m.training else o[:, :, 1:])\nreturn m",
+        "returns (1, 16, 7, 8) for an input of (1, 16, 8, 8); it must return (1, 16, 8, 8)",
+    ),
+    "half": (STAGE, f"m = {SELF_CONV}\nm.register_forward_hook(lambda m, i, o: o.half())\nreturn m", "torch.float16"),
+    "not finite": (STAGE, f"m = {SELF_CONV}\nm.register_forward_hook(lambda m, i, o: o / 0)\nreturn m", "not finite"),
+    "in place": (
+        STAGE,
+        f"m = {SELF_CONV}\nm.register_forward_hook(lambda m, i, o: i[0].add_(o))\nreturn m",
+        "RuntimeError: one of the variables needed for gradient computation has been modified",
+    ),
+    "lazy": (STAGE, "return nn.LazyConv2d(16, 1)", "lazy modules are not supported; write the number"),
+    "scripted": (STAGE, f"return nn.Sequential(torch.jit.script({SELF_CONV}))", "ScriptModule"),
+    "an exit": (STAGE, "raise SystemExit(3)", "SystemExit: 3"),
     "an error": (STAGE, "raise ValueError('the grid is too small')", "ValueError: the grid is too small"),
     "no drop path": (("Stage", "block(self, grid)", STAGE[2]), f"return {SELF_CONV}", "TypeError"),
 }
@@ -119,3 +135,60 @@ def test_an_own_kind_knows_its_grid_and_initialises_itself(tmp_path: Path):
     check_kinds(net, 64)
     assert [tuple(build(net, 64).stages[at].blocks[0].table.shape) for at in (0, 1)] == [(8, 16, 16), (16, 8, 8)]  # type: ignore
     assert (build(net, 64).stages[1].blocks[0].fc.weight == 0.5).all()  # type: ignore
+
+
+def test_layers_of_torch_with_a_fast_path_are_counted(tmp_path: Path):
+    body = """        class Attention(nn.Module):
+            def __init__(self, width):
+                super().__init__()
+                self.layer = nn.MultiheadAttention(width, 2, batch_first=True)
+            def forward(self, x):
+                y = x.flatten(2).transpose(1, 2)
+                return x + self.layer(y, y, y, need_weights=False)[0].transpose(1, 2).reshape(x.shape)
+        return Attention(self.width)
+"""
+    _import(tmp_path, KIND.format(base=STAGE[0], method=STAGE[1], body=body))
+    net = parse_net("own(8)")
+    check_kinds(net, 64)
+    positions, products = 16 * 16, 2 * (16 * 16) ** 2 * 8
+    assert count_parts(net, 64)["stage1"].core_macs == positions * 4 * 8 * 8 + products
+
+
+def test_a_handle_of_the_user_changes_no_count_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path))
+    net, handles = parse_net("cffn(8 e=2)"), flops._Handles()
+    handles.data |= flops.OPERATOR_HANDLES
+    flops._piece_cost.cache_clear()
+    before = count(net, 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(flops, "OPERATOR_HANDLES", handles)
+        handles["aten::gelu"] = flops._PER_INPUT
+        assert count(net, 32).macs > before.macs
+    flops._piece_cost.cache_clear()
+    assert count(net, 32) == before
+
+
+WRONG_NETWORKS = {
+    "classes": (
+        "return MyNetwork(arguments['num_classes'] + 3)",
+        "'timm:my_network': it returns (2, 7) for an input of (2, 3, 32, 32)",
+    ),
+    "nothing": ("return None", "cache_dir and more: take **kwargs, and return an nn.Module"),
+    "an error": ("return unknown", "'timm:my_network': cannot be built for inputs of 32 pixels; correct its code"),
+    "no rate": (
+        "return MyNetwork(**arguments)",
+        "'timm:my_network': has no stochastic depth; write recipe.drop_path=0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_NETWORKS)
+@pytest.mark.filterwarnings("ignore:Overwriting")
+def test_a_broken_network_of_the_user_is_one_sentence(name: str, tmp_path: Path):
+    built, message = WRONG_NETWORKS[name]
+    _import(tmp_path, NETWORK.replace("return MyNetwork(**arguments)", built))
+    network = parse_network("timm:my_network")
+    assert isinstance(network, TimmNetwork)
+    with pytest.raises(SpecError) as caught:
+        check_own_network(network, 32, classes=4, drop_path=0.1 if name == "no rate" else 0)
+    assert message in str(caught.value)

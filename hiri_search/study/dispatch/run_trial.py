@@ -26,7 +26,7 @@ def run_trial(
         curve = _train(task, report, heartbeat, shared_gpu=shared_gpu)
     except OutOfSharedMemory as error:
         report(events.TrialOutOfMemory(trial=trial, reason=str(error)))
-    except Exception as error:  # the trial's boundary: an error in here ends this trial and no other
+    except (Exception, SystemExit) as error:  # the trial's boundary: an error in here ends this trial and no other
         reason = f"{type(error).__name__}: {error}"
         where = traceback.format_exc(limit=-4)
         if isinstance(error, OSError):  # a disk, a mount, a network: never a property of the network that is trained

@@ -9,14 +9,15 @@ from random import Random
 
 from hiri_search.cost.count_cache import cache_disabled
 from hiri_search.cost.flops import CountError, count
-from hiri_search.language import Net, SpecError, TimmNetwork, parse_network
-from hiri_search.networks import check_timm
+from hiri_search.language import SpecError, TimmNetwork, parse_network
+from hiri_search.networks import is_ours_or_timms
 from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.system.files import Say
+from hiri_search.user_code import loaded_digests
 
 SAMPLE = 20  # networks that a quick check counts again
 SAY_SECONDS = 5.0  # between two messages of progress
@@ -78,12 +79,13 @@ class Recount:
     spec: str
     side: int
     classes: int
+    code: tuple[tuple[str, str], ...]  # digests of the code of its study
 
 
 def check_costs(record: Record, *, quick: bool, say: Say) -> Finding:
     """Check that params and multiply-adds, counted again, are exactly those of the ledger; each network once."""
     checked, recorded = Findings(), _recorded(record)
-    foreign = [network for network in recorded if record.own.study.imports and not _has_code(network.spec)]
+    foreign = [network for network in recorded if network.code and not _can_count(network)]
     for network in foreign:
         del recorded[network]
     chosen = Random(0).sample(list(recorded), min(SAMPLE, len(recorded))) if quick else list(recorded)
@@ -104,25 +106,26 @@ def _recorded(record: Record) -> dict[Recount, list[Recorded]]:
     costs: dict[Recount, list[Recorded]] = {}
     for name, _, network in _recorded_networks(record):
         source = record.source(network)
-        whole = Recount(network.spec, network.side, source.study.counted.classes)
+        code = tuple(source.study.code.files.items())
+        whole = Recount(network.spec, network.side, source.study.counted.classes, code)
         numbers = {"params": network.params, "macs": network.macs, "core_macs": network.core_macs}
         costs.setdefault(whole, []).append((name, numbers))
         if stand_in := network.stand_in:
-            counted = Recount(stand_in.spec, stand_in.side, source.images.classes)
+            counted = Recount(stand_in.spec, stand_in.side, source.images.classes, code)
             numbers = {"params": stand_in.params, "macs": stand_in.macs}
             costs.setdefault(counted, []).append((f"the stand-in of {name}", numbers))
     return costs
 
 
-def _has_code(spec: str) -> bool:
-    """Return whether a network can be built here: one of the user's own cannot, where its code is not imported."""
+def _can_count(network: Recount) -> bool:
+    """Return whether a network is of this package or of timm, or the code of its study is imported."""
+    if dict(network.code) == loaded_digests():
+        return True
     try:
-        network = parse_network(spec)
-        if isinstance(network, TimmNetwork):
-            check_timm(network)
+        parsed = parse_network(network.spec)
     except SpecError:
         return False
-    return not isinstance(network, Net) or network.has_code
+    return is_ours_or_timms(parsed) if isinstance(parsed, TimmNetwork) else parsed.is_ours
 
 
 def _with_progress(chosen: list[Recount], say: Say) -> Iterator[Recount]:
