@@ -289,9 +289,10 @@ def _import(name: str, entry: str) -> ModuleType:
 def _line(error: BaseException) -> str:
     """Return the last line of the user's code that an error of an import went through."""
     trace, place = error.__traceback__, ""
+    foreign = {*_installed_roots(), Path(__file__).parent}
     while trace:
         file = trace.tb_frame.f_code.co_filename
-        if "importlib" not in file and file != __file__ and not any(map(Path(file).is_relative_to, _installed_roots())):
+        if "importlib" not in file and not any(map(Path(file).is_relative_to, foreign)):
             place = f" ({file}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return "" if isinstance(error, SyntaxError) else place  # a SyntaxError names its own place

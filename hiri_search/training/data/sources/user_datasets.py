@@ -21,6 +21,7 @@ from hiri_search.training.job import SPLITS, DataSource
 from hiri_search.training.rng import seeded_generators
 from hiri_search.user_code import UserCodeError, named_object
 
+MAX_IMAGES = 2**31  # of a split
 EXPECTED = "return train, (train, val) or (train, val, test), each a torch Dataset, and the names of the classes last"
 _LABEL_ATTRIBUTES = ("targets", "labels")  # of the Datasets of torchvision
 
@@ -78,7 +79,7 @@ def _by_split(source: str, returned: Any) -> tuple[dict[str, Any], tuple[str, ..
         _check_dataset(source, split, dataset)
     names = names or _classes(by_split["train"])
     if len(names) < 2:
-        remedy = "return a list of two or more names last, or set the attribute classes of train"
+        remedy = "return a list of two or more names, each a text, last, or set the attribute classes of train"
         raise DataError(f"{source} names {len(names)} classes; {remedy}")
     return by_split, names
 
@@ -119,8 +120,10 @@ def _check_dataset(source: str, split: str, dataset: Any) -> None:
         count = len(dataset)
     except Exception as error:  # the code is the user's
         raise DataError(f"{source}: len({split}) fails: {said(error)}") from error
-    if not count:
-        raise DataError(f"{source}: {split} has no images; return None in its place, or leave it out")
+    if not 0 < count <= MAX_IMAGES:
+        remedy = "return None in its place, or leave it out" if split != "train" else "it needs some"
+        remedy = remedy if count < 1 else f"a study reads at most {MAX_IMAGES:,}"
+        raise DataError(f"{source}: {split} has {count:,} images; {remedy}")
 
 
 def known_labels(dataset: Any) -> NDArray[np.int64] | None:
