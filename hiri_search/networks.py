@@ -107,5 +107,5 @@ def _build_error(network: TimmNetwork, side: int, error: Exception) -> str:
     if not is_ours_or_timms(network):
         about_call = isinstance(error, TypeError) or "NoneType" in reason
         form = "timm passes its function num_classes, pretrained_cfg, cache_dir and more: take **kwargs"
-        hint = f"{form}, and return an nn.Module" if about_call else "correct its code"
+        hint = f"{form}, and return an nn.Module" if about_call else f"{hint}, or correct its code"
     return f"'{network}' cannot be built for inputs of {side} pixels; {hint} ({reason})"

@@ -252,13 +252,29 @@ class _TimmParser:
             return source, integer_range(low, high, step, source)
         if ".." in word:
             raise source.error(f"{word!r} is no range of integers; write it as 1..3 or 64..256/64")
-        value = timm_scalar(word)
+        try:
+            value = timm_scalar(word)
+        except SpecError as error:
+            raise source.error(error.message) from None
         return source, ((value,) if isinstance(value, int) and not isinstance(value, bool) else (scalar_text(value),))
 
 
 def _merged(items: Sequence[tuple[SourcePosition, Options]]) -> Options:
     """Return the options of all items; whole numbers beside others, as in 0.5|1, are texts like these."""
-    options = [option for _, item in items for option in item]
-    if any(isinstance(option, str) and isinstance(timm_scalar(option), float) for option in options):
+    values = [timm_scalar(str(option)) for _, item in items for option in item]
+    if any(isinstance(value, float) for value in values):
+        _check_numbers(items)
         items = [(source, tuple(map(str, item))) for source, item in items]
     return merged_options(items)
+
+
+def _check_numbers(items: Sequence[tuple[SourcePosition, Options]]) -> None:
+    """Raise SpecError where a number is written in two ways, as in 1|1.0: it would be two networks."""
+    seen: dict[Scalar, object] = {}
+    for source, options in items:
+        for option in options:
+            value = timm_scalar(str(option))
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and str(seen.get(value, option)) != str(option):
+                raise source.error(f"{option} is the number {seen[value]}, which is listed already; remove one")
+            seen[value] = option

@@ -17,8 +17,9 @@ TIMM_PREFIX = "timm:"
 MAX_TIMM_LENGTH = 500  # characters
 _CACHE_SIZE = 2**13  # parsed networks
 NAME = re.compile(r"[a-zA-Z_]\w*")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BOOLEANS = {"true": True, "false": False}
+_PYTHON = {"True": "write true", "False": "write false", "None": "leave the argument out"}  # they would be words
 _FORM = "write timm:NAME, or timm:NAME argument=value ..., such as timm:pvt_v2_b2 depths=1,1,2,1"
 
 Scalar = int | float | bool | str
@@ -98,9 +99,11 @@ def _argument(word: str) -> tuple[str, ArgumentValue]:
 
 
 def timm_scalar(text: str) -> Scalar:
-    """Return a value as timm takes it: a number, true, false or a word."""
+    """Return a value as timm takes it: a number, true, false or a word. Raises SpecError for a value of Python."""
+    if text in _PYTHON:
+        raise SpecError(f"{text} is a word here; {_PYTHON[text]}")
     if _NUMBER.fullmatch(text):
-        return float(text) if "." in text else int(text)
+        return int(text) if text.lstrip("-").isdigit() else float(text) + 0.0  # -0.0 is 0.0
     return _BOOLEANS.get(text, text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from copy import deepcopy
 from typing import Protocol
 
 from hiri_search.study.ledger.trial import Trial
@@ -27,7 +27,7 @@ def call_on_trial_end(names: Iterable[str], trial: Trial) -> Iterator[str]:
     """
     for name in names:
         try:
-            named_object(name)(replace(trial, curve=list(trial.curve)))
-        except Exception as error:  # code of the user: the study goes on
+            named_object(name)(deepcopy(trial))  # what the function changes is its own
+        except (Exception, SystemExit) as error:  # code of the user: the study goes on
             what = f"on_trial_end: {name} raised {type(error).__name__}: {error}"
             yield f"trial {trial.number}: {what}; the trial keeps its result"

@@ -164,11 +164,14 @@ class _Metrics:
 
 def _value(metric: str, function: Callable[..., Any], logits: Tensor, labels: Tensor) -> float:
     try:
-        value = float(function(logits.clone(), labels.clone()))
-    except Exception as error:  # code of the user: whatever it raises is an error of the metric
-        raise MetricError(f"{metric} raised {type(error).__name__}: {error}") from error
+        returned = function(logits.clone(), labels.clone())
+        is_number = not isinstance(returned, str | bytes | bool)
+        value = float(returned) if is_number else math.nan
+    except (Exception, SystemExit) as error:  # code of the user: whatever it raises is an error of the metric
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MetricError(f"{metric} raised {message}") from error
     if not math.isfinite(value):
-        raise MetricError(f"{metric} returned {value}; return a finite number")
+        raise MetricError(f"{metric} returned {value if is_number else repr(returned)}; return a finite number")
     return value
 
 

@@ -174,7 +174,10 @@ WRONG_NETWORKS = {
         "'timm:my_network': it returns (2, 7) for an input of (2, 3, 32, 32)",
     ),
     "nothing": ("return None", "cache_dir and more: take **kwargs, and return an nn.Module"),
-    "an error": ("return unknown", "'timm:my_network': cannot be built for inputs of 32 pixels; correct its code"),
+    "an error": (
+        "return unknown",
+        "'timm:my_network': cannot be built for inputs of 32 pixels; choose another side, or correct its code",
+    ),
     "no rate": (
         "return MyNetwork(**arguments)",
         "'timm:my_network': has no stochastic depth; write recipe.drop_path=0",

@@ -21,6 +21,7 @@ SPACES = {
     "timm:a y=2 x=-1,(0..1)": (2, "timm:a x=-1,(0|1) y=2"),
     "timm:a x=1|2 | timm:b x=(1|2|3) y=2 | timm:c": (6, "timm:a x=(1|2) | timm:b x=(1..3) y=2 | timm:c"),
     "timm:resnet18": (1, "timm:resnet18"),
+    "timm:a x=1e-5|.5|0.0001": (3, "timm:a x=(1e-05|0.5|0.0001)"),
 }
 
 
@@ -51,6 +52,9 @@ def test_decisions_have_the_names_of_arguments() -> None:
 MISTAKES = {
     "timm:": ("'timm:' has no valid model name", 0),
     "timm:a.in1k x=(1|2)": ("names weights of timm (in1k)", 0),
+    "timm:a x=(True|false)": ("True is a word here; write true", 10),
+    "timm:a x=(1.0|2|1)": ("1 is the number 1.0, which is listed already; remove one", 16),
+    "timm:a x=(0.5|.5)": ("0.5 is listed twice", 14),
     "timm:a x": ("unexpected end of the space; expected a value, as in x=2", 8),
     "timm:a x=": ("unexpected end of the space; expected a value", 9),
     "timm:a x=(1|2": ("unexpected end of the space; expected | or )", 13),
@@ -134,3 +138,8 @@ def test_sizes_are_exact_in_spaces_that_cannot_be_listed() -> None:
     entries = ",".join(["(1..8)"] * 40)
     space = parse_space(f"timm:a x={entries}", where=[f"x.{number + 1} >= x.{number}" for number in range(1, 40)])
     assert space.size == 62_891_499  # C(47, 7) multisets of 40 of 8 values
+
+
+def test_a_space_of_timm_takes_no_names() -> None:
+    with pytest.raises(SpecError, match="let is for networks of the language"):
+        parse_space("timm:a x=(1|2)", let={"x": "3"})

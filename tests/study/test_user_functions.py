@@ -47,6 +47,7 @@ def pair(logits, labels):
 
 def log(trial, spec, seed, epoch):
     called.append((trial, seed, epoch.epoch, sorted(epoch.scores)))
+    epoch.scores.clear()
 
 def full(trial, spec, seed, epoch):
     if trial == 1 and epoch.epoch == 2:
@@ -54,10 +55,20 @@ def full(trial, spec, seed, epoch):
 
 def end(trial):
     called.append((trial.number, trial.state))
+    trial.curve[-1].scores.clear()
     trial.curve.clear()
 
 def no_network(trial):
     raise RuntimeError("no network")
+
+def leave(trial):
+    raise SystemExit(5)
+
+def text(logits, labels):
+    return "0.5"
+
+def lines(logits, labels):
+    raise ValueError("sorry,\\nno")
 
 def wrong(logits, labels):
     return 0.0
@@ -128,6 +139,8 @@ def test_a_metric_that_fails_in_training_fails_its_trial_with_its_own_message(tm
 
 
 BROKEN = {
+    "metrics=[my_code:text]": r"metric text \(my_code:text\) returned '0\.5'; return a finite number",
+    "metrics=[my_code:lines]": r"metric lines \(my_code:lines\) raised ValueError: sorry, no \(tried with random",
     "metrics=[my_code:infinite]": r"metric infinite \(my_code:infinite\) returned inf; return a finite number",
     "metrics=[my_code:pair]": r"metric pair \(my_code:pair\) raised \w+Error: .*\(tried with random logits",
     "metrics=[my_code:absent]": "my_code:absent: module my_code has no absent",
@@ -156,14 +169,18 @@ def test_callbacks_are_called_after_each_epoch_and_at_the_end_of_each_trial(tmp_
     expected = [[(n, 0, 1, measured), (n, 0, 2, measured), (n, "finished")] for n in (0, 1)]
     assert sys.modules["my_code"].called == [call for calls in expected for call in calls]
     assert [len(trial.curve) for trial in done] == [2, 2], "a callback gets a copy"
+    assert all(epoch.scores for trial in done for epoch in trial.curve)
 
 
 def test_a_callback_that_raises_fails_its_trial_and_no_result_is_lost(tmp_path: Path):
-    done, said = _run(tmp_path, ABLATION, "callbacks={on_epoch: my_code:full, on_trial_end: my_code:no_network}")
+    done, said = _run(
+        tmp_path, ABLATION, "callbacks={on_epoch: my_code:full, on_trial_end: [my_code:no_network, my_code:leave]}"
+    )
     message = "CallbackError: on_epoch: my_code:full raised OSError: no space left for the log"
     assert [(trial.state, trial.reason) for trial in done] == [("finished", ""), ("failed", message)]
     told = "trial 0: on_trial_end: my_code:no_network raised RuntimeError: no network; the trial keeps its result"
     assert told in said
+    assert "trial 1: on_trial_end: my_code:leave raised SystemExit: 5; the trial keeps its result" in said
 
 
 @pytest.mark.parametrize(

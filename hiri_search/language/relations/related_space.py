@@ -161,6 +161,10 @@ def parse_space(text: str, *, let: Mapping[str, str] | None = None, where: Seque
     Combinations of arguments that a kind does not allow may be in the text, if the relations exclude all of them.
     """
     if isinstance(text, str) and text.strip().startswith(TIMM_PREFIX):
+        if let:
+            raise SpecError(
+                f"let is for networks of the language; a space of timm has no names: remove {', '.join(let)}"
+            )
         space: Space | TimmSpace = parse_timm_space(text.strip())
         return RelatedSpace(space, where) if where else space
     try:

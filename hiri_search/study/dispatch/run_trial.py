@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from copy import deepcopy
 
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.ledger import events
@@ -75,8 +76,8 @@ def _call(name: str, task: TrialTask, epoch: Epoch) -> None:
     """Call a function of the user after an epoch, before the epoch is recorded. Raises CallbackError."""
     function, job = named_object(name), task.job
     try:
-        function(trial=task.trial, spec=job.spec, seed=job.seed, epoch=epoch)
-    except Exception as error:  # code of the user: whatever it raises is an error of the callback
+        function(trial=task.trial, spec=job.spec, seed=job.seed, epoch=deepcopy(epoch))
+    except (Exception, SystemExit) as error:  # code of the user: whatever it raises is an error of the callback
         raise CallbackError(f"on_epoch: {name} raised {type(error).__name__}: {error}") from error
 
 

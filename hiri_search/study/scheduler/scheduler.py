@@ -209,6 +209,8 @@ class TrialScheduler:
     def _skip(self, number: int, decisions: Decisions, reason: str) -> None:
         reason = shortened(redacted(reason), MAX_REASON)
         self.ledger.append(events.NetworkSkipped(proposal=number, decisions=dict(decisions), reason=reason))
+        named = ", ".join(f"{name}={option}" for name, option in decisions.items())
+        self.watcher.say(f"skipped, because it cannot be trained: {named} ({reason.partition(chr(10))[0]})")
 
     def _record(self, trial: Trial, event: TrialEvent) -> None:
         """Write an event to disk, then apply it in memory."""

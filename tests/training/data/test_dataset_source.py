@@ -183,7 +183,7 @@ REFUSED = {
     "nothing": "returns 0 values; return train",
     "none": "returns None for train",
     "four": "returns 4 values; return train",
-    "no classes": "names 0 classes; return a list of two or more names, each a text, last, or set the attribute classes",
+    "no classes": "names 0 classes; return a list of two or more names, each a text, last, or set",
     "one class": "names 1 classes; return a list of two or more",
     "stream": "val is an IterableDataset, of which images cannot be read by index",
     "empty": "val has 0 images; return None in its place",
