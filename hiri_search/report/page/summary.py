@@ -9,7 +9,7 @@ import pandas as pd
 from hiri_search.report.tables.ablation import best_row
 from hiri_search.report.tables.results import Results
 from hiri_search.study.plan.plan import duration
-from hiri_search.training.score import Score
+from hiri_search.training.score import TEST, Score
 
 Card = dict[str, str]  # label, value, detail
 DASH = "-"
@@ -29,8 +29,20 @@ def _best_card(results: Results, table: pd.DataFrame) -> Card:
     scored, label = table.dropna(subset=[score.name]), f"Best {score.label}"
     if scored.empty:
         return _card(label, DASH, "no trial has finished")
+    if score.split == "test":
+        return _test_card(results, scored.set_index("name"))
     best = scored.sort_values(score.name, ascending=not score.up, kind="stable").iloc[0]
     return _card(label, score.text(best[score.name]), f"{best['name']}{_significance(results, scored)}")
+
+
+def _test_card(results: Results, scored: pd.DataFrame) -> Card:
+    """Show the test score of the network that validation chooses: the best of many test scores would be too good."""
+    score, validated = results.score, results.score.name.removeprefix(TEST)
+    rows = [row for row in results.first_trainings if row["name"] in scored.index and row["state"] == "finished"]
+    means = pd.DataFrame(rows).groupby("name", sort=False)[validated].mean()
+    name = str(means.idxmax() if score.up else means.idxmin())
+    text = score.text(float(scored[score.name][name]))
+    return _card(f"Best network: {score.label}", text, f"{name}, chosen by validation")
 
 
 def _significance(results: Results, scored: pd.DataFrame) -> str:

@@ -129,7 +129,7 @@ def test_the_table_of_an_ablation_sorts_filters_and_opens_a_network(browser: Any
 def test_a_score_of_which_less_is_better_is_marked_and_drawn_so(browser: Any, tmp_path: Path):
     with shown(browser, less_is_better(), tmp_path) as window:
         _draw_all(window)
-        assert "Best test ECE" in window.inner_text(".cards")
+        assert "Best network: test ECE" in window.inner_text(".cards")
         assert window.inner_text("#networks td.best >> nth=0") == "0.0105"
         front = window.eval_on_selector("#cost .plot", "plot => plot.data.find(({mode}) => mode === 'lines').y")
         assert front == [0.021, 0.0105], "a dearer network is on the front if its score is less"
