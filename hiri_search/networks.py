@@ -91,14 +91,6 @@ def build_timm(network: TimmNetwork, side: int, *, classes: int = 1000, drop_pat
     return module
 
 
-def check_recipe(network: TimmNetwork, side: int, *, drop_path: float, checkpointing: bool) -> None:
-    """Raise SpecError where a network has no stochastic depth or no checkpointing, and its recipe asks for it."""
-    if drop_path or checkpointing:
-        module = build_timm(network, side, drop_path=drop_path)
-        if checkpointing and not hasattr(module, "set_grad_checkpointing"):
-            raise SpecError(f"'{network}' has no method set_grad_checkpointing; write recipe.checkpointing=false")
-
-
 def _build_error(network: TimmNetwork, side: int, error: Exception) -> str:
     reason = f"timm says: {type(error).__name__} {error}".rstrip()
     if "drop_path_rate" in reason:

@@ -161,6 +161,11 @@ def named_object(text: str) -> Any:
     return getattr(module, name)
 
 
+def said(error: BaseException) -> str:
+    """Return an exception of the user's code in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+
+
 def _module_name(text: str) -> str:
     name = Path(text).stem if text.endswith(".py") else text
     if not all(part.isidentifier() for part in name.split(".")):
@@ -279,7 +284,7 @@ def _import(name: str, entry: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # the user's code: any error means that it cannot be used
-        shown = f"{type(error).__name__}: {error}".removesuffix(": ")
+        shown = said(error)
         relative = (
             "relative import" in shown and "; a file of a package is imported by its name, as in my_package.blocks"
         )

@@ -31,15 +31,20 @@ def check_kinds(net: Net, side: int, *, classes: int = 1000) -> None:
             _check_piece(placed.piece, placed.side)
 
 
-def check_own_network(network: TimmNetwork, side: int, *, classes: int, drop_path: float) -> None:
-    """Build a network that the user has registered with timm, as a trial does, and run it forwards and backwards.
+def check_trained(network: TimmNetwork, side: int, *, classes: int, drop_path: float, checkpointing: bool) -> None:
+    """Build a network as a trial does; run one that the user has registered forwards and backwards.
 
-    Raises SpecError where it does not return (B, classes) of float32, or where its code raises an error.
+    Raises SpecError where it has not what the recipe asks for, where it does not return (B, classes) of float32, or
+    where its code raises an error.
     """
-    if not is_ours_or_timms(network):
-        build_it = partial(build_timm, network, side, classes=classes, drop_path=drop_path)
-        with _errors_of(f"'{network}'", side):
-            _run(build_it, (IMAGE_CHANNELS, side, side), (classes,))
+    own = not is_ours_or_timms(network)
+    if not (own or drop_path or checkpointing):
+        return  # counting has built it
+    build_it = partial(build_timm, network, side, classes=classes, drop_path=drop_path)
+    with _errors_of(f"'{network}'", side):
+        module = _run(build_it, (IMAGE_CHANNELS, side, side), (classes,)) if own else build_it()
+        if checkpointing and not hasattr(module, "set_grad_checkpointing"):
+            raise SpecError("it has no method set_grad_checkpointing; write recipe.checkpointing=false")
 
 
 @cache

@@ -20,6 +20,21 @@ class ProgressCallback(Protocol):
         """Show the state of a trial that has begun, ended an epoch, or ended."""
 
 
+class CallbackError(RuntimeError):
+    """A callback of the user that raised an error."""
+
+
+def call(callback: str, name: str, *values: object, **named: object) -> None:
+    """Call a function of the user (module:name) as this callback, with copies: what it changes is its own.
+
+    Raises CallbackError.
+    """
+    try:
+        named_object(name)(*deepcopy(values), **deepcopy(named))
+    except (Exception, SystemExit) as error:  # code of the user: whatever it raises is an error of the callback
+        raise CallbackError(f"{callback}: {name} raised {type(error).__name__}: {error}") from error
+
+
 def call_on_trial_end(names: Iterable[str], trial: Trial) -> Iterator[str]:
     """Call functions of the user (module:name) with a trial that has ended; yield a message for each that raises.
 
@@ -27,7 +42,6 @@ def call_on_trial_end(names: Iterable[str], trial: Trial) -> Iterator[str]:
     """
     for name in names:
         try:
-            named_object(name)(deepcopy(trial))  # what the function changes is its own
-        except (Exception, SystemExit) as error:  # code of the user: the study goes on
-            what = f"on_trial_end: {name} raised {type(error).__name__}: {error}"
-            yield f"trial {trial.number}: {what}; the trial keeps its result"
+            call("on_trial_end", name, trial)
+        except CallbackError as error:  # the study goes on
+            yield f"trial {trial.number}: {error}; the trial keeps its result"

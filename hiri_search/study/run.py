@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from hiri_search.cost.flops import count
-from hiri_search.cost.kind_check import check_own_network
+from hiri_search.cost.kind_check import check_trained
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
-from hiri_search.networks import check_recipe
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
@@ -155,11 +154,16 @@ def check_timm_sides(study: Study, candidates: Sequence[Candidate], say: Say) ->
         try:
             count(row.network, row.side, classes=study.counted.classes)
             if row.trained:
-                classes, rate = study.proxy.classes or study.counted.classes, row.recipe.drop_path
+                classes = study.proxy.classes or study.counted.classes
                 count(row.trained, row.trained_side, classes=classes)
                 if isinstance(row.trained, TimmNetwork):
-                    check_own_network(row.trained, row.trained_side, classes=classes, drop_path=rate)
-                    check_recipe(row.trained, row.trained_side, drop_path=rate, checkpointing=row.recipe.checkpointing)
+                    check_trained(
+                        row.trained,
+                        row.trained_side,
+                        classes=classes,
+                        drop_path=row.recipe.drop_path,
+                        checkpointing=row.recipe.checkpointing,
+                    )
         except SpecError as error:
             raise SpecError(f"nets.{row.name}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,16 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+def with_progress(items: Iterable[_Item], say: Callable[[str], None], line: str, *, every: float) -> Iterator[_Item]:
+    """Yield the items; every so many seconds say `line`, in which {done} is the number of items before."""
+    last_message = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - last_message > every:
+            last_message = time.monotonic()
+            say(line.format(done=f"{done:,}"))
+        yield item
 
 
 def prefetch(

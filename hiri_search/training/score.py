@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hiri_search.user_code import named_object
+from hiri_search.user_code import named_object, said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,8 +168,7 @@ def _value(metric: str, function: Callable[..., Any], logits: Tensor, labels: Te
         is_number = not isinstance(returned, str | bytes | bool)
         value = float(returned) if is_number else math.nan
     except (Exception, SystemExit) as error:  # code of the user: whatever it raises is an error of the metric
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        raise MetricError(f"{metric} raised {message}") from error
+        raise MetricError(f"{metric} raised {said(error)}") from error
     if not math.isfinite(value):
         raise MetricError(f"{metric} returned {value if is_number else repr(returned)}; return a finite number")
     return value

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hiri_search.cost import flops
 from hiri_search.cost.flops import count, count_parts
-from hiri_search.cost.kind_check import check_kinds, check_own_network
+from hiri_search.cost.kind_check import check_kinds, check_trained
 from hiri_search.language import SpecError, TimmNetwork, parse_net, parse_network
 from hiri_search.networks import build
 from hiri_search.user_code import import_user_code
@@ -178,6 +178,7 @@ WRONG_NETWORKS = {
         "return unknown",
         "'timm:my_network': cannot be built for inputs of 32 pixels; choose another side, or correct its code",
     ),
+    "no method": ("return MyNetwork(**arguments)", "'timm:my_network': it has no method set_grad_checkpointing; write"),
     "no rate": (
         "return MyNetwork(**arguments)",
         "'timm:my_network': has no stochastic depth; write recipe.drop_path=0",
@@ -193,5 +194,7 @@ def test_a_broken_network_of_the_user_is_one_sentence(name: str, tmp_path: Path)
     network = parse_network("timm:my_network")
     assert isinstance(network, TimmNetwork)
     with pytest.raises(SpecError) as caught:
-        check_own_network(network, 32, classes=4, drop_path=0.1 if name == "no rate" else 0)
+        check_trained(
+            network, 32, classes=4, drop_path=0.1 if name == "no rate" else 0, checkpointing=name == "no method"
+        )
     assert message in str(caught.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Literal
 
@@ -17,6 +17,7 @@ from hiri_search.language.relations.related_space import AnySpace, RelatedSpace
 from hiri_search.language.relations.remainders import TooManyStates
 from hiri_search.language.space import Decisions, Walked
 from hiri_search.language.syntax_tree import Option, Options
+from hiri_search.system.concurrency import with_progress
 
 MAX_NETWORKS = 2**62  # of a space with exact counts: they fit into NumPy's integers
 MAX_COUNTED = 1_000  # networks of timm, each of which is built and counted; about a third of a second each
@@ -169,7 +170,8 @@ class ConstrainedSpace:
             raise TooManyStates
         options: dict[str, Options] = {}
         walks: list[tuple[TimmNetwork, Decisions]] = []
-        for network, decisions in self._with_progress():
+        line = f"{{done}} of the {self.space.size:,} networks of the space counted"
+        for network, decisions in with_progress(self.space.walks(), self._say, line, every=_SAY_SECONDS):
             assert isinstance(network, TimmNetwork)
             self._unrelated.walk(noting(options, decisions))
             try:
@@ -181,15 +183,6 @@ class ConstrainedSpace:
         if not walks:
             raise misfit
         return listed_diagram(walks, options)
-
-    def _with_progress(self) -> Iterator[Walked]:
-        """Yield every network of the space, and report the progress."""
-        last_message = time.monotonic()
-        for done, walked in enumerate(self.space.walks()):
-            if time.monotonic() - last_message > _SAY_SECONDS:
-                last_message = time.monotonic()
-                self._say(f"{done:,} of the {self.space.size:,} networks of the space counted")
-            yield walked
 
     def _edge_cost(self, edge: Edge) -> CostVector:
         if edge.network:

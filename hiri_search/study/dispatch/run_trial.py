@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from copy import deepcopy
 
+from hiri_search.study.callbacks import call
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.ledger import events
 from hiri_search.study.persistence.checkpoint_sync import synced
@@ -14,7 +14,6 @@ from hiri_search.training.job import Epoch
 from hiri_search.training.loop import train
 from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
-from hiri_search.user_code import named_object
 
 
 def run_trial(
@@ -51,7 +50,7 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
         def on_epoch(epoch: Epoch) -> None:
             checkpoint.upload(epoch.epoch)
             for name in task.on_epoch:
-                _call(name, task, epoch)
+                call("on_epoch", name, trial=task.trial, spec=task.job.spec, seed=task.job.seed, epoch=epoch)
             report(events.EpochEnded(trial=task.trial, result=epoch))
 
         return tuple(
@@ -66,19 +65,6 @@ def _train(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu:
                 shared_gpu=shared_gpu,
             )
         )
-
-
-class CallbackError(RuntimeError):
-    """A callback of the user that raised an error."""
-
-
-def _call(name: str, task: TrialTask, epoch: Epoch) -> None:
-    """Call a function of the user after an epoch, before the epoch is recorded. Raises CallbackError."""
-    function, job = named_object(name), task.job
-    try:
-        function(trial=task.trial, spec=job.spec, seed=job.seed, epoch=deepcopy(epoch))
-    except (Exception, SystemExit) as error:  # code of the user: whatever it raises is an error of the callback
-        raise CallbackError(f"on_epoch: {name} raised {type(error).__name__}: {error}") from error
 
 
 def _begin_again(sentence: str) -> None:

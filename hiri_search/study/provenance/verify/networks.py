@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -16,6 +15,7 @@ from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.provenance.record import Record, Source
 from hiri_search.study.provenance.verify.finding import Finding, Findings
+from hiri_search.system.concurrency import with_progress
 from hiri_search.system.files import Say
 from hiri_search.user_code import loaded_digests
 
@@ -90,7 +90,8 @@ def check_costs(record: Record, *, quick: bool, say: Say) -> Finding:
         del recorded[network]
     chosen = Random(0).sample(list(recorded), min(SAMPLE, len(recorded))) if quick else list(recorded)
     with cache_disabled():
-        for network in _with_progress(chosen, say):
+        line = f"{{done}} of {len(chosen):,} networks counted"
+        for network in with_progress(chosen, say, line, every=SAY_SECONDS):
             checked.faults += _miscounted(network, recorded[network])
     checked.remarks += [f"{len(foreign):,} networks of the study's own code were not counted"] if foreign else []
     share = f"{len(chosen):,} of {len(recorded):,}" if len(chosen) < len(recorded) else f"{len(recorded):,}"
@@ -126,16 +127,6 @@ def _can_count(network: Recount) -> bool:
     except SpecError:
         return False
     return is_ours_or_timms(parsed) if isinstance(parsed, TimmNetwork) else parsed.is_ours
-
-
-def _with_progress(chosen: list[Recount], say: Say) -> Iterator[Recount]:
-    """Yield the networks; report the progress every SAY_SECONDS."""
-    last_message = time.monotonic()
-    for done, network in enumerate(chosen):
-        if time.monotonic() - last_message > SAY_SECONDS:
-            last_message = time.monotonic()
-            say(f"{done:,} of {len(chosen):,} networks counted")
-        yield network
 
 
 def _miscounted(network: Recount, recorded: Iterable[Recorded]) -> Iterator[str]:

@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from hiri_search.system.hardware import cores
 from hiri_search.training.data.image_decode import DECODE_ERRORS, center_square
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.sources.user_datasets import known_labels, said, user_datasets
+from hiri_search.training.data.sources.user_datasets import known_labels, user_datasets
 from hiri_search.training.job import DataSource
 from hiri_search.training.rng import seeded_generators
+from hiri_search.user_code import said
 
 _CHUNK = 32  # images that a process hands over at a time
 _MANY = 2000  # images from which on several processes read them

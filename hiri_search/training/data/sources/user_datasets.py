@@ -19,7 +19,7 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.job import SPLITS, DataSource
 from hiri_search.training.rng import seeded_generators
-from hiri_search.user_code import UserCodeError, named_object
+from hiri_search.user_code import UserCodeError, named_object, said
 
 MAX_IMAGES = 2**31  # of a split
 EXPECTED = "return train, (train, val) or (train, val, test), each a torch Dataset, and the names of the classes last"
@@ -59,11 +59,6 @@ def _call(function: Callable[..., Any], source: str, arguments: str) -> UserData
 def forget_datasets() -> None:
     """Free what the function returned, where all images are stored."""
     _call.cache_clear()
-
-
-def said(error: Exception) -> str:
-    """An exception of the user's code in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
 
 
 def _by_split(source: str, returned: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
