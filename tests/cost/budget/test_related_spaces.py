@@ -11,9 +11,8 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from timm.models import register_model
-from torch import nn
 
+import tests.grouped  # noqa: F401 - registers a network with timm
 from hiri_search.cost import flops
 from hiri_search.cost.budget import constrained_space, decision_diagram
 from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
@@ -97,27 +96,7 @@ def test_combinations_that_relations_exclude_cost_nothing() -> None:
 
 # ---- timm
 
-
-class Grouped(nn.Module):
-    """A small convolutional network; widths that the groups do not divide cannot be built."""
-
-    def __init__(self, num_classes: int, width: int = 6, groups: int = 1, depth: int = 1, in_chans: int = 3) -> None:
-        super().__init__()
-        first = nn.Conv2d(in_chans, width, 3, stride=2)
-        self.body = nn.Sequential(first, *(nn.Conv2d(width, width, 1, groups=groups) for _ in range(depth)))
-        self.head = nn.Linear(width, num_classes)
-
-    def forward(self, images: Any) -> Any:
-        return self.head(self.body(images).mean((2, 3)))
-
-
-@register_model
-def budget_test_grouped(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    own = {"num_classes", "width", "groups", "depth", "in_chans"}
-    return Grouped(**{name: value for name, value in arguments.items() if name in own})
-
-
-TIMM = "timm:budget_test_grouped width=6..12/2 groups=1|2|3 depth=1..3"
+TIMM = "timm:grouped_of_tests width=6..12/2 groups=1|2|3 depth=1..3"
 
 
 @cache
@@ -175,7 +154,7 @@ def test_a_large_timm_space_is_sampled_by_rejection(related_timm: tuple[Any, lis
 def test_a_timm_space_of_which_nothing_can_be_built_is_an_error() -> None:
     with pytest.raises(SpecError, match="cannot be built for inputs of 32 pixels; write other arguments"):
         ConstrainedSpace(
-            parse_space("timm:budget_test_grouped width=6|8 groups=5"), parse_constraints({"gmacs": "0.."}), 32
+            parse_space("timm:grouped_of_tests width=6|8 groups=5"), parse_constraints({"gmacs": "0.."}), 32
         )
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from timm.models import register_model
-from torch import nn
 
+import tests.grouped  # noqa: F401 - registers a network with timm
 from hiri_search.cli.main import main
 from hiri_search.language import Network, RelatedSpace, SpecError, TimmNetwork, parse_space
 from hiri_search.study.config.identity import canonical_form, differences
@@ -94,29 +93,7 @@ def test_relations_of_a_space_file_and_of_a_study_add_up(tmp_path: Path, capfd: 
 
 # ---- timm
 
-
-class Grouped(nn.Module):
-    """A small convolutional network; widths that the groups do not divide cannot be built."""
-
-    def __init__(self, num_classes: int, width: int = 6, groups: int = 1, act: str = "relu", in_chans: int = 3) -> None:
-        super().__init__()
-        activation = {"relu": nn.ReLU, "gelu": nn.GELU}[act]()
-        self.body = nn.Sequential(
-            nn.Conv2d(in_chans, width, 3, stride=2), activation, nn.Conv2d(width, width, 1, groups=groups)
-        )
-        self.head = nn.Linear(width, num_classes)
-
-    def forward(self, images: Any) -> Any:
-        return self.head(self.body(images).mean((2, 3)))
-
-
-@register_model
-def search_test_grouped(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    own = {"num_classes", "width", "groups", "act", "in_chans"}
-    return Grouped(**{name: value for name, value in arguments.items() if name in own})
-
-
-TIMM = "timm:search_test_grouped act=relu|gelu groups=1|2|3 width=6..12/2"
+TIMM = "timm:grouped_of_tests act=relu|gelu groups=1|2|3 width=6..12/2"
 BUILDABLE = [net for net in parse_space(TIMM) if dict(net.arguments)["width"] % dict(net.arguments)["groups"] == 0]  # type: ignore
 
 
