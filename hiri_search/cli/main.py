@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search.cli import mistakes, provenance, run
+from hiri_search.cli import calibrate, mistakes, provenance, run
 from hiri_search.cli.output import say, standard_output, unread_output
-from hiri_search.cli.results import ImportOption, ResultsFolder, write_report
+from hiri_search.cli.results import (
+    ImportOption,
+    ResultsFolder,
+    is_calibration,
+    write_calibration_report,
+    write_report,
+)
 from hiri_search.system.shutdown import graceful_shutdown
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 from hiri_search.user_code import import_user_code
@@ -24,13 +30,9 @@ from hiri_search.user_code import import_user_code
 if TYPE_CHECKING:
     from hiri_search.language import Network
 
-MAX_COUNT = 2**31 - 1  # of slots, or of networks to list
+MAX_LISTED_NETWORKS = 2**31 - 1
 PROGRAM = "hiri-search"
 
-RayAddress = Annotated[
-    str | None,
-    typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto or HOST:PORT. Default: local Ray."),
-]
 SideOption = Annotated[int, typer.Option(help="Side of the square input in pixels.", min=1, max=MAX_SIDE)]
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help needs half the time
     help="Architecture search and ablation for hybrid CNN + Transformer backbones.",
 )
+app.add_typer(calibrate.calibrate_app)
 app.add_typer(provenance.provenance_app)
 
 
@@ -79,16 +82,14 @@ def _options(
 def run_command(
     context: typer.Context,
     study: Annotated[Path, typer.Argument(help="Study file, such as studies/block_mix.yaml.")],
-    profile: Annotated[str, typer.Option(help="Profile of the study, or none. auto: gpu or laptop.")] = "auto",
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value. Repeatable.")] = None,
+    profile: run.ProfileOption = "auto",
+    sets: run.SetOption = None,
     results: Annotated[Path | None, typer.Option(help="Results folder. Default: results/NAME of the study.")] = None,
-    slots: Annotated[
-        int, typer.Option(help="Trials side by side. 0: as many as the hardware allows.", min=0, max=MAX_COUNT)
-    ] = 0,
-    serial: Annotated[bool, typer.Option("--serial", help="Run trials one by one, without Ray.")] = False,
+    slots: run.SlotsOption = 0,
+    serial: run.SerialOption = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again; an existing folder is renamed.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
-    address: RayAddress = None,
+    retry_failed: run.RetryOption = False,
+    address: run.RayAddress = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only estimate time and costs, from short trainings.")] = False,
 ) -> None:
     """Run or resume a study: train its missing trials, then write the report."""
@@ -198,8 +199,9 @@ def paper(
 @app.command()
 @unread_output()
 def report(results: ResultsFolder) -> None:
-    """Write tables, figures and page of a results folder again, from its ledger."""
-    sys.exit(0 if write_report(results, say)[1] else 1)
+    """Write tables, figures and page of a results folder, or of a calibration, again from its ledgers."""
+    complete = write_calibration_report(results, say) if is_calibration(results) else write_report(results, say)[1]
+    sys.exit(0 if complete else 1)
 
 
 @app.command("status")
@@ -244,7 +246,7 @@ def init(
 @app.command("list")
 def list_space(
     space: Annotated[Path, typer.Argument(help="Space file, such as spaces/five_stage.yaml.")],
-    limit: Annotated[int, typer.Option(help="Most networks to list. 0: all.", min=0, max=MAX_COUNT)] = 20,
+    limit: Annotated[int, typer.Option(help="Most networks to list. 0: all.", min=0, max=MAX_LISTED_NETWORKS)] = 20,
     imports: ImportOption = None,
 ) -> None:
     """List the networks of a space, one per line, and their number."""

@@ -11,6 +11,7 @@ import typer
 from hiri_search.study.errors import StudyError
 
 if TYPE_CHECKING:
+    from hiri_search.report.calibration.scores import CalibrationResults
     from hiri_search.report.tables.results import Results
     from hiri_search.study.config.schema import Study
     from hiri_search.study.ledger.ledger import LedgerContent
@@ -71,6 +72,45 @@ def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
     means = [values for trial in finished if (values := losses(trial, objectives_of(study)))]
     decisions = {trial.number: trial.asked.decisions for trial in first}
     return {"losses": means, "decisions": decisions, "importances": importances(study, first)}
+
+
+def is_calibration(folder: Path) -> bool:
+    """Return whether a folder holds the results folders of a calibration, not of one study."""
+    from hiri_search.study.ledger.layout import CALIBRATION
+
+    return (folder / CALIBRATION).is_file()
+
+
+def read_calibration_results(folder: Path) -> CalibrationResults | None:
+    """Read a calibration and the ledgers of its settings; None where the reference has not begun.
+
+    StudyError where a file or a ledger of it cannot be read.
+    """
+    from hiri_search.report.calibration.scores import calibration_results
+    from hiri_search.study.calibration.record import read_calibration
+    from hiri_search.study.calibration.zero_cost import read_zero_cost
+    from hiri_search.study.ledger.layout import LEDGER
+    from hiri_search.study.ledger.ledger import last_start, read_ledger
+
+    record = read_calibration(folder)
+    ledgers = {name: read_ledger(folder / name) for name in record.settings if (folder / name / LEDGER).is_file()}
+    results = {name: results_of(ledger) for name, ledger in ledgers.items() if last_start(ledger.events)}
+    return calibration_results(record, results, read_zero_cost(folder))
+
+
+def write_calibration_report(folder: Path, say: Callable[[str], None]) -> bool:
+    """Write the report of a calibration, once the reference has begun; return whether everything was written."""
+    from hiri_search.report.calibration.write import write_calibration
+
+    if (results := read_calibration_results(folder)) is None:
+        say("the report follows when the reference has begun")
+        return True
+    written = write_calibration(results, folder / "report")
+    for path in written.paths:
+        say(f"wrote {path}")
+    for why, paths in written.reasons.items():
+        say(f"{', '.join(map(str, paths))} not written: {why}")
+    return not written.failures
 
 
 def write_report(folder: Path, say: Callable[[str], None]) -> tuple[Results, bool]:

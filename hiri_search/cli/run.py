@@ -1,13 +1,15 @@
-"""Parts of the command `run`: profile, plan, dispatcher, resources, exit code; and the counts of `paper`."""
+"""Parts of `run` that `calibrate` shares: options, profile, plan, dispatcher, exit code; and the counts of `paper`."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from hiri_search.cli.results import write_report
 
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 
 
 INTERRUPTED = 130  # exit code if trials are unfinished
+MAX_SLOTS = 2**31 - 1
+
+ProfileOption = Annotated[str, typer.Option(help="Profile of the study, or none. auto: gpu or laptop.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value. Repeatable.")]
+SlotsOption = Annotated[
+    int, typer.Option(help="Trials side by side. 0: as many as the hardware allows.", min=0, max=MAX_SLOTS)
+]
+SerialOption = Annotated[bool, typer.Option("--serial", help="Run trials one by one, without Ray.")]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto or HOST:PORT. Default: local Ray."),
+]
 
 
 def start_fresh(study: Study, folder: Path, file: Path, say: Callable[[str], None]) -> None:
@@ -108,13 +123,19 @@ def after_run(study: Study, folder: Path, say: Callable[[str], None]) -> int:
         upload_report(folder, storage, say)
     for line in error_lines(results.planned):
         say(line)
-    states = Counter(str(trial["state"]) for trial in results.trials)
-    if states["failed"]:
-        say(f"{states['failed']} trials failed; trials.csv has the reasons; --retry-failed trains them again")
-    if left := states["unfinished"] + states["paused"]:
+    code = code_for((str(trial["state"]) for trial in results.trials), say)
+    return code if complete or code else 1
+
+
+def code_for(states: Iterable[str], say: Callable[[str], None]) -> int:
+    """Print how many trials have no result; return the exit code of a run with trials in these states."""
+    count = Counter(states)
+    if count["failed"]:
+        say(f"{count['failed']} trials failed; trials.csv has the reasons; --retry-failed trains them again")
+    if left := count["unfinished"] + count["paused"]:
         say(f"{left} trials are unfinished; the same command continues them")
         return INTERRUPTED
-    return 0 if complete and not states["failed"] else 1
+    return 1 if count["failed"] else 0
 
 
 def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
@@ -138,7 +159,7 @@ def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
 
 def profile_for(profiles: Collection[str], name: str) -> str:
     """Return the profile `name`; `auto` chooses gpu or laptop by the hardware, or none if the study has no such one."""
-    from hiri_search.study.config.read import BY_HARDWARE, NO_PROFILE
+    from hiri_search.study.config.layers import BY_HARDWARE, NO_PROFILE
 
     if name != BY_HARDWARE:
         return name

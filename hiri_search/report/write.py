@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ PARQUET, PAGE = "trials.parquet", "index.html"
 
 FileContent: TypeAlias = str | bytes | None  # of a file; None: this study has no such file
 Make: TypeAlias = Callable[[Results], FileContent]
+_Source = TypeVar("_Source")
 
 
 @dataclass
@@ -69,19 +70,22 @@ def reason(error: Exception) -> str:
 def write_all(results: Results, folder: Path) -> Written:
     """Write tables, figures and the page into `folder`."""
     figures = _figure_files(results)
-    return _write(table_files(results) | figures | {PAGE: lambda results: page(page_content(results))}, results, folder)
+    return write_files(
+        table_files(results) | figures | {PAGE: lambda results: page(page_content(results))}, results, folder
+    )
 
 
 def write_tables(results: Results, folder: Path) -> Written:
     """Write the tables into `folder`; the same ledger gives the same bytes."""
-    return _write(table_files(results), results, folder)
+    return write_files(table_files(results), results, folder)
 
 
-def _write(files: Mapping[str, Make], results: Results, folder: Path) -> Written:
+def write_files(files: Mapping[str, Callable[[_Source], FileContent]], source: _Source, folder: Path) -> Written:
+    """Write what each function makes of `source` into the file of its name in `folder`."""
     written = Written()
     for name, make in files.items():
         with written.file(folder / name):
-            content = make(results)
+            content = make(source)
             if content is not None:
                 with atomic_write(folder / name) as file:
                     file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.study.config.calibration import CalibrateConfig
 from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
 from hiri_search.system.redaction import redacted, secret_in
@@ -209,6 +210,7 @@ class Study(_Strict):
     within: dict[str, str] = {}  # cost constraints of a search: {gmacs: 4.5..5.5, mparams: ..36}
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig | None = None  # None: no confirmation
+    calibrate: CalibrateConfig | None = None  # read by the command of that name; a run has no use for it
     counted: CountConfig = CountConfig()
     proxy: ProxyConfig = ProxyConfig()
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
@@ -308,12 +310,3 @@ class Study(_Strict):
     def constraints(self) -> CostConstraints | None:
         """Cost constraints of a search; None: no limit."""
         return parse_constraints(self.within) if self.within else None
-
-
-class SpaceFile(_Strict):
-    """Content of a space file, such as those of `spaces/`."""
-
-    title: str = ""
-    let: dict[str, str] = {}
-    space: str
-    where: Relations = ()

@@ -18,6 +18,16 @@ def long_form(key: Key) -> str | None:
     return SHORT_FORMS.get(key) or SHORT_FORMS.get((*key[:-1], "*"))
 
 
+def overridden(key: Key) -> Key:
+    """Return the key of the study that a key of a profile, or of a setting of a calibration, stands for."""
+    match key:
+        case ("profiles", _, *rest) | ("calibrate", "settings", _, *rest) | ("calibrate", "reference", *rest) if rest:
+            return overridden(tuple(rest))
+        case ("calibrate", "nets" | "let" as name, *rest) if rest:
+            return (name, *rest)
+    return key
+
+
 def dotted(key: Key) -> str:
     """Return a key as `--set` takes it: `recipe.epochs`, or `nets."ViT-0.5x".train`."""
     return ".".join(map(_part, key))

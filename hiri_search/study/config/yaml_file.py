@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hiri_search.study.config.schema_keys import Key, is_number, is_text, may_be_text
+from hiri_search.study.config.schema_keys import Key, is_number, is_text, may_be_text, overridden
 from hiri_search.study.errors import StudyError
 from hiri_search.system.text import with_joined_surrogates
 from hiri_search.system.units import MAX_INTEGER
@@ -155,7 +155,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode, kind: str, key: Key) -> Any:
         """Return the value of a scalar: of a key that takes text its own text, so that `title: 1.10` is "1.10"."""
-        own_key = key[2:] if key[:1] == ("profiles",) else key
+        own_key = overridden(key)
         if is_text(self.model, own_key) or (kind != "null" and may_be_text(self.model, own_key)):
             return node.value
         if kind == "bool" and is_number(self.model, own_key):

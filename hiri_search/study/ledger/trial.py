@@ -15,6 +15,7 @@ from hiri_search.training.score import CLASSIFICATION, Score, score_columns
 NO_TEST = score_columns(CLASSIFICATION.scores, test=False)
 ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
+ENDED_STATES = ("finished", "failed", "stopped")  # no further event is expected
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Trial:
     @property
     def ended(self) -> bool:
         """True if no further event is expected."""
-        return self.state in ("finished", "failed", "stopped")
+        return self.state in ENDED_STATES
 
     @property
     def is_confirmation(self) -> bool:

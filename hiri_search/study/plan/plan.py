@@ -87,9 +87,18 @@ class Plan:
         return sum(self.seconds.values())
 
     @property
+    def trial_seconds(self) -> float:
+        """Seconds of all trials, one after the other."""
+        return sum(training.trials * training.seconds for training in self.trainings)
+
+    @property
     def device_hours(self) -> float:
         """GPU-hours of all trials, or core-hours without a GPU."""
-        return (self.gpus or 1.0) * sum(t.trials * t.seconds for t in self.trainings) / HOUR
+        return (self.gpus or 1.0) * self.trial_seconds / HOUR
+
+    @property
+    def hours_unit(self) -> str:
+        return "GPU-hours" if self.gpus else "core-hours"
 
     def to_json(self) -> JsonObject:
         """Return plain values, which `from_json` reads."""
@@ -147,8 +156,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}"
     if plan.space:
         yield from _space_lines(plan.space)
-    unit = "GPU-hours" if plan.gpus else "core-hours"
-    yield f"total time about {duration(plan.total)}; trials use {plan.device_hours:.3g} {unit}"
+    yield f"total time about {duration(plan.total)}; trials use {plan.device_hours:.3g} {plan.hours_unit}"
     yield "  " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.seconds.items())
     error = "" if plan.model_error is None else f"; mean error of the time model for others: {plan.model_error:.0%}"
     yield f"  based on {plan.timed} networks timed on this device{error}"

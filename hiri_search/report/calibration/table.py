@@ -1,0 +1,109 @@
+"""Table of a calibration: how well each setting, cost and zero-cost score orders the networks, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiri_search.report.calibration.scores import CalibrationResults, SettingScores, aligned
+from hiri_search.stats.rank_correlation import LIKE_COST, kendall_tau, tau_beyond_cost
+from hiri_search.stats.signal_to_noise import signal_to_noise
+
+SETTING, ALONE, CEILING = "setting", "alone", "ceiling"  # kinds of lines
+COST_LINES = {
+    "gflops": "GFLOPs",
+    "params_m": "params",
+    "trained_gflops": "GFLOPs of the stand-in",
+    "trained_params_m": "params of the stand-in",
+}
+COLUMNS = (
+    *("kind", "setting", "seeds", "side", "width", "depth", "epochs", "batch", "train_images", "val_images"),
+    *("networks", "hours", "of_reference", "tau", "tau_low", "tau_high"),
+    *("beyond", "beyond_low", "beyond_high", "like_pairs", "like_networks", "verdict"),
+    *("signal_to_noise", "pairs_per_hour"),
+)
+
+
+def calibration_table(results: CalibrationResults) -> pd.DataFrame:
+    """Return one line for each setting and number of its seeds, then the costs and zero-cost scores, then the ceiling.
+
+    `tau` is Kendall's tau with the means of the reference, `beyond` is tau over the pairs of networks of like GFLOPs.
+    `pairs_per_hour` is the number of these pairs that are in the order of the reference, minus those in the other
+    order, for each hour of training. `signal_to_noise` belongs to the setting, not to a number of seeds. The ceiling is
+    the reference, one seed against another.
+    """
+    reference = results.reference
+    lines = [
+        _setting_line(reference, setting, number)
+        for setting in results.settings
+        for number in range(1, len(setting.seeds) + 1)
+        if len(setting.means(number))
+    ]
+    lines += [_alone(reference, label, reference.networks[name]) for name, label in COST_LINES.items()]
+    lines += [_alone(reference, name, score.values, score.hours) for name, score in results.zero_cost.items()]
+    return pd.DataFrame([*lines, *_ceiling(reference)], columns=list(COLUMNS))
+
+
+def _setting_line(reference: SettingScores, setting: SettingScores, seeds: int) -> dict[str, Any]:
+    study, images, hours = setting.results.study, setting.results.started.images, setting.hours(seeds)
+    means = setting.means(seeds)
+    return {
+        "kind": SETTING,
+        "setting": setting.name,
+        "seeds": seeds,
+        **{name: getattr(study.proxy, name) for name in ("side", "width", "depth")},
+        "epochs": study.recipe.epochs,
+        "batch": study.recipe.batch,
+        "train_images": images.train,
+        "val_images": images.val,
+        "hours": hours,
+        **_agreement(reference, means, hours),
+        "of_reference": hours / reference.hours() if reference.hours() else np.nan,
+        "signal_to_noise": signal_to_noise([row.dropna().tolist() for _, row in setting.scores.iterrows()]),
+    }
+
+
+def _alone(reference: SettingScores, label: str, values: pd.Series, hours: float = 0.0) -> dict[str, Any]:
+    return {"kind": ALONE, "setting": label, "hours": hours, **_agreement(reference, values.dropna(), hours)}
+
+
+def _ceiling(reference: SettingScores) -> Iterator[dict[str, Any]]:
+    """Yield the order of each seed of the reference against each other seed."""
+    for first, second in combinations(reference.seeds, 2):
+        one, other = aligned(reference.scores[first].dropna(), reference.scores[second].dropna())
+        label = f"reference: seed {first} against seed {second}"
+        yield {"kind": CEILING, "setting": label, **order_columns(one, other, reference.networks["gflops"])}
+
+
+def _agreement(reference: SettingScores, values: pd.Series, hours: float) -> dict[str, Any]:
+    values, means = aligned(values, reference.means())
+    gflops = reference.networks["gflops"]
+    ordered = pairs_ordered(values, means, gflops)
+    return order_columns(values, means, gflops) | {"pairs_per_hour": ordered / hours if hours else np.nan}
+
+
+def order_columns(first: pd.Series, second: pd.Series, gflops: pd.Series) -> dict[str, Any]:
+    """Return the columns on the order of two scores of the same networks."""
+    tau = kendall_tau(first, second) if len(first) else None
+    beyond = tau_beyond_cost(first, second, gflops[first.index]) if len(first) else None
+    line: dict[str, Any] = {"networks": len(first)}
+    if tau:
+        line |= {"tau": tau.value, "tau_low": tau.low, "tau_high": tau.high}
+    if beyond:
+        line |= {"beyond": beyond.value, "beyond_low": beyond.low, "beyond_high": beyond.high}
+        line |= {"like_pairs": beyond.pairs, "like_networks": beyond.items, "verdict": str(beyond.verdict)}
+    return line
+
+
+def pairs_ordered(first: pd.Series, second: pd.Series, gflops: pd.Series) -> int:
+    """Return the number of pairs of like cost that both scores order alike, minus those that they order differently."""
+    signs = [
+        np.sign(first[a] - first[b]) * np.sign(second[a] - second[b])
+        for a, b in combinations(first.index, 2)
+        if max(gflops[a], gflops[b]) <= (1 + LIKE_COST) * min(gflops[a], gflops[b])
+    ]
+    return int(sum(signs))

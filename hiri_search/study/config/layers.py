@@ -1,0 +1,242 @@
+"""Layers of a study file merged: profile, `--set`, the files that it names; errors with file and line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hiri_search.cost.budget.constraints import ConstraintError
+from hiri_search.cost.latency.config import LatencyError
+from hiri_search.study.config.schema import Relations, Study
+from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
+from hiri_search.study.config.set_option import parse_set, place_of
+from hiri_search.study.config.yaml_file import Tree, read_yaml
+from hiri_search.study.errors import StudyError
+from hiri_search.system.redaction import redacted
+from hiri_search.training.recipe import Recipe, SettingError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+NO_PROFILE, BY_HARDWARE = "none", "auto"  # values of --profile that are no names
+SPACE_SUFFIXES = (".yaml", ".yml")  # of a file that `space:` names
+RENAMED_KEYS = {"proxies": "zero_cost"}  # of earlier versions
+UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
+TYPE_NAMES = {  # expected value by pydantic's type of error, or its first word
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text, in quotes",
+    "tuple": "a list",
+    "dict": "`key: value` lines under it",
+    "model": "`key: value` lines under it",
+    "dataclass": "`key: value` lines under it",
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
+    "literal": "{expected}",
+}
+
+
+class SpaceFile(BaseModel, extra="forbid", frozen=True):
+    """Content of a space file, such as those of `spaces/`."""
+
+    title: str = ""
+    let: dict[str, str] = {}
+    space: str
+    where: Relations = ()
+
+
+class YamlLocations:
+    """Finds the place where a value was written: a line of a file, of its profile, or the command line."""
+
+    def __init__(self, tree: Tree, profile: str = NO_PROFILE, *, over: tuple[Key, ...] = ()) -> None:
+        """`over` are sections whose keys are laid over those of the study, such as a setting of a calibration."""
+        self.tree, self.profile, self.over = tree, profile, over
+        self.sets: dict[Key, str] = {}
+        self.space: Tree | None = None  # the file that `space:` names
+        self.recipe: Tree | None = None  # the file that `recipe:` names
+
+    def __call__(self, key: Key) -> str:
+        return self.find(key) or str(self.tree.path)
+
+    def find(self, key: Key) -> str | None:
+        """Return the place of the key, or of the nearest enclosing key; None where neither is written."""
+        if self.space and (key[:1] in (("space",), ("let",)) or key in self.space.lines):
+            return self.space.location(key)
+        for length in range(len(key), 0, -1):
+            if place := self._exact(key[:length]):
+                return place
+        return None
+
+    def _exact(self, key: Key) -> str | None:
+        places = (self._written((*section, *key)) for section in (*self.over, ()))
+        return next(filter(None, places), None)
+
+    def _written(self, key: Key) -> str | None:
+        for set_key, text in reversed(self.sets.items()):
+            if key[: len(set_key)] == set_key:
+                return text
+        for written in (("profiles", self.profile, *key), key):
+            if written in self.tree.lines:
+                return self.tree.location(written)
+        if self.recipe and key[:1] == ("recipe",) and key[1:] in self.recipe.lines:
+            return self.recipe.location(key[1:])
+        return next((text for set_key, text in self.sets.items() if set_key[: len(key)] == key), None)
+
+    def error(self, key: Key, message: str) -> StudyError:
+        """Return an error that begins with the place of the key."""
+        return StudyError(redacted(f"{self(key)}: {message}"))
+
+
+def profiles(tree: Tree) -> dict[str, dict[str, Any]]:
+    """Return the keys of each profile of a study file."""
+    found = tree.content.get("profiles") or {}
+    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
+        message = "profiles: must hold `name:` lines with the keys to change under each"
+        raise YamlLocations(tree).error(("profiles",), message)
+    for name in (NO_PROFILE, BY_HARDWARE):
+        if name in found:
+            message = f"profiles.{name}: --profile {name} has a meaning of its own; write another name"
+            raise YamlLocations(tree).error(("profiles", name), message)
+    return found
+
+
+def layered(places: YamlLocations, sets: Sequence[str]) -> dict[str, Any]:
+    """Return the content of a study file with its profile and `key=value` settings merged over it."""
+    content = merged(places.tree.content, _profile(places.profile, places.tree))
+    content.pop("profiles", None)
+    for text in sets:
+        rows = content.get("nets")
+        key, value = parse_set(text, rows if isinstance(rows, dict) else ())
+        places.sets[key] = place_of(text)
+        content = merged(content, _nested(key, value))
+    return content
+
+
+def with_files(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
+    """Return the content of a study with the files that it names in their place, and the recipes of rows complete."""
+    return _with_row_recipes(_with_recipe(_with_space(content, places), places))
+
+
+def _profile(name: str, tree: Tree) -> dict[str, Any]:
+    found = profiles(tree)
+    if name == NO_PROFILE:
+        return {}
+    if name not in found:
+        choices = ", ".join([*found, NO_PROFILE])
+        raise YamlLocations(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {choices}")
+    return found[name]
+
+
+def _nested(key: Key, value: Any) -> dict[str, Any]:
+    return {str(key[0]): value if len(key) == 1 else _nested(key[1:], value)}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) -> dict[str, Any]:
+    """Merge mappings key by key; replace any other value. `under` is the key of both mappings in the study."""
+    result = dict(base)
+    for name, value in over.items():
+        old, key = result.get(name), (*under, name)
+        if isinstance(value, Mapping) and isinstance(old, str) and (inner := long_form(key)):
+            old = {inner: old}
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[name] = merged(old, value, key) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
+    """Replace `space: FILE.yaml` by the `space:` and `let:` of that file; its path is relative to the study file."""
+    name = content.get("space")
+    if not isinstance(name, str) or not name.lower().endswith(SPACE_SUFFIXES):
+        return content
+    if content.get("let"):
+        raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")
+    places.space = read_yaml(places.tree.folder / name, SpaceFile)
+    file = validated(SpaceFile, places.space.content, YamlLocations(places.space))
+    own = content.get("where") or ()
+    where = [*file.where, *([own] if isinstance(own, str) else own)] if isinstance(own, Sequence) else own
+    return content | {"space": file.space, "let": file.let, "where": where}
+
+
+def _with_recipe(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
+    """Replace `recipe: FILE.yaml` by the content of that file, as for `space:`, and merge other recipe keys over it."""
+    recipe = content.get("recipe")
+    section = {"file": recipe} if isinstance(recipe, str) else recipe
+    if not isinstance(section, Mapping) or "file" not in section:
+        return content
+    file = places.tree.folder / str(section["file"])
+    if not file.is_file():
+        raise places.error(("recipe",), f"recipe: there is no file {file}; write the keys of a recipe, or a file path")
+    places.recipe = read_yaml(file, Recipe)
+    own_keys = {name: value for name, value in section.items() if name != "file"}
+    return content | {"recipe": merged(places.recipe.content, own_keys)}
+
+
+def _with_row_recipes(content: dict[str, Any]) -> dict[str, Any]:
+    """Merge the recipe of each row over the recipe of the study."""
+    rows, base = content.get("nets"), content.get("recipe") or {}
+    if not isinstance(rows, Mapping) or not isinstance(base, Mapping):
+        return content
+    own = {
+        name: row | {"recipe": merged(base, row["recipe"])}
+        for name, row in rows.items()
+        if isinstance(row, dict) and isinstance(row.get("recipe"), Mapping)
+    }
+    return content | {"nets": {**rows, **own}}
+
+
+# ---- error messages
+
+
+def validated(model: type[_Model], content: dict[str, Any], places: YamlLocations) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as errors:
+        # An unknown key first: a misspelt key also causes an error about a missing one.
+        first, *others = sorted(errors.errors(), key=lambda error: error["type"] not in UNKNOWN_KEY_ERRORS)
+        key, message = _explained(model, first)
+        raise places.error(key, message + (f" (and {len(others)} more)" if others else "")) from errors
+
+
+def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
+    """Return the key at fault and the message for an error of pydantic."""
+    key, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    if kind in UNKNOWN_KEY_ERRORS:
+        return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
+    key = known_part(model, key)
+    if kind == "missing":
+        return key, f"{dotted(key)} is missing; write it"
+    if isinstance(cause := context.get("error"), ConstraintError):
+        return ("within", cause.name), f"within.{cause}"
+    if isinstance(cause, SettingError | LatencyError):
+        return (*key, *cause.name.split(".")), f"{dotted(key)}.{cause}".removeprefix(".")
+    expected = TYPE_NAMES.get(kind) or TYPE_NAMES.get(kind.split("_")[0])
+    if expected is None:
+        return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
+    return key, f"{dotted(key)}: found {_shown(error['input'])}; write {expected.format(**context)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggestion(name: str, keys: list[str]) -> str:
+    renamed = [key for key in keys if key == RENAMED_KEYS.get(name)]
+    similar = renamed or difflib.get_close_matches(name, keys, 1)
+    return f"did you mean {similar[0]}?" if similar else f"the keys here are {', '.join(keys)}"
+
+
+def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
+    """Return the keys that a study may have under `key`."""
+    return [*keys_under(model, key), *(["profiles"] if model is Study and not key else [])]
