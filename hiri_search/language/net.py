@@ -120,12 +120,14 @@ class Net:
             raise SpecError(f"{found}: it must be a multiple of {unit}; the nearest is {nearest}")
         return tuple(side // stride for stride in self.strides)
 
-    def scaled_down(self, *, width: int = 1, depth: int = 1) -> Net:
+    def scaled_down(self, *, width: int = 1, depth: int = 1, min_depth: int = 1) -> Net:
         """Return a smaller network: widths divided exactly, depths divided and rounded up.
 
+        A stage keeps `min_depth` blocks, if it has as many: where networks differ in depth, one block hides it.
         Arguments that scale, as the size of attention heads, are divided as the widths are: the number of heads stays.
         """
-        stages = (_scaled(stage, width, depth=-(-stage.depth // depth)) for stage in self.stages)
+        depths = (min(stage.depth, max(min_depth, -(-stage.depth // depth))) for stage in self.stages)
+        stages = (_scaled(stage, width, depth=left) for stage, left in zip(self.stages, depths, strict=True))
         return Net(_scaled(self.stem, width), tuple(stages))
 
 

@@ -129,6 +129,7 @@ class Job:
     data: DataSource
     code: str = ""  # digest of the user's own code that the study imports
     metrics: tuple[tuple[str, str], ...] = ()  # name and function (module:name) of each score of the user
+    width_divisor: int = 1  # the recipe is for a network whose widths are this many times as large
 
     @property
     def digest(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hiri_search.language import Net, parse_network
 from hiri_search.report.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
@@ -22,6 +23,7 @@ from hiri_search.training.recipe import Recipe
 from hiri_search.training.score import Score
 
 PAPER_COLUMNS = ("params_m", "gflops", PAPER_SCORE)
+MIN_LAST_GRID = 3  # positions along a side: with fewer, attention in the last stage has almost nothing to relate
 
 
 def trial_table(results: Results) -> pd.DataFrame:
@@ -165,15 +167,16 @@ def caption(results: Results) -> str:
     text = (
         f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
         f" {study.counted.classes} classes, counted on the modules. {score.title}:"
-        f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels,"
-        f" trained for {study.recipe.epochs} epochs{_recipe(study.recipe)}"
+        f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels{_grids(networks)},"
+        f" trained for {study.recipe.epochs} epochs"
+        f" of {images.train // study.recipe.batch} steps{_recipe(study.recipe)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
         f" {_measured(results)}; {_seeds(study.seeds)}.{_image_error(score, images)}"
         f" Device: {started.device}; profile: {started.profile}."
     )
     if own := _own_recipes(study):
         text += f" Rows with their own recipe: {own}."
-    text += "".join(f" {sentence}" for sentence in left_out(images.notes, images.skipped))
+    text += "".join(f" {sentence}" for sentence in left_out(images.notes, images.skipped)) + _small_grids(networks)
     if started.overlooked:
         text += f" Merged from studies with unlike settings: {'; '.join(started.overlooked)}."
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
@@ -267,6 +270,31 @@ def _trained(networks: pd.DataFrame, study: Study) -> str:
     divided = {"widths": study.proxy.width, "depths": study.proxy.depth}
     how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
     return f"stand-ins ({', '.join([*how, 'see trained_spec'])})"
+
+
+def _grids(networks: pd.DataFrame) -> str:
+    """Return the grids of the trained networks' stages; empty where they differ, or for networks of timm."""
+    grids = set(_trained_grids(networks))
+    return f" (grids {_numbers(pd.Series(grids.pop()))})" if len(grids) == 1 else ""
+
+
+def _small_grids(networks: pd.DataFrame) -> str:
+    """Return a warning where the last grid of a trained network is so small that attention has nothing to relate."""
+    smallest = min((grids[-1] for grids in _trained_grids(networks)), default=MIN_LAST_GRID)
+    if smallest >= MIN_LAST_GRID:
+        return ""
+    return (
+        f" The last grid has {smallest} x {smallest} positions, fewer than {MIN_LAST_GRID} x {MIN_LAST_GRID}: attention"
+        " has almost nothing to relate there, so this order says little about the networks."
+    )
+
+
+def _trained_grids(networks: pd.DataFrame) -> Iterator[tuple[int, ...]]:
+    """Yield the grids of each trained network of our language: positions along a side, stage by stage."""
+    trained = networks.dropna(subset=["trained_spec"])
+    for spec, side in zip(trained["trained_spec"], trained["trained_side"], strict=True):
+        if isinstance(network := parse_network(spec), Net):
+            yield tuple(network.grids(int(side)))
 
 
 def _numbers(column: pd.Series) -> str:

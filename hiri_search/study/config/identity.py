@@ -38,7 +38,7 @@ def canonical_form(study: Study) -> dict[str, Any]:
 
 def _canonical_row(study: Study, row: NetworkRow) -> str | dict[str, Any]:
     """Return the normalised spec of a row, together with the row's own training settings if it has any."""
-    deciding = {"spec", "stand_in", "side", "stand_in_side", "train", "recipe"}
+    deciding = {"spec", "stand_in", "stand_in_width", "side", "stand_in_side", "train", "recipe"}
     values = row.model_dump(mode="json", include=deciding, exclude_defaults=True)
     for name in {"spec", "stand_in"} & set(values):
         values[name] = str(parse_network(values[name], let=study.let))  # one text for all spellings of a network

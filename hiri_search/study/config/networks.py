@@ -29,6 +29,7 @@ class Candidate:
     trained: Network | None  # None: counted and reported, not trained
     trained_side: int
     recipe: Recipe
+    width_divisor: int = 1  # the recipe is for a network whose widths are this many times as large
     decisions: Decisions = field(default_factory=dict)  # of a search
 
 
@@ -92,18 +93,28 @@ class StudyNetworks:
         if epochs is not None:
             recipe = replace(recipe, epochs=epochs)
         spec = parse_network(network.trained.spec).canonical_text
-        return self._job(spec, network.trained.side, seed, recipe)
+        return self._job(spec, network.trained.side, seed, recipe, network.trained.width_divisor)
 
     def first_job(self, candidate: Candidate) -> Job:
         """Return the training of a candidate with the first seed of the study."""
         assert candidate.trained is not None
         spec = candidate.trained.canonical_text
-        return self._job(spec, candidate.trained_side, self.study.seeds[0], candidate.recipe)
+        seed = self.study.seeds[0]
+        return self._job(spec, candidate.trained_side, seed, candidate.recipe, candidate.width_divisor)
 
-    def _job(self, spec: str, side: int, seed: int, recipe: Recipe) -> Job:
+    def _job(self, spec: str, side: int, seed: int, recipe: Recipe, width_divisor: int) -> Job:
         study = self.study
-        code = combined(study.code.files)
-        return Job(spec, side, study.proxy.classes, seed, recipe, study.data, code=code, metrics=study.measured)
+        return Job(
+            spec,
+            side,
+            study.proxy.classes,
+            seed,
+            recipe,
+            study.data,
+            code=combined(study.code.files),
+            metrics=study.measured,
+            width_divisor=width_divisor,
+        )
 
 
 def has_row(study: Study, network: NetworkFacts) -> bool:
@@ -143,12 +154,20 @@ def _row(study: Study, name: str, row: NetworkRow) -> Candidate:
     with at_key((*context, "stand_in_side") if row.stand_in_side else ("proxy", "side"), context):
         trained_side = row.stand_in_side or _scaled_side(side, study)
         _check_side(trained, trained_side)
-    return Candidate(name, network, side, trained, trained_side, row.recipe or study.recipe)
+    divisor = row.stand_in_width if row.stand_in else width_divisor(network, study.proxy)
+    return Candidate(name, network, side, trained, trained_side, row.recipe or study.recipe, divisor)
 
 
 def stand_in(network: Network, proxy: ProxyConfig) -> Network:
     """Return the small relative that is trained in place of a network; a timm network stands for itself."""
-    return network if isinstance(network, TimmNetwork) else network.scaled_down(width=proxy.width, depth=proxy.depth)
+    if isinstance(network, TimmNetwork):
+        return network
+    return network.scaled_down(width=proxy.width, depth=proxy.depth, min_depth=proxy.min_depth)
+
+
+def width_divisor(network: Network, proxy: ProxyConfig) -> int:
+    """Return how many times as large the widths of a network are as those of its `stand_in`."""
+    return 1 if isinstance(network, TimmNetwork) else proxy.width
 
 
 def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
@@ -167,7 +186,8 @@ def network_of(study: Study, net: Network, decisions: Decisions) -> Candidate:
         trained = stand_in(net, proxy)
     with at_key(("proxy", "side"), ("space",)):
         _check_side(trained, proxy.side)
-    return Candidate(str(net), net, counted.side, trained, proxy.side, study.recipe, decisions)
+    divisor = width_divisor(net, proxy)
+    return Candidate(str(net), net, counted.side, trained, proxy.side, study.recipe, divisor, decisions)
 
 
 def _check_side(network: Network, side: int) -> None:

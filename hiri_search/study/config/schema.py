@@ -72,6 +72,7 @@ class NetworkRow(_Strict):
     spec: str  # in the language of specs, or `timm:NAME argument=value ...`
     side: Side | None = None  # for counting and timing; None: counted.side
     stand_in: str | None = None  # spec of the network trained in its place; None: scaled down as `proxy` says
+    stand_in_width: int = Field(1, ge=1)  # `recipe` is for widths this many times as large as those of `stand_in`
     stand_in_side: Side | None = None  # None: scaled by the ratio of proxy.side to counted.side
     train: bool = True  # false: counted and reported, not trained
     recipe: Recipe | None = None  # None: the study's; in a file, keys merged over the study's
@@ -95,6 +96,7 @@ class ProxyConfig(_Strict):
 
     width: int = Field(1, ge=1)  # divisor of widths, head sizes and stem widths; the number of heads stays
     depth: int = Field(1, ge=1)  # divisor of depths, rounded up
+    min_depth: int = Field(1, ge=1)  # blocks that a stage keeps, if it has as many; 2 where depths are compared
     side: Side = 448  # image side in training
     classes: int | None = Field(None, ge=2, le=MAX_CLASSES)  # train on the first N classes of the data; None: all
 

@@ -26,6 +26,7 @@ def config_of(task: TrialTask) -> dict[str, Any]:
         "side": job.side,
         "classes": job.classes,
         "seed": job.seed,
+        "width_divisor": job.width_divisor,
         **{name: getattr(job.recipe, name) for name in RECIPE_FIELDS},
         "until": task.until,
         "epochs_done": task.epochs_done,
@@ -45,7 +46,15 @@ def task_of(config: Mapping[str, Any], data: DataSource, files: StudyFiles) -> T
     return TrialTask(
         config["trial"],
         Job(
-            config["spec"], config["side"], config["classes"], config["seed"], recipe, data, files.code.digest, metrics
+            config["spec"],
+            config["side"],
+            config["classes"],
+            config["seed"],
+            recipe,
+            data,
+            code=files.code.digest,
+            metrics=metrics,
+            width_divisor=config["width_divisor"],
         ),
         files,
         config["training"],

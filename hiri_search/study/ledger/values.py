@@ -31,6 +31,7 @@ class StandIn(JsonRecord):
     params: int
     macs: int  # multiply-adds of one image
     recipe: JsonObject | None = None  # of a row with its own; None: that of the study
+    width_divisor: int = 1  # the recipe is for a network whose widths are this many times as large
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hiri_search.language import parse_network
 from hiri_search.study.config.identity import canonical_form, differences, timing_machine
-from hiri_search.study.config.networks import stand_in
+from hiri_search.study.config.networks import stand_in, width_divisor
 from hiri_search.study.config.schema import NetworkRow, Study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.values import NetworkFacts, changed_inputs
@@ -106,6 +106,7 @@ def _spelled_out(first: Study, study: Study, row: NetworkRow) -> Iterator[tuple[
         return
     if study.proxy != first.proxy and not row.stand_in:
         yield "stand_in", str(stand_in(network, study.proxy))
+        yield "stand_in_width", width_divisor(network, study.proxy)
     sides = [(each.proxy.side, each.counted.side) for each in (first, study)]
     if sides[0] != sides[1] and not row.stand_in_side:
         yield "stand_in_side", (row.side or study.counted.side) * study.proxy.side // study.counted.side

@@ -67,4 +67,4 @@ def _stand_in(candidate: Candidate, study: Study, prepared: PreparedBySide) -> S
     side = candidate.trained_side
     cost = count(candidate.trained, side, classes=len(prepared[side].classes))
     recipe = None if candidate.recipe == study.recipe else to_json(candidate.recipe)
-    return StandIn(str(candidate.trained), side, cost.params, cost.macs, recipe)
+    return StandIn(str(candidate.trained), side, cost.params, cost.macs, recipe, candidate.width_divisor)

@@ -67,6 +67,7 @@ def _unlike(event: Event, network: NetworkFacts, wanted: Candidate) -> Iterator[
         stand_in = network.stand_in
         pairs["trained_spec"] = (stand_in.spec if stand_in else "", str(wanted.trained))
         pairs["trained_side"] = (stand_in.side if stand_in else 0, wanted.trained_side)
+        pairs["width_divisor"] = (stand_in.width_divisor if stand_in else 0, wanted.width_divisor)
     for name, (recorded, expected) in pairs.items():
         if recorded != expected:
             yield f"{name} is {recorded!r}, and by the study {expected!r}"
