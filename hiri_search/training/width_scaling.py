@@ -25,15 +25,14 @@ def scale_initial_weights(model: HiriVit, width_divisor: int) -> None:
     """Scale the initial weights of a stand-in, in place.
 
     Linear layers and 1x1 convolutions, whose initial standard deviation does not depend on the width, are scaled by the
-    square root of the divisor, and the last layer by the divisor. Other convolutions are initialised by their number of
-    outputs already. Modules that initialise themselves by `init_weights` are left alone.
+    square root of the divisor. Other convolutions are initialised by their number of outputs already. Modules that
+    initialise themselves by `init_weights` are left alone.
     """
     own = {part for module in model.modules() if hasattr(module, "init_weights") for part in module.modules()}
-    last = model.get_classifier()
     with torch.no_grad():
         for module in set(model.modules()) - own:
             if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
-                module.weight.mul_(width_divisor if module is last else sqrt(width_divisor))
+                module.weight.mul_(sqrt(width_divisor))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, width_divisor: int) -> Iterator[dict[str, Any]]:
