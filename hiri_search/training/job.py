@@ -26,7 +26,8 @@ CACHES = ("auto", "gpu", "disk", "none")  # where decoded images stay during tra
 class DataSource:
     """Image source, written as a kind and a path, and the number of images to use.
 
-    - `drawn`: synthetic images from a seed, without a download.
+    - `drawn`: synthetic images from a seed, without a download; the class is a texture of fine detail. Of `drawn:order`
+      it is two textures and which of them is above the other: fine detail, and a relation between places.
     - `folder:PATH`: a folder, .tar or .zip with train/CLASS/*.jpg and val/CLASS/*.jpg, decoded once before the study.
       What is in test/CLASS/*.jpg, if anything, is measured once, after the training.
     - `timm:PATH`: the same files, read during training; for data sets too large to decode in advance.
@@ -46,12 +47,14 @@ class DataSource:
     # Images, or a share of train/ that is held out where there is no test/; 0: no test; None: all of test/, if any
     test: float | int | None = None
     seed: int = 0  # of drawn images, of a subset (`train` or `val` smaller than the split), and of held-out images
+    difficulty: float = 0.5  # of drawn images, from 0 to 1: less contrast, more clutter, closer pairs
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
     arguments: dict[str, Any] | None = field(default=None, hash=False)  # of the function of python:MODULE:NAME
 
     def __post_init__(self) -> None:
-        if self.kind not in _SOURCE_KINDS or (self.kind == "drawn") == bool(self.path):
-            allowed = "drawn, folder:PATH, timm:PATH, timm:NAME@ROOT or python:MODULE:NAME"
+        paths = {"drawn": ("", "order")}.get(self.kind, (self.path,) if self.path else ())
+        if self.kind not in _SOURCE_KINDS or self.path not in paths or self.source == "drawn:":
+            allowed = "drawn, drawn:order, folder:PATH, timm:PATH, timm:NAME@ROOT or python:MODULE:NAME"
             raise SettingError("source", f"source={self.source!r} is not known; write {allowed}")
         self._check_arguments()
         for name in ("train", "val"):
@@ -59,6 +62,8 @@ class DataSource:
             if value is not None and value < 1:
                 raise SettingError(name, f"{name}={value} is not possible; it must be at least 1, or left out for all")
         self._check_test()
+        if not 0 <= self.difficulty <= 1:
+            raise SettingError("difficulty", f"difficulty={self.difficulty} is not possible; it must be from 0 to 1")
         if not 0 <= self.seed <= MAX_INTEGER:
             raise SettingError("seed", f"seed={self.seed} is not possible; it must be 0 or more, and under 2**63")
 

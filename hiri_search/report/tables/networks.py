@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hiri_search.language import Net, parse_network
+from hiri_search.language import Net, SpecError, parse_network
 from hiri_search.report.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
@@ -293,8 +294,9 @@ def _trained_grids(networks: pd.DataFrame) -> Iterator[tuple[int, ...]]:
     """Yield the grids of each trained network of our language: positions along a side, stage by stage."""
     trained = networks.dropna(subset=["trained_spec"])
     for spec, side in zip(trained["trained_spec"], trained["trained_side"], strict=True):
-        if isinstance(network := parse_network(spec), Net):
-            yield tuple(network.grids(int(side)))
+        with suppress(SpecError):  # kinds of the user that this ledger does not declare
+            if isinstance(network := parse_network(spec), Net):
+                yield network.grids(int(side))
 
 
 def _numbers(column: pd.Series) -> str:

@@ -1,5 +1,7 @@
 """Synthetic images from a seed: the same bytes on every machine, no download. numpy only."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 NATIVE_SIDE = 128  # pixels of a rendered scene; a larger image shows no more detail
 OCTAVES = 5  # of the background noise
 
-# The class of an image is its motif. Each motif equals its mirror image, so that a horizontal flip keeps the label.
+# Each motif equals its mirror image, so that a horizontal flip keeps the label. Two neighbours make a pair.
 MOTIFS = {
     "rows": ("#####", ".....", "#####", ".....", "#####"),
     "columns": ("#.#.#", "#.#.#", "#.#.#", "#.#.#", "#.#.#"),
@@ -31,46 +33,92 @@ MOTIFS = {
 STROKE_SAMPLES = 8  # samples of a tile across one stroke of a motif
 TILE_STROKES = 7  # strokes across a tile: a motif of five, and a margin of one on each side
 
+TEXTURE, ORDER = "texture", "order"  # what the class of a scene is
+MEDIUM = 0.5  # difficulty
+
 Plane = NDArray[np.float32]
 
 
 def generate_images(
-    count: int, *, classes: int, side: int, seed: int, first: int = 0
+    count: int,
+    *,
+    classes: int,
+    side: int,
+    seed: int,
+    first: int = 0,
+    task: str = TEXTURE,
+    difficulty: float = MEDIUM,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images `first` to `first + count` of a seed, (count, side, side, 3), and labels (count,) that cycle 0, 1, 2, ...
 
-    Image i and its label depend only on `seed`, i and `classes`: a larger `count` adds images at the end, and another
-    `side`, in pixels, shows the same scenes averaged over areas. Two seeds share no image.
+    `task`: the class is the motif of two large patches (TEXTURE: fine detail), or which two motifs two smaller patches
+    have and which of the two is above the other (ORDER: fine detail, and a relation between places). `difficulty`, from
+    0 to 1, lowers the contrast of the motifs, adds shapes without a motif, and brings the two patches of ORDER closer:
+    far apart, the height of each in the image tells their order.
+
+    Image i and its label depend only on `seed`, i, `classes`, `task` and `difficulty`: a larger `count` adds images at
+    the end, and another `side`, in pixels, shows the same scenes averaged over areas. Two seeds share no image.
     """
     if not 1 <= classes <= len(MOTIFS):
         raise ValueError(f"classes={classes}: there are {len(MOTIFS)} motifs; write 1 to {len(MOTIFS)}")
+    scene = {TEXTURE: _textures, ORDER: _pair_in_order}[task]
     labels = np.arange(first, first + count, dtype=np.int64) % classes
     images = np.empty((count, side, side, 3), np.uint8)
     for index, label in enumerate(labels):
         rng = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(first + index,)))
-        images[index] = _resize(_scene(_tiles()[label], rng), side)
+        images[index] = _resize(scene(int(label), difficulty, rng), side)
     return images, labels
 
 
 def generate_in_subprocess(
-    count: int, *, classes: int, side: int, seed: int, first: int = 0
+    count: int,
+    *,
+    classes: int,
+    side: int,
+    seed: int,
+    first: int = 0,
+    task: str = TEXTURE,
+    difficulty: float = MEDIUM,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The images of `generate_images`, from a subprocess: threads do not run numpy's many small steps in parallel."""
     # Run this file alone, in safe mode: neither the caller's program nor a heavy package is imported.
-    command = [sys.executable, "-P", __file__, *map(str, (count, classes, side, seed, first))]
+    command = [sys.executable, "-P", __file__, *map(str, (count, classes, side, seed, first, task, difficulty))]
     process = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     labels = np.arange(first, first + count, dtype=np.int64) % classes
     return np.frombuffer(process.stdout, np.uint8).reshape(count, side, side, 3), labels
 
 
-def _scene(tile: Plane, rng: np.random.PCG64) -> Plane:
-    """One image at the native side, (3, N, N), integers from 0 to 255."""
-    canvas = _background(rng)
-    for _ in range(4):
-        _paint(canvas, _random_shape(rng, 0.06, 0.25), rng)
+def _textures(label: int, difficulty: float, rng: np.random.PCG64) -> Plane:
+    """A scene of TEXTURE at the native side, (3, N, N), integers from 0 to 255."""
+    canvas = _cluttered_background(difficulty, rng)
     for _ in range(2):
-        patch = _random_shape(rng, 0.24, 0.38)
-        _paint(canvas, patch, rng, texture=_texture(tile, patch, rng))
+        _paint_motif(canvas, _random_shape(rng, 0.24, 0.38), label, difficulty, rng)
+    return _finished(canvas, rng)
+
+
+def _pair_in_order(label: int, difficulty: float, rng: np.random.PCG64) -> Plane:
+    """A scene of ORDER at the native side, (3, N, N), integers from 0 to 255."""
+    canvas = _cluttered_background(difficulty, rng)
+    pair, order = divmod(label, 2)
+    gap = _between(rng, 0.45 - 0.25 * difficulty, 0.7 - 0.25 * difficulty)  # between the centres, in native sides
+    above = _between(rng, 0.14, 0.86 - gap)
+    for centre, motif in ((above, 2 * pair + order), (above + gap, 2 * pair + 1 - order)):
+        _paint_motif(canvas, _random_shape(rng, 0.16, 0.26, height=centre), motif, difficulty, rng)
+    return _finished(canvas, rng)
+
+
+def _cluttered_background(difficulty: float, rng: np.random.PCG64) -> Plane:
+    canvas = _background(rng)
+    for _ in range(round(8 * difficulty)):
+        _paint(canvas, _random_shape(rng, 0.06, 0.25), rng)
+    return canvas
+
+
+def _paint_motif(canvas: Plane, patch: Patch, motif: int, difficulty: float, rng: np.random.PCG64) -> None:
+    _paint(canvas, patch, rng, texture=_texture(_tiles()[motif], patch, rng, contrast=1.5 - difficulty))
+
+
+def _finished(canvas: Plane, rng: np.random.PCG64) -> Plane:
     for _ in range(2):
         _paint(canvas, _random_line(rng), rng)
     return _expose(canvas, rng)
@@ -96,10 +144,13 @@ class Patch:
     y: Plane
 
 
-def _random_shape(rng: np.random.PCG64, low: float, high: float) -> Patch:
-    """An ellipse or rectangle, rotated by at most 12 degrees, with semi-axes of `low` to `high` of the native side."""
+def _random_shape(rng: np.random.PCG64, low: float, high: float, *, height: float | None = None) -> Patch:
+    """An ellipse or rectangle, rotated by at most 12 degrees, with semi-axes of `low` to `high` of the native side.
+
+    `height` is that of its centre, from the top, in native sides; None: random.
+    """
     semi_axes = NATIVE_SIDE * _between(rng, low, high), NATIVE_SIDE * _between(rng, low, high)
-    return _patch(rng, semi_axes, half_tangent=_between(rng, -0.1, 0.1))
+    return _patch(rng, semi_axes, half_tangent=_between(rng, -0.1, 0.1), height=height)
 
 
 def _random_line(rng: np.random.PCG64) -> Patch:
@@ -108,14 +159,16 @@ def _random_line(rng: np.random.PCG64) -> Patch:
     return _patch(rng, semi_axes, half_tangent=_between(rng, -1.0, 1.0))
 
 
-def _patch(rng: np.random.PCG64, semi_axes: tuple[float, float], *, half_tangent: float) -> Patch:
+def _patch(
+    rng: np.random.PCG64, semi_axes: tuple[float, float], *, half_tangent: float, height: float | None = None
+) -> Patch:
     """`half_tangent` is the tangent of half the rotation: it gives cosine and sine without a call into libm."""
     square = half_tangent * half_tangent
     cos, sin = (1 - square) / (1 + square), 2 * half_tangent / (1 + square)
     slope = min(semi_axes) / _between(rng, 1.0, 3.0)  # of the opacity at the edge, where the distance is 1
     margin = 1 + 0.5 / slope
     columns, x = _axis(rng, margin * (semi_axes[0] * cos + semi_axes[1] * abs(sin)))
-    rows, y = _axis(rng, margin * (semi_axes[1] * cos + semi_axes[0] * abs(sin)))
+    rows, y = _axis(rng, margin * (semi_axes[1] * cos + semi_axes[0] * abs(sin)), centre=height)
     rotated_x, rotated_y = cos * x[None, :] + sin * y[:, None], cos * y[:, None] - sin * x[None, :]
     u, v = np.abs(rotated_x) / semi_axes[0], np.abs(rotated_y) / semi_axes[1]
     distance = np.maximum(u, v) if _between(rng, 0, 1) < 0.5 else np.sqrt(u * u + v * v)
@@ -123,9 +176,9 @@ def _patch(rng: np.random.PCG64, semi_axes: tuple[float, float], *, half_tangent
     return Patch((slice(None), rows, columns), opacity, rotated_x, rotated_y)
 
 
-def _axis(rng: np.random.PCG64, radius: float) -> tuple[slice, Plane]:
-    """The pixels of one axis within `radius` of a random centre, and the distances of their centres from it."""
-    centre = NATIVE_SIDE * _between(rng, 0.2, 0.8)
+def _axis(rng: np.random.PCG64, radius: float, *, centre: float | None = None) -> tuple[slice, Plane]:
+    """The pixels of one axis within `radius` of a centre, by default random, and their distances from it."""
+    centre = NATIVE_SIDE * (_between(rng, 0.2, 0.8) if centre is None else centre)
     first, last = max(0, int(centre - radius)), min(NATIVE_SIDE, int(centre + radius) + 1)
     return slice(first, last), np.arange(first, last, dtype=np.float32) + np.float32(0.5 - centre)
 
@@ -161,8 +214,8 @@ def _tile(rows: tuple[str, ...]) -> Plane:
     return tile
 
 
-def _texture(tile: Plane, patch: Patch, rng: np.random.PCG64) -> Plane:
-    """Tiles laid like bricks over the patch, (h, w), along its own axes; each brick has its own contrast."""
+def _texture(tile: Plane, patch: Patch, rng: np.random.PCG64, *, contrast: float) -> Plane:
+    """Tiles laid like bricks over the patch, (h, w), along its own axes; each brick has its own share of `contrast`."""
     pitch = TILE_STROKES * _between(rng, 1.2, 1.7)  # native pixels from brick to brick
     y = patch.y / pitch + _between(rng, 20, 21)  # an offset of 20 bricks keeps all coordinates positive
     row = y.astype(np.int32)
@@ -172,7 +225,7 @@ def _texture(tile: Plane, patch: Patch, rng: np.random.PCG64) -> Plane:
         ((position - brick) * len(tile)).astype(np.int32) for position, brick in ((y, row), (x, column))
     )
     strength = _uniform(rng, 48, 48) + np.float32(0.5)
-    contrast = _between(rng, 0.3, 0.5) * (1 if _between(rng, 0, 1) < 0.5 else -1)
+    contrast *= _between(rng, 0.3, 0.5) * (1 if _between(rng, 0, 1) < 0.5 else -1)
     return contrast * strength[row, column] * tile[tile_row, tile_column]
 
 
@@ -233,5 +286,9 @@ def _area_weights(side: int) -> Plane:
 
 
 if __name__ == "__main__":  # run by generate_in_subprocess
-    count, classes, side, seed, first = map(int, sys.argv[1:])
-    sys.stdout.buffer.write(generate_images(count, classes=classes, side=side, seed=seed, first=first)[0].data)
+    count, classes, side, seed, first = map(int, sys.argv[1:6])
+    task, difficulty = sys.argv[6], float(sys.argv[7])
+    generated, _ = generate_images(
+        count, classes=classes, side=side, seed=seed, first=first, task=task, difficulty=difficulty
+    )
+    sys.stdout.buffer.write(generated.data)

@@ -16,7 +16,7 @@ from hiri_search.system.hardware import cores
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.sources.image_source import LabelledImage
-from hiri_search.training.data.synthetic import MOTIFS, generate_images, generate_in_subprocess
+from hiri_search.training.data.synthetic import MOTIFS, TEXTURE, generate_images, generate_in_subprocess
 from hiri_search.training.job import DataSource
 
 SYNTHETIC_CLASSES = 8
@@ -43,12 +43,13 @@ class SyntheticSource:
             for split, count in self.counts.items()
             if count < len(self.classes)
         )
+        self.task, self.difficulty = data.path or TEXTURE, data.difficulty
         self.seed = data.seed
         # Each split has its own seed: another size of one split does not change the images of another.
         self.seeds = {"train": 2 * data.seed, "val": 2 * data.seed + 1, "test": TEST_SEEDS + data.seed}
 
     def stat_fingerprint(self) -> str:
-        return f"drawn {self.seed}"
+        return f"drawn {self.seed} {self.task} {self.difficulty}"
 
     def content_fingerprint(self, stat_digest: str, cache_dir: Path, say: Say) -> str:
         return stat_digest
@@ -74,4 +75,12 @@ class SyntheticSource:
     ) -> NDArray[np.uint8]:
         first, count = chunk
         generate = generate_in_subprocess if in_subprocess else generate_images
-        return generate(count, classes=len(self.classes), side=stored, seed=self.seeds[split], first=first)[0]
+        return generate(
+            count,
+            classes=len(self.classes),
+            side=stored,
+            seed=self.seeds[split],
+            first=first,
+            task=self.task,
+            difficulty=self.difficulty,
+        )[0]
