@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,15 @@ class Job:
     code: str = ""  # digest of the user's own code that the study imports
     metrics: tuple[tuple[str, str], ...] = ()  # name and function (module:name) of each score of the user
     width_divisor: int = 1  # the recipe is for a network whose widths are this many times as large
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate: that of the recipe times the square root of `width_divisor`.
+
+        Measured (docs/statistics.md): the best learning rate of a stand-in grows about so; the rules of muP, with the
+        divisor itself and scaled initial weights, trained worse.
+        """
+        return self.recipe.lr * sqrt(self.width_divisor)
 
     @property
     def digest(self) -> str:

@@ -28,7 +28,9 @@ class Recipe:
 
     epochs: int = 12
     batch: int = 64  # images per step; even, because CutMix and Mixup pair images
-    lr: float = 2e-3  # peak learning rate, not scaled by the batch size (the paper: 1e-3 at 1,024)
+    lr: float = (
+        2e-3  # peak, of the network at full width (`Job.lr`); not scaled by the batch (the paper: 1e-3 at 1,024)
+    )
     min_lr: float = 1e-5  # learning rate at the end of the cosine
     warmup_epochs: float = 1.0  # the paper: 5 of 300
     weight_decay: float = 0.05  # not applied to biases and norms

@@ -17,13 +17,11 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import parse_network
-from hiri_search.nets.hirivit import HiriVit
 from hiri_search.nets.weights_file import LOAD_ERRORS, WeightsError, half_file_is_no_disk_error, read_weights
 from hiri_search.networks import build
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
-from hiri_search.training.width_scaling import parameter_groups, scale_initial_weights
 
 _UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded and was renamed
 
@@ -135,21 +133,12 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     """Return the state before the first step. Raise TrainingError if the weights of `recipe.weights` do not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
-    if job.width_divisor > 1 and isinstance(model, HiriVit):
-        scale_initial_weights(model, job.width_divisor)
     if recipe.weights:
         _load_initial_weights(model, recipe.weights)
     if recipe.checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = (
-        partial(parameter_groups, weight_decay=recipe.weight_decay, width_divisor=job.width_divisor)
-        if job.width_divisor > 1
-        else None
-    )
-    optimizer = create_optimizer_v2(
-        model, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, param_group_fn=groups, fused=True
-    )
+    optimizer = create_optimizer_v2(model, "adamw", lr=job.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
     return TrainingState(
         model, optimizer, _schedule(optimizer, recipe, steps_per_epoch), ema, metrics=dict(job.metrics)

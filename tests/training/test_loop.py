@@ -57,6 +57,14 @@ def test_each_epoch_is_reported_after_its_checkpoint_is_saved(prepared: Prepared
     assert all(0 <= epoch.scores["top1"] <= epoch.scores["top5"] <= 100 for epoch in curve)
 
 
+def test_a_stand_in_with_a_quarter_of_the_widths_has_twice_the_learning_rate():
+    lrs = [
+        initial_state(replace(JOB, width_divisor=divisor), 4, 10, torch.device("cpu")).schedule.base_values[0]
+        for divisor in (1, 4)
+    ]
+    assert lrs == [RECIPE.lr, 2 * RECIPE.lr]
+
+
 def test_the_same_job_gives_the_same_digits_after_another_seed_gave_others(
     trained: Trained, prepared: PreparedData, tmp_path: Path
 ):
