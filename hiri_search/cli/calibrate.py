@@ -68,10 +68,11 @@ def calibrate_command(
     runner, codes = _Runner(name, context.obj, slots, serial, retry_failed, address), []
     for stage in stages({setting: studies[setting] for setting in chosen}, folder):
         codes.append(runner.run(stage, folder / stage.setting))
-        write_calibration_report(folder, say)
+        write_calibration_report(folder, _silent, figures=False)
         if codes[-1] == run.INTERRUPTED:
             break
-    sys.exit(max(codes, default=0))
+    complete = write_calibration_report(folder, say)
+    sys.exit(max(codes, default=0) or int(not complete))
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ def _stored(study: Study, folder: Path) -> Study:
     return study.model_copy(
         update={"storage": study.storage and f"{study.storage.rstrip('/')}/{folder.absolute().name}"}
     )
+
+
+def _silent(line: str) -> None:
+    """Say nothing: the report is written after each run, and its files are named at the end."""
 
 
 def _chosen(only: str, settings: Sequence[str]) -> list[str]:

@@ -98,14 +98,14 @@ def read_calibration_results(folder: Path) -> CalibrationResults | None:
     return calibration_results(record, results, read_zero_cost(folder))
 
 
-def write_calibration_report(folder: Path, say: Callable[[str], None]) -> bool:
+def write_calibration_report(folder: Path, say: Callable[[str], None], *, figures: bool = True) -> bool:
     """Write the report of a calibration, once the reference has begun; return whether everything was written."""
     from hiri_search.report.calibration.write import write_calibration
 
     if (results := read_calibration_results(folder)) is None:
         say("the report follows when the reference has begun")
         return True
-    written = write_calibration(results, folder / "report")
+    written = write_calibration(results, folder / "report", figures=figures)
     for path in written.paths:
         say(f"wrote {path}")
     for why, paths in written.reasons.items():

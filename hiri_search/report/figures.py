@@ -37,12 +37,13 @@ TRUETYPE = 42  # font type; journals refuse matplotlib's default, Type 3
 MAX_LABEL = 3  # characters; longer labels are not written next to their points
 MAX_LEGEND = 40  # characters of a name in the legend
 LEGEND_WIDTH = 15  # characters of the legend on an inch of the figure
-_literal = rc_context({"text.parse_math": False})  # a $ in a name is a $, not the beginning of a formula
+literal_text = rc_context({"text.parse_math": False})  # a $ in a name is a $, not the beginning of a formula
 Entries: TypeAlias = dict[str, Artist]  # of a legend: what stands for each name; any text may be a name
 STYLE: dict[str, Any] = {"linewidth": 1.2, "markersize": 5}
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=200)
     FigureCanvasAgg(figure)
     return figure
@@ -66,11 +67,11 @@ def drawings(results: Results) -> dict[str, Callable[[Results], Figure]]:
     return figures | ({"hypervolume": hypervolume_over_trials} if results.is_search else {})
 
 
-@_literal
+@literal_text
 def comparison(results: Results) -> Figure:
     """Draw the paper's published points, and below them this study's networks, each with its own scale."""
     paper, networks = published_points(results.table_number), network_points(results)
-    figure = _figure(11, 7.4)
+    figure = new_figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
     top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
     published, ours = Entries(), Entries()
@@ -84,29 +85,29 @@ def comparison(results: Results) -> Figure:
     ours_label = results.score.axis
     for half, panels, entries, label in ((upper, top, published, "Top-1 (%)"), (lower, bottom, ours, ours_label)):
         panels[0].set_ylabel(label)
-        _legend(half, entries, width=11)
+        add_legend(half, entries, width=11)
     return figure
 
 
-@_literal
+@literal_text
 def pareto(results: Results) -> Figure:
     """Draw this study's networks by GFLOPs and by parameters, with the Pareto front of each panel."""
     networks, confirmed = network_points(results), confirmed_table(results)
-    figure, entries = _figure(8, 4), Entries()
+    figure, entries = new_figure(8, 4), Entries()
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, ("gflops", "params_m"), strict=True):
         entries |= _draw_networks(axes, networks, cost, results.score)
         entries |= _draw_confirmed(axes, confirmed, networks, (cost, results.score.name))
     panels[0].set_ylabel(results.score.axis if results.confirmations else f"{results.score.axis}, short training")
-    _legend(figure, entries, width=8)
+    add_legend(figure, entries, width=8)
     return figure
 
 
-@_literal
+@literal_text
 def hypervolume_over_trials(results: Results) -> Figure:
     """Draw the dominated hypervolume after each finished trial, as a share of the final one."""
     table = volume_table(results)
-    figure = _figure(5.5, 3.6)
+    figure = new_figure(5.5, 3.6)
     axes = figure.subplots()
     axes.plot(table["trials"], 100 * table["share"], color=COLOURS[0], drawstyle="steps-post")
     axes.set_ylabel("Dominated hypervolume (% of the final one)")
@@ -169,15 +170,20 @@ def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:
 
 
 def _finish(axes: Axes, cost: str, *, missing: str = "") -> None:
-    """Add the axis label and the grid; `missing` is the reason if there are no points."""
+    """Add the label of a cost and the grid; `missing` is the reason if there are no points."""
     axes.text(0.5, 0.5, missing, transform=axes.transAxes, ha="center", va="center", color="#666666")
-    axes.set_xlabel(AXES[cost])
+    add_grid(axes, AXES[cost])
+
+
+def add_grid(axes: Axes, label: str) -> None:
+    """Add the label of the horizontal axis, and the grid."""
+    axes.set_xlabel(label)
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Any, entries: Entries, *, width: float) -> None:
+def add_legend(figure: Any, entries: Entries, *, width: float) -> None:
     """Add one legend below the panels, with each name once; `width` is that of the figure in inches."""
     if not entries:
         return

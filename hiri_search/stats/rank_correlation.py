@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import reduce
 from math import comb, sqrt
 
@@ -25,6 +24,7 @@ from hiri_search.stats.null_distribution import (
     tie_sizes_of_both,
     untied_pairs,
 )
+from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.significance import LEVEL, Array, Estimate, p_text
 
 MAX_EXACT_ITEMS = 40  # for more items the test and the interval are asymptotic
@@ -45,15 +45,6 @@ class Tau(Estimate):
 
     def __str__(self) -> str:
         return f"{super().__str__()}, {p_text(self.p)}"
-
-
-class OrderVerdict(StrEnum):
-    """The verdict on an order of networks, by its tau beyond cost."""
-
-    PASSES = "passes"
-    WEAK = "weak"
-    FAILS = "fails"
-    TOO_FEW = "too few to tell"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,13 @@ class SettingScores:
     name: str
     results: Results
 
+    @property
+    def description(self) -> str:
+        """The training in words."""
+        study, images = self.results.study, self.results.started.images
+        training = f"{study.recipe.epochs} epochs on {images.train} images at {study.proxy.side} pixels"
+        return f"{training}, {seeds_text(len(self.seeds))}"
+
     @cached_property
     def trials(self) -> list[Mapping[str, Any]]:
         return self.results.first_trainings
@@ -68,16 +75,25 @@ class SettingScores:
         counted = self.seeds[:seeds]
         return sum(float(row["seconds"]) for row in self.trials if row["seed"] in counted) / HOUR
 
-    def after(self, epoch: int, seeds: int | None = None) -> pd.Series:
-        """Return the mean validation score after an epoch, over the first `seeds` seeds, as `means` does."""
-        sign, counted = -self.results.curve_score.loss_sign, self.seeds[:seeds]
-        curves = {(row["name"], row["seed"]): row["curve"] for row in self.trials if row["seed"] in counted}
-        means = {
-            name: float(np.mean([sign * curves[name, seed][epoch - 1] for seed in counted]))
+    def work(self, seeds: int | None = None) -> float:
+        """Return the multiply-adds of the forward passes of all training images, in 10⁹: on any machine the same."""
+        images = self.results.study.recipe.epochs * self.results.started.images.train
+        return float(self.networks["trained_gflops"].sum()) * images * len(self.seeds[:seeds])
+
+    @cached_property
+    def curves(self) -> Mapping[tuple[str, int], Sequence[float]]:
+        """Validation scores after each epoch, with the sign under which larger is better, by network and seed."""
+        sign = -self.results.curve_score.loss_sign
+        return {(row["name"], row["seed"]): [sign * score for score in row["curve"]] for row in self.trials}
+
+    def after(self, epoch: int, seeds: Sequence[int]) -> pd.Series:
+        """Return the mean validation score after an epoch over some seeds, of networks that were trained so far."""
+        reached = {
+            name: [self.curves[name, seed][epoch - 1] for seed in seeds]
             for name in self.networks.index
-            if all(len(curves.get((name, seed), ())) >= epoch for seed in counted)
+            if all(len(self.curves.get((name, seed), ())) >= epoch for seed in seeds)
         }
-        return pd.Series(means, dtype="float64")
+        return pd.Series({name: float(np.mean(scores)) for name, scores in reached.items()}, dtype="float64")
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,12 @@ def calibration_results(
     )
 
 
-def aligned(*series: pd.Series) -> Sequence[pd.Series]:
-    """Return series over the networks that all of them have, in the order of the first."""
-    shared = [name for name in series[0].index if all(name in other.index for other in series[1:])]
-    return [each[shared] for each in series]
+def seeds_text(number: float) -> str:
+    """Return `1 seed`, or `3 seeds`."""
+    return "1 seed" if number == 1 else f"{number:.0f} seeds"
+
+
+def aligned(first: pd.Series, second: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return two series over the networks that both have, in the order of the first."""
+    shared = [name for name in first.index if name in second.index]
+    return first[shared], second[shared]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -22,19 +23,21 @@ COST_LINES = {
 }
 COLUMNS = (
     *("kind", "setting", "seeds", "side", "width", "depth", "epochs", "batch", "train_images", "val_images"),
-    *("networks", "hours", "of_reference", "tau", "tau_low", "tau_high"),
+    *("networks", "hours", "of_reference", "work_of_reference", "tau", "tau_low", "tau_high"),
     *("beyond", "beyond_low", "beyond_high", "like_pairs", "like_networks", "verdict"),
     *("signal_to_noise", "pairs_per_hour"),
 )
 
 
+@lru_cache(1)  # of several files
 def calibration_table(results: CalibrationResults) -> pd.DataFrame:
     """Return one line for each setting and number of its seeds, then the costs and zero-cost scores, then the ceiling.
 
     `tau` is Kendall's tau with the means of the reference, `beyond` is tau over the pairs of networks of like GFLOPs.
     `pairs_per_hour` is the number of these pairs that are in the order of the reference, minus those in the other
-    order, for each hour of training. `signal_to_noise` belongs to the setting, not to a number of seeds. The ceiling is
-    the reference, one seed against another.
+    order, for each hour of training. `of_reference` is the share of the hours of the reference, `work_of_reference`
+    that of its multiply-adds, which no busy machine changes. `signal_to_noise` belongs to the setting, not to a number
+    of seeds. The ceiling is the reference, one seed against another.
     """
     reference = results.reference
     lines = [
@@ -63,6 +66,7 @@ def _setting_line(reference: SettingScores, setting: SettingScores, seeds: int) 
         "hours": hours,
         **_agreement(reference, means, hours),
         "of_reference": hours / reference.hours() if reference.hours() else np.nan,
+        "work_of_reference": setting.work(seeds) / reference.work(),
         "signal_to_noise": signal_to_noise([row.dropna().tolist() for _, row in setting.scores.iterrows()]),
     }
 

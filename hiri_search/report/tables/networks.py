@@ -12,6 +12,7 @@ import pandas as pd
 
 from hiri_search.language import Net, SpecError, parse_network
 from hiri_search.report.paper.published import PAPER_SCORE, published
+from hiri_search.report.tables.calibration import calibration_sentence
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
@@ -173,7 +174,7 @@ def caption(results: Results) -> str:
         f" of {images.train // study.recipe.batch} steps{_recipe(study.recipe)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
         f" {_measured(results)}; {_seeds(study.seeds)}.{_image_error(score, images)}"
-        f" Device: {started.device}; profile: {started.profile}."
+        f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"
     )
     if own := _own_recipes(study):
         text += f" Rows with their own recipe: {own}."

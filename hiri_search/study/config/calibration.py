@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import SettingError
 
@@ -63,3 +64,34 @@ class CalibrateConfig:
             yield "networks", f"{problem}; write a multiple, such as networks: {5 * max(1, self.bands)}"
         if not 0 <= self.seed <= MAX_INTEGER:
             yield "seed", f"seed={self.seed} is not possible; it must be 0 or more, and under 2**63"
+
+
+@dataclass(frozen=True)
+class ImageNumbers:
+    """Numbers of images; None: all."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    train: int | None = None
+    val: int | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationNote:
+    """What a calibration found about the setting of a proxy file: how well it orders networks as the reference does."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    setting: str  # its name in the calibration
+    reference: str  # the long training, in words
+    data: str  # source of the images
+    verdict: OrderVerdict  # by the bar
+    tau_beyond_cost: float
+    low: float  # ends of its 90 % interval
+    high: float
+    pairs: int  # of networks of like cost
+    networks: int  # in these pairs
+    hours: float  # of all trainings of the setting
+    reference_hours: float
+    date: str  # year-month-day of the last training
+    measured: dict[str, Any] = field(default_factory=dict)  # the keys of the setting; filled in from the proxy file

@@ -12,9 +12,9 @@ from hiri_search.study.config.schema import NetworkRow, Study
 _EXCLUDED: dict[str, Any] = {
     **dict.fromkeys(("title", "table", "compare", "let", "latency", "cache", "checkpoints"), True),
     **dict.fromkeys(
-        ("nets", "space", "where", "confirm", "calibrate", "resources", "storage", "imports", "callbacks", "score"),
-        True,
+        ("nets", "space", "where", "confirm", "calibrate", "calibration", "resources", "storage", "imports"), True
     ),
+    **dict.fromkeys(("callbacks", "score"), True),
     "code": {"kinds"},
     "metrics": {"__all__": {"label", "unit", "digits"}},
 }

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
-from hiri_search.study.config.schema import Relations, Study
+from hiri_search.study.config.calibration import CalibrationNote, ImageNumbers
+from hiri_search.study.config.schema import ProxyConfig, Relations, Seeds, Study
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
 from hiri_search.study.config.set_option import parse_set, place_of
 from hiri_search.study.config.yaml_file import Tree, read_yaml
@@ -54,6 +55,16 @@ class SpaceFile(BaseModel, extra="forbid", frozen=True):
     where: Relations = ()
 
 
+class ProxyFile(BaseModel, extra="forbid", frozen=True):
+    """Content of a proxy file: a setting for short trainings, and how well it orders networks."""
+
+    proxy: ProxyConfig
+    recipe: Recipe
+    data: ImageNumbers
+    seeds: Seeds
+    calibration: CalibrationNote
+
+
 class YamlLocations:
     """Finds the place where a value was written: a line of a file, of its profile, or the command line."""
 
@@ -63,6 +74,7 @@ class YamlLocations:
         self.sets: dict[Key, str] = {}
         self.space: Tree | None = None  # the file that `space:` names
         self.recipe: Tree | None = None  # the file that `recipe:` names
+        self.proxy: Tree | None = None  # the file that `proxy:` names
 
     def __call__(self, key: Key) -> str:
         return self.find(key) or str(self.tree.path)
@@ -89,6 +101,8 @@ class YamlLocations:
                 return self.tree.location(written)
         if self.recipe and key[:1] == ("recipe",) and key[1:] in self.recipe.lines:
             return self.recipe.location(key[1:])
+        if self.proxy and key in self.proxy.lines:
+            return self.proxy.location(key)
         return next((text for set_key, text in self.sets.items() if set_key[: len(key)] == key), None)
 
     def error(self, key: Key, message: str) -> StudyError:
@@ -111,13 +125,15 @@ def profiles(tree: Tree) -> dict[str, dict[str, Any]]:
 
 def layered(places: YamlLocations, sets: Sequence[str]) -> dict[str, Any]:
     """Return the content of a study file with its profile and `key=value` settings merged over it."""
-    content = merged(places.tree.content, _profile(places.profile, places.tree))
+    content: dict[str, Any] = {}
+    for layer in (places.tree.content, _profile(places.profile, places.tree)):
+        content = merged(content, with_proxy(layer, places))
     content.pop("profiles", None)
     for text in sets:
         rows = content.get("nets")
         key, value = parse_set(text, rows if isinstance(rows, dict) else ())
         places.sets[key] = place_of(text)
-        content = merged(content, _nested(key, value))
+        content = merged(content, with_proxy(_nested(key, value), places))
     return content
 
 
@@ -150,6 +166,28 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) ->
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[name] = merged(old, value, key) if both else value  # type: ignore[arg-type]
     return result
+
+
+def with_proxy(layer: Mapping[str, Any], places: YamlLocations) -> Mapping[str, Any]:
+    """Lay the keys of a layer over those of the file that its `proxy: FILE.yaml` names, relative to the study file."""
+    if "calibration" in layer:
+        raise places.error(("calibration",), "calibration: is filled in from the file that proxy: names; remove it")
+    section, data = layer.get("proxy"), layer.get("data")
+    section = {"file": section} if isinstance(section, str) else section
+    if not isinstance(section, Mapping) or "file" not in section:
+        return layer
+    if isinstance(layer.get("recipe"), str):
+        problem = f"recipe: cannot be a file beside proxy: {section['file']}, which has a recipe"
+        raise places.error(("recipe",), f"{problem}; write only the keys to change under recipe:")
+    path = places.tree.folder / str(section["file"])
+    if not path.is_file():
+        raise places.error(("proxy",), f"proxy: there is no file {path}; write the keys of a proxy, or a file path")
+    places.proxy = read_yaml(path, ProxyFile)
+    file = validated(ProxyFile, places.proxy.content, YamlLocations(places.proxy)).model_dump(mode="json")
+    note = file.pop("calibration")
+    own = {**layer, "proxy": {name: value for name, value in section.items() if name != "file"}}
+    own |= {"data": {"source": data}} if isinstance(data, str) else {}
+    return merged(file, own) | {"calibration": {**note, "measured": file}}
 
 
 def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hiri_search.study.config.layers import (
     profiles,
     validated,
     with_files,
+    with_proxy,
 )
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
@@ -102,7 +103,9 @@ class Calibration:
             content["nets"] = {**drawn, **(calibrate.get("nets") or {})}
         places = YamlLocations(self._places.tree, self._places.profile, over=(("calibrate", *section), ("calibrate",)))
         places.sets = self._places.sets
-        return _checked(merged(content, keys), places)
+        content = merged(content, with_proxy(keys, places))
+        content.pop("calibration", None)  # of a proxy file: this setting is what is measured
+        return _checked(content, places)
 
 
 def calibration_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Calibration:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.study.config.calibration import CalibrateConfig
+from hiri_search.study.config.calibration import CalibrateConfig, CalibrationNote
 from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
 from hiri_search.system.redaction import redacted, secret_in
@@ -213,6 +213,7 @@ class Study(_Strict):
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig | None = None  # None: no confirmation
     calibrate: CalibrateConfig | None = None  # read by the command of that name; a run has no use for it
+    calibration: CalibrationNote | None = None  # filled in from the file that `proxy` names
     counted: CountConfig = CountConfig()
     proxy: ProxyConfig = ProxyConfig()
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()

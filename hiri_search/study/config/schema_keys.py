@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 Key = tuple[str | int, ...]  # path of a value: ("recipe", "epochs")
 
 # Short form of a section: `data: drawn` means `data: {source: drawn}`, also where a profile or --set changes it.
-SHORT_FORMS: dict[Key, str] = {("data",): "source", ("recipe",): "file", ("nets", "*"): "spec"}
+SHORT_FORMS: dict[Key, str] = {("data",): "source", ("recipe",): "file", ("proxy",): "file", ("nets", "*"): "spec"}
 
 
 def long_form(key: Key) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,12 @@ def parse_yaml(text: str, path: Path, model: type[Any]) -> Tree:
 def parse_value(text: str, origin: str, key: Key, model: type[Any]) -> Any:
     """Parse the YAML value of a key; errors name `origin`."""
     return _read(text, origin, key, model, None)
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Return plain values as YAML that `parse_yaml` reads, with the innermost mappings and lists on one line."""
+    text: str = yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, allow_unicode=True, width=118)
+    return text
 
 
 def _read(text: str, origin: str, key: Key, model: type[Any], lines: dict[Key, int] | None) -> Any:
