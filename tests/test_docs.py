@@ -39,6 +39,8 @@ NOT_RUN = {
     "export RAY_TUNE_CALLBACKS": "belongs to the next command: tests/study/dispatch/test_tune_callbacks.py sets it",
     "tensorboard --logdir": "needs another package: tests/study/dispatch/test_tune_callbacks.py reads its files",
     "ray job submit": "needs a cluster: tests/study/dispatch/test_ray_job.py starts one",
+    "hiri-search calibrate": "trains for hours: tests/cli/test_calibrate.py has a small one",
+    "hiri-search report results/my_search": "belongs to hiri-search calibrate",
     "sbatch": "needs Slurm: tests/test_deploy.py has fake commands for it",
     "postgresql+psycopg://me@host": "needs a server: tests/study/export/test_optuna_export.py starts one",
 }

@@ -87,9 +87,9 @@ class _Runner:
     address: str | None
 
     def run(self, stage: CalibrationStage, folder: Path) -> int:
-        """Train what a stage lacks, and write the tables of its folder; return the exit code, as `run` does."""
+        """Train what a stage lacks, and write tables and page of its folder; return the exit code, as `run` does."""
         from hiri_search.cli.console import Console
-        from hiri_search.report.write import write_tables
+        from hiri_search.report.write import write_all
         from hiri_search.study.ledger.ledger import read_ledger
         from hiri_search.study.provenance.manifest import write_manifest
         from hiri_search.study.run import run as run_study
@@ -114,7 +114,7 @@ class _Runner:
         if interrupted:
             return run.INTERRUPTED
         results = results_of(ledger := read_ledger(folder))
-        write_tables(results, folder / "report")
+        write_all(results, folder / "report", figures=False)
         write_manifest(ledger)
         return run.code_for((str(row["state"]) for row in results.trials), console.say)
 

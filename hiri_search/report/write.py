@@ -67,11 +67,11 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def write_all(results: Results, folder: Path) -> Written:
-    """Write tables, figures and the page into `folder`."""
-    figures = _figure_files(results)
+def write_all(results: Results, folder: Path, *, figures: bool = True) -> Written:
+    """Write tables, figures and the page into `folder`; the page needs no figures."""
+    drawn = _figure_files(results) if figures else {}
     return write_files(
-        table_files(results) | figures | {PAGE: lambda results: page(page_content(results))}, results, folder
+        table_files(results) | drawn | {PAGE: lambda results: page(page_content(results))}, results, folder
     )
 
 

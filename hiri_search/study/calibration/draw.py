@@ -28,7 +28,7 @@ from hiri_search.system.units import GIGA
 _WIDTH = 1 + LIKE_COST  # highest cost in a band over the lowest, so that all its pairs are of like cost
 _SAMPLED = 200  # networks whose costs place the bands
 _TAIL = 0.05  # share of the sampled networks below the lowest band, and above the highest one
-_MAX_WALKS = 1_000  # for each network, after which a band counts as too small
+_MAX_IDLE = 1_000  # walks in a row without a new network, after which a band counts as used up
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _sampled_costs(study: Study, space: SearchSpace) -> list[float]:
 def _lows(costs: Sequence[float], bands: int, wanted: int) -> list[float]:
     """Return the lower ends of the bands: the costs of networks with many others of like cost, at even ratios."""
     neighbours = [sum(low <= cost <= low * _WIDTH for cost in costs) for low in costs]
-    enough = min(wanted, max(neighbours))
+    enough = min(wanted, float(np.median(neighbours)))
     crowded = [low for low, number in zip(costs, neighbours, strict=True) if number >= enough]
     ends = np.quantile(costs, [_TAIL, 1 - _TAIL]) if bands > 1 else np.quantile(costs, [0.5, 0.5])
     targets = np.geomspace(ends[0], max(ends[0], ends[1] / _WIDTH), bands)
@@ -93,12 +93,15 @@ def _band(study: Study, low: float, wanted: int, name: str, rng: Random) -> Cost
     limits = {**study.within, "gmacs": f"{low!r}..{high!r}"}
     space = search_space(resolve(study.model_copy(update={"within": limits})))
     specs: dict[str, None] = {}
-    for _ in range(wanted * _MAX_WALKS):
-        if len(specs) == wanted:
-            return CostBand(low, high, {f"{name}-{number}": spec for number, spec in enumerate(specs, 1)})
+    idle = 0  # walks in a row to networks that are drawn already
+    while len(specs) < wanted and idle < _MAX_IDLE:
+        known = len(specs)
         with suppress(InvalidNetwork):  # of timm, where it cannot be built
             candidate = network_of(study, *space.walk(uniform(rng)))
             check_counted(study, candidate)
             specs[str(candidate.network)] = None
+        idle = 0 if len(specs) > known else idle + 1
+    if len(specs) == wanted:
+        return CostBand(low, high, {f"{name}-{number}": spec for number, spec in enumerate(specs, 1)})
     problem = f"the space has {len(specs)} networks of {low:.3g} to {high:.3g} GFLOPs, and {wanted} are wanted"
     raise StudyError(f"calibrate.networks: {problem}; write fewer networks or more options in the space")

@@ -12,9 +12,9 @@ from hiri_search.study.ledger.values import ImageSet
 from tests.report.examples import STARTED, example_study
 
 Curves = Mapping[str, Sequence[Sequence[float]]]  # by network: a curve for each seed
-BANDS = {
+BANDS = {  # GFLOPs of five networks in each of three bands
     f"b{band}-{number}": 2.0 * 1.5**band * (1 + 0.01 * number) for band in range(3) for number in range(5)
-}  # GFLOPs
+}
 
 
 def setting(name: str, curves: Curves, *, seconds: float = 10.0, gflops: Mapping[str, float] = BANDS) -> SettingScores:
