@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from hiri_search.report.calibration.epochs import epoch_table
 from hiri_search.report.calibration.scores import CalibrationResults, aligned
 from hiri_search.report.calibration.table import ALONE, SETTING, calibration_table
-from hiri_search.report.figures import STYLE, Entries, add_grid, add_legend, literal_text, new_figure
+from hiri_search.report.figures import STYLE, Entries, add_grid, add_legend, image, literal_text, new_figure
 from hiri_search.report.tables.curves import COLOURS
 from hiri_search.stats.rank_correlation import BAND_LEVEL, MIN_TAU_BEYOND_COST
 
@@ -115,3 +116,9 @@ FIGURES: dict[str, Callable[[CalibrationResults], Figure]] = {
     "calibration_hours": tau_over_hours,
     "calibration_epochs": tau_over_epochs,
 }
+
+
+@lru_cache(2 * len(FIGURES))  # the page shows them too
+def figure_file(name: str, suffix: str, results: CalibrationResults) -> bytes:
+    """Return a figure in the format of a file's suffix."""
+    return image(FIGURES[name](results), suffix)

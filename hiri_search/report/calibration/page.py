@@ -7,10 +7,9 @@ from base64 import b64encode
 
 import pandas as pd
 
-from hiri_search.report.calibration.figures import FIGURES
+from hiri_search.report.calibration.figures import FIGURES, figure_file
 from hiri_search.report.calibration.scores import CalibrationResults
 from hiri_search.report.calibration.text import caption_text, tables, verdict_text
-from hiri_search.report.figures import image
 from hiri_search.system.text import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -28,7 +27,7 @@ def calibration_page(results: CalibrationResults) -> str:
     parts = [f"<h1>{title}</h1>", f'<p class="verdict">{_escaped(verdict_text(results))}</p>']
     parts += [f"<p>{_escaped(caption_text(results))}</p>"]
     parts += [f"<h2>{_escaped(heading)}</h2>{_table(table)}" for heading, table in tables(results).items()]
-    parts += [_figure(name, image(draw(results), ".png")) for name, draw in FIGURES.items()]
+    parts += [_figure(name, figure_file(name, ".png", results)) for name in FIGURES]
     head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     head += f"<title>{title}</title><style>{_STYLE}</style>"
     body = "\n".join(parts)

@@ -62,6 +62,9 @@ def compute_zero_cost(reference: Study, folder: Path, say: Say) -> None:
         began = time.perf_counter()
         scores = job_scores(job, prepared[job.side], ZERO_COST_SCORES)
         known[name] = ZeroCost(job.digest, scores, round(time.perf_counter() - began, 3))
+        _write({name: known[name] for name in jobs if name in known}, folder)
+
+
+def _write(networks: dict[str, ZeroCost], folder: Path) -> None:
     with atomic_write(folder / ZERO_COST_FILE) as file:
-        content = ZeroCostFile({name: known[name] for name in jobs})
-        file.write(json.dumps(to_json(content), indent=2, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(to_json(ZeroCostFile(networks)), indent=2, ensure_ascii=False).encode() + b"\n")

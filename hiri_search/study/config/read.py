@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from hiri_search.language import SpecError, TimmNetwork, parse_space
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.study.config.calibration import REFERENCE
 from hiri_search.study.config.declared_kinds import describe_kinds
+from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.layers import (
     NO_PROFILE,
     SpaceFile,
@@ -120,8 +122,12 @@ def calibration_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str]
             f"{tree.path} has no calibrate:; write it with reference: and settings:, as docs/calibration.md"
         )
     calibration = Calibration(_checked(content, places), content, places)
+    by_training: dict[str, str] = {}
     for name in calibration.settings:  # the networks are drawn later, but mistakes in a setting are said now
-        calibration.setting(name, None)
+        training = json.dumps({**canonical_form(calibration.setting(name, None)), "seeds": None}, sort_keys=True)
+        if (other := by_training.setdefault(training, name)) != name:
+            remedy = "remove one of them: the report has a line for each number of seeds"
+            raise places.error(("calibrate",), f"calibrate: {other} and {name} are one training; {remedy}")
         if calibration.study.space is not None and content["calibrate"].get("nets"):
             calibration.setting(name, {})
     return calibration

@@ -91,6 +91,7 @@ MISTAKES = [
     ("data: {train: 100}", "data: {source: drawn}", "study.yaml:12: .*changes only the numbers of images"),
     ("start: hr(32 e=4)", "start: hr(32 e=4 x=1)", "study.yaml:8: nets.mine: in let start"),
     ("calibrate:\n", "calibrate:\n  networks: 7\n", "study.yaml:7: .*cannot be shared out equally over bands=3"),
+    ("short: {recipe: {epochs: 2}}", "short: {recipe: {epochs: 40}}", "short and reference are one training; remove"),
     ("few: {recipe: {epochs: 3}", "few: {proxies: {}", "study.yaml:12: .*few.proxies is not known"),
 ]
 
