@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hiri_search.training.data.synthetic import MOTIFS, generate_images
+from hiri_search.training.data.synthetic import MOTIFS, ORDER, TEXTURE, generate_images
 
 CLASSES = 8
 CHANCE = 1 / CLASSES
@@ -23,6 +23,14 @@ def test_the_bytes_are_the_same_on_every_machine():
     images = np.concatenate([generate_images(12, classes=12, side=side, seed=7)[0].ravel() for side in (128, 96, 40)])
     assert hashlib.sha256(images.tobytes()).hexdigest() == (
         "0d6aa76959a5efec80290d760083ab0c4e146835ab4743f6e67d4a37c0113c78"
+    )
+
+
+def test_the_bytes_of_pairs_in_order_are_the_same_on_every_machine():
+    images, _ = generate_images(12, classes=12, side=96, seed=7, task=ORDER, difficulty=0.8)
+    assert (
+        hashlib.sha256(images.tobytes()).hexdigest()
+        == "acd0c7341968379918e748172d91828e8c6bd43231efa6d92a5c6e78e992a957"
     )
 
 
@@ -80,6 +88,25 @@ def test_the_number_of_classes_is_limited_by_the_motifs(classes: int):
 
 def test_a_linear_probe_of_coarse_pixels_is_at_chance():
     assert _score(_coarse, 8) < CHANCE + 0.08
+
+
+@pytest.mark.parametrize("task", [TEXTURE, ORDER])
+def test_difficult_images_have_less_contrast(task: str):
+    easy, hard = (
+        np.abs(np.diff(images.mean(-1))).mean()
+        for difficulty in (0, 1)
+        for images in [generate_images(40, classes=CLASSES, side=128, seed=1, task=task, difficulty=difficulty)[0]]
+    )
+    assert easy > 1.3 * hard
+
+
+def test_two_classes_of_a_pair_differ_in_the_order_of_their_motifs_alone():
+    def halves(label: int) -> Features:
+        images, labels = generate_images(240, classes=2, side=64, seed=1, task=ORDER, difficulty=0)
+        return np.stack([_energies(images[labels == label][:, rows]).mean(0) for rows in (slice(32), slice(32, 64))])
+
+    first, second = halves(0), halves(1)
+    assert np.abs(first - second[::-1]).mean() < 0.5 * np.abs(first - second).mean()
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from hiri_search.system.hardware import cores
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.sources.image_source import LabelledImage
-from hiri_search.training.data.synthetic import MOTIFS, TEXTURE, generate_images, generate_in_subprocess
+from hiri_search.training.data.synthetic import MEDIUM, MOTIFS, TEXTURE, generate_images, generate_in_subprocess
 from hiri_search.training.job import DataSource
 
 SYNTHETIC_CLASSES = 8
@@ -49,7 +49,8 @@ class SyntheticSource:
         self.seeds = {"train": 2 * data.seed, "val": 2 * data.seed + 1, "test": TEST_SEEDS + data.seed}
 
     def stat_fingerprint(self) -> str:
-        return f"drawn {self.seed} {self.task} {self.difficulty}"
+        scenes = f" {self.task} {self.difficulty}" if (self.task, self.difficulty) != (TEXTURE, MEDIUM) else ""
+        return f"drawn {self.seed}{scenes}"
 
     def content_fingerprint(self, stat_digest: str, cache_dir: Path, say: Say) -> str:
         return stat_digest
