@@ -56,7 +56,7 @@ def test_a_killed_calibration_goes_on_and_says_what_it_found(tmp_path: Path):
         assert (finished.total(), max(finished.values())) == (trainings, 1), "each training once"
     table = pd.read_csv(clone / "report" / "calibration.csv").set_index("setting")
     assert list(table.index[:3]) == ["short", "GFLOPs", "params"]
-    assert table.loc["short", ["networks", "like_pairs", "verdict"]].tolist() == [6, 3, "too few to tell"]
+    assert table.loc["short", ["networks", "pairs", "verdict"]].tolist() == [6, 3, "too few to tell"]
     assert table.loc["short", "work_of_reference"] == 0.25
     assert {"synflow", "naswot", "zen", "reference: seed 0 against seed 1"} <= set(table.index)
 

@@ -22,7 +22,7 @@ def chosen_line(table: pd.DataFrame) -> pd.Series | None:
     passing, weak = (settings[settings["verdict"] == verdict] for verdict in (OrderVerdict.PASSES, OrderVerdict.WEAK))
     if len(passing):
         return passing.sort_values("hours", kind="stable").iloc[0]
-    return weak.sort_values("beyond", ascending=False, kind="stable").iloc[0] if len(weak) else None
+    return weak.sort_values("tau_beyond_cost", ascending=False, kind="stable").iloc[0] if len(weak) else None
 
 
 def chosen_proxy(results: CalibrationResults) -> str | None:
@@ -36,11 +36,11 @@ def chosen_proxy(results: CalibrationResults) -> str | None:
         reference=reference.description,
         data=study.data.source,
         verdict=OrderVerdict(line["verdict"]),
-        tau_beyond_cost=round(float(line["beyond"]), 3),
+        tau_beyond_cost=round(float(line["tau_beyond_cost"]), 3),
         low=round(float(line["beyond_low"]), 3),
         high=round(float(line["beyond_high"]), 3),
-        pairs=int(line["like_pairs"]),
-        networks=int(line["like_networks"]),
+        pairs=int(line["pairs"]),
+        networks=int(line["of_like_cost"]),
         hours=round(float(line["hours"]), 4),
         reference_hours=round(reference.hours(), 4),
         date=max(map(_last_day, (setting, reference))),

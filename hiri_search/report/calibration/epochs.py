@@ -12,7 +12,7 @@ from hiri_search.report.calibration.scores import CalibrationResults, SettingSco
 from hiri_search.report.calibration.table import order_columns
 
 STANDS = 0.9  # share of the final tau at or above which an order stays
-_ORDER = ("tau", "tau_low", "tau_high", "beyond", "beyond_low", "beyond_high", "like_pairs", "like_networks")
+_ORDER = ("tau", "low", "high", "tau_beyond_cost", "beyond_low", "beyond_high", "pairs", "of_like_cost")
 EPOCH_COLUMNS = ("setting", "seeds", "epoch", "share", "networks", *_ORDER)
 STANDING_COLUMNS = ("setting", "seeds", "epochs", "measure", "final", "stands_from", "share")
 
@@ -42,8 +42,12 @@ def _own(reference: SettingScores) -> Iterator[dict[str, Any]]:
         for seed in seeds:
             others = reference.scores.drop(columns=seed).mean(axis=1, skipna=False).dropna()
             against.append(order_columns(*aligned(reference.after(epoch, [seed]), others), gflops))
-        means = pd.DataFrame(against).reindex(columns=["tau", "beyond"]).mean()
-        yield start | {"networks": against[0]["networks"], "tau": means["tau"], "beyond": means["beyond"]}
+        means = pd.DataFrame(against).reindex(columns=["tau", "tau_beyond_cost"]).mean()
+        yield start | {
+            "networks": against[0]["networks"],
+            "tau": means["tau"],
+            "tau_beyond_cost": means["tau_beyond_cost"],
+        }
 
 
 def _epochs(setting: SettingScores) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -65,14 +69,14 @@ def standing_table(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _standing(name: str, lines: pd.DataFrame) -> dict[str, Any]:
-    measure = "beyond" if lines["beyond"].notna().any() else "tau"
+    measure = "tau_beyond_cost" if lines["tau_beyond_cost"].notna().any() else "tau"
     taus = lines[measure].tolist()
     start = standing_from(taus)
     return {
         "setting": name,
         "seeds": lines["seeds"].iloc[0],
         "epochs": len(lines),
-        "measure": {"beyond": "tau beyond cost", "tau": "tau"}[measure],
+        "measure": {"tau_beyond_cost": "tau beyond cost", "tau": "tau"}[measure],
         "final": taus[-1],
         "stands_from": start,
         "share": start and start / len(lines),

@@ -73,12 +73,13 @@ def tau_over_hours(results: CalibrationResults) -> Figure:
     table = calibration_table(results)
     figure, entries = new_figure(7, 4.5), Entries()
     axes = figure.subplots()
-    lines = table[table["kind"] == SETTING].dropna(subset=["beyond"]).astype({"beyond": float, "hours": float})
+    lines = table[table["kind"] == SETTING].dropna(subset=["tau_beyond_cost"])
     for number, (name, line) in enumerate(lines.groupby("setting", sort=False)):
-        ends = [line["beyond"] - line["beyond_low"], line["beyond_high"] - line["beyond"]]
+        tau = line["tau_beyond_cost"].astype(float)
+        ends = [tau - line["beyond_low"], line["beyond_high"] - tau]
         style = _style(number, marker="o", capsize=3)
-        entries[str(name)] = axes.errorbar(line["hours"], line["beyond"], yerr=ends, **style)  # type: ignore[assignment]
-    alone = table[table["kind"] == ALONE].set_index("setting")["beyond"].dropna()
+        entries[str(name)] = axes.errorbar(line["hours"], tau, yerr=ends, **style)  # type: ignore[assignment]
+    alone = table[table["kind"] == ALONE].set_index("setting")["tau_beyond_cost"].dropna()
     for linestyle, name in (("--", "GFLOPs"), (":", "params")):
         if name in alone:
             entries[f"{name} alone"] = axes.axhline(float(alone[name]), color="#999999", linestyle=linestyle)
@@ -100,7 +101,7 @@ def tau_over_epochs(results: CalibrationResults) -> Figure:
     table = epoch_table(results)
     figure, entries = new_figure(9, 4.5), Entries()
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, column, label in zip(panels, ("tau", "beyond"), ("Tau", "Tau beyond cost"), strict=True):
+    for axes, column, label in zip(panels, ("tau", "tau_beyond_cost"), ("Tau", "Tau beyond cost"), strict=True):
         for number, (name, line) in enumerate(table.groupby("setting", sort=False)):
             (entries[str(name)],) = axes.plot(
                 100 * line["share"], line[column].astype(float), **_style(number, marker=".")

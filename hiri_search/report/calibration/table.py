@@ -23,8 +23,8 @@ COST_LINES = {
 }
 COLUMNS = (
     *("kind", "setting", "seeds", "side", "width", "depth", "epochs", "batch", "train_images", "val_images"),
-    *("networks", "hours", "of_reference", "work_of_reference", "tau", "tau_low", "tau_high"),
-    *("beyond", "beyond_low", "beyond_high", "like_pairs", "like_networks", "verdict"),
+    *("networks", "hours", "of_reference", "work_of_reference", "tau", "low", "high"),
+    *("tau_beyond_cost", "beyond_low", "beyond_high", "pairs", "of_like_cost", "verdict"),
     *("signal_to_noise", "pairs_per_hour"),
 )
 
@@ -33,7 +33,7 @@ COLUMNS = (
 def calibration_table(results: CalibrationResults) -> pd.DataFrame:
     """Return one line for each setting and number of its seeds, then the costs and zero-cost scores, then the ceiling.
 
-    `tau` is Kendall's tau with the means of the reference, `beyond` is tau over the pairs of networks of like GFLOPs.
+    `tau` is Kendall's tau with the means of the reference, `tau_beyond_cost` that over the `pairs` of like GFLOPs.
     `pairs_per_hour` is the number of these pairs that are in the order of the reference, minus those in the other
     order, for each hour of training. `of_reference` is the share of the hours of the reference, `work_of_reference`
     that of its multiply-adds, which no busy machine changes. `signal_to_noise` belongs to the setting, not to a number
@@ -96,10 +96,10 @@ def order_columns(first: pd.Series, second: pd.Series, gflops: pd.Series) -> dic
     beyond = tau_beyond_cost(first, second, gflops[first.index]) if len(first) else None
     line: dict[str, Any] = {"networks": len(first)}
     if tau:
-        line |= {"tau": tau.value, "tau_low": tau.low, "tau_high": tau.high}
+        line |= {"tau": tau.value, "low": tau.low, "high": tau.high}
     if beyond:
-        line |= {"beyond": beyond.value, "beyond_low": beyond.low, "beyond_high": beyond.high}
-        line |= {"like_pairs": beyond.pairs, "like_networks": beyond.items, "verdict": str(beyond.verdict)}
+        line |= {"tau_beyond_cost": beyond.value, "beyond_low": beyond.low, "beyond_high": beyond.high}
+        line |= {"pairs": beyond.pairs, "of_like_cost": beyond.items, "verdict": str(beyond.verdict)}
     return line
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 from hiri_search.report.calibration.choice import chosen_line
 from hiri_search.report.calibration.epochs import STANDS, epoch_table, standing_table
 from hiri_search.report.calibration.scores import CalibrationResults, seeds_text
-from hiri_search.report.calibration.table import calibration_table
+from hiri_search.report.calibration.table import SETTING, calibration_table
 from hiri_search.report.tables.formats import markdown, markdown_text
 from hiri_search.stats.order_verdict import OrderVerdict
-from hiri_search.stats.rank_correlation import BAND_LEVEL, LIKE_COST, MIN_TAU_BEYOND_COST
+from hiri_search.stats.rank_correlation import BAND_LEVEL, LIKE_COST, MIN_LIKE_ITEMS, MIN_TAU_BEYOND_COST
 from hiri_search.stats.significance import LEVEL
 
 
@@ -24,11 +24,17 @@ def calibration_text(results: CalibrationResults) -> str:
 
 def verdict_text(results: CalibrationResults) -> str:
     """Return which setting is chosen, in words."""
-    if (line := chosen_line(calibration_table(results))) is None:
+    table = calibration_table(results)
+    settings = table[table["kind"] == SETTING]
+    if (line := chosen_line(table)) is None:
+        too_few = len(settings) and (settings["verdict"].fillna(OrderVerdict.TOO_FEW) == OrderVerdict.TOO_FEW).all()
+        if too_few:
+            return f"Too few to tell: a verdict needs {MIN_LIKE_ITEMS} networks that have another one of like cost."
         return "No setting passes the bar: the order of these short trainings is not to be believed."
-    beyond = f"{line['beyond']:.2f} ({BAND_LEVEL:.0%} interval {line['beyond_low']:.2f} to {line['beyond_high']:.2f})"
+    interval = f"{BAND_LEVEL:.0%} interval {line['beyond_low']:.2f} to {line['beyond_high']:.2f}"
     cost = f"{line['hours']:.3g} hours, {line['of_reference']:.1%} of the reference"
-    found = f"{line['setting']} with {seeds_text(line['seeds'])}: tau beyond cost {beyond}, {cost}"
+    measured = f"tau beyond cost {line['tau_beyond_cost']:.2f} ({interval}), {cost}"
+    found = f"{line['setting']} with {seeds_text(line['seeds'])}: {measured}"
     if line["verdict"] == OrderVerdict.PASSES:
         return f"The cheapest setting that passes the bar is {found}."
     return f"No setting passes the bar. The best of the weak ones is {found}."
@@ -79,9 +85,9 @@ def _settings(table: pd.DataFrame) -> pd.DataFrame:
             "networks": table["networks"],
             "hours": _rounded(table["hours"], "{:.3g}"),
             "% of reference: hours, multiply-adds": shares,
-            "tau": _with_interval(table, "tau"),
-            "tau beyond cost": _with_interval(table, "beyond"),
-            "pairs": _rounded(table["like_pairs"], "{:.0f}"),
+            "tau": _with_interval(table, "tau", "low", "high"),
+            "tau beyond cost": _with_interval(table, "tau_beyond_cost", "beyond_low", "beyond_high"),
+            "pairs": _rounded(table["pairs"], "{:.0f}"),
             "verdict": table["verdict"],
             "signal / noise": _rounded(table["signal_to_noise"], "{:.2f}"),
             "pairs / hour": _rounded(table["pairs_per_hour"], "{:.3g}"),
@@ -128,6 +134,7 @@ def _rounded(column: pd.Series, form: str) -> list[str | None]:
     return [None if pd.isna(value) else form.format(value) for value in column]
 
 
-def _with_interval(table: pd.DataFrame, name: str) -> list[str | None]:
-    numbers = table[[name, f"{name}_low", f"{name}_high"]].astype(float).to_numpy()
+def _with_interval(table: pd.DataFrame, *columns: str) -> list[str | None]:
+    """Return a value with the ends of its interval, from three columns."""
+    numbers = table[list(columns)].astype(float).to_numpy()
     return [None if np.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in numbers]

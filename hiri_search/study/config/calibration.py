@@ -78,7 +78,7 @@ class ImageNumbers:
 
 @dataclass(frozen=True)
 class CalibrationNote:
-    """What a calibration found about the setting of a proxy file: how well it orders networks as the reference does."""
+    """The finding of a calibration about the setting of a proxy file: how well it predicts the reference."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 

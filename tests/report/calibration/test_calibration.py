@@ -65,7 +65,7 @@ def test_an_order_by_cost_alone_has_a_high_tau_and_none_beyond_cost():
     by_cost = {name: [[10 * int(name[1]) - RANKS[name] / 10]] for name in BANDS}
     line = _line(setting("by cost", by_cost))
     assert line["tau"] == pytest.approx((75 - 30) / 105)
-    assert (line["beyond"], line["verdict"]) == (-1, OrderVerdict.FAILS)
+    assert (line["tau_beyond_cost"], line["verdict"]) == (-1, OrderVerdict.FAILS)
 
 
 def test_pairs_per_hour_count_the_pairs_of_like_cost():
@@ -77,7 +77,7 @@ def test_pairs_per_hour_count_the_pairs_of_like_cost():
 def test_costs_and_zero_cost_scores_have_lines_too():
     zero_cost = {"zen": ZeroCostScores(pd.Series(RANKS, dtype="float64"), hours=0.5)}
     table = calibration_table(calibration(REFERENCE, GOOD, zero_cost=zero_cost)).set_index("setting")
-    assert table.loc["GFLOPs", "beyond"] == pytest.approx(_beyond(BANDS))
+    assert table.loc["GFLOPs", "tau_beyond_cost"] == pytest.approx(_beyond(BANDS))
     assert np.isnan(table.loc["params", "tau"]), "all networks have the same"
     assert (table.loc["zen", "tau"], table.loc["zen", "pairs_per_hour"]) == (1, 60)
     assert table.loc["reference: seed 0 against seed 1", "tau"] > 0.9
@@ -132,6 +132,7 @@ def test_nothing_is_chosen_of_too_few_networks():
     assert set(calibration_table(results)["verdict"].dropna()) == {OrderVerdict.TOO_FEW}
     assert chosen_line(calibration_table(results)) is None
     assert chosen_proxy(results) is None
+    assert verdict_text(results).startswith("Too few to tell: a verdict needs 10 networks")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_the_order_after_each_epoch_is_compared_with_the_end_of_the_reference():
     late = {name: [[10.0, 50 - RANKS[name], 50 + RANKS[name], 50 + RANKS[name]]] for name in BANDS}
     table = epoch_table(calibration(REFERENCE, setting("late", late)))
     lines = table[table["setting"] == "late"]
-    assert list(lines["beyond"]) == pytest.approx([0, -1, 1, 1], abs=0.3)
+    assert list(lines["tau_beyond_cost"]) == pytest.approx([0, -1, 1, 1], abs=0.3)
     standing = standing_table(table).set_index("setting")
     assert (standing.loc["late", "stands_from"], standing.loc["late", "share"]) == (3, 0.75)
 
