@@ -177,7 +177,7 @@ def paper(
 ) -> None:
     """Compare a table of the paper with our counts; without TABLE, list the tables."""
     from hiri_search.cli.console import print_agreement
-    from hiri_search.report.paper.agreement import TITLES, agreement, agreement_text
+    from hiri_search.paper.agreement import TITLES, agreement, agreement_text
     from hiri_search.report.tables.formats import FORMATS
 
     formats = [name for name, chosen in zip(FORMATS, (as_csv, as_markdown, as_latex), strict=True) if chosen]

@@ -145,7 +145,7 @@ def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
 
     from hiri_search.cost.flops import count
     from hiri_search.language import parse_network
-    from hiri_search.report.paper.published import networks
+    from hiri_search.paper.published import networks
 
     rows = networks(table)
     distinct = dict.fromkeys((spec, side) for spec, side in zip(rows["spec"], rows["side"], strict=True) if spec)

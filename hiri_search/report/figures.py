@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
-from hiri_search.report.paper.published import PAPER_SCORE
+from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, network_points, published_points
 from hiri_search.report.tables.networks import front
 from hiri_search.report.tables.results import Results

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from hiri_search.cli.main import main
+from hiri_search.paper.published import PAPER_SCORE, TABLE_FILES, published
 from hiri_search.report import write
 from hiri_search.report.figures import image, pareto
-from hiri_search.report.paper.published import PAPER_SCORE, TABLE_FILES, published
 from hiri_search.report.tables.curves import AXES, COST_AXES, figure6_points, published_points
 from hiri_search.report.tables.networks import caption, front, inference_table, network_table, paper_table
 from hiri_search.report.write import write_all

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from hiri_search.report.paper.published import PAPER_SCORE
+from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.curves import network_points
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import Results

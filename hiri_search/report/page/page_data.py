@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.page.columns import columns_of, main_table, parts_of, scores_by_name
 from hiri_search.report.page.summary import summary_cards
-from hiri_search.report.paper.published import PAPER_SCORE
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
 from hiri_search.report.tables.curves import AXES, COLOURS, published_points
 from hiri_search.report.tables.networks import caption, inference_table

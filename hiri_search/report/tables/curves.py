@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.paper.published import PAPER_SCORE, published
+from hiri_search.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.networks import network_table
 from hiri_search.report.tables.results import Results
 

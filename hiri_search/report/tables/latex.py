@@ -9,7 +9,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from hiri_search.report.paper.published import PAPER_SCORE
+from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons, gain_head
 from hiri_search.report.tables.formats import latex_text
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table

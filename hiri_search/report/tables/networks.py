@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.language import Net, SpecError, parse_network
-from hiri_search.report.paper.published import PAPER_SCORE, published
+from hiri_search.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.calibration import calibration_sentence
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau

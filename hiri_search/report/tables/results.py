@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hiri_search.report.paper.published import TABLE_FILES
+from hiri_search.paper.published import TABLE_FILES
 from hiri_search.study.config.schema import TASK, NetworkRow, Study
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared

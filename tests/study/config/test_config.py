@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.report.paper.published import TABLE_FILES
+from hiri_search.paper.published import TABLE_FILES
 from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import PAPER_TABLES, profiles_of, read_space, read_study, read_study_file

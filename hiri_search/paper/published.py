@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-TABLE_FOLDER = files("hiri_search.report") / "paper"
+TABLE_FOLDER = files("hiri_search") / "paper"
 
 # Tables of the paper by number, and Figure 1, whose points are printed.
 TABLE_FILES = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from hiri_search.report.paper.published import PAPER_SCORE, networks, published
+from hiri_search.paper.published import PAPER_SCORE, networks, published
 from hiri_search.system.units import GIGA, MEGA
 
 PARAMS_TOLERANCE, GFLOPS_TOLERANCE = 0.5, 2.0  # percent of the published number
