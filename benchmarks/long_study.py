@@ -41,7 +41,7 @@ SMALL = """
 proxy: {width: 8, side: 64}
 data: {source: drawn, train: 32, val: 16}
 """
-ONE_EPOCH = "recipe: {epochs: 1, batch: 16, warmup_epochs: 0}"
+ONE_EPOCH = "recipe: {epochs: 1, batch: 16, warmup_epochs: 0}\nseeds: 1"
 HALVING = """
 recipe: {epochs: 4, batch: 16, warmup_epochs: 0}
 confirm: {top: 10, seeds: 3}

@@ -94,10 +94,10 @@ def _asked(networks: StudyNetworks) -> Iterator[tuple[Candidate, int]]:
     """Yield networks and seeds in the order of a run."""
     study = networks.study
     if networks.space is None:
-        yield from ((row, seed) for row in networks.rows for seed in study.seeds)
+        yield from ((row, seed) for row in networks.rows for seed in study.first_seeds)
         return
     for net, decisions in _walks(UnvisitedSpace(networks.space)):
-        yield from ((network_of(study, net, decisions), seed) for seed in study.seeds)
+        yield from ((network_of(study, net, decisions), seed) for seed in study.first_seeds)
 
 
 def _walks(unvisited: UnvisitedSpace) -> Iterator[Any]:

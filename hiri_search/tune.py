@@ -92,7 +92,7 @@ def param_space(study: Study | str | Path, *, grid: bool = True) -> Config:
     if networks.space is not None:
         return {name: tune.choice(list(options)) for name, options in all_options(networks.space).items()}
     domain = tune.grid_search if grid else tune.choice
-    return {_NET: domain([row.name for row in networks.trained_rows]), _SEED: domain(list(study.seeds))}
+    return {_NET: domain([row.name for row in networks.trained_rows]), _SEED: domain(list(study.first_seeds))}
 
 
 def _read(study: Study | str | Path) -> Study:
@@ -157,7 +157,7 @@ class _Trainings:
         return next(row for row in self.networks.trained_rows if row.name == config[_NET])
 
     def _job(self, network: NetworkFacts, config: Config) -> Job:
-        job = self.networks.job(network, config.get(_SEED, self.study.seeds[0]))
+        job = self.networks.job(network, config.get(_SEED, self.study.first_seeds[0]))
         recipe = replace(job.recipe, **{name: config[name] for name in RECIPE_FIELDS if name in config})
         return replace(job, side=config.get(_SIDE, job.side), recipe=recipe)
 

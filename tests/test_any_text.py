@@ -175,6 +175,7 @@ SETTINGS = {
     "data": {"source": "drawn", "train": 16, "val": 8},
     "recipe": {"epochs": 1, "batch": 8, "warmup_epochs": 0},
     "checkpoints": "none",
+    "seeds": 1,
 }
 FOLDERS = st.binary(min_size=1, max_size=20).map(lambda name: os.fsdecode(re.sub(rb"[/\0]", b"_", name)))
 _TRAINED: dict[str, list[TrialEvent]] = {}  # events by training

@@ -100,7 +100,7 @@ class _Runner:
         if self.address is None:
             check_gpus(study.cache, gpus())
         console = Console(study.headline)
-        console.say(f"setting {stage.setting}, seeds {', '.join(map(str, study.seeds))}: results in {folder}")
+        console.say(f"setting {stage.setting}, seeds {', '.join(map(str, study.first_seeds))}: results in {folder}")
         slots = None if self.serial else run.resources_for(self.slots, study.resources, address=self.address)
         with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as shutdown:
             dispatch = run.dispatcher(home, shutdown, slots, self.address)

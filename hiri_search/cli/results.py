@@ -41,6 +41,7 @@ def results_of(ledger: LedgerContent) -> Results:
     from hiri_search.study.ledger.trial import network_row
     from hiri_search.study.persistence.checkpoints import without_removed
     from hiri_search.study.plan.plan import compared_with_run, last_plan
+    from hiri_search.study.search.comparison_design import comparison_design
     from hiri_search.training.score import score_columns
 
     folder, events = ledger.folder, ledger.events
@@ -59,7 +60,7 @@ def results_of(ledger: LedgerContent) -> Results:
         timed=[event for event in of_kind(events, InferenceTimed) if (event.key, event.side) in sides],
         planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
         times=(times[0], times[-1]) if times else None,
-        **(_search_results(study, all_trials) if study.space else {}),
+        **(_search_results(study, all_trials) if study.space else {"stated": comparison_design(study, events)}),
     )
 
 

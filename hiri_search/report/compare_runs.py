@@ -13,7 +13,8 @@ import pandas as pd
 from hiri_search.report.tables.ablation import scale_of
 from hiri_search.report.tables.formats import markdown
 from hiri_search.report.tables.results import Results
-from hiri_search.stats.significance import Comparison, compare_pairs, in_words
+from hiri_search.stats.significance import Comparison, compare_pairs
+from hiri_search.stats.verdicts import in_words
 from hiri_search.study.errors import StudyError
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.score import Score

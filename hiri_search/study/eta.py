@@ -108,26 +108,42 @@ def networks_wanted(study: Study, events: Sequence[Event]) -> int:
 def trials_wanted(study: Study, networks: int, trials: Sequence[Trial] = ()) -> int:
     """Return the trials of a study that trains so many networks, and had these trials so far.
 
-    Confirmations that are there count too, although the study may ask for other seeds, epochs or networks now.
+    Confirmations that are there count too, although the study may ask for other seeds, epochs or networks now; added
+    seeds count if they are there.
     """
     confirmations = sum(trial.is_confirmation for trial in trials) + _confirmations_left(study, networks, trials)
-    return networks * len(study.seeds) + confirmations
+    if study.auto_seeds is None:
+        return networks * len(study.first_seeds) + confirmations
+    return len({*product(_trained_rows(study), study.first_seeds), *((t.network.name, t.asked.seed) for t in trials)})
 
 
-def remaining(study: Study, networks: int, counted: Iterable[NetworkFacts], trials: Sequence[Trial]) -> Remaining:
-    """Return the training that the ledger lacks; of rungs, the share that the halving rules promote is taken."""
-    stints = list(_stints(study, networks, counted, trials))
+def remaining(
+    study: Study,
+    networks: int,
+    counted: Iterable[NetworkFacts],
+    trials: Sequence[Trial],
+    added: Iterable[tuple[str, int]] = (),
+) -> Remaining:
+    """Return the training that the ledger lacks; of rungs, the share that the halving rules promote is taken.
+
+    `added` are row and seed of trainings that a rule may add.
+    """
+    stints = list(_stints(study, networks, counted, trials, added))
     longest = max((_seconds_left_alone(study, trial) for trial in trials if not trial.ended), default=0.0)
     return Remaining(sum(epochs for epochs, _ in stints), sum(epochs * macs for epochs, macs in stints), longest)
 
 
 def _stints(
-    study: Study, networks: int, counted: Iterable[NetworkFacts], trials: Sequence[Trial]
+    study: Study,
+    networks: int,
+    counted: Iterable[NetworkFacts],
+    trials: Sequence[Trial],
+    added: Iterable[tuple[str, int]],
 ) -> Iterator[tuple[float, float]]:
     """Yield epochs that are left, and the multiply-adds of the network that is trained."""
     first, confirmations = ([t for t in trials if t.is_confirmation == confirms] for confirms in (False, True))
     mean_macs = fmean([_macs(trial.network) for trial in trials]) if trials else 0.0
-    wanted = networks * len(study.seeds)
+    wanted = networks * len(study.first_seeds)
     missing = max(0, wanted - len(first))
     if (halving := study.search.halving) and (missing or not all(trial.ended for trial in first)):
         stints = training_stints(wanted, study.recipe.epochs, halving)
@@ -138,7 +154,7 @@ def _stints(
         if study.nets is None:
             yield missing * study.recipe.epochs, mean_macs
         else:
-            yield from _missing_rows(study, counted, first)
+            yield from _missing_rows(study, counted, first, added)
     yield from ((_epochs_left(study, trial), _macs(trial.network)) for trial in confirmations if not trial.ended)
     if study.confirm:
         epochs = study.confirm.epochs_for(study.recipe.epochs)
@@ -146,11 +162,11 @@ def _stints(
 
 
 def _missing_rows(
-    study: Study, counted: Iterable[NetworkFacts], trials: Iterable[Trial]
+    study: Study, counted: Iterable[NetworkFacts], trials: Iterable[Trial], added: Iterable[tuple[str, int]]
 ) -> Iterator[tuple[float, float]]:
     asked = {(trial.network.name, trial.asked.seed) for trial in trials}
     macs = {network.name: _macs(network) for network in counted}
-    for name, seed in product(_trained_rows(study), study.seeds):
+    for name, seed in {*product(_trained_rows(study), study.first_seeds), *added}:
         if (name, seed) not in asked:
             yield _row_epochs(study, name), macs.get(name, 0.0)
 

@@ -21,6 +21,7 @@ from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger,
 from hiri_search.study.ledger.lock import Holder, holder
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.plan.plan import duration
+from hiri_search.study.search.added_seeds import possible_seeds, seconds_to_limit
 from hiri_search.study.search.objectives import losses, objectives_of
 from hiri_search.system.units import HOUR
 
@@ -59,7 +60,7 @@ class Status:
     running: bool  # as far as this machine can see
     silent: float | None  # seconds since the last event, by the clock of this machine; None: that event has no time
     states: Mapping[str, int]  # trials
-    wanted: int  # trials in total; of a search the most
+    wanted: int  # trials in total; of a search, and of a rule that adds seeds, the most
     done: Throughput  # of all runs together
     seconds_left: tuple[float, float] | None  # shortest and longest estimate; None: unknown
     busy: tuple[RunningTrial, ...]
@@ -92,15 +93,17 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     busy = _running_trials(ledger) if running else set()
     steps = throughput(events, known)
     networks, counted = networks_wanted(study, events), [event.network for event in of_kind(events, NetworkCounted)]
+    added = possible_seeds(study, own, events)
+    least, most = (seconds_left(steps, remaining(study, networks, counted, own, more)) for more in ((), added))
     return Status(
         study.title,
         held,
         running,
         silent,
         _states(own, busy),
-        trials_wanted(study, networks, own),
+        trials_wanted(study, networks, own) + len(added),
         steps[-1],
-        seconds_left(steps, remaining(study, networks, counted, own)),
+        (least[0], max(least[1], min(most[1], seconds_to_limit(study, events)))) if least and most else None,
         tuple(RunningTrial(n, known[n].network.name, len(known[n].curve), known[n].device) for n in sorted(busy)),
         tuple(_front(own, study, test=started.images.test > 0)),
         tuple(_grouped([(t.reason, t) for t in own if t.state == "failed"])),

@@ -23,6 +23,7 @@ counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 2}
 data: {source: drawn, train: 64, val: 32}
 recipe: {epochs: 1, batch: 16, warmup_epochs: 0}
+seeds: 1
 """
 
 # ---- commands and paths

@@ -1,7 +1,5 @@
 """Confidence intervals, corrections and power compared with published examples and simulation."""
 
-import gc
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -15,23 +13,15 @@ from hiri_search.stats.significance import (
     against_best,
     clear_best,
     compare_pairs,
-    in_words,
     mean_interval,
     p_text,
     seeds_needed,
 )
+from hiri_search.stats.verdicts import in_words
 
 # Student (1908), The probable error of a mean, Biometrika 6: hours of sleep gained by ten patients with two drugs.
 FIRST_DRUG = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SECOND_DRUG = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_collection() -> Iterator[None]:
-    """statsmodels collects garbage at each correction, which takes a minute in these tests."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(gc, "collect", int)
-        yield
 
 
 def scores(**rows: list[float]) -> Scores:

@@ -61,7 +61,7 @@ def asked(trial: int = 0, net: NetworkFacts | None = None, *, seed: int = 0, **c
 def study_started(study: Study | None = None, **changes: Any) -> StudyStarted:
     """Return the beginning of a run."""
     plain = StudyStarted(
-        file=(study or Study.model_validate({"nets": {"net": SPEC}})).model_dump(mode="json"),
+        file=(study or Study.model_validate({"nets": {"net": SPEC}, "seeds": 1})).model_dump(mode="json"),
         profile="none",
         device="CPU, 2 cores",
         images=ImageSet(train=32, val=16, classes=4, fingerprints={"32": "images"}),

@@ -40,6 +40,7 @@ counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 2}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
+seeds: 1
 """
 CHECKS = ("study", "networks", "costs", "trials", "trainings")  # no check of files: nothing is trained
 ROWS = {

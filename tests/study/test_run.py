@@ -136,6 +136,7 @@ counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 1, batch: 16, warmup_epochs: 0}
+seeds: 1
 latency: {min_rounds: 1, max_rounds: 1}
 """
 

@@ -243,6 +243,7 @@ def _snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 STUDY = f"""{ROWS}proxy: {{width: 4, side: 32, classes: 4}}
 data: {{source: drawn, train: 32, val: 16}}
 recipe: {{epochs: 3, batch: 16, warmup_epochs: 0, ema: 0.0}}
+seeds: 1
 """
 
 

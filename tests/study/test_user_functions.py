@@ -81,6 +81,7 @@ counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 2}
 data: {source: drawn, train: 32, val: 16}
 recipe: {epochs: 2, batch: 16, warmup_epochs: 0, ema: 0.5}
+seeds: 1
 """
 ABLATION = "nets: {one: hr(32 e=4), two: hr(32 e=2)}\n" + COMMON
 SEARCH = "space: hr(16|32 e=2|4)\nsearch: {networks: 3, objectives: ['my_code:error', gmacs]}\n" + COMMON

@@ -53,7 +53,7 @@ class SettingScores:
     def seeds(self) -> tuple[int, ...]:
         """The seeds with which every training has ended, in the order of the study; at least the first one."""
         ended = {(row["name"], row["seed"]) for row in self.trials if row["state"] in ENDED_STATES}
-        seeds = self.results.study.seeds
+        seeds = self.results.study.first_seeds
         complete = [seed for seed in seeds if all((name, seed) in ended for name in self.networks.index)]
         return tuple(complete) or seeds[:1]
 

@@ -66,8 +66,8 @@ def _front_card(table: pd.DataFrame, score: Score) -> Card:
 def _trials_card(results: Results) -> Card:
     counts = Counter(str(row["state"]) for row in results.trials)
     others = ", ".join(f"{number:,} {state}" for state, number in counts.most_common() if state != "finished")
-    seeds = len(results.study.seeds)
-    detail = "one seed: the spread is unknown" if seeds == 1 else f"{seeds} seeds for each network"
+    is_one = results.seeds_text == "1 seed"
+    detail = "one seed: the spread is unknown" if is_one else f"{results.seeds_text} for each network"
     return _card("Trials finished", f"{counts['finished']:,} of {counts.total():,}", others or detail)
 
 

@@ -4,49 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.stats.significance import (
-    LEVEL,
-    Comparison,
-    Scale,
-    Scores,
-    against_best,
-    clear_best,
-    compare_pairs,
-    in_words,
-)
+from hiri_search.stats.significance import LEVEL, Comparison, Scale, Scores, clear_best
+from hiri_search.stats.verdicts import in_words
+from hiri_search.study.search.comparison_design import BEST
 from hiri_search.training.score import Score
 
 COMPARISON_COLUMNS = (
     *("network", "against", "seeds", "gain", "low", "high", "low_together", "high_together"),
-    *("p", "p_holm", "shown", "more_seeds", "verdict"),
+    *("alternative", "p", "p_two_sided", "p_holm", "shown", "more_seeds", "verdict"),
 )
-BEST = "best"
+ALTERNATIVES = {1: "greater", -1: "less", 0: "two-sided"}  # by the sign that was stated; the words of scipy
 
 
 def seed_scores(results: Results) -> Scores:
-    """Return the score of the finished trials without confirmations, by network and seed, in the study's order."""
+    """Return the score of the finished trials without confirmations, by network and seed, in the study's order.
+
+    Seeds are in the order in which they were added.
+    """
     names = dict.fromkeys(row["name"] for row in (*results.counted, *results.first_trainings))
     rows = [name for name in results.rows if name in names]
     scores: dict[str, dict[int, float]] = {name: {} for name in (*rows, *names)}
-    for row in results.first_trainings:
+    for row in sorted(results.first_trainings, key=lambda row: _order(results).get(row["seed"], -1)):
         if row["state"] == "finished" and (score := row.get(results.score.name)) is not None:
             scores[row["name"]][row["seed"]] = score
     return scores
 
 
+def _order(results: Results) -> dict[int, int]:
+    """Return the place of each seed where a rule adds them; empty where their order means nothing."""
+    rule = results.study.auto_seeds
+    return {seed: place for place, seed in enumerate(rule.all_seeds)} if rule else {}
+
+
 def scale_of(score: Score) -> Scale:
     """Return what differences of a score mean."""
     return Scale(score.up, score.worthwhile, score.difference_unit)
-
-
-def comparison_mode(results: Results) -> str:
-    """Return the reference of the study's comparisons: `best`, `steps`, or the name of a row."""
-    return results.study.compare
 
 
 @lru_cache(1)  # seven parts of a report need the comparisons
@@ -56,23 +52,7 @@ def comparisons(results: Results) -> list[Comparison]:
         return []
     trained = {row["name"] for row in results.first_trainings}
     scores = {name: by_seed for name, by_seed in seed_scores(results).items() if name in trained}
-    scale = scale_of(results.score)
-    match comparison_mode(results):
-        case "best":
-            return against_best(scores, scale)
-        case "steps":
-            return compare_pairs([(row, previous) for previous, row in _steps(results, list(scores))], scores, scale)
-        case reference:
-            return compare_pairs([(name, reference) for name in scores if name != reference], scores, scale)
-
-
-def _steps(results: Results, names: list[str]) -> list[tuple[str, str]]:
-    """Return pairs of rows: each row and the next row of the same curve."""
-    rows = results.rows
-    curves: dict[str, list[str]] = {}
-    for name in names:
-        curves.setdefault(rows[name].curve if name in rows else "", []).append(name)
-    return [pair for curve in curves.values() for pair in pairwise(curve)]
+    return results.design.compare(scores, scale_of(results.score))
 
 
 @lru_cache(1)
@@ -81,7 +61,7 @@ def best_row(results: Results) -> str | None:
     if results.is_search:
         return None
     scores = {name: by_seed for name, by_seed in seed_scores(results).items() if by_seed}
-    return clear_best(scores, scale_of(results.score))
+    return clear_best(scores, scale_of(results.score), test=results.design.test)
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
@@ -105,7 +85,9 @@ def _line(comparison: Comparison) -> dict[str, object]:
         "high": alone and alone.high,
         "low_together": together and together.low,
         "high_together": together and together.high,
+        "alternative": ALTERNATIVES[comparison.stated],
         "p": comparison.p,
+        "p_two_sided": comparison.two_sided_p,
         "p_holm": comparison.p_holm,
         "shown": comparison.significant,
         "more_seeds": None if comparison.significant else comparison.more_seeds,
@@ -115,18 +97,50 @@ def _line(comparison: Comparison) -> dict[str, object]:
 
 def comparison_caption(results: Results) -> str:
     """Return the caption: the reference, the test and its correction."""
-    compared = comparisons(results)
+    compared, design = comparisons(results), results.design
     reference, gain = _reference(results, compared), f"gain of {results.score.label}{_in_unit(results.score)}"
     subject = f"Each network compared with {reference}: {gain}, paired by seed"
     if all(comparison.p is None for comparison in compared):
         return f"{subject}. Too few seeds or no spread: nothing could be tested, and no difference is shown."
     family = max(comparison.family for comparison in compared)
-    all_pairs = comparison_mode(results) == BEST and family > 1
-    reason = " (all pairs, because the same numbers decide which network is best)" if all_pairs else ""
+    kind = "the" if design.test else "Student's"
     return (
-        f"{subject}, with Student's {LEVEL:.0%} interval of each gain alone. p from the paired t-test, with"
-        f" Holm's correction for {family} comparison{'s' * (family > 1)}{reason}; a difference is shown if p is at"
-        f" most {1 - LEVEL:.2f}. Intervals and p describe other seeds, not other images."
+        f"{subject}, with {kind} {LEVEL:.0%} interval of each gain alone."
+        f" p from the paired t-test{_sides(compared)}, with"
+        f" Holm's correction for {family} comparison{'s' * (family > 1)}{_reason(results, family)}; a difference is"
+        f" shown if p is at most {1 - LEVEL:.2f}.{_added(results)} Intervals and p describe other seeds, not other"
+        " images."
+    )
+
+
+def _reason(results: Results, family: int) -> str:
+    """Say why the correction is for all pairs of rows."""
+    if results.design.post_hoc:
+        return " (all pairs, because `compare` was written when the rows had been trained)"
+    is_best = results.study.compare == BEST and family > 1
+    return " (all pairs, because the same numbers decide which network is best)" if is_best else ""
+
+
+def _sides(compared: Sequence[Comparison]) -> str:
+    """Say which comparisons are one-sided, and how many networks lie in the other direction."""
+    stated = [comparison for comparison in compared if comparison.stated]
+    if not stated:
+        return ""
+    which = "" if len(stated) == len(compared) else f" for {len(stated)} of {len(compared)}"
+    opposite = sum(comparison.is_opposite for comparison in stated)
+    other = f"; {opposite} lie{'s' * (opposite == 1)} in the other direction, with a two-sided p" if opposite else ""
+    return f" (one-sided{which}: the direction of the paper's scores, stated before the training{other})"
+
+
+def _added(results: Results) -> str:
+    """Say how seeds were added, and that the tests are corrected for it."""
+    rule = results.study.auto_seeds
+    if rule is None:
+        return ""
+    limit = f" within {rule.minutes:g} minutes" if rule.minutes else ""
+    return (
+        f" Seeds were added{limit} to pairs that they might decide, from {len(rule.first)} to at most {rule.most},"
+        " until each was shown or unlikely to be: intervals and p are corrected for a look after each seed."
     )
 
 
@@ -140,7 +154,7 @@ def gain_head(score: Score) -> str:
 
 
 def _reference(results: Results, compared: Sequence[Comparison]) -> str:
-    match comparison_mode(results):
+    match results.study.compare:
         case "best":
             extreme = "highest" if results.score.up else "lowest"
             return f"{compared[0].against}, which has the {extreme} mean" if compared else f"the {extreme} mean"

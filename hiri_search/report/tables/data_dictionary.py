@@ -29,6 +29,7 @@ MEANINGS = {  # column: (meaning, unit)
     "merged_trial": ("in a merged folder: the number of the trial in merged_from", ""),
     "merged_name": ("in a merged folder: the name of the row in merged_from, if it differs from name", ""),
     "seed": ("seed of all random numbers of the training", ""),
+    "added_for": ("of a seed that a rule has added: the comparison that it is for", ""),
     "confirms": ("in a confirmation: the trial whose network it trains longer", ""),
     "confirm_epochs": ("in a confirmation: number of epochs", "epochs"),
     "checkpoint": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -173,7 +173,7 @@ def caption(results: Results) -> str:
         f" trained for {study.recipe.epochs} epochs"
         f" of {images.train // study.recipe.batch} steps{_recipe(study.recipe)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
-        f" {_measured(results)}; {_seeds(study.seeds)}.{_image_error(score, images)}"
+        f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images)}"
         f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"
     )
     if own := _own_recipes(study):
@@ -213,10 +213,11 @@ def _image_error(score: Score, images: ImageSet) -> str:
     return f" One standard error from the number of {score.images} alone is up to {error:.1f} points."
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) == 1:
+def _seeds(results: Results) -> str:
+    if results.seeds_text == "1 seed":
         return "one seed, so there is no interval (write seeds: 3)"
-    return f"mean, standard deviation and Student's {LEVEL:.0%} confidence interval over {len(seeds)} seeds"
+    added = ", as a rule added them" if results.study.auto_seeds else ""
+    return f"mean, standard deviation and Student's {LEVEL:.0%} confidence interval over {results.seeds_text}{added}"
 
 
 RECIPE_TEXTS = {  # setting: (text, the value that turns it off)

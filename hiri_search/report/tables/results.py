@@ -10,6 +10,7 @@ from hiri_search.paper.published import TABLE_FILES
 from hiri_search.study.config.schema import TASK, NetworkRow, Study
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
+from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
 from hiri_search.training.score import Score
 
 
@@ -27,6 +28,7 @@ class Results:
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of decisions, by objective
     planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
     times: tuple[float, float] | None = None  # of the first and the last event, seconds since 1970
+    stated: ComparisonDesign | None = None  # the design of the comparisons by the ledger; None: by the study alone
 
     @property
     def has_test(self) -> bool:
@@ -55,6 +57,17 @@ class Results:
         others = self.study.scores[1:]
         shown = [score for score in others if score.name in self.study.metrics or score == TASK.scores[0]]
         return tuple(score.test if self.has_test else score for score in shown)
+
+    @property
+    def design(self) -> ComparisonDesign:
+        """The design of an ablation's comparisons."""
+        return self.stated or comparison_design(self.study)
+
+    @property
+    def seeds_text(self) -> str:
+        """The number of seeds of a network: `3 seeds`, or `3 to 12 seeds` where a rule adds more."""
+        count, rule = len(self.study.first_seeds), self.study.auto_seeds
+        return f"{count} to {rule.most} seeds" if rule else f"{count} seed{'s' * (count > 1)}"
 
     @property
     def is_search(self) -> bool:

@@ -51,7 +51,7 @@ def _planned(name: str, study: Study, slots: TrialResources | None, home: Path, 
     timed = {rows[index].name for index in islice(bit_reversed_order(len(rows)), _TIMED)}
     nets = {row: network for row, network in (study.nets or {}).items() if row in timed}
     plan = estimate_plan(study.model_copy(update={"nets": nets}), slots, home)
-    trainings = len(rows) * len(study.seeds)
+    trainings = len(rows) * len(study.first_seeds)
     seconds, hours = plan.trial_seconds / plan.trials, trainings * plan.device_hours / plan.trials
     return SettingPlan(name, study, trainings, seconds, hours, plan.slots, plan.hours_unit)
 
@@ -69,7 +69,7 @@ def setting_cells(name: str, study: Study) -> tuple[str | int, ...]:
     """Return what a setting is, with the columns SETTING_COLUMNS; `all` are the images of a data set used whole."""
     proxy, recipe = study.proxy, study.recipe
     images = "all" if study.data.train is None else study.data.train
-    return (name, proxy.side, proxy.width, proxy.depth, recipe.epochs, recipe.batch, images, len(study.seeds))
+    return (name, proxy.side, proxy.width, proxy.depth, recipe.epochs, recipe.batch, images, len(study.first_seeds))
 
 
 def total_lines(plans: Sequence[SettingPlan]) -> Iterator[str]:

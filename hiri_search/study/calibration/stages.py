@@ -33,8 +33,8 @@ def stages(studies: Mapping[str, Study], folder: Path) -> Iterator[CalibrationSt
     for name in sorted(cheaper, key=lambda name: training_work(studies[name])):
         yield CalibrationStage(name, studies[name])
     if (reference := studies.get(REFERENCE)) is not None:
-        for seeds in range(max(1, _seeds_begun(folder / REFERENCE)), len(reference.seeds) + 1):
-            yield CalibrationStage(REFERENCE, reference.model_copy(update={"seeds": reference.seeds[:seeds]}))
+        for seeds in range(max(1, _seeds_begun(folder / REFERENCE)), len(reference.first_seeds) + 1):
+            yield CalibrationStage(REFERENCE, reference.model_copy(update={"seeds": reference.first_seeds[:seeds]}))
 
 
 def training_work(study: Study) -> float:
@@ -45,10 +45,10 @@ def training_work(study: Study) -> float:
         for row in resolve(study).trained_rows
         if row.trained
     ]
-    return float(images * len(study.seeds) * sum(passes))
+    return float(images * len(study.first_seeds) * sum(passes))
 
 
 def _seeds_begun(folder: Path) -> int:
     """Return the number of seeds that the last run of a results folder had."""
     started = last_start(read_events(folder)) if (folder / LEDGER).is_file() else None
-    return len(Study.model_validate(started.file).seeds) if started else 0
+    return len(Study.model_validate(started.file).first_seeds) if started else 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from hiri_search.language import RelatedSpace, parse_network, parse_space
 from hiri_search.study.config.schema import NetworkRow, Study
+from hiri_search.study.config.seeds import AutoSeeds
 
 # Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
 _EXCLUDED: dict[str, Any] = {
@@ -32,6 +33,8 @@ def canonical_form(study: Study) -> dict[str, Any]:
             return plain | {"space": str(space)}
         return plain | {"space": str(space.space), "where": sorted(map(str, space.relations))}  # in any order
     plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": True})
+    if rule := study.auto_seeds:
+        plain["seeds"] = {"first": list(rule.first), "most": rule.most}  # a study may go on for more minutes
     nets = {name: _canonical_row(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}
 
@@ -64,8 +67,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def incompatible_changes(earlier: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[str]:
     """Return the `differences` from the earlier studies of a results folder, oldest first, that it cannot follow.
 
-    An ablation may gain, lose and reorder rows while one stays, and gain seeds; a search may ask for more networks. A
-    row that is put back must be what it was: its trials are still there.
+    An ablation may gain, lose and reorder rows while one stays, and gain seeds, or a rule that adds seeds to those that
+    it has; a search may ask for more networks. A row that is put back must be what it was: its trials are still there.
+    A rule stays as it is: its tests are made for the first and the most seeds.
     """
     old = earlier[-1]
     if "nets" in old and "nets" in new:
@@ -73,11 +77,16 @@ def incompatible_changes(earlier: Sequence[Mapping[str, Any]], new: Mapping[str,
         if shared := [name for name in rows if name in new["nets"]]:
             old = {**old, "nets": {name: rows[name] for name in shared}}
             new = {**new, "nets": {name: new["nets"][name] for name in shared}}
-        if set(old["seeds"]) <= set(new["seeds"]):
+        if isinstance(old["seeds"], list) and set(old["seeds"]) <= _possible(new["seeds"]):
             new = {**new, "seeds": old["seeds"]}
     elif "search" in old and "search" in new and new["search"]["networks"] > old["search"]["networks"]:
         new = {**new, "search": {**new["search"], "networks": old["search"]["networks"]}}
     return differences(old, new)
+
+
+def _possible(seeds: list[int] | Mapping[str, Any]) -> set[int]:
+    """Return the seeds that a row may have."""
+    return set(seeds if isinstance(seeds, list) else AutoSeeds(**seeds).all_seeds)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -246,7 +246,8 @@ def validated(model: type[_Model], content: dict[str, Any], places: YamlLocation
 
 def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
     """Return the key at fault and the message for an error of pydantic."""
-    key, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    kind, context = error["type"], error.get("ctx", {})
+    key = known_part(model, error["loc"][:-1]) + error["loc"][-1:]
     if kind in UNKNOWN_KEY_ERRORS:
         return key, f"{dotted(key)} is not known; {_suggestion(str(key[-1]), _keys_of(model, key[:-1]))}"
     key = known_part(model, key)

@@ -99,7 +99,7 @@ class StudyNetworks:
         """Return the training of a candidate with the first seed of the study."""
         assert candidate.trained is not None
         spec = candidate.trained.canonical_text
-        seed = self.study.seeds[0]
+        seed = self.study.first_seeds[0]
         return self._job(spec, candidate.trained_side, seed, candidate.recipe, candidate.width_divisor)
 
     def _job(self, spec: str, side: int, seed: int, recipe: Recipe, width_divisor: int) -> Job:

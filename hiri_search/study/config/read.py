@@ -96,6 +96,7 @@ class Calibration:
         keys = calibrate[REFERENCE] if name == REFERENCE else calibrate["settings"][name]
         content |= {"score": self.study.headline.name, "checkpoints": "none", "latency": None, "confirm": None}
         content["search"] = {"objectives": list(self.study.search.objectives)}
+        content["seeds"] = list(self.study.first_seeds)
         listed = content.get("metrics")
         content["metrics"] = dict(self.study.measured) | (listed if isinstance(listed, dict) else {})
         if self.study.space is not None and drawn is not None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.study.config.calibration import CalibrateConfig, CalibrationNote
 from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
+from hiri_search.study.config.seeds import AutoSeeds, Seed, Seeds, StudySeeds, check_rule
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
-from hiri_search.system.units import MAX_CLASSES, MAX_INTEGER, MAX_SIDE
+from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
 from hiri_search.training.score import CLASSIFICATION, Score
@@ -26,7 +27,6 @@ ZeroCostName = Literal["synflow", "naswot", "zen"]
 
 _ROUNDING = 1e-9  # so that a third of 3 is 1
 CREDENTIALS = "the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-MAX_SEEDS = 100  # a larger number is probably meant as one seed: `seeds: 2024`
 
 
 class _Strict(BaseModel):
@@ -38,32 +38,13 @@ def _as_mapping(key: str) -> Any:
     return lambda value: {key: value} if isinstance(value, str) else value
 
 
-def _as_seeds(value: Any) -> Any:
-    """Expand the short form `seeds: 3` to `seeds: [0, 1, 2]`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return value
-    if not 1 <= value <= MAX_SEEDS:
-        as_list = f", or a list: [{value}]" if value >= 0 else ""
-        raise ValueError(f"{value} is not a valid number of seeds; write 1 to {MAX_SEEDS}{as_list}")
-    return tuple(range(value))
-
-
-def _check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """ValueError for an empty list and for a repeated seed: one training would be counted as two."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError("empty, or a seed is repeated; write a number of seeds, or a list without repeats")
-    return seeds
-
-
 def _as_relations(value: Any) -> Any:
     """Expand the short form `where: w3 >= w2` to `where: [w3 >= w2]`."""
     return (value,) if isinstance(value, str) else value
 
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]  # of a square input, in pixels
-Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 Relations = Annotated[tuple[str, ...], BeforeValidator(_as_relations)]
-Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), AfterValidator(_check_seeds)]
 
 
 class NetworkRow(_Strict):
@@ -219,7 +200,7 @@ class Study(_Strict):
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
     cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # place of decoded images; results do not depend on it
     recipe: Recipe = Recipe()
-    seeds: Seeds = (0,)
+    seeds: StudySeeds = (0,)  # of an ablation: 3, which `_fill_in_seeds` writes
     resources: Resources = Resources()  # results do not depend on it
     checkpoints: Literal["auto", "all", "none"] = "auto"  # retention; results do not depend on it
     storage: str | None = Field(None, min_length=1)  # shared path or URL; results do not depend on it
@@ -233,6 +214,11 @@ class Study(_Strict):
             message = f"{printable('.'.join(key))}: {printable(text)} is not UTF-8 text"
             raise SettingError(".".join(key), f"{message}; write it in UTF-8, or give a link to a path that is not")
         return content
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_seeds(cls, content: Any) -> Any:
+        return {"seeds": 3, **content} if isinstance(content, dict) and content.get("nets") is not None else content
 
     @model_validator(mode="before")
     @classmethod
@@ -261,6 +247,9 @@ class Study(_Strict):
         choices = ("best", "steps", *(self.nets or ()))
         if self.compare not in choices:
             raise SettingError("compare", f"compare={self.compare!r} is not known; write one of {', '.join(choices)}")
+        if (base := (self.nets or {}).get(self.compare)) and not base.train:
+            raise SettingError("compare", f"compare={self.compare!r} is a row that is not trained; write one that is")
+        check_rule(self.seeds, compare=self.compare, is_search=self.nets is None)
 
     def _check_search(self) -> None:
         if self.within:
@@ -272,7 +261,7 @@ class Study(_Strict):
         if halving and halving.epochs[-1] >= self.recipe.epochs:
             message = f"the last rung must be less than recipe.epochs={self.recipe.epochs}"
             raise SettingError("search.halving.epochs", f"search.halving.epochs={list(halving.epochs)}: {message}")
-        if halving and len(self.seeds) > 1:
+        if halving and len(self.first_seeds) > 1:
             raise SettingError("seeds", "seeds: search.halving needs exactly one; write several under confirm:")
         if self.confirm and self.confirm.epochs_for(self.recipe.epochs) < self.recipe.epochs:
             message = f"confirm.epochs={self.confirm.epochs} is less than recipe.epochs"
@@ -293,6 +282,16 @@ class Study(_Strict):
         names = (self.score, *(self.search.objectives if self.space is not None else ()))
         judging = [score for name in names for score in scores if score.name == name][:1]
         return (*judging, *(score for score in scores if score not in judging))
+
+    @property
+    def auto_seeds(self) -> AutoSeeds | None:
+        """The rule that adds seeds; None where all rows have the same seeds."""
+        return self.seeds if isinstance(self.seeds, AutoSeeds) else None
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every network is trained with."""
+        return self.seeds.first if isinstance(self.seeds, AutoSeeds) else self.seeds
 
     @property
     def measured(self) -> tuple[tuple[str, str], ...]:

@@ -62,8 +62,11 @@ def keys_under(model: type[Any], key: Key) -> list[str]:
 
 
 def known_part(model: type[Any], key: Key) -> Key:
-    """Return the key as far as the schema knows it: without the names of types that pydantic adds for a union."""
-    return key if _types_at(model, key) else known_part(model, key[:-1])
+    """Return the parts of a key that the schema knows: without the names of types that pydantic adds for a union."""
+    known: Key = ()
+    for name in key:
+        known = (*known, name) if _types_at(model, (*known, name)) else known
+    return known
 
 
 def _types_at(model: type[Any], key: Key) -> tuple[Any, ...]:

@@ -162,6 +162,7 @@ class TrialAsked(TrialEvent):
     decisions: dict[str, Option] = field(default_factory=dict)  # of a search: the option of each decision
     confirms: int | None = None  # the trial whose network is trained longer
     confirm_epochs: int | None = None
+    added_for: tuple[str, str] | None = None  # a seed that the rule of `seeds: auto` added: the pair of rows it is for
     merged_trial: int | None = None  # its number in the folder it was merged from
     event: Literal["asked"] = "asked"
 

@@ -93,6 +93,7 @@ class Trial:
             "trial": self.number,
             **network_row(self.network),
             "seed": self.asked.seed,
+            **({"added_for": " against ".join(self.asked.added_for)} if self.asked.added_for else {}),
             "checkpoint": self.asked.checkpoint,
             **{name: value for name, value in optional.items() if value is not None},
             "state": self.state,

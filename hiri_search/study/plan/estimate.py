@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -19,7 +19,7 @@ from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training
+from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training, duration
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
 from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
@@ -98,7 +98,7 @@ def estimate_plan(
         timed=len(speeds.timed),
         model_error=speeds.model_error,
         core_share=speeds.core_share,
-        limits=tuple(_limits(study)),
+        limits=tuple(_limits(study, timed, resolved.count)),
     )
 
 
@@ -143,7 +143,7 @@ def _stints(study: Study, networks: Sequence[ProfiledNetwork], space: CostSpread
         return dict(_ablation_stints(study, networks))
     rng = Random(study.search.seed)
     searched = _evenly_by_cost(networks, min(study.search.networks, space.feasible), rng)
-    trials = [network for network in searched for _ in study.seeds]
+    trials = [network for network in searched for _ in study.first_seeds]
     stints = training_stints(len(trials), study.recipe.epochs, study.search.halving)
     last = study.recipe.epochs
     first = [
@@ -164,7 +164,7 @@ def _ablation_stints(study: Study, networks: Sequence[ProfiledNetwork]) -> Itera
     first_by_job = {network.job: network for network in reversed(networks)}
     distinct = [network for network in networks if first_by_job[network.job] is network]
     for index, network in enumerate(distinct):
-        numbers = range(index * len(study.seeds), (index + 1) * len(study.seeds))
+        numbers = range(index * len(study.first_seeds), (index + 1) * len(study.first_seeds))
         yield network.candidate.name, [Stint(number, network, network.job.recipe.epochs) for number in numbers]
 
 
@@ -209,7 +209,12 @@ def _inference_seconds(networks: StudyNetworks) -> float:
     return study.search.networks * (study.latency or LatencyConfig()).seconds if is_objective else 0.0
 
 
-def _limits(study: Study) -> Iterator[str]:
+def _limits(study: Study, stints: Mapping[str, Sequence[Stint]], slots: int) -> Iterator[str]:
+    if rule := study.auto_seeds:
+        added = [of_row[0].seconds for of_row in stints.values() for _ in range(rule.most - len(of_row))]
+        limit = f"; none that would end after {rule.minutes:g} min of all runs" if rule.minutes else ""
+        at_most = f"at most {len(added)} more trials, which take {duration(makespan(added, slots))}"
+        yield f"how many seeds the rule of seeds: auto adds: {at_most}{limit}"
     if study.space is not None:
         yield "which networks the sampler will choose: the times are those of uniformly sampled networks"
     if study.search.reuse:

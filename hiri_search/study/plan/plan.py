@@ -127,14 +127,16 @@ class Compared:
 def compared_with_run(plan: Plan, events: Sequence[Event]) -> list[Compared]:
     """Return each part of the run, then their total, then the epochs alone; empty while trials are missing or open.
 
-    Only the epochs are compared if a run was killed, because its parts have no end.
+    Only the epochs are compared if a run was killed, because its parts have no end, or if a rule has added seeds, which
+    are not planned.
     """
-    all_trials = trials(events)
+    every = trials(events)
+    all_trials = [trial for trial in every if trial.asked.added_for is None]
     if len(all_trials) < plan.trials or not all(trial.ended for trial in all_trials):
         return []
     epochs = sum(epoch.seconds for trial in all_trials if not trial.source for epoch in trial.curve)
     runs = [ended.seconds for ended in of_kind(events, RunEnded)]
-    all_ended = len(runs) == len(of_kind(events, StudyStarted))
+    all_ended = len(runs) == len(of_kind(events, StudyStarted)) and len(all_trials) == len(every)
     parts = [_compared(plan, runs, part) for part in PLAN_PARTS] if all_ended else []
     total = Compared("in all", sum(p.planned for p in parts), sum(p.took for p in parts))
     rows = [*parts, *[total] * bool(parts), Compared("epochs of all trials", plan.epoch_seconds, epochs)]

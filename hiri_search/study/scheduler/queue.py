@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
 from hiri_search.language.space import SearchSpace
@@ -11,6 +12,8 @@ from hiri_search.study.config.networks import Candidate, StudyNetworks, has_row
 from hiri_search.study.ledger.events import NetworkSkipped, TrialPromoted, TrialStopped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search import confirmation
+from hiri_search.study.search.added_seeds import SeedRule, fits_time
+from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
 from hiri_search.study.search.objectives import objectives_of
 from hiri_search.study.search.search import OnSkip, ask_tell
 from hiri_search.study.search.successive_halving import SuccessiveHalving
@@ -31,6 +34,7 @@ class NewTrial:
     number: int
     candidate: Candidate
     seed: int
+    added_for: tuple[str, str] | None = None  # the pair of rows for which a rule has added the seed
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,19 @@ class TrialQueue:
         space: SearchSpace | None,
         skipped: Sequence[NetworkSkipped],
         on_skip: OnSkip,
+        design: ComparisonDesign | None = None,
+        seconds_left: Callable[[], float] = lambda: inf,
     ) -> None:
-        """`space`, `skipped` and `on_skip` are those of `Search`."""
+        """`space`, `skipped` and `on_skip` are those of `Search`; `design` and `seconds_left` are for added seeds."""
         self.study, self.trials = networks.study, trials
+        self._rows, self._seconds_left = {row.name: row for row in networks.trained_rows}, seconds_left
+        self.rule = SeedRule(self.study, design or comparison_design(self.study)) if self.study.auto_seeds else None
         rules, first = self.study.search.halving, self._first_trainings()
         self.halving = SuccessiveHalving(rules, objectives_of(self.study)) if rules and space else None
         self.search = ask_tell(networks, list(trials.values()), space=space, skipped=skipped, on_skip=on_skip)
         unfinished = (trial for trial in trials.values() if trial.state == "unfinished")
         self.resumable = [trial for trial in unfinished if has_row(self.study, trial.network)]
+        self._workers = 1  # that have trained at the same time
         # Both are decided when no first training is running, so that they cannot change any more:
         self._stops: Iterator[Trial] | None = None
         self._confirmations: Iterator[tuple[Trial, int]] | None = None
@@ -73,15 +82,18 @@ class TrialQueue:
     def next(self, running: set[int]) -> QueueStep | None:
         """Return the next step; None where there is none, or where it depends on `running` trials.
 
-        The order: unfinished trials, promotions, new networks; then, once no first training is running, the last
-        promotions, the end of paused trials, and confirmations.
+        The order: unfinished trials, promotions, new networks, added seeds; then, once no first training is running,
+        the last promotions, the end of paused trials, and confirmations.
         """
+        self._workers = max(self._workers, len(running) + 1)
         if self.resumable:
             return ExistingTrial(self.resumable.pop(0))
         if promotion := self._promote():
             return promotion
         if asked := self.search.ask():
             return NewTrial(*asked)
+        if added := self._add_seed(self._workers - len(running)):
+            return added
         if any(not self.trials[number].is_confirmation for number in running):
             return None
         return self._promote(last=True) or self._stop() or self._confirm()
@@ -98,7 +110,14 @@ class TrialQueue:
     @property
     def may_grow(self) -> bool:
         """True if results of running trials can lead to further trials."""
-        return bool(self.halving or self.study.confirm)
+        return bool(self.halving or self.study.confirm or self.rule)
+
+    def _add_seed(self, free_workers: int) -> NewTrial | None:
+        trials = list(self.trials.values())
+        added = self.rule.next(trials) if self.rule else None
+        if added is None or not fits_time(added, trials, self._seconds_left(), free_workers=free_workers):
+            return None
+        return NewTrial(len(trials), self._rows[added.row], added.seed, added.pair)
 
     def _first_trainings(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if not trial.is_confirmation]

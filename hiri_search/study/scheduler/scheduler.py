@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from hiri_search.study.plan.peak_memory import most_memory
 from hiri_search.study.scheduler.duplicates import Duplicates
 from hiri_search.study.scheduler.queue import Confirmation, ExistingTrial, NewTrial, QueueStep, TrialQueue
 from hiri_search.study.scheduler.retries import after_loss
+from hiri_search.study.search.added_seeds import seconds_to_limit
+from hiri_search.study.search.comparison_design import comparison_design
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints, network_facts
 from hiri_search.system.redaction import redacted, shortened
 from hiri_search.training.job import Epoch, Job, PreparedData
@@ -56,8 +59,16 @@ class TrialScheduler:
         weights = started.weights if (started := last_start(self.ledger.events)) else {}
         cached = from_other_folders(self.study.search.reuse, fingerprints(self.prepared), weights)
         self.duplicates = Duplicates(past, cached)
-        skipped = of_kind(self.ledger.events, events.NetworkSkipped)
-        self.queue = TrialQueue(self.networks, self.trials, space=self.space, skipped=skipped, on_skip=self._skip)
+        left, began = seconds_to_limit(self.study, self.ledger.events), time.monotonic()
+        self.queue = TrialQueue(
+            self.networks,
+            self.trials,
+            space=self.space,
+            skipped=of_kind(self.ledger.events, events.NetworkSkipped),
+            on_skip=self._skip,
+            design=comparison_design(self.study, self.ledger.events),
+            seconds_left=lambda: left - (time.monotonic() - began),
+        )
         on_front, mirror = self.queue.search.may_be_on_front, self.mirror
         self.checkpoints = CheckpointRetention(self.study, self.folder, past, may_be_on_front=on_front, mirror=mirror)
         self.checkpoints.sweep()
@@ -101,9 +112,9 @@ class TrialScheduler:
                     self._record(trial, event)
                 if trial.ended:
                     self._ended(trial)
-            case NewTrial(number, candidate, seed):
+            case NewTrial(number, candidate, seed, added_for):
                 asked = self._asked(number, network_facts(candidate, self.study, self.prepared), seed)
-                trial = self._begin(replace(asked, decisions=dict(candidate.decisions)))
+                trial = self._begin(replace(asked, decisions=dict(candidate.decisions), added_for=added_for))
             case Confirmation(first, seed, epochs):
                 asked = self._asked(len(self.trials), first.network, seed, confirm_epochs=epochs)
                 trial = self._begin(replace(asked, confirms=first.number))

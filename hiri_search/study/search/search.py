@@ -46,11 +46,11 @@ class AskTell(Protocol):
 
 
 class AblationList:
-    """Networks of an ablation in the order of its file, each with all seeds."""
+    """Networks of an ablation in the order of its file, each with all its first seeds."""
 
     def __init__(self, networks: StudyNetworks, past: Sequence[Trial]) -> None:
         asked = {(trial.network.name, trial.asked.seed) for trial in past}
-        pairs = ((row, seed) for row in networks.trained_rows for seed in networks.study.seeds)
+        pairs = ((row, seed) for row in networks.trained_rows for seed in networks.study.first_seeds)
         remaining = [(row, seed) for row, seed in pairs if (row.name, seed) not in asked]
         self._remaining: Iterator[Asked] = ((number, *pair) for number, pair in enumerate(remaining, len(past)))
 
@@ -140,7 +140,7 @@ class Search:
         position = self._positions[trial.number]
         entry = self._entries[position]
         entry.trials[trial.asked.seed] = trial
-        self.history.update(position, entry.proposal(self.study.seeds, self._objectives))
+        self.history.update(position, entry.proposal(self.study.first_seeds, self._objectives))
 
     def may_be_on_front(self, trial: Trial) -> bool:
         position = self._positions[trial.number]
@@ -167,7 +167,7 @@ class Search:
         """Add a network to the history and its seeds to the waiting trials; return its position."""
         net, ordered = self.unvisited.add(decisions)
         self._entries[position := len(self.history)] = _Entry(net, ordered)
-        self._waiting.extend((position, seed) for seed in self.study.seeds)
+        self._waiting.extend((position, seed) for seed in self.study.first_seeds)
         self.history.add(Proposal(net, ordered))
         return position
 

@@ -81,7 +81,7 @@ def test_unfinished_trials_are_not_compared():
 
 
 def test_the_table_has_verdicts_and_the_seeds_to_add():
-    table = comparison_table(study(TOP1, compare="steps")).set_index("network")
+    table = comparison_table(study(TOP1, compare="steps", table="")).set_index("network")
     assert list(table["shown"]) == [False, True]
     assert table.loc["3", "gain"] == pytest.approx(9.8333333)
     assert table.loc["3", "low_together"] < table.loc["3", "low"] < table.loc["3", "gain"] < table.loc["3", "high"]
@@ -90,6 +90,37 @@ def test_the_table_has_verdicts_and_the_seeds_to_add():
     assert pd.isna(table.loc["3", "more_seeds"])
     assert "more seeds would show 0.5 points" in table.loc["2", "verdict"]
     assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_rows_are_one_sided_where_the_paper_states_a_direction():
+    """Table 7 has 82.7, 82.9 and 82.9: the second row is better than the first, and the third ties with the second."""
+    one, two = (comparison_table(study(TOP1, compare="steps", table=table)).set_index("network") for table in ("7", ""))
+    assert list(one["alternative"]) == ["greater", "two-sided"]
+    assert one.loc["2", "p"] == pytest.approx(two.loc["2", "p"] / 2)
+    assert list(one["p_two_sided"]) == list(two["p"]) == list(two["p_two_sided"])
+    assert one.loc["2", "verdict"].startswith("no difference shown at this budget (3 seeds, p = 0.191 among 2 ")
+    assert ", one-sided)" in one.loc["2", "verdict"]
+    assert ", one-sided)" not in one.loc["3", "verdict"]
+
+
+def test_a_difference_in_the_other_direction_is_not_shown_but_said_with_its_two_sided_p():
+    results = study({"1": [80.1, 81.0, 82.2], "2": [70.3, 70.9, 72.6], "3": [80.0, 81.0, 82.3]}, compare="1")
+    table = comparison_table(results).set_index("network")
+    assert not table.loc["2", "shown"]
+    assert table.loc["2", "p"] > 0.99
+    assert "in the other direction than stated (3 seeds, p = 1.000" in table.loc["2", "verdict"]
+    assert table.loc["2", "verdict"].endswith("one-sided; two-sided p < 0.001 for this comparison alone)")
+    assert "more seeds" not in table.loc["2", "verdict"]
+    text = comparison_caption(results)
+    assert "(one-sided: the direction of the paper's scores, stated before the training; 1 lies in the other" in text
+
+
+def test_a_named_base_is_corrected_for_its_own_comparisons_and_bold_for_all_pairs():
+    rows = TOP1 | {"4": [60.0, 61.1, 62.0]}
+    results = study(rows, compare="3", table="")
+    assert [comparison.family for comparison in comparisons(results)] == [3, 3, 3]
+    assert "Holm's correction for 3 comparisons;" in comparison_caption(results)
+    assert best_row(results) == best_row(study(rows, table="")) == "3"
 
 
 def test_the_table_for_people_has_signs_and_intervals():

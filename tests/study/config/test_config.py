@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from hiri_search.paper.published import TABLE_FILES
-from hiri_search.study.config.identity import canonical_form, differences
+from hiri_search.study.config.identity import canonical_form, differences, incompatible_changes
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import PAPER_TABLES, profiles_of, read_space, read_study, read_study_file
 from hiri_search.study.config.schema import Study
+from hiri_search.study.config.seeds import AutoSeeds
 from hiri_search.study.errors import StudyError
 
 NETS = "nets: {one: hr(32 e=4) -> t(64 e=4)}\n"
@@ -23,10 +24,47 @@ def _read(tmp_path: Path, text: str, *, profile: str = "none", sets: tuple[str, 
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("", (0,)), ("seeds: 3", (0, 1, 2)), ("seeds: [5, 7]", (5, 7)), ("seeds: 1", (0,))]
+    ("text", "seeds"), [("", (0, 1, 2)), ("seeds: 3", (0, 1, 2)), ("seeds: [5, 7]", (5, 7)), ("seeds: 1", (0,))]
 )
 def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[int, ...]):
-    assert _read(tmp_path, NETS + text).seeds == seeds
+    assert _read(tmp_path, NETS + text).seeds == _read(tmp_path, NETS + text).first_seeds == seeds
+
+
+def test_a_search_has_one_seed_by_default(tmp_path: Path):
+    assert _read(tmp_path, SPACE).seeds == (0,)
+    with pytest.raises(StudyError, match="seeds: auto is for an ablation; write seeds: 1"):
+        _read(tmp_path, SPACE, sets=("seeds=auto",))
+
+
+@pytest.mark.parametrize(
+    ("sets", "rule"),
+    [
+        (("seeds=auto",), AutoSeeds()),
+        (("seeds=auto", "seeds.minutes=8"), AutoSeeds(minutes=8)),
+        (("seeds.most=6",), AutoSeeds(most=6)),
+        (("seeds={first: [1000, 1001], most: 4}",), AutoSeeds(first=(1000, 1001), most=4)),
+    ],
+)
+def test_a_rule_has_first_and_most_seeds_and_a_time_limit(tmp_path: Path, sets: tuple[str, ...], rule: AutoSeeds):
+    study = _read(tmp_path, NETS + "compare: one\nseeds: 3\n", sets=sets)
+    assert (study.auto_seeds, study.first_seeds) == (rule, rule.first)
+    assert Study.model_validate(study.model_dump(mode="json")) == study
+
+
+CONTINUED = {
+    "more minutes": ("{most: 6, minutes: 2}", "{most: 6, minutes: 9}", True),
+    "a rule after all of its seeds are fixed": ("[0, 2]", "{most: 6}", True),
+    "more seeds than those of a rule": ("{most: 6}", "{most: 7}", False),
+    "no rule any more": ("{most: 6}", "6", False),
+    "a rule without a seed that is there": ("[0, 9]", "{most: 6}", False),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "goes_on"), CONTINUED.values(), ids=CONTINUED)
+def test_a_study_goes_on_with_the_same_rule_or_a_new_one(tmp_path: Path, old: str, new: str, goes_on: bool):
+    """The tests of a rule are made for its first and most seeds."""
+    forms = (canonical_form(_read(tmp_path, NETS + f"compare: one\nseeds: {seeds}")) for seeds in (old, new))
+    assert (incompatible_changes([next(forms)], next(forms)) == []) == goes_on
 
 
 SEEDS = [
@@ -190,7 +228,7 @@ def test_spellings_of_one_study_have_one_canonical_form(tmp_path: Path):
         (("recipe.epochs=13",), ["recipe.epochs: 12 -> 13"]),
         (("nets.one=hr(32 e=6)",), ["nets.one: hr(32 e=4) -> t(64 e=4) -> hr(32 e=6)"]),
         (("nets.two=hr(32 e=6)",), ["nets.two: (absent) -> hr(32 e=6)"]),
-        (("seeds=2", "proxy.side=64"), ["proxy.side: 448 -> 64", "seeds: [0] -> [0, 1]"]),
+        (("seeds=2", "proxy.side=64"), ["proxy.side: 448 -> 64", "seeds: [0, 1, 2] -> [0, 1]"]),
         (("data.train=200",), ["data.train: None -> 200"]),
     ],
 )

@@ -23,6 +23,7 @@ STUDY = f"""{ROWS}
 proxy: {{width: 4, side: 32, classes: 4}}
 data: {{source: drawn, train: 192, val: 32}}
 recipe: {{epochs: 4, batch: 16, warmup_epochs: 0, mixup: 0.2, drop_path: 0.1}}
+seeds: 1
 """
 READ = """
 import ray
@@ -102,7 +103,7 @@ def test_a_study_trains_on_a_node_that_sees_the_storage_alone(home: Path, nodes:
 
 
 def test_both_nodes_share_the_trials_of_a_study(home: Path, nodes: TwoNodes):
-    events = _run_study(home, nodes, "both", "seeds: 4\n", "--address", nodes.address)
+    events = _run_study(home, nodes, "both", "", "--address", nodes.address, "--set", "seeds=4")
     assert len(_curves(events)) == 8
     assert _most_at_once(events) == 2, "each node has one core"
 

@@ -26,6 +26,7 @@ counted: {side: 32, classes: 10}
 proxy: {side: 32, classes: 4}
 data: {train: 64, val: 32}
 recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
+seeds: 1
 """
 
 

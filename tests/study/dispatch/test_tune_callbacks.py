@@ -28,6 +28,7 @@ from tests.study.search.searches import Quiet
 pytestmark = pytest.mark.waits
 LOGGERS = ("CSVLoggerCallback", "JsonLoggerCallback", "TBXLoggerCallback")
 SMALL = """
+seeds: 1
 counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}

@@ -41,6 +41,7 @@ counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 64, val: 32}
 recipe: {epochs: 4, batch: 16, mixup: 0.2, cutmix: 1.0, drop_path: 0.1}
+seeds: 1
 """
 AnyTrialFunction = Callable[..., None]
 

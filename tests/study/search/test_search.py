@@ -32,7 +32,7 @@ SAMPLERS = ["grid", "random", *LEARNING]
 
 
 def _ablation(**keys: Any) -> Study:
-    return Study.model_validate({"nets": NETS, "proxy": {"side": 64}} | keys)
+    return Study.model_validate({"nets": NETS, "proxy": {"side": 64}, "seeds": 1} | keys)
 
 
 def _keys(trials: list[Trial]) -> list[tuple[str, int]]:

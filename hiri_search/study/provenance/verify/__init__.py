@@ -43,16 +43,18 @@ def verify(
     yield studies
     if record.own.study.imports:
         yield lines.check_code(record)
-    yield from (_guarded(name, check, record) for name, check in _checks(quick=quick, say=say).items())
+    yield from (_guarded(name, check, record) for name, check in _checks(record, quick=quick, say=say).items())
     yield Finding(manifest.MANIFEST, tuple(manifest.manifest_faults(ledger)), ("follows from the ledger",))
     yield from more(ledger)
 
 
-def _checks(*, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:
+def _checks(record: Record, *, quick: bool, say: Say) -> dict[str, Callable[[Record], Finding]]:
+    added = {"added seeds": trials.check_added} if record.own.study.auto_seeds else {}
     return {
         "networks": networks.check_specs,
         "costs": partial(networks.check_costs, quick=quick, say=say),
         "trials": trials.check_present,
+        **added,
         "trainings": partial(trials.check_trainings, code_digest=code().digest),
         "curves": curves.check_curves,
         "checkpoints": partial(files.check_checkpoints, quick=quick),

@@ -14,6 +14,7 @@ from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.provenance.record import Record
 from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.study.search import confirmation
+from hiri_search.study.search.added_seeds import AddedSeed, next_seed, replayed
 from hiri_search.study.search.objectives import objectives_of
 
 
@@ -59,8 +60,9 @@ def _missing(record: Record) -> Iterator[str]:
     if study.space is None:
         rows = [row.name for row in record.own.networks.trained_rows]
         asked = {(trial.network.name, trial.asked.seed) for trial in first}
-        missing = (pair for pair in product(rows, study.seeds) if pair not in asked)
+        missing = (pair for pair in product(rows, study.first_seeds) if pair not in asked)
         yield from (f"there is no trial of {name!r} with seed {seed}" for name, seed in missing)
+        yield from _missing_added(record)
         return
     yield from _missing_in_search(record, first)
     if study.confirm and all(trial.ended for trial in first):
@@ -68,6 +70,27 @@ def _missing(record: Record) -> Iterator[str]:
         epochs = study.confirm.epochs_for(study.recipe.epochs)
         for trial, seed in confirmation.missing(best, record.trials, study.confirm.seeds, epochs):
             yield f"there is no confirmation of trial {trial.number} with seed {seed}"
+
+
+def _missing_added(record: Record) -> Iterator[str]:
+    study, trials = record.own.study, record.trials
+    if study.auto_seeds and (added := next_seed(study, trials, record.events)):
+        yield f"there is no trial of {added.row!r} with seed {added.seed}, which the rule of seeds: auto adds next"
+
+
+def check_added(record: Record) -> Finding:
+    """Check that the rule of `seeds: auto` adds each added seed to the lines of the ledger before it."""
+    checked = Findings()
+    if record.started.merged_from:
+        checked.remarks.append("not checked: a merged ledger has lost the order of its trials")
+        return checked.finding("added seeds")
+    added = list(replayed(record.events))
+    for asked, expected in added:
+        if expected != AddedSeed(asked.network.name, asked.seed, asked.added_for or ("", "")):
+            by_rule = f"{expected.row!r} with seed {expected.seed}" if expected else "none"
+            checked.faults.append(f"trial {asked.trial} is an added seed, and the rule adds {by_rule} there")
+    checked.remarks.append(f"{len(added):,} seeds are those that the rule adds")
+    return checked.finding("added seeds")
 
 
 def _missing_in_search(record: Record, first: list[Trial]) -> Iterator[str]:
@@ -81,7 +104,9 @@ def _missing_in_search(record: Record, first: list[Trial]) -> Iterator[str]:
     for trial in first:
         seeds.setdefault(trial.network.key, set()).add(trial.asked.seed)
     for key, own in seeds.items():
-        yield from (f"there is no trial of network {key} with seed {seed}" for seed in study.seeds if seed not in own)
+        yield from (
+            f"there is no trial of network {key} with seed {seed}" for seed in study.first_seeds if seed not in own
+        )
     skipped = len(of_kind(record.events, NetworkSkipped))
     wanted = min(study.search.networks, space.size - skipped)
     if len(seeds) < wanted and not study.within:

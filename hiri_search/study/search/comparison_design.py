@@ -1,0 +1,78 @@
+"""Design of an ablation's comparisons: which rows are compared, in which direction, and how seeds are added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from hiri_search.stats.sequential import SequentialTest
+from hiri_search.stats.significance import Comparison, Pair, Scale, Scores, against_best, compare_pairs
+from hiri_search.study.config.schema import TASK, Study
+from hiri_search.study.ledger.events import Event, StudyStarted, TrialAsked
+
+BEST, STEPS = "best", "steps"  # values of `compare` that are no rows
+
+
+@dataclass(frozen=True)
+class ComparisonDesign:
+    """The comparisons of an ablation, as its study has stated them before the trainings of the rows."""
+
+    pairs: tuple[Pair, ...] = ()  # empty: every row is compared with the best one
+    signs: Mapping[Pair, int] = field(default_factory=dict)  # of gains, where the paper's table states one
+    post_hoc: bool = False  # the pairs were named when their rows had been trained
+    test: SequentialTest | None = None  # seeds are added by a rule; None: all rows have the same seeds
+
+    def compare(self, scores: Scores, scale: Scale) -> list[Comparison]:
+        """Return the comparisons of rows with these scores, by the seeds in their order."""
+        if not self.pairs:
+            return against_best(scores, scale, test=self.test)
+        stated = {} if self.post_hoc else self.signs
+        return compare_pairs(self.pairs, scores, scale, stated=stated, test=self.test, all_pairs=self.post_hoc)
+
+
+def comparison_design(study: Study, events: Iterable[Event] = ()) -> ComparisonDesign:
+    """Return the design of the last study of a ledger; the events tell what it stated before a pair was trained."""
+    pairs = compared_pairs(study)
+    stated = {pair: _stated_by(pair, study, events) for pair in pairs}
+    signs = {pair: sign for pair, before in stated.items() if (sign := _published_sign(before, pair))}
+    post_hoc = any(pair not in compared_pairs(before) for pair, before in stated.items())
+    rule = study.auto_seeds
+    test = SequentialTest(len(rule.first), rule.most) if rule else None
+    return ComparisonDesign(tuple(pairs), signs, post_hoc, test)
+
+
+def compared_pairs(study: Study) -> list[Pair]:
+    """Return the pairs of trained rows that a study names: each row, and the row that it is compared with."""
+    trained = [name for name, row in (study.nets or {}).items() if row.train]
+    if study.compare not in (BEST, STEPS):
+        return [(row, study.compare) for row in trained if row != study.compare]
+    curves: dict[str, list[str]] = {}
+    for name in trained if study.compare == STEPS else ():
+        curves.setdefault((study.nets or {})[name].curve, []).append(name)
+    return [(row, previous) for curve in curves.values() for previous, row in pairwise(curve)]
+
+
+def _stated_by(pair: Pair, study: Study, events: Iterable[Event]) -> Study:
+    """Return the study of the run in which the second of two rows was first asked for; `study` where neither was."""
+    missing, started = set(pair), None
+    for event in events:
+        started = event if isinstance(event, StudyStarted) else started
+        missing -= {event.network.name} if isinstance(event, TrialAsked) else set()
+        if not missing and started:
+            return Study.model_validate(started.file)
+    return study
+
+
+def _published_sign(study: Study, pair: Pair) -> int:
+    """Return the sign of the difference of two rows in the study's table of the paper; 0 where it has none."""
+    if not study.table or study.headline != TASK.scores[0]:
+        return 0
+    from hiri_search.paper.published import PAPER_SCORE, published  # slow
+
+    scores = published(study.table).get(PAPER_SCORE)
+    labels = [(study.nets or {})[name].paper or name for name in pair]
+    if scores is None or not set(labels) <= set(scores.index):
+        return 0
+    gain = float(scores[labels[0]] - scores[labels[1]])
+    return (gain > 0) - (gain < 0)
