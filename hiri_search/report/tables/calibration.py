@@ -37,7 +37,7 @@ def calibration_sentence(study: Study) -> str:
 def _departures(study: Study, note: CalibrationNote) -> list[str]:
     """Return the settings of a study that are not those that were measured; more seeds are no departure."""
     own, measured = measured_keys(study), dict(note.measured)
-    more_seeds = len(study.seeds) >= len(measured["seeds"])
+    more_seeds = len(study.first_seeds) >= len(measured["seeds"])
     plain: Any = {"seeds": measured["seeds"]} if more_seeds else {}
     changed = differences(measured, own | plain)
     return changed + ([f"data.source: {note.data} -> {study.data.source}"] if study.data.source != note.data else [])

@@ -15,7 +15,7 @@ _HEAD = """\
 
 def proxy_file(study: Study, seeds: int, note: CalibrationNote) -> str:
     """Return the text of the proxy file of a setting, the ablation `study`, with its first `seeds` seeds."""
-    keys = measured_keys(study) | {"seeds": list(study.seeds[:seeds])}
+    keys = measured_keys(study) | {"seeds": list(study.first_seeds[:seeds])}
     recorded = {name: value for name, value in to_json(note).items() if name != "measured"}
     return _HEAD + to_yaml(keys | {"calibration": recorded})
 

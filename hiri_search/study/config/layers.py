@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
 from hiri_search.study.config.calibration import CalibrationNote, ImageNumbers
-from hiri_search.study.config.schema import ProxyConfig, Relations, Seeds, Study
+from hiri_search.study.config.schema import ProxyConfig, Relations, Study
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
+from hiri_search.study.config.seeds import Seeds
 from hiri_search.study.config.set_option import parse_set, place_of
 from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
