@@ -52,7 +52,10 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "fvcore": ("cost.flops",),
     "pynvml": ("system.hardware",),
     "fsspec": ("system.storage",),
-    "pydantic": ("study.config.schema", "study.config.layers", "study.ledger.values", "study.ledger.json_lines"),
+    "pydantic": (
+        *("study.config.schema", "study.config.seeds", "study.config.layers"),
+        *("study.ledger.values", "study.ledger.json_lines"),
+    ),
     "yaml": ("study.config.yaml_file",),
     "optuna": ("study.search.samplers.optuna_sampler", "study.search.importance", "study.export"),
     "sqlalchemy": ("study.export",),

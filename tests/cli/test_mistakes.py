@@ -137,7 +137,7 @@ STUDIES = {
     "unknown key of a net": ("start -> t(128 e=2)", "{spc: start}", 4, "spc is not known; did you mean spec?"),
     "words for a number": ("epochs: 1,", "epochs: many,", 9, "recipe.epochs: found 'many'; write a whole number"),
     "half an epoch": ("epochs: 1,", "epochs: 1.5,", 9, "recipe.epochs: found 1.5; write a whole number"),
-    "nothing under a key": ("recipe: {", "recipe:\nseeds: {", 9, "recipe: found nothing; write `key: value` lines"),
+    "nothing under a key": ("recipe: {", "recipe:\nstorage: {", 9, "recipe: found nothing; write `key: value` lines"),
     "a number for a section": ("recipe: {", "recipe: 3\n#", 9, "recipe: found 3; write `key: value` lines under it"),
     "not finite": ("batch: 16", "lr: inf", 9, "recipe.lr=inf is not possible; it must be more than 0"),
     "odd batch": ("batch: 16", "batch: 15", 9, "recipe.batch=15 is not possible; it must be even"),

@@ -12,9 +12,9 @@ from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import Event, RunEnded, StudyStarted, TrialAsked, TrialEvent
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
+from hiri_search.system.units import MINUTE
 
 FUTILITY = 0.1  # predictive power below which a pair gets no more seeds
-MINUTE = 60.0  # seconds
 
 ByRow = Mapping[str, Mapping[int, Trial]]  # trials by row and seed
 
