@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, network_points, published_points
 from hiri_search.report.tables.networks import front
+from hiri_search.report.tables.order import short_and_long, short_order_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, volume_table
 from hiri_search.system.text import printable
@@ -64,7 +65,8 @@ def drawings(results: Results) -> dict[str, Callable[[Results], Figure]]:
         "pareto": pareto,
         published_points(results.table_number).stem: comparison,
     }
-    return figures | ({"hypervolume": hypervolume_over_trials} if results.is_search else {})
+    figures |= {"hypervolume": hypervolume_over_trials} if results.is_search else {}
+    return figures | ({"short_long": short_against_long} if results.confirmations else {})
 
 
 @literal_text
@@ -113,6 +115,31 @@ def hypervolume_over_trials(results: Results) -> Figure:
     axes.set_ylabel("Dominated hypervolume (% of the final one)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, "trials", missing="" if len(table) else "no trial has finished")
+    return figure
+
+
+@literal_text
+def short_against_long(results: Results) -> Figure:
+    """Draw confirmations against GFLOPs alone and against short trainings, and tau after each of their epochs."""
+    scores, orders = short_and_long(results), short_order_table(results)
+    figure, entries = new_figure(11, 3.8), Entries()
+    by_cost, by_short, by_epoch = figure.subplots(1, 3)
+    for number, (length, rows) in enumerate(scores.groupby("epochs")):
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": "o", "linestyle": "none", **STYLE}
+        by_cost.plot(rows["gflops"], rows["long"], **style)
+        (entries[f"confirmation, {length} epochs"],) = by_short.plot(rows["short"], rows["long"], **style)
+        order = orders[orders["epochs"] == length]
+        for column, line in (("tau", "--"), ("tau_beyond_cost", "-")):
+            lines: dict[str, Any] = {**style, "marker": ".", "linestyle": line}
+            name = f"{column.replace('_', ' ')}, {length} epochs"
+            (entries[name],) = by_epoch.plot(order["after_epoch"], order[column].astype(float), **lines)
+    labels = (AXES["gflops"], f"Short training: {results.curve_score.axis}", "Epoch of the short trainings")
+    for axes, label in zip((by_cost, by_short, by_epoch), labels, strict=True):
+        add_grid(axes, label)
+    by_cost.set_ylabel(f"Confirmation: {results.score.axis}")
+    by_epoch.set_ylabel("Kendall's tau with the confirmations")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    add_legend(figure, entries, width=11)
     return figure
 
 

@@ -21,6 +21,7 @@ from hiri_search.report.tables.data_dictionary import dictionary, with_numeric_c
 from hiri_search.report.tables.formats import csv, markdown, markdown_text
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
+from hiri_search.report.tables.order import short_order_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import confirmed_table, rank_agreement, zero_cost_table
 from hiri_search.system.files import DISK_FULL, atomic_write
@@ -154,6 +155,7 @@ SEARCH_FILES: dict[str, Make] = {
     "confirmed.csv": lambda results: _unless_empty(confirmed_table(results)),
     "confirmed.md": _confirmed_text,
     "confirmed.tex": lambda results: None if confirmed_table(results).empty else confirmed_tex(results),
+    "short_orders.csv": lambda results: _unless_empty(short_order_table(results)),
     "zero_cost.csv": lambda results: _unless_empty(zero_cost_table(results)),
 }
 

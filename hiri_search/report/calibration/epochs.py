@@ -9,11 +9,10 @@ from typing import Any
 import pandas as pd
 
 from hiri_search.report.calibration.scores import CalibrationResults, SettingScores, aligned
-from hiri_search.report.calibration.table import order_columns
+from hiri_search.report.tables.order import ORDER_COLUMNS, order_columns
 
 STANDS = 0.9  # share of the final tau at or above which an order stays
-_ORDER = ("tau", "low", "high", "tau_beyond_cost", "beyond_low", "beyond_high", "pairs", "of_like_cost")
-EPOCH_COLUMNS = ("setting", "seeds", "epoch", "share", "networks", *_ORDER)
+EPOCH_COLUMNS = ("setting", "seeds", "epoch", "share", *ORDER_COLUMNS[:-1])
 STANDING_COLUMNS = ("setting", "seeds", "epochs", "measure", "final", "stands_from", "share")
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.report.calibration.scores import CalibrationResults, SettingScores, aligned
-from hiri_search.stats.rank_correlation import LIKE_COST, kendall_tau, tau_beyond_cost
+from hiri_search.report.tables.order import ORDER_COLUMNS, order_columns
+from hiri_search.stats.rank_correlation import LIKE_COST
 from hiri_search.stats.signal_to_noise import signal_to_noise
 
 SETTING, ALONE, CEILING = "setting", "alone", "ceiling"  # kinds of lines
@@ -23,9 +24,7 @@ COST_LINES = {
 }
 COLUMNS = (
     *("kind", "setting", "seeds", "side", "width", "depth", "epochs", "batch", "train_images", "val_images"),
-    *("networks", "hours", "of_reference", "work_of_reference", "tau", "low", "high"),
-    *("tau_beyond_cost", "beyond_low", "beyond_high", "pairs", "of_like_cost", "verdict"),
-    *("signal_to_noise", "pairs_per_hour"),
+    *("hours", "of_reference", "work_of_reference", *ORDER_COLUMNS, "signal_to_noise", "pairs_per_hour"),
 )
 
 
@@ -88,19 +87,6 @@ def _agreement(reference: SettingScores, values: pd.Series, hours: float) -> dic
     gflops = reference.networks["gflops"]
     ordered = pairs_ordered(values, means, gflops)
     return order_columns(values, means, gflops) | {"pairs_per_hour": ordered / hours if hours else np.nan}
-
-
-def order_columns(first: pd.Series, second: pd.Series, gflops: pd.Series) -> dict[str, Any]:
-    """Return the columns on the order of two scores of the same networks."""
-    tau = kendall_tau(first, second) if len(first) else None
-    beyond = tau_beyond_cost(first, second, gflops[first.index]) if len(first) else None
-    line: dict[str, Any] = {"networks": len(first)}
-    if tau:
-        line |= {"tau": tau.value, "low": tau.low, "high": tau.high}
-    if beyond:
-        line |= {"tau_beyond_cost": beyond.value, "beyond_low": beyond.low, "beyond_high": beyond.high}
-        line |= {"pairs": beyond.pairs, "of_like_cost": beyond.items, "verdict": str(beyond.verdict)}
-    return line
 
 
 def pairs_ordered(first: pd.Series, second: pd.Series, gflops: pd.Series) -> int:

@@ -18,6 +18,7 @@ from hiri_search.report.page.summary import summary_cards
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
 from hiri_search.report.tables.curves import AXES, COLOURS, published_points
 from hiri_search.report.tables.networks import caption, inference_table
+from hiri_search.report.tables.order import short_and_long, short_order_table
 from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import SHORT, confirmed_table, rank_agreement, volume_table, zero_cost_table
 from hiri_search.stats.significance import mean_interval
@@ -188,6 +189,8 @@ def _search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
             confirmed.reindex(columns=[*shown, "rank", "seeds"]) if len(confirmed) else confirmed
         ),
         "rank_agreement": rank_agreement(confirmed, results.score) if len(confirmed) else "",
+        "short_long": _small_table(short_and_long(results)),
+        "short_orders": _small_table(short_order_table(results)),
         "zero_cost": _small_table(zero_cost_table(results)),
         "objectives": {objective.name: objective.label for objective in objectives_of(results.study)},
         "importances": {name: plain(dict(shares)) for name, shares in results.importances.items()},

@@ -117,6 +117,60 @@ function volumeFigure(page) {
   };
 }
 
+// Confirmations against GFLOPs alone and against the short trainings.
+function shortLongFigure(page) {
+  const { short_long: table, colours, score, curve_score: short } = page.study;
+  const column = (rows, name) => rows.map((row) => row[table.columns.indexOf(name)]);
+  const data = distinct(column(table.rows, "epochs")).flatMap((length, number) => {
+    const rows = table.rows.filter((row) => column([row], "epochs")[0] === length);
+    const trace = {
+      type: "scatter",
+      mode: "markers",
+      name: `${length} epochs`,
+      y: column(rows, "long"),
+      text: column(rows, "name").map(escaped),
+      marker: { color: themeColor(colours[number % colours.length]), size: 8 },
+      hovertemplate: "%{text}<br>%{x}, %{y}<extra></extra>",
+    };
+    return [
+      { ...trace, x: column(rows, "gflops"), showlegend: false },
+      { ...trace, x: column(rows, "short"), xaxis: "x2" },
+    ];
+  });
+  return {
+    data,
+    height: 360,
+    layout: {
+      xaxis: axis("GFLOPs alone", { domain: [0, 0.47] }),
+      xaxis2: axis(`Short: ${short.axis}`, { domain: [0.53, 1] }),
+      yaxis: axis(`Confirmation: ${score.axis}`),
+    },
+  };
+}
+
+// Kendall's tau of the short trainings after each epoch with the confirmations.
+function shortOrderFigure(page) {
+  const { short_orders: table, colours } = page.study;
+  const column = (rows, name) => rows.map((row) => row[table.columns.indexOf(name)]);
+  const data = distinct(column(table.rows, "epochs")).flatMap((length, number) => {
+    const rows = table.rows.filter((row) => column([row], "epochs")[0] === length);
+    return ["tau", "tau_beyond_cost"].map((name) => ({
+      type: "scatter",
+      mode: "lines+markers",
+      name: `${name.replaceAll("_", " ")}, ${length} epochs`,
+      x: column(rows, "after_epoch"),
+      y: column(rows, name),
+      line: { color: themeColor(colours[number % colours.length]), dash: name === "tau" ? "dash" : "solid" },
+      hovertemplate: "after epoch %{x}: %{y:.2f}<extra></extra>",
+    }));
+  });
+  return {
+    data,
+    height: 320,
+    layout: { xaxis: axis("Epoch of the short trainings"), yaxis: axis("Tau with the confirmations") },
+  };
+}
+
 function updateObjectives(select, page) {
   const labels = { ...page.study.objectives, front: "the Pareto front" };
   const names = Object.keys(page.study.importances);
@@ -134,6 +188,8 @@ function searchSections(page) {
     make: () => parallelFigure(page),
     scrolls: true,
   });
+  const shortLong = new Figure({ label: "Confirmations against GFLOPs and short trainings", make: () => shortLongFigure(page) });
+  const shortOrder = new Figure({ label: "Order after each epoch", make: () => shortOrderFigure(page) });
   const volume = new Figure({ label: "Hypervolume over trials", make: () => volumeFigure(page) });
   const [confirmed, zeroCost] = [el("div"), el("div")];
   return [
@@ -144,6 +200,15 @@ function searchSections(page) {
       isShown: ({ study }) => study.confirmed.rows.length,
       parts: [confirmed],
       update: ({ study }) => confirmed.replaceChildren(contentTable("Confirmation", study.confirmed, study.score)),
+    }),
+    new Section({
+      id: "short_long",
+      title: "Short against long",
+      intro:
+        "The score of each confirmed network against its GFLOPs alone and against its short training; then how well the" +
+        " short trainings order the networks after each epoch (Kendall's tau, over all and over those of like cost).",
+      isShown: ({ study }) => study.short_long.rows.length,
+      parts: [shortLong, shortOrder],
     }),
     new Section({
       id: "importance",
