@@ -20,7 +20,7 @@ from hiri_search.nets.eval_mode import one_thread
 from hiri_search.networks import build, check_timm
 
 ROOT = Path(__file__).parents[2]
-PAPER = ROOT / "hiri_search" / "report" / "paper"
+PAPER = ROOT / "hiri_search" / "paper"
 TIMM = ROOT.parent / "shared" / "data" / "timm"
 
 

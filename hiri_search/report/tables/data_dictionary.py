@@ -25,6 +25,10 @@ MEANINGS = {  # column: (meaning, unit)
     "trained_side": ("side of the square input during training", "pixels"),
     "trained_params": ("parameters of the trained network", ""),
     "trained_macs": ("multiply-adds of the trained network, for one image at trained_side", ""),
+    "trained_width_divisor": (
+        "divisor of the widths of the trained network; the learning rate is times its square root",
+        "",
+    ),
     "merged_from": ("in a merged folder: the results folder of the trial", ""),
     "merged_trial": ("in a merged folder: the number of the trial in merged_from", ""),
     "merged_name": ("in a merged folder: the name of the row in merged_from, if it differs from name", ""),

@@ -109,6 +109,7 @@ EVENTS: list[Event] = [  # one of each kind, every field with another value than
         decisions={"1.w": 48, "2.which": "t"},
         confirms=0,
         confirm_epochs=8,
+        added_for=("a", "b"),
         merged_trial=5,
     ),
     TrialBegan(trial=1, device="CPU"),

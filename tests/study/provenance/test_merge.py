@@ -112,7 +112,7 @@ def test_another_recipe_is_refused_by_name_without_unlike(made: dict[str, Path],
 
 def _another_top1(events: Events) -> list[Event]:
     *curve, last = first(events, TrialFinished, 0).curve
-    return changed(events, TrialFinished, 0, curve=(*curve, replace(last, scores=last.scores | {"top1": 12.5})))
+    return changed(events, TrialFinished, 0, curve=(*curve, replace(last, scores=last.scores | {"top1": 12.3})))
 
 
 def test_one_training_with_two_results_is_refused_with_both(made: dict[str, Path], tmp_path: Path):
@@ -120,7 +120,7 @@ def test_one_training_with_two_results_is_refused_with_both(made: dict[str, Path
     rewrite(copy, _another_top1, forged=True)
     with pytest.raises(
         StudyError,
-        match=r"trial 0 of .*a and trial 0 of .*changed are one training with two results, last top1 .* and 12\.5: ",
+        match=r"trial 0 of .*a and trial 0 of .*changed are one training with two results, last top1 .* and 12\.3: ",
     ):
         merge([made["a"], copy], tmp_path / "c", ENVIRONMENT)
 

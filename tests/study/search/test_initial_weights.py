@@ -29,6 +29,7 @@ nets:
 counted: {{side: 64, classes: 10}}
 proxy: {{width: 4, side: 32, classes: 4}}
 data: {{source: drawn, train: 16, val: 8}}
+seeds: 1
 recipe: {{epochs: 1, batch: 16, ema: 0.0, warmup_epochs: 0, lr: 1.0e-12, min_lr: 0}}
 """
 SPACE = STUDY.replace("nets:\n  first:", "search: {networks: 1}\nspace:\n#").replace("  other:", f"  {SPEC}\n#")
@@ -71,7 +72,8 @@ def test_a_training_begins_from_a_state_dict(study: str, classes: int, said: str
 
 
 def _run(tmp_path: Path, folder: str, changes: str = "") -> None:
-    (tmp_path / "study.yaml").write_text(STUDY.replace("FILE", str(tmp_path / "w.pth")) + changes)
+    study = STUDY.replace("FILE", str(tmp_path / "w.pth")).replace("seeds: 1\n", changes or "seeds: 1\n")
+    (tmp_path / "study.yaml").write_text(study)
     run(read_study(tmp_path / "study.yaml"), tmp_path / folder, run_serially, Listener(), profile="none")
 
 
