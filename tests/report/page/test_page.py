@@ -203,7 +203,7 @@ def test_the_page_on_a_phone_scrolls_vertically_only(browser: Any, tmp_path: Pat
 def test_the_page_of_a_search_has_its_own_sections(browser: Any, tmp_path: Path):
     with shown(browser, search(24), tmp_path) as window:
         _draw_all(window)
-        for section in ("confirmation", "importance", "parallel", "hypervolume", "zero_cost"):
+        for section in ("confirmation", "short_long", "importance", "parallel", "hypervolume", "zero_cost"):
             assert window.is_visible(f"#{section}"), section
         assert window.query_selector("#parallel .parcoords")
         bars = "document.querySelector('#importance .plot').data[0].x"
