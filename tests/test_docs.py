@@ -54,7 +54,10 @@ SMALL = {
     "data": "{train: 32, val: 16}",
     "latency": "null",
 }
-SMALL_SEARCH = {"search": "{networks: 3, halving: null, zero_cost: [zen]}", "confirm": "{top: 1, seeds: 1, epochs: x1}"}
+SMALL_SEARCH = {
+    "search": "{networks: 3, halving: null, zero_cost: [zen]}",
+    "confirm": "{top: 1, partners: 0, seeds: 1, epochs: x1}",
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:

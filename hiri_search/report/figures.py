@@ -19,11 +19,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from hiri_search.paper.published import PAPER_SCORE
+from hiri_search.report.tables.confirmation import confirmed_table
 from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, network_points, published_points
 from hiri_search.report.tables.networks import front
 from hiri_search.report.tables.order import short_and_long, short_order_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import confirmed_table, volume_table
+from hiri_search.report.tables.search import volume_table
 from hiri_search.system.text import printable
 from hiri_search.training.score import Score
 

@@ -17,13 +17,15 @@ from hiri_search.report.figures import VECTOR, drawings, image
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
+from hiri_search.report.tables.confirmation import confirmed_table, order_table, rank_agreement
 from hiri_search.report.tables.data_dictionary import dictionary, with_numeric_columns
 from hiri_search.report.tables.formats import csv, markdown, markdown_text
 from hiri_search.report.tables.latex import comparison_tex, confirmed_tex, network_tex, paper_tex
 from hiri_search.report.tables.networks import caption, inference_table, network_table, paper_table, trial_table
 from hiri_search.report.tables.order import short_order_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import confirmed_table, rank_agreement, zero_cost_table
+from hiri_search.report.tables.search import zero_cost_table
+from hiri_search.report.tables.splits import split_sentence, split_table
 from hiri_search.system.files import DISK_FULL, atomic_write
 
 PARQUET, PAGE = "trials.parquet", "index.html"
@@ -142,8 +144,16 @@ def _comparison_text(results: Results) -> FileContent:
 
 def _confirmed_text(results: Results) -> FileContent:
     table = confirmed_table(results)
+    if table.empty:
+        return None
     title = results.study.title or "Confirmed"
-    return None if table.empty else _document(title, table, rank_agreement(table, results.score))
+    return f"{_document(title, table, rank_agreement(results))}\n\n{markdown(order_table(results))}"
+
+
+def _split_text(results: Results) -> FileContent:
+    table = split_table(results)
+    title = results.study.title or "Validation and test"
+    return None if table.empty else _document(title, table, split_sentence(results))
 
 
 COMPARISON_FILES: dict[str, Make] = {  # of an ablation; a search has too many pairs of networks
@@ -156,6 +166,9 @@ SEARCH_FILES: dict[str, Make] = {
     "confirmed.md": _confirmed_text,
     "confirmed.tex": lambda results: None if confirmed_table(results).empty else confirmed_tex(results),
     "short_orders.csv": lambda results: _unless_empty(short_order_table(results)),
+    "orders.csv": lambda results: _unless_empty(order_table(results)),
+    "val_test.csv": lambda results: _unless_empty(split_table(results)),
+    "val_test.md": _split_text,
     "zero_cost.csv": lambda results: _unless_empty(zero_cost_table(results)),
 }
 

@@ -109,11 +109,14 @@ def _mann_whitney(m: int, n: int) -> Array:
 
 def permutation_null(x: Array, y: Array, pairs: Pairs) -> NullDistribution:
     """Null distribution of S over `pairs`, over all permutations of `y`, or over random ones and the observed one."""
-    items = len(x)
-    if items <= MAX_ENUMERATED:
-        orders = np.array([*permutations(range(items))])
-    else:
-        rng = np.random.default_rng(0)  # fixed, so that equal scores give equal intervals
-        orders = np.vstack([np.arange(items), rng.permuted(np.tile(np.arange(items), (PERMUTATIONS, 1)), axis=1)])
-    values, counts = np.unique(pair_signs(y[orders], pairs) @ pair_signs(x, pairs), return_counts=True)
+    values, counts = np.unique(pair_signs(y[_orders(len(x))], pairs) @ pair_signs(x, pairs), return_counts=True)
     return NullDistribution(values, counts / counts.sum())
+
+
+@cache
+def _orders(items: int) -> npt.NDArray[np.intp]:
+    """All orders of so many items, or random ones and the order 0, 1, ...; one in each row."""
+    if items <= MAX_ENUMERATED:
+        return np.array([*permutations(range(items))])
+    rng = np.random.default_rng(0)  # fixed, so that equal scores give equal intervals
+    return np.vstack([np.arange(items), rng.permuted(np.tile(np.arange(items), (PERMUTATIONS, 1)), axis=1)])

@@ -112,6 +112,13 @@ def tau_beyond_cost(
     return BeyondCost(*_tau_of(groups), sum(len(g.pairs[0]) for g in groups), sum(len(g.x) for g in groups))
 
 
+def like_cost_items(costs: npt.ArrayLike, *, tolerance: float = LIKE_COST) -> int:
+    """Return the number of items that have another one of like cost."""
+    ordered = np.sort(np.asarray(costs, float))
+    like = ordered[1:] <= ordered[:-1] * (1 + tolerance)
+    return int((np.append(like, False) | np.insert(like, 0, False)).sum())
+
+
 def _like_pairs(costs: Array, limits: Array) -> Pairs:
     """Return the pairs of items of which the second costs at most the limit of the first; costs ascend."""
     first, second = np.triu_indices(len(costs), 1)

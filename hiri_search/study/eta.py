@@ -14,13 +14,12 @@ from hiri_search.study.ledger.events import (
     Event,
     FolderMerged,
     NetworkSkipped,
-    RunEnded,
     StudyStarted,
     TrialAsked,
     TrialEvent,
     TrialFinished,
 )
-from hiri_search.study.ledger.ledger import of_kind
+from hiri_search.study.ledger.ledger import end_of_run, of_kind
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.plan.schedule import training_stints
@@ -97,8 +96,7 @@ def networks_wanted(study: Study, events: Sequence[Event]) -> int:
     """Return the networks that a study trains; of a search the most, since cost constraints may allow fewer."""
     if study.nets is not None:
         return len(_trained_rows(study))
-    last = next((event for event in reversed(events) if isinstance(event, StudyStarted | RunEnded)), None)
-    if isinstance(last, RunEnded) and last.exhausted:
+    if (ended := end_of_run(events)) and ended.exhausted:
         return len({event.network.key for event in of_kind(events, TrialAsked)})
     space = resolve(study).space
     assert space is not None
@@ -176,14 +174,16 @@ def _trained_rows(study: Study) -> list[str]:
 
 
 def _confirmations_left(study: Study, networks: int, trials: Sequence[Trial]) -> int:
-    """Return the confirmations that are not asked for yet: of the best networks so far, and of those to come."""
+    """Return the confirmations that are not asked for yet: of the networks chosen so far, and of those to come."""
     confirm = study.confirm
     if confirm is None:
         return 0
     first = [trial for trial in trials if not trial.is_confirmation]
-    best = confirmation.chosen(first, confirm, objectives_of(study))
-    left = confirmation.missing(best, trials, confirm.seeds, confirm.epochs_for(study.recipe.epochs))
-    return len(list(left)) + max(0, min(confirm.top, networks) - len(best)) * len(confirm.seeds)
+    chosen = confirmation.chosen(first, confirm, objectives_of(study))
+    left = confirmation.missing(chosen, trials, confirm.seeds, confirm.epochs_for(study.recipe.epochs))
+    is_final = len(first) >= networks * len(study.first_seeds) and all(trial.ended for trial in first)
+    to_come = 0 if is_final else max(0, min(confirm.top + confirm.partners, networks) - len(chosen))
+    return len(list(left)) + to_come * len(confirm.seeds)
 
 
 def _row_epochs(study: Study, name: str) -> int:

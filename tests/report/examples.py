@@ -39,3 +39,26 @@ def example_results(
     started = {name: more.pop(name) for name in STARTED if name in more}
     images = ImageSet(train=100, val=50, classes=8, fingerprints={}, skipped=skipped)
     return Results(study, StudyStarted(file={}, images=images, **STARTED | started), trials, **more)
+
+
+def search_trial(number: int, name: str, top1: float, gmacs: float, **facts: Any) -> dict[str, Any]:
+    """Return the row of a finished trial of a search."""
+    scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
+    row = {"trial": number, "name": name, "key": f"key {name}", "spec": name, "seed": 0, "side": 448}
+    row |= {
+        "by_part": {},
+        "params": 1_000_000,
+        "macs": int(gmacs * 1e9),
+        "core_macs": 1,
+        "trained_spec": name,
+        "trained_side": 64,
+    }
+    return {
+        **row,
+        "state": "finished",
+        "reason": "",
+        "epochs": 2,
+        **scores,
+        "seconds": 1.0,
+        "curve": [top1, top1],
+    } | facts

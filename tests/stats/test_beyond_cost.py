@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hiri_search.stats.null_distribution import MAX_ENUMERATED, permutation_null
+from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import (
     BAND_LEVEL,
     BeyondCost,
-    OrderVerdict,
     _Group,
     _like_pairs,
     kendall_tau,

@@ -23,7 +23,7 @@ from hiri_search.study.ledger.events import (
 )
 from hiri_search.study.ledger.ledger import of_kind, trials
 from hiri_search.system.units import HOUR
-from tests.study.records import asked, epoch, network, study_started
+from tests.study.records import asked, epoch, network, new_trial, study_started
 
 EPOCHS = 6  # of many's studies
 GIGA = 10**9
@@ -131,10 +131,18 @@ def test_trials_and_epochs_of_a_study_before_its_first_trial(study: Study, count
 
 
 def test_confirmations_count():
-    confirm = ConfirmConfig(top=3, seeds=(0, 1), epochs="x2")
+    confirm = ConfirmConfig(top=3, partners=4, seeds=(0, 1), epochs="x2")
     study = many.search(20).model_copy(update={"confirm": confirm})
-    assert trials_wanted(study, 20) == 20 + 6
-    assert remaining(study, 20, [], []).epochs == 20 * EPOCHS + 6 * 2 * EPOCHS
+    assert trials_wanted(study, 20) == 20 + 14
+    assert remaining(study, 20, [], []).epochs == 20 * EPOCHS + 14 * 2 * EPOCHS
+
+
+def test_no_partner_is_expected_where_no_trained_network_has_one():
+    study = many.search(4).model_copy(update={"confirm": ConfirmConfig(top=1, partners=4, seeds=(0, 1))})
+    networks = [network(f"network {number}", macs=2**number) for number in range(4)]
+    apart = [new_trial(n, net, state="finished", curve=[epoch(EPOCHS)]) for n, net in enumerate(networks)]
+    assert trials_wanted(study, 4, apart) == 4 + 2
+    assert trials_wanted(study, 4, apart[:3]) == 4 + 4 * 2, "one is still to come"
 
 
 def test_steps_only_grow():

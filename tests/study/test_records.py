@@ -16,8 +16,8 @@ import torch
 from hiri_search.cli.results import read_results
 from hiri_search.language import parse_net
 from hiri_search.report.page.page_data import page_content
+from hiri_search.report.tables.confirmation import confirmed_table, rank_agreement
 from hiri_search.report.tables.networks import caption, inference_table, network_table
-from hiri_search.report.tables.search import confirmed_table, rank_agreement
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
@@ -31,7 +31,6 @@ from hiri_search.study.provenance.verify import verify
 from hiri_search.study.run import run
 from hiri_search.study.status import status
 from hiri_search.system.hardware import Machine, find_machine
-from hiri_search.training.score import CLASSIFICATION
 from tests.study.records import epoch
 from tests.study.search.searches import Quiet
 
@@ -230,7 +229,7 @@ def test_a_search_grows_as_if_it_had_asked_for_all_networks_at_once(tmp_path: Pa
 
 def test_confirmations_of_unlike_lengths_are_rows_of_their_own(tmp_path: Path):
     for epochs in ("x2", "x4"):
-        looked_up(tmp_path / "a", search(SPACES[1]), f"confirm={{top: 3, seeds: 2, epochs: {epochs}}}")
+        looked_up(tmp_path / "a", search(SPACES[1]), f"confirm={{top: 3, partners: 0, seeds: 2, epochs: {epochs}}}")
     table = confirmed_table(read_results(tmp_path / "a"))
     longer = [trial for trial in trials(read_events(tmp_path / "a")) if trial.is_confirmation]
     assert len(table) == 6
@@ -239,7 +238,7 @@ def test_confirmations_of_unlike_lengths_are_rows_of_their_own(tmp_path: Path):
         assert row.seeds == len(own) == 2
         assert row.top1 == pytest.approx(sum(t.curve[-1].scores["top1"] for t in own) / 2, abs=0.01)
     assert sorted(table[table["epochs"] == 8]["rank"]) == sorted(table[table["epochs"] == 4]["rank"]) == [1, 2, 3]
-    sentence = rank_agreement(table, CLASSIFICATION.scores[0])
+    sentence = rank_agreement(read_results(tmp_path / "a"))
     assert "After 4 epochs: " in sentence
     assert "After 8 epochs: " in sentence
     assert "over 3 networks" in sentence
@@ -302,7 +301,7 @@ def test_times_in_the_table_are_those_of_the_study(tmp_path: Path, runs: list[tu
 
 def test_confirmations_of_unlike_searches_are_never_averaged(tmp_path: Path):
     for name, lr in (("a", 0.1), ("b", 0.2)):
-        sets = (f"recipe.lr={lr}", "confirm={top: 3, seeds: 2, epochs: x2}")
+        sets = (f"recipe.lr={lr}", "confirm={top: 3, partners: 0, seeds: 2, epochs: x2}")
         looked_up(tmp_path / name, search(SPACES[0]), *sets)
     merge([tmp_path / "a", tmp_path / "b"], tmp_path / "unlike", run_environment(()), unlike=True)
     looked_up(tmp_path / "c", search(SPACES[0]), "recipe.lr=0.1")

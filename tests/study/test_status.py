@@ -278,7 +278,10 @@ recipe: {epochs: 2, batch: 16, warmup_epochs: 0}
 SMALL_SPACES = {
     "a space": ("", 3),
     "a space under a constraint": ("within: {gmacs: ..0.012}\n", 2),
-    "a space with seeds, and confirmations": ("seeds: 2\nconfirm: {top: 10, seeds: 1, epochs: x2}\n", 3 * 2 + 3),
+    "a space with seeds, and confirmations": (
+        "seeds: 2\nconfirm: {top: 1, partners: 9, seeds: 1, epochs: x2}\n",
+        3 * 2 + 1,
+    ),
 }
 
 

@@ -145,7 +145,7 @@ class Page {
       intro: () => this.study.comparisons.caption,
       isShown: () => this.study.comparisons.rows.length,
       parts: [body],
-      update: () => body.replaceChildren(contentTable("Comparisons", this.study.comparisons, this.study.score)),
+      update: () => body.replaceChildren(contentTable("Comparisons", this.study.comparisons, this.study)),
     });
   }
 

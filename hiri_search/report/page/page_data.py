@@ -16,11 +16,13 @@ from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.page.columns import columns_of, main_table, parts_of, scores_by_name
 from hiri_search.report.page.summary import summary_cards
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
+from hiri_search.report.tables.confirmation import SHORT, confirmed_table, order_table, rank_agreement
 from hiri_search.report.tables.curves import AXES, COLOURS, published_points
 from hiri_search.report.tables.networks import caption, inference_table
 from hiri_search.report.tables.order import short_and_long, short_order_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import SHORT, confirmed_table, rank_agreement, volume_table, zero_cost_table
+from hiri_search.report.tables.search import volume_table, zero_cost_table
+from hiri_search.report.tables.splits import split_sentence, split_table
 from hiri_search.stats.significance import mean_interval
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.values import CodeVersion
@@ -182,15 +184,19 @@ def _search(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """Return the content of the sections that only a search has."""
     confirmed, score = confirmed_table(results), results.score.name
     volume = volume_table(results)
-    shown = ("name", "gflops", "short_epochs", SHORT + score, "short_rank", "epochs", score, "spread", "low", "high")
+    short = SHORT + results.curve_score.name
+    shown = ("name", "gflops", "short_epochs", short, "short_rank", "epochs", score, "spread", "low", "high")
     return {
         "volume": [plain(100 * share) for share in volume["share"]],
         "confirmed": _small_table(
             confirmed.reindex(columns=[*shown, "rank", "seeds"]) if len(confirmed) else confirmed
         ),
-        "rank_agreement": rank_agreement(confirmed, results.score) if len(confirmed) else "",
+        "rank_agreement": rank_agreement(results),
         "short_long": _small_table(short_and_long(results)),
         "short_orders": _small_table(short_order_table(results)),
+        "orders": _small_table(order_table(results)),
+        "splits": _small_table(split_table(results)),
+        "split_sentence": split_sentence(results),
         "zero_cost": _small_table(zero_cost_table(results)),
         "objectives": {objective.name: objective.label for objective in objectives_of(results.study)},
         "importances": {name: plain(dict(shares)) for name, shares in results.importances.items()},

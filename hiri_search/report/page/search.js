@@ -191,15 +191,18 @@ function searchSections(page) {
   const shortLong = new Figure({ label: "Confirmations against GFLOPs and short trainings", make: () => shortLongFigure(page) });
   const shortOrder = new Figure({ label: "Order after each epoch", make: () => shortOrderFigure(page) });
   const volume = new Figure({ label: "Hypervolume over trials", make: () => volumeFigure(page) });
-  const [confirmed, zeroCost] = [el("div"), el("div")];
+  const [confirmed, orders, splits, zeroCost] = [el("div"), el("div"), el("div"), el("div")];
   return [
     new Section({
       id: "confirmation",
       title: "Confirmation",
       intro: ({ study }) => study.rank_agreement,
       isShown: ({ study }) => study.confirmed.rows.length,
-      parts: [confirmed],
-      update: ({ study }) => confirmed.replaceChildren(contentTable("Confirmation", study.confirmed, study.score)),
+      parts: [confirmed, orders],
+      update: ({ study }) => {
+        confirmed.replaceChildren(contentTable("Confirmation", study.confirmed, study));
+        orders.replaceChildren(contentTable("Kendall's tau with the confirmations", study.orders, study));
+      },
     }),
     new Section({
       id: "short_long",
@@ -209,6 +212,14 @@ function searchSections(page) {
         " short trainings order the networks after each epoch (Kendall's tau, over all and over those of like cost).",
       isShown: ({ study }) => study.short_long.rows.length,
       parts: [shortLong, shortOrder],
+    }),
+    new Section({
+      id: "splits",
+      title: "Validation and test",
+      intro: ({ study }) => study.split_sentence,
+      isShown: ({ study }) => study.splits.rows.length,
+      parts: [splits],
+      update: ({ study }) => splits.replaceChildren(contentTable("Validation and test", study.splits, study)),
     }),
     new Section({
       id: "importance",
@@ -242,7 +253,7 @@ function searchSections(page) {
         `Kendall's tau of each zero-cost score, and of the costs, with ${study.score.label}, best first.`,
       isShown: ({ study }) => study.zero_cost.rows.length,
       parts: [zeroCost],
-      update: ({ study }) => zeroCost.replaceChildren(contentTable("Zero-cost scores", study.zero_cost, study.score)),
+      update: ({ study }) => zeroCost.replaceChildren(contentTable("Zero-cost scores", study.zero_cost, study)),
     }),
   ];
 }

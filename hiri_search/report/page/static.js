@@ -31,21 +31,23 @@ const HEADS = {
   gflops: "GFLOPs",
   low: "95 % from",
   high: "95 % to",
+  beyond_low: "90 % from",
+  beyond_high: "90 % to",
   proxy: "Score",
 };
-const headText = (name, score) =>
-  ({ ...HEADS, [score.key]: score.head, [`short_${score.key}`]: `Short ${score.head}` })[name] ??
+const headText = (name, score, short) =>
+  ({ ...HEADS, [short.key]: short.head, [score.key]: score.head, [`short_${short.key}`]: `Short ${short.head}` })[name] ??
   `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}`;
 
 // A small table from the content of the page.
-function contentTable(label, { columns, rows }, score) {
+function contentTable(label, { columns, rows }, { score, curve_score }) {
   const digits = columns.map((name) =>
-    /rank|seeds|epochs|networks|side/.test(name) ? 0 : /params|gflops/.test(name) ? 3 : score.digits,
+    /rank|seeds|epochs|networks|pairs|of_like_cost|side/.test(name) ? 0 : /params|gflops/.test(name) ? 3 : score.digits,
   );
   const cell = (value) => (typeof value === "string" ? specText(truncate(value, 240)) : value);
   return smallTable(
     label,
-    columns.map((name) => headText(name, score)),
+    columns.map((name) => headText(name, score, curve_score)),
     rows.map((row) => row.map(cell)),
     digits,
   );

@@ -11,10 +11,10 @@ import pandas as pd
 
 from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons, gain_head
+from hiri_search.report.tables.confirmation import SHORT, confirmed_table, rank_agreement
 from hiri_search.report.tables.formats import latex_text
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.report.tables.search import SHORT, confirmed_table, rank_agreement
 from hiri_search.stats.significance import Comparison, Estimate, p_text
 from hiri_search.training.score import Score
 
@@ -69,19 +69,18 @@ def network_tex(results: Results) -> str:
 def confirmed_tex(results: Results) -> str:
     """Return the confirmed networks of a search, with the agreement of their two orders."""
     table, score = confirmed_table(results).rename(columns={"name": "network"}), results.score
-    head, short = latex_text(score.axis), _numbers(table[SHORT + score.name], score.digits - 1)
+    head, short = latex_text(score.axis), _numbers(table[SHORT + results.curve_score.name], score.digits - 1)
     lengths = table["epochs"].unique()
     long = f"{lengths[0]} epochs" if len(lengths) == 1 else "longer"
     columns = [
         _names(table["network"]),
         LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
         LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
-        LatexColumn(f"{table['short_epochs'].iloc[0]} epochs", short, "r", head),
+        LatexColumn(f"{table['short_epochs'].iloc[0]} epochs", short, "r", latex_text(results.curve_score.axis)),
         LatexColumn(long, _scores(table, score, None), "l", head),
         *([LatexColumn("Epochs", list(map(str, table["epochs"])))] if len(lengths) > 1 else []),
     ]
-    agreement = rank_agreement(table, score)
-    text = f"{_title(results)} Confirmation of the best networks of a search.{_intervals(score)} {agreement}"
+    text = f"{_title(results)} Confirmation of networks of a search.{_intervals(score)} {rank_agreement(results)}"
     return _float(columns, text, "confirmed")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.tables.results import Results
+from hiri_search.report.tables.results import Results, finished_rows
 from hiri_search.stats.rank_correlation import kendall_tau, tau_beyond_cost
 from hiri_search.system.units import GIGA
 
@@ -39,8 +39,8 @@ def short_and_long(results: Results) -> pd.DataFrame:
     The short score is the one on the validation images.
     """
     columns = ["name", "epochs", "macs", results.score.name]
-    long = pd.DataFrame(_finished(results.confirmations), columns=columns).groupby(["epochs", "name"])
-    short = pd.DataFrame(_finished(results.first_trainings), columns=["name", results.curve_score.name])
+    long = pd.DataFrame(finished_rows(results.confirmations), columns=columns).groupby(["epochs", "name"])
+    short = pd.DataFrame(finished_rows(results.first_trainings), columns=["name", results.curve_score.name])
     means = short.groupby("name")[results.curve_score.name].mean()
     table = long.agg(gflops=("macs", "first"), long=(results.score.name, "mean")).reset_index()
     return table.assign(gflops=table["gflops"] / GIGA, short=table["name"].map(means))
@@ -57,7 +57,7 @@ def short_order_table(results: Results) -> pd.DataFrame:
 def _short_orders(results: Results) -> Iterator[dict[str, Any]]:
     epochs, sign = results.study.recipe.epochs, -results.score.loss_sign
     curves: dict[str, list[list[float]]] = {}
-    for row in _finished(results.first_trainings):
+    for row in finished_rows(results.first_trainings):
         curves.setdefault(row["name"], []).append(list(row["curve"])[:epochs])
     for length, rows in short_and_long(results).groupby("epochs"):
         long, gflops = (rows.set_index("name")[column] for column in ("long", "gflops"))
@@ -65,7 +65,3 @@ def _short_orders(results: Results) -> Iterator[dict[str, Any]]:
             after = {name: float(np.mean([curve[epoch - 1] for curve in curves[name]])) for name in long.index}
             start = {"epochs": length, "after_epoch": epoch, "share": epoch / epochs}
             yield start | order_columns(sign * pd.Series(after), sign * long, gflops)
-
-
-def _finished(rows: list[Any]) -> list[Any]:
-    return [row for row in rows if row["state"] == "finished"]

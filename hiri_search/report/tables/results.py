@@ -92,3 +92,8 @@ class Results:
     def confirmations(self) -> list[Mapping[str, Any]]:
         """The longer trainings of the best networks of a search."""
         return [row for row in self.trials if row.get("confirms") is not None]
+
+
+def finished_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of finished trials."""
+    return [row for row in rows if row["state"] == "finished"]

@@ -1,4 +1,4 @@
-"""Tables of a search: hypervolume over trials, confirmed networks, zero-cost scores."""
+"""Tables of a search: hypervolume over trials, zero-cost scores."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ import numpy as np
 import pandas as pd
 
 from hiri_search.cost.pareto import Points, hypervolume, pareto_mask
-from hiri_search.report.tables.networks import ranks
-from hiri_search.report.tables.results import Results
-from hiri_search.stats.rank_correlation import Tau, kendall_tau
-from hiri_search.stats.significance import mean_interval
+from hiri_search.report.tables.results import Results, finished_rows
+from hiri_search.stats.rank_correlation import kendall_tau
 from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
 from hiri_search.study.search.samplers.bayesian import REFERENCE_MARGIN
-from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.score import Score
 
-SHORT = "short_"  # prefix of columns of the short trainings
 MIN_RANGE = 1e-9  # of a loss that is the same for all networks
 
 
@@ -50,72 +46,9 @@ def _hypervolumes(points: Points, reference: Points) -> Points:
     return np.array(volumes)
 
 
-def confirmed_table(results: Results) -> pd.DataFrame:
-    """Return one row for each confirmed network and length: score and rank of the short training and the confirmation.
-
-    Trainings of unlike lengths are never averaged; `rank` is among confirmations of one length.
-    """
-    long = pd.DataFrame(_finished(results.confirmations))
-    if long.empty:
-        return pd.DataFrame()
-    short = pd.DataFrame(_finished(results.first_trainings))
-    alike = ["name", "epochs"]  # by name: a merge of unlike searches has two networks of one key
-    score = results.score
-    scores = long.groupby(alike, sort=False)[score.name]
-    facts = long.drop_duplicates(alike).set_index(alike, drop=False)
-    intervals = {key: interval for key, values in scores if (interval := mean_interval(values))}
-    table = pd.DataFrame(
-        {
-            "name": facts["name"],
-            "params_m": (facts["params"] / MEGA).round(3),
-            "gflops": (facts["macs"] / GIGA).round(3),
-            "short_epochs": facts["name"].map(short.groupby("name")["epochs"].max()).astype("Int64"),
-            SHORT + score.name: facts["name"].map(short.groupby("name")[score.name].mean()).round(score.digits),
-            "epochs": facts["epochs"],
-            score.name: scores.mean().round(score.digits),
-            "spread": scores.std().round(score.digits),
-            "low": pd.Series({key: interval.low for key, interval in intervals.items()}, dtype="float64").round(
-                score.digits
-            ),
-            "high": pd.Series({key: interval.high for key, interval in intervals.items()}, dtype="float64").round(
-                score.digits
-            ),
-            "seeds": scores.count(),
-            "trained_spec": facts["trained_spec"],
-        }
-    )
-    lengths = table.groupby("epochs", sort=False, group_keys=False)
-    ranked = {
-        f"{prefix}rank": lengths[prefix + score.name].transform(ranks, up=score.up).astype("Int64")
-        for prefix in (SHORT, "")
-    }
-    return table.assign(**ranked).sort_values(["gflops", "epochs"]).reset_index(drop=True)
-
-
-def rank_agreement(table: pd.DataFrame, score: Score) -> str:
-    """Return a sentence for each length of confirmation: whether it orders the networks as the short trainings do."""
-    lengths = [rows for _, rows in table.groupby("epochs")] if len(table) else [table]
-    if len(lengths) == 1:
-        return _agreement(table, score)
-    return " ".join(f"After {rows['epochs'].iloc[0]} epochs: {_agreement(rows, score)}" for rows in lengths)
-
-
-def _agreement(table: pd.DataFrame, score: Score) -> str:
-    tau = kendall_tau(table[SHORT + score.name], table[score.name]) if len(table) else None
-    if tau is None:
-        return "Too few networks were confirmed to compare the order of the short trainings with the confirmations."
-    return f"Kendall's tau of short trainings and confirmations over {len(table)} networks: {tau}. {_verdict(tau)}"
-
-
-def _verdict(tau: Tau) -> str:
-    if tau.low > 0:
-        return "The short trainings order the networks better than chance."
-    return "The interval contains 0: the confirmations do not show that the short trainings order the networks."
-
-
 def zero_cost_table(results: Results) -> pd.DataFrame:
     """Return Kendall's tau of each zero-cost score, and of the costs, with how good the short trainings are."""
-    rows = _finished(results.first_trainings)
+    rows = finished_rows(results.first_trainings)
     names = {
         name: name.removeprefix(ZERO_COST_PREFIX) for row in rows for name in row if name.startswith(ZERO_COST_PREFIX)
     }
@@ -126,10 +59,6 @@ def zero_cost_table(results: Results) -> pd.DataFrame:
         for name, label in {**names, "params": "params", "macs": "macs"}.items()
     ]
     return pd.DataFrame(lines, columns=["score", "networks", "tau", "low", "high"])
-
-
-def _finished(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["state"] == "finished"]
 
 
 def _tau(rows: Sequence[Mapping[str, Any]], name: str, score: Score) -> tuple[float, ...]:

@@ -104,9 +104,10 @@ class HalvingConfig(_Strict):
 
 
 class ConfirmConfig(_Strict):
-    """Confirmation: the best networks of a search are trained again, longer and with several seeds."""
+    """Confirmation: networks of a search are trained again, longer and with several seeds."""
 
-    top: int = Field(5, ge=1)  # number of networks, by non-dominated rank, then by crowding distance
+    top: int = Field(5, ge=1)  # number of the best networks, by non-dominated rank, then by crowding distance
+    partners: int = Field(12, ge=0)  # number of others, of like cost: with three of the best three bands of five
     seeds: Seeds = (0, 1, 2)
     epochs: str = "x4"  # a multiple of the search's epochs, or a number of epochs
 
@@ -117,9 +118,8 @@ class ConfirmConfig(_Strict):
     @model_validator(mode="after")
     def _check_epochs(self) -> ConfirmConfig:
         if not re.fullmatch(r"x?[1-9]\d{0,5}", self.epochs, re.ASCII):
-            raise SettingError(
-                "epochs", f"epochs={self.epochs[:20]!r} is not valid; write a number, or x4 for four times"
-            )
+            message = f"epochs={self.epochs[:20]!r} is not valid; write a number, or x4 for four times"
+            raise SettingError("epochs", message)
         return self
 
 

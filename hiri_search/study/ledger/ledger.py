@@ -21,6 +21,7 @@ from hiri_search.study.ledger.events import (
     AnyEvent,
     Event,
     LedgerStarted,
+    RunEnded,
     StudyStarted,
     TrialAsked,
     TrialEvent,
@@ -134,6 +135,12 @@ def study_event(events: Sequence[Event], folder: Path) -> StudyStarted:
 def last_start(events: Sequence[Event]) -> StudyStarted | None:
     """Return the start of the last run; None before the first run."""
     return next((event for event in reversed(events) if isinstance(event, StudyStarted)), None)
+
+
+def end_of_run(events: Sequence[Event]) -> RunEnded | None:
+    """Return the end of the last run; None while it goes on, or where it was killed."""
+    last = next((event for event in reversed(events) if isinstance(event, StudyStarted | RunEnded)), None)
+    return last if isinstance(last, RunEnded) else None
 
 
 def trials(events: Iterable[Event]) -> list[Trial]:

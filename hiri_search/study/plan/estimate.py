@@ -17,12 +17,13 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import ConfirmConfig, Study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training, duration
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
 from hiri_search.study.plan.schedule import makespan, training_stints
 from hiri_search.study.plan.time_model import Workload
+from hiri_search.study.search import confirmation
 from hiri_search.study.search.initial_weights import check_weights
 from hiri_search.study.search.network_facts import check_own_kinds
 from hiri_search.study.search.search_space import checked_space, sampled_networks
@@ -153,10 +154,18 @@ def _stints(study: Study, networks: Sequence[ProfiledNetwork], space: CostSpread
     if study.confirm is None:
         return {"search": first}
     epochs = study.confirm.epochs_for(study.recipe.epochs)
-    best = _evenly_by_cost(searched, min(study.confirm.top, len(searched)), rng)
-    confirmed = [network for network in best for _ in study.confirm.seeds]
+    chosen = _confirmed(study.confirm, searched, rng)
+    confirmed = [network for network in chosen for _ in study.confirm.seeds]
     confirmations = [Stint(number, network, epochs) for number, network in enumerate(confirmed, len(trials))]
     return {"search": first, "confirm": confirmations}
+
+
+def _confirmed(confirm: ConfirmConfig, searched: Sequence[ProfiledNetwork], rng: Random) -> list[ProfiledNetwork]:
+    """Return networks for the best ones of a search, evenly by cost, and their partners of like cost."""
+    best = _evenly_by_cost(searched, min(confirm.top, len(searched)), rng)
+    costs = [network.cost.macs for network in searched]
+    beside = confirmation.partners(costs, [searched.index(network) for network in best], confirm.partners)
+    return [*best, *(searched[index] for index in beside)]
 
 
 def _ablation_stints(study: Study, networks: Sequence[ProfiledNetwork]) -> Iterator[tuple[str, list[Stint]]]:
@@ -217,5 +226,7 @@ def _limits(study: Study, stints: Mapping[str, Sequence[Stint]], slots: int) -> 
         yield f"how many seeds the rule of seeds: auto adds: {at_most}{limit}"
     if study.space is not None:
         yield "which networks the sampler will choose: the times are those of uniformly sampled networks"
+    if study.confirm and study.confirm.partners:
+        yield "how many networks of like cost the search will train, for confirm.partners"
     if study.search.reuse:
         yield "which trainings search.reuse will save"

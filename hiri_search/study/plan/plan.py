@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hiri_search.study.ledger.events import Event, Planned, RunEnded, StudyStarted
-from hiri_search.study.ledger.ledger import of_kind, trials
+from hiri_search.study.ledger.ledger import end_of_run, of_kind, trials
 from hiri_search.study.ledger.values import JsonObject, from_json, to_json
 from hiri_search.system.units import HOUR
 
@@ -82,6 +82,11 @@ class Plan:
         return sum(training.trials for training in self.trainings)
 
     @property
+    def first_trials(self) -> int:
+        """Trials without the confirmations of a search."""
+        return self.trainings[0].trials if self.space else self.trials
+
+    @property
     def total(self) -> float:
         """Seconds from the start of the command to its end."""
         return sum(self.seconds.values())
@@ -128,11 +133,14 @@ def compared_with_run(plan: Plan, events: Sequence[Event]) -> list[Compared]:
     """Return each part of the run, then their total, then the epochs alone; empty while trials are missing or open.
 
     Only the epochs are compared if a run was killed, because its parts have no end, or if a rule has added seeds, which
-    are not planned.
+    are not planned. A run that has ended may have fewer confirmations than were planned: of too few networks of like
+    cost.
     """
     every = trials(events)
     all_trials = [trial for trial in every if trial.asked.added_for is None]
-    if len(all_trials) < plan.trials or not all(trial.ended for trial in all_trials):
+    first = sum(not trial.is_confirmation for trial in all_trials)
+    enough = len(all_trials) >= plan.trials or (first >= plan.first_trials and end_of_run(events))
+    if not enough or not all(trial.ended for trial in all_trials):
         return []
     epochs = sum(epoch.seconds for trial in all_trials if not trial.source for epoch in trial.curve)
     runs = [ended.seconds for ended in of_kind(events, RunEnded)]

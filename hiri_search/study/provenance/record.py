@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.events import AnyEvent, FolderMerged, RunEnded, StudyStarted
-from hiri_search.study.ledger.ledger import LedgerContent, of_kind, study_event, trials
+from hiri_search.study.ledger.events import AnyEvent, FolderMerged, StudyStarted
+from hiri_search.study.ledger.ledger import LedgerContent, end_of_run, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import ImageSet, JsonObject, NetworkFacts
 from hiri_search.training.job import Job
@@ -63,7 +63,7 @@ class Record:
     @property
     def ended(self) -> bool:
         """True if the last run reached its end, so that no trial is missing."""
-        return isinstance(next(e for e in reversed(self.events) if isinstance(e, StudyStarted | RunEnded)), RunEnded)
+        return end_of_run(self.events) is not None
 
 
 def read_record(ledger: LedgerContent) -> Record:

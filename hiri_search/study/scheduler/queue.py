@@ -17,6 +17,7 @@ from hiri_search.study.search.comparison_design import ComparisonDesign, compari
 from hiri_search.study.search.objectives import objectives_of
 from hiri_search.study.search.search import OnSkip, ask_tell
 from hiri_search.study.search.successive_halving import SuccessiveHalving
+from hiri_search.system.files import Say
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class TrialQueue:
         space: SearchSpace | None,
         skipped: Sequence[NetworkSkipped],
         on_skip: OnSkip,
+        say: Say = lambda text: None,
         design: ComparisonDesign | None = None,
         seconds_left: Callable[[], float] = lambda: inf,
     ) -> None:
         """`space`, `skipped` and `on_skip` are those of `Search`; `design` and `seconds_left` are for added seeds."""
+        self._say = say
         self.study, self.trials = networks.study, trials
         self._rows, self._seconds_left = {row.name: row for row in networks.trained_rows}, seconds_left
         self.rule = SeedRule(self.study, design or comparison_design(self.study)) if self.study.auto_seeds else None
@@ -138,7 +141,10 @@ class TrialQueue:
             return None
         epochs = confirm.epochs_for(self.study.recipe.epochs)
         if self._confirmations is None:
-            best = confirmation.chosen(self._first_trainings(), confirm, objectives_of(self.study))
-            self._confirmations = confirmation.missing(best, self.trials.values(), confirm.seeds, epochs)
+            networks = confirmation.chosen(self._first_trainings(), confirm, objectives_of(self.study))
+            missing = list(confirmation.missing(networks, self.trials.values(), confirm.seeds, epochs))
+            if missing:
+                self._say(confirmation.summary(networks, confirm))
+            self._confirmations = iter(missing)
         trial, seed = next(self._confirmations, (None, 0))
         return Confirmation(trial, seed, epochs) if trial else None

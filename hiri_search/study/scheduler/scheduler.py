@@ -66,6 +66,7 @@ class TrialScheduler:
             space=self.space,
             skipped=of_kind(self.ledger.events, events.NetworkSkipped),
             on_skip=self._skip,
+            say=self.watcher.say,
             design=comparison_design(self.study, self.ledger.events),
             seconds_left=lambda: left - (time.monotonic() - began),
         )

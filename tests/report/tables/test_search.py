@@ -1,17 +1,15 @@
-"""Tables of a search: hypervolume, confirmation, zero-cost scores."""
+"""Tables of a search: hypervolume, zero-cost scores; its files."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from hiri_search.cost.pareto import hypervolume
 from hiri_search.report.tables import search
-from hiri_search.report.tables.networks import network_table
-from hiri_search.report.tables.search import confirmed_table, rank_agreement, volume_table, zero_cost_table
+from hiri_search.report.tables.search import volume_table, zero_cost_table
 from hiri_search.report.write import write_all
-from tests.report.examples import example_results, example_study
+from tests.report.examples import example_results, example_study, search_trial
 
 STUDY = example_study(
     title="A search",
@@ -21,29 +19,15 @@ STUDY = example_study(
 )
 
 
-def _trial(number: int, name: str, top1: float, gmacs: float, **facts: Any) -> dict[str, Any]:
-    scores = {"top1": top1, "top5": top1, "ema_top1": None, "ema_top5": None, "loss": 1.0}
-    row = {"trial": number, "name": name, "key": f"key {name}", "spec": name, "seed": 0, "side": 448}
-    row |= {
-        "by_part": {},
-        "params": 1_000_000,
-        "macs": int(gmacs * 1e9),
-        "core_macs": 1,
-        "trained_spec": name,
-        "trained_side": 64,
-    }
-    return {**row, "state": "finished", "reason": "", "epochs": 2, **scores, "seconds": 1.0, "curve": [top1]} | facts
-
-
 SHORT = [
-    _trial(0, "a", 10, 1.0, zero_cost_zen=3.0),
-    _trial(1, "b", 20, 2.0, zero_cost_zen=2.0),
-    _trial(2, "c", 15, 3.0, zero_cost_zen=1.0),
-    _trial(3, "d", 30, 3.0, zero_cost_zen=None),
-    _trial(4, "e", 50, 4.0, state="stopped"),
+    search_trial(0, "a", 10, 1.0, zero_cost_zen=3.0),
+    search_trial(1, "b", 20, 2.0, zero_cost_zen=2.0),
+    search_trial(2, "c", 15, 3.0, zero_cost_zen=1.0),
+    search_trial(3, "d", 30, 3.0, zero_cost_zen=None),
+    search_trial(4, "e", 50, 4.0, state="stopped"),
 ]
 LONG = [
-    _trial(number, name, top1, gmacs, epochs=8, confirms=first, seed=number % 2)
+    search_trial(number, name, top1, gmacs, epochs=8, confirms=first, seed=number % 2)
     for number, (name, first, top1, gmacs) in enumerate(
         [
             ("a", 0, 21, 1.0),
@@ -70,30 +54,6 @@ def test_the_hypervolume_has_no_stopped_trials():
     assert len(volume_table(RESULTS)) == 4
 
 
-def test_a_confirmed_network_has_both_scores_and_ranks():
-    table = confirmed_table(RESULTS).set_index("name")
-    assert list(table.index) == ["a", "b", "d"], "by cost"
-    assert list(table["short_top1"]) == [10, 20, 30]
-    assert list(table["top1"]) == [22, 42, 32]
-    assert list(table["short_rank"]) == [3, 2, 1]
-    assert list(table["rank"]) == [3, 1, 2]
-    assert list(table["seeds"]) == [2, 2, 2]
-    assert list(table.loc["a", ["low", "high"]]) == pytest.approx([22 - 12.706, 22 + 12.706], abs=0.005), (
-        "Student's interval"
-    )
-
-
-def test_confirmations_do_not_change_the_table_of_networks():
-    assert network_table(example_results(STUDY, SHORT)).equals(network_table(RESULTS))
-
-
-def test_rank_agreement_is_a_sentence():
-    assert "tau of short trainings and confirmations over 3 networks: 0.33" in rank_agreement(
-        confirmed_table(RESULTS), RESULTS.score
-    )
-    assert rank_agreement(confirmed_table(example_results(STUDY, SHORT)), RESULTS.score).startswith("Too few")
-
-
 def test_zero_cost_scores_are_compared_with_top1():
     table = zero_cost_table(RESULTS).set_index("score")
     assert table.loc["zen", "networks"] == 3
@@ -107,6 +67,7 @@ def test_all_files_of_a_search_are_written(tmp_path: Path):
         "confirmed.csv",
         "confirmed.md",
         "confirmed.tex",
+        "orders.csv",
         "zero_cost.csv",
         "hypervolume.png",
         "pareto.png",

@@ -142,7 +142,7 @@ def test_a_trial_that_is_paused_at_a_rung_keeps_its_checkpoint_until_it_is_stopp
 
 
 def test_a_search_keeps_the_checkpoints_of_confirmation_trials(tmp_path: Path):
-    done = _run(tmp_path, SEARCH, "confirm={top: 2, seeds: 2, epochs: x2}")
+    done = _run(tmp_path, SEARCH, "confirm={top: 2, partners: 0, seeds: 2, epochs: x2}")
     confirmations = {training_digest(t) for t in done if t.is_confirmation}
     assert len(confirmations) == 4
     assert existing(tmp_path) == _front([t for t in done if not t.is_confirmation]) | confirmations

@@ -133,6 +133,7 @@ def test_a_budget_leaves_a_share(tmp_path: Path):
 
 def test_rungs_and_a_second_look(tmp_path: Path):
     sets = ("seeds=1", "search.networks=4", "search.halving.epochs=[1]", "search.halving.keep=0.5", "confirm.top=1")
+    sets += ("confirm.partners=0",)
     plan = _plan(tmp_path, UNTIMED_SPACE, *sets, "confirm.epochs=x4", "confirm.seeds=3")
     search, confirm = plan.trainings
     assert (search.trials, search.epochs) == (4, 1.5), "half of them one epoch, the others two"
@@ -140,7 +141,12 @@ def test_rungs_and_a_second_look(tmp_path: Path):
 
 
 def test_scores_are_computed_once_for_each_trial_of_the_first_look(tmp_path: Path):
-    sets = ("seeds=1", "search.halving.epochs=[1]", "search.zero_cost=[naswot]", "confirm.top=1", "confirm.seeds=1")
+    sets = (
+        "seeds=1",
+        "search.halving.epochs=[1]",
+        "search.zero_cost=[naswot]",
+        "confirm={top: 1, partners: 0, seeds: 1}",
+    )
     plan = _plan(tmp_path, UNTIMED_SPACE, *sets, slots=None)
     bare = 3 * (PACE.seconds(1, 2, 16)) + PACE.seconds(1, 2, 16) + PACE.seconds(8, 2, 16)
     assert plan.seconds["trials"] == pytest.approx(bare + 3 * PACE.zero_cost)

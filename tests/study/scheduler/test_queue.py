@@ -29,7 +29,7 @@ def _queue(
     """Return a queue of these trials, with the numbers of the trials that the search will start."""
     file = {"space": "hr(32 e=4)", "proxy": {"side": 64}, "counted": {"side": 64}, "recipe": {"epochs": EPOCHS}}
     file |= {"search": {"halving": HALVING}} if halving else {}
-    file |= {"confirm": {"top": 1, "seeds": confirm}} if confirm else {}
+    file |= {"confirm": {"top": 1, "partners": 0, "seeds": confirm}} if confirm else {}
     networks = resolve(Study.model_validate(file))
     left = iter([(number, None, 0) for number in new])
     search = SimpleNamespace(ask=lambda: next(left, None))

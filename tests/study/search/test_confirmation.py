@@ -34,7 +34,7 @@ search:
   networks: 9
   halving: {epochs: [1, 2], keep: 0.34}
   zero_cost: [synflow, naswot, zen]
-confirm: {top: 2, seeds: 2, epochs: x2}
+confirm: {top: 2, partners: 0, seeds: 2, epochs: x2}
 counted: {side: 64, classes: 10}
 proxy: {width: 4, side: 32, classes: 4}
 data: {source: drawn, train: 32, val: 16}
@@ -135,8 +135,8 @@ def test_a_study_killed_many_times_has_the_same_results(unbroken: list[Trial], t
 
 
 def test_a_confirmation_can_be_added_to_a_finished_search(unbroken: list[Trial], tmp_path: Path):
-    first_run = _run(tmp_path, "confirm={top: 1, seeds: 1, epochs: x1}")
-    second_run = _run(tmp_path, "confirm={top: 1, seeds: 2, epochs: x2}")
+    first_run = _run(tmp_path, "confirm={top: 1, partners: 0, seeds: 1, epochs: x1}")
+    second_run = _run(tmp_path, "confirm={top: 1, partners: 0, seeds: 2, epochs: x2}")
     assert len(second_run) == len(first_run) + 2
     assert [_outcome(t) for t in second_run[:9]] == [_outcome(t) for t in unbroken[:9]]
 

@@ -66,9 +66,9 @@ def _missing(record: Record) -> Iterator[str]:
         return
     yield from _missing_in_search(record, first)
     if study.confirm and all(trial.ended for trial in first):
-        best = confirmation.chosen(first, study.confirm, objectives_of(study))
+        chosen = confirmation.chosen(first, study.confirm, objectives_of(study))
         epochs = study.confirm.epochs_for(study.recipe.epochs)
-        for trial, seed in confirmation.missing(best, record.trials, study.confirm.seeds, epochs):
+        for trial, seed in confirmation.missing(chosen, record.trials, study.confirm.seeds, epochs):
             yield f"there is no confirmation of trial {trial.number} with seed {seed}"
 
 
