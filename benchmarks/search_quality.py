@@ -12,6 +12,7 @@ is another training. The share of the networks on the observed front is reported
 
 The samplers take turns within each seed, so that they are timed under the same load. Times are CPU time of the process
 that proposes, over the first 50 proposals: the median over seeds, and the median ratio to the default sampler.
+With `--runs FILE` every run is appended to a file of JSON lines, and the runs that it holds are not repeated.
 
 python benchmarks/search_quality.py --help
 """
@@ -19,12 +20,13 @@ python benchmarks/search_quality.py --help
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -95,8 +97,23 @@ def run(job: tuple[int, str], options: argparse.Namespace) -> Run:
         repeats=1 - len(set(observations.indices)) / len(times),
         ms=1e3 * float(np.mean(times[: BUDGETS[0]])),
     )
-    print(seed, sampler, result, file=sys.stderr, flush=True)
+    if options.runs:
+        with options.runs.open("a") as file:
+            file.write(json.dumps([identity(job, options), asdict(result)]) + "\n")
     return result
+
+
+def identity(job: tuple[int, str], options: argparse.Namespace) -> list[object]:
+    """Return what decides the result of a run, but for the code."""
+    return [*job, options.problem, options.written, options.noise, trial_limit(job[1], options)]
+
+
+def past_runs(jobs: list[tuple[int, str]], options: argparse.Namespace) -> dict[tuple[int, str], Run]:
+    """Return the runs in the file of `--runs`."""
+    lines = options.runs.read_text().splitlines() if options.runs and options.runs.exists() else []
+    past = {json.dumps(key): Run(**values) for key, values in map(json.loads, lines)}
+    keys = {job: json.dumps(identity(job, options)) for job in jobs}
+    return {job: past[key] for job, key in keys.items() if key in past}
 
 
 def search(asker: Asker, observations: Observations, last: int, limit: int) -> list[float]:
@@ -196,6 +213,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--random", type=int, default=6561, help="maximum trials of the random sampler")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of one training, in points")
     parser.add_argument("--neps-python", type=Path, help="Python of an environment with neps")
+    parser.add_argument("--runs", type=Path, help="file to which runs are appended, and from which they are taken")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
 
@@ -209,8 +227,10 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read by the worker processes
     seeds = {name: options.slow_seeds if name in SLOW else options.seeds for name in options.samplers}
     jobs = [(seed, name) for seed in range(max(seeds.values())) for name in options.samplers if seed < seeds[name]]
+    runs = past_runs(jobs, options)
+    missing = [job for job in jobs if job not in runs]
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        runs = dict(zip(jobs, pool.map(partial(run, options=options), jobs), strict=True))
+        runs |= zip(missing, pool.map(partial(run, options=options), missing), strict=True)
     results = {name: [runs[seed, name] for seed in range(seeds[name])] for name in options.samplers}
     print(f"{description(options)}\n\n{head(options)}")
     for name in options.samplers:

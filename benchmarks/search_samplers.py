@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import optuna
 from many import epoch, network_facts
@@ -75,9 +75,7 @@ class Ours:
     def _asked(self, number: int, candidate: Candidate, seed: int) -> TrialAsked:
         costs = self._costs(cast(Net, candidate.network))
         facts = network_facts(candidate, params=round(costs["mparams"] * 1e6), macs=round(costs["gmacs"] * 1e9))
-        return TrialAsked(
-            trial=number, network=facts, seed=seed, checkpoint="", decisions=dict(candidate.decisions)
-        )
+        return TrialAsked(trial=number, network=facts, seed=seed, checkpoint="", decisions=dict(candidate.decisions))
 
 
 class Plain:
@@ -85,7 +83,7 @@ class Plain:
 
     def __init__(self, sampler: str, problem: Problem, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directions = ["maximize", "minimize"]
+        directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]
         self.study = optuna.create_study(directions=directions, sampler=optuna_sampler(sampler, seed))
         self.problem, self.space, self.seconds = problem, parse(problem.spec), time.process_time
 
@@ -124,7 +122,7 @@ class Neps:
         self.problem, self.space = problem, parse(problem.spec)
         options = all_options(self.space)
         self.names = list(options)
-        command = [python, "-W", "ignore", Path(__file__).with_name("neps_peer.py")]
+        command = [str(python), "-W", "ignore", str(Path(__file__).with_name("neps_peer.py"))]
         self.child = Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=os.environ | {"PYTHONPATH": ""})
         loss, gmacs = problem.reference
         self._send({"options": list(options.values()), "reference": [-loss, -gmacs], "seed": seed})
