@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from hiri_search.stats.significance import Scale, compare_pairs
 from hiri_search.study.config.networks import StudyNetworks, resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.ledger.events import StudyStarted, TrialAsked
+from hiri_search.study.ledger.ledger import read_ledger, study_event
+from hiri_search.study.ledger.ledger import trials as every_trial
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import CodeVersion, ImageSet, NetworkFacts, StandIn
 from hiri_search.study.scheduler.queue import NewTrial, TrialQueue
@@ -227,12 +230,40 @@ def measure(scenario: Scenario, studies: int, pool: ProcessPoolExecutor) -> str:
     return f"| {scenario.name} | {' | '.join(cells)} |"
 
 
+def replay(folder: Path) -> str:
+    """Return the line of a real study with a fixed number of seeds, as if the rule had asked for its trainings."""
+    ledger = read_ledger(folder)
+    fixed = Study.model_validate(study_event(ledger.events, folder).file)
+    trained = {(trial.network.name, trial.asked.seed): trial for trial in every_trial(ledger.events)}
+    rule = {"first": list(fixed.first_seeds[:FIRST]), "most": len(fixed.first_seeds)}
+    auto = Study.model_validate(fixed.model_dump(mode="json") | {"seeds": rule})
+    networks, trials = resolve(auto), dict[int, Trial]()
+    queue = TrialQueue(networks, trials, space=None, skipped=(), on_skip=lambda *skipped: None)
+    while isinstance(step := queue.next(set()), NewTrial):
+        done = trained[step.candidate.name, step.seed]
+        trials[step.number] = replace(done, asked=replace(done.asked, trial=step.number, added_for=step.added_for))
+    shown = [
+        sum(
+            comparison.significant for comparison in comparisons(Results(study, STARTED, [each.row() for each in done]))
+        )
+        for study, done in ((fixed, trained.values()), (auto, trials.values()))
+    ]
+    return f"| {folder.name} | {len(trained)} | {shown[0]} | {len(trials)} | {shown[1]} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2_000, help="made-up studies a line")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--only", default="", help="lines whose name contains this text")
+    parser.add_argument(
+        "--replay", type=Path, nargs="+", help="results folders of studies with a fixed number of seeds"
+    )
     options = parser.parse_args()
+    if options.replay:
+        print("| study | trainings | shown | trainings by the rule | shown |", "|-|-|-|-|-|", sep="\n")
+        print(*map(replay, options.replay), sep="\n")
+        return
     print(HEAD, "|-|-|-|-|-|-|-|", sep="\n")
     with ProcessPoolExecutor(options.processes) as pool:
         for scenario in SCENARIOS:
