@@ -242,12 +242,11 @@ def replay(folder: Path) -> str:
     while isinstance(step := queue.next(set()), NewTrial):
         done = trained[step.candidate.name, step.seed]
         trials[step.number] = replace(done, asked=replace(done.asked, trial=step.number, added_for=step.added_for))
-    shown = [
-        sum(
-            comparison.significant for comparison in comparisons(Results(study, STARTED, [each.row() for each in done]))
-        )
-        for study, done in ((fixed, trained.values()), (auto, trials.values()))
+    both = [
+        Results(study, STARTED, [trial.row() for trial in done.values()])
+        for study, done in ((fixed, trained), (auto, trials))
     ]
+    shown = [sum(comparison.significant for comparison in comparisons(results)) for results in both]
     return f"| {folder.name} | {len(trained)} | {shown[0]} | {len(trials)} | {shown[1]} |"
 
 
