@@ -13,7 +13,7 @@ import pandas as pd
 from hiri_search.report.tables.results import Results
 from hiri_search.study.calibration.record import CalibrationRecord
 from hiri_search.study.calibration.zero_cost import ZeroCost
-from hiri_search.study.config.calibration import REFERENCE
+from hiri_search.study.ledger.layout import REFERENCE
 from hiri_search.study.ledger.trial import ENDED_STATES
 from hiri_search.system.units import GIGA, HOUR, MEGA
 

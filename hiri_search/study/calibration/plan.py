@@ -8,11 +8,10 @@ from itertools import islice
 from pathlib import Path
 
 from hiri_search.cost.flops import count
-from hiri_search.study.config.calibration import REFERENCE
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
 from hiri_search.study.dispatch.resources import TrialResources
-from hiri_search.study.ledger.layout import IMAGE_FOLDER
+from hiri_search.study.ledger.layout import IMAGE_FOLDER, REFERENCE
 from hiri_search.study.plan.estimate import estimate_plan
 from hiri_search.study.plan.plan import duration
 from hiri_search.study.plan.schedule import bit_reversed_order

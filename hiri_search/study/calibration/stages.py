@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hiri_search.cost.flops import count
-from hiri_search.study.config.calibration import REFERENCE
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import Study
-from hiri_search.study.ledger.layout import LEDGER
+from hiri_search.study.ledger.layout import LEDGER, REFERENCE
 from hiri_search.study.ledger.ledger import last_start, read_events
 
 _ALL_IMAGES = 10_000  # a guess of the images of a data set that a study uses whole; it decides only the order

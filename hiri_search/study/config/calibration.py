@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hiri_search.stats.order_verdict import OrderVerdict
+from hiri_search.study.ledger.layout import REFERENCE
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import SettingError
 
-REFERENCE = "reference"  # name of the reference setting, also of its results folder
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,60}", re.ASCII)  # of a setting: it names a folder
 _TAKEN = (REFERENCE, "report", "images", "checkpoints")
 _NUMBERS = ("train", "val")  # keys of `data` that a setting may change: another source would be another question

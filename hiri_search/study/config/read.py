@@ -10,7 +10,6 @@ from typing import Any
 
 from hiri_search.language import SpecError, TimmNetwork, parse_space
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
-from hiri_search.study.config.calibration import REFERENCE
 from hiri_search.study.config.declared_kinds import describe_kinds
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.layers import (
@@ -30,6 +29,7 @@ from hiri_search.study.config.schema import CodeRecord, Study
 from hiri_search.study.config.schema_keys import Key, dotted
 from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
+from hiri_search.study.ledger.layout import REFERENCE
 from hiri_search.system.redaction import redacted
 from hiri_search.user_code import UserCodeError, import_user_code
 
@@ -108,7 +108,8 @@ class Calibration:
         places.sets = self._places.sets
         content = merged(content, with_proxy(keys, places))
         content.pop("calibration", None)  # of a proxy file: this setting is what is measured
-        return _checked(content, places)
+        study = _checked(content, places)
+        return study.model_copy(update={"seeds": study.first_seeds})  # a rule that adds seeds would spoil comparisons
 
 
 def calibration_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Calibration:

@@ -27,7 +27,7 @@ from hiri_search.study.ledger.events import (
     TrialEvent,
 )
 from hiri_search.study.ledger.json_lines import InvalidLine, read_line, write_line
-from hiri_search.study.ledger.layout import LEDGER, OWN_LEDGER
+from hiri_search.study.ledger.layout import CALIBRATION, LEDGER, OWN_LEDGER, REFERENCE
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.values import LedgerSum
@@ -72,7 +72,10 @@ def read_lines(folder: Path) -> list[bytes]:
     """Return the lines of a ledger without their ends, without a torn last one. StudyError where there is no ledger."""
     path = folder / LEDGER
     if not path.is_file():
-        raise StudyError(f"{folder} holds no {LEDGER}; give the folder of a study, such as results/block_mix")
+        wanted = "of a study, such as results/block_mix"
+        if (folder / CALIBRATION).is_file():
+            wanted = f"of one setting of this calibration, such as {folder / REFERENCE}"
+        raise StudyError(f"{folder} holds no {LEDGER}; give the folder {wanted}")
     try:
         return _complete(path.read_bytes())
     except OSError as error:

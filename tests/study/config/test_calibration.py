@@ -61,6 +61,12 @@ def test_the_rows_of_an_ablation_are_its_networks(tmp_path: Path):
     assert (own.epochs, own.lr) == (2, 1e-4), "the setting changes the recipe that the row's own lies over"
 
 
+def test_a_rule_that_adds_seeds_is_left_out(tmp_path: Path):
+    text = "nets: {a: hr(32 e=4), b: t(64 e=4)}\nproxy: {side: 64}\nseeds: auto\ncompare: a\n"
+    short = _read(tmp_path, text + STUDY[STUDY.index("calibrate:") :]).setting("short", {})
+    assert short.seeds == (0, 1, 2)
+
+
 def test_the_score_of_a_search_judges_its_settings_too(tmp_path: Path):
     short = _read(tmp_path, STUDY, "search.objectives=[top5, gmacs]").setting("short", DRAWN)
     assert short.headline.name == "top5"
