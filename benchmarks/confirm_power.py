@@ -39,7 +39,7 @@ from hiri_search.language import Net
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import LIKE_COST, BeyondCost, kendall_tau, tau_beyond_cost
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import ConfirmConfig, Study
+from hiri_search.study.config.schema import ConfirmConfig, StudyConfig
 from hiri_search.study.ledger.events import TrialAsked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.confirmation import chosen
@@ -175,12 +175,14 @@ def draw(seed: int, name: str, sampler: str, size: int, path: Path) -> Draw:
     return Draw(beyond, tau.value if tau else np.nan, bool(on_front and on_front.low > 0), len(picked))
 
 
-def _study(sampler: str, size: int, seed: int) -> Study:
+def _study(sampler: str, size: int, seed: int) -> StudyConfig:
     search = {"sampler": sampler, "networks": size, "seed": seed}
-    return Study.model_validate({"space": SPACE, "search": search, "counted": {"side": SIDE}, "proxy": {"side": SIDE}})
+    return StudyConfig.model_validate(
+        {"space": SPACE, "search": search, "counted": {"side": SIDE}, "proxy": {"side": SIDE}}
+    )
 
 
-def searched(networks: Networks, study: Study, short: Floats) -> Iterator[tuple[Trial, int]]:
+def searched(networks: Networks, study: StudyConfig, short: Floats) -> Iterator[tuple[Trial, int]]:
     """Yield the trials of a search of the product that is told the short scores, with the index of each network."""
 
     def costs(net: Net) -> dict[str, float]:

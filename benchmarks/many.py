@@ -12,7 +12,7 @@ from typing import Any, cast
 from hiri_search.kinds import Cffn, Hr, Transformer
 from hiri_search.language import Net, parse, uniform
 from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import (
     FORMAT,
     EpochEnded,
@@ -49,17 +49,17 @@ COMMON = {
 }
 
 
-def ablation(networks: int, seeds: int) -> Study:
+def ablation(networks: int, seeds: int) -> StudyConfig:
     walked = UnvisitedSpace(parse(SPACE))
     nets = {f"row {n}": str(net) for n, (net, _) in enumerate(islice(_walks(walked), networks))}
-    return Study.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
+    return StudyConfig.model_validate({"nets": nets, "seeds": list(range(seeds)), **COMMON})
 
 
-def search(networks: int, **more: Any) -> Study:
-    return Study.model_validate({"space": SPACE, "search": {"networks": networks, **more}, **COMMON})
+def search(networks: int, **more: Any) -> StudyConfig:
+    return StudyConfig.model_validate({"space": SPACE, "search": {"networks": networks, **more}, **COMMON})
 
 
-def write(study: Study, folder: Path, trials: int) -> Path:
+def write(study: StudyConfig, folder: Path, trials: int) -> Path:
     """Write the ledger of a study whose first `trials` trials have ended; append to a ledger that exists."""
     folder.mkdir(parents=True, exist_ok=True)
     networks, exists = resolve(study), (folder / LEDGER).exists()

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hiri_search.study.config.schema import Study
+    from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.dispatch.task import TrialSource
     from hiri_search.study.ledger.trial import Trial
 
@@ -45,7 +45,7 @@ class Quiet:
         pass
 
 
-def study(kind: str, trials: int) -> Study:
+def study(kind: str, trials: int) -> StudyConfig:
     """Return a study with one more trial than is finished."""
     import many
 

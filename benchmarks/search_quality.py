@@ -37,9 +37,9 @@ from search_problems import LAYERS, TABLE, Problem, macro, toy
 from search_samplers import NEPS, OURS, PLAIN, SLOW, Asker, asker
 
 from hiri_search.cost.pareto import pareto_mask
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 
-DEFAULT = str(Study.model_validate({"space": "hr(32 e=4)"}).search.sampler)
+DEFAULT = str(StudyConfig.model_validate({"space": "hr(32 e=4)"}).search.sampler)
 BUDGETS = (20, 50, 100, 200, 400)
 GOAL = 0.99
 MAX_ASKS = 2  # proposals for each trial: a sampler that repeats itself more often is stopped

@@ -24,7 +24,7 @@ from search_problems import Problem
 from hiri_search.language import Net, parse
 from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.networks import Candidate, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import TrialAsked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.search import Search
@@ -54,7 +54,7 @@ class Ours:
     def __init__(self, sampler: str, problem: Problem, seed: int, trials: int) -> None:
         settings = {"sampler": sampler, "networks": trials, "seed": seed}
         sides = {"counted": {"side": SIDE}, "proxy": {"side": SIDE}}
-        study = Study.model_validate({"space": problem.spec, "search": settings, **sides})
+        study = StudyConfig.model_validate({"space": problem.spec, "search": settings, **sides})
         self.problem, self.seconds = problem, time.process_time
         self.search = Search(resolve(study), [], costs=lambda net: self._costs(cast(Net, net)))
 

@@ -19,7 +19,7 @@ from hiri_search.report.tables.ablation import comparisons
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.significance import Scale, compare_pairs
 from hiri_search.study.config.networks import StudyNetworks, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import StudyStarted, TrialAsked
 from hiri_search.study.ledger.ledger import read_ledger, study_event
 from hiri_search.study.ledger.ledger import trials as every_trial
@@ -138,7 +138,7 @@ def networks_of(stated: bool, most: int) -> StudyNetworks:
     """Return a study of five rows with a base; its rows are networks of Table 7, each worse than the base there."""
     nets = {name: {"spec": "hr(32 e=4)", "paper": label} for name, label in LABELS.items()}
     keys = {"nets": nets, "compare": BASE, "seeds": {"first": FIRST, "most": most}, "table": "7" if stated else ""}
-    return resolve(Study.model_validate({"counted": {"side": 64}, "proxy": {"side": 64}, **keys}))
+    return resolve(StudyConfig.model_validate({"counted": {"side": 64}, "proxy": {"side": 64}, **keys}))
 
 
 FACTS = {
@@ -233,10 +233,10 @@ def measure(scenario: Scenario, studies: int, pool: ProcessPoolExecutor) -> str:
 def replay(folder: Path) -> str:
     """Return the line of a real study with a fixed number of seeds, as if the rule had asked for its trainings."""
     ledger = read_ledger(folder)
-    fixed = Study.model_validate(study_event(ledger.events, folder).file)
+    fixed = StudyConfig.model_validate(study_event(ledger.events, folder).file)
     trained = {(trial.network.name, trial.asked.seed): trial for trial in every_trial(ledger.events)}
     rule = {"first": list(fixed.first_seeds[:FIRST]), "most": len(fixed.first_seeds)}
-    auto = Study.model_validate(fixed.model_dump(mode="json") | {"seeds": rule})
+    auto = StudyConfig.model_validate(fixed.model_dump(mode="json") | {"seeds": rule})
     networks, trials = resolve(auto), dict[int, Trial]()
     queue = TrialQueue(networks, trials, space=None, skipped=(), on_skip=lambda *skipped: None)
     while isinstance(step := queue.next(set()), NewTrial):

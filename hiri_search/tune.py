@@ -19,7 +19,7 @@ from hiri_search.language.syntax_tree import Options
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
 from hiri_search.study.config.read import read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
@@ -47,7 +47,7 @@ _NO_MEASUREMENT = "within: ms_per_image is measured, which other trials of a Tun
 
 
 def trainable(
-    study: Study | str | Path, *, folder: str | Path = "results", say: Say = print
+    study: StudyConfig | str | Path, *, folder: str | Path = "results", say: Say = print
 ) -> Callable[[Config], None]:
     """Return a function of a config that trains one network as the study does, and reports each epoch to Tune.
 
@@ -81,7 +81,7 @@ def trainable(
     return network
 
 
-def param_space(study: Study | str | Path, *, grid: bool = True) -> Config:
+def param_space(study: StudyConfig | str | Path, *, grid: bool = True) -> Config:
     """Return the domains of a study's networks, for `Tuner(param_space=...)`.
 
     Of an ablation: each row with each seed; without `grid`, choices of both for a searcher, which takes no grid. Of a
@@ -95,15 +95,15 @@ def param_space(study: Study | str | Path, *, grid: bool = True) -> Config:
     return {_NET: domain([row.name for row in networks.trained_rows]), _SEED: domain(list(study.first_seeds))}
 
 
-def _read(study: Study | str | Path) -> Study:
-    return study if isinstance(study, Study) else read_study(Path(study))
+def _read(study: StudyConfig | str | Path) -> StudyConfig:
+    return study if isinstance(study, StudyConfig) else read_study(Path(study))
 
 
 @dataclass(frozen=True)
 class _Trainings:
     """The trainings of a study by config. Parsed networks and counts are not pickled: each worker makes its own."""
 
-    study: Study
+    study: StudyConfig
     prepared: PreparedBySide
     home: Path  # for images at other sides
     working_folder: Path  # of the driver, to which paths of the study are relative

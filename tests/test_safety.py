@@ -25,7 +25,7 @@ import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
 from hiri_search.networks import build_timm
 from hiri_search.study.config.read import read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.persistence.checkpoints import checked_digest
@@ -393,7 +393,9 @@ NAMES = ["../x", "/tmp/x", "a/b", "..", "", " ", "\x00", "a\nb", "=1+1", "<scrip
 def test_names_of_rows_and_studies_do_not_become_paths(name: str, tmp_path: Path):
     from hiri_search.study.config.networks import resolve
 
-    study = Study.model_validate({"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}})
+    study = StudyConfig.model_validate(
+        {"title": name, "table": name, "nets": {name: "hr(32 e=4)"}, "proxy": {"side": 64}}
+    )
     (row,) = resolve(study).rows
     assert row.trained
     digest = Job(str(row.trained), 64, None, 0, study.recipe, study.data).digest

@@ -18,7 +18,7 @@ from hiri_search.language.choosers import uniform
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import read_space, read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.ray_session import ray_running
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
@@ -82,7 +82,7 @@ def _silent(text: str) -> None:
     pass
 
 
-def _trainable(study: Study | Path) -> Callable[[dict[str, Any]], None]:
+def _trainable(study: StudyConfig | Path) -> Callable[[dict[str, Any]], None]:
     return hiri_search.tune.trainable(study, say=_silent)
 
 
@@ -100,7 +100,7 @@ def _fit(folder: Path, function: Any, space: dict[str, Any], *, max_failures: in
     ).fit()
 
 
-def _run_serially(study: Study, folder: Path) -> list[Trial]:
+def _run_serially(study: StudyConfig, folder: Path) -> list[Trial]:
     callback: ProgressCallback = Quiet()
     run(study, folder, run_serially, callback, profile="none")
     return trials(read_events(folder))

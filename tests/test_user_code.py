@@ -12,7 +12,7 @@ import pytest
 from hiri_search.language import parse_net
 from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.read import read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.user_code import NotImportedError, UserCodeError, import_user_code, loaded_code, named_object
 from tests.own_code import MIX, forget_code, own_kinds, write_blocks
@@ -153,11 +153,11 @@ def test_a_ledger_is_read_without_its_code(tmp_path: Path):
     write_blocks(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
     file, net = read_study(tmp_path / "study.yaml").model_dump(mode="json"), parse_net("mix(8) -> mix(16 k=5)")
-    canonical = canonical_form(Study.model_validate(file))
+    canonical = canonical_form(StudyConfig.model_validate(file))
     forget_code()
     with pytest.raises(ValueError, match="unknown name mix"):
         parse_net("mix(8)")
-    study = Study.model_validate(file)
+    study = StudyConfig.model_validate(file)
     declared = parse_net("mix(8) -> mix(16 k=5)")
     assert (declared.key, declared.canonical_text) == (net.key, net.canonical_text)
     assert str(declared.scaled_down(width=2)) == str(net.scaled_down(width=2))

@@ -20,7 +20,7 @@ from hiri_search.system.shutdown import graceful_shutdown
 
 if TYPE_CHECKING:
     from hiri_search.study.calibration.stages import CalibrationStage
-    from hiri_search.study.config.schema import Study
+    from hiri_search.study.config.schema import StudyConfig
 
 calibrate_app = typer.Typer()
 
@@ -119,7 +119,7 @@ class _Runner:
         return run.code_for((str(row["state"]) for row in results.trials), console.say)
 
 
-def _stored(study: Study, folder: Path) -> Study:
+def _stored(study: StudyConfig, folder: Path) -> StudyConfig:
     """Return the study of a setting with a storage of its own, since settings of all calibrations have like names."""
     return study.model_copy(
         update={"storage": study.storage and f"{study.storage.rstrip('/')}/{folder.absolute().name}"}
@@ -139,7 +139,7 @@ def _chosen(only: str, settings: Sequence[str]) -> list[str]:
     return [name for name in settings if not names or name in names]
 
 
-def _plan(studies: Mapping[str, Study], folder: Path, slots: int, *, serial: bool) -> None:
+def _plan(studies: Mapping[str, StudyConfig], folder: Path, slots: int, *, serial: bool) -> None:
     from hiri_search.cli.console import Console
     from hiri_search.study.calibration.plan import SETTING_PLAN_COLUMNS, plan_settings, setting_rows, total_lines
 

@@ -33,11 +33,11 @@ def sentence(error: Exception) -> str:
     if _is_ours(error):
         return str(error)
     if _is_old_study(error):
-        from hiri_search.study.config.schema import Study
+        from hiri_search.study.config.schema import StudyConfig
         from hiri_search.study.config.schema_keys import known_part
 
         first = error.errors()[0]  # type: ignore[attr-defined]
-        key = ".".join(map(str, known_part(Study, first["loc"])))
+        key = ".".join(map(str, known_part(StudyConfig, first["loc"])))
         return f"the ledger holds a study that this version does not take: {key}: {first['msg']}"
     if isinstance(error, OSError) and error.filename is None and error.strerror:
         return f"{error.strerror}; {DEBUG} shows where"

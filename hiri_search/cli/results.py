@@ -13,7 +13,7 @@ from hiri_search.study.errors import StudyError
 if TYPE_CHECKING:
     from hiri_search.report.calibration.scores import CalibrationResults
     from hiri_search.report.tables.results import Results
-    from hiri_search.study.config.schema import Study
+    from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.ledger.ledger import LedgerContent
     from hiri_search.study.ledger.trial import Trial
 
@@ -35,7 +35,7 @@ def results_of(ledger: LedgerContent) -> Results:
     """Return the results that the report needs from a ledger."""
     from hiri_search.report.tables.results import Results
     from hiri_search.study.config.networks import has_row, in_row_order
-    from hiri_search.study.config.schema import Study
+    from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted
     from hiri_search.study.ledger.ledger import of_kind, study_event, trials
     from hiri_search.study.ledger.trial import network_row
@@ -46,7 +46,7 @@ def results_of(ledger: LedgerContent) -> Results:
 
     folder, events = ledger.folder, ledger.events
     started = study_event(events, folder)
-    study = Study.model_validate(started.file)
+    study = StudyConfig.model_validate(started.file)
     all_trials = [trial for trial in trials(events) if has_row(study, trial.network)]
     counted = in_row_order(study, (event.network for event in of_kind(events, NetworkCounted)))
     sides = {(network.key, network.side) for network in counted}
@@ -64,7 +64,7 @@ def results_of(ledger: LedgerContent) -> Results:
     )
 
 
-def _search_results(study: Study, all_trials: list[Trial]) -> dict[str, Any]:
+def _search_results(study: StudyConfig, all_trials: list[Trial]) -> dict[str, Any]:
     from hiri_search.study.search.importance import importances
     from hiri_search.study.search.objectives import losses, objectives_of
 

@@ -15,7 +15,7 @@ from hiri_search.cli.results import write_report
 
 if TYPE_CHECKING:
     from hiri_search.cli.console import Console
-    from hiri_search.study.config.schema import Resources, Study
+    from hiri_search.study.config.schema import Resources, StudyConfig
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.dispatch.task import Dispatcher
     from hiri_search.system.shutdown import Shutdown
@@ -37,7 +37,7 @@ RayAddress = Annotated[
 ]
 
 
-def start_fresh(study: Study, folder: Path, file: Path, say: Callable[[str], None]) -> None:
+def start_fresh(study: StudyConfig, folder: Path, file: Path, say: Callable[[str], None]) -> None:
     """Rename the results of earlier runs, here and in the storage, so that the study of `file` starts again.
 
     StudyError where the folder holds the study file or the working folder: these would get another name too.
@@ -57,7 +57,7 @@ def start_fresh(study: Study, folder: Path, file: Path, say: Callable[[str], Non
         say(f"the old results are now in {aside}")
 
 
-def plan(study: Study, folder: Path, slots: TrialResources | None, console: Console) -> None:
+def plan(study: StudyConfig, folder: Path, slots: TrialResources | None, console: Console) -> None:
     """Print the plan of a study, and record it in the ledger, so that the run can be compared with it."""
     from hiri_search.study.ledger.events import Planned
     from hiri_search.study.ledger.layout import IMAGE_FOLDER
@@ -113,7 +113,7 @@ def resources_for(slots: int, resources: Resources, *, address: str | None) -> T
     return trial_resources(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
 
 
-def after_run(study: Study, folder: Path, say: Callable[[str], None]) -> int:
+def after_run(study: StudyConfig, folder: Path, say: Callable[[str], None]) -> int:
     """Write and upload the report; print the errors of the plan, and trials without a result; return the exit code."""
     from hiri_search.study.persistence.mirror import storage_of, upload_report
     from hiri_search.study.plan.plan import error_lines

@@ -10,7 +10,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.torch_state import find_device
 from hiri_search.study.config.identity import canonical_form, incompatible_changes, timing_machine
 from hiri_search.study.config.networks import has_row
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import StudyStarted, TrialAsked
 from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, of_kind, read_lines
@@ -28,13 +28,13 @@ WAY_OUT = (
 )
 
 
-def check_same_study(study: Study, ledger: Ledger, folder: Path) -> None:
+def check_same_study(study: StudyConfig, ledger: Ledger, folder: Path) -> None:
     """Raise StudyError where the ledger was changed after its manifest, or belongs to another study."""
     check_unchanged(LedgerContent(folder, read_lines(folder), ledger.events))
     started = last_start(ledger.events)
     if started is None:
         return
-    earlier = [canonical_form(Study.model_validate(each.file)) for each in of_kind(ledger.events, StudyStarted)]
+    earlier = [canonical_form(StudyConfig.model_validate(each.file)) for each in of_kind(ledger.events, StudyStarted)]
     changes = incompatible_changes(earlier, canonical_form(study))
     changes += [f"merged although {difference}" for difference in started.overlooked]
     if changes:
@@ -53,7 +53,7 @@ def _check_same_machine(config: LatencyConfig, before: JsonObject, folder: Path)
         raise StudyError(f"{fault}; continue it there, or give another folder with --results")
 
 
-def say_left_out(study: Study, ledger: Ledger, say: Say) -> None:
+def say_left_out(study: StudyConfig, ledger: Ledger, say: Say) -> None:
     """Name the rows of an ablation that the study no longer has."""
     trials_by_row = Counter(e.network.name for e in of_kind(ledger.events, TrialAsked) if not has_row(study, e.network))
     if trials_by_row:
@@ -62,7 +62,7 @@ def say_left_out(study: Study, ledger: Ledger, say: Say) -> None:
         say(f"the study no longer has {rows}: {trials} in the ledger, and the report leaves them out")
 
 
-def check_same_images(study: Study, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
+def check_same_images(study: StudyConfig, ledger: Ledger, prepared: PreparedBySide, folder: Path) -> None:
     """Raise StudyError where the images are not those of the ledger."""
     started = last_start(ledger.events)
     if started is None or started.images.fingerprints.items() <= fingerprints(prepared).items():

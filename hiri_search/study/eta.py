@@ -8,7 +8,7 @@ from itertools import product
 from statistics import fmean
 
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import (
     EpochEnded,
     Event,
@@ -92,7 +92,7 @@ def seconds_left(steps: Sequence[Throughput], left: Remaining) -> tuple[float, f
     return max(min(estimates), left.longest), max(*estimates, left.longest)
 
 
-def networks_wanted(study: Study, events: Sequence[Event]) -> int:
+def networks_wanted(study: StudyConfig, events: Sequence[Event]) -> int:
     """Return the networks that a study trains; of a search the most, since cost constraints may allow fewer."""
     if study.nets is not None:
         return len(_trained_rows(study))
@@ -103,7 +103,7 @@ def networks_wanted(study: Study, events: Sequence[Event]) -> int:
     return min(study.search.networks, space.size - len(of_kind(events, NetworkSkipped)))
 
 
-def trials_wanted(study: Study, networks: int, trials: Sequence[Trial] = ()) -> int:
+def trials_wanted(study: StudyConfig, networks: int, trials: Sequence[Trial] = ()) -> int:
     """Return the trials of a study that trains so many networks, and had these trials so far.
 
     Confirmations that are there count too, although the study may ask for other seeds, epochs or networks now; added
@@ -116,7 +116,7 @@ def trials_wanted(study: Study, networks: int, trials: Sequence[Trial] = ()) -> 
 
 
 def remaining(
-    study: Study,
+    study: StudyConfig,
     networks: int,
     counted: Iterable[NetworkFacts],
     trials: Sequence[Trial],
@@ -132,7 +132,7 @@ def remaining(
 
 
 def _stints(
-    study: Study,
+    study: StudyConfig,
     networks: int,
     counted: Iterable[NetworkFacts],
     trials: Sequence[Trial],
@@ -160,7 +160,7 @@ def _stints(
 
 
 def _missing_rows(
-    study: Study, counted: Iterable[NetworkFacts], trials: Iterable[Trial], added: Iterable[tuple[str, int]]
+    study: StudyConfig, counted: Iterable[NetworkFacts], trials: Iterable[Trial], added: Iterable[tuple[str, int]]
 ) -> Iterator[tuple[float, float]]:
     asked = {(trial.network.name, trial.asked.seed) for trial in trials}
     macs = {network.name: _macs(network) for network in counted}
@@ -169,11 +169,11 @@ def _missing_rows(
             yield _row_epochs(study, name), macs.get(name, 0.0)
 
 
-def _trained_rows(study: Study) -> list[str]:
+def _trained_rows(study: StudyConfig) -> list[str]:
     return [name for name, row in (study.nets or {}).items() if row.train]
 
 
-def _confirmations_left(study: Study, networks: int, trials: Sequence[Trial]) -> int:
+def _confirmations_left(study: StudyConfig, networks: int, trials: Sequence[Trial]) -> int:
     """Return the confirmations that are not asked for yet: of the networks chosen so far, and of those to come."""
     confirm = study.confirm
     if confirm is None:
@@ -186,16 +186,16 @@ def _confirmations_left(study: Study, networks: int, trials: Sequence[Trial]) ->
     return len(list(left)) + to_come * len(confirm.seeds)
 
 
-def _row_epochs(study: Study, name: str) -> int:
+def _row_epochs(study: StudyConfig, name: str) -> int:
     row = (study.nets or {}).get(name)
     return (row.recipe if row and row.recipe else study.recipe).epochs
 
 
-def _epochs_left(study: Study, trial: Trial) -> int:
+def _epochs_left(study: StudyConfig, trial: Trial) -> int:
     return (trial.asked.confirm_epochs or _row_epochs(study, trial.network.name)) - len(trial.curve)
 
 
-def _seconds_left_alone(study: Study, trial: Trial) -> float:
+def _seconds_left_alone(study: StudyConfig, trial: Trial) -> float:
     """Return the seconds that a running trial still takes, by its own epochs; a paused trial may never continue."""
     if not trial.curve or trial.state != "unfinished":
         return 0.0

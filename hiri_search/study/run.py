@@ -18,7 +18,7 @@ from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.continuing import (
     check_same_images,
     check_same_study,
@@ -57,7 +57,7 @@ from hiri_search.training.score import MetricError, check_metrics
 
 
 def run(
-    study: Study,
+    study: StudyConfig,
     folder: Path,
     dispatch: Dispatcher,
     callback: ProgressCallback,
@@ -134,7 +134,7 @@ def _checked_space(networks: StudyNetworks, say: Say) -> SearchSpace | None:
     return checked_space(networks, say)
 
 
-def _try_metrics(study: Study, prepared: PreparedBySide) -> None:
+def _try_metrics(study: StudyConfig, prepared: PreparedBySide) -> None:
     """Raise StudyError where a metric of the user fails on random logits."""
     try:
         check_metrics(dict(study.measured), len(next(iter(prepared.values())).classes))
@@ -142,7 +142,7 @@ def _try_metrics(study: Study, prepared: PreparedBySide) -> None:
         raise StudyError(f"{error} (tried with random logits and labels before the trainings)") from error
 
 
-def check_timm_sides(study: Study, candidates: Sequence[Candidate], say: Say) -> None:
+def check_timm_sides(study: StudyConfig, candidates: Sequence[Candidate], say: Say) -> None:
     """Count the timm networks among rows at their sides, before images are prepared: only a pass shows what fits.
 
     SpecError, with the name of the row, where a network does not take its side or cannot be counted.
@@ -168,7 +168,7 @@ def check_timm_sides(study: Study, candidates: Sequence[Candidate], say: Say) ->
             raise SpecError(f"nets.{row.name}: {error}") from error
 
 
-def prepare_images(study: Study, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
+def prepare_images(study: StudyConfig, trainings: Set[tuple[int, Recipe]], home: Path, say: Say) -> PreparedBySide:
     """Return the images of a study at the side of each training. DataError where they cannot be trained on."""
     for side, recipe in trainings:
         check_augmentation(recipe, side)
@@ -197,7 +197,7 @@ def move_aside(folder: Path) -> Path | None:
 
 
 def _write_start(
-    study: Study,
+    study: StudyConfig,
     ledger: Ledger,
     prepared: PreparedBySide,
     weights: Mapping[str, InitialWeights],

@@ -14,7 +14,7 @@ import numpy as np
 
 from hiri_search.cost.pareto import pareto_mask
 from hiri_search.study.config.networks import has_row
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.eta import Throughput, networks_wanted, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import NetworkCounted, RunEnded, StintEnded, StudyStarted, TrialBegan, TrialLost
 from hiri_search.study.ledger.ledger import LedgerContent, of_kind, read_ledger, study_event, trials
@@ -83,7 +83,7 @@ def status_of(ledger: LedgerContent, held: Holder) -> Status:
     """Return the status of a study from its ledger, and from who holds its folder."""
     events = ledger.events
     started = study_event(events, ledger.folder)
-    study = Study.model_validate(started.file)
+    study = StudyConfig.model_validate(started.file)
     silent = None if (last := events[-1].time) is None else time.time() - last
     known = {trial.number: trial for trial in trials(events)}
     own = [trial for trial in known.values() if has_row(study, trial.network)]
@@ -129,7 +129,7 @@ def _states(trials: Iterable[Trial], running: set[int]) -> dict[str, int]:
     return {state: counts[state] for state in STATES}
 
 
-def _front(trials: Iterable[Trial], study: Study, *, test: bool) -> Iterator[dict[str, Any]]:
+def _front(trials: Iterable[Trial], study: StudyConfig, *, test: bool) -> Iterator[dict[str, Any]]:
     """Yield the non-dominated networks, the cheapest first; each is the mean of its finished seeds.
 
     Scores are on the test images where there are some (`test`), as their names say.

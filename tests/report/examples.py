@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hiri_search.report.tables.results import Results
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import StudyStarted
 from hiri_search.study.ledger.values import CodeVersion, ImageSet
 
@@ -24,16 +24,16 @@ STARTED: dict[str, Any] = {
 }
 
 
-def example_study(rows: Iterable[str] | Mapping[str, Mapping[str, Any]] = (), **keys: Any) -> Study:
+def example_study(rows: Iterable[str] | Mapping[str, Mapping[str, Any]] = (), **keys: Any) -> StudyConfig:
     """Return an ablation of `rows` (names, or keys of `NetworkRow` by name), or a search if there is a `space`."""
     if "space" not in keys:
         by_name = rows if isinstance(rows, Mapping) else {name: {} for name in rows}
         keys["nets"] = {name: {"spec": f"spec {name}", **row} for name, row in by_name.items()}
-    return Study.model_validate(DEFAULTS | keys)
+    return StudyConfig.model_validate(DEFAULTS | keys)
 
 
 def example_results(
-    study: Study, trials: Sequence[Mapping[str, Any]] = (), *, skipped: tuple[str, ...] = (), **more: Any
+    study: StudyConfig, trials: Sequence[Mapping[str, Any]] = (), *, skipped: tuple[str, ...] = (), **more: Any
 ) -> Results:
     """Return the results of one run of `study`; `more` are fields of `StudyStarted` or `Results`."""
     started = {name: more.pop(name) for name in STARTED if name in more}

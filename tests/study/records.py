@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import FORMAT, Event, LedgerStarted, StudyStarted, TrialAsked
 from hiri_search.study.ledger.json_lines import write_line
 from hiri_search.study.ledger.layout import LEDGER
@@ -58,10 +58,10 @@ def asked(trial: int = 0, net: NetworkFacts | None = None, *, seed: int = 0, **c
     return replace(plain, **changes)
 
 
-def study_started(study: Study | None = None, **changes: Any) -> StudyStarted:
+def study_started(study: StudyConfig | None = None, **changes: Any) -> StudyStarted:
     """Return the beginning of a run."""
     plain = StudyStarted(
-        file=(study or Study.model_validate({"nets": {"net": SPEC}, "seeds": 1})).model_dump(mode="json"),
+        file=(study or StudyConfig.model_validate({"nets": {"net": SPEC}, "seeds": 1})).model_dump(mode="json"),
         profile="none",
         device="CPU, 2 cores",
         images=ImageSet(train=32, val=16, classes=4, fingerprints={"32": "images"}),

@@ -9,7 +9,7 @@ from itertools import pairwise
 import many
 import pytest
 
-from hiri_search.study.config.schema import ConfirmConfig, Study
+from hiri_search.study.config.schema import ConfirmConfig, StudyConfig
 from hiri_search.study.eta import networks_wanted, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import (
     EpochEnded,
@@ -46,7 +46,7 @@ def _times(events: Sequence[Event]) -> list[float]:
     return [event.time for event in events if event.time is not None]
 
 
-def _left(study: Study, events: list[TrialEvent], until: float) -> tuple[float, float] | None:
+def _left(study: StudyConfig, events: list[TrialEvent], until: float) -> tuple[float, float] | None:
     """Return the estimate from the events up to a time."""
     past = [event for event, time in zip(events, _times(events), strict=True) if time <= until]
     known = {trial.number: trial for trial in trials(past)}
@@ -124,7 +124,7 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize(("study", "count", "epochs"), SEARCHES.values(), ids=SEARCHES)
-def test_trials_and_epochs_of_a_study_before_its_first_trial(study: Study, count: int, epochs: int):
+def test_trials_and_epochs_of_a_study_before_its_first_trial(study: StudyConfig, count: int, epochs: int):
     networks = networks_wanted(study, [])
     assert trials_wanted(study, networks) == count
     assert remaining(study, networks, [], []).epochs == epochs
@@ -156,7 +156,7 @@ SMALL_SPACE = many.search(50).model_copy(update={"space": "hr(16|32|64 e=4)"})
 ENDED = RunEnded(seconds={}, exhausted=True)
 SKIPPED = NetworkSkipped(proposal=1, decisions={}, reason="does not fit")
 TRIED = [asked(number, network(f"network {number}")) for number in (0, 1)]
-WANTED: dict[str, tuple[Study, list[Event], int]] = {
+WANTED: dict[str, tuple[StudyConfig, list[Event], int]] = {
     "rows": (many.ablation(4, 3), [], 4),
     "a large space": (many.search(50), [], 50),
     "a large space, ended": (many.search(50), [*TRIED, RunEnded(seconds={})], 50),
@@ -168,7 +168,7 @@ WANTED: dict[str, tuple[Study, list[Event], int]] = {
 
 
 @pytest.mark.parametrize(("study", "events", "count"), WANTED.values(), ids=WANTED)
-def test_a_search_wants_no_more_networks_than_its_space_has(study: Study, events: list[Event], count: int):
+def test_a_search_wants_no_more_networks_than_its_space_has(study: StudyConfig, events: list[Event], count: int):
     assert networks_wanted(study, events) == count
 
 

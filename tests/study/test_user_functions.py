@@ -9,7 +9,7 @@ import pytest
 from hiri_search.cli.results import read_results
 from hiri_search.report.tables.networks import network_table
 from hiri_search.study.config.read import read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_export import read_export
@@ -200,9 +200,9 @@ def test_a_callback_that_raises_fails_its_trial_and_no_result_is_lost(tmp_path: 
 def test_the_first_objective_that_is_a_score_judges_unless_another_is_named(
     keys: dict[str, object], headline: str, objectives: tuple[str, ...]
 ):
-    study = Study.model_validate({"space": "hr(8|16)", **keys})
+    study = StudyConfig.model_validate({"space": "hr(8|16)", **keys})
     assert (study.headline.name, tuple(each.name for each in objectives_of(study))) == (headline, objectives)
-    assert Study.model_validate(study.model_dump(mode="json")) == study, "as the ledger records it"
-    ablation = Study.model_validate({"nets": {"one": "hr(8)"}, **keys})
+    assert StudyConfig.model_validate(study.model_dump(mode="json")) == study, "as the ledger records it"
+    ablation = StudyConfig.model_validate({"nets": {"one": "hr(8)"}, **keys})
     judged = headline if "score" in keys else "top1"
     assert [each.name for each in objectives_of(ablation)] == [judged, "gmacs"]

@@ -24,7 +24,7 @@ from hiri_search.report.tables.results import Results
 from hiri_search.report.tables.search import volume_table, zero_cost_table
 from hiri_search.report.tables.splits import split_sentence, split_table
 from hiri_search.stats.significance import mean_interval
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.values import CodeVersion
 from hiri_search.study.search.objectives import objectives_of
 from hiri_search.training.score import Score
@@ -107,7 +107,7 @@ def _commit(code: CodeVersion) -> str:
     return f"not in git; version {code.version}, digest {code.digest}"
 
 
-def _question(study: Study) -> str:
+def _question(study: StudyConfig) -> str:
     if study.space is None:
         return f"ablation of {_plural(len(study.nets or ()), 'network')}"
     search = study.search

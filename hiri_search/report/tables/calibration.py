@@ -9,7 +9,7 @@ from hiri_search.stats.rank_correlation import BAND_LEVEL
 from hiri_search.study.calibration.proxy import measured_keys
 from hiri_search.study.config.calibration import CalibrationNote
 from hiri_search.study.config.identity import differences
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 
 _MEANINGS = {
     OrderVerdict.PASSES: "The order of networks of like cost may be believed that far.",
@@ -19,7 +19,7 @@ _MEANINGS = {
 }
 
 
-def calibration_sentence(study: Study) -> str:
+def calibration_sentence(study: StudyConfig) -> str:
     """Say what is known of the order of networks that trainings with these settings give."""
     if (note := study.calibration) is None:
         return "These settings were not calibrated: it is not known whether longer trainings give the same order."
@@ -34,7 +34,7 @@ def calibration_sentence(study: Study) -> str:
     return f"{measured} {_MEANINGS[note.verdict]}"
 
 
-def _departures(study: Study, note: CalibrationNote) -> list[str]:
+def _departures(study: StudyConfig, note: CalibrationNote) -> list[str]:
     """Return the settings of a study that are not those that were measured; more seeds are no departure."""
     own, measured = measured_keys(study), dict(note.measured)
     more_seeds = len(study.first_seeds) >= len(measured["seeds"])

@@ -16,7 +16,7 @@ from hiri_search.report.tables.calibration import calibration_sentence
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.system.units import GIGA, MEGA
@@ -244,7 +244,7 @@ def _recipe(recipe: Recipe) -> str:
     return f" (AdamW, {', '.join(settings)})" if settings else ""
 
 
-def _own_recipes(study: Study) -> str:
+def _own_recipes(study: StudyConfig) -> str:
     """Return the differences of rows from the study's recipe."""
     rows = []
     for name, row in (study.nets or {}).items():
@@ -265,7 +265,7 @@ def _tau_sentence(results: Results) -> str:
     return f" Kendall's tau with the paper's order over {tau.items} rows: {tau}." if tau else ""
 
 
-def _trained(networks: pd.DataFrame, study: Study) -> str:
+def _trained(networks: pd.DataFrame, study: StudyConfig) -> str:
     """Say which networks were trained in place of the counted ones."""
     trained = networks.dropna(subset=["trained_spec"])
     if (trained["trained_spec"] == trained["spec"]).all():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hiri_search.paper.published import TABLE_FILES
-from hiri_search.study.config.schema import TASK, NetworkRow, Study
+from hiri_search.study.config.schema import TASK, NetworkRow, StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
@@ -18,7 +18,7 @@ from hiri_search.training.score import Score
 class Results:
     """The content of a ledger, as tables and figures need it."""
 
-    study: Study
+    study: StudyConfig
     started: StudyStarted  # the last run
     trials: Sequence[Mapping[str, Any]]  # one flat row for each trial: `Trial.row`
     counted: Sequence[Mapping[str, Any]] = ()  # rows of an ablation, also those that are not trained: `network_row`

@@ -18,7 +18,7 @@ from hiri_search.stats.rank_correlation import LIKE_COST
 from hiri_search.study.config.calibration import CalibrateConfig
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.networks import InvalidNetwork, network_of, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.values import JsonObject
 from hiri_search.study.search.search_space import check_counted, checked_space, sampled_networks, search_space
@@ -43,14 +43,14 @@ class CostBand:
         return f"{self.low:.3f} to {self.high:.3f} GFLOPs"
 
 
-def drawn_from(study: Study) -> JsonObject:
+def drawn_from(study: StudyConfig) -> JsonObject:
     """Return everything that decides which networks `draw` returns."""
     config, form = _config(study), canonical_form(study)
     size = {"networks": config.networks, "bands": config.bands, "seed": config.seed}
     return {name: form.get(name) for name in ("space", "where", "within", "counted")} | size
 
 
-def draw(study: Study, say: Say) -> tuple[CostBand, ...]:
+def draw(study: StudyConfig, say: Say) -> tuple[CostBand, ...]:
     """Return the bands of a study with a space, cheapest first, each with equally many different networks.
 
     All networks within a band are equally likely. StudyError where the space has too few networks of like cost, or
@@ -67,12 +67,12 @@ def draw(study: Study, say: Say) -> tuple[CostBand, ...]:
     return tuple(_band(study, low, wanted, f"band{number}", rng) for number, low in enumerate(lows, 1))
 
 
-def _config(study: Study) -> CalibrateConfig:
+def _config(study: StudyConfig) -> CalibrateConfig:
     assert study.calibrate
     return study.calibrate
 
 
-def _sampled_costs(study: Study, space: SearchSpace) -> list[float]:
+def _sampled_costs(study: StudyConfig, space: SearchSpace) -> list[float]:
     """Return the GFLOPs of different sampled networks, in ascending order."""
     sampled = {each.network.key: each for each in sampled_networks(study, space, _SAMPLED)}.values()
     return sorted(count(each.network, each.side, classes=study.counted.classes).macs / GIGA for each in sampled)
@@ -88,7 +88,7 @@ def _lows(costs: Sequence[float], bands: int, wanted: int) -> list[float]:
     return [min(crowded, key=lambda low: abs(log(low / target))) for target in targets]
 
 
-def _band(study: Study, low: float, wanted: int, name: str, rng: Random) -> CostBand:
+def _band(study: StudyConfig, low: float, wanted: int, name: str, rng: Random) -> CostBand:
     high = low * _WIDTH
     limits = {**study.within, "gmacs": f"{low!r}..{high!r}"}
     space = search_space(resolve(study.model_copy(update={"within": limits})))

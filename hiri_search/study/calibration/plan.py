@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hiri_search.cost.flops import count
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, REFERENCE
 from hiri_search.study.plan.estimate import estimate_plan
@@ -28,7 +28,7 @@ class SettingPlan:
     """Predicted trainings and times of a setting."""
 
     setting: str
-    study: Study
+    study: StudyConfig
     trainings: int
     seconds: float  # of one training, on average
     hours: float  # core-hours of all trainings; GPU-hours with a GPU
@@ -37,13 +37,13 @@ class SettingPlan:
 
 
 def plan_settings(
-    studies: Mapping[str, Study], slots: TrialResources | None, folder: Path, say: Say
+    studies: Mapping[str, StudyConfig], slots: TrialResources | None, folder: Path, say: Say
 ) -> list[SettingPlan]:
     """Estimate the settings of a calibration, about 20 seconds for each. Nothing is trained to its end or stored."""
     return [_planned(name, study, slots, folder / name / IMAGE_FOLDER, say) for name, study in studies.items()]
 
 
-def _planned(name: str, study: Study, slots: TrialResources | None, home: Path, say: Say) -> SettingPlan:
+def _planned(name: str, study: StudyConfig, slots: TrialResources | None, home: Path, say: Say) -> SettingPlan:
     say(f"timing short trainings of {name}")
     rows, classes = resolve(study).trained_rows, study.counted.classes
     rows.sort(key=lambda row: count(row.network, row.side, classes=classes).macs)
@@ -64,7 +64,7 @@ def setting_rows(plans: Sequence[SettingPlan]) -> Iterator[tuple[str, ...]]:
         yield (*map(str, setting_cells(plan.setting, plan.study)), *times)
 
 
-def setting_cells(name: str, study: Study) -> tuple[str | int, ...]:
+def setting_cells(name: str, study: StudyConfig) -> tuple[str | int, ...]:
     """Return what a setting is, with the columns SETTING_COLUMNS; `all` are the images of a data set used whole."""
     proxy, recipe = study.proxy, study.recipe
     images = "all" if study.data.train is None else study.data.train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hiri_search.study.config.calibration import CalibrationNote
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.yaml_file import to_yaml
 from hiri_search.study.ledger.values import to_json
 
@@ -13,14 +13,14 @@ _HEAD = """\
 """
 
 
-def proxy_file(study: Study, seeds: int, note: CalibrationNote) -> str:
+def proxy_file(study: StudyConfig, seeds: int, note: CalibrationNote) -> str:
     """Return the text of the proxy file of a setting, the ablation `study`, with its first `seeds` seeds."""
     keys = measured_keys(study) | {"seeds": list(study.first_seeds[:seeds])}
     recorded = {name: value for name, value in to_json(note).items() if name != "measured"}
     return _HEAD + to_yaml(keys | {"calibration": recorded})
 
 
-def measured_keys(study: Study) -> dict[str, object]:
+def measured_keys(study: StudyConfig) -> dict[str, object]:
     """Return the keys of a study that a proxy file holds, with all defaults."""
     dumped = study.model_dump(mode="json", include={"proxy", "recipe", "data", "seeds"})
     dumped["data"] = {name: dumped["data"][name] for name in ("train", "val")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hiri_search.cost.flops import count
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.layout import LEDGER, REFERENCE
 from hiri_search.study.ledger.ledger import last_start, read_events
 
@@ -20,10 +20,10 @@ class CalibrationStage:
     """One run of a setting."""
 
     setting: str
-    study: Study
+    study: StudyConfig
 
 
-def stages(studies: Mapping[str, Study], folder: Path) -> Iterator[CalibrationStage]:
+def stages(studies: Mapping[str, StudyConfig], folder: Path) -> Iterator[CalibrationStage]:
     """Yield the runs of the settings, by name, so that what is cheap and tells much comes first.
 
     The reference grows by one seed at a time: after its first seed every setting can be judged, if roughly.
@@ -36,7 +36,7 @@ def stages(studies: Mapping[str, Study], folder: Path) -> Iterator[CalibrationSt
             yield CalibrationStage(REFERENCE, reference.model_copy(update={"seeds": reference.first_seeds[:seeds]}))
 
 
-def training_work(study: Study) -> float:
+def training_work(study: StudyConfig) -> float:
     """Return the multiply-adds of one pass of every image that the trainings of an ablation see."""
     images, classes = study.data.train or _ALL_IMAGES, study.proxy.classes or study.counted.classes
     passes = [
@@ -50,4 +50,4 @@ def training_work(study: Study) -> float:
 def _seeds_begun(folder: Path) -> int:
     """Return the number of seeds that the last run of a results folder had."""
     started = last_start(read_events(folder)) if (folder / LEDGER).is_file() else None
-    return len(Study.model_validate(started.file).first_seeds) if started else 0
+    return len(StudyConfig.model_validate(started.file).first_seeds) if started else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER
 from hiri_search.study.ledger.values import from_json, to_json
@@ -49,7 +49,7 @@ def read_zero_cost(folder: Path) -> dict[str, ZeroCost]:
         ) from error
 
 
-def compute_zero_cost(reference: Study, folder: Path, say: Say) -> None:
+def compute_zero_cost(reference: StudyConfig, folder: Path, say: Say) -> None:
     """Compute the scores that the folder of a calibration lacks, with the first seed of the reference."""
     networks, known = resolve(reference), read_zero_cost(folder)
     jobs = {row.name: networks.first_job(row) for row in networks.trained_rows}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hiri_search.language import RelatedSpace, parse_network, parse_space
-from hiri_search.study.config.schema import NetworkRow, Study
+from hiri_search.study.config.schema import NetworkRow, StudyConfig
 from hiri_search.study.config.seeds import AutoSeeds
 
 # Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
@@ -21,7 +21,7 @@ _EXCLUDED: dict[str, Any] = {
 }
 
 
-def canonical_form(study: Study) -> dict[str, Any]:
+def canonical_form(study: StudyConfig) -> dict[str, Any]:
     """Return everything that decides a study's results, as plain values in one normal form."""
     if study.space is not None:
         excluded = _EXCLUDED | {"search": {"reuse", "zero_cost"}}
@@ -39,7 +39,7 @@ def canonical_form(study: Study) -> dict[str, Any]:
     return plain | {"nets": nets}
 
 
-def _canonical_row(study: Study, row: NetworkRow) -> str | dict[str, Any]:
+def _canonical_row(study: StudyConfig, row: NetworkRow) -> str | dict[str, Any]:
     """Return the normalised spec of a row, together with the row's own training settings if it has any."""
     deciding = {"spec", "stand_in", "stand_in_width", "side", "stand_in_side", "train", "recipe"}
     values = row.model_dump(mode="json", include=deciding, exclude_defaults=True)

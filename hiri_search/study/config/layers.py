@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
 from hiri_search.study.config.calibration import CalibrationNote, ImageNumbers
-from hiri_search.study.config.schema import ProxyConfig, Relations, Study
+from hiri_search.study.config.schema import ProxyConfig, Relations, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
 from hiri_search.study.config.seeds import Seeds
 from hiri_search.study.config.set_option import parse_set, place_of
@@ -279,4 +279,4 @@ def _suggestion(name: str, keys: list[str]) -> str:
 
 def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
     """Return the keys that a study may have under `key`."""
-    return [*keys_under(model, key), *(["profiles"] if model is Study and not key else [])]
+    return [*keys_under(model, key), *(["profiles"] if model is StudyConfig and not key else [])]

@@ -15,7 +15,7 @@ from hiri_search.training.score import EMA, TEST, Score
 from hiri_search.user_code import UserCodeError, named_object
 
 if TYPE_CHECKING:
-    from hiri_search.study.config.schema import Study
+    from hiri_search.study.config.schema import StudyConfig
 
 _ATTRIBUTES = {"label": str, "unit": str, "up": bool, "digits": int}  # of a function, which a study may set too
 _DIGITS = 3  # decimals of a metric that does not name them
@@ -124,7 +124,7 @@ def check_scores(
             raise SettingError("search.objectives", f"search.objectives: {name!r} is not known; {remedy}")
 
 
-def with_attributes(study: Study) -> Study:
+def with_attributes(study: StudyConfig) -> StudyConfig:
     """Return a study with the attributes of its functions: label, unit, direction (`up`) and digits of each metric.
 
     Raises UserCodeError where a function of the study is missing, or an attribute is not possible.

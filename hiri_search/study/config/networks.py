@@ -11,7 +11,7 @@ from hiri_search.language import Net, Network, SpecError, TimmNetwork, parse_net
 from hiri_search.language.choosers import covering
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.language.space import Decisions, SearchSpace
-from hiri_search.study.config.schema import NetworkRow, ProxyConfig, Study
+from hiri_search.study.config.schema import NetworkRow, ProxyConfig, StudyConfig
 from hiri_search.study.config.schema_keys import Key
 from hiri_search.study.ledger.values import NetworkFacts, from_json
 from hiri_search.training.job import Job
@@ -67,7 +67,7 @@ def at_space() -> Iterator[None]:
 class StudyNetworks:
     """A study with its specs parsed: the rows of an ablation, or the space of a search."""
 
-    study: Study
+    study: StudyConfig
     rows: tuple[Candidate, ...]  # of an ablation, rows with `train: false` included; empty for a search
     space: AnySpace | None  # of a search, without its cost constraints; None for an ablation
 
@@ -117,18 +117,18 @@ class StudyNetworks:
         )
 
 
-def has_row(study: Study, network: NetworkFacts) -> bool:
+def has_row(study: StudyConfig, network: NetworkFacts) -> bool:
     """Return whether a study still asks for a network of its ledger: an ablation may have lost the row since."""
     return study.nets is None or network.name in study.nets
 
 
-def in_row_order(study: Study, counted: Iterable[NetworkFacts]) -> list[NetworkFacts]:
+def in_row_order(study: StudyConfig, counted: Iterable[NetworkFacts]) -> list[NetworkFacts]:
     """Return the counted rows of an ablation that the study still has, in its order."""
     by_name = {network.name: network for network in counted}
     return [by_name[name] for name in study.nets or () if name in by_name]
 
 
-def resolve(study: Study) -> StudyNetworks:
+def resolve(study: StudyConfig) -> StudyNetworks:
     """Parse and check the networks of a study, once for each command.
 
     Raises InvalidNetwork where a spec cannot be parsed, or a network or its stand-in does not fit its side.
@@ -140,7 +140,7 @@ def resolve(study: Study) -> StudyNetworks:
         return StudyNetworks(study, rows, parse_space(study.space, let=study.let, where=study.where))
 
 
-def _row(study: Study, name: str, row: NetworkRow) -> Candidate:
+def _row(study: StudyConfig, name: str, row: NetworkRow) -> Candidate:
     context = ("nets", name)
     with at_key(context, context):
         network = parse_network(row.spec, let=study.let)
@@ -170,14 +170,14 @@ def width_divisor(network: Network, proxy: ProxyConfig) -> int:
     return 1 if isinstance(network, TimmNetwork) else proxy.width
 
 
-def covering_networks(study: Study, space: SearchSpace) -> Iterator[Candidate]:
+def covering_networks(study: StudyConfig, space: SearchSpace) -> Iterator[Candidate]:
     """Yield networks that together take every option of a space. Raises InvalidNetwork where one does not fit."""
     with at_space():  # relations that no network satisfies are noticed by the first walk
         for net, decisions in covering(space):
             yield network_of(study, net, decisions)
 
 
-def network_of(study: Study, net: Network, decisions: Decisions) -> Candidate:
+def network_of(study: StudyConfig, net: Network, decisions: Decisions) -> Candidate:
     """Return a network of a space as a candidate. Raises InvalidNetwork where it does not fit the study's sides."""
     counted, proxy = study.counted, study.proxy
     with at_key(("counted", "side"), ("space",)):
@@ -196,7 +196,7 @@ def _check_side(network: Network, side: int) -> None:
         network.grids(side)
 
 
-def _scaled_side(side: int, study: Study) -> int:
+def _scaled_side(side: int, study: StudyConfig) -> int:
     """Return the training side of a row, scaled by the ratio of `proxy.side` to `counted.side`."""
     scaled, remainder = divmod(side * study.proxy.side, study.counted.side)
     if remainder:

@@ -25,7 +25,7 @@ from hiri_search.study.config.layers import (
 )
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
-from hiri_search.study.config.schema import CodeRecord, Study
+from hiri_search.study.config.schema import CodeRecord, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted
 from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
@@ -36,7 +36,7 @@ from hiri_search.user_code import UserCodeError, import_user_code
 PAPER_TABLES = tuple("12346789")  # tables of the paper with networks, and its Figure 1
 
 
-def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
+def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> StudyConfig:
     """Read a study file, merge a profile over it, and `key=value` settings over both.
 
     Raises StudyError with file and line for every mistake that would stop a run, in specs and sides too.
@@ -46,20 +46,20 @@ def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = (
 
 def read_study_file(path: Path) -> Tree:
     """Read the keys of a study file, once: a pipe has no second reading."""
-    return read_yaml(path, Study)
+    return read_yaml(path, StudyConfig)
 
 
-def study_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> Study:
+def study_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> StudyConfig:
     """Return the study of a study file, as `read_study` does."""
     places = YamlLocations(tree, profile)
     return _checked(layered(places, sets), places)
 
 
-def _checked(content: dict[str, Any], places: YamlLocations) -> Study:
+def _checked(content: dict[str, Any], places: YamlLocations) -> StudyConfig:
     """Return the study of a content without layers."""
     if "code" in content:
         raise places.error(("code",), "code: is filled in from imports:, the files of your own code; remove it")
-    study = validated(Study, with_files(content, places), places)
+    study = validated(StudyConfig, with_files(content, places), places)
     if study.table and study.table not in PAPER_TABLES:
         message = f"table={study.table!r} is not a table with networks; write one of {', '.join(PAPER_TABLES)}"
         raise places.error(("table",), message)
@@ -75,7 +75,7 @@ def _checked(content: dict[str, Any], places: YamlLocations) -> Study:
 class Calibration:
     """A study with a section `calibrate:`, and its settings: an ablation of the same networks for each."""
 
-    study: Study
+    study: StudyConfig
     _content: Mapping[str, Any]  # of the study, without the files that it names
     _places: YamlLocations
 
@@ -85,7 +85,7 @@ class Calibration:
         assert self.study.calibrate
         return (*self.study.calibrate.settings, REFERENCE)
 
-    def setting(self, name: str, drawn: Mapping[str, str] | None) -> Study:
+    def setting(self, name: str, drawn: Mapping[str, str] | None) -> StudyConfig:
         """Return the ablation of a setting over the drawn networks (spec by name) and the rows of the file.
 
         With `drawn` None it is the search of the study under the setting. StudyError where the setting has a mistake.
@@ -154,7 +154,7 @@ def read_space(path: Path) -> AnySpace:
         raise places.error(key, f"{key[0]}: {error}") from error
 
 
-def _with_code(study: Study, places: YamlLocations) -> Study:
+def _with_code(study: StudyConfig, places: YamlLocations) -> StudyConfig:
     """Import the study's own code, and record it in the study."""
     try:
         code = import_user_code(study.imports, places.tree.folder)
@@ -166,7 +166,7 @@ def _with_code(study: Study, places: YamlLocations) -> Study:
 # ---- networks
 
 
-def _check_networks(study: Study, places: YamlLocations) -> None:
+def _check_networks(study: StudyConfig, places: YamlLocations) -> None:
     """Check that every trained network parses, exists, and fits the sides at which it is counted and trained."""
     try:
         networks = resolve(study)

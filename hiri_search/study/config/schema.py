@@ -1,4 +1,4 @@
-"""Study: the schema of a study file (pydantic)."""
+"""StudyConfig: the schema of a study file (pydantic)."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class CodeRecord(_Strict):
         return self
 
 
-class Study(_Strict):
+class StudyConfig(_Strict):
     """Content of a study file, with a profile merged over it."""
 
     title: str = ""
@@ -227,7 +227,7 @@ class Study(_Strict):
         return with_named_functions(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
-    def _check(self) -> Study:
+    def _check(self) -> StudyConfig:
         if (self.nets is None) == (self.space is None):
             raise SettingError("space", "a study has either nets: (an ablation) or space: (a search), and not both")
         if self.nets is not None and not self.nets:

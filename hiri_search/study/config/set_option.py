@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.schema_keys import Key, is_text, keys_under, long_form, may_be_text
 from hiri_search.study.config.yaml_file import parse_value
 from hiri_search.study.errors import StudyError
@@ -30,14 +30,14 @@ def parse_set(text: str, rows: Collection[str]) -> tuple[Key, Any]:
     key, value = _key(written[1], rows), written[3].lstrip() if written[2] else written[3]  # `key = value`
     if key[0] == "profiles":
         raise StudyError(f"{place}: profiles cannot be set; choose one with --profile, and set the key itself")
-    if key[0] == "nets" and len(key) > 2 and key[1] not in rows and key[2] not in keys_under(Study, key[:2]):
+    if key[0] == "nets" and len(key) > 2 and key[1] not in rows and key[2] not in keys_under(StudyConfig, key[:2]):
         message = f'there is no row {key[1]!r}; a name with a dot in it stands in quotes, as in nets."a.5".note'
         raise StudyError(f"{place}: {message}")
-    if is_text(Study, key):
+    if is_text(StudyConfig, key):
         return key, value
-    if (may_be_text(Study, key) or long_form(key)) and not value.lstrip().startswith("{"):
+    if (may_be_text(StudyConfig, key) or long_form(key)) and not value.lstrip().startswith("{"):
         return key, None if value.strip() in _NOTHING else value
-    return key, parse_value(value, place, key, Study)
+    return key, parse_value(value, place, key, StudyConfig)
 
 
 def place_of(text: str) -> str:

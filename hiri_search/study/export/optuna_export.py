@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from hiri_search.language.space import Decisions
 from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import has_row
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, TrialAsked, TrialBegan, TrialFailed, TrialFinished, TrialStopped
 from hiri_search.study.ledger.json_lines import write_line
@@ -68,13 +68,13 @@ class Export:
 def read_export(folder: Path, *, name: str = "") -> Export:
     """Read the ledger of a results folder as an Export; its name is by default that of the folder. StudyError."""
     events = read_events(folder)
-    study = Study.model_validate(study_event(events, folder).file)
+    study = StudyConfig.model_validate(study_event(events, folder).file)
     name = storable(name or folder.absolute().name)
     return build_export(study, trials(events), _times(events), name=name, ledger_id=_ledger_id(events))
 
 
 def build_export(
-    study: Study, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, ledger_id: str = ""
+    study: StudyConfig, past: Sequence[Trial], times: Mapping[int, _Times], *, name: str, ledger_id: str = ""
 ) -> Export:
     """Convert trials to Optuna's; `times` holds the start and end of trials by number, if known.
 
@@ -212,7 +212,7 @@ def _times(events: Iterable[Event]) -> dict[int, _Times]:
     return {number: (start, ends.get(number)) for number, start in starts.items()}
 
 
-def _params(study: Study, past: Sequence[Trial]) -> list[Decisions]:
+def _params(study: StudyConfig, past: Sequence[Trial]) -> list[Decisions]:
     """Return the parameters of each trial: its decisions, or the row of an ablation."""
     if study.space is not None:
         return [trial.asked.decisions for trial in past]

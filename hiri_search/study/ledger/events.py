@@ -50,7 +50,7 @@ class LedgerStarted(Event):
 class StudyStarted(Event):
     """A run begins: the study, and everything its results depend on."""
 
-    file: JsonObject  # the study file with all defaults, as `Study` reads it
+    file: JsonObject  # the study file with all defaults, as `StudyConfig` reads it
     profile: str
     device: str
     images: ImageSet

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT, LEDGER, TRIAL_FOLDER
 from hiri_search.study.ledger.trial import Trial, training_digest
@@ -53,7 +53,7 @@ class CheckpointRetention:
 
     def __init__(
         self,
-        study: Study,
+        study: StudyConfig,
         folder: Path,
         trials: Iterable[Trial],
         *,

@@ -17,7 +17,7 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
-from hiri_search.study.config.schema import ConfirmConfig, Study
+from hiri_search.study.config.schema import ConfirmConfig, StudyConfig
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training, duration
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
@@ -52,7 +52,7 @@ class Stint:
 
 
 def estimate_plan(
-    study: Study, slots: TrialResources | None, home: Path, *, say: Callable[[str], None] = lambda text: None
+    study: StudyConfig, slots: TrialResources | None, home: Path, *, say: Callable[[str], None] = lambda text: None
 ) -> Plan:
     """Return the plan of a whole study, for trials in `slots` through Ray, or (None) one by one in this process.
 
@@ -138,7 +138,9 @@ def _quartiles(values: Sequence[float]) -> Quartiles:
     return Quartiles(*np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist())
 
 
-def _stints(study: Study, networks: Sequence[ProfiledNetwork], space: CostSpread | None) -> dict[str, list[Stint]]:
+def _stints(
+    study: StudyConfig, networks: Sequence[ProfiledNetwork], space: CostSpread | None
+) -> dict[str, list[Stint]]:
     """Return the stints in order: by row of an ablation; of a search, first trainings and confirmations."""
     if space is None:
         return dict(_ablation_stints(study, networks))
@@ -168,7 +170,7 @@ def _confirmed(confirm: ConfirmConfig, searched: Sequence[ProfiledNetwork], rng:
     return [*best, *(searched[index] for index in beside)]
 
 
-def _ablation_stints(study: Study, networks: Sequence[ProfiledNetwork]) -> Iterator[tuple[str, list[Stint]]]:
+def _ablation_stints(study: StudyConfig, networks: Sequence[ProfiledNetwork]) -> Iterator[tuple[str, list[Stint]]]:
     """Yield the name and the stints of each row; of rows with the same training only the first."""
     first_by_job = {network.job: network for network in reversed(networks)}
     distinct = [network for network in networks if first_by_job[network.job] is network]
@@ -218,7 +220,7 @@ def _inference_seconds(networks: StudyNetworks) -> float:
     return study.search.networks * (study.latency or LatencyConfig()).seconds if is_objective else 0.0
 
 
-def _limits(study: Study, stints: Mapping[str, Sequence[Stint]], slots: int) -> Iterator[str]:
+def _limits(study: StudyConfig, stints: Mapping[str, Sequence[Stint]], slots: int) -> Iterator[str]:
     if rule := study.auto_seeds:
         added = [of_row[0].seconds for of_row in stints.values() for _ in range(rule.most - len(of_row))]
         limit = f"; none that would end after {rule.minutes:g} min of all runs" if rule.minutes else ""

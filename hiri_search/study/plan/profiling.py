@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from hiri_search.cost.flops import Cost
 from hiri_search.study.config.networks import Candidate, StudyNetworks
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.errors import StudyError
 from hiri_search.study.plan.schedule import bit_reversed_order
@@ -116,7 +116,9 @@ class SpeedTable:
         return works, [timing.step for _, timing in self.timed.values()]
 
 
-def profile(study: Study, networks: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources) -> SpeedTable:
+def profile(
+    study: StudyConfig, networks: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources
+) -> SpeedTable:
     """Time networks within the time limit; of a search, at most MAX_PROBED. StudyError where a training fails."""
     by_job = {network.job: network for network in networks}
     ordered = sorted(by_job.values(), key=lambda network: network.work.macs)

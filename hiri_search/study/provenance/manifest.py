@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import (
     AnyEvent,
@@ -51,7 +51,7 @@ def manifest(ledger: LedgerContent) -> dict[str, Any]:
     events = ledger.events
     started, all_trials = study_event(events, ledger.folder), trials(events)
     merged = {e.folder: _without(to_json(e), "event", "folder", "time") for e in of_kind(events, FolderMerged)}
-    study = Study.model_validate(started.file)
+    study = StudyConfig.model_validate(started.file)
     return {
         "title": study.title,
         "ledger": to_json(ledger.sum),

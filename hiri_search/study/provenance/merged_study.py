@@ -9,7 +9,7 @@ from typing import Any
 from hiri_search.language import parse_network
 from hiri_search.study.config.identity import canonical_form, differences, timing_machine
 from hiri_search.study.config.networks import stand_in, width_divisor
-from hiri_search.study.config.schema import NetworkRow, Study
+from hiri_search.study.config.schema import NetworkRow, StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.values import NetworkFacts, changed_inputs
 from hiri_search.study.provenance.record import Record, Source
@@ -38,7 +38,7 @@ def incompatibilities(first: Record, second: Record) -> list[str]:
     return [*settings, *images, *weights]
 
 
-def _deciding(study: Study, *, data: bool) -> dict[str, Any]:
+def _deciding(study: StudyConfig, *, data: bool) -> dict[str, Any]:
     """Return the settings that must be equal; where the images are equal, their place does not matter."""
     added = ADDED[: 1 if study.auto_seeds else None]
     settings = {name: value for name, value in canonical_form(study).items() if name not in added}
@@ -70,7 +70,9 @@ class RowNames:
         return name
 
 
-def join_studies(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]], networks: int) -> Study:
+def join_studies(
+    studies: Sequence[StudyConfig], rows: Mapping[str, tuple[StudyConfig, str]], networks: int
+) -> StudyConfig:
     """Return the union: the first study with the rows and seeds of all.
 
     `rows` gives for each name the study of the row and its name there; `networks` counts those of a search.
@@ -84,10 +86,10 @@ def join_studies(studies: Sequence[Study], rows: Mapping[str, tuple[Study, str]]
         content["nets"] = {name: _row(first, *own).model_dump(mode="json") for name, own in rows.items()}
     else:
         content["search"]["networks"] = networks
-    return Study.model_validate(content)
+    return StudyConfig.model_validate(content)
 
 
-def _row(first: Study, study: Study, own_name: str) -> NetworkRow:
+def _row(first: StudyConfig, study: StudyConfig, own_name: str) -> NetworkRow:
     """Return a row as the first study must write it, so that it means the same as in its own study."""
     assert study.nets is not None
     row = study.nets[own_name]
@@ -95,7 +97,7 @@ def _row(first: Study, study: Study, own_name: str) -> NetworkRow:
     return row.model_copy(update=changed)
 
 
-def _spelled_out(first: Study, study: Study, row: NetworkRow) -> Iterator[tuple[str, Any]]:
+def _spelled_out(first: StudyConfig, study: StudyConfig, row: NetworkRow) -> Iterator[tuple[str, Any]]:
     """Yield the settings of a row that its own study leaves to defaults which differ in the first study."""
     network = parse_network(row.spec, let=study.let)
     yield "spec", str(network)
@@ -115,7 +117,7 @@ def _spelled_out(first: Study, study: Study, row: NetworkRow) -> Iterator[tuple[
         yield "stand_in_side", (row.side or study.counted.side) * study.proxy.side // study.counted.side
 
 
-def study_of_row(record: Record, network: NetworkFacts) -> tuple[Study, str]:
+def study_of_row(record: Record, network: NetworkFacts) -> tuple[StudyConfig, str]:
     """Return the study that a network belongs to, and its name there; in a merged folder, its union comes first."""
     own = record.own.study
     if own.nets is not None and network.name in own.nets:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import AnyEvent, FolderMerged, StudyStarted
 from hiri_search.study.ledger.ledger import LedgerContent, end_of_run, of_kind, study_event, trials
 from hiri_search.study.ledger.trial import Trial
@@ -20,10 +20,10 @@ from hiri_search.training.job import Job
 class Source:
     """A study, and the images and code it was run with."""
 
-    study: Study
+    study: StudyConfig
     images: ImageSet
     code_digest: str  # of the last run
-    earlier: tuple[Study, ...] = ()  # studies of earlier runs, with rows that this one has no more
+    earlier: tuple[StudyConfig, ...] = ()  # studies of earlier runs, with rows that this one has no more
 
     @cached_property
     def networks(self) -> StudyNetworks:
@@ -76,14 +76,14 @@ def read_record(ledger: LedgerContent) -> Record:
     return Record(ledger.folder, events, started, trials(events), {"": own} | merged)
 
 
-def _earlier(events: Sequence[AnyEvent], last: Study) -> Iterator[Study]:
+def _earlier(events: Sequence[AnyEvent], last: StudyConfig) -> Iterator[StudyConfig]:
     """Yield the studies of earlier runs that have rows which the last one lacks, oldest first."""
     rows = set(last.nets or ())
     for started in of_kind(events, StudyStarted):
-        study = Study.model_validate(started.file)
+        study = StudyConfig.model_validate(started.file)
         if not set(study.nets or ()) <= rows:
             yield study
 
 
 def _source(file: JsonObject, images: ImageSet, code_digest: str) -> Source:
-    return Source(Study.model_validate(file), images, code_digest)
+    return Source(StudyConfig.model_validate(file), images, code_digest)

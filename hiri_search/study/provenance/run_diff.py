@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hiri_search.study.config.identity import canonical_form, differences
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import StudyStarted
 from hiri_search.study.ledger.values import CodeVersion
 
@@ -22,7 +22,7 @@ def run_differences(old: StudyStarted, new: StudyStarted) -> Iterator[tuple[str,
 def _subjects(started: StudyStarted) -> dict[str, dict[str, Any]]:
     plain = asdict(started)
     return {
-        "study": canonical_form(Study.model_validate(started.file)),
+        "study": canonical_form(StudyConfig.model_validate(started.file)),
         "images": {name: value for name, value in plain["images"].items() if name not in ("skipped", "notes")},
         **{name: {name: plain[name]} for name in ("weights", "profile", "device", "machine", "versions")},
         "code": _code(started.code),

@@ -8,7 +8,7 @@ from math import inf
 from statistics import fmean
 
 from hiri_search.stats.significance import LEVEL, Comparison, Pair, Scale
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import Event, RunEnded, StudyStarted, TrialAsked, TrialEvent
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
@@ -38,7 +38,7 @@ class SeedRule:
     images.
     """
 
-    study: Study
+    study: StudyConfig
     design: ComparisonDesign
 
     def next(self, trials: Iterable[Trial]) -> AddedSeed | None:
@@ -129,13 +129,13 @@ class SeedRule:
         return self.design.test.predictive_power(signed, comparison.seeds, one_sided)
 
 
-def next_seed(study: Study, trials: Sequence[Trial], events: Sequence[Event]) -> AddedSeed | None:
+def next_seed(study: StudyConfig, trials: Sequence[Trial], events: Sequence[Event]) -> AddedSeed | None:
     """Return the training that the rule of a study adds next; None where there is none, or no time for it."""
     added = SeedRule(study, comparison_design(study, events)).next(trials)
     return added if added and fits_time(added, trials, seconds_to_limit(study, events)) else None
 
 
-def possible_seeds(study: Study, trials: Sequence[Trial], events: Sequence[Event]) -> set[tuple[str, int]]:
+def possible_seeds(study: StudyConfig, trials: Sequence[Trial], events: Sequence[Event]) -> set[tuple[str, int]]:
     """Return row and seed of the trainings that a study may still add; none without a rule, or at its time limit."""
     if study.auto_seeds is None:
         return set()
@@ -151,7 +151,7 @@ def replayed(events: Sequence[Event]) -> Iterator[tuple[TrialAsked, AddedSeed | 
     for place, event in enumerate(events):
         match event:
             case StudyStarted():
-                study = Study.model_validate(event.file)
+                study = StudyConfig.model_validate(event.file)
                 rule = SeedRule(study, comparison_design(study, events[:place])) if study.auto_seeds else None
             case TrialAsked():
                 if event.added_for:
@@ -173,7 +173,7 @@ def seconds_used(events: Iterable[Event]) -> float:
     return seconds + last - began
 
 
-def seconds_to_limit(study: Study, events: Iterable[Event]) -> float:
+def seconds_to_limit(study: StudyConfig, events: Iterable[Event]) -> float:
     """Return how much of the time limit of a study is left; infinite without one."""
     minutes = study.auto_seeds.minutes if study.auto_seeds else None
     return inf if minutes is None else max(0.0, MINUTE * minutes - seconds_used(events))

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from hiri_search.stats.sequential import SequentialTest
 from hiri_search.stats.significance import Comparison, Pair, Scale, Scores, against_best, compare_pairs
-from hiri_search.study.config.schema import TASK, Study
+from hiri_search.study.config.schema import TASK, StudyConfig
 from hiri_search.study.ledger.events import Event, StudyStarted, TrialAsked
 
 BEST, STEPS = "best", "steps"  # values of `compare` that are no rows
@@ -31,7 +31,7 @@ class ComparisonDesign:
         return compare_pairs(self.pairs, scores, scale, stated=stated, test=self.test, all_pairs=self.post_hoc)
 
 
-def comparison_design(study: Study, events: Iterable[Event] = ()) -> ComparisonDesign:
+def comparison_design(study: StudyConfig, events: Iterable[Event] = ()) -> ComparisonDesign:
     """Return the design of the last study of a ledger; the events tell what it stated before a pair was trained."""
     pairs = compared_pairs(study)
     stated = {pair: _stated_by(pair, study, events) for pair in pairs}
@@ -42,7 +42,7 @@ def comparison_design(study: Study, events: Iterable[Event] = ()) -> ComparisonD
     return ComparisonDesign(tuple(pairs), signs, post_hoc, test)
 
 
-def compared_pairs(study: Study) -> list[Pair]:
+def compared_pairs(study: StudyConfig) -> list[Pair]:
     """Return the pairs of trained rows that a study names: each row, and the row that it is compared with."""
     trained = [name for name, row in (study.nets or {}).items() if row.train]
     if study.compare not in (BEST, STEPS):
@@ -53,18 +53,18 @@ def compared_pairs(study: Study) -> list[Pair]:
     return [(row, previous) for curve in curves.values() for previous, row in pairwise(curve)]
 
 
-def _stated_by(pair: Pair, study: Study, events: Iterable[Event]) -> Study:
+def _stated_by(pair: Pair, study: StudyConfig, events: Iterable[Event]) -> StudyConfig:
     """Return the study of the run in which the second of two rows was first asked for; `study` where neither was."""
     missing, started = set(pair), None
     for event in events:
         started = event if isinstance(event, StudyStarted) else started
         missing -= {event.network.name} if isinstance(event, TrialAsked) else set()
         if not missing and started:
-            return Study.model_validate(started.file)
+            return StudyConfig.model_validate(started.file)
     return study
 
 
-def _published_sign(study: Study, pair: Pair) -> int:
+def _published_sign(study: StudyConfig, pair: Pair) -> int:
     """Return the sign of the difference of two rows in the study's table of the paper; 0 where it has none."""
     if not study.table or study.headline != TASK.scores[0]:
         return 0

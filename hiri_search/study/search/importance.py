@@ -12,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import losses_after, objectives_of
 from hiri_search.study.search.samplers.optuna_sampler import choices, new_study
@@ -27,7 +27,7 @@ Shares = Mapping[str, float]  # importance by decision; the sum is 1
 Target = Callable[[FrozenTrial], float] | None
 
 
-def importances(study: Study, past: Sequence[Trial]) -> dict[str, Shares]:
+def importances(study: StudyConfig, past: Sequence[Trial]) -> dict[str, Shares]:
     """Return the PED-ANOVA importance of each decision, by objective, and as `front` for all objectives together.
 
     The importance says how much a decision separates the best tenth of the trials from the others; conditional

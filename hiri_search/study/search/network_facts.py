@@ -11,7 +11,7 @@ from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.language import Net, Network
 from hiri_search.study.config.networks import Candidate
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.values import NetworkFacts, StandIn, to_json
 from hiri_search.training.job import PreparedData
 
@@ -23,7 +23,7 @@ def fingerprints(prepared: PreparedBySide) -> dict[str, str]:
     return {str(side): images.folder.name for side, images in prepared.items()}
 
 
-def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) -> NetworkFacts:
+def network_facts(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide) -> NetworkFacts:
     """Return what the ledger records of a network when a trial of it is asked for."""
     network = network_costs(candidate, study, prepared)
     if not study.searches_by_latency:
@@ -32,14 +32,14 @@ def network_facts(candidate: Candidate, study: Study, prepared: PreparedBySide) 
     return replace(network, ms_per_image=milliseconds(study, candidate.network))
 
 
-def milliseconds(study: Study, network: Network) -> float | None:
+def milliseconds(study: StudyConfig, network: Network) -> float | None:
     """Measure the inference time of one image; None where the network does not fit into memory."""
     networks = {str(network): (network, study.counted.side)}
     _, latency = next(measure_latencies(networks, study.latency or LatencyConfig(), classes=study.counted.classes))
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
 
-def check_own_kinds(study: Study, candidates: Iterable[Candidate]) -> None:
+def check_own_kinds(study: StudyConfig, candidates: Iterable[Candidate]) -> None:
     """Raise SpecError where a kind of the user's own builds something that cannot be trained or counted."""
     for candidate in candidates:
         for network, side in ((candidate.network, candidate.side), (candidate.trained, candidate.trained_side)):
@@ -47,7 +47,7 @@ def check_own_kinds(study: Study, candidates: Iterable[Candidate]) -> None:
                 check_kinds(network, side, classes=study.counted.classes)
 
 
-def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) -> NetworkFacts:
+def network_costs(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide) -> NetworkFacts:
     """Return the costs of a network and of its stand-in."""
     parts = count_parts(candidate.network, candidate.side, classes=study.counted.classes)
     return NetworkFacts(
@@ -61,7 +61,7 @@ def network_costs(candidate: Candidate, study: Study, prepared: PreparedBySide) 
     )
 
 
-def _stand_in(candidate: Candidate, study: Study, prepared: PreparedBySide) -> StandIn | None:
+def _stand_in(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide) -> StandIn | None:
     if candidate.trained is None:
         return None
     side = candidate.trained_side

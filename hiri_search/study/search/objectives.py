@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hiri_search.language import Network, SpecError
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.units import GIB, GIGA, MEGA
 from hiri_search.training.score import Score
@@ -38,7 +38,7 @@ _COSTS = (
 COSTS: Mapping[str, Objective] = {cost.name: cost for cost in _COSTS}
 
 
-def objectives_of(study: Study, *, test: bool = False) -> tuple[Objective, ...]:
+def objectives_of(study: StudyConfig, *, test: bool = False) -> tuple[Objective, ...]:
     """Return the objectives of a search; of an ablation, the score that judges a trial, and its multiply-adds.
 
     Scores are those on the validation images, by which a study chooses; with `test` those on the test images, by which

@@ -12,7 +12,7 @@ from hiri_search.language import Network
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.history import History, Proposal
@@ -197,7 +197,7 @@ def ask_tell(networks: StudyNetworks, past: Sequence[Trial], **search: Any) -> A
     return AblationList(networks, past) if networks.space is None else Search(networks, past, **search)
 
 
-def sampler_of(study: Study, costs: CostFunction) -> Sampler:
+def sampler_of(study: StudyConfig, costs: CostFunction) -> Sampler:
     """Return the sampler that a study names. Raises StudyError where its package is not installed."""
     search = study.search
     match search.sampler:

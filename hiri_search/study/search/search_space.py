@@ -22,7 +22,7 @@ from hiri_search.study.config.networks import (
     covering_networks,
     network_of,
 )
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.search.network_facts import check_own_kinds, milliseconds
 from hiri_search.system.files import Say
@@ -63,7 +63,7 @@ def search_space(networks: StudyNetworks, say: Say = lambda line: None) -> Searc
         raise StudyError(f"within: {error}") from error
 
 
-def check_counted(study: Study, candidate: Candidate) -> None:
+def check_counted(study: StudyConfig, candidate: Candidate) -> None:
     """Raise InvalidNetwork where timm cannot build a network at its sides, or it cannot be counted."""
     if isinstance(candidate.network, TimmNetwork):
         with at_space():
@@ -72,7 +72,7 @@ def check_counted(study: Study, candidate: Candidate) -> None:
                 count(candidate.trained, candidate.trained_side, classes=study.counted.classes)
 
 
-def covering_counted(study: Study, space: SearchSpace) -> Iterator[Candidate]:
+def covering_counted(study: StudyConfig, space: SearchSpace) -> Iterator[Candidate]:
     """Yield networks that together take many options of a space; of timm those of a few that can be counted.
 
     Raises InvalidNetwork where none can, and where a network of the language does not fit.
@@ -92,7 +92,7 @@ def covering_counted(study: Study, space: SearchSpace) -> Iterator[Candidate]:
         raise misfit
 
 
-def sampled_networks(study: Study, space: SearchSpace, number: int) -> Iterator[Candidate]:
+def sampled_networks(study: StudyConfig, space: SearchSpace, number: int) -> Iterator[Candidate]:
     """Yield those of `number` uniformly sampled networks that fit. Raises InvalidNetwork where none fits."""
     rng, fits = Random(study.search.seed), False
     for left in reversed(range(number)):
@@ -107,7 +107,7 @@ def sampled_networks(study: Study, space: SearchSpace, number: int) -> Iterator[
             yield candidate
 
 
-def _measured(study: Study, net: Network) -> float:
+def _measured(study: StudyConfig, net: Network) -> float:
     """Return the milliseconds of one image; infinity where the network does not fit into memory."""
     latency = milliseconds(study, net)
     return inf if latency is None else latency

@@ -7,7 +7,7 @@ import pytest
 from hiri_search.cost.flops import count
 from hiri_search.language import parse_network
 from hiri_search.study.calibration.draw import CostBand, draw
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 
 SPACE = "(hr | cffn)(32|48 e=2|4)*1..2 -> (hr | t)(64|128 e=2|4)*1..2 -> t(128|192 e=2|4)*1..2"
@@ -17,7 +17,7 @@ SETTINGS = {"reference": {}, "settings": {"short": {}}}
 def _draw(space: str = SPACE, within: dict[str, str] | None = None, **keys: int) -> tuple[CostBand, ...]:
     calibrate = {"networks": 12, "bands": 3, **keys, **SETTINGS}
     file = {"space": space, "counted": {"side": 64, "classes": 10}, "proxy": {"side": 64}, "within": within or {}}
-    return draw(Study.model_validate({**file, "calibrate": calibrate}), lambda line: None)
+    return draw(StudyConfig.model_validate({**file, "calibrate": calibrate}), lambda line: None)
 
 
 def _gflops(band: CostBand) -> list[float]:

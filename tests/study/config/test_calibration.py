@@ -8,7 +8,7 @@ from hiri_search.report.tables.calibration import calibration_sentence
 from hiri_search.study.calibration.stages import stages
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.read import Calibration, calibration_of, read_study, read_study_file
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 
 STUDY = """\
@@ -137,7 +137,7 @@ profiles:
 """
 
 
-def _user(tmp_path: Path, profile: str, *sets: str, proxy: str = PROXY) -> Study:
+def _user(tmp_path: Path, profile: str, *sets: str, proxy: str = PROXY) -> StudyConfig:
     (tmp_path / "proxies").mkdir(exist_ok=True)
     (tmp_path / "proxies" / "few.yaml").write_text(proxy)
     (tmp_path / "user.yaml").write_text(USER)

@@ -8,14 +8,14 @@ from hiri_search.paper.published import TABLE_FILES
 from hiri_search.study.config.identity import canonical_form, differences, incompatible_changes
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import PAPER_TABLES, profiles_of, read_space, read_study, read_study_file
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.seeds import AutoSeeds
 from hiri_search.study.errors import StudyError
 
 NETS = "nets: {one: hr(32 e=4) -> t(64 e=4)}\n"
 
 
-def _read(tmp_path: Path, text: str, *, profile: str = "none", sets: tuple[str, ...] = ()) -> Study:
+def _read(tmp_path: Path, text: str, *, profile: str = "none", sets: tuple[str, ...] = ()) -> StudyConfig:
     (tmp_path / "study.yaml").write_text(text)
     return read_study(tmp_path / "study.yaml", profile=profile, sets=sets)
 
@@ -48,7 +48,7 @@ def test_a_search_has_one_seed_by_default(tmp_path: Path):
 def test_a_rule_has_first_and_most_seeds_and_a_time_limit(tmp_path: Path, sets: tuple[str, ...], rule: AutoSeeds):
     study = _read(tmp_path, NETS + "compare: one\nseeds: 3\n", sets=sets)
     assert (study.auto_seeds, study.first_seeds) == (rule, rule.first)
-    assert Study.model_validate(study.model_dump(mode="json")) == study
+    assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
 
 
 CONTINUED = {
@@ -239,7 +239,7 @@ def test_differences_name_dotted_keys(tmp_path: Path, sets: tuple[str, ...], lin
 
 def test_a_study_survives_a_round_trip_through_plain_values(tmp_path: Path):
     study = _read(tmp_path, LAYERS, profile="quick")
-    assert Study.model_validate(study.model_dump(mode="json")) == study
+    assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
 
 
 def test_a_stand_in_has_the_stages_of_the_network(tmp_path: Path):

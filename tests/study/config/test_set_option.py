@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.config.read import read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 
 FILE = "title: A study\nnets: {ViT-0.5x: hr(32 e=4), 'a=b': hr(32 e=4)}\n"
@@ -32,12 +32,12 @@ TEXTS = [
 KEYS = ("title", "nets.ViT-0.5x.note", "recipe.weights", "nets.ViT-0.5x.curve")
 
 
-def _read(tmp_path: Path, text: str, *sets: str) -> Study:
+def _read(tmp_path: Path, text: str, *sets: str) -> StudyConfig:
     (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
     return read_study(tmp_path / "study.yaml", sets=sets)
 
 
-def _values(study: Study) -> list[object]:
+def _values(study: StudyConfig) -> list[object]:
     assert study.nets is not None
     row = study.nets["ViT-0.5x"]
     return [study.title, row.note, study.recipe.weights, row.curve]

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from hiri_search.cli.main import app
 from hiri_search.study.config.read import profiles_of, read_study, read_study_file
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.templates import TEMPLATE_KINDS, write_template
 from hiri_search.study.errors import StudyError
 
@@ -50,5 +50,5 @@ def test_keys_in_comments_of_a_template_are_valid(tmp_path: Path, kind: str):
     for line in keys:
         name, _, value = line.partition(": ")
         read = read_study(tmp_path / "mine.yaml", sets=[f"search.{name}={value}"])
-        assert isinstance(read, Study)
+        assert isinstance(read, StudyConfig)
         assert getattr(read.search, name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.values import CodeVersion
 from hiri_search.study.provenance.environment import code, run_environment
 from hiri_search.study.provenance.run_diff import run_differences
@@ -50,10 +50,10 @@ def test_software_and_machine_are_recorded():
 
 def test_differences_of_two_runs_have_a_subject_and_both_values():
     file = {"nets": {"one": "hr(32 e=4)"}, "seeds": 1}
-    old = study_started(Study.model_validate(file), device="CPU", versions={"torch": "2", "ray": "2"})
+    old = study_started(StudyConfig.model_validate(file), device="CPU", versions={"torch": "2", "ray": "2"})
     assert list(run_differences(old, old)) == []
     new = study_started(
-        Study.model_validate(file | {"seeds": 2, "title": "no difference"}),
+        StudyConfig.model_validate(file | {"seeds": 2, "title": "no difference"}),
         device="GPU",
         images=replace(old.images, val=9, skipped=("no difference.png",)),
         versions={"torch": "3", "ray": "2"},

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import TrialPromoted, TrialStopped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.scheduler import queue as queue_module
@@ -30,7 +30,7 @@ def _queue(
     file = {"space": "hr(32 e=4)", "proxy": {"side": 64}, "counted": {"side": 64}, "recipe": {"epochs": EPOCHS}}
     file |= {"search": {"halving": HALVING}} if halving else {}
     file |= {"confirm": {"top": 1, "partners": 0, "seeds": confirm}} if confirm else {}
-    networks = resolve(Study.model_validate(file))
+    networks = resolve(StudyConfig.model_validate(file))
     left = iter([(number, None, 0) for number in new])
     search = SimpleNamespace(ask=lambda: next(left, None))
     known = {trial.number: trial for trial in trials}

@@ -9,7 +9,7 @@ from hiri_search.language import Chooser, Net, Space
 from hiri_search.language.space import Walked
 from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.trial import Trial, TrialState
 from hiri_search.study.search.search import AskTell, Search
 from tests.study.records import epoch, network, new_trial
@@ -36,8 +36,10 @@ WIDTHS = {"Hr": 2, "Cffn": 1, "Transformer": 5}
 StateOf = Callable[[int], TrialState]  # state in which a trial ends, by its number
 
 
-def study(space: str, **search: Any) -> Study:
-    return Study.model_validate({"space": space, "proxy": {"side": 64}, "counted": {"side": 64}, "search": search})
+def study(space: str, **search: Any) -> StudyConfig:
+    return StudyConfig.model_validate(
+        {"space": space, "proxy": {"side": 64}, "counted": {"side": 64}, "search": search}
+    )
 
 
 def costs(net: Net) -> dict[str, float]:
@@ -70,7 +72,7 @@ def carry_on(search: AskTell, trials: int, state_of: StateOf = lambda number: "f
     return done
 
 
-def search_of(study: Study, past: Sequence[Trial] = (), **more: Any) -> Search:
+def search_of(study: StudyConfig, past: Sequence[Trial] = (), **more: Any) -> Search:
     return Search(resolve(study), past, costs=costs, **more)
 
 

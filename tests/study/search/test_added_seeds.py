@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sequential_seeds
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.eta import trials_wanted
 from hiri_search.study.ledger.events import Event, Planned, RunEnded, TrialAsked, TrialBegan, TrialFinished
 from hiri_search.study.ledger.trial import Trial
@@ -20,9 +20,9 @@ from tests.study.records import asked, epoch, network, study_started
 Scores = Mapping[str, Sequence[float | None]]  # top-1 by row and seed; None: failed
 
 
-def _study(rows: Sequence[str] = ("base", "a", "b"), **keys: Any) -> Study:
+def _study(rows: Sequence[str] = ("base", "a", "b"), **keys: Any) -> StudyConfig:
     file = {"nets": {row: "hr(32 e=4)" for row in rows}, "compare": "base", "seeds": {"most": 6}}
-    return Study.model_validate(file | keys)
+    return StudyConfig.model_validate(file | keys)
 
 
 def _rule(**keys: Any) -> SeedRule:

@@ -8,7 +8,7 @@ import pytest
 
 from hiri_search.stats.sequential import SequentialTest
 from hiri_search.stats.significance import POINTS
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.search.comparison_design import comparison_design
 from tests.study.records import asked, network, study_started
@@ -17,9 +17,9 @@ BASE = "HR-HR-CFFN-T-T"  # 84.3 in Table 8, as HR-HR-T-T-T
 ROWS = {"HR": "HR-HR-HR-T-T", "T": "HR-HR-T-T-T", "own": None, BASE: None}
 
 
-def _study(**keys: Any) -> Study:
+def _study(**keys: Any) -> StudyConfig:
     nets = {name: {"spec": "hr(32 e=4)", "paper": label} for name, label in ROWS.items()}
-    return Study.model_validate({"nets": nets, "compare": BASE, "table": "8"} | keys)
+    return StudyConfig.model_validate({"nets": nets, "compare": BASE, "table": "8"} | keys)
 
 
 def _trained(*rows: str) -> list[Event]:
@@ -41,7 +41,7 @@ def test_nothing_is_stated_by(keys: dict[str, Any]):
     assert comparison_design(_study(**keys)).signs == {}
 
 
-CHANGED: dict[str, tuple[Study, list[Event], bool, int]] = {  # first study, events; named afterwards?, signs
+CHANGED: dict[str, tuple[StudyConfig, list[Event], bool, int]] = {  # first study, events; named afterwards?, signs
     "as in the first run": (_study(), _trained("HR", BASE), False, 1),
     "a base named after the trainings": (_study(compare="best"), _trained("HR", BASE), True, 1),
     "a base named before the second row": (_study(compare="best"), _trained("HR"), False, 1),
@@ -51,7 +51,7 @@ CHANGED: dict[str, tuple[Study, list[Event], bool, int]] = {  # first study, eve
 
 @pytest.mark.parametrize(("first", "events", "post_hoc", "signs"), CHANGED.values(), ids=CHANGED)
 def test_what_is_stated_counts_from_the_run_that_trains_a_pair(
-    first: Study, events: list[Event], post_hoc: bool, signs: int
+    first: StudyConfig, events: list[Event], post_hoc: bool, signs: int
 ):
     design = comparison_design(_study(), [study_started(first), *events, study_started(_study())])
     assert (design.post_hoc, len(design.signs)) == (post_hoc, signs)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from hiri_search.stats.rank_correlation import LIKE_COST, like_cost_items
-from hiri_search.study.config.schema import ConfirmConfig, Study
+from hiri_search.study.config.schema import ConfirmConfig, StudyConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.confirmation import chosen, partners, summary
 from hiri_search.study.search.objectives import objectives_of
 from tests.study.records import epoch, network, new_trial
 
-OBJECTIVES = objectives_of(Study.model_validate({"space": "hr(32 e=4)"}))
+OBJECTIVES = objectives_of(StudyConfig.model_validate({"space": "hr(32 e=4)"}))
 CONFIRM = ConfirmConfig()
 
 

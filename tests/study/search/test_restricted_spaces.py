@@ -13,7 +13,7 @@ from hiri_search.language import Network, RelatedSpace, SpecError, TimmNetwork, 
 from hiri_search.study.config.identity import canonical_form, differences
 from hiri_search.study.config.networks import InvalidNetwork, resolve
 from hiri_search.study.config.read import read_study
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.optuna_export import read_export
@@ -33,7 +33,7 @@ SPACE = "hr(32|64 e=2..4)*1..2 -> (hr | t(d=16|32))(32|64 e=2) -> t(64 e=2)"
 WHERE = ("w2 >= w1", "e1 * n1 <= 4", "kind2 == hr or d2 == 32")
 
 
-def _related(**search: Any) -> Study:
+def _related(**search: Any) -> StudyConfig:
     return study(SPACE, **search).model_copy(update={"where": WHERE})
 
 
@@ -105,7 +105,9 @@ def _made_up_costs(net: Network) -> dict[str, float]:
     return {"gmacs": float(arguments["width"]), "mparams": float(arguments["groups"])}  # type: ignore[arg-type]
 
 
-def _carry_on(config: Study, most: int, past: Any = (), skipped: Any = ()) -> tuple[list[Trial], list[NetworkSkipped]]:
+def _carry_on(
+    config: StudyConfig, most: int, past: Any = (), skipped: Any = ()
+) -> tuple[list[Trial], list[NetworkSkipped]]:
     """Return up to `most` trials of a search, each finished at once, and the networks that it skipped."""
     skips: list[NetworkSkipped] = []
 
@@ -128,7 +130,7 @@ def _carry_on(config: Study, most: int, past: Any = (), skipped: Any = ()) -> tu
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_skips_networks_that_timm_cannot_build(sampler: str):
     config = study(TIMM, sampler=sampler, networks=99).model_copy(
-        update={"counted": Study.model_fields["counted"].default}
+        update={"counted": StudyConfig.model_fields["counted"].default}
     )
     done, skipped = _carry_on(config, 99)
     assert sorted(trial.network.spec for trial in done) == sorted(map(str, BUILDABLE))

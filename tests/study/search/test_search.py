@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from hiri_search.cost.pareto import crowding_distance, fronts, hypervolume, rank_then_crowding
 from hiri_search.language import parse
 from hiri_search.study.config.networks import InvalidNetwork, resolve
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.export.optuna_export import build_export, to_file
 from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
@@ -31,8 +31,8 @@ LEARNING = ["surrogate", "evolution", "tpe", "nsga2", "nsga3", pytest.param("gp"
 SAMPLERS = ["grid", "random", *LEARNING]
 
 
-def _ablation(**keys: Any) -> Study:
-    return Study.model_validate({"nets": NETS, "proxy": {"side": 64}, "seeds": 1} | keys)
+def _ablation(**keys: Any) -> StudyConfig:
+    return StudyConfig.model_validate({"nets": NETS, "proxy": {"side": 64}, "seeds": 1} | keys)
 
 
 def _keys(trials: list[Trial]) -> list[tuple[str, int]]:
@@ -310,7 +310,7 @@ def test_a_larger_search_starts_with_the_networks_of_a_smaller_one():
 
 
 @pytest.mark.parametrize("config", STUDIES.values(), ids=STUDIES)
-def test_the_export_opens_in_optuna_and_is_written_anew_each_time(config: Study, tmp_path: Path):
+def test_the_export_opens_in_optuna_and_is_written_anew_each_time(config: StudyConfig, tmp_path: Path):
     search = search_of(config) if config.space else ask_tell(resolve(config), [])
     past = carry_on(search, 3, lambda number: OUTCOMES[number])
     path = tmp_path / "optuna.journal"

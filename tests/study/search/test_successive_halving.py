@@ -5,13 +5,13 @@ from random import Random
 
 import pytest
 
-from hiri_search.study.config.schema import HalvingConfig, Study
+from hiri_search.study.config.schema import HalvingConfig, StudyConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import objectives_of
 from hiri_search.study.search.successive_halving import SuccessiveHalving
 from tests.study.records import epoch, network, new_trial
 
-OBJECTIVES = objectives_of(Study.model_validate({"space": "hr(8|16)"}))  # top-1 and GMACs
+OBJECTIVES = objectives_of(StudyConfig.model_validate({"space": "hr(8|16)"}))  # top-1 and GMACs
 CONFIG = HalvingConfig(epochs=(1, 3), keep=0.5)
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from hiri_search.study.config.schema import TASK, Study
+from hiri_search.study.config.schema import TASK, StudyConfig
 from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialEvent
 from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import REPRODUCED, Trial, reproduced, training_digest
@@ -53,7 +53,7 @@ def _faults(record: Record, trial: Trial, events: Sequence[TrialEvent]) -> Itera
         yield from _unlike_reports(trial, events)
 
 
-def _impossible(epoch: Epoch, study: Study, images: ImageSet) -> Iterator[str]:
+def _impossible(epoch: Epoch, study: StudyConfig, images: ImageSet) -> Iterator[str]:
     """Yield the values of an epoch that no training with these images can have."""
     for score in score_columns(study.scores, test=images.test > 0):
         value = epoch.score(score.name)

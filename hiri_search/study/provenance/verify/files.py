@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.trial import Trial, reproduced, training_digest
 from hiri_search.study.persistence.checkpoints import existing
@@ -91,7 +91,7 @@ def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
     return checked.finding("images")
 
 
-def _extent(study: Study, *, quick: bool) -> str:
+def _extent(study: StudyConfig, *, quick: bool) -> str:
     """Return the property of the images that the check compares."""
     if study.data.kind == "drawn":
         return "the same seed"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from hiri_search.study.config.identity import canonical_form, incompatible_changes
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, FolderMerged, Planned, StudyStarted
 from hiri_search.study.ledger.ledger import LedgerContent
@@ -48,8 +48,8 @@ def check_studies(events: Sequence[Event]) -> Finding:
     starts = [event for event in events if isinstance(event, StudyStarted)]
     for event in events:
         if isinstance(event, FolderMerged):
-            Study.model_validate(event.file)
-    forms = [canonical_form(Study.model_validate(start.file)) for start in starts]
+            StudyConfig.model_validate(event.file)
+    forms = [canonical_form(StudyConfig.model_validate(start.file)) for start in starts]
     for run in range(1, len(forms)):
         changes = incompatible_changes(forms[:run], forms[run])
         checked.faults += [f"run {run + 1}: another study: {change}" for change in changes]
