@@ -69,7 +69,7 @@ def measure(kind: str, trials: int, *, decision_alone: bool) -> dict[str, float]
 
     import many
 
-    from hiri_search.cli.results import read_results
+    from hiri_search.api.folders import read_results
     from hiri_search.report.write import write_all
     from hiri_search.study.export.optuna_export import JOURNAL, read_export, to_file
     from hiri_search.study.run import run

@@ -28,7 +28,7 @@ from torch import nn
 from hiri_search.language import parse_network
 from hiri_search.models import paper_net
 from hiri_search.networks import build
-from hiri_search.study.config.yaml_file import parse_value, read_yaml
+from hiri_search.study.config.files.yaml_file import parse_value, read_yaml
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job
 from hiri_search.training.loop import train

@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING
 import hiri_search.kinds  # noqa: F401 - the language knows the kinds that are registered
 
 __all__ = [
+    "ConfirmConfig",
     "Cost",
+    "CountConfig",
     "CountError",
+    "DataSource",
     "FuseError",
+    "LatencyConfig",
     "Net",
     "Network",
+    "NetworkRow",
+    "Page",
+    "ProxyConfig",
+    "Recipe",
+    "Resources",
+    "SearchConfig",
     "Space",
     "SpecError",
+    "Study",
+    "StudyError",
+    "StudyResults",
     "TimmNetwork",
     "build",
     "count",
@@ -23,6 +36,7 @@ __all__ = [
     "count_parts",
     "fuse_batchnorm",
     "kinds",
+    "load_results",
     "models",
     "parse",
     "parse_net",
@@ -34,7 +48,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from hiri_search import kinds, models, tune
+    from hiri_search.api.results import Page, StudyResults, load_results
+    from hiri_search.api.study import Study
     from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
+    from hiri_search.cost.latency.config import LatencyConfig
     from hiri_search.language import (
         Net,
         Network,
@@ -49,14 +66,32 @@ if TYPE_CHECKING:
     )
     from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
     from hiri_search.networks import build
+    from hiri_search.study.config.schema import (
+        ConfirmConfig,
+        CountConfig,
+        NetworkRow,
+        ProxyConfig,
+        Resources,
+        SearchConfig,
+    )
+    from hiri_search.study.errors import StudyError
+    from hiri_search.training.job import DataSource
+    from hiri_search.training.recipe import Recipe
 
     __version__: str
 else:  # hidden from type checkers, which would accept any name of a module with `__getattr__`
     _NAMES = {  # the imports above, by module below hiri_search
+        "api.results": "Page StudyResults load_results",
+        "api.study": "Study",
         "cost.flops": "Cost CountError count count_module count_parts",
+        "cost.latency.config": "LatencyConfig",
         "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network parse_space sample",
         "nets.fuse_batchnorm": "FuseError fuse_batchnorm",
         "networks": "build",
+        "study.config.schema": "ConfirmConfig CountConfig NetworkRow ProxyConfig Resources SearchConfig",
+        "study.errors": "StudyError",
+        "training.job": "DataSource",
+        "training.recipe": "Recipe",
     }
     _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names.split()}
 

@@ -22,7 +22,7 @@ from markdown_it.token import Token
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from hiri_search.cli import run
+from hiri_search.api import running as run
 from hiri_search.cli.main import main
 from hiri_search.report.page.render import content_of_page
 from hiri_search.report.tables import formats

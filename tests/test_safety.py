@@ -24,9 +24,9 @@ from PIL import Image
 import hiri_search
 from hiri_search.language import SpecError, parse, parse_network
 from hiri_search.networks import build_timm
+from hiri_search.study.config.files.yaml_file import parse_yaml
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.yaml_file import parse_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.persistence.checkpoints import checked_digest
 from hiri_search.system.file_tree import archives, tree

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from hiri_search.cli.results import results_of
+from hiri_search.api.folders import results_of
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import as_json, page, policy
 from hiri_search.study.errors import StudyError

@@ -14,21 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiri_search.cli import calibrate, mistakes, provenance, run
+from hiri_search.api.folders import is_calibration, write_calibration_report, write_report
+from hiri_search.cli import calibrate, mistakes, options, provenance
+from hiri_search.cli.options import ImportOption, ResultsFolder
 from hiri_search.cli.output import say, standard_output, unread_output
-from hiri_search.cli.results import (
-    ImportOption,
-    ResultsFolder,
-    is_calibration,
-    write_calibration_report,
-    write_report,
-)
-from hiri_search.system.shutdown import graceful_shutdown
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 from hiri_search.user_code import import_user_code
 
 if TYPE_CHECKING:
+    from hiri_search.cli.console import Console
     from hiri_search.language import Network
+    from hiri_search.study.plan.plan import Plan
 
 MAX_LISTED_NETWORKS = 2**31 - 1
 PROGRAM = "hiri-search"
@@ -82,45 +78,43 @@ def _options(
 def run_command(
     context: typer.Context,
     study: Annotated[Path, typer.Argument(help="Study file, such as studies/block_mix.yaml.")],
-    profile: run.ProfileOption = "auto",
-    sets: run.SetOption = None,
+    profile: options.ProfileOption = "auto",
+    sets: options.SetOption = None,
     results: Annotated[Path | None, typer.Option(help="Results folder. Default: results/NAME of the study.")] = None,
-    slots: run.SlotsOption = 0,
-    serial: run.SerialOption = False,
+    slots: options.SlotsOption = 0,
+    serial: options.SerialOption = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again; an existing folder is renamed.")] = False,
-    retry_failed: run.RetryOption = False,
-    address: run.RayAddress = None,
+    retry_failed: options.RetryOption = False,
+    address: options.RayAddress = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only estimate time and costs, from short trainings.")] = False,
 ) -> None:
     """Run or resume a study: train its missing trials, then write the report."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy: more threads would wait for the cores of trials
+    from hiri_search.api.running import Runner, after_run, start_fresh
+    from hiri_search.api.study import Study
     from hiri_search.cli.console import Console
-    from hiri_search.study.config.read import profiles_of, read_study_file, study_of
 
-    file = read_study_file(study)
-    folder = results or run.results_folder(study)
-    name = run.profile_for(profiles_of(file), profile)
-    read = study_of(file, profile=name, sets=sets or [])
-    from hiri_search.study.run import run as run_study  # slow, so only for a valid study
-    from hiri_search.system.hardware import gpus
-    from hiri_search.training.data.pixel_stores import check_gpus
-
-    if address is None:  # on a cluster, each trial checks its own machine
-        check_gpus(read.cache, gpus())
-    console = Console(read.headline)
-    console.say(f"profile {name}; results in {folder}")
-    side_by_side = None if serial else run.resources_for(slots, read.resources, address=None if plan else address)
+    read = Study.from_yaml(study, profile=profile, override=sets or [])
+    folder = results or options.results_folder(read.file or study)
+    runner = Runner(slots, serial, None if plan else address, retry_failed, read.profile, context.obj)
+    runner.check(read.config)
+    console = Console(read.config.headline)
+    console.say(f"profile {read.profile}; results in {folder}")
     if plan:
-        run.plan(read, folder, side_by_side, console)
+        _print_plan(runner.plan(read.config, folder, console.say), console)
         return
     if fresh:
-        run.start_fresh(read, folder, study, console.say)
-    home = folder.absolute()
-    # The ledger has everything that was trained before a KeyboardInterrupt, so that the report follows in any case.
-    with console, suppress(KeyboardInterrupt), graceful_shutdown(console.say) as shutdown:
-        dispatch = run.dispatcher(home, shutdown, side_by_side, address)
-        run_study(read, home, dispatch, console, profile=name, retry_failed=retry_failed, command=context.obj)
-    sys.exit(run.after_run(read, folder, console.say))
+        start_fresh(read.config, folder, read.file, console.say)
+    runner.run(read.config, folder, console)  # interrupted or not: the report follows in any case
+    sys.exit(after_run(read.config, folder, console.say))
+
+
+def _print_plan(plan: Plan, console: Console) -> None:
+    from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
+
+    console.table(PLAN_COLUMNS, plan_table(plan))
+    for line in plan_lines(plan):
+        console.say(line)
 
 
 @app.command("count")
@@ -188,7 +182,7 @@ def paper(
         return
     if table not in TITLES:
         raise typer.BadParameter(f"there is no table {table!r}; choose one of {', '.join(TITLES)}", param_hint="TABLE")
-    comparison = agreement(table, run.count_paper_networks(table))
+    comparison = agreement(table, options.count_paper_networks(table))
     if formats:
         typer.echo(FORMATS[formats[0]](comparison if as_csv else agreement_text(comparison)), nl=False)
         return

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiri_search.api.folders import read_results, results_of, write_report
+from hiri_search.cli.options import ImportOption, ResultsFolder
 from hiri_search.cli.output import say, unread_output
-from hiri_search.cli.results import ImportOption, ResultsFolder, read_results, results_of, write_report
 from hiri_search.system.files import atomic_write
 from hiri_search.user_code import import_user_code
 

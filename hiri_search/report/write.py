@@ -32,6 +32,7 @@ PARQUET, PAGE = "trials.parquet", "index.html"
 
 FileContent: TypeAlias = str | bytes | None  # of a file; None: this study has no such file
 Make: TypeAlias = Callable[[Results], FileContent]
+MakeTable: TypeAlias = Callable[[Results], pd.DataFrame]
 _Source = TypeVar("_Source")
 
 
@@ -96,20 +97,28 @@ def write_files(files: Mapping[str, Callable[[_Source], FileContent]], source: _
     return written
 
 
-def table_files(results: Results) -> dict[str, Make]:
-    """Return the functions that make the tables of a study, by file name."""
-    files: dict[str, Make] = {
-        "trials.csv": lambda results: csv(_trials(results)),
-        "dictionary.csv": lambda results: csv(dictionary(_trials(results), results)),
-        "dictionary.md": lambda results: _document(
-            "Columns of trials.csv and trials.parquet", dictionary(_trials(results), results)
-        ),
-        PARQUET: _parquet,
-        **_network_files(results),
-    }
+def tables(results: Results) -> dict[str, MakeTable]:
+    """Return the functions that make the tables of a study, by name."""
+    networks = paper_table if results.table_number else network_table
+    made: dict[str, MakeTable] = {"trials": _trials, "dictionary": _dictionary, _networks_name(results): networks}
     if results.timed:
-        files["inference.csv"] = lambda results: csv(inference_table(results))
-    return files | (SEARCH_FILES if results.is_search else COMPARISON_FILES)
+        made["inference"] = inference_table
+    return made | (SEARCH_TABLES if results.is_search else {"comparisons": comparison_table})
+
+
+def table_files(results: Results) -> dict[str, Make]:
+    """Return the functions that make the files of these tables, by file name: CSV, and for readers other formats."""
+    kept = ("trials", "dictionary", _networks_name(results))  # also without a row
+    files: dict[str, Make] = {
+        f"{name}.csv": partial(_csv, make, name in kept) for name, make in tables(results).items()
+    }
+    documents = SEARCH_DOCUMENTS if results.is_search else COMPARISON_DOCUMENTS
+    return files | {"dictionary.md": _dictionary_text, PARQUET: _parquet} | _network_documents(results) | documents
+
+
+def _csv(make: MakeTable, keep_empty: bool, results: Results) -> FileContent:
+    table = make(results)
+    return None if table.empty and not keep_empty else csv(table)
 
 
 @lru_cache(1)  # of four files
@@ -123,14 +132,23 @@ def _parquet(results: Results) -> bytes:
     return file.getvalue()
 
 
-def _network_files(results: Results) -> dict[str, Make]:
-    """Return the networks next to the rows of the paper's table, or alone if the study names no table."""
-    number = results.table_number
-    name, table, tex = (
-        (f"table{number}", paper_table, paper_tex) if number else ("networks", network_table, network_tex)
-    )
+def _dictionary(results: Results) -> pd.DataFrame:
+    return dictionary(_trials(results), results)
+
+
+def _dictionary_text(results: Results) -> FileContent:
+    return _document("Columns of trials.csv and trials.parquet", _dictionary(results))
+
+
+def _networks_name(results: Results) -> str:
+    """Return the name of the table of networks: next to the rows of the paper's table, or alone."""
+    return f"table{results.table_number}" if results.table_number else "networks"
+
+
+def _network_documents(results: Results) -> dict[str, Make]:
+    name = _networks_name(results)
+    table, tex = (paper_table, paper_tex) if results.table_number else (network_table, network_tex)
     return {
-        f"{name}.csv": lambda results: csv(table(results)),
         f"{name}.md": lambda results: _document(results.study.title or name, table(results), caption(results)),
         f"{name}.tex": tex,
     }
@@ -156,25 +174,22 @@ def _split_text(results: Results) -> FileContent:
     return None if table.empty else _document(title, table, split_sentence(results))
 
 
-COMPARISON_FILES: dict[str, Make] = {  # of an ablation; a search has too many pairs of networks
-    "comparisons.csv": lambda results: _unless_empty(comparison_table(results)),
+COMPARISON_DOCUMENTS: dict[str, Make] = {  # of an ablation; a search has too many pairs of networks
     "comparisons.md": _comparison_text,
     "comparisons.tex": lambda results: None if comparison_table(results).empty else comparison_tex(results),
 }
-SEARCH_FILES: dict[str, Make] = {
-    "confirmed.csv": lambda results: _unless_empty(confirmed_table(results)),
+SEARCH_DOCUMENTS: dict[str, Make] = {
     "confirmed.md": _confirmed_text,
     "confirmed.tex": lambda results: None if confirmed_table(results).empty else confirmed_tex(results),
-    "short_orders.csv": lambda results: _unless_empty(short_order_table(results)),
-    "orders.csv": lambda results: _unless_empty(order_table(results)),
-    "val_test.csv": lambda results: _unless_empty(split_table(results)),
     "val_test.md": _split_text,
-    "zero_cost.csv": lambda results: _unless_empty(zero_cost_table(results)),
 }
-
-
-def _unless_empty(table: pd.DataFrame) -> FileContent:
-    return None if table.empty else csv(table)
+SEARCH_TABLES: dict[str, MakeTable] = {
+    "confirmed": confirmed_table,
+    "short_orders": short_order_table,
+    "orders": order_table,
+    "val_test": split_table,
+    "zero_cost": zero_cost_table,
+}
 
 
 def _document(title: str, table: pd.DataFrame, text: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from typing import Protocol
+from typing import Protocol, Self
 
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.user_code import named_object
@@ -18,6 +18,13 @@ class ProgressCallback(Protocol):
 
     def on_trial(self, trial: Trial) -> None:
         """Show the state of a trial that has begun, ended an epoch, or ended."""
+
+
+class Display(ProgressCallback, Protocol):
+    """A progress callback that shows something between its beginning and its end."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 class CallbackError(RuntimeError):

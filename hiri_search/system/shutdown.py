@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,8 +53,14 @@ class Shutdown:
 
 @contextmanager
 def graceful_shutdown(say: Callable[[str], None]) -> Iterator[Shutdown]:
-    """Install the signal handlers of a Shutdown for the block, and restore the previous handlers after it."""
+    """Install the signal handlers of a Shutdown for the block, and restore the previous handlers after it.
+
+    Outside the main thread, where Python allows no handler, signals are left to others.
+    """
     shutdown = Shutdown(say)
+    if threading.current_thread() is not threading.main_thread():
+        yield shutdown
+        return
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     shutdown.install()
     try:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.cli import run as run_parts
+from hiri_search.api import running as run_parts
 from hiri_search.cli.main import main
 from hiri_search.study import status
-from hiri_search.study.config import yaml_file
+from hiri_search.study.config.files import yaml_file
 from hiri_search.study.config.read import read_study
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.ledger import open_ledger

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.cli.results import read_results
+from hiri_search.api.folders import read_results
 from hiri_search.language import parse_net
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table
 from hiri_search.report.tables.networks import caption, trial_table

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hiri_search.cli.results import read_results
+from hiri_search.api.folders import read_results
 from hiri_search.report.compare_runs import side_by_side
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.tables.networks import caption, network_table, paper_table, trial_table

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from hiri_search.cli.results import read_results
+from hiri_search.api.folders import read_results
 from hiri_search.language import parse_net
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.tables.confirmation import confirmed_table, rank_agreement

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hiri_search.cli.results import read_results
+from hiri_search.api.folders import read_results
 from hiri_search.language import SpecError
 from hiri_search.report.tables.networks import caption
 from hiri_search.study.config.read import read_study

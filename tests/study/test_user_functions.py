@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.cli.results import read_results
+from hiri_search.api.folders import read_results
 from hiri_search.report.tables.networks import network_table
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig

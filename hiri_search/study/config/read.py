@@ -11,23 +11,22 @@ from typing import Any
 from hiri_search.language import SpecError, TimmNetwork, parse_space
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.study.config.declared_kinds import describe_kinds
-from hiri_search.study.config.identity import canonical_form
-from hiri_search.study.config.layers import (
-    NO_PROFILE,
+from hiri_search.study.config.files.base import NO_PROFILE, profile_names
+from hiri_search.study.config.files.layers import (
     SpaceFile,
     YamlLocations,
     layered,
     merged,
-    profiles,
     validated,
     with_files,
     with_proxy,
 )
+from hiri_search.study.config.files.yaml_file import Tree, read_yaml
+from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
 from hiri_search.study.config.schema import CodeRecord, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted
-from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import REFERENCE
 from hiri_search.system.redaction import redacted
@@ -105,7 +104,7 @@ class Calibration:
             content["let"] = calibrate.get("let") or {}
             content["nets"] = {**drawn, **(calibrate.get("nets") or {})}
         places = YamlLocations(self._places.tree, self._places.profile, over=(("calibrate", *section), ("calibrate",)))
-        places.sets = self._places.sets
+        places.sets, places.bases = self._places.sets, self._places.bases
         content = merged(content, with_proxy(keys, places))
         content.pop("calibration", None)  # of a proxy file: this setting is what is measured
         study = _checked(content, places)
@@ -137,7 +136,7 @@ def calibration_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str]
 
 def profiles_of(tree: Tree) -> tuple[str, ...]:
     """Return the names of the profiles in a study file."""
-    return tuple(profiles(tree))
+    return profile_names(tree)
 
 
 def read_space(path: Path) -> AnySpace:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.cli.results import read_results
+from hiri_search.api.folders import read_results
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialFunction, TrialSource, TrialTask

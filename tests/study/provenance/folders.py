@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from hiri_search.cli.results import write_report
+from hiri_search.api.folders import write_report
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.ledger.events import AnyEvent, Event, TrialEvent

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hiri_search.api.folders import read_results
 from hiri_search.cli.main import main
-from hiri_search.cli.results import read_results
 from hiri_search.report import check as check_module
 from hiri_search.report.tables.data_dictionary import NOT_DESCRIBED
 from hiri_search.study.config.read import read_study

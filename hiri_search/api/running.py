@@ -1,43 +1,89 @@
-"""Parts of `run` that `calibrate` shares: options, profile, plan, dispatcher, exit code; and the counts of `paper`."""
+"""Studies run and planned: the resources of trials, their dispatcher, signals, the report after a run."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from hiri_search.cli.results import write_report
+from hiri_search.api.folders import write_report
 
 if TYPE_CHECKING:
-    from hiri_search.cli.console import Console
+    from hiri_search.study.callbacks import Display
     from hiri_search.study.config.schema import Resources, StudyConfig
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.dispatch.task import Dispatcher
+    from hiri_search.study.plan.plan import Plan
     from hiri_search.system.shutdown import Shutdown
 
-
 INTERRUPTED = 130  # exit code if trials are unfinished
-MAX_SLOTS = 2**31 - 1
-
-ProfileOption = Annotated[str, typer.Option(help="Profile of the study, or none. auto: gpu or laptop.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value. Repeatable.")]
-SlotsOption = Annotated[
-    int, typer.Option(help="Trials side by side. 0: as many as the hardware allows.", min=0, max=MAX_SLOTS)
-]
-SerialOption = Annotated[bool, typer.Option("--serial", help="Run trials one by one, without Ray.")]
-RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(envvar="RAY_ADDRESS", help="Ray cluster: auto or HOST:PORT. Default: local Ray."),
-]
 
 
-def start_fresh(study: StudyConfig, folder: Path, file: Path, say: Callable[[str], None]) -> None:
+@dataclass(frozen=True)
+class Runner:
+    """Where the trials of studies run."""
+
+    slots: int = 0  # trials side by side; 0: as many as the hardware allows
+    serial: bool = False  # one by one, in this process
+    address: str | None = None  # of a Ray cluster; None: a local Ray
+    retry_failed: bool = False  # train failed trials again
+    profile: str = ""  # of the study; recorded in the ledger, as the command
+    command: Sequence[str] = ()
+
+    def check(self, study: StudyConfig) -> None:
+        """Raise an error where the study asks for hardware that this machine lacks; a cluster checks its own."""
+        from hiri_search.system.hardware import gpus
+        from hiri_search.training.data.pixel_stores import check_gpus
+
+        if self.address is None:
+            check_gpus(study.cache, gpus())
+
+    def resources(self, study: StudyConfig, *, address: str | None = None) -> TrialResources | None:
+        """Return the resources of trials; None: serial."""
+        return None if self.serial else resources_for(self.slots, study.resources, address=address)
+
+    def run(self, study: StudyConfig, folder: Path, display: Display) -> bool:
+        """Train the trials that a results folder lacks. Return False where the user interrupted it.
+
+        The ledger has everything that was trained before.
+        """
+        from hiri_search.study.run import run as run_study
+        from hiri_search.system.shutdown import graceful_shutdown
+
+        home, resources = folder.absolute(), self.resources(study, address=self.address)
+        with display, suppress(KeyboardInterrupt), graceful_shutdown(display.say) as shutdown:
+            dispatch = dispatcher(home, shutdown, resources, self.address)
+            run_study(
+                *(study, home, dispatch, display),
+                profile=self.profile,
+                retry_failed=self.retry_failed,
+                command=self.command,
+            )
+            return True
+        return False
+
+    def plan(self, study: StudyConfig, folder: Path, say: Callable[[str], None]) -> Plan:
+        """Return the plan of a study on this machine, and record it in the ledger to compare the run with it."""
+        from hiri_search.study.ledger.events import Planned
+        from hiri_search.study.ledger.layout import IMAGE_FOLDER
+        from hiri_search.study.ledger.ledger import open_ledger
+        from hiri_search.study.persistence.mirror import resume_from_storage, storage_of
+        from hiri_search.study.plan.estimate import estimate_plan
+
+        if storage := storage_of(study.storage, folder):
+            resume_from_storage(folder, storage, say)  # before the plan is appended, or the ledgers would diverge
+        with open_ledger(folder) as ledger:  # first, so that a folder in use is refused before networks are timed
+            estimated = estimate_plan(study, self.resources(study), folder / IMAGE_FOLDER, say=say)
+            ledger.append(Planned(plan=estimated.to_json()))
+        return estimated
+
+
+def start_fresh(study: StudyConfig, folder: Path, file: Path | None, say: Callable[[str], None]) -> None:
     """Rename the results of earlier runs, here and in the storage, so that the study of `file` starts again.
 
     StudyError where the folder holds the study file or the working folder: these would get another name too.
@@ -46,7 +92,7 @@ def start_fresh(study: StudyConfig, folder: Path, file: Path, say: Callable[[str
     from hiri_search.study.persistence.mirror import move_stored_aside, storage_of
     from hiri_search.study.run import move_aside
 
-    for own in (Path.cwd(), Path(os.path.realpath(file))):
+    for own in (Path.cwd(), *([Path(os.path.realpath(file))] if file else ())):
         if own.is_relative_to(os.path.realpath(folder)):
             problem = f"--fresh renames {folder}, which holds {own}"
             raise StudyError(f"{problem}; give a folder of the results alone with --results")
@@ -55,25 +101,6 @@ def start_fresh(study: StudyConfig, folder: Path, file: Path, say: Callable[[str
         say(f"the old results in {storage} are now in {name} there")
     if aside := move_aside(folder):
         say(f"the old results are now in {aside}")
-
-
-def plan(study: StudyConfig, folder: Path, slots: TrialResources | None, console: Console) -> None:
-    """Print the plan of a study, and record it in the ledger, so that the run can be compared with it."""
-    from hiri_search.study.ledger.events import Planned
-    from hiri_search.study.ledger.layout import IMAGE_FOLDER
-    from hiri_search.study.ledger.ledger import open_ledger
-    from hiri_search.study.persistence.mirror import resume_from_storage, storage_of
-    from hiri_search.study.plan.estimate import estimate_plan
-    from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
-
-    if storage := storage_of(study.storage, folder):
-        resume_from_storage(folder, storage, console.say)  # before the plan is appended, or the ledgers would diverge
-    with open_ledger(folder) as ledger:  # first, so that a folder in use is refused before networks are timed
-        estimated = estimate_plan(study, slots, folder / IMAGE_FOLDER, say=console.say)
-        ledger.append(Planned(plan=estimated.to_json()))
-    console.table(PLAN_COLUMNS, plan_table(estimated))
-    for line in plan_lines(estimated):
-        console.say(line)
 
 
 def dispatcher(folder: Path, shutdown: Shutdown, slots: TrialResources | None, address: str | None) -> Dispatcher:
@@ -138,28 +165,9 @@ def code_for(states: Iterable[str], say: Callable[[str], None]) -> int:
     return 1 if count["failed"] else 0
 
 
-def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
-    """Count the networks of a table of the paper; return params and multiply-adds by spec and side."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from hiri_search.cost.flops import count
-    from hiri_search.language import parse_network
-    from hiri_search.paper.published import networks
-
-    rows = networks(table)
-    distinct = dict.fromkeys((spec, side) for spec, side in zip(rows["spec"], rows["side"], strict=True) if spec)
-    costs = {}
-    title = f"counting {len(distinct)} networks"
-    for spec, side in track(list(distinct), title, console=Console(stderr=True), transient=True):
-        cost = count(parse_network(spec), side)
-        costs[spec, side] = (cost.params, cost.macs)
-    return costs
-
-
 def profile_for(profiles: Collection[str], name: str) -> str:
     """Return the profile `name`; `auto` chooses gpu or laptop by the hardware, or none if the study has no such one."""
-    from hiri_search.study.config.layers import BY_HARDWARE, NO_PROFILE
+    from hiri_search.study.config.files.base import BY_HARDWARE, NO_PROFILE
 
     if name != BY_HARDWARE:
         return name
@@ -167,12 +175,3 @@ def profile_for(profiles: Collection[str], name: str) -> str:
 
     by_hardware = "gpu" if gpus() else "laptop"
     return by_hardware if by_hardware in profiles else NO_PROFILE
-
-
-def results_folder(study: Path) -> Path:
-    """Return the default results folder of a study file. StudyError for standard input or a pipe: no name."""
-    from hiri_search.study.errors import StudyError
-
-    if not study.is_file():
-        raise StudyError(f"{study} gives no name to the results; name their folder with --results")
-    return Path("results") / study.stem

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from hiri_search.study.config.files.yaml_file import parse_value
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.schema_keys import Key, is_text, keys_under, long_form, may_be_text
-from hiri_search.study.config.yaml_file import parse_value
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
 
@@ -38,6 +39,13 @@ def parse_set(text: str, rows: Collection[str]) -> tuple[Key, Any]:
     if (may_be_text(StudyConfig, key) or long_form(key)) and not value.lstrip().startswith("{"):
         return key, None if value.strip() in _NOTHING else value
     return key, parse_value(value, place, key, StudyConfig)
+
+
+def as_sets(settings: Mapping[str, object] | Sequence[str]) -> list[str]:
+    """Return settings as `key=value` texts: a mapping of keys to values, or the texts themselves."""
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
 
 
 def place_of(text: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.study.config.yaml_file import MAX_NODES_PER_FILE, parse_value, parse_yaml
+from hiri_search.study.config.files.yaml_file import MAX_NODES_PER_FILE, parse_value, parse_yaml
 from hiri_search.study.errors import StudyError
 
 FILE = Path("study.yaml")

@@ -1,12 +1,10 @@
-"""Read a results folder for the report, and write the report."""
+"""Results folders: read for the report, and their report written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from hiri_search.study.errors import StudyError
 
@@ -16,12 +14,6 @@ if TYPE_CHECKING:
     from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.ledger.ledger import LedgerContent
     from hiri_search.study.ledger.trial import Trial
-
-ImportOption = Annotated[
-    list[str] | None,
-    typer.Option("--import", help="Own code with blocks or networks: a file, or a module. Repeatable."),
-]
-ResultsFolder = Annotated[Path, typer.Argument(help="Results folder, such as results/block_mix.")]
 
 
 def read_results(folder: Path) -> Results:

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ValidationError
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
 from hiri_search.study.config.calibration import CalibrationNote, ImageNumbers
+from hiri_search.study.config.files.base import NO_PROFILE, bases, moved, profile_names, profiles
+from hiri_search.study.config.files.set_option import parse_set, place_of
+from hiri_search.study.config.files.shipped import find_file
+from hiri_search.study.config.files.yaml_file import Tree, read_yaml
 from hiri_search.study.config.schema import ProxyConfig, Relations, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
 from hiri_search.study.config.seeds import Seeds
-from hiri_search.study.config.set_option import parse_set, place_of
-from hiri_search.study.config.yaml_file import Tree, read_yaml
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
 from hiri_search.training.recipe import Recipe, SettingError
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-NO_PROFILE, BY_HARDWARE = "none", "auto"  # values of --profile that are no names
 SPACE_SUFFIXES = (".yaml", ".yml")  # of a file that `space:` names
 RENAMED_KEYS = {"proxies": "zero_cost"}  # of earlier versions
 UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
@@ -76,6 +77,7 @@ class YamlLocations:
         self.space: Tree | None = None  # the file that `space:` names
         self.recipe: Tree | None = None  # the file that `recipe:` names
         self.proxy: Tree | None = None  # the file that `proxy:` names
+        self.bases: list[Tree] = []  # the studies under this one, the nearest first
 
     def __call__(self, key: Key) -> str:
         return self.find(key) or str(self.tree.path)
@@ -97,9 +99,10 @@ class YamlLocations:
         for set_key, text in reversed(self.sets.items()):
             if key[: len(set_key)] == set_key:
                 return text
-        for written in (("profiles", self.profile, *key), key):
-            if written in self.tree.lines:
-                return self.tree.location(written)
+        for tree in (self.tree, *self.bases):
+            for written in (("profiles", self.profile, *key), key):
+                if written in tree.lines:
+                    return tree.location(written)
         if self.recipe and key[:1] == ("recipe",) and key[1:] in self.recipe.lines:
             return self.recipe.location(key[1:])
         if self.proxy and key in self.proxy.lines:
@@ -111,25 +114,15 @@ class YamlLocations:
         return StudyError(redacted(f"{self(key)}: {message}"))
 
 
-def profiles(tree: Tree) -> dict[str, dict[str, Any]]:
-    """Return the keys of each profile of a study file."""
-    found = tree.content.get("profiles") or {}
-    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
-        message = "profiles: must hold `name:` lines with the keys to change under each"
-        raise YamlLocations(tree).error(("profiles",), message)
-    for name in (NO_PROFILE, BY_HARDWARE):
-        if name in found:
-            message = f"profiles.{name}: --profile {name} has a meaning of its own; write another name"
-            raise YamlLocations(tree).error(("profiles", name), message)
-    return found
-
-
 def layered(places: YamlLocations, sets: Sequence[str]) -> dict[str, Any]:
     """Return the content of a study file with its profile and `key=value` settings merged over it."""
     content: dict[str, Any] = {}
-    for layer in (places.tree.content, _profile(places.profile, places.tree)):
-        content = merged(content, with_proxy(layer, places))
-    content.pop("profiles", None)
+    places.bases = bases(places.tree)
+    for tree in reversed((places.tree, *places.bases)):
+        for layer in (tree.content, _profile(places.profile, tree, places)):
+            content = merged(content, with_proxy(moved(layer, tree, places.tree), places))
+    for name in ("base", "profiles"):
+        content.pop(name, None)
     for text in sets:
         rows = content.get("nets")
         key, value = parse_set(text, rows if isinstance(rows, dict) else ())
@@ -143,14 +136,14 @@ def with_files(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]
     return _with_row_recipes(_with_recipe(_with_space(content, places), places))
 
 
-def _profile(name: str, tree: Tree) -> dict[str, Any]:
-    found = profiles(tree)
+def _profile(name: str, tree: Tree, places: YamlLocations) -> dict[str, Any]:
+    """Return the keys of a profile in one file. StudyError where neither the study nor those under it have it."""
     if name == NO_PROFILE:
         return {}
-    if name not in found:
-        choices = ", ".join([*found, NO_PROFILE])
-        raise YamlLocations(tree).error(("profiles",), f"there is no profile {name!r}; choose one of {choices}")
-    return found[name]
+    if name not in (known := profile_names(places.tree)):
+        choices = ", ".join([*known, NO_PROFILE])
+        raise places.error(("profiles",), f"there is no profile {name!r}; choose one of {choices}")
+    return profiles(tree).get(name, {})
 
 
 def _nested(key: Key, value: Any) -> dict[str, Any]:
@@ -162,6 +155,9 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) ->
     result = dict(base)
     for name, value in over.items():
         old, key = result.get(name), (*under, name)
+        if value is None and old is not None and under == ("nets",):
+            del result[name]  # `ROW: null` takes a row of a lower layer away
+            continue
         if isinstance(value, Mapping) and isinstance(old, str) and (inner := long_form(key)):
             old = {inner: old}
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
@@ -180,7 +176,7 @@ def with_proxy(layer: Mapping[str, Any], places: YamlLocations) -> Mapping[str, 
     if isinstance(layer.get("recipe"), str):
         problem = f"recipe: cannot be a file beside proxy: {section['file']}, which has a recipe"
         raise places.error(("recipe",), f"{problem}; write only the keys to change under recipe:")
-    path = places.tree.folder / str(section["file"])
+    path = find_file(str(section["file"]), places.tree.folder)
     if not path.is_file():
         raise places.error(("proxy",), f"proxy: there is no file {path}; write the keys of a proxy, or a file path")
     places.proxy = read_yaml(path, ProxyFile)
@@ -198,7 +194,7 @@ def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any
         return content
     if content.get("let"):
         raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")
-    places.space = read_yaml(places.tree.folder / name, SpaceFile)
+    places.space = read_yaml(find_file(name, places.tree.folder), SpaceFile)
     file = validated(SpaceFile, places.space.content, YamlLocations(places.space))
     own = content.get("where") or ()
     where = [*file.where, *([own] if isinstance(own, str) else own)] if isinstance(own, Sequence) else own
@@ -211,7 +207,7 @@ def _with_recipe(content: dict[str, Any], places: YamlLocations) -> dict[str, An
     section = {"file": recipe} if isinstance(recipe, str) else recipe
     if not isinstance(section, Mapping) or "file" not in section:
         return content
-    file = places.tree.folder / str(section["file"])
+    file = find_file(str(section["file"]), places.tree.folder)
     if not file.is_file():
         raise places.error(("recipe",), f"recipe: there is no file {file}; write the keys of a recipe, or a file path")
     places.recipe = read_yaml(file, Recipe)
@@ -279,4 +275,4 @@ def _suggestion(name: str, keys: list[str]) -> str:
 
 def _keys_of(model: type[BaseModel], key: Key) -> list[str]:
     """Return the keys that a study may have under `key`."""
-    return [*keys_under(model, key), *(["profiles"] if model is StudyConfig and not key else [])]
+    return [*keys_under(model, key), *(["base", "profiles"] if model is StudyConfig and not key else [])]

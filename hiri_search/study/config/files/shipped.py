@@ -1,0 +1,37 @@
+"""Studies, spaces and recipes that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[3]
+STUDIES, SPACES = "studies", "spaces"
+
+
+def shipped(kind: str) -> Path:
+    """Return the folder of the shipped studies or spaces: in an installed package, or in a clone."""
+    installed = _PACKAGE / "shipped"
+    return (installed if installed.is_dir() else _PACKAGE.parent) / kind
+
+
+def shipped_studies() -> list[str]:
+    """Return the names of the shipped studies."""
+    return sorted(path.stem for path in shipped(STUDIES).glob("*.yaml"))
+
+
+def find_study(study: Path) -> Path:
+    """Return the file of a study: a path, or of a name such as `block_mix` that no file has, the shipped study."""
+    name = str(study)
+    return shipped(STUDIES) / f"{name}.yaml" if name in shipped_studies() and not study.exists() else study
+
+
+def find_file(name: str, folder: Path) -> Path:
+    """Return the file that a study names, relative to the study's folder; where there is none, the shipped file.
+
+    `recipes/short.yaml` is a shipped recipe in any folder, `five_stage.yaml` and `../spaces/five_stage.yaml` a space.
+    """
+    own = folder / name
+    if own.exists() or Path(name).is_absolute():
+        return own
+    choices = (shipped(STUDIES) / name, shipped(SPACES) / name)
+    return next((path for path in choices if path.is_file()), own)
