@@ -13,7 +13,7 @@ from hiri_search.report.figures import drawings
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
 from hiri_search.report.tables.networks import caption
-from hiri_search.report.write import tables
+from hiri_search.report.write import study_tables
 from hiri_search.study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class StudyResults:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables."""
-        return tuple(tables(self._results))
+        return tuple(study_tables(self._results))
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table: the content of report/NAME.csv, such as table8, comparisons, trials or confirmed."""
-        if name not in (made := tables(self._results)):
+        if name not in (made := study_tables(self._results)):
             raise StudyError(f"there is no table {name!r} of this study; its tables are {', '.join(made)}")
         return made[name](self._results)
 

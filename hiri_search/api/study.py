@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
 from hiri_search.api.running import Runner, after_run, profile_for, start_fresh
-from hiri_search.api.study_keys import StudyKeys, plain
+from hiri_search.api.study_keys import StudyKeys, plain_values
 from hiri_search.study.config.files.base import BY_HARDWARE
 from hiri_search.study.config.files.set_option import as_sets
 from hiri_search.study.config.files.shipped import find_study
@@ -40,7 +40,7 @@ class Study:
         the study has it. `override`: settings over both, such as {"recipe.epochs": 3}.
         """
         self.file: Path | None = None
-        self._read(Tree(Path("Study"), plain(keys), {}), profile, override)
+        self._read(Tree(Path("Study"), plain_values(keys), {}), profile, override)
 
     @classmethod
     def from_yaml(cls, study: str | Path, *, profile: str = BY_HARDWARE, override: Overrides = ()) -> Self:

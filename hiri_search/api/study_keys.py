@@ -56,7 +56,7 @@ class StudyKeys(TypedDict, total=False):
     profiles: Mapping[str, Keys]
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Return a value of `StudyKeys` as a study file would hold it: mappings, lists, texts and numbers.
 
     Of an object of a section, these are the keys that differ from their defaults.
@@ -67,9 +67,9 @@ def plain(value: Any) -> Any:
         fields = [(field.name, field.default) for field in dataclasses.fields(value)]
         value = {name: getattr(value, name) for name, default in fields if getattr(value, name) != default}
     if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): plain_values(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [plain_values(item) for item in value]
     if hasattr(value, "item"):  # a number of numpy or torch
         return value.item()
     return str(value) if isinstance(value, PurePath) else value

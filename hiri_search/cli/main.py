@@ -230,11 +230,17 @@ def watch(
 def init(
     file: Annotated[Path, typer.Argument(help="Study file to write, such as studies/mine.yaml.")],
     search: Annotated[bool, typer.Option("--search", help="Write a search. Default: an ablation.")] = False,
+    shipped: Annotated[
+        str | None, typer.Option("--from", help="Write a copy of a study of the package, such as block_mix.")
+    ] = None,
 ) -> None:
     """Write a commented study file to start from."""
-    from hiri_search.study.config.templates import write_template
+    from hiri_search.study.config.templates import shipped_text, template, write_study_file
 
-    typer.echo(write_template(file, "search" if search else "ablation"))
+    if search and shipped:
+        raise typer.BadParameter("write one of --search and --from")
+    text = shipped_text(shipped) if shipped else template("search" if search else "ablation")
+    typer.echo(write_study_file(file, text))
 
 
 @app.command("list")

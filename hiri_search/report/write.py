@@ -97,7 +97,7 @@ def write_files(files: Mapping[str, Callable[[_Source], FileContent]], source: _
     return written
 
 
-def tables(results: Results) -> dict[str, MakeTable]:
+def study_tables(results: Results) -> dict[str, MakeTable]:
     """Return the functions that make the tables of a study, by name."""
     networks = paper_table if results.table_number else network_table
     made: dict[str, MakeTable] = {"trials": _trials, "dictionary": _dictionary, _networks_name(results): networks}
@@ -110,7 +110,7 @@ def table_files(results: Results) -> dict[str, Make]:
     """Return the functions that make the files of these tables, by file name: CSV, and for readers other formats."""
     kept = ("trials", "dictionary", _networks_name(results))  # also without a row
     files: dict[str, Make] = {
-        f"{name}.csv": partial(_csv, make, name in kept) for name, make in tables(results).items()
+        f"{name}.csv": partial(_csv, make, name in kept) for name, make in study_tables(results).items()
     }
     documents = SEARCH_DOCUMENTS if results.is_search else COMPARISON_DOCUMENTS
     return files | {"dictionary.md": _dictionary_text, PARQUET: _parquet} | _network_documents(results) | documents

@@ -138,9 +138,10 @@ def with_files(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]
 
 def _profile(name: str, tree: Tree, places: YamlLocations) -> dict[str, Any]:
     """Return the keys of a profile in one file. StudyError where neither the study nor those under it have it."""
+    known = profile_names(places.tree)
     if name == NO_PROFILE:
         return {}
-    if name not in (known := profile_names(places.tree)):
+    if name not in known:
         choices = ", ".join([*known, NO_PROFILE])
         raise places.error(("profiles",), f"there is no profile {name!r}; choose one of {choices}")
     return profiles(tree).get(name, {})
