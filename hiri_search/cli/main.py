@@ -77,7 +77,7 @@ def _options(
 @unread_output()
 def run_command(
     context: typer.Context,
-    study: Annotated[Path, typer.Argument(help="Study file, such as studies/block_mix.yaml.")],
+    study: Annotated[Path, typer.Argument(help="Study file, or a shipped study such as block_mix.")],
     profile: options.ProfileOption = "auto",
     sets: options.SetOption = None,
     results: Annotated[Path | None, typer.Option(help="Results folder. Default: results/NAME of the study.")] = None,
@@ -93,9 +93,11 @@ def run_command(
     from hiri_search.api.running import Runner, after_run, start_fresh
     from hiri_search.api.study import Study
     from hiri_search.cli.console import Console
+    from hiri_search.study.config.files.shipped import find_study
 
-    read = Study.from_yaml(study, profile=profile, override=sets or [])
-    folder = results or options.results_folder(read.file or study)
+    file = find_study(study)
+    folder = results or options.results_folder(file)
+    read = Study.from_yaml(file, profile=profile, override=sets or [])
     runner = Runner(slots, serial, None if plan else address, retry_failed, read.profile, context.obj)
     runner.check(read.config)
     console = Console(read.config.headline)
@@ -104,7 +106,7 @@ def run_command(
         _print_plan(runner.plan(read.config, folder, console.say), console)
         return
     if fresh:
-        start_fresh(read.config, folder, read.file, console.say)
+        start_fresh(read.config, folder, file, console.say)
     runner.run(read.config, folder, console)  # interrupted or not: the report follows in any case
     sys.exit(after_run(read.config, folder, console.say))
 
