@@ -117,19 +117,68 @@ TYPES = [
 ]
 
 
-@pytest.mark.slow
-def test_the_wheel_has_types_and_a_command(tmp_path: Path) -> None:
-    """A user's view from another folder: the wheel is installed there, and the repository is not on the path."""
+def test_the_api_reference_builds_without_a_warning(tmp_path: Path) -> None:
+    warnings = ("-W", "error", "-W", "ignore::FutureWarning")  # torch.jit, used by fvcore and timm, is deprecated
+    built = _run(sys.executable, *warnings, "-m", "pdoc", "hiri_search", "-o", tmp_path)
+    assert (built.returncode, built.stderr) == (0, "")
+    page = (tmp_path / "hiri_search.html").read_text()
+    assert [name for name in hiri_search.__all__ if f'id="{name}"' not in page] == ["kinds", "models", "tune"]
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    named = {name: getattr(hiri_search, name) for name in hiri_search.__all__}
+    for name, value in list(named.items()):
+        if isinstance(value, type):
+            members = {key: member for key, member in vars(value).items() if not key.startswith("_")}
+            named |= {f"{name}.{key}": member for key, member in members.items() if callable(member)}
+    aliases = {"Network"}  # a union of two classes
+    assert [name for name, value in named.items() if not (value.__doc__ or "").strip() and name not in aliases] == []
+
+
+def test_the_example_script_runs(tmp_path: Path) -> None:
+    ran = _run(sys.executable, ROOT / "examples" / "study.py", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert ran.returncode == 0, ran.stderr
+    assert "search: 3 finished" in ran.stdout
+    assert "there is no table 'table8' of this study; its tables are trials" in ran.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed wheel: a user's view, without the repository on the path."""
     if shutil.which("uv") is None:
         pytest.skip("uv is not installed: it builds and installs the wheel")
-    target, user = tmp_path / "site", tmp_path / "user"
+    folder = tmp_path_factory.mktemp("wheel")
+    built = _run("uv", "build", "--wheel", "--out-dir", folder, ROOT)
+    assert built.returncode == 0, built.stderr
+    (file,) = folder.glob("*.whl")
+    target = folder / "site"
+    installed = _run("uv", "pip", "install", "--no-deps", "--python", sys.executable, "--target", target, file)
+    assert installed.returncode == 0, installed.stderr
+    return target
+
+
+@pytest.mark.slow
+def test_a_wheel_runs_shipped_studies_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    small = ("data={train: 32, val: 16}", "proxy.side=64", "latency=null", "seeds=1")
+    sets = [word for text in small for word in ("--set", text)]
+    command = (sys.executable, "-m", "hiri_search")
+    for arguments in (
+        ("run", "block_mix", "--profile", "laptop", "--serial", *sets),
+        ("init", "mine/study.yaml", "--from", "search"),
+        ("run", "mine/study.yaml", "--serial", *sets[:4], "--set", "search.networks=2", "--set", "confirm=null"),
+    ):
+        ran = _run(*command, *arguments, cwd=tmp_path, PYTHONPATH=str(wheel))
+        assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "results" / "block_mix" / "report" / "table8.csv").is_file()
+    assert (tmp_path / "results" / "study" / "report" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_wheel_has_types_and_a_command(wheel: Path, tmp_path: Path) -> None:
+    target, user = wheel, tmp_path / "user"
     user.mkdir()
     (user / "user.py").write_text(USER_FILE)
-    built = _run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
-    assert built.returncode == 0, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    installed = _run("uv", "pip", "install", "--no-deps", "--python", sys.executable, "--target", target, wheel)
-    assert installed.returncode == 0, installed.stderr
+    shutil.copy(ROOT / "examples" / "study.py", user / "example.py")
     command = [sys.executable, "-c", "import hiri_search; print(hiri_search.__file__)"]
     assert Path(_run(*command, cwd=user, PYTHONPATH=str(target)).stdout.strip()).is_relative_to(target)
     command = [sys.executable, "-m", "hiri_search", "--version"]
@@ -138,3 +187,5 @@ def test_the_wheel_has_types_and_a_command(tmp_path: Path) -> None:
     *revealed, error, _ = _run(*command, cwd=user, PYTHONPATH=str(target)).stdout.splitlines()
     assert error == ERROR
     assert [line.partition("Revealed type is ")[2].strip('"').replace("builtins.", "") for line in revealed] == TYPES
+    checked = _run(*command[:-1], "example.py", cwd=user, PYTHONPATH=str(target))
+    assert checked.returncode == 0, checked.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from functools import cached_property
 from html import escape
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hiri_search.api.folders import is_calibration, read_results
-from hiri_search.report.figures import drawings
+from hiri_search.report.figures import drawings, image
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
 from hiri_search.report.tables.networks import caption
@@ -87,6 +88,7 @@ class StudyResults:
         """Draw a figure: that of report/NAME.png, such as pareto or figure6."""
         if name not in (made := drawings(self._results)):
             raise StudyError(f"there is no figure {name!r} of this study; its figures are {', '.join(made)}")
+        _let_notebooks_show_figures()
         return made[name](self._results)
 
     def pareto(self) -> Figure:
@@ -96,6 +98,16 @@ class StudyResults:
     def page(self) -> Page:
         """Return the page of the study; a notebook shows it."""
         return Page(page(page_content(self._results)))
+
+
+def _let_notebooks_show_figures() -> None:
+    """Let IPython show figures as it shows those of pyplot, unless it does already: ours are made without pyplot."""
+    from matplotlib.figure import Figure
+
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        formatter = shell.display_formatter.formatters["image/png"]
+        if Figure not in formatter.type_printers:
+            formatter.for_type(Figure, lambda figure: image(figure, ".png"))
 
 
 class Page:
