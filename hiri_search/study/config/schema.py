@@ -53,7 +53,9 @@ class NetworkRow(_Strict):
     spec: str  # in the language of specs, or `timm:NAME argument=value ...`
     side: Side | None = None  # for counting and timing; None: counted.side
     stand_in: str | None = None  # spec of the network trained in its place; None: scaled down as `proxy` says
-    stand_in_width: int = Field(1, ge=1)  # `recipe` is for widths this many times as large as those of `stand_in`
+    stand_in_width: int = Field(
+        default=1, ge=1
+    )  # `recipe` is for widths this many times as large as those of `stand_in`
     stand_in_side: Side | None = None  # None: scaled by the ratio of proxy.side to counted.side
     train: bool = True  # false: counted and reported, not trained
     recipe: Recipe | None = None  # None: the study's; in a file, keys merged over the study's
@@ -66,7 +68,7 @@ class CountConfig(_Strict):
     """Image side and number of classes at which the reported costs are counted: by default those of the paper."""
 
     side: Side = 448
-    classes: int = Field(1000, ge=1, le=MAX_CLASSES)
+    classes: int = Field(default=1000, ge=1, le=MAX_CLASSES)
 
 
 class ProxyConfig(_Strict):
@@ -75,19 +77,21 @@ class ProxyConfig(_Strict):
     timm networks cannot be scaled down: they are trained unchanged, unless their row names a stand-in.
     """
 
-    width: int = Field(1, ge=1)  # divisor of widths, head sizes and stem widths; the number of heads stays
-    depth: int = Field(1, ge=1)  # divisor of depths, rounded up
-    min_depth: int = Field(1, ge=1)  # blocks that a stage keeps, if it has as many; 2 where depths are compared
+    width: int = Field(default=1, ge=1)  # divisor of widths, head sizes and stem widths; the number of heads stays
+    depth: int = Field(default=1, ge=1)  # divisor of depths, rounded up
+    min_depth: int = Field(default=1, ge=1)  # blocks that a stage keeps, if it has as many; 2 where depths are compared
     side: Side = 448  # image side in training
-    classes: int | None = Field(None, ge=2, le=MAX_CLASSES)  # train on the first N classes of the data; None: all
+    classes: int | None = Field(
+        default=None, ge=2, le=MAX_CLASSES
+    )  # train on the first N classes of the data; None: all
 
 
 class HalvingConfig(_Strict):
     """Asynchronous successive halving (ASHA): trials pause at rungs, and only the best are promoted."""
 
     epochs: tuple[int, ...] = Field(min_length=1)  # rungs: a trial pauses after each of these epochs
-    keep: float = Field(1 / 3, gt=0, lt=1)  # share of the trials at a rung that is promoted
-    brackets: int = Field(1, ge=1)  # trial n starts at rung n % brackets; Hyperband: len(epochs) + 1
+    keep: float = Field(default=1 / 3, gt=0, lt=1)  # share of the trials at a rung that is promoted
+    brackets: int = Field(default=1, ge=1)  # trial n starts at rung n % brackets; Hyperband: len(epochs) + 1
 
     def promoted_count(self, reached: int) -> int:
         """Return the number of promotions from a rung that `reached` trials have reached."""
@@ -106,8 +110,10 @@ class HalvingConfig(_Strict):
 class ConfirmConfig(_Strict):
     """Confirmation: networks of a search are trained again, longer and with several seeds."""
 
-    top: int = Field(5, ge=1)  # number of the best networks, by non-dominated rank, then by crowding distance
-    partners: int = Field(12, ge=0)  # number of others, of like cost: with three of the best three bands of five
+    top: int = Field(default=5, ge=1)  # number of the best networks, by non-dominated rank, then by crowding distance
+    partners: int = Field(
+        default=12, ge=0
+    )  # number of others, of like cost: with three of the best three bands of five
     seeds: Seeds = (0, 1, 2)
     epochs: str = "x4"  # a multiple of the search's epochs, or a number of epochs
 
@@ -127,8 +133,8 @@ class SearchConfig(_Strict):
     """Sampler, objectives and size of a search."""
 
     sampler: SamplerName = "surrogate"
-    objectives: tuple[str, ...] = Field((TASK.scores[0].name, "gmacs"), min_length=1)  # several: a Pareto front
-    networks: int = Field(20, ge=1)  # number of different networks to train
+    objectives: tuple[str, ...] = Field(default=(TASK.scores[0].name, "gmacs"), min_length=1)  # several: a Pareto front
+    networks: int = Field(default=20, ge=1)  # number of different networks to train
     seed: Seed = 0
     halving: HalvingConfig | None = None  # None: every network is trained to the end
     zero_cost: tuple[ZeroCostName, ...] = ()  # scores of untrained networks; reported, not used by the sampler
@@ -151,8 +157,8 @@ class Resources(_Strict):
     """Resources of each trial, and its timeout."""
 
     gpu: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None  # GPUs; auto: by measured memory; None: one
-    cpu: float | None = Field(None, gt=0)  # cores; None: one, or on a local GPU an equal share of the cores
-    timeout: float = Field(1800, gt=0)  # seconds without a training step until a trial moves to another worker
+    cpu: float | None = Field(default=None, gt=0)  # cores; None: one, or on a local GPU an equal share of the cores
+    timeout: float = Field(default=1800, gt=0)  # seconds without a training step until a trial moves to another worker
     needs: Needs = Needs()
 
     @model_validator(mode="after")
@@ -203,7 +209,7 @@ class StudyConfig(_Strict):
     seeds: StudySeeds = (0,)  # of an ablation: 3, which `_fill_in_seeds` writes
     resources: Resources = Resources()  # results do not depend on it
     checkpoints: Literal["auto", "all", "none"] = "auto"  # retention; results do not depend on it
-    storage: str | None = Field(None, min_length=1)  # shared path or URL; results do not depend on it
+    storage: str | None = Field(default=None, min_length=1)  # shared path or URL; results do not depend on it
     latency: LatencyConfig | None = None  # latency benchmark of an ablation's rows; None: no benchmark
 
     @model_validator(mode="before")

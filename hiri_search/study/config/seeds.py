@@ -44,8 +44,10 @@ class AutoSeeds(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     first: Seeds = (0, 1, 2)
-    most: int = Field(12, le=MAX_SEEDS)  # seeds of a row
-    minutes: float | None = Field(None, gt=0)  # of all runs; no seed is added that would end later; None: no limit
+    most: int = Field(default=12, le=MAX_SEEDS)  # seeds of a row
+    minutes: float | None = Field(
+        default=None, gt=0
+    )  # of all runs; no seed is added that would end later; None: no limit
 
     @model_validator(mode="after")
     def _check_numbers(self) -> AutoSeeds:
