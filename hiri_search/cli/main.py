@@ -254,10 +254,11 @@ def list_space(
     """List the networks of a space, one per line, and their number."""
     from itertools import islice
 
+    from hiri_search.study.config.files.shipped import find_file
     from hiri_search.study.config.read import read_space
 
     import_user_code(imports or (), Path())
-    read = read_space(space)
+    read = read_space(find_file(str(space), Path()))
     for net in islice(read, limit or None):
         typer.echo(f"{net.key}  {net}")
     typer.echo(f"{read.size:,} networks", err=True)

@@ -28,10 +28,11 @@ def find_study(study: Path) -> Path:
 def find_file(name: str, folder: Path) -> Path:
     """Return the file that a study names, relative to the study's folder; where there is none, the shipped file.
 
-    `recipes/short.yaml` is a shipped recipe in any folder, `five_stage.yaml` and `../spaces/five_stage.yaml` a space.
+    `recipes/short.yaml` is a shipped recipe in any folder; `five_stage.yaml`, `spaces/five_stage.yaml` and
+    `../spaces/five_stage.yaml` are a shipped space.
     """
     own = folder / name
     if own.exists() or Path(name).is_absolute():
         return own
-    choices = (shipped(STUDIES) / name, shipped(SPACES) / name)
+    choices = [shipped(folder) / name for folder in (STUDIES, SPACES, "")]
     return next((path for path in choices if path.is_file()), own)

@@ -17,7 +17,9 @@ def test_attention_of_a_stand_in_has_positions_to_relate(name: str):
     assert [row.name for row in trained if row.trained.grids(row.trained_side)[-1] < 3] == []
 
 
-@pytest.mark.parametrize("name", ["recipes/short.yaml", "five_stage.yaml", "../spaces/five_stage.yaml"])
+@pytest.mark.parametrize(
+    "name", ["recipes/short.yaml", "five_stage.yaml", "spaces/five_stage.yaml", "../spaces/five_stage.yaml"]
+)
 def test_shipped_files_are_found_from_any_folder(name: str, tmp_path):
     assert find_file(name, tmp_path).is_file()
     own = tmp_path / "mine" / name
