@@ -170,8 +170,8 @@ def caption(results: Results) -> str:
         f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
         f" {study.counted.classes} classes, counted on the modules. {score.title}:"
         f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels{_grids(networks)},"
-        f" trained for {study.recipe.epochs} epochs"
-        f" of {images.train // study.recipe.batch} steps{_recipe(study.recipe)}"
+        f" trained for {study.recipe.epochs} epoch{'s' * (study.recipe.epochs > 1)}"
+        f" of {images.train // study.recipe.batch} steps{_recipe(study.recipe, study.proxy.width)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
         f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images)}"
         f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"
@@ -237,9 +237,9 @@ RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
 }
 
 
-def _recipe(recipe: Recipe) -> str:
-    """Return the settings of a recipe that are not off, in words."""
-    values = {name: getattr(recipe, name) for name in RECIPE_TEXTS}
+def _recipe(recipe: Recipe, divisor: int) -> str:
+    """Return the settings of a recipe that are not off, in words; `divisor` is that of the stand-ins' widths."""
+    values = {name: getattr(recipe, name) for name in RECIPE_TEXTS} | {"lr": recipe.lr * divisor**0.5}
     settings = [text.format(values[name]) for name, (text, off) in RECIPE_TEXTS.items() if values[name] != off]
     return f" (AdamW, {', '.join(settings)})" if settings else ""
 
