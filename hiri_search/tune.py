@@ -25,7 +25,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.run import check_timm_sides, prepare_images
-from hiri_search.study.search.initial_weights import check_weights, new_last_layers
+from hiri_search.study.search.initial_weights import adaptations, check_weights
 from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, network_costs
 from hiri_search.study.search.search_space import all_options, checked_space, covering_counted, search_space
 from hiri_search.system.files import Say
@@ -68,10 +68,10 @@ def trainable(
         trained = covering_counted(study, space)
     check_own_kinds(study, networks.rows)
     check_timm_sides(study, networks.rows, say)
-    weights = check_weights(trained)
+    weights = check_weights(trained, say)
     home = Path(folder).absolute() / IMAGE_FOLDER
     prepared = prepare_images(study, networks.training_settings, home, say)
-    for line in new_last_layers(weights, prepared):
+    for line in adaptations(weights, prepared):
         say(line)
     trainings = _Trainings(study, prepared, home, Path.cwd(), loaded_code(study.code.files))
 

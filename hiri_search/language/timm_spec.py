@@ -84,8 +84,8 @@ def check_timm_name(name: str, text: str, form: str) -> None:
     """Raise SpecError unless a text names a model of timm in a valid form, without a tag of weights."""
     architecture, dot, tag = name.partition(".")
     if dot and NAME.fullmatch(architecture):
-        weights = f"{text!r} names weights of timm ({tag}), and networks start without weights"
-        raise SpecError(f"{weights}; write {TIMM_PREFIX}{architecture}")
+        weights = f"{text!r} names weights of timm ({tag}), which belong to the recipe"
+        raise SpecError(f"{weights}; write {TIMM_PREFIX}{architecture}, and recipe.pretrained={tag} to begin from them")
     if not NAME.fullmatch(name):
         raise SpecError(f"{text!r} has no valid model name; {form}")
 

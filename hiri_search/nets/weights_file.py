@@ -1,20 +1,20 @@
-"""A file of weights: the state dict in it, as timm finds it, and how it fits a network."""
+"""Weights to begin with: the state dict of a file, as timm finds it, or one of timm, and how it fits a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
 from functools import cached_property
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
 from timm.models import load_state_dict
-from torch import Size, Tensor, nn, strided
+from torch import Size, Tensor, nn, strided, uint8
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from hiri_search.system.files import expanded
@@ -30,20 +30,32 @@ _COUNTER = ".num_batches_tracked"  # of BatchNorm: missing in old files, and not
 
 
 class WeightsError(ValueError):
-    """A file without weights, or with those of another network: what was found, and what was wanted."""
+    """Weights that cannot be had, or are those of another network: what was found, and what was wanted."""
 
 
 @dataclass(frozen=True)
-class WeightsFile:
-    """The path of a file, and the state dict in it."""
+class Weights:
+    """A state dict, and its name: the path of its file, or a network of timm with the tag of its weights."""
 
-    path: str
+    name: str
     values: dict[str, Tensor]
+    pretrained: bool = False  # published by timm
+    note: str = ""  # a sentence on what a training from them differs in
+
+    @property
+    def setting(self) -> str:
+        """The setting of a recipe that asks for them, with their name."""
+        return f"{'pretrained' if self.pretrained else 'weights'}={self.name}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """A fingerprint of the content of the file, which is read again for it: a training needs none."""
-        with expanded(self.path).open("rb") as content:
+        """A fingerprint of the content of the file, which is read again for it, or of timm's values.
+
+        A training needs none.
+        """
+        if self.pretrained:
+            return _fingerprint(self.values)
+        with expanded(self.name).open("rb") as content:
             return file_digest(content, "sha256").hexdigest()[:16]
 
     def fitting(self, model: nn.Module) -> dict[str, Tensor]:
@@ -55,13 +67,23 @@ class WeightsFile:
         problems = {kind: names for kind, names in self._problems(wanted, _last_layer(model)).items() if names}
         if problems:
             listed = "; ".join(f"{kind}: {_shortened(names)}" for kind, names in problems.items())
-            raise WeightsError(f"weights={self.path} holds another network's weights; {listed}")
+            raise WeightsError(f"{self.setting} holds another network's weights; {listed}")
         return {name: value for name, value in self.values.items() if value.shape == wanted[name]}
 
     def classes(self, model: nn.Module) -> int:
-        """Return the number of classes of the last layer in the file; 0 where it has none."""
+        """Return the number of classes of their last layer; 0 where there is none."""
         last = [self.values[name] for name in _last_layer(model) if name in self.values]
         return len(last[-1]) if last else 0
+
+    def changed(self, values: Mapping[str, Tensor]) -> str:
+        """Describe which of these values have another name or shape in `values`; empty: none."""
+        shapes = {name: value.shape for name, value in self.values.items()}
+        changes = [
+            f"{name} ({_shown(shapes[name])} -> {_shown(value.shape)})" if name in shapes else f"{name} (a new name)"
+            for name, value in values.items()
+            if shapes.get(name) != value.shape
+        ]
+        return _shortened(changes)
 
     def _problems(self, wanted: dict[str, Size], last: list[str]) -> dict[str, list[str]]:
         optional = set() if self.values.keys() & last else set(last)
@@ -80,7 +102,7 @@ class WeightsFile:
         }
 
 
-def read_weights(path: str) -> WeightsFile:
+def read_weights(path: str) -> Weights:
     """Read what timm's `checkpoint_path` takes: a state dict, alone or in a checkpoint, of torch.save or safetensors.
 
     Averaged weights come first, and prefixes of torch.compile and DistributedDataParallel go. No code of the file is
@@ -101,7 +123,7 @@ def read_weights(path: str) -> WeightsFile:
         raise WeightsError(f"weights={path} holds values that are no weights: {_shortened(others)}; {_WANTED}")
     if broken := [name for name, value in values.items() if not value.isfinite().all()]:
         raise WeightsError(f"weights={path} holds NaN or infinity in {_shortened(broken)}; {_WANTED}")
-    return WeightsFile(path, values)
+    return Weights(path, values)
 
 
 @contextmanager
@@ -113,6 +135,14 @@ def half_file_is_no_disk_error() -> Iterator[None]:
         if error.errno == EINVAL:
             raise EOFError("the file ends too early") from error
         raise
+
+
+def _fingerprint(values: dict[str, Tensor]) -> str:
+    digest = sha256()
+    for name, value in sorted(values.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _has_numbers(value: Any) -> bool:

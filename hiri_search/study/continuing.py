@@ -17,7 +17,7 @@ from hiri_search.study.ledger.ledger import Ledger, LedgerContent, last_start, o
 from hiri_search.study.ledger.values import JsonObject, changed_inputs, to_json
 from hiri_search.study.provenance.environment import code
 from hiri_search.study.provenance.manifest import check_unchanged
-from hiri_search.study.search.initial_weights import InitialWeights, file_fingerprints
+from hiri_search.study.search.initial_weights import InitialWeights, fingerprints_by_name
 from hiri_search.study.search.network_facts import PreparedBySide, fingerprints
 from hiri_search.system.files import Say
 from hiri_search.system.hardware import find_machine
@@ -76,7 +76,7 @@ def check_same_images(study: StudyConfig, ledger: Ledger, prepared: PreparedBySi
 
 
 def check_same_weights(weights: Mapping[str, InitialWeights], ledger: Ledger, folder: Path) -> None:
-    """Raise StudyError where a file of initial weights is not that of the ledger."""
+    """Raise StudyError where initial weights are not those of the ledger."""
     for started in of_kind(ledger.events, StudyStarted):
-        if changed := changed_inputs(started.weights, file_fingerprints(weights)):
+        if changed := changed_inputs(started.weights, fingerprints_by_name(weights)):
             raise StudyError(f"the weights in {', '.join(changed)} have changed since {folder} was started\n{WAY_OUT}")

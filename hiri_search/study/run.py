@@ -42,7 +42,7 @@ from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
-from hiri_search.study.search.initial_weights import InitialWeights, check_weights, file_fingerprints, new_last_layers
+from hiri_search.study.search.initial_weights import InitialWeights, adaptations, check_weights, fingerprints_by_name
 from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, fingerprints, network_costs
 from hiri_search.study.search.search_space import checked_space, covering_counted
 from hiri_search.system.file_tree.archives import forget_archive
@@ -76,7 +76,8 @@ def run(
     networks = resolve(study)
     check_own_kinds(study, networks.rows)
     space = _checked_space(networks, callback.say)
-    weights = check_weights(networks.trained_rows if space is None else covering_counted(study, space))
+    trained = networks.trained_rows if space is None else covering_counted(study, space)
+    weights = check_weights(trained, callback.say)
     if storage := storage_of(study.storage, folder):
         resume_from_storage(folder, storage, callback.say)
     with open_ledger(folder, callback.say) as ledger:
@@ -87,7 +88,7 @@ def run(
         clock.begin("images")
         prepared = prepare_images(study, networks.training_settings, folder / IMAGE_FOLDER, callback.say)
         check_same_images(study, ledger, prepared, folder)
-        for line in new_last_layers(weights, prepared):
+        for line in adaptations(weights, prepared):
             callback.say(line)
         _try_metrics(study, prepared)
         _write_start(study, ledger, prepared, weights, profile, command)
@@ -215,7 +216,8 @@ def _write_start(
             profile=profile,
             device=describe_device(),
             images=images,
-            weights=file_fingerprints(weights),
+            weights=fingerprints_by_name(weights),
+            adapted=tuple(adaptations(weights, prepared)),
             code=environment.code,
             command=environment.command,
             versions=environment.versions,

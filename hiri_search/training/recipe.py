@@ -49,6 +49,7 @@ class Recipe:
     ema_warmup: bool = True  # let the decay grow from 0, so that a short training's average forgets the initial weights
     distill_alpha: float = 1.0  # alpha of Eq. 5: weight of the labels against the teacher's map; 1: no distillation
     weights: str = ""  # file with the initial weights, as for timm's checkpoint_path; empty: random weights
+    pretrained: bool | str = False  # begin from timm's weights of the network; true: the default ones; text: their tag
     bf16: bool = True  # autocast, on CUDA only
     compile: bool = False  # with torch.compile; the compile time is reported separately
     cuda_graphs: bool = False  # CUDA graphs, with `compile` and on CUDA only; faster for small networks
@@ -66,6 +67,8 @@ class Recipe:
             raise SettingError("warmup_epochs", f"{problem}; it must be less than epochs={self.epochs}")
         if self.distill_alpha < 1 and not self.ema:
             raise SettingError("distill_alpha", "distill_alpha needs a teacher, the moving average; write ema: 0.99")
+        if self.pretrained and self.weights:
+            raise SettingError("pretrained", f"pretrained beside weights={self.weights}; leave one of them out")
         if self.cuda_graphs and not self.compile:
             raise SettingError("cuda_graphs", "cuda_graphs needs a compiled network; write compile: true too")
 

@@ -16,9 +16,9 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from hiri_search.language import parse_network
-from hiri_search.nets.weights_file import LOAD_ERRORS, WeightsError, half_file_is_no_disk_error, read_weights
-from hiri_search.networks import build
+from hiri_search.language import Network, parse_network
+from hiri_search.nets.weights_file import LOAD_ERRORS, Weights, WeightsError, half_file_is_no_disk_error, read_weights
+from hiri_search.networks import build, fitted, pretrained_weights
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
@@ -96,6 +96,21 @@ def curve_in(path: Path) -> list[Epoch] | None:
         return None
 
 
+def saved_weights(path: Path, *, ema: bool) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
+    """Return curve and weights of a checkpoint; with `ema` the averaged weights. No code from the file is run.
+
+    Raises WeightsError where the file is damaged, or has no averaged weights.
+    """
+    try:
+        content = _read(path, torch.device("cpu"))
+        curve, weights = [Epoch(**epoch) for epoch in content["curve"]], content["model_ema" if ema else "model"]
+    except LOAD_ERRORS as error:
+        raise WeightsError(f"{path} is damaged, or no checkpoint of this version") from error
+    if weights is None:
+        raise WeightsError(f"{path} has no averaged weights, because recipe.ema is 0; leave out --ema")
+    return curve, weights
+
+
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in weights.items()}
 
@@ -130,11 +145,11 @@ def _write(content: dict[str, Any], path: Path) -> None:
 
 
 def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.device) -> TrainingState:
-    """Return the state before the first step. Raise TrainingError if the weights of `recipe.weights` do not fit."""
+    """Return the state before the first step. Raise TrainingError if the weights of the recipe do not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
-    if recipe.weights:
-        _load_initial_weights(model, recipe.weights)
+    if recipe.weights or recipe.pretrained:
+        _load_initial_weights(model, job)
     if recipe.checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -145,10 +160,17 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     )
 
 
-def _load_initial_weights(model: nn.Module, path: str) -> None:
-    """Load the weights of a file; a last layer for other classes keeps its initial ones."""
+def initial_weights(network: Network, recipe: Recipe) -> Weights:
+    """Return the weights from which a recipe begins. OSError, SpecError and WeightsError where they cannot be had."""
+    return pretrained_weights(network, recipe.pretrained) if recipe.pretrained else read_weights(recipe.weights)
+
+
+def _load_initial_weights(model: nn.Module, job: Job) -> None:
+    """Load the weights of the recipe; a last layer for other classes keeps its initial ones."""
+    network = parse_network(job.spec)
     try:
-        model.load_state_dict(read_weights(path).fitting(model), strict=False)
+        weights = initial_weights(network, job.recipe)
+        model.load_state_dict(fitted(weights, network, job.side, model), strict=False)
     except WeightsError as error:
         raise TrainingError(f"recipe.{error}") from error
 

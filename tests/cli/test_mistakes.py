@@ -190,7 +190,30 @@ STUDIES = {
     "unknown network of timm": ("start -> t(128 e=2)", "timm:swin_tinny", 4, "has no network 'swin_tinny'; did you"),
     "no name for timm": ("start -> t(128 e=2)", '"timm:"', 4, "has no valid model name; write timm:NAME"),
     "bad timm argument": ("start -> t(128 e=2)", "timm:resnet18 x", 4, "'x' is not a valid argument; write timm:NAME"),
-    "weights of timm": ("start -> t(128 e=2)", "timm:resnet18 pretrained=true", 4, "without weights; leave it out"),
+    "weights of timm": (
+        "start -> t(128 e=2)",
+        "timm:resnet18 pretrained=true",
+        4,
+        "write recipe.pretrained or recipe.",
+    ),
+    "a tag of timm": (
+        "start -> t(128 e=2)",
+        "timm:resnet18.a1_in1k",
+        4,
+        "write timm:resnet18, and recipe.pretrained=a1",
+    ),
+    "pretrained in the language": (
+        "{epochs: 1, batch",
+        "{pretrained: true, epochs: 1, batch",
+        4,
+        "nets.one.recipe.pretrained: timm has no weights for 'hrstem",
+    ),
+    "two sets of weights": (
+        "{epochs: 1, batch",
+        "{pretrained: true, weights: w.pth, epochs: 1, batch",
+        9,
+        "recipe.pretrained beside weights=w.pth; leave one of them out",
+    ),
     "unknown stand-in": ("start -> t(128 e=2)", "{spec: start, stand_in: tt(8)}", 4, "nets.one.stand_in: unknown name"),
     "no stand-in of timm": (
         "start -> t(128 e=2)",

@@ -170,12 +170,23 @@ def _check_networks(study: StudyConfig, places: YamlLocations) -> None:
     try:
         networks = resolve(study)
         for candidate in covering_networks(study, networks.space) if networks.space else networks.rows:
-            _check_timm(candidate, ("space",) if networks.space else ("nets", candidate.name))
+            context: Key = ("space",) if networks.space else ("nets", candidate.name)
+            _check_timm(candidate, context)
+            _check_pretrained(candidate, context)
     except InvalidNetwork as error:
         place = places.find(error.key) or places(error.context)
         owner = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
         setting = "where" if error.key[0] == "where" else dotted(error.key)
         raise StudyError(redacted(f"{place}: {setting}{owner}: {error}")) from error
+
+
+def _check_pretrained(candidate: Candidate, context: Key) -> None:
+    """Raise InvalidNetwork where timm publishes no weights for a network that begins from them."""
+    if candidate.trained and candidate.recipe.pretrained:
+        from hiri_search.networks import check_pretrained
+
+        with at_key((*(() if context == ("space",) else context), "recipe", "pretrained"), context):
+            check_pretrained(candidate.trained, candidate.recipe.pretrained)
 
 
 def _check_timm(candidate: Candidate, context: Key) -> None:

@@ -52,8 +52,9 @@ def is_number(model: type[Any], key: Key) -> bool:
 
 
 def may_be_text(model: type[Any], key: Key) -> bool:
-    """True if the value of the key is a text, or nothing."""
-    return str in _types_at(model, key)
+    """True if the value of the key is a text, or nothing; false if it is true or false, or a text."""
+    types = _types_at(model, key)
+    return str in types and bool not in types
 
 
 def keys_under(model: type[Any], key: Key) -> list[str]:

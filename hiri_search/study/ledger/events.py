@@ -55,7 +55,8 @@ class StudyStarted(Event):
     device: str
     images: ImageSet
     code: CodeVersion
-    weights: dict[str, str] = field(default_factory=dict)  # fingerprint of each file of initial weights, by path
+    weights: dict[str, str] = field(default_factory=dict)  # fingerprints of initial weights by file or timm network
+    adapted: tuple[str, ...] = ()  # sentences on initial weights that do not fit as they are
     command: str = ""
     versions: dict[str, str | None] = field(default_factory=dict)  # of Python and its packages
     machine: JsonObject = field(default_factory=dict)

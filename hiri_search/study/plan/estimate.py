@@ -71,7 +71,7 @@ def estimate_plan(
         _profiled(networks, candidate, len(images.any_side.classes)) for candidate in _candidates(networks, space)
     ]
     counting += 0.0 if space else time.perf_counter() - started  # a search counts networks while others are trained
-    check_weights(network.candidate for network in profiled)
+    check_weights((network.candidate for network in profiled), say)
     distinct = len({network.job for network in profiled})
     say(f"timing short trainings of up to {distinct} networks")
     resolved = _resolved(slots)

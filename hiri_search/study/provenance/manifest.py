@@ -63,6 +63,7 @@ def manifest(ledger: LedgerContent) -> dict[str, Any]:
         "networks": _networks(events),
         "runs": runs(events),
         **({"weights": started.weights} if started.weights else {}),
+        **({"weights_adapted": started.adapted} if started.adapted else {}),
         **({"merged_from": merged} if merged else {}),
     }
 

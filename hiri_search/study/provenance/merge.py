@@ -200,6 +200,7 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
         device="; ".join(dict.fromkeys(record.started.device for record in records)),
         images=replace(first.images, fingerprints=keys, test=min(record.started.images.test for record in records)),
         weights={path: key for record in reversed(records) for path, key in record.started.weights.items()},
+        adapted=tuple(dict.fromkeys(line for record in records for line in record.started.adapted)),
         merged_from=tuple(part.label for part in plan.parts),
         overlooked=tuple(
             dict.fromkeys([*(line for record in records for line in record.started.overlooked), *plan.overlooked])

@@ -1,65 +1,84 @@
-"""Initial weights of a study's trainings (`recipe.weights`), checked before anything is trained."""
+"""Initial weights of a study's trainings (`weights` and `pretrained` of a recipe), checked before the first one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hiri_search.nets.weights_file import WeightsError, WeightsFile, read_weights
-from hiri_search.networks import build_on_meta
+from hiri_search.language import Network, SpecError
+from hiri_search.nets.weights_file import Weights, WeightsError
+from hiri_search.networks import build_on_meta, fitted
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.errors import StudyError
 from hiri_search.study.search.network_facts import PreparedBySide
-from hiri_search.system.files import expanded
+from hiri_search.system.files import Say, expanded
+from hiri_search.training.recipe import Recipe
+from hiri_search.training.state import initial_weights
 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """A file of initial weights: its fingerprint, and the classes of its last layer, 0 where it has none."""
+    """Weights that trainings begin from."""
 
+    setting: str  # of the recipe, with the file or the network of timm
     fingerprint: str
-    classes: int
+    classes: int  # of their last layer; 0 where there is none
+    note: str = ""  # a sentence on what a training from them differs in
+    adapted: dict[str, str] = field(default_factory=dict)  # what timm changed to make them fit, by network
 
 
-def check_weights(candidates: Iterable[Candidate]) -> dict[str, InitialWeights]:
-    """Return the files of initial weights by path.
+def check_weights(candidates: Iterable[Candidate], say: Say = lambda text: None) -> dict[str, InitialWeights]:
+    """Return the initial weights by name: the path of a file, or a network of timm with the tag of its weights.
 
-    StudyError where a file cannot be read, or does not fit a network that is trained from it.
+    StudyError where weights cannot be had, or do not fit a network that is trained from them.
     """
-    read, checked = cache(_read), {}
+    read, checked = dict[object, Weights](), dict[str, InitialWeights]()
     for candidate in candidates:
-        if candidate.trained and (path := candidate.recipe.weights):
-            file, model = read(path), build_on_meta(candidate.trained, candidate.trained_side)
-            try:
-                file.fitting(model)
-            except WeightsError as error:
-                raise StudyError(f"{candidate.name}: recipe.{error}") from error
-            checked[path] = InitialWeights(file.fingerprint, file.classes(model))
+        recipe, network, side = candidate.recipe, candidate.trained, candidate.trained_side
+        if network is None or not (recipe.weights or recipe.pretrained):
+            continue
+        if (key := recipe.weights or (network, recipe.pretrained)) not in read:
+            read[key] = _read(network, recipe, say)
+        weights, model = read[key], build_on_meta(network, side)
+        try:
+            values = fitted(weights, network, side, model)
+        except WeightsError as error:
+            raise StudyError(f"{candidate.name}: recipe.{error}") from error
+        new = InitialWeights(weights.setting, weights.fingerprint, weights.classes(model), weights.note)
+        checked.setdefault(weights.name, new)
+        if changed := weights.changed(values):
+            checked[weights.name].adapted[candidate.name] = changed
     return checked
 
 
-def file_fingerprints(weights: Mapping[str, InitialWeights]) -> dict[str, str]:
-    """Return the fingerprint of each file by path, as a ledger records it."""
-    return {path: file.fingerprint for path, file in weights.items()}
+def fingerprints_by_name(weights: Mapping[str, InitialWeights]) -> dict[str, str]:
+    """Return the fingerprint of all weights by name, as a ledger records them."""
+    return {name: each.fingerprint for name, each in weights.items()}
 
 
-def new_last_layers(weights: Mapping[str, InitialWeights], prepared: PreparedBySide) -> Iterator[str]:
-    """Yield a sentence for each file whose last layer is not trained further, because it is for other classes."""
+def adaptations(weights: Mapping[str, InitialWeights], prepared: PreparedBySide) -> Iterator[str]:
+    """Yield a sentence for all weights whose last layer begins anew, for other classes, or that timm has adapted."""
     classes = len(next(iter(prepared.values())).classes)  # the same at every side
-    for path, file in weights.items():
-        if (found := file.classes) != classes:
+    for each in weights.values():
+        if (found := each.classes) != classes:
             known = f"has a last layer for {found} classes" if found else "has no last layer"
-            yield f"recipe.weights={path} {known}; a new one begins for {classes}"
+            yield f"recipe.{each.setting} {known}; a new one begins for {classes}"
+        if each.note:
+            yield each.note
+        yield from (f"{name}: timm adapts recipe.{each.setting}: {what}" for name, what in each.adapted.items())
 
 
-def _read(path: str) -> WeightsFile:
+def _read(network: Network, recipe: Recipe, say: Say) -> Weights:
+    if recipe.pretrained:
+        say(f"loading timm's weights of {network}")
     try:
-        return read_weights(path)
+        return initial_weights(network, recipe)
+    except SpecError as error:
+        raise StudyError(f"recipe.pretrained: {error}") from error
     except WeightsError as error:
         raise StudyError(f"recipe.{error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path that no system has
-        where = "" if expanded(path).is_absolute() else f" (in {Path.cwd()})"
-        problem = f"recipe.weights={path!r}: {getattr(error, 'strerror', error)}{where}"
+        where = "" if expanded(recipe.weights).is_absolute() else f" (in {Path.cwd()})"
+        problem = f"recipe.weights={recipe.weights!r}: {getattr(error, 'strerror', error)}{where}"
         raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt") from error

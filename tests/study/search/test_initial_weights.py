@@ -18,6 +18,7 @@ from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.provenance.merge import merge
 from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.study.run import run
+from tests.timm_cache import put, use_cache
 
 SPEC = "hr(32 e=4) -> hr(64 e=4)"
 # With a learning rate of next to nothing a training keeps its initial weights.
@@ -69,6 +70,26 @@ def test_a_training_begins_from_a_state_dict(study: str, classes: int, said: str
         if trained[name].shape != value.shape or not trained[name].allclose(value, atol=1e-6)
     }
     assert begun == (set() if classes == 4 else {"head.fc.weight", "head.fc.bias"})
+
+
+def test_a_training_begins_from_the_weights_of_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_cache(tmp_path, monkeypatch)
+    state = put("test_vit", tmp_path)
+    study = STUDY.replace(f"{{spec: {SPEC}, recipe: {{weights: FILE}}}}", "timm:test_vit")
+    study = study.replace("recipe: {", "recipe: {pretrained: true, ").replace("side: 32", "side: 64")
+    (tmp_path / "study.yaml").write_text(study)
+    callback = Listener()
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, callback, profile="none")
+    (checkpoint,) = (tmp_path / "results" / CHECKPOINTS).glob(f"*/{LAST_CHECKPOINT}")
+    trained = torch.load(checkpoint, weights_only=True)["model"]
+    assert {n for n, v in trained.items() if v.shape != state[n].shape or not v.allclose(state[n], atol=1e-6)} == {
+        *("head.weight", "head.bias", "pos_embed")
+    }
+    started = last_start(read_events(tmp_path / "results"))
+    assert started is not None
+    assert list(started.weights) == ["timm:test_vit.r160_in1k"]
+    assert list(started.adapted) == [line for line in callback.said if "r160_in1k" in line]
+    assert "first: timm adapts recipe.pretrained=timm:test_vit.r160_in1k: pos_embed" in started.adapted[-1]
 
 
 def _run(tmp_path: Path, folder: str, changes: str = "") -> None:
