@@ -47,9 +47,9 @@ class HiriVit(nn.Module):
     """The classifier of a Net: (B, 3, side, side) -> (B, num_classes).
 
     `drop_path_rate` is the stochastic depth of the last block; it grows linearly from 0 at the first block.
-    `global_pool=""` classifies each position: (B, H, W, num_classes). `img_size` is the side of the inputs, for blocks
-    that are built for one grid; by default the first valid side from 448 on. `device` and `dtype` are those of the
-    parameters.
+    `global_pool=""` classifies each position: (B, H, W, num_classes). `img_size` is the side of the inputs, or height
+    and width, as timm writes it, for blocks that are built for one grid; by default the first valid side from 448 on.
+    `device` and `dtype` are those of the parameters.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HiriVit(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        img_size: int | None = None,
+        img_size: int | Sequence[int] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class HiriVit(nn.Module):
         rates = iter(linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         drop_paths = [list(islice(rates, depth)) for depth in depths]
         self.num_features = net.stages[-1].width
-        side = img_size or net.side_from(PAPER_SIDE)
+        side = net.side_from(PAPER_SIDE) if img_size is None else _side(img_size)
         with torch.device(device) if device else nullcontext():
             self.stem = StemPiece(net.stem, net.stages[0].width, in_chans).build(side)
             self.stages = nn.Sequential(*map(HiriStage, (None, *net.stages), net.stages, net.grids(side), drop_paths))
@@ -190,6 +190,13 @@ class HiriVit(nn.Module):
 def build_hirivit(net: Net, side: int | None = None, *, classes: int = 1000, drop_path: float = 0.0) -> HiriVit:
     """Build the module of a network for square inputs of `side` pixels; without it as `HiriVit` does."""
     return HiriVit(net, num_classes=classes, drop_path_rate=drop_path, img_size=side)
+
+
+def _side(img_size: int | Sequence[int]) -> int:
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if height != width:
+        raise ValueError(f"img_size={height}x{width} is not supported; height and width must be equal")
+    return height
 
 
 def _pooled(global_pool: str) -> bool:

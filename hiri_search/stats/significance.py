@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # Student's t: 100 times as fast as scipy.stats, which checks for NaN
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
 from hiri_search.stats.sequential import SequentialTest
 
@@ -61,6 +62,12 @@ def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Estimate 
     mean, error = _mean_and_error(sample)
     half = error * float(special.stdtrit(len(sample) - 1, (1 + level) / 2))
     return Estimate(mean, mean - half, mean + half)
+
+
+def share_interval(percent: float, count: int) -> Estimate:
+    """Return a percentage of `count` images with Wilson's confidence interval: that of these images as a sample."""
+    low, high = proportion_confint(percent * count / 100, count, alpha=1 - LEVEL, method="wilson")
+    return Estimate(percent, 100 * float(low), 100 * float(high))
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:

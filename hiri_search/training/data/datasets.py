@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, auto_augment, create_transform
 from torch.utils.data import Dataset
 
+from hiri_search.nets.pieces import IMAGE_CHANNELS
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.data.sources import timm_datasets
@@ -152,6 +153,17 @@ def _train_transform(side: int, recipe: Recipe) -> Callable[[Image.Image], torch
         std=IMAGENET_DEFAULT_STD,
     )
     return with_safe_posterize(transform)  # type: ignore[no-any-return]
+
+
+def evaluation_config(side: int) -> dict[str, Any]:
+    """Return how images are prepared for validation, in the words of timm's configuration of a model."""
+    return {
+        "input_size": (IMAGE_CHANNELS, side, side),
+        "crop_pct": VAL_CROP,
+        "interpolation": "bilinear",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+    }
 
 
 def _val_transform(side: int) -> Callable[[Image.Image], torch.Tensor]:

@@ -1,0 +1,175 @@
+"""Model card of an exported network: how it is loaded, its spec, costs, result, data, recipe and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hiri_search.language import Net, Network
+from hiri_search.networks import is_ours_or_timms, package_of
+from hiri_search.stats.significance import mean_interval, share_interval
+from hiri_search.study.ledger.ledger import LedgerContent
+from hiri_search.study.ledger.trial import Trial, training_digest
+from hiri_search.study.provenance.record import Record, Source
+from hiri_search.system.text import printable
+from hiri_search.training.score import Score
+
+Lines = Iterator[tuple[str, object]]
+_HUB_TASK = "image-classification"
+_USE = """```python
+import timm{imports}
+
+model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+```"""
+_ONNX = "`model.onnx` takes `images` (B, 3, {side}, {side}) prepared in this way, and returns `logits` (B, {classes})."
+_FROM_BEST = (
+    "the network was chosen by this score as the best of {} trials, so its validation score is too high on average"
+)
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Facts of a trial for its model card, and the ledger that they come from."""
+
+    name: str
+    ledger: LedgerContent
+    record: Record
+    source: Source  # the study of the trial
+    trial: Trial
+    network: Network  # as it was trained
+    ema: bool  # the weights are the averaged ones
+    is_best: bool  # the trial was chosen by its score
+
+
+def model_card(facts: CardFacts, *, hub: bool, onnx: bool) -> str:
+    """Return the card as Markdown; with `hub` with the metadata that the Hugging Face Hub reads."""
+    side, classes = facts.trial.network.trained.side, facts.source.images.classes
+    use = _USE.format(imports=_imports(facts), folder=facts.name)
+    sections = {
+        "Use": use + ("\n\n" + _ONNX.format(side=side, classes=classes) if onnx else ""),
+        "Network": _block(_network(facts)),
+        "Result": _block(_result(facts)),
+        "Data": _block(_data(facts)),
+        "Recipe": _block(asdict(facts.source.job(facts.trial).recipe).items()),
+        "Provenance": _block(_provenance(facts)),
+    }
+    text = "".join(f"\n## {head}\n\n{body}\n" for head, body in sections.items())
+    return f"{_metadata(facts) if hub else ''}# {printable(facts.name)}\n{text}"
+
+
+def _imports(facts: CardFacts) -> str:
+    """Return the imports that register the network with timm."""
+    network = facts.network
+    package = "hiri_search" if isinstance(network, Net) else package_of(network)
+    lines = ["import hiri_search.models  # registers hirivit and others with timm"] if package == "hiri_search" else []
+    if not (network.is_ours if isinstance(network, Net) else is_ours_or_timms(network)):
+        lines += [f"import {Path(name).stem}  # the study's own code" for name in facts.source.study.code.files]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _block(lines: Iterable[tuple[str, object]]) -> str:
+    """Return values as lines of code, where no character of a name or a path has a meaning of Markdown."""
+    texts = [f"{name}: {printable(value if isinstance(value, str) else json.dumps(value))}" for name, value in lines]
+    return "\n".join(["```text", *texts, "```"])
+
+
+def _network(facts: CardFacts) -> Lines:
+    network, trained = facts.trial.network, facts.trial.network.trained
+    yield "spec", str(facts.network)
+    yield "parameters", trained.params
+    yield "multiply-adds", f"{trained.macs} of one image of {trained.side} x {trained.side} pixels"
+    yield "classes", facts.source.images.classes
+    if (network.spec, network.side) != (trained.spec, trained.side):
+        costs = f"{network.params} parameters, {network.macs} multiply-adds at {network.side} x {network.side} pixels"
+        yield "stand-in for", f"{network.spec} ({costs}), which was not trained"
+
+
+def _result(facts: CardFacts) -> Lines:
+    headline, images = facts.source.study.headline, facts.source.images
+    yield "weights", "the averaged (EMA) weights" if facts.ema else "those after the last step"
+    scores = [score.ema if facts.ema else score for score in facts.source.study.scores]
+    for score in [*scores, *(score.test for score in scores if images.test)]:
+        if (value := facts.trial.curve[-1].score(score.name)) is not None:
+            yield score.label, f"{score.text(value)} on {_images(facts, score)}"
+    judged = headline.ema if facts.ema else headline
+    yield from _over_seeds(facts, judged.test if images.test else judged)
+    if facts.is_best:
+        yield "note", _FROM_BEST.format(sum(trial.state == "finished" for trial in facts.record.trials))
+
+
+def _images(facts: CardFacts, score: Score) -> str:
+    count = getattr(facts.source.images, score.split)
+    if not score.of_images:
+        return f"{count} {score.images}"
+    interval = share_interval(facts.trial.curve[-1].score(score.name) or 0.0, count)
+    return f"{count} {score.images} (95% interval over images {interval.low:.1f} to {interval.high:.1f})"
+
+
+def _over_seeds(facts: CardFacts, score: Score) -> Lines:
+    """Yield the mean of the same training with all its seeds."""
+    own = facts.trial
+    alike = [
+        trial.curve[-1].score(score.name)
+        for trial in facts.record.trials
+        if trial.state == "finished"
+        and (trial.network, trial.asked.confirm_epochs) == (own.network, own.asked.confirm_epochs)
+    ]
+    values = [value for value in alike if value is not None]
+    if (interval := mean_interval(values)) is not None:
+        yield f"{score.label}, mean of {len(values)} seeds", str(interval)
+
+
+def _data(facts: CardFacts) -> Lines:
+    data, images = facts.source.study.data, facts.source.images
+    place = Path(data.path).name if data.kind in ("folder", "timm") else data.path
+    yield "source", f"{data.kind}:{place}" if place else data.kind
+    yield (
+        "images",
+        ", ".join(f"{count} {split}" for split in ("train", "val", "test") if (count := getattr(images, split))),
+    )
+    side = str(facts.trial.network.trained.side)
+    yield "fingerprint", images.fingerprints.get(side, "unknown")
+
+
+def _provenance(facts: CardFacts) -> Lines:
+    trial, started = facts.trial, facts.record.started
+    code = started.code
+    yield "study", facts.source.study.title
+    yield "trial", f"{trial.number}: {trial.network.name}, seed {trial.asked.seed}"
+    yield "training", training_digest(trial)
+    yield "network key", trial.network.key
+    yield "ledger", f"SHA-256 {facts.ledger.sum.sha256} of {facts.ledger.sum.lines} lines"
+    yield "hiri_search", f"{code.version} {code.commit or ''} {'(changed)' if code.changed else ''}".strip()
+    yield "versions", ", ".join(f"{name} {version}" for name, version in started.versions.items() if version)
+    yield "device", trial.device or started.device
+    recipe = facts.source.job(trial).recipe
+    if recipe.weights or recipe.pretrained:
+        yield "initial weights", ", ".join(f"{name} ({key})" for name, key in started.weights.items())
+        yield from (("adapted", line) for line in started.adapted)
+
+
+def _metadata(facts: CardFacts) -> str:
+    """Return the YAML at the head of a card of the Hub, written as JSON, which is YAML too."""
+    headline, images = facts.source.study.headline, facts.source.images
+    score = headline.ema if facts.ema else headline
+    score = score.test if images.test else score
+    value = facts.trial.curve[-1].score(score.name)
+    dataset = {"name": facts.source.study.data.kind, "type": facts.source.study.data.kind}
+    dataset["split"] = "test" if images.test else "validation"
+    result = {
+        "task": {"type": _HUB_TASK},
+        "dataset": dataset,
+        "metrics": [
+            {"type": "accuracy" if headline.name == "top1" else score.name, "name": score.label, "value": value}
+        ],
+    }
+    values: dict[str, object] = {
+        "library_name": "timm",
+        "pipeline_tag": _HUB_TASK,
+        "tags": [_HUB_TASK, "timm", "hiri_search"],
+        "model-index": [{"name": facts.name, "results": [result]}],
+    }
+    return "\n".join(["---", *(f"{key}: {json.dumps(item)}" for key, item in values.items()), "---", "", ""])
