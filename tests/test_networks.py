@@ -12,7 +12,7 @@ from torch import nn
 
 from hiri_search.language import SpecError, TimmNetwork, parse_network
 from hiri_search.nets.weights_file import WeightsError, read_weights
-from hiri_search.networks import build, check_timm, fitted, pretrained_weights
+from hiri_search.networks import build, build_on_meta, check_timm, fitted, pretrained_weights
 from tests.nets.variants import HR_FRONT_NETWORKS
 from tests.timm_cache import put, use_cache
 
@@ -126,6 +126,13 @@ def test_positions_are_resized_for_another_side_and_the_rest_is_kept(
         "test_vit", pretrained=True, img_size=side, pretrained_cfg_overlay={"file": str(cache / "w.pth")}
     )
     assert torch.equal(values["pos_embed"], resized.pos_embed)
+
+
+@pytest.mark.parametrize("text", ["hr(8 e=2) -> t(8 e=2 d=8 sr=2)", *HR_FRONT_NETWORKS.values()])
+def test_weights_of_our_networks_fit_every_side(text: str) -> None:
+    network = parse_network(text)
+    small, large = (build_on_meta(network, side).state_dict() for side in (64, 128))
+    assert {name: value.shape for name, value in small.items()} == {name: value.shape for name, value in large.items()}
 
 
 NO_PRETRAINED = [

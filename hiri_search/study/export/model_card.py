@@ -34,7 +34,7 @@ _FROM_BEST = (
 class CardFacts:
     """Facts of a trial for its model card, and the ledger that they come from."""
 
-    name: str
+    name: str  # of the folder
     ledger: LedgerContent
     record: Record
     source: Source  # the study of the trial
@@ -57,7 +57,7 @@ def model_card(facts: CardFacts, *, hub: bool, onnx: bool) -> str:
         "Provenance": _block(_provenance(facts)),
     }
     text = "".join(f"\n## {head}\n\n{body}\n" for head, body in sections.items())
-    return f"{_metadata(facts) if hub else ''}# {printable(facts.name)}\n{text}"
+    return f"{_metadata(facts) if hub else ''}# {facts.name}\n{text}"
 
 
 def _imports(facts: CardFacts) -> str:

@@ -17,6 +17,7 @@ from hiri_search.study.ledger.ledger import LedgerContent
 from hiri_search.study.ledger.trial import Trial, reproduced
 from hiri_search.study.provenance.record import Record, read_record
 from hiri_search.system.files import Say, remove, unfinished_path
+from hiri_search.system.text import printable
 from hiri_search.training.data.datasets import evaluation_config
 from hiri_search.training.state import saved_weights
 from hiri_search.user_code import NotImportedError, UserCodeError, loaded_code
@@ -57,9 +58,8 @@ def export_network(ledger: LedgerContent, which: str, target: Path, options: Exp
     with _new_folder(target) as folder:
         save_for_timm(model, folder, evaluation_config(side))
         difference = save_onnx(model, side, folder / ONNX) if options.onnx else None
-        facts = CardFacts(
-            target.absolute().name, ledger, record, source, trial, network, options.ema, which == BEST_TRIAL
-        )
+        name, is_best = printable(target.absolute().name), which == BEST_TRIAL
+        facts = CardFacts(name, ledger, record, source, trial, network, options.ema, is_best)
         (folder / CARD).write_text(model_card(facts, hub=options.hub, onnx=options.onnx), encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
     say(f"trial {trial.number}: {trial.network.name}, seed {trial.asked.seed}")

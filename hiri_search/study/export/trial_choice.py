@@ -25,10 +25,12 @@ def find_trial(trials: Sequence[Trial], which: str, study: Study, score: Score) 
     Raises StudyError where there is none, or where several trials have the name.
     """
     if which == BEST_TRIAL:
-        finished = [trial for trial in trials if trial.state == "finished" and has_row(study, trial.network)]
-        if not finished:
-            raise StudyError("no trial has finished yet; let the study end first")
-        return min(finished, key=lambda trial: score.loss_sign * (trial.curve[-1].score(score.name) or 0.0))
+        finished = (trial for trial in trials if trial.state == "finished" and has_row(study, trial.network))
+        scores = {trial.number: trial.curve[-1].score(score.name) for trial in finished}
+        losses = {number: score.loss_sign * value for number, value in scores.items() if value is not None}
+        if not losses:
+            raise StudyError(f"no trial has finished with {score.label}; let the study end first")
+        which = str(min(losses, key=losses.__getitem__))
     found = [trial for trial in trials if which in (str(trial.number), f"{trial.network.name}:{trial.asked.seed}")]
     found = found or [trial for trial in trials if trial.network.name == which]
     if len(found) > 1:
@@ -53,6 +55,8 @@ def checkpoint_of(folder: Path, trial: Trial, study: Study, trials: Sequence[Tri
 
 
 def _reason(trial: Trial, study: Study) -> str:
+    if trial.network.merged_from:
+        return f"it was merged from {trial.network.merged_from}, so export it from there"
     if trial.source and not trial.source.startswith("trial "):
         return f"its result was taken from {trial.source}, so export it from there"
     if study.storage:

@@ -70,6 +70,7 @@ EVENTS: list[Event] = [  # one of each kind, every field with another value than
         merged_from=("a", "b"),
         overlooked=("recipe.lr: 1 -> 2",),
         weights={"last.pt": "0" * 16},
+        adapted=("recipe.weights=w.pth has no last layer; a new one begins for 4",),
     ),
     FolderMerged(
         folder="a",
