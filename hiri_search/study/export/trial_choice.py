@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hiri_search.study.config.networks import has_row
-from hiri_search.study.config.schema import Study
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.study.ledger.trial import Trial
@@ -19,7 +19,7 @@ BEST_TRIAL = "best"
 _FORM = f"write the number of a trial, the name of a row, ROW:SEED, or {BEST_TRIAL}"
 
 
-def find_trial(trials: Sequence[Trial], which: str, study: Study, score: Score) -> Trial:
+def find_trial(trials: Sequence[Trial], which: str, study: StudyConfig, score: Score) -> Trial:
     """Return the trial that a text names; of `best`, the finished one with the best score of its last epoch.
 
     Raises StudyError where there is none, or where several trials have the name.
@@ -40,7 +40,7 @@ def find_trial(trials: Sequence[Trial], which: str, study: Study, score: Score) 
     return found[0]
 
 
-def checkpoint_of(folder: Path, trial: Trial, study: Study, trials: Sequence[Trial]) -> Path:
+def checkpoint_of(folder: Path, trial: Trial, study: StudyConfig, trials: Sequence[Trial]) -> Path:
     """Return the checkpoint of a finished trial. StudyError where it has not finished, or no checkpoint was kept."""
     if trial.state != "finished":
         done = f"{len(trial.curve)} of its epochs are trained" if trial.curve else "it has not been trained"
@@ -54,7 +54,7 @@ def checkpoint_of(folder: Path, trial: Trial, study: Study, trials: Sequence[Tri
     raise StudyError(f"trial {trial.number} has no checkpoint in {folder}: {_reason(trial, study)}; {there}")
 
 
-def _reason(trial: Trial, study: Study) -> str:
+def _reason(trial: Trial, study: StudyConfig) -> str:
     if trial.network.merged_from:
         return f"it was merged from {trial.network.merged_from}, so export it from there"
     if trial.source and not trial.source.startswith("trial "):
