@@ -25,8 +25,12 @@ class ExportError(RuntimeError):
 def save_for_timm(model: nn.Module, folder: Path, data: Mapping[str, Any]) -> None:
     """Write model.safetensors and config.json, from which timm builds the network again.
 
-    `model` was built by timm, and `data` is how its images are prepared: input_size, mean, std, crop_pct.
+    `model` was built by timm, and `data` is how its images are prepared: input_size, mean, std, crop_pct. Raises
+    ExportError for a network without timm's configuration.
     """
+    if not hasattr(model, "pretrained_cfg"):  # of a function that a user has registered
+        remedy = "let its function build it with timm.models.build_model_with_cfg"
+        raise ExportError(f"timm cannot save a {type(model).__name__} without timm's configuration; {remedy}")
     save_for_hf(model, folder, safe_serialization=True, data_config=dict(data))
 
 

@@ -18,7 +18,7 @@ from hiri_search.language import parse_network
 from hiri_search.networks import build
 from hiri_search.study.ledger.events import Event, TrialPaused
 from hiri_search.study.ledger.ledger import read_ledger, trials
-from tests.own_code import own_kinds, write_blocks
+from tests.own_code import MIX, NETWORK, own_kinds, write_blocks
 from tests.study.provenance.folders import Events, rewrite, trained
 
 STUDY = """
@@ -32,7 +32,9 @@ data: {source: drawn, train: 32, val: 16, test: 24}
 recipe: {epochs: 1, batch: 16, warmup_epochs: 0, ema: 0.0}
 seeds: 2
 """
-OWN = STUDY.replace("hr(32 e=4) -> t(64 e=4)", "mix(32 k=5)").replace('title: "', 'imports: [my_blocks.py]\ntitle: "')
+OWN = "imports: [my_blocks.py]" + STUDY.replace("hr(32 e=4) -> t(64 e=4)", "mix(32 k=5)").replace(
+    "test_vit", "my_network"
+)
 LOAD = """
 import json, sys, timm, torch
 import hiri_search.models
@@ -51,7 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Path]:
-    write_blocks(tmp_path)
+    write_blocks(tmp_path, MIX + NETWORK)
     with own_kinds():
         trained(tmp_path / "results", OWN)
     with own_kinds():
@@ -169,9 +171,15 @@ def _paused(events: Events) -> Iterator[Event]:
             yield event
 
 
+@pytest.mark.filterwarnings("ignore:Overwriting my_network")  # the run has registered it too
 def test_code_of_the_user_is_imported_only_where_it_is_given(own: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    _export(own / "results", "ours:0", own / "net", code=2)
-    assert "own code is not imported: my_blocks.py; give it with --import, if you trust it" in capfd.readouterr().err
-    folder = _export(own / "results", "ours:0", own / "net", "--import", str(own / "my_blocks.py"))
+    for row in ("ours:0", "timm's:0"):
+        _export(own / "results", row, own / "net", code=2)
+        message = "own code is not imported: my_blocks.py; give it with --import, if you trust it"
+        assert message in capfd.readouterr().err
+    code = ("--import", str(own / "my_blocks.py"))
+    _export(own / "results", "timm's:0", own / "net", *code, code=2)
+    assert "timm cannot save a MyNetwork without timm's configuration; let its function" in capfd.readouterr().err
+    folder = _export(own / "results", "ours:0", own / "net", *code)
     assert "import my_blocks  # the study's own code" in (folder / "README.md").read_text()
     assert "mix(8 k=5" in json.loads((folder / "config.json").read_text())["model_args"]["spec"]
