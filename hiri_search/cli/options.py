@@ -50,6 +50,7 @@ def results_folder(study: Path) -> Path:
     """Return the default results folder of a study file. StudyError for standard input or a pipe: no name."""
     from hiri_search.study.errors import StudyError
 
-    if not study.is_file():
+    is_pipe = study == Path("-") or (study.exists() and not study.is_file() and not study.is_dir())
+    if is_pipe:  # a path that cannot be read is said when it is read
         raise StudyError(f"{study} gives no name to the results; name their folder with --results")
     return Path("results") / study.stem
