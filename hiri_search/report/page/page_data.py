@@ -89,7 +89,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         "Profile": started.profile,
         "Data": f"{study.data.source}: {images.train} training images, {images.val} validation images,"
         f" {f'{images.test} test images, ' * bool(images.test)}{images.classes} classes",
-        "Training": f"{study.recipe.epochs} epochs, {results.seeds_text}",
+        "Training": f"{_plural(study.recipe.epochs, 'epoch')}, {results.seeds_text}",
         "Device": started.device,
         "When": _when(results.times),
         "Commit": _commit(started.code),
