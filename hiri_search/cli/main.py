@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search.api.folders import is_calibration, write_calibration_report, write_report
-from hiri_search.cli import calibrate, export, mistakes, options, provenance
+from hiri_search.cli import calibrate, export, log, mistakes, options, provenance
 from hiri_search.cli.options import ImportOption, ResultsFolder
 from hiri_search.cli.output import say, standard_output, unread_output
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.add_typer(calibrate.calibrate_app)
 app.add_typer(provenance.provenance_app)
 app.add_typer(export.export_app)
+app.add_typer(log.log_app)
 
 
 @standard_output()

@@ -39,6 +39,7 @@ from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LEDGER
 from hiri_search.study.ledger.ledger import Ledger, of_kind, open_ledger
 from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.values import ImageSet, to_json
+from hiri_search.study.loggers.write import logging_runs, open_loggers
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
@@ -68,12 +69,13 @@ def run(
 ) -> None:
     """Train the trials that the ledger of `folder` lacks; finished trials stay. `command` is recorded in the ledger.
 
-    StudyError where the folder is in use or belongs to another study, or where initial weights or a metric of the user
-    do not fit; UserCodeError where a function of the study is missing; DataError where the images cannot be trained on;
-    SpecError where a network does not fit. All of these are raised before anything is trained.
+    StudyError where the folder is in use or belongs to another study, where initial weights or a metric of the user do
+    not fit, or where a logger is not installed; UserCodeError where a function of the study is missing; DataError where
+    the images cannot be trained on; SpecError where a network does not fit. All of these are raised before anything is
+    trained.
     """
     clock, study = _PhaseClock("counting"), with_attributes(study)
-    networks = resolve(study)
+    loggers, networks = open_loggers(study.log, folder), resolve(study)
     check_own_kinds(study, networks.rows)
     space = _checked_space(networks, callback.say)
     trained = networks.trained_rows if space is None else covering_counted(study, space)
@@ -98,7 +100,8 @@ def run(
         _time_networks(networks, ledger, callback.say)
         clock.begin("trials")
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
-        with mirroring(folder, storage, callback.say) as mirror:
+        logging = logging_runs(loggers, ledger, folder, callback.say)
+        with mirroring(folder, storage, callback.say) as mirror, logging:
             scheduler = TrialScheduler(
                 networks, ledger, prepared, folder, callback, space=space, retry_failed=retry_failed, mirror=mirror
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 HIDDEN = "***"
-_SECRET_VARIABLE = re.compile(r"(AWS|AZURE|FSSPEC|GCS|GOOGLE)_\w*(KEY|PASSWORD|SECRET|TOKEN)\w*")
+_SECRET_VARIABLE = re.compile(r"(AWS|AZURE|FSSPEC|GCS|GOOGLE|MLFLOW|WANDB)_\w*(KEY|PASSWORD|SECRET|TOKEN)\w*")
 _MIN_SECRET_LENGTH = 8  # characters of a variable's value: a shorter value may occur in the text as a normal word
 
 # The text before the last @ of a URL may be a name and a password, which may contain slashes; the text after ? or #

@@ -15,7 +15,7 @@ _EXCLUDED: dict[str, Any] = {
     **dict.fromkeys(
         ("nets", "space", "where", "confirm", "calibrate", "calibration", "resources", "storage", "imports"), True
     ),
-    **dict.fromkeys(("callbacks", "score"), True),
+    **dict.fromkeys(("callbacks", "log", "score"), True),
     "code": {"kinds"},
     "metrics": {"__all__": {"label", "unit", "digits"}},
 }

@@ -11,6 +11,7 @@ from hiri_search.cost.budget.constraints import CostConstraints, parse_constrain
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.study.config.calibration import CalibrateConfig, CalibrationNote
 from hiri_search.study.config.declared_kinds import KindRecord, declare
+from hiri_search.study.config.loggers import LogConfig, expand_log
 from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
 from hiri_search.study.config.seeds import AutoSeeds, Seed, Seeds, StudySeeds, check_rule
 from hiri_search.system.redaction import redacted, secret_in
@@ -195,6 +196,7 @@ class StudyConfig(_Strict):
     metrics: dict[str, Annotated[MetricConfig, BeforeValidator(_as_mapping("function"))]] = {}  # scores of the user
     score: str | None = None  # judges a trial; None: the first objective that is a score, else that of the task
     callbacks: CallbackConfig = CallbackConfig()
+    log: Annotated[LogConfig, BeforeValidator(expand_log)] = LogConfig()  # results do not depend on it
     where: Relations = ()  # relations of a space: [w3 >= w2, w4 % d4 == 0]; only networks that satisfy all are in it
     within: dict[str, str] = {}  # cost constraints of a search: {gmacs: 4.5..5.5, mparams: ..36}
     search: SearchConfig = SearchConfig()

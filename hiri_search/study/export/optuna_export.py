@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,7 @@ from hiri_search.study.config.networks import has_row
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event, TrialAsked, TrialBegan, TrialFailed, TrialFinished, TrialStopped
-from hiri_search.study.ledger.json_lines import write_line
-from hiri_search.study.ledger.ledger import read_events, study_event, trials
+from hiri_search.study.ledger.ledger import ledger_id, read_events, study_event, trials
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import Objective, objectives_of
 from hiri_search.study.search.samplers.optuna_sampler import OPTUNA_STATES, new_study
@@ -70,7 +68,7 @@ def read_export(folder: Path, *, name: str = "") -> Export:
     events = read_events(folder)
     study = StudyConfig.model_validate(study_event(events, folder).file)
     name = storable(name or folder.absolute().name)
-    return build_export(study, trials(events), _times(events), name=name, ledger_id=_ledger_id(events))
+    return build_export(study, trials(events), _times(events), name=name, ledger_id=ledger_id(events[0]))
 
 
 def build_export(
@@ -192,11 +190,6 @@ def _remove_earlier(export: Export, storage: RDBStorage, place: str) -> None:
 
 
 _Times = tuple[float, float | None]  # start and end of a trial, in seconds since 1970
-
-
-def _ledger_id(events: Sequence[Event]) -> str:
-    """Return a digest of the ledger's first event, which is unique and which no run changes."""
-    return sha256(write_line(events[0])).hexdigest()[:16]
 
 
 def _times(events: Iterable[Event]) -> dict[int, _Times]:

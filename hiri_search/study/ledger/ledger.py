@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,8 +160,15 @@ def trials(events: Iterable[Event]) -> list[Trial]:
     return [by_number[number] for number in sorted(by_number)]
 
 
+def ledger_id(first: Event) -> str:
+    """Return a digest of a ledger's first event, which is unique; a moved or longer ledger keeps it."""
+    return hashlib.sha256(write_line(first)).hexdigest()[:16]
+
+
 class Ledger:
     """The open ledger of the one process that writes it; made by `open_ledger`."""
+
+    listener: Callable[[Event], object] | None = None  # is called with each event that was written
 
     def __init__(self, path: Path, say: Say) -> None:
         self._path, self._say = path, say
@@ -177,7 +184,8 @@ class Ledger:
 
         StudyError where that stays impossible, or where another program has written other lines into the file.
         """
-        lines = write_line(replace(event, time=round(time.time(), 3))) + b"\n"
+        event = replace(event, time=round(time.time(), 3))
+        lines = write_line(event) + b"\n"
         if not self._content:  # an opened ledger stays empty until it is used
             lines = write_line(LedgerStarted(format=FORMAT)) + b"\n" + lines
         try:
@@ -187,6 +195,8 @@ class Ledger:
             raise StudyError(f"{self._path} cannot be written: {error}; {GO_ON}") from error
         self._content += lines
         self._left = os.fstat(self._file)
+        if self.listener:
+            self.listener(event)
 
     def _check_place(self) -> None:
         """Notice that an editor or a sync tool has replaced or changed the file, and write again what it has lost."""
