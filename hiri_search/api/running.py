@@ -36,10 +36,15 @@ class Runner:
     command: Sequence[str] = ()
 
     def check(self, study: StudyConfig) -> None:
-        """Raise an error where the study asks for hardware that this machine lacks; a cluster checks its own."""
+        """Raise an error where the study asks for hardware or a logger that this machine lacks.
+
+        A cluster checks its own hardware.
+        """
+        from hiri_search.study.loggers.write import check_installed
         from hiri_search.system.hardware import gpus
         from hiri_search.training.data.pixel_stores import check_gpus
 
+        check_installed(study.log)
         if self.address is None:
             check_gpus(study.cache, gpus())
 

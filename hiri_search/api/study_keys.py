@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypedDict
 from pydantic import BaseModel
 
 from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.study.config.loggers import LogConfig
 from hiri_search.study.config.schema import (
     ConfirmConfig,
     CountConfig,
@@ -38,6 +39,7 @@ class StudyKeys(TypedDict, total=False):
     metrics: Keys
     score: str
     callbacks: Keys
+    log: str | LogConfig | Keys | Sequence[str | Keys]
     where: str | Sequence[str]
     within: Mapping[str, str]
     search: SearchConfig | Keys

@@ -59,7 +59,8 @@ def _records(run: RunRecord) -> Iterator[bytes]:
     from tensorboard.plugins.text.summary_v2 import text_pb
 
     def record(summary: Summary, step: int = 0, time: float = run.began) -> bytes:
-        return Event(wall_time=time, step=step, summary=summary).SerializeToString(deterministic=True)
+        content: bytes = Event(wall_time=time, step=step, summary=summary).SerializeToString(deterministic=True)
+        return content
 
     yield Event(wall_time=run.began, file_version=_VERSION).SerializeToString()
     yield record(summary_v2.hparams_pb(run.parameters, trial_id=run.id, start_time_secs=run.began))

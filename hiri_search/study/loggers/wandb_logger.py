@@ -92,7 +92,7 @@ class WandbLogger:
             notes=run.title,
             config={**run.parameters, "trial": run.trial.number, "ledger": run.ledger, "source": run.trial.source},
             dir=self._folder,
-            mode=self._mode,  # type: ignore[arg-type]  # from WANDB_MODE, which W&B checks
+            mode=self._mode,  # WANDB_MODE is checked by W&B
             resume=None if offline else "allow",
             reinit="create_new",  # trials run side by side
             settings=wandb.Settings(

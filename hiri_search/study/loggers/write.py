@@ -49,9 +49,7 @@ class RunLogger(Protocol):
 
 def open_loggers(config: LogConfig, folder: Path) -> list[RunLogger]:
     """Return the loggers of a study with this results folder. StudyError where a package or a key is missing."""
-    for package in config.names:
-        if find_spec(package) is None:
-            raise StudyError(f"log: {package} is not installed: pip install 'hiri-search[{package}]'")
+    check_installed(config)
     loggers: list[RunLogger] = []
     if config.tensorboard is not False:
         loggers.append(TensorboardLogger(folder / TENSORBOARD))
@@ -60,6 +58,13 @@ def open_loggers(config: LogConfig, folder: Path) -> list[RunLogger]:
     if config.wandb is not False:
         loggers.append(WandbLogger(config.wandb, study_name(folder), folder))
     return loggers
+
+
+def check_installed(config: LogConfig) -> None:
+    """Raise StudyError where the package of a logger is missing."""
+    for package in config.names:
+        if find_spec(package) is None:
+            raise StudyError(f"log: {package} is not installed: pip install 'hiri-search[{package}]'")
 
 
 def study_name(folder: Path) -> str:

@@ -239,7 +239,9 @@ def validated(model: type[_Model], content: dict[str, Any], places: YamlLocation
         # An unknown key first: a misspelt key also causes an error about a missing one.
         first, *others = sorted(errors.errors(), key=lambda error: error["type"] not in UNKNOWN_KEY_ERRORS)
         key, message = _explained(model, first)
-        raise places.error(key, message + (f" (and {len(others)} more)" if others else "")) from errors
+        parts = (known_part(model, error["loc"]) for error in others)
+        more = sum(part != key[: len(part)] for part in parts)  # another type of a union fails at the same key
+        raise places.error(key, message + (f" (and {more} more)" if more else "")) from errors
 
 
 def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
