@@ -37,7 +37,7 @@ NOT_RUN = {
     "--profile gpu": "needs a GPU",
     "export RAY_API_SERVER_ADDRESS": "belongs to the next command",
     "export RAY_TUNE_CALLBACKS": "belongs to the next command: tests/study/dispatch/test_tune_callbacks.py sets it",
-    "tensorboard --logdir": "needs another package: tests/study/dispatch/test_tune_callbacks.py reads its files",
+    "tensorboard --logdir": "is a server of another project: tests/study/loggers reads the files by its own reader",
     "ray job submit": "needs a cluster: tests/study/dispatch/test_ray_job.py starts one",
     "hiri-search calibrate": "trains for hours: tests/cli/test_calibrate.py has a small one",
     "hiri-search report results/my_search": "belongs to hiri-search calibrate",

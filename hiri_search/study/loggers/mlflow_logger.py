@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from hiri_search.study.config.loggers import MlflowConfig
 from hiri_search.study.loggers.run_record import RunRecord
@@ -29,6 +29,7 @@ _LEDGER, _TRIAL, _DIGEST = f"{_PREFIX}ledger", f"{_PREFIX}trial", f"{_PREFIX}dig
 _ENDED = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}  # MLflow's status by state of a trial
 _MOST_METRICS, _MOST_PARAMETERS = 1000, 100  # that one request may have
 _INVALID = re.compile(r"[^\w./ :-]")  # characters that the name of a parameter may not have
+_Item = TypeVar("_Item")
 _Values: TypeAlias = dict[tuple[str, int], float]  # by name and step
 
 
@@ -64,7 +65,7 @@ class MlflowLogger:
         return MlflowClient(self._config.uri)
 
     @property
-    def place(self) -> str:
+    def destination(self) -> str:
         """The tracking URI, without secrets."""
         return redacted(self._client.tracking_uri)
 
@@ -181,5 +182,5 @@ def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def _chunks(items: Sequence[object], size: int) -> Iterator[Sequence[object]]:
+def _chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))

@@ -102,7 +102,7 @@ class RunRecord:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What finds a run again, and what changes while it runs."""
+        """Texts that find a run again, or that change while it runs."""
         trial = self.trial
         tags = {"study": self.study, "title": self.title, "ledger": self.ledger, "trial": str(trial.number)}
         tags |= {"row": trial.network.name, "key": trial.network.key, "state": trial.state, "device": trial.device}

@@ -23,7 +23,7 @@ class TensorboardLogger:
 
     def __init__(self, folder: Path) -> None:
         """`folder` is what `tensorboard --logdir` takes."""
-        self.place = str(folder)
+        self.destination = str(folder)
         self._folder = folder
 
     def write(self, run: RunRecord) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hiri_search.study.config.loggers import WandbConfig
 from hiri_search.study.errors import StudyError
@@ -39,13 +40,13 @@ class WandbLogger:
         """`folder` is the results folder. StudyError where W&B is online and has no API key."""
         self._config, self._study = config, study
         self._folder = Path(os.environ.get("WANDB_DIR") or folder)
-        self._mode = config.mode or os.environ.get("WANDB_MODE") or "online"
+        self._mode: Any = config.mode or os.environ.get("WANDB_MODE") or "online"  # which W&B checks
         self._open: dict[str, _OpenRun] = {}  # by the id of their record
         if self._mode in ("online", "shared"):
             _check_key()
 
     @property
-    def place(self) -> str:
+    def destination(self) -> str:
         """Where the runs are."""
         project = self._config.project or os.environ.get("WANDB_PROJECT") or self._study
         return f"project {project}" if self._mode == "online" else str(self._folder / WANDB)
@@ -60,7 +61,14 @@ class WandbLogger:
         if there and there.points != points[: len(there.points)]:  # an epoch was trained again, with other digits
             self._finish(run.id, 1)
             there = None
-        there = there or self._begun(run)
+        try:
+            self._log(there or self._begun(run), points, run)
+        except BaseException:  # such as the end of W&B's own process: begin again
+            self._open.pop(run.id, None)
+            raise
+
+    def _log(self, there: _OpenRun, points: Sequence[Point], run: RunRecord) -> None:
+        """Write the points that an open run lacks; end it where no epoch follows."""
         for point in points[len(there.points) :]:
             if point.step >= there.run.step:  # online, the server has the earlier steps
                 there.run.log(point.values, step=point.step, commit=True)
@@ -92,7 +100,7 @@ class WandbLogger:
             notes=run.title,
             config={**run.parameters, "trial": run.trial.number, "ledger": run.ledger, "source": run.trial.source},
             dir=self._folder,
-            mode=self._mode,  # WANDB_MODE is checked by W&B
+            mode=self._mode,
             resume=None if offline else "allow",
             reinit="create_new",  # trials run side by side
             settings=wandb.Settings(

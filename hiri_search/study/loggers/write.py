@@ -34,7 +34,7 @@ class RunLogger(Protocol):
     label: str  # of the tool
 
     @property
-    def place(self) -> str:
+    def destination(self) -> str:
         """Where the runs are, for a message."""
 
     def write(self, run: RunRecord) -> None:
@@ -84,7 +84,7 @@ def write_runs(loggers: Sequence[RunLogger], folder: Path, say: Say) -> None:
             logger.close()
         except Exception as error:
             raise StudyError(f"{logger.label} cannot be written: {_reason(error)}; the same command goes on") from error
-        say(f"{logger.label} has {len(records.trials)} runs: {logger.place}")
+        say(f"{logger.label} has {len(records.trials)} runs: {logger.destination}")
 
 
 @contextmanager
