@@ -66,12 +66,12 @@ if TYPE_CHECKING:
     )
     from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
     from hiri_search.networks import build
+    from hiri_search.study.config.resources import Resources
     from hiri_search.study.config.schema import (
         ConfirmConfig,
         CountConfig,
         NetworkRow,
         ProxyConfig,
-        Resources,
         SearchConfig,
     )
     from hiri_search.study.errors import StudyError
@@ -88,7 +88,8 @@ else:  # hidden from type checkers, which would accept any name of a module with
         "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network parse_space sample",
         "nets.fuse_batchnorm": "FuseError fuse_batchnorm",
         "networks": "build",
-        "study.config.schema": "ConfirmConfig CountConfig NetworkRow ProxyConfig Resources SearchConfig",
+        "study.config.resources": "Resources",
+        "study.config.schema": "ConfirmConfig CountConfig NetworkRow ProxyConfig SearchConfig",
         "study.errors": "StudyError",
         "training.job": "DataSource",
         "training.recipe": "Recipe",

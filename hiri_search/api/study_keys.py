@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.study.config.loggers import LogConfig
+from hiri_search.study.config.resources import Resources
 from hiri_search.study.config.schema import (
     ConfirmConfig,
     CountConfig,
     NetworkRow,
     ProxyConfig,
-    Resources,
     SearchConfig,
 )
 from hiri_search.training.job import DataSource

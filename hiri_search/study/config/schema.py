@@ -13,6 +13,7 @@ from hiri_search.study.config.calibration import CalibrateConfig, CalibrationNot
 from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.study.config.loggers import LogConfig, expand_log
 from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
+from hiri_search.study.config.resources import Resources
 from hiri_search.study.config.seeds import AutoSeeds, Seed, Seeds, StudySeeds, check_rule
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
@@ -145,27 +146,6 @@ class SearchConfig(_Strict):
     def _check_objectives(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise SettingError("objectives", "objectives: an objective is repeated; write each one once")
-        return self
-
-
-class Needs(_Strict):
-    """Requirements on a machine that runs trials."""
-
-    accelerator: str | None = None  # Ray's name of a GPU model: H100, A100, L4, ...
-
-
-class Resources(_Strict):
-    """Resources of each trial, and its timeout."""
-
-    gpu: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None  # GPUs; auto: by measured memory; None: one
-    cpu: float | None = Field(default=None, gt=0)  # cores; None: one, or on a local GPU an equal share of the cores
-    timeout: float = Field(default=1800, gt=0)  # seconds without a training step until a trial moves to another worker
-    needs: Needs = Needs()
-
-    @model_validator(mode="after")
-    def _check_gpus(self) -> Resources:
-        if isinstance(self.gpu, float) and self.gpu > 1 and self.gpu != int(self.gpu):
-            raise SettingError("gpu", f"gpu={self.gpu} is not possible; write 1, or less for several trials on one GPU")
         return self
 
 

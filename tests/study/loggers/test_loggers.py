@@ -43,7 +43,7 @@ CODE = """
 from pathlib import Path
 
 def fails_once(trial, spec, seed, epoch):
-    flag = Path(__file__).with_name("failed")
+    flag = Path("FLAG")
     if trial == 1 and epoch.epoch == 2 and not flag.exists():
         flag.touch()
         raise OSError("no space left")
@@ -83,7 +83,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def results(tmp_path: Path) -> Iterator[Path]:
     """The results folder of the study, whose name no other test has."""
-    (tmp_path / "my_hooks.py").write_text(CODE)
+    (tmp_path / "my_hooks.py").write_text(CODE.replace("FLAG", str(tmp_path / "failed")))
     (tmp_path / "study.yaml").write_text(STUDY)
     yield tmp_path / f"of_{tmp_path.name}"
     sys.modules.pop("my_hooks", None)
