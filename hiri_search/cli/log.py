@@ -8,7 +8,7 @@ import typer
 
 from hiri_search.cli.options import ResultsFolder
 from hiri_search.cli.output import say, unread_output
-from hiri_search.study.config.loggers import LoggerName
+from hiri_search.study.config.loggers import LogConfig, LoggerName
 
 log_app = typer.Typer()
 
@@ -19,7 +19,7 @@ def log_command(
     results: ResultsFolder,
     to: Annotated[
         list[str] | None,
-        typer.Option(help="tensorboard, mlflow or wandb. Repeatable. Default: `log` of the study."),
+        typer.Option(help="tensorboard, mlflow or wandb, as the environment says. Default: `log` of the study."),
     ] = None,
 ) -> None:
     """Write the runs of a results folder to TensorBoard, MLflow or W&B, from its ledger. What is there stays."""
@@ -32,7 +32,7 @@ def log_command(
     if unknown := [name for name in to or () if name not in get_args(LoggerName)]:
         raise typer.BadParameter(f"write one of {', '.join(get_args(LoggerName))}, not {unknown[0]}", param_hint="--to")
     study = StudyConfig.model_validate(study_event(read_events(results), results).file)
-    config = study.log.only(to) if to else study.log
+    config = LogConfig.defaults(to) if to else study.log
     if not config.names:
         raise StudyError(f"the study of {results} has no log:; name a logger, such as --to tensorboard")
     with locked(results):  # a study that runs writes its runs itself

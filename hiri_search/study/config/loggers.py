@@ -60,9 +60,10 @@ class LogConfig:
         """The names of the loggers that are used."""
         return [name for name, config in vars(self).items() if config is not False]
 
-    def only(self, names: Iterable[str]) -> LogConfig:
-        """Return these loggers, with their keys or, where they are not used, their defaults."""
-        return LogConfig(**{name: getattr(self, name) or _CONFIGS[name]() for name in names})
+    @staticmethod
+    def defaults(names: Iterable[str]) -> LogConfig:
+        """Return these loggers with the settings of the environment alone."""
+        return LogConfig(**{name: _CONFIGS[name]() for name in names})
 
 
 _CONFIGS = {"tensorboard": TensorboardConfig, "mlflow": MlflowConfig, "wandb": WandbConfig}

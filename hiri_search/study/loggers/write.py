@@ -78,13 +78,14 @@ def write_runs(loggers: Sequence[RunLogger], folder: Path, say: Say) -> None:
     """Write the runs of a results folder, as its ledger has them. StudyError where a logger fails."""
     records = RunRecords(study_name(folder), read_events(folder), active=False)
     for logger in loggers:
+        say(f"{len(records.trials)} runs for {logger.label}: {logger.destination}")
         try:
             for trial in records.trials:
                 logger.write(records.snapshot(trial))
             logger.close()
         except Exception as error:
             raise StudyError(f"{logger.label} cannot be written: {_reason(error)}; the same command goes on") from error
-        say(f"{logger.label} has {len(records.trials)} runs: {logger.destination}")
+        say(f"{logger.label} has them all")
 
 
 @contextmanager
