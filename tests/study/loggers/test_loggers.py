@@ -27,6 +27,7 @@ from hiri_search.study.loggers.run_record import RunRecords
 from hiri_search.study.loggers.tensorboard_logger import TensorboardLogger
 from hiri_search.study.loggers.write import open_loggers, write_runs
 from hiri_search.study.run import run
+from tests.own_code import own_kinds
 from tests.study.loggers.shown import (
     free_port,
     in_ledger,
@@ -86,8 +87,8 @@ def results(tmp_path: Path) -> Iterator[Path]:
     """The results folder of the study, whose name no other test has."""
     (tmp_path / "my_hooks.py").write_text(CODE.replace("FLAG", str(tmp_path / "failed")))
     (tmp_path / "study.yaml").write_text(STUDY)
-    yield tmp_path / f"of_{tmp_path.name}"
-    sys.modules.pop("my_hooks", None)
+    with own_kinds():
+        yield tmp_path / f"of_{tmp_path.name}"
 
 
 def _run(results: Path, *sets: str, dispatch: object = run_serially, retry_failed: bool = False) -> list[str]:
