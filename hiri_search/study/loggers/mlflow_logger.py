@@ -85,7 +85,8 @@ class MlflowLogger:
             raise
         if not run.running:
             del self._open[run.id]
-            self._found.pop(run.id, None)  # type: ignore[union-attr]
+            if self._found is not None:  # a later event of the trial finds the run that was made here
+                self._found[str(run.trial.number)] = self._client.get_run(there.id)
 
     def close(self) -> None:
         """Do nothing: no connection stays open."""

@@ -191,11 +191,15 @@ def test_a_file_of_tensorboard_follows_from_the_ledger_alone(tmp_path: Path, fir
     assert file.relative_to(tmp_path / "again") == whole.relative_to(tmp_path / "once")
 
 
-def test_a_run_of_mlflow_is_continued_or_written_anew_where_its_values_are_others(tmp_path: Path, server: str):
+@pytest.mark.parametrize("same", [True, False])  # the same process: events of a trial may follow its end
+def test_a_run_of_mlflow_is_continued_or_written_anew_where_its_values_are_others(
+    tmp_path: Path, server: str, same: bool
+):
     folder = tmp_path / f"of_{tmp_path.name}"
+    logger = MlflowLogger(MlflowConfig(server), folder.name)
     for end in (*ENDS, *reversed(ENDS)):
         _ledger(folder, *ENDS[end])
-        write_runs([MlflowLogger(MlflowConfig(server), folder.name)], folder, print)
+        write_runs([logger if same else MlflowLogger(MlflowConfig(server), folder.name)], folder, print)
         assert in_mlflow(server, folder.name) == in_ledger(folder)
 
 
