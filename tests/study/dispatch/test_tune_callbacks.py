@@ -117,6 +117,7 @@ def test_the_loggers_of_tune_write_every_epoch_of_an_ablation(tmp_path: Path, mo
     _check_files(session, all_trials)
 
 
+@pytest.mark.slow
 def test_the_stints_of_a_trial_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session, all_trials = _run(tmp_path, HALVING, monkeypatch)
     assert sorted(len(trial.curve) for trial in all_trials) == [1, 1, 3]

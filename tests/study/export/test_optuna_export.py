@@ -335,7 +335,9 @@ def _interrupt(dashboard: subprocess.Popen[bytes]) -> int:
     raise AssertionError("the dashboard ignores Ctrl-C")
 
 
-@pytest.mark.parametrize("place", ["file", "sqlite", "postgres"])
+@pytest.mark.parametrize(
+    "place", ["file", *(pytest.param(place, marks=pytest.mark.slow) for place in ("sqlite", "postgres"))]
+)
 def test_the_dashboard_shows_the_study_until_ctrl_c(
     place: str, folder: Path, export: Export, tmp_path: Path, request: pytest.FixtureRequest
 ):
