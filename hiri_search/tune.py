@@ -85,12 +85,13 @@ def param_space(study: StudyConfig | str | Path, *, grid: bool = True) -> Config
     """Return the domains of a study's networks, for `Tuner(param_space=...)`.
 
     Of an ablation: each row with each seed; without `grid`, choices of both for a searcher, which takes no grid. Of a
-    search: a choice for each decision of its space, by the decision's name.
+    search: a choice for each decision of its space, by the decision's name, and for each key of a recipe with choices.
     """
     study = _read(study)
     networks = resolve(study)
     if networks.space is not None:
-        return {name: tune.choice(list(options)) for name, options in all_options(networks.space).items()}
+        every = {**all_options(networks.space), **study.choices}
+        return {name: tune.choice(list(options)) for name, options in every.items()}
     domain = tune.grid_search if grid else tune.choice
     return {_NET: domain([row.name for row in networks.trained_rows]), _SEED: domain(list(study.first_seeds))}
 

@@ -56,7 +56,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "fsspec": ("system.storage",),
     "pydantic": (
         *("api.study_keys", "study.config.schema", "study.config.seeds", "study.config.resources"),
-        "study.config.files.layers",
+        *("study.config.choices", "study.config.search", "study.config.files.layers"),
         *("study.ledger.values", "study.ledger.json_lines"),
     ),
     "yaml": ("study.config.files.yaml_file",),

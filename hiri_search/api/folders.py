@@ -25,7 +25,7 @@ def read_results(folder: Path) -> Results:
 
 def results_of(ledger: LedgerContent) -> Results:
     """Return the results that the report needs from a ledger."""
-    from hiri_search.report.tables.results import Results
+    from hiri_search.report.tables.results import Results, at_best_settings
     from hiri_search.study.config.networks import has_row, in_row_order
     from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.ledger.events import InferenceTimed, NetworkCounted
@@ -44,7 +44,7 @@ def results_of(ledger: LedgerContent) -> Results:
     sides = {(network.key, network.side) for network in counted}
     columns = score_columns(study.scores, test=started.images.test > 0)
     times = [event.time for event in events if event.time is not None]
-    return Results(
+    results = Results(
         study,
         started,
         without_removed(folder, [trial.row(columns) for trial in all_trials]),
@@ -54,6 +54,7 @@ def results_of(ledger: LedgerContent) -> Results:
         times=(times[0], times[-1]) if times else None,
         **(_search_results(study, all_trials) if study.space else {"stated": comparison_design(study, events)}),
     )
+    return at_best_settings(results)
 
 
 def _search_results(study: StudyConfig, all_trials: list[Trial]) -> dict[str, Any]:

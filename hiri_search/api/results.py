@@ -44,7 +44,7 @@ class StudyResults:
         self.folder, self._results = folder, results
 
     def __repr__(self) -> str:
-        states = Counter(str(row["state"]) for row in self._results.trials)
+        states = Counter(str(row["state"]) for row in self._results.all_trials)
         trials = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         return f"<StudyResults {self.folder}: {trials or 'no trials'}>"
 
@@ -55,7 +55,7 @@ class StudyResults:
     @property
     def complete(self) -> bool:
         """True if every trial that has begun has finished, or was stopped by successive halving."""
-        return all(row["state"] in ("finished", "stopped") for row in self._results.trials)
+        return all(row["state"] in ("finished", "stopped") for row in self._results.all_trials)
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -156,7 +156,7 @@ def after_run(study: StudyConfig, folder: Path, say: Callable[[str], None]) -> i
         upload_report(folder, storage, say)
     for line in error_lines(results.planned):
         say(line)
-    code = code_for((str(trial["state"]) for trial in results.trials), say)
+    code = code_for((str(trial["state"]) for trial in results.all_trials), say)
     return code if complete or code else 1
 
 

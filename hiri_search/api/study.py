@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
 from hiri_search.api.running import Runner, after_run, profile_for, start_fresh
 from hiri_search.api.study_keys import StudyKeys, plain_values
+from hiri_search.study.config.choices import file_rows
 from hiri_search.study.config.files.base import BY_HARDWARE
 from hiri_search.study.config.files.set_option import as_sets
 from hiri_search.study.config.files.shipped import find_study
@@ -55,7 +56,7 @@ class Study:
         self.config = study_of(tree, profile=self.profile, sets=as_sets(override))
 
     def __repr__(self) -> str:
-        kind = "search" if self.config.space else f"ablation of {len(self.config.nets or ())} networks"
+        kind = "search" if self.config.space else f"ablation of {len(file_rows(self.config.nets or {}))} networks"
         return f"<Study {self.config.title or self.file or kind!r}: {kind}, profile {self.profile}>"
 
     @property
@@ -71,16 +72,17 @@ class Study:
         import pandas as pd
 
         from hiri_search.cost.flops import count
+        from hiri_search.study.config.choices import row_of
         from hiri_search.study.config.networks import resolve
         from hiri_search.system.units import GIGA, MEGA
 
         if self.config.space is not None:
             raise StudyError("networks() is for an ablation; sample a space with hiri_search.sample")
-        rows = []
-        for row in resolve(self.config).rows:
+        nets, rows = self.config.nets or {}, []
+        for name, row in {row_of(nets, row.name): row for row in resolve(self.config).rows}.items():
             cost = count(row.network, row.side, classes=self.config.counted.classes)
             costs = {"params (M)": cost.params / MEGA, "GFLOPs": cost.macs / GIGA}
-            rows.append({"network": row.name, "spec": str(row.network), "side": row.side, **costs})
+            rows.append({"network": name, "spec": str(row.network), "side": row.side, **costs})
         return pd.DataFrame(rows)
 
     def plan(self, results: str | Path | None = None, *, slots: int = 0, serial: bool = False) -> pd.DataFrame:

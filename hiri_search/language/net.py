@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
@@ -81,6 +81,19 @@ class Net:
         if full or self.stem != default_stem():
             parts.insert(0, _part_text(self.stem, full=full))
         return " -> ".join(parts)
+
+    def goes_on_with(self, part: Part, before: Sequence[Part]) -> bool:
+        """Return whether a part of a spec, after those `before` it, is the next part of this network."""
+        has_stem = isinstance((*before, part)[0], Stem)
+        at, last = len(before) - has_stem, len(self.stages) - 1
+        if isinstance(part, Stem):
+            return not before and part == self.stem
+        return at <= last and _with_defaults(part, at, last - at) == self.stages[at]
+
+    def consists_of(self, parts: Sequence[Part]) -> bool:
+        """Return whether the parts of a spec are those of this network."""
+        stages = sum(isinstance(part, Stage) for part in parts)
+        return stages == len(self.stages) and Net.of(parts) == self
 
     @property
     def is_ours(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from sys import intern
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
@@ -46,6 +48,10 @@ class NetworkSpace(ABC, Generic[AnyNetwork]):
     @abstractmethod
     def decide(self, choose: Chooser) -> AnyNetwork:
         """Return one network; `choose` is called for each decision with several options, always in the same order."""
+
+    @abstractmethod
+    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+        """Return the decisions that lead to a network; None where it is not in the space."""
 
     def walk(self, choose: Chooser) -> tuple[AnyNetwork, dict[str, Option]]:
         """Return one network with its decisions; `replay` turns the decisions into the same network."""
@@ -101,6 +107,60 @@ class Space(NetworkSpace[Net]):
         parts: list[Part] = []
         _add_parts(self.root, "", {}, choose, parts)
         return Net.of(parts)
+
+    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+        if not isinstance(network, Net):
+            return None
+        ways = _ways_to(self.root, "", {}, (), network)
+        return next((decisions for parts, decisions in ways if network.consists_of(parts)), None)
+
+
+_Way: TypeAlias = tuple[tuple[Part, ...], dict[str, Option]]  # parts of a network, and the decisions that lead to them
+
+
+def _ways_to(
+    term: Term, name: str, values: Mapping[str, Option], parts: tuple[Part, ...], network: Net
+) -> Iterator[_Way]:
+    """Yield each way through a term that goes on with the parts of a network: all parts so far, and its decisions.
+
+    `parts` are those before the term, `name` and `values` come from the groups around it.
+    """
+    choices: list[Sequence[Option]] = [argument.options for argument in term.arguments]
+    for options in product(*choices):
+        own: dict[str, Option] = dict(zip((argument.letter for argument in term.arguments), options, strict=True))
+        own_values = {**values, **own}
+        decided = {name + each.letter: own[each.letter] for each in term.arguments if len(each.options) > 1}
+        if isinstance(term, Leaf):
+            part = _possible_part(term.kind, own_values)
+            if part is not None and network.goes_on_with(part, parts):
+                yield (*parts, part), decided
+            continue
+        for label, path, addresses in zip(term.labels, term.paths, term.addresses, strict=True):
+            ways: Iterator[_Way] = iter([(parts, {})])
+            for inner, address in zip(path, addresses, strict=True):
+                ways = _ways_on(ways, inner, name + address, own_values, network)
+            which = {name + "which": label} if len(term.paths) > 1 else {}
+            yield from ((found, decided | which | decisions) for found, decisions in ways)
+
+
+def _possible_part(kind: str, values: Mapping[str, Option]) -> Part | None:
+    """Return a stem or stage; None where its kind does not allow these arguments, which relations then exclude."""
+    with suppress(SpecError):
+        return make_part(kind, tuple(values.items()))
+    return None
+
+
+def _ways_on(
+    ways: Iterator[_Way],
+    term: Term,
+    name: str,
+    values: Mapping[str, Option],
+    network: Net,
+) -> Iterator[_Way]:
+    """Continue ways through the terms before a term of their path."""
+    for parts, decisions in ways:
+        for found, more in _ways_to(term, name, values, parts, network):
+            yield found, decisions | more
 
 
 def _following(indices: list[int], walked: list[tuple[int, tuple[int, ...]]]) -> Chooser:

@@ -18,12 +18,13 @@ from hiri_search.language.errors import SpecError
 from hiri_search.language.lexer import MAX_SPEC_LENGTH
 from hiri_search.language.parser import integer_range, merged_options
 from hiri_search.language.space import Chooser, NetworkSpace, choose_index
-from hiri_search.language.syntax_tree import Options, SourcePosition, ranges_text
+from hiri_search.language.syntax_tree import Option, Options, SourcePosition, ranges_text
 from hiri_search.language.timm_spec import (
     MAX_TIMM_LENGTH,
     NAME,
     TIMM_PREFIX,
     ArgumentValue,
+    Network,
     Scalar,
     TimmNetwork,
     check_timm_name,
@@ -86,6 +87,21 @@ class TimmBuilder:
             values[name] = entry_values if len(entry_values) > 1 else entry_values[0]
         return TimmNetwork(self.name, tuple(values.items()))
 
+    def indices_of(self, network: TimmNetwork) -> list[int] | None:
+        """Return the index of the option of each entry that leads to a network; None where it is another one."""
+        given, values = dict(network.arguments), list[Scalar | None]()
+        for name, _ in self.arguments:
+            value = given.get(name)
+            values += value if isinstance(value, tuple) else (value,)
+        if len(values) != len(self.choices):
+            return None
+        places = [
+            next((index for index in range(len(choice.options)) if choice.value(index) == value), None)
+            for choice, value in zip(self.choices, values, strict=True)
+        ]
+        indices = [index for index in places if index is not None]
+        return indices if len(indices) == len(places) and self.network(iter(indices)) == network else None
+
 
 @dataclass(frozen=True)
 class TimmSpace(NetworkSpace[TimmNetwork]):
@@ -123,6 +139,18 @@ class TimmSpace(NetworkSpace[TimmNetwork]):
             choose_index(self.decision_name(builder, choice), choice.options, (1,) * len(choice.options), choose)
             for choice in builder.choices
         )
+
+    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+        for builder in self.builders:
+            if isinstance(network, TimmNetwork) and (indices := builder.indices_of(network)) is not None:
+                chosen = zip(builder.choices, indices, strict=True)
+                which: dict[str, Option] = {"which": builder.name} if len(self.builders) > 1 else {}
+                return which | {
+                    self.decision_name(builder, choice): choice.options[index]
+                    for choice, index in chosen
+                    if len(choice.options) > 1
+                }
+        return None
 
 
 def parse_timm_space(text: str) -> TimmSpace:

@@ -73,7 +73,7 @@ def _ambiguous(*folders: Results) -> set[tuple[str, int]]:
     """Return pairs of key and side that several rows of one folder share: these rows are matched by name too."""
     ambiguous = set()
     for results in folders:
-        rows = {(row["key"], row["side"], row["name"]) for row in results.trials}
+        rows = {(row["key"], row["side"], row["name"]) for row in results.all_trials}
         counts = Counter((key, side) for key, side, _ in rows)
         ambiguous |= {pair for pair, count in counts.items() if count > 1}
     return ambiguous
@@ -81,7 +81,7 @@ def _ambiguous(*folders: Results) -> set[tuple[str, int]]:
 
 def _by_row(results: Results, ambiguous: set[tuple[str, int]]) -> Trials:
     rows: dict[RowKey, list[Mapping[str, Any]]] = {}
-    for trial in results.trials:
+    for trial in results.all_trials:
         key, side = trial["key"], trial["side"]
         name = trial["name"] if (key, side) in ambiguous else ""
         rows.setdefault((key, side, name, trial.get("confirm_epochs") or 0), []).append(trial)

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from hiri_search.report.figures import VECTOR, drawings, image
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
-from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
+from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text, settings_table
+from hiri_search.report.tables.captions import settings_sentence
 from hiri_search.report.tables.confirmation import confirmed_table, order_table, rank_agreement
 from hiri_search.report.tables.data_dictionary import dictionary, with_numeric_columns
 from hiri_search.report.tables.formats import csv, markdown, markdown_text
@@ -103,6 +104,8 @@ def study_tables(results: Results) -> dict[str, MakeTable]:
     made: dict[str, MakeTable] = {"trials": _trials, "dictionary": _dictionary, _networks_name(results): networks}
     if results.timed:
         made["inference"] = inference_table
+    if results.every_setting:
+        made["settings"] = settings_table
     return made | (SEARCH_TABLES if results.is_search else {"comparisons": comparison_table})
 
 
@@ -112,7 +115,7 @@ def table_files(results: Results) -> dict[str, Make]:
     files: dict[str, Make] = {
         f"{name}.csv": partial(_csv, make, name in kept) for name, make in study_tables(results).items()
     }
-    documents = SEARCH_DOCUMENTS if results.is_search else COMPARISON_DOCUMENTS
+    documents = SEARCH_DOCUMENTS if results.is_search else ABLATION_DOCUMENTS
     return files | {"dictionary.md": _dictionary_text, PARQUET: _parquet} | _network_documents(results) | documents
 
 
@@ -160,6 +163,12 @@ def _comparison_text(results: Results) -> FileContent:
     return None if table.empty else _document(title, comparison_text(table, results.score), comparison_caption(results))
 
 
+def _settings_text(results: Results) -> FileContent:
+    table = settings_table(results)
+    title = f"{results.study.title or 'Networks'}: settings"
+    return None if table.empty else _document(title, table, settings_sentence(results).strip())
+
+
 def _confirmed_text(results: Results) -> FileContent:
     table = confirmed_table(results)
     if table.empty:
@@ -174,8 +183,9 @@ def _split_text(results: Results) -> FileContent:
     return None if table.empty else _document(title, table, split_sentence(results))
 
 
-COMPARISON_DOCUMENTS: dict[str, Make] = {  # of an ablation; a search has too many pairs of networks
+ABLATION_DOCUMENTS: dict[str, Make] = {  # a search has too many pairs of networks
     "comparisons.md": _comparison_text,
+    "settings.md": _settings_text,
     "comparisons.tex": lambda results: None if comparison_table(results).empty else comparison_tex(results),
 }
 SEARCH_DOCUMENTS: dict[str, Make] = {

@@ -25,6 +25,7 @@ from hiri_search.study.ledger.values import NetworkFacts
 from hiri_search.study.plan.schedule import training_stints
 from hiri_search.study.search import confirmation
 from hiri_search.study.search.objectives import objectives_of
+from hiri_search.study.search.search_space import with_choices
 from hiri_search.system.units import HOUR
 
 MIN_EPOCHS = 4  # with fewer, no time is estimated
@@ -97,10 +98,11 @@ def networks_wanted(study: StudyConfig, events: Sequence[Event]) -> int:
     if study.nets is not None:
         return len(_trained_rows(study))
     if (ended := end_of_run(events)) and ended.exhausted:
-        return len({event.network.key for event in of_kind(events, TrialAsked)})
+        return len({event.network.training for event in of_kind(events, TrialAsked)})
     space = resolve(study).space
     assert space is not None
-    return min(study.search.networks, space.size - len(of_kind(events, NetworkSkipped)))
+    size = with_choices(space, study).size
+    return min(study.search.networks, size - len(of_kind(events, NetworkSkipped)))
 
 
 def trials_wanted(study: StudyConfig, networks: int, trials: Sequence[Trial] = ()) -> int:

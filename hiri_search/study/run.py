@@ -16,6 +16,7 @@ from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
+from hiri_search.study.config.choices import recipe_options, without_test
 from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import StudyConfig
@@ -181,6 +182,8 @@ def prepare_images(study: StudyConfig, trainings: Set[tuple[int, Recipe]], home:
     prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
     prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
     images = next(iter(prepared.values()))  # the same at every side
+    if recipe_options(study.nets or {}) and not images.test:
+        raise StudyError(f"data.{without_test(study.data)}")
     if study.data.kind in ("folder", "python") and cache != "none" and not images.transformed:
         forget_archive()  # otherwise trials of this process read it
         forget_datasets()

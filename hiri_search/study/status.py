@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hiri_search.cost.pareto import pareto_mask
+from hiri_search.study.config.choices import best_settings
 from hiri_search.study.config.networks import has_row
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.eta import Throughput, networks_wanted, remaining, seconds_left, throughput, trials_wanted
@@ -139,6 +140,9 @@ def _front(trials: Iterable[Trial], study: StudyConfig, *, test: bool) -> Iterat
     for trial in trials:
         if trial.state == "finished" and not trial.is_confirmation:
             by_name.setdefault(trial.network.name, []).append(trial)
+    if study.nets is not None:
+        chosen = best_settings(study, {name: _validated(seeds, study) for name, seeds in by_name.items()}).values()
+        by_name = {name: seeds for name, seeds in by_name.items() if name in chosen}
     measured = {name: means for name, seeds in by_name.items() if (means := losses(seeds, objectives))}
     if not measured:
         return
@@ -147,6 +151,12 @@ def _front(trials: Iterable[Trial], study: StudyConfig, *, test: bool) -> Iterat
     for name, means in sorted(front, key=lambda item: item[1][::-1]):  # by the last objective; the first is the score
         values = {o.name: -loss if o.up else loss for o, loss in zip(objectives, means, strict=True)}
         yield {"name": name, "seeds": len(by_name[name]), **values}
+
+
+def _validated(trials: Iterable[Trial], study: StudyConfig) -> list[float]:
+    """Return the scores of finished trials on the validation images, which choose."""
+    scores = (trial.curve[-1].score(study.headline.name) for trial in trials)
+    return [score for score in scores if score is not None]
 
 
 def _grouped(happened: Iterable[tuple[str, Trial]]) -> Iterator[FailureGroup]:

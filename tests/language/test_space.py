@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from random import Random
 
 import pytest
@@ -74,6 +75,17 @@ def test_walks_lists_networks_with_their_decisions() -> None:
     space = parse(CONDITIONAL)
     assert all(space.replay(decisions) == net for net, decisions in space.walks())
     assert [net for net, _ in space.walks()] == list(space)
+
+
+@settings(max_examples=40)
+@given(small_spaces(), spaces())
+def test_the_decisions_of_a_network_are_found(written: WrittenSpec, other: WrittenSpec) -> None:
+    space, outside = (parse(each.text, let=each.let) for each in (written, other))
+    for net, decisions in islice(space.walks(), 50):
+        assert space.decisions_of(parse_net(str(net))) == decisions
+    unrelated = sample(outside, Random(0))
+    found = space.decisions_of(unrelated)
+    assert space.replay(found) == unrelated if found is not None else space.size > 2_000 or unrelated not in list(space)
 
 
 @pytest.mark.parametrize("option", [None, 5, "4"])

@@ -34,6 +34,9 @@ def test_a_space_has_a_normal_text_and_every_combination_once(text: str, expecte
     walks = list(space.walks())
     assert len({net.key for net, _ in walks}) == len(walks) == space.size
     assert all(space.replay(decisions) == net for net, decisions in walks)
+    assert all(space.decisions_of(net) == decisions for net, decisions in walks)
+    others = ("timm:a x=9", "timm:resnet18 x=1", "hr(32 e=4)", "timm:pvt_v2_b2 depths=3,4,7,3")
+    assert [space.decisions_of(parse_network(other)) for other in others] == [None] * 4
     assert all(repr(parse_network(str(net))) == repr(net) for net, _ in walks)
 
 

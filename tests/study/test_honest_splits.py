@@ -1,7 +1,8 @@
 """The test images choose nothing, and what is reported is measured on them."""
 
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from hiri_search.report.tables.networks import caption, network_table, paper_tab
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
-from hiri_search.study.ledger.events import EpochEnded, TrialAsked, TrialBegan, TrialFinished, TrialPaused
+from hiri_search.study.ledger.events import EpochEnded, TrialAsked, TrialBegan, TrialFailed, TrialFinished, TrialPaused
 from hiri_search.study.ledger.ledger import of_kind, read_events
 from hiri_search.study.provenance.verify import verify
 from hiri_search.study.run import run
 from hiri_search.study.status import status
+from hiri_search.training.job import Job
 from tests.study.provenance.folders import changed, first, rewrite
 from tests.study.records import epoch
 from tests.study.search.searches import Quiet
@@ -39,11 +41,29 @@ def share(salt: str) -> Scores:
     return lambda spec: zlib.crc32(f"{salt} {spec}".encode()) % 17 / 16 * 100
 
 
-def looked_up(folder: Path, text: str, val: Scores, test: Scores) -> Path:
-    """Run a study with 16 test images whose scores are looked up; return its folder."""
+def of_network(job: Job) -> str:
+    return f"{job.spec} {job.seed}"
+
+
+def looked_up(
+    folder: Path,
+    text: str,
+    val: Scores,
+    test: Scores,
+    *,
+    of: Callable[[Job], str] = of_network,
+    sets: Sequence[str] = (),
+) -> Path:
+    """Run a study with 16 test images whose scores are looked up by the text that `of` gives; return its folder.
+
+    A training without a score fails.
+    """
 
     def look_up(task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None:
-        last, spec = task.job.recipe.epochs, f"{task.job.spec} {task.job.seed}"
+        last, spec = task.job.recipe.epochs, of(task.job)
+        if math.isnan(val(spec)):
+            report(TrialFailed(trial=task.trial, reason="no score"))
+            return
         curve = tuple(
             epoch(number, val(spec), more={"top5": 100.0}, test_scores={"top1": test(spec)} if number == last else {})
             for number in range(1, task.last_epoch + 1)
@@ -53,9 +73,9 @@ def looked_up(folder: Path, text: str, val: Scores, test: Scores) -> Path:
             report(EpochEnded(trial=task.trial, result=each))
         report((TrialFinished if task.last_epoch == last else TrialPaused)(trial=task.trial, curve=curve))
 
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(text)
-    study = read_study(folder / "study.yaml")
+    study = read_study(folder / "study.yaml", sets=sets)
     run(study, folder, lambda source: run_serially(source, trial_function=look_up), Quiet(), profile="none")
     return folder
 

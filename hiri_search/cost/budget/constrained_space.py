@@ -113,6 +113,10 @@ class ConstrainedSpace:
         rejected = f"{MAX_REJECTIONS:,} random networks in a row were not within {self.constraints}"
         raise BudgetError("\n".join([f"{rejected}; widen the constraints or narrow the space", *self._ranges()]))
 
+    def allows(self, network: Network) -> bool:
+        """Return whether a network of the space satisfies the constraints, latency included."""
+        return self._costs_allowed(network) and self._latency_allowed(network)
+
     def _walk(self, counts: FeasibleCounts, choose: Chooser) -> Walked:
         number, cost = counts.start.target, counts.start_cost
         decisions: dict[str, Option] = {}

@@ -116,6 +116,10 @@ class RelatedSpace(NetworkSpace[Network]):
         check_relations(self.pending, network)
         return network
 
+    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+        decisions = self.space.decisions_of(network)
+        return decisions if decisions is not None and self.satisfied(network) else None
+
     @cached_property
     def _counts(self) -> RelatedCounts | None:
         """The exact counts, or None where there are too many states. InvalidRelation where no network is left."""

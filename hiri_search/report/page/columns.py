@@ -34,6 +34,7 @@ class Column:
 
 NAME_COLUMN = Column("name", "Network", "Name in the study file; in a search, the spec.")
 OTHER_COLUMNS = (
+    Column("setting", "Setting", "Values of the choices in the recipe, chosen on the validation images."),
     Column("seeds", "Seeds", "Number of finished trials.", 0),
     Column("failed", "Failed", "Number of failed trials.", 0),
     Column("gflops", "GFLOPs", "Multiply-adds of one image, in 10⁹, counted on the modules.", 3),

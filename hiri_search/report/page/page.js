@@ -12,6 +12,7 @@ class Page {
       this.networkSection(),
       this.seedSection(),
       this.comparisonSection(),
+      this.settingSection(),
       this.learningSection(),
       this.partsSection(),
       ...searchSections(this),
@@ -195,6 +196,18 @@ class Page {
     });
   }
 
+  settingSection() {
+    const body = el("div");
+    return new Section({
+      id: "settings",
+      title: "Settings",
+      intro: "Every setting of each network; the chosen ones, best on the validation images, are shown above.",
+      isShown: () => this.study.settings.rows.length,
+      parts: [body],
+      update: () => body.replaceChildren(contentTable("Settings", this.study.settings, this.study)),
+    });
+  }
+
   planSection() {
     const bars = el("div", { class: "bars" });
     return new Section({
@@ -244,7 +257,9 @@ class Page {
     return new Section({
       id: "trials",
       title: "Every trial",
-      intro: "One line for each network and seed.",
+      intro: () =>
+        "One line for each network and seed." +
+        (this.study.settings.rows.length ? " Trials of settings that were not chosen are in trials.csv." : ""),
       parts: [table.node],
       update: () => table.update(this.study.trials, trialColumns(this.study.trial_scores).filter(hasContent)),
     });

@@ -15,7 +15,7 @@ import pandas as pd
 from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.page.columns import columns_of, main_table, parts_of, scores_by_name
 from hiri_search.report.page.summary import summary_cards
-from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text
+from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text, settings_table
 from hiri_search.report.tables.confirmation import SHORT, confirmed_table, order_table, rank_agreement
 from hiri_search.report.tables.curves import AXES, COLOURS, published_points
 from hiri_search.report.tables.networks import caption, inference_table
@@ -45,7 +45,7 @@ def page_content(results: Results) -> dict[str, Any]:
     return {
         "title": results.study.title or "A study without a title",
         "search": results.is_search,
-        "states": dict(Counter(str(row["state"]) for row in results.trials)),
+        "states": dict(Counter(str(row["state"]) for row in results.all_trials)),
         "cards": summary_cards(results, table),
         "facts": _facts(results),
         "caption": caption(results),
@@ -63,6 +63,7 @@ def page_content(results: Results) -> dict[str, Any]:
         "inference": _small_table(inference_table(results)),
         "chance": results.score.chance(results.started.images.classes) if results.score.chance else None,
         "comparisons": _comparisons(results),
+        "settings": _small_table(_settings(results)),
         "planned": [[part.part, part.planned, part.took] for part in results.planned],
         **_search(results, table),
     }
@@ -161,6 +162,12 @@ def _comparisons(results: Results) -> dict[str, Any]:
     if comparisons.empty:
         return {"caption": "", **_small_table(comparisons)}
     return {"caption": comparison_caption(results), **_small_table(comparison_text(comparisons, results.score))}
+
+
+def _settings(results: Results) -> pd.DataFrame:
+    """Return the settings of the rows, with the values of each as text."""
+    table = settings_table(results).drop(columns=list(results.recipe_options), errors="ignore")
+    return table if table.empty else table.assign(chosen=np.where(table["chosen"], "yes", ""))
 
 
 def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:

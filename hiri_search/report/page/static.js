@@ -42,7 +42,7 @@ const headText = (name, score, short) =>
 // A small table from the content of the page.
 function contentTable(label, { columns, rows }, { score, curve_score }) {
   const digits = columns.map((name) =>
-    /rank|seeds|epochs|networks|pairs|of_like_cost|side/.test(name) ? 0 : /params|gflops/.test(name) ? 3 : score.digits,
+    /rank|seeds|epochs|networks|pairs|of_like_cost|side|finished|failed/.test(name) ? 0 : /params|gflops/.test(name) ? 3 : score.digits,
   );
   const cell = (value) => (typeof value === "string" ? specText(truncate(value, 240)) : value);
   return smallTable(

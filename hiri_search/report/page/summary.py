@@ -64,7 +64,7 @@ def _front_card(table: pd.DataFrame, score: Score) -> Card:
 
 
 def _trials_card(results: Results) -> Card:
-    counts = Counter(str(row["state"]) for row in results.trials)
+    counts = Counter(str(row["state"]) for row in results.all_trials)
     others = ", ".join(f"{number:,} {state}" for state, number in counts.most_common() if state != "finished")
     is_one = results.seeds_text == "1 seed"
     detail = "one seed: the spread is unknown" if is_one else f"{results.seeds_text} for each network"
@@ -72,6 +72,6 @@ def _trials_card(results: Results) -> Card:
 
 
 def _time_card(results: Results) -> Card:
-    seconds = sum(float(row.get("seconds") or 0) for row in results.trials)
-    epochs = sum(int(row.get("epochs") or 0) for row in results.trials)
+    seconds = sum(float(row.get("seconds") or 0) for row in results.all_trials)
+    epochs = sum(int(row.get("epochs") or 0) for row in results.all_trials)
     return _card("Training time", duration(seconds), f"{epochs:,} epochs in all trials")

@@ -1,7 +1,8 @@
-"""Pairwise comparisons of an ablation's rows."""
+"""Pairwise comparisons of an ablation's rows, and the settings that these were trained at."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -109,8 +110,34 @@ def comparison_caption(results: Results) -> str:
         f" p from the paired t-test{_sides(compared)}, with"
         f" Holm's correction for {family} comparison{'s' * (family > 1)}{_reason(results, family)}; a difference is"
         f" shown if p is at most {1 - LEVEL:.2f}.{_added(results)} Intervals and p describe other seeds, not other"
-        " images."
+        f" images.{_chosen(results)}"
     )
+
+
+def settings_table(results: Results) -> pd.DataFrame:
+    """Return one line for each setting of each row with choices in its recipe; `chosen` marks those that are reported.
+
+    Scores are means over the finished seeds: first on the validation images, which choose. Empty without choices.
+    """
+    if (every := results.every_setting) is None:
+        return pd.DataFrame()
+    scores = [results.study.headline.name, results.score.name]
+    trials = pd.DataFrame(every.first_trainings, columns=["name", "state", *scores]).astype(
+        dict.fromkeys(scores, float)
+    )
+    lines = []
+    for name, row in every.rows.items():
+        if setting := row.setting:
+            own = trials[trials["name"] == name]
+            states, finished = Counter(own["state"]), own[own["state"] == "finished"]
+            lines.append(
+                {"network": setting.row, "setting": str(setting), **setting.values}
+                | {score: finished[score].mean() for score in scores}
+                | {f"{score}_spread": finished[score].std() for score in scores}
+                | {state: states[state] for state in ("finished", "failed")}
+                | {"chosen": results.rows[setting.row] == row}
+            )
+    return pd.DataFrame(lines)
 
 
 def _reason(results: Results, family: int) -> str:
@@ -141,6 +168,16 @@ def _added(results: Results) -> str:
     return (
         f" Seeds were added{limit} to pairs that they might decide, from {len(rule.first)} to at most {rule.most},"
         " until each was shown or unlikely to be: intervals and p are corrected for a look after each seed."
+    )
+
+
+def _chosen(results: Results) -> str:
+    """Say that the settings of the rows were chosen before the comparison."""
+    if not results.recipe_options:
+        return ""
+    return (
+        " Each network is at its best setting, which was chosen first, by the same trainings on other images:"
+        " intervals and p leave this choice out."
     )
 
 

@@ -13,6 +13,8 @@ from hiri_search.training.score import Score, score_columns
 MEANINGS = {  # column: (meaning, unit)
     "trial": ("number of the trial in the ledger, counted from 0", ""),
     "name": ("name of the row in the study file; in a search, the spec", ""),
+    "row": ("of a recipe with choices: name of the row in the study file", ""),
+    "setting": ("of a recipe with choices: the values of this training", ""),
     "key": ("hash of the network; every spec of the same network has the same key", ""),
     "spec": ("the counted network, in the language of networks, or a network of timm", ""),
     "side": ("side of the square input at which the network is counted and timed", "pixels"),

@@ -42,6 +42,7 @@ def paper_tex(results: Results) -> str:
         *_sides(table["side"]),
         *_costs(table),
         LatexColumn("ours", scores, "l", head),
+        *_settings(table),
         LatexColumn("paper", _numbers(table[PAPER_SCORE], 1), "r", r"Top-1 (\%)"),
     ]
     text = f"{_title(results)} {caption(results)}{_bold_caption(best, scores, score)}"
@@ -60,6 +61,7 @@ def network_tex(results: Results) -> str:
         LatexColumn("Params (M)", _numbers(table["params_m"], 1)),
         LatexColumn("GFLOPs", _numbers(table["gflops"], 1)),
         LatexColumn(latex_text(score.axis), scores, "l"),
+        *_settings(table),
     ]
     selection = f" Pareto front of GFLOPs and {score.label}." if results.is_search else ""
     text = f"{_title(results)}{selection} {caption(results)}{_bold_caption(best, scores, score)}"
@@ -140,6 +142,11 @@ def _names(names: Iterable[str], best: str | None = None) -> LatexColumn:
 def _sides(sides: pd.Series) -> list[LatexColumn]:
     """Return the column of sides if they differ; a common side is in the caption."""
     return [LatexColumn("Side", _numbers(sides, 0))] if sides.nunique() > 1 else []
+
+
+def _settings(table: pd.DataFrame) -> list[LatexColumn]:
+    """Return the column of settings if a recipe has choices."""
+    return [LatexColumn("Setting", list(map(latex_text, table["setting"])), "l")] if "setting" in table else []
 
 
 def _costs(table: pd.DataFrame) -> list[LatexColumn]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,16 @@ import pandas as pd
 
 from hiri_search.language import Net, SpecError, parse_network
 from hiri_search.paper.published import PAPER_SCORE, published
-from hiri_search.report.tables.calibration import calibration_sentence
+from hiri_search.report.tables.captions import calibration_sentence, own_recipes, recipe_text, settings_sentence
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
+from hiri_search.study.config.choices import row_of
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
-from hiri_search.training.recipe import Recipe
 from hiri_search.training.score import Score
 
 PAPER_COLUMNS = ("params_m", "gflops", PAPER_SCORE)
@@ -30,10 +29,15 @@ MIN_LAST_GRID = 3  # positions along a side: with fewer, attention in the last s
 
 def trial_table(results: Results) -> pd.DataFrame:
     """Return one row for each trial; the curve is the score after each epoch, separated by spaces."""
-    table = pd.DataFrame(list(results.trials))
+    table = pd.DataFrame(list(results.all_trials))
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
     table = table.drop(columns="by_part", errors="ignore")
+    if results.recipe_options:
+        every = results.every_setting or results
+        table.insert(2, "setting", table["name"].map(every.setting))
+        if not results.is_search:
+            table.insert(2, "row", [row_of(every.rows, name) for name in table["name"]])
     digits = results.study.headline.digits
     return table.assign(curve=[" ".join(f"{score:.{digits}f}" for score in curve) for curve in table["curve"]])
 
@@ -68,6 +72,7 @@ def network_table(results: Results) -> pd.DataFrame:
             "low": pd.Series({name: interval.low for name, interval in intervals.items()}, dtype="float64"),
             "high": pd.Series({name: interval.high for name, interval in intervals.items()}, dtype="float64"),
             "seeds": scores.count(),
+            **({"setting": networks.index.map(results.setting)} if results.recipe_options else {}),
             **{name: finished.groupby("name")[name].mean() for name in others},
             "failed": failed,
             "ms": [timed.get(pair, np.nan) for pair in zip(networks["key"], networks["side"], strict=True)],
@@ -118,6 +123,7 @@ def paper_table(results: Results) -> pd.DataFrame:
             "paper_gflops": paper["gflops"],
             **{name: ours[name].round(score.digits) for name in (score.name, "spread", "low", "high")},
             "seeds": ours["seeds"],
+            **({"setting": ours["setting"]} if "setting" in ours else {}),
             **{other.name: ours[other.name].round(other.digits) for other in results.other_scores},
             "rank": ranks(ours[score.name], up=score.up),
             PAPER_SCORE: paper[PAPER_SCORE],
@@ -170,13 +176,13 @@ def caption(results: Results) -> str:
         f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
         f" {study.counted.classes} classes, counted on the modules. {score.title}:"
         f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels{_grids(networks)},"
-        f" trained for {study.recipe.epochs} epoch{'s' * (study.recipe.epochs > 1)}"
-        f" of {images.train // study.recipe.batch} steps{_recipe(study.recipe, study.proxy.width)}"
+        f" trained {recipe_text(study, results.recipe_options, images.train)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
         f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images)}"
         f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"
     )
-    if own := _own_recipes(study):
+    text += settings_sentence(results)
+    if own := own_recipes(study, results.recipe_options):
         text += f" Rows with their own recipe: {own}."
     text += "".join(f" {sentence}" for sentence in left_out(images.notes, images.skipped)) + _small_grids(networks)
     if started.overlooked:
@@ -218,40 +224,6 @@ def _seeds(results: Results) -> str:
         return "one seed, so there is no interval (write seeds: 3)"
     added = ", as a rule added them" if results.study.auto_seeds else ""
     return f"mean, standard deviation and Student's {LEVEL:.0%} confidence interval over {results.seeds_text}{added}"
-
-
-RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
-    "lr": ("learning rate {:g}", 0),
-    "batch": ("batch {}", 0),
-    "warmup_epochs": ("warm-up {:g} epochs", 0),
-    "weight_decay": ("weight decay {:g}", 0),
-    "drop_path": ("stochastic depth {:g}", 0),
-    "label_smoothing": ("label smoothing {:g}", 0),
-    "crop": ("crops from {:.0%}", 1),
-    "auto_augment": ("{}", ""),
-    "mixup": ("Mixup {:g}", 0),
-    "cutmix": ("CutMix {:g}", 0),
-    "erasing": ("erasing {:g}", 0),
-    "ema": ("EMA {:g}", 0),
-    "distill_alpha": ("distillation with alpha {:g}", 1),
-}
-
-
-def _recipe(recipe: Recipe, divisor: int) -> str:
-    """Return the settings of a recipe that are not off, in words; `divisor` is that of the stand-ins' widths."""
-    values = {name: getattr(recipe, name) for name in RECIPE_TEXTS} | {"lr": recipe.lr * divisor**0.5}
-    settings = [text.format(values[name]) for name, (text, off) in RECIPE_TEXTS.items() if values[name] != off]
-    return f" (AdamW, {', '.join(settings)})" if settings else ""
-
-
-def _own_recipes(study: StudyConfig) -> str:
-    """Return the differences of rows from the study's recipe."""
-    rows = []
-    for name, row in (study.nets or {}).items():
-        own = asdict(row.recipe or study.recipe)
-        changed = [f"{key} {value}" for key, value in own.items() if value != getattr(study.recipe, key)]
-        rows += [f"{name} ({', '.join(changed)})"] if changed else []
-    return ", ".join(rows)
 
 
 def paper_tau(table: pd.DataFrame, score: Score) -> Tau | None:

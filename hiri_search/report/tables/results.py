@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from hiri_search.paper.published import TABLE_FILES
+from hiri_search.study.config.choices import RecipeOptions, best_settings, decided, recipe_options, setting_text
 from hiri_search.study.config.schema import TASK, NetworkRow, StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
@@ -29,6 +31,12 @@ class Results:
     planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
     times: tuple[float, float] | None = None  # of the first and the last event, seconds since 1970
     stated: ComparisonDesign | None = None  # the design of the comparisons by the ledger; None: by the study alone
+    every_setting: Results | None = None  # with all settings of the rows; None: this has them
+
+    @property
+    def all_trials(self) -> Sequence[Mapping[str, Any]]:
+        """The trials with those of settings that were not the best of their rows."""
+        return (self.every_setting or self).trials
 
     @property
     def has_test(self) -> bool:
@@ -84,6 +92,23 @@ class Results:
         return self.study.nets or {}
 
     @property
+    def recipe_options(self) -> RecipeOptions:
+        """The values that each row was trained with, by key of the recipe; empty where a recipe has no choices."""
+        return self.study.choices or recipe_options((self.every_setting or self).rows)
+
+    def setting(self, name: str) -> str:
+        """Return the setting of a network, such as `lr=0.001`; empty where its recipe has no choices."""
+        if self.is_search:
+            return self._searched_settings.get(name, "")
+        row = self.rows.get(name)
+        return str(row.setting) if row and row.setting else ""
+
+    @cached_property
+    def _searched_settings(self) -> dict[str, str]:
+        choices, decisions = self.study.choices, self.decisions
+        return {row["name"]: setting_text(decided(choices, decisions[row["trial"]])) for row in self.first_trainings}
+
+    @property
     def first_trainings(self) -> list[Mapping[str, Any]]:
         """The trials without the confirmations."""
         return [row for row in self.trials if row.get("confirms") is None]
@@ -92,6 +117,25 @@ class Results:
     def confirmations(self) -> list[Mapping[str, Any]]:
         """The longer trainings of the best networks of a search."""
         return [row for row in self.trials if row.get("confirms") is not None]
+
+
+def at_best_settings(results: Results) -> Results:
+    """Return the results of an ablation with each row at the setting that validation chooses, under its own name."""
+    if results.is_search or not results.recipe_options:
+        return results
+    study, score, scores = results.study, results.study.headline.name, dict[str, list[float]]()
+    for row in finished_rows(results.first_trainings):
+        if row.get(score) is not None:
+            scores.setdefault(row["name"], []).append(row[score])
+    best = best_settings(study, scores)
+    names = {name: row for row, name in best.items()}
+    return replace(
+        results,
+        study=study.model_copy(update={"nets": {row: results.rows[name] for row, name in best.items()}}),
+        trials=[{**row, "name": names[row["name"]]} for row in results.trials if row["name"] in names],
+        counted=[{**row, "name": names[row["name"]]} for row in results.counted if row["name"] in names],
+        every_setting=results,
+    )
 
 
 def finished_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -35,6 +35,9 @@ def canonical_form(study: StudyConfig) -> dict[str, Any]:
     plain = study.model_dump(mode="json", exclude=_EXCLUDED | {"search": True})
     if rule := study.auto_seeds:
         plain["seeds"] = {"first": list(rule.first), "most": rule.most}  # a study may go on for more minutes
+    trained = [row for row in (study.nets or {}).values() if row.train]
+    if any(row.setting for row in trained) and all(row.recipe for row in trained):
+        del plain["recipe"]  # each row has its own, and choices may be written in any order
     nets = {name: _canonical_row(study, row) for name, row in (study.nets or {}).items()}
     return plain | {"nets": nets}
 
@@ -77,6 +80,10 @@ def incompatible_changes(earlier: Sequence[Mapping[str, Any]], new: Mapping[str,
         if shared := [name for name in rows if name in new["nets"]]:
             old = {**old, "nets": {name: rows[name] for name in shared}}
             new = {**new, "nets": {name: new["nets"][name] for name in shared}}
+        else:
+            old, new = ({**form, "nets": ", ".join(form["nets"])} for form in (old, new))
+        if ("recipe" in old) != ("recipe" in new):
+            old, new = ({**form, "recipe": f"one for {'all' if 'recipe' in form else 'each'}"} for form in (old, new))
         if isinstance(old["seeds"], list) and set(old["seeds"]) <= _possible(new["seeds"]):
             new = {**new, "seeds": old["seeds"]}
     elif "search" in old and "search" in new and new["search"]["networks"] > old["search"]["networks"]:

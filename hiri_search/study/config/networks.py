@@ -11,6 +11,7 @@ from hiri_search.language import Net, Network, SpecError, TimmNetwork, parse_net
 from hiri_search.language.choosers import covering
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.language.space import Decisions, SearchSpace
+from hiri_search.study.config.choices import decided, decisions_for, named, recipes
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, StudyConfig
 from hiri_search.study.config.schema_keys import Key
 from hiri_search.study.ledger.values import NetworkFacts, from_json
@@ -80,7 +81,8 @@ class StudyNetworks:
     def training_settings(self) -> frozenset[tuple[int, Recipe]]:
         """Each distinct pair of a training side in pixels and a recipe."""
         if self.space is not None:
-            return frozenset({(self.study.proxy.side, self.study.recipe)})
+            study = self.study
+            return frozenset((study.proxy.side, recipe) for recipe in recipes(study.recipe, study.choices))
         return frozenset((row.trained_side, row.recipe) for row in self.trained_rows)
 
     def job(self, network: NetworkFacts, seed: int, *, epochs: int | None = None) -> Job:
@@ -177,8 +179,26 @@ def covering_networks(study: StudyConfig, space: SearchSpace) -> Iterator[Candid
             yield network_of(study, net, decisions)
 
 
+def start_of(study: StudyConfig, space: AnySpace) -> Iterator[Candidate]:
+    """Yield the networks that a search begins with. Raises InvalidNetwork where one is not in the space, or twice."""
+    seen: list[Decisions] = []
+    for number, start in enumerate(study.search.start):
+        with at_key(key := ("search", "start", number), key):
+            network = parse_network(start.net, let=study.let)
+            found = space.decisions_of(network)
+            if found is None:
+                raise SpecError(f"{start.net} is not a network of the space; write one that is, or widen the space")
+            if (decisions := found | decisions_for(study.choices, start.values)) in seen:
+                raise SpecError(f"{start.net} is there twice; remove one")
+        seen.append(decisions)
+        yield network_of(study, network, decisions)
+
+
 def network_of(study: StudyConfig, net: Network, decisions: Decisions) -> Candidate:
-    """Return a network of a space as a candidate. Raises InvalidNetwork where it does not fit the study's sides."""
+    """Return a network of a space as a candidate, with the recipe that its decisions choose.
+
+    Raises InvalidNetwork where it does not fit the study's sides.
+    """
     counted, proxy = study.counted, study.proxy
     with at_key(("counted", "side"), ("space",)):
         _check_side(net, counted.side)
@@ -186,8 +206,9 @@ def network_of(study: StudyConfig, net: Network, decisions: Decisions) -> Candid
         trained = stand_in(net, proxy)
     with at_key(("proxy", "side"), ("space",)):
         _check_side(trained, proxy.side)
-    divisor = width_divisor(net, proxy)
-    return Candidate(str(net), net, counted.side, trained, proxy.side, study.recipe, divisor, decisions)
+    divisor, values = width_divisor(net, proxy), decided(study.choices, decisions)
+    name, recipe = named(str(net), values), replace(study.recipe, **values)  # type: ignore[arg-type]
+    return Candidate(name, net, counted.side, trained, proxy.side, recipe, divisor, decisions)
 
 
 def _check_side(network: Network, side: int) -> None:

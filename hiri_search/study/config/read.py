@@ -10,6 +10,7 @@ from typing import Any
 
 from hiri_search.language import SpecError, TimmNetwork, parse_space
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
+from hiri_search.study.config.choices import recipe_options, row_of
 from hiri_search.study.config.declared_kinds import describe_kinds
 from hiri_search.study.config.files.base import NO_PROFILE, profile_names
 from hiri_search.study.config.files.layers import (
@@ -24,7 +25,7 @@ from hiri_search.study.config.files.layers import (
 from hiri_search.study.config.files.yaml_file import Tree, read_yaml
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.metrics import with_attributes
-from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve, start_of
 from hiri_search.study.config.schema import CodeRecord, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted
 from hiri_search.study.errors import StudyError
@@ -58,6 +59,12 @@ def _checked(content: dict[str, Any], places: YamlLocations) -> StudyConfig:
     """Return the study of a content without layers."""
     if "code" in content:
         raise places.error(("code",), "code: is filled in from imports:, the files of your own code; remove it")
+    if "choices" in content:
+        raise places.error(("choices",), "choices: is filled in from recipe: {lr: 1e-3|3e-3}; remove it")
+    for name, row in rows.items() if isinstance(rows := content.get("nets"), dict) else ():
+        if isinstance(row, dict) and "setting" in row:
+            message = "setting: is filled in from the choices in a recipe; remove it"
+            raise places.error(("nets", name, "setting"), message)
     study = validated(StudyConfig, with_files(content, places), places)
     if study.table and study.table not in PAPER_TABLES:
         message = f"table={study.table!r} is not a table with networks; write one of {', '.join(PAPER_TABLES)}"
@@ -108,6 +115,8 @@ class Calibration:
         content = merged(content, with_proxy(keys, places))
         content.pop("calibration", None)  # of a proxy file: this setting is what is measured
         study = _checked(content, places)
+        if recipe_options(study.nets or {}) or study.choices:
+            raise places.error(("recipe",), "recipe: a calibration takes no choices in a recipe; write one value each")
         return study.model_copy(update={"seeds": study.first_seeds})  # a rule that adds seeds would spoil comparisons
 
 
@@ -173,10 +182,13 @@ def _check_networks(study: StudyConfig, places: YamlLocations) -> None:
             context: Key = ("space",) if networks.space else ("nets", candidate.name)
             _check_timm(candidate, context)
             _check_pretrained(candidate, context)
+        if networks.space:
+            list(start_of(study, networks.space))
     except InvalidNetwork as error:
-        place = places.find(error.key) or places(error.context)
-        owner = "" if error.key[: len(error.context)] == error.context else f" for {dotted(error.context)}"
-        setting = "where" if error.key[0] == "where" else dotted(error.key)
+        key, context = (_of_file(study, each) for each in (error.key, error.context))
+        place = places.find(key) or places(context)
+        owner = "" if key[: len(context)] == context else f" for {dotted(context)}"
+        setting = "where" if key[0] == "where" else dotted(key)
         raise StudyError(redacted(f"{place}: {setting}{owner}: {error}")) from error
 
 
@@ -187,6 +199,11 @@ def _check_pretrained(candidate: Candidate, context: Key) -> None:
 
         with at_key((*(() if context == ("space",) else context), "recipe", "pretrained"), context):
             check_pretrained(candidate.trained, candidate.recipe.pretrained)
+
+
+def _of_file(study: StudyConfig, key: Key) -> Key:
+    """Return a key with the name that a row has in the study file, in place of that of one of its settings."""
+    return (*key[:1], row_of(study.nets or {}, str(key[1])), *key[2:]) if key[:1] == ("nets",) else key
 
 
 def _check_timm(candidate: Candidate, context: Key) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.study.config.calibration import CalibrateConfig, CalibrationNote
+from hiri_search.study.config.choices import RecipeOptions, RowSetting, check_choices, file_rows, with_settings
 from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.study.config.loggers import LogConfig, expand_log
 from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
 from hiri_search.study.config.resources import Resources
-from hiri_search.study.config.seeds import AutoSeeds, Seed, Seeds, StudySeeds, check_rule
+from hiri_search.study.config.search import ConfirmConfig, CostName, SearchConfig
+from hiri_search.study.config.seeds import STRICT, AutoSeeds, StudySeeds, check_rule
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
@@ -22,17 +23,13 @@ from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
 from hiri_search.training.score import CLASSIFICATION, Score
 
-SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
-CostName = Literal["gmacs", "mparams", "ms_per_image", "memory"]
 TASK = CLASSIFICATION  # what the networks of a study are trained for
-ZeroCostName = Literal["synflow", "naswot", "zen"]
 
-_ROUNDING = 1e-9  # so that a third of 3 is 1
 CREDENTIALS = "the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 def _as_mapping(key: str) -> Any:
@@ -64,6 +61,7 @@ class NetworkRow(_Strict):
     curve: str = ""  # figures join the rows of one curve by a line
     paper: str | None = None  # row name in the paper's table, where it differs
     note: str = ""  # remark in the report
+    setting: RowSetting | None = None  # filled in where a recipe has choices; None: the row has one recipe
 
 
 class CountConfig(_Strict):
@@ -86,67 +84,6 @@ class ProxyConfig(_Strict):
     classes: int | None = Field(
         default=None, ge=2, le=MAX_CLASSES
     )  # train on the first N classes of the data; None: all
-
-
-class HalvingConfig(_Strict):
-    """Asynchronous successive halving (ASHA): trials pause at rungs, and only the best are promoted."""
-
-    epochs: tuple[int, ...] = Field(min_length=1)  # rungs: a trial pauses after each of these epochs
-    keep: float = Field(default=1 / 3, gt=0, lt=1)  # share of the trials at a rung that is promoted
-    brackets: int = Field(default=1, ge=1)  # trial n starts at rung n % brackets; Hyperband: len(epochs) + 1
-
-    def promoted_count(self, reached: int) -> int:
-        """Return the number of promotions from a rung that `reached` trials have reached."""
-        return int(reached * self.keep + _ROUNDING)
-
-    @model_validator(mode="after")
-    def _check_rungs(self) -> HalvingConfig:
-        if list(self.epochs) != sorted({epoch for epoch in self.epochs if epoch > 0}):
-            raise SettingError("epochs", f"epochs={list(self.epochs)}: rungs must increase; write them as in [2, 6]")
-        if self.brackets > (most := len(self.epochs) + 1):
-            message = f"brackets={self.brackets}: write at most {most}, one for each rung and one without rungs"
-            raise SettingError("brackets", message)
-        return self
-
-
-class ConfirmConfig(_Strict):
-    """Confirmation: networks of a search are trained again, longer and with several seeds."""
-
-    top: int = Field(default=5, ge=1)  # number of the best networks, by non-dominated rank, then by crowding distance
-    partners: int = Field(
-        default=12, ge=0
-    )  # number of others, of like cost: with three of the best three bands of five
-    seeds: Seeds = (0, 1, 2)
-    epochs: str = "x4"  # a multiple of the search's epochs, or a number of epochs
-
-    def epochs_for(self, epochs: int) -> int:
-        """Return the epochs of a confirmation, where a trial of the search has `epochs`."""
-        return epochs * int(self.epochs[1:]) if self.epochs.startswith("x") else int(self.epochs)
-
-    @model_validator(mode="after")
-    def _check_epochs(self) -> ConfirmConfig:
-        if not re.fullmatch(r"x?[1-9]\d{0,5}", self.epochs, re.ASCII):
-            message = f"epochs={self.epochs[:20]!r} is not valid; write a number, or x4 for four times"
-            raise SettingError("epochs", message)
-        return self
-
-
-class SearchConfig(_Strict):
-    """Sampler, objectives and size of a search."""
-
-    sampler: SamplerName = "surrogate"
-    objectives: tuple[str, ...] = Field(default=(TASK.scores[0].name, "gmacs"), min_length=1)  # several: a Pareto front
-    networks: int = Field(default=20, ge=1)  # number of different networks to train
-    seed: Seed = 0
-    halving: HalvingConfig | None = None  # None: every network is trained to the end
-    zero_cost: tuple[ZeroCostName, ...] = ()  # scores of untrained networks; reported, not used by the sampler
-    reuse: tuple[str, ...] = ()  # results folders of other studies whose identical trainings are reused
-
-    @model_validator(mode="after")
-    def _check_objectives(self) -> SearchConfig:
-        if len(set(self.objectives)) < len(self.objectives):
-            raise SettingError("objectives", "objectives: an objective is repeated; write each one once")
-        return self
 
 
 class CodeRecord(_Strict):
@@ -188,6 +125,7 @@ class StudyConfig(_Strict):
     data: Annotated[DataSource, BeforeValidator(_as_mapping("source"))] = DataSource()
     cache: Literal["auto", "gpu", "disk", "none"] = "auto"  # place of decoded images; results do not depend on it
     recipe: Recipe = Recipe()
+    choices: RecipeOptions = {}  # of a search: values to choose from, by key of the recipe; filled in from the recipe
     seeds: StudySeeds = (0,)  # of an ablation: 3, which `_fill_in_seeds` writes
     resources: Resources = Resources()  # results do not depend on it
     checkpoints: Literal["auto", "all", "none"] = "auto"  # retention; results do not depend on it
@@ -214,6 +152,12 @@ class StudyConfig(_Strict):
         """Put the functions of `metrics`, `score` and `search.objectives` under `metrics`, by name."""
         return with_named_functions(content) if isinstance(content, dict) else content
 
+    @model_validator(mode="before")
+    @classmethod
+    def _make_settings(cls, content: Any) -> Any:
+        """Replace each row with choices in its recipe by its settings."""
+        return with_settings(content) if isinstance(content, dict) else content
+
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
         if (self.nets is None) == (self.space is None):
@@ -223,6 +167,7 @@ class StudyConfig(_Strict):
         if self.nets is not None and not any(row.train for row in self.nets.values()):
             raise SettingError("nets", "nets: no row is trained; remove `train: false` from at least one")
         check_scores(self.metrics, self.scores, self.score, self.search.objectives, get_args(CostName))
+        check_choices(self)
         self._check_search()
         self._check_storage()
         self._check_compare()
@@ -232,10 +177,11 @@ class StudyConfig(_Strict):
         return self
 
     def _check_compare(self) -> None:
-        choices = ("best", "steps", *(self.nets or ()))
+        rows = file_rows(nets := self.nets or {})
+        choices = ("best", "steps", *rows)
         if self.compare not in choices:
             raise SettingError("compare", f"compare={self.compare!r} is not known; write one of {', '.join(choices)}")
-        if (base := (self.nets or {}).get(self.compare)) and not base.train:
+        if not all(nets[name].train for name in rows.get(self.compare, ())):
             raise SettingError("compare", f"compare={self.compare!r} is a row that is not trained; write one that is")
         check_rule(self.seeds, compare=self.compare, is_search=self.nets is None)
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import SettingError
 
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)  # of the sections of a study
 MAX_SEEDS = 100  # a larger number is probably meant as one seed: `seeds: 2024`
 AUTO = "auto"  # short for a rule with its defaults
 
@@ -41,7 +42,7 @@ class AutoSeeds(BaseModel):
     The next seeds are those after the largest of `first`. A pair is decided where its difference is shown.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     first: Seeds = (0, 1, 2)
     most: int = Field(default=12, le=MAX_SEEDS)  # seeds of a row

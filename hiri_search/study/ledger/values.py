@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -55,6 +56,11 @@ class NetworkFacts(JsonRecord):
     def own_name(self) -> str:
         """The name of the network in the study that it comes from."""
         return self.merged_name or self.name
+
+    @property
+    def training(self) -> tuple[str, str]:
+        """What a study trains with each seed: the network, and its recipe where it has one of its own."""
+        return self.key, json.dumps(self.stand_in.recipe, sort_keys=True) if self.stand_in else ""
 
     @property
     def trained(self) -> StandIn:

@@ -17,7 +17,8 @@ from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
-from hiri_search.study.config.schema import ConfirmConfig, StudyConfig
+from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.search import ConfirmConfig
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training, duration
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
@@ -26,7 +27,7 @@ from hiri_search.study.plan.time_model import Workload
 from hiri_search.study.search import confirmation
 from hiri_search.study.search.initial_weights import check_weights
 from hiri_search.study.search.network_facts import check_own_kinds
-from hiri_search.study.search.search_space import checked_space, sampled_networks
+from hiri_search.study.search.search_space import checked_space, sampled_networks, with_choices
 from hiri_search.system import hardware
 from hiri_search.system.units import GIGA, MEGA
 
@@ -123,7 +124,7 @@ def _spread(networks: StudyNetworks, space: SearchSpace, sampled: Sequence[Profi
     assert networks.space is not None
     gmacs = _quartiles([network.cost.macs / GIGA for network in sampled])
     mparams = _quartiles([network.cost.params / MEGA for network in sampled])
-    return CostSpread(networks.space.size, space.size, len(sampled), gmacs, mparams)
+    return CostSpread(with_choices(networks.space, networks.study).size, space.size, len(sampled), gmacs, mparams)
 
 
 def _profiled(networks: StudyNetworks, candidate: Candidate, classes: int) -> ProfiledNetwork:

@@ -191,7 +191,7 @@ def _study(plan: MergePlan, environment: RunEnvironment) -> events.StudyStarted:
     records = [part.record for part in plan.parts]
     first = records[0].started
     rows = {item.name: study_of_row(item.part.record, item.network) for item in plan.counted}
-    networks = len({taken.network.key for taken in plan.trials.values()})
+    networks = len({taken.network.training for taken in plan.trials.values()})
     study = join_studies([record.own.study for record in records], rows, networks)
     keys = {side: key for record in reversed(records) for side, key in record.started.images.fingerprints.items()}
     return events.StudyStarted(

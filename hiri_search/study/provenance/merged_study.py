@@ -16,7 +16,7 @@ from hiri_search.study.provenance.record import Record, Source
 from hiri_search.training.job import DataSource
 
 ADDED = ("nets", "seeds")  # a union has more of these
-ASKING = ("sampler", "networks", "seed")  # settings of a search that no trial depends on
+ASKING = ("sampler", "networks", "seed", "start")  # settings of a search that no trial depends on
 Identity = tuple[object, ...]  # everything that decides costs and result of a network, but for the seed
 
 
@@ -83,17 +83,23 @@ def join_studies(
     if ruled := next((study for study in studies if study.auto_seeds), None):  # whose tests need the correction
         content |= ruled.model_dump(mode="json", include={"seeds", "compare"})
     if first.space is None:
-        content["nets"] = {name: _row(first, *own).model_dump(mode="json") for name, own in rows.items()}
+        nets = {name: _row(name, first, *own) for name, own in rows.items()}
+        if mixed := {row.setting.row for row in nets.values() if row.setting} & set(nets):
+            names = ", ".join(sorted(mixed))
+            raise StudyError(f"recipes of {names}: with choices in one study, and without in another; rename a row")
+        content["nets"] = {name: row.model_dump(mode="json") for name, row in nets.items()}
     else:
         content["search"]["networks"] = networks
     return StudyConfig.model_validate(content)
 
 
-def _row(first: StudyConfig, study: StudyConfig, own_name: str) -> NetworkRow:
+def _row(name: str, first: StudyConfig, study: StudyConfig, own_name: str) -> NetworkRow:
     """Return a row as the first study must write it, so that it means the same as in its own study."""
     assert study.nets is not None
     row = study.nets[own_name]
     changed = dict(_spelled_out(first, study, row)) if study is not first else {}
+    if row.setting and (folder := name.removeprefix(own_name)):  # a row of this name and another network comes first
+        changed["setting"] = row.setting.model_copy(update={"row": row.setting.row + folder})
     return row.model_copy(update=changed)
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from hiri_search.stats.sequential import SequentialTest
 from hiri_search.stats.significance import Comparison, Pair, Scale, Scores, against_best, compare_pairs
+from hiri_search.study.config.choices import file_rows, row_of
 from hiri_search.study.config.schema import TASK, StudyConfig
 from hiri_search.study.ledger.events import Event, StudyStarted, TrialAsked
 
@@ -44,23 +45,25 @@ def comparison_design(study: StudyConfig, events: Iterable[Event] = ()) -> Compa
 
 def compared_pairs(study: StudyConfig) -> list[Pair]:
     """Return the pairs of trained rows that a study names: each row, and the row that it is compared with."""
-    trained = [name for name, row in (study.nets or {}).items() if row.train]
+    nets = study.nets or {}
+    first = {row: nets[settings[0]] for row, settings in file_rows(nets).items()}
+    trained = [name for name, row in first.items() if row.train]
     if study.compare not in (BEST, STEPS):
         return [(row, study.compare) for row in trained if row != study.compare]
     curves: dict[str, list[str]] = {}
     for name in trained if study.compare == STEPS else ():
-        curves.setdefault((study.nets or {})[name].curve, []).append(name)
+        curves.setdefault(first[name].curve, []).append(name)
     return [(row, previous) for curve in curves.values() for previous, row in pairwise(curve)]
 
 
 def _stated_by(pair: Pair, study: StudyConfig, events: Iterable[Event]) -> StudyConfig:
     """Return the study of the run in which the second of two rows was first asked for; `study` where neither was."""
-    missing, started = set(pair), None
+    missing, started = set(pair), study
     for event in events:
-        started = event if isinstance(event, StudyStarted) else started
-        missing -= {event.network.name} if isinstance(event, TrialAsked) else set()
-        if not missing and started:
-            return StudyConfig.model_validate(started.file)
+        started = StudyConfig.model_validate(event.file) if isinstance(event, StudyStarted) else started
+        missing -= {row_of(started.nets or {}, event.network.name)} if isinstance(event, TrialAsked) else set()
+        if not missing:
+            return started
     return study
 
 
@@ -71,7 +74,8 @@ def _published_sign(study: StudyConfig, pair: Pair) -> int:
     from hiri_search.paper.published import PAPER_SCORE, published  # slow
 
     scores = published(study.table).get(PAPER_SCORE)
-    labels = [(study.nets or {})[name].paper or name for name in pair]
+    nets = study.nets or {}
+    labels = [nets[file_rows(nets)[name][0]].paper or name for name in pair]
     if scores is None or not set(labels) <= set(scores.index):
         return 0
     gain = float(scores[labels[0]] - scores[labels[1]])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hiri_search.cost.pareto import rank_then_crowding
-from hiri_search.study.config.schema import ConfirmConfig
+from hiri_search.study.config.search import ConfirmConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import Objective, losses
 
@@ -21,10 +21,10 @@ def chosen(trials: Iterable[Trial], confirm: ConfirmConfig, objectives: Sequence
     The best come by non-dominated rank, then by crowding distance. Along a Pareto front accuracy rises with cost by
     construction, so that an order by cost alone would be confirmed too; `partners` have like cost.
     """
-    by_network: dict[str, list[Trial]] = {}
+    by_network: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         if trial.state == "finished":
-            by_network.setdefault(trial.network.key, []).append(trial)
+            by_network.setdefault(trial.network.training, []).append(trial)
     seeds_of = by_network.values()
     measured = [(seeds[0], means) for seeds in seeds_of if (means := losses(seeds, objectives)) is not None]
     if not measured:
@@ -88,6 +88,6 @@ def missing(
     trials: Iterable[Trial], past: Iterable[Trial], seeds: Iterable[int], epochs: int
 ) -> Iterator[tuple[Trial, int]]:
     """Yield pairs of a chosen trial and a seed for which `past` holds no confirmation with these epochs."""
-    asked = {(t.network.key, t.asked.seed, t.asked.confirm_epochs) for t in past if t.is_confirmation}
+    asked = {(t.network.training, t.asked.seed, t.asked.confirm_epochs) for t in past if t.is_confirmation}
     wanted = list(seeds)
-    return ((t, seed) for t in trials for seed in wanted if (t.network.key, seed, epochs) not in asked)
+    return ((t, seed) for t in trials for seed in wanted if (t.network.training, seed, epochs) not in asked)

@@ -66,5 +66,6 @@ def _stand_in(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide
         return None
     side = candidate.trained_side
     cost = count(candidate.trained, side, classes=len(prepared[side].classes))
-    recipe = None if candidate.recipe == study.recipe else to_json(candidate.recipe)
+    has_choices = any(row.setting for row in (study.nets or {}).values())  # then the recipe of the study may change
+    recipe = None if candidate.recipe == study.recipe and not has_choices else to_json(candidate.recipe)
     return StandIn(str(candidate.trained), side, cost.params, cost.macs, recipe, candidate.width_divisor)

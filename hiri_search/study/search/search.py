@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from hiri_search.language import Network
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Option
-from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of
+from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of, start_of
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
@@ -19,8 +19,8 @@ from hiri_search.study.search.history import History, Proposal
 from hiri_search.study.search.objectives import Objective, counted_at, losses, objectives_of
 from hiri_search.study.search.samplers.bayesian import BayesianSampler
 from hiri_search.study.search.samplers.evolution import Evolution
-from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler
-from hiri_search.study.search.search_space import check_counted
+from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler, StartSampler
+from hiri_search.study.search.search_space import check_counted, with_choices
 from hiri_search.study.search.visited import UnvisitedSpace
 
 Asked = tuple[int, Candidate, int]  # number of a new trial, its network, its seed
@@ -106,13 +106,15 @@ class Search:
         skipped: Iterable[NetworkSkipped] = (),
         on_skip: OnSkip = lambda position, decisions, reason: None,
     ) -> None:
-        space = space or networks.space
-        assert space is not None
+        assert networks.space is not None
         self.study, self._on_skip = (study := networks.study), on_skip
+        space = space or with_choices(networks.space, study)
         self.unvisited = UnvisitedSpace(space)
         self.history = History()
         self._objectives = objectives_of(study)
-        self._sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
+        sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
+        start = tuple(candidate.decisions for candidate in start_of(study, networks.space))
+        self._sampler = StartSampler(start, sampler) if start else sampler
         self._numbers = count(len(past))  # of the next trials
         self._positions: dict[int, int] = {}  # in the history, by trial number
         self._entries: dict[int, _Entry] = {}  # by position; skipped networks have no entry

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from math import inf
+from math import inf, prod
 from random import Random
 from typing import TypeGuard
 
 from hiri_search.cost.budget.constrained_space import BudgetError, ConstrainedSpace
 from hiri_search.cost.flops import count
-from hiri_search.language import Network, RelatedSpace, TimmNetwork, TimmSpace, uniform
+from hiri_search.language import Chooser, Network, RelatedSpace, TimmNetwork, TimmSpace, uniform
 from hiri_search.language.choosers import covering, noting
-from hiri_search.language.space import Decisions, SearchSpace
+from hiri_search.language.space import Decisions, SearchSpace, Walked
 from hiri_search.language.syntax_tree import Option, Options
+from hiri_search.study.config.choices import RecipeOptions, decision_options
 from hiri_search.study.config.networks import (
     Candidate,
     InvalidNetwork,
@@ -21,11 +22,13 @@ from hiri_search.study.config.networks import (
     at_space,
     covering_networks,
     network_of,
+    start_of,
 )
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.search.network_facts import check_own_kinds, milliseconds
 from hiri_search.system.files import Say
+from hiri_search.system.units import GIGA, MEGA
 
 MAX_BUILT = 20  # networks of a space of timm that are built and counted before a search
 
@@ -44,7 +47,46 @@ def checked_space(networks: StudyNetworks, say: Say) -> SearchSpace:
     space = search_space(networks, say)
     if isinstance(space, ConstrainedSpace):
         say(space.summary)
-    return space
+    check_start(networks, space, say)
+    return with_choices(space, networks.study)
+
+
+def check_start(networks: StudyNetworks, space: SearchSpace, say: Say) -> None:
+    """Check the networks that a search begins with. StudyError where one is not within the cost constraints."""
+    study = networks.study
+    assert networks.space is not None
+    for candidate in start_of(study, networks.space):
+        check_counted(study, candidate)
+        if isinstance(space, ConstrainedSpace) and not space.allows(candidate.network):
+            cost = count(candidate.network, candidate.side, classes=study.counted.classes)
+            costs = f"{cost.macs / GIGA:.4g} GMACs and {cost.params / MEGA:.4g} M params"
+            problem = f"search.start: {candidate.name} has {costs}, and is not within {space.constraints}"
+            raise StudyError(f"{problem}; leave it out, or change within")
+    if (given := len(study.search.start)) > study.search.networks:
+        say(f"search.start has {given} networks; only the first {study.search.networks} are trained (search.networks)")
+
+
+class SpaceOfSettings:
+    """The networks of a space with each setting of the recipe: the last decisions are those on the recipe."""
+
+    def __init__(self, space: SearchSpace, choices: RecipeOptions) -> None:
+        self.space, self._options = space, decision_options(choices)
+
+    @property
+    def size(self) -> int:
+        """The number of networks, times that of settings."""
+        return self.space.size * prod(map(len, self._options.values()))
+
+    def walk(self, choose: Chooser) -> Walked:
+        """Return one network, with the decisions on it and on its recipe."""
+        network, decisions = self.space.walk(choose)
+        chosen = {name: options[choose(name, options, (1,) * len(options))] for name, options in self._options.items()}
+        return network, decisions | chosen
+
+
+def with_choices(space: SearchSpace, study: StudyConfig) -> SearchSpace:
+    """Return the space of a search with the choices in its recipe."""
+    return SpaceOfSettings(space, study.choices) if study.choices else space
 
 
 def search_space(networks: StudyNetworks, say: Say = lambda line: None) -> SearchSpace:

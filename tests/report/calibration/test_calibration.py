@@ -14,7 +14,7 @@ from hiri_search.report.calibration.scores import SettingScores, ZeroCostScores
 from hiri_search.report.calibration.table import calibration_table
 from hiri_search.report.calibration.text import verdict_text
 from hiri_search.report.calibration.write import PROXY, write_calibration
-from hiri_search.report.tables.calibration import calibration_sentence
+from hiri_search.report.tables.captions import calibration_sentence
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.study.config.read import read_study
 from tests.report.calibration.made_up import BANDS, Curves, calibration, setting

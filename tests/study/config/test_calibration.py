@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.report.tables.calibration import calibration_sentence
+from hiri_search.report.tables.captions import calibration_sentence
 from hiri_search.study.calibration.stages import stages
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.read import Calibration, calibration_of, read_study, read_study_file

@@ -16,6 +16,7 @@ from hiri_search.study.provenance.verify.finding import Finding, Findings
 from hiri_search.study.search import confirmation
 from hiri_search.study.search.added_seeds import AddedSeed, next_seed, replayed
 from hiri_search.study.search.objectives import objectives_of
+from hiri_search.study.search.search_space import with_choices
 
 
 def check_present(record: Record) -> Finding:
@@ -100,15 +101,15 @@ def _missing_in_search(record: Record, first: list[Trial]) -> Iterator[str]:
     """
     study, space = record.own.study, record.own.networks.space
     assert space is not None
-    seeds: dict[str, set[int]] = {}
+    seeds: dict[tuple[str, str], set[int]] = {}
     for trial in first:
-        seeds.setdefault(trial.network.key, set()).add(trial.asked.seed)
-    for key, own in seeds.items():
+        seeds.setdefault(trial.network.training, set()).add(trial.asked.seed)
+    for (key, _), own in seeds.items():
         yield from (
             f"there is no trial of network {key} with seed {seed}" for seed in study.first_seeds if seed not in own
         )
     skipped = len(of_kind(record.events, NetworkSkipped))
-    wanted = min(study.search.networks, space.size - skipped)
+    wanted = min(study.search.networks, with_choices(space, study).size - skipped)
     if len(seeds) < wanted and not study.within:
         yield f"{wanted:,} networks are asked for, and there are {len(seeds):,}"
 

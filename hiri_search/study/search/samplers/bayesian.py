@@ -14,6 +14,7 @@ from hiri_search.cost.pareto import Points, nondominated_boxes, pareto_mask
 from hiri_search.language import SpecError, uniform
 from hiri_search.language.choosers import mutated
 from hiri_search.language.space import Walked
+from hiri_search.study.config.choices import recipe_decisions
 from hiri_search.study.search.history import History, Proposal
 from hiri_search.study.search.samplers.gaussian_process import GaussianProcess, encode_walks
 from hiri_search.study.search.samplers.simple import CostFunction, rng_for
@@ -129,7 +130,8 @@ def _erf(values: Points) -> Points:  # numpy has none
 
 
 def _distinct(walks: Iterable[Walked]) -> list[Walked]:
-    return list({net.key: (net, decisions) for net, decisions in walks}.values())
+    distinct = {(net.key, *recipe_decisions(decisions).items()): (net, decisions) for net, decisions in walks}
+    return list(distinct.values())
 
 
 def van_der_corput(number: int) -> float:

@@ -8,8 +8,8 @@ from random import Random
 from typing import Protocol, TypeAlias
 
 from hiri_search.language import Network, uniform
-from hiri_search.language.choosers import first
-from hiri_search.language.space import Walked
+from hiri_search.language.choosers import first, noting
+from hiri_search.language.space import Decisions, Walked
 from hiri_search.study.search.history import History
 from hiri_search.study.search.visited import UnvisitedSpace
 
@@ -38,6 +38,19 @@ class RandomSampler:
     def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
         rng = rng_for(self.seed, len(history))
         return unvisited.walk(uniform(rng), rng)
+
+
+@dataclass(frozen=True)
+class StartSampler:
+    """Proposes given networks first, in their order, and then as another sampler, which sees them in the history."""
+
+    start: tuple[Decisions, ...]
+    sampler: Sampler
+
+    def propose(self, unvisited: UnvisitedSpace, history: History) -> Walked:
+        if len(history) < len(self.start):
+            return unvisited.walk(noting({}, self.start[len(history)]), rng_for(0, len(history)))
+        return self.sampler.propose(unvisited, history)
 
 
 @dataclass(frozen=True)
