@@ -111,6 +111,6 @@ def settings_sentence(results: Results) -> str:
     images, label = results.started.images, results.study.headline.label
     return (
         f" Each row is shown at its best setting of the recipe, with {listed}: the one with the best mean {label} over"
-        f" its seeds on the {images.val} validation images. Scores are on the {images.test} test images, which this choice did not"
-        " see; settings.csv has all settings."
+        f" its seeds on the {images.val} validation images. Scores are on the {images.test} test images, which this"
+        " choice did not see; settings.csv has all settings."
     )
