@@ -109,6 +109,7 @@ class Space(NetworkSpace[Net]):
         return Net.of(parts)
 
     def decisions_of(self, network: Network) -> dict[str, Option] | None:
+        """Return the decisions that lead to a network; None where it is not in the space."""
         if not isinstance(network, Net):
             return None
         ways = _ways_to(self.root, "", {}, (), network)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SEPARATOR = "|"
 MAX_SETTINGS = 100  # of a row
 
-Value: TypeAlias = bool | int | float
-RecipeOptions: TypeAlias = dict[str, tuple[Value, ...]]  # of a recipe: the values to choose from, by key
+RecipeValue: TypeAlias = bool | int | float
+RecipeOptions: TypeAlias = dict[str, tuple[RecipeValue, ...]]  # of a recipe: the values to choose from, by key
 
 
 class RowSetting(BaseModel):
@@ -34,23 +34,23 @@ class RowSetting(BaseModel):
     model_config = STRICT
 
     row: str  # its name in the study file
-    values: dict[str, Value]  # of the keys of the recipe that have choices
+    values: dict[str, RecipeValue]  # of the keys of the recipe that have choices
 
     def __str__(self) -> str:
         return setting_text(self.values)
 
 
-def setting_text(values: Mapping[str, Value]) -> str:
+def setting_text(values: Mapping[str, RecipeValue]) -> str:
     """Return chosen values as text: `lr=0.001, epochs=5`."""
     return ", ".join(f"{key}={_text(value)}" for key, value in values.items())
 
 
-def named(network: str, values: Mapping[str, Value]) -> str:
+def named(network: str, values: Mapping[str, RecipeValue]) -> str:
     """Return the name of a network at a setting: `NETWORK [lr=0.001]`; without values, the name of the network."""
     return f"{network} [{setting_text(values)}]" if values else network
 
 
-def _text(value: Value) -> str:
+def _text(value: RecipeValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -90,19 +90,19 @@ def options_of(recipe: Any, place: str) -> RecipeOptions:
 
 
 @cache
-def _types() -> dict[str, type[Value]]:
+def _types() -> dict[str, type[RecipeValue]]:
     """Return the types of the keys of a recipe that may have choices: those that are no text."""
     return {key: kind for key, kind in get_type_hints(Recipe).items() if kind in (bool, int, float)}
 
 
-def _parsed(key: str, text: str, kind: type[Value]) -> tuple[Value, ...]:
+def _parsed(key: str, text: str, kind: type[RecipeValue]) -> tuple[RecipeValue, ...]:
     values = tuple(_value(key, option.strip(), kind) for option in text.split(SEPARATOR))
     if repeated := [value for place, value in enumerate(values) if value in values[:place]]:
         raise SettingError(key, f"{key}: {_text(repeated[0])} is repeated; write each value once")
     return values
 
 
-def _value(key: str, text: str, kind: type[Value]) -> Value:
+def _value(key: str, text: str, kind: type[RecipeValue]) -> RecipeValue:
     try:
         return {"true": True, "false": False}[text] if kind is bool else kind(text)
     except (KeyError, ValueError) as error:
@@ -111,7 +111,7 @@ def _value(key: str, text: str, kind: type[Value]) -> Value:
         raise SettingError(key, f"{key}: {text!r} is not {expected}; write {example}") from error
 
 
-def _first(options: RecipeOptions) -> dict[str, Value]:
+def _first(options: RecipeOptions) -> dict[str, RecipeValue]:
     return {key: values[0] for key, values in options.items()}
 
 
@@ -138,7 +138,7 @@ def _content(row: Any) -> dict[str, Any]:
     return dict(row) if isinstance(row, Mapping) else {"spec": row}
 
 
-def _combinations(recipe: Mapping[str, Any], options: RecipeOptions, row: str) -> Iterator[dict[str, Value]]:
+def _combinations(recipe: Mapping[str, Any], options: RecipeOptions, row: str) -> Iterator[dict[str, RecipeValue]]:
     """Yield every combination of choices. SettingError where one is not possible, or where they are too many."""
     combinations = [dict(zip(options, values, strict=True)) for values in product(*options.values())]
     if len(combinations) > MAX_SETTINGS:
@@ -213,15 +213,15 @@ def decision_options(choices: RecipeOptions) -> dict[str, Options]:
     return by_decision
 
 
-def decisions_for(choices: RecipeOptions, values: Mapping[str, Value]) -> dict[str, Option]:
+def decisions_for(choices: RecipeOptions, values: Mapping[str, RecipeValue]) -> dict[str, Option]:
     """Return the decisions on a recipe with these values; a key that is left out has its first value."""
     chosen = {key: options[options.index(values.get(key, options[0]))] for key, options in choices.items()}
     return {DECISION + key: _option(value) for key, value in chosen.items()}
 
 
-def decided(choices: RecipeOptions, decisions: Decisions) -> dict[str, Value]:
+def decided(choices: RecipeOptions, decisions: Decisions) -> dict[str, RecipeValue]:
     """Return the values that decisions choose; empty without any. SpecError where one is no option."""
-    values: dict[str, Value] = {}
+    values: dict[str, RecipeValue] = {}
     for name, option in recipe_decisions(decisions).items():
         key = name.removeprefix(DECISION)
         by_option = {_option(value): value for value in choices.get(key, ())}
@@ -236,7 +236,7 @@ def recipe_decisions(decisions: Decisions) -> dict[str, Option]:
     return {name: option for name, option in decisions.items() if name.startswith(DECISION)}
 
 
-def _option(value: Value) -> Option:
+def _option(value: RecipeValue) -> Option:
     return value if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
@@ -257,7 +257,7 @@ def row_of(nets: Mapping[str, NetworkRow], name: str) -> str:
 
 def recipe_options(nets: Mapping[str, NetworkRow]) -> RecipeOptions:
     """Return the values that the rows of an ablation were to choose from, by key of the recipe."""
-    values: dict[str, dict[Value, None]] = {}
+    values: dict[str, dict[RecipeValue, None]] = {}
     for row in nets.values():
         for key, value in row.setting.values.items() if row.setting else ():
             values.setdefault(key, {})[value] = None

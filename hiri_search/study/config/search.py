@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from hiri_search.study.config.choices import Value
+from hiri_search.study.config.choices import RecipeValue
 from hiri_search.study.config.seeds import STRICT, Seed, Seeds
 from hiri_search.training.recipe import SettingError
 from hiri_search.training.score import CLASSIFICATION
@@ -72,7 +72,9 @@ class StartConfig(_Strict):
     """A network that a search begins with."""
 
     net: str  # its spec
-    values: dict[str, Value] = {}  # of keys with choices in the recipe; a key that is left out has its first value
+    values: dict[
+        str, RecipeValue
+    ] = {}  # of keys with choices in the recipe; a key that is left out has its first value
 
 
 def _as_start(value: Any) -> Any:

@@ -59,7 +59,7 @@ class NetworkFacts(JsonRecord):
 
     @property
     def training(self) -> tuple[str, str]:
-        """What a study trains with each seed: the network, and its recipe where it has one of its own."""
+        """Key of the network and its own recipe, if any: together what a study trains once with each seed."""
         return self.key, json.dumps(self.stand_in.recipe, sort_keys=True) if self.stand_in else ""
 
     @property
