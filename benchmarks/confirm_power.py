@@ -40,7 +40,7 @@ from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import LIKE_COST, BeyondCost, kendall_tau, tau_beyond_cost
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.search import ConfirmConfig
+from hiri_search.study.config.sections.search import ConfirmConfig
 from hiri_search.study.ledger.events import TrialAsked
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.confirmation import chosen

@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     )
     from hiri_search.nets.fuse_batchnorm import FuseError, fuse_batchnorm
     from hiri_search.networks import build
-    from hiri_search.study.config.resources import Resources
     from hiri_search.study.config.schema import CountConfig, NetworkRow, ProxyConfig
-    from hiri_search.study.config.search import ConfirmConfig, SearchConfig
+    from hiri_search.study.config.sections.resources import Resources
+    from hiri_search.study.config.sections.search import ConfirmConfig, SearchConfig
     from hiri_search.study.errors import StudyError
     from hiri_search.training.job import DataSource
     from hiri_search.training.recipe import Recipe
@@ -83,9 +83,9 @@ else:  # hidden from type checkers, which would accept any name of a module with
         "language": "Net Network Space SpecError TimmNetwork parse parse_net parse_network parse_space sample",
         "nets.fuse_batchnorm": "FuseError fuse_batchnorm",
         "networks": "build",
-        "study.config.resources": "Resources",
+        "study.config.sections.resources": "Resources",
         "study.config.schema": "CountConfig NetworkRow ProxyConfig",
-        "study.config.search": "ConfirmConfig SearchConfig",
+        "study.config.sections.search": "ConfirmConfig SearchConfig",
         "study.errors": "StudyError",
         "training.job": "DataSource",
         "training.recipe": "Recipe",

@@ -16,10 +16,10 @@ from hiri_search.language import uniform
 from hiri_search.language.choosers import nearest
 from hiri_search.language.space import SearchSpace
 from hiri_search.language.syntax_tree import Options
-from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, network_of, resolve
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.metrics import with_attributes
 from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT

@@ -55,8 +55,8 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "pynvml": ("system.hardware",),
     "fsspec": ("system.storage",),
     "pydantic": (
-        *("api.study_keys", "study.config.schema", "study.config.seeds", "study.config.resources"),
-        *("study.config.choices", "study.config.search", "study.config.files.layers"),
+        *("api.study_keys", "study.config.schema", "study.config.sections.seeds", "study.config.sections.resources"),
+        *("study.config.choices", "study.config.sections.search", "study.config.files.layers"),
         *("study.ledger.values", "study.ledger.json_lines"),
     ),
     "yaml": ("study.config.files.yaml_file",),

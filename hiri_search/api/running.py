@@ -15,8 +15,8 @@ from hiri_search.api.folders import write_report
 
 if TYPE_CHECKING:
     from hiri_search.study.callbacks import Display
-    from hiri_search.study.config.resources import Resources
     from hiri_search.study.config.schema import StudyConfig
+    from hiri_search.study.config.sections.resources import Resources
     from hiri_search.study.dispatch.resources import TrialResources
     from hiri_search.study.dispatch.task import Dispatcher
     from hiri_search.study.plan.plan import Plan

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, TypedDict
 from pydantic import BaseModel
 
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.study.config.loggers import LogConfig
-from hiri_search.study.config.resources import Resources
 from hiri_search.study.config.schema import CountConfig, NetworkRow, ProxyConfig
-from hiri_search.study.config.search import ConfirmConfig, SearchConfig
+from hiri_search.study.config.sections.loggers import LogConfig
+from hiri_search.study.config.sections.resources import Resources
+from hiri_search.study.config.sections.search import ConfirmConfig, SearchConfig
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe
 

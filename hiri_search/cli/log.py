@@ -8,7 +8,7 @@ import typer
 
 from hiri_search.cli.options import ResultsFolder
 from hiri_search.cli.output import say, unread_output
-from hiri_search.study.config.loggers import LogConfig, LoggerName
+from hiri_search.study.config.sections.loggers import LogConfig, LoggerName
 
 log_app = typer.Typer()
 

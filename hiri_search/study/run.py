@@ -17,9 +17,9 @@ from hiri_search.language import Network, SpecError, TimmNetwork
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.choices import recipe_options, without_test
-from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.metrics import with_attributes
 from hiri_search.study.continuing import (
     check_same_images,
     check_same_study,

@@ -14,10 +14,10 @@ from hiri_search.report.tables.networks import caption, network_table, paper_tab
 from hiri_search.report.write import table_files
 from hiri_search.study.config.choices import best_settings, file_rows
 from hiri_search.study.config.identity import canonical_form, incompatible_changes
-from hiri_search.study.config.metrics import MetricConfig
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.metrics import MetricConfig
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import TrialAsked

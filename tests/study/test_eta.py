@@ -10,7 +10,7 @@ import many
 import pytest
 
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.search import ConfirmConfig
+from hiri_search.study.config.sections.search import ConfirmConfig
 from hiri_search.study.eta import networks_wanted, remaining, seconds_left, throughput, trials_wanted
 from hiri_search.study.ledger.events import (
     EpochEnded,

@@ -10,7 +10,7 @@ from hiri_search.report.calibration.scores import CalibrationResults, SettingSco
 from hiri_search.report.calibration.table import SETTING, calibration_table
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.study.calibration.proxy import proxy_file
-from hiri_search.study.config.calibration import CalibrationNote
+from hiri_search.study.config.sections.calibration import CalibrationNote
 
 
 def chosen_line(table: pd.DataFrame) -> pd.Series | None:

@@ -10,10 +10,10 @@ from hiri_search.report.tables.results import Results
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import BAND_LEVEL
 from hiri_search.study.calibration.proxy import measured_keys
-from hiri_search.study.config.calibration import CalibrationNote
 from hiri_search.study.config.choices import RecipeOptions
 from hiri_search.study.config.identity import differences
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.calibration import CalibrationNote
 
 _MEANINGS = {
     OrderVerdict.PASSES: "The order of networks of like cost may be believed that far.",

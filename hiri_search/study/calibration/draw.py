@@ -15,10 +15,10 @@ from hiri_search.cost.flops import count
 from hiri_search.language import uniform
 from hiri_search.language.space import SearchSpace
 from hiri_search.stats.rank_correlation import LIKE_COST
-from hiri_search.study.config.calibration import CalibrateConfig
 from hiri_search.study.config.identity import canonical_form
 from hiri_search.study.config.networks import InvalidNetwork, network_of, resolve
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.calibration import CalibrateConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.values import JsonObject
 from hiri_search.study.search.search_space import check_counted, checked_space, sampled_networks, search_space

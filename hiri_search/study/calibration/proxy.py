@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hiri_search.study.config.calibration import CalibrationNote
 from hiri_search.study.config.files.yaml_file import to_yaml
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.calibration import CalibrationNote
 from hiri_search.study.ledger.values import to_json
 
 _HEAD = """\

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from hiri_search.language import SpecError
 from hiri_search.language.space import Decisions
 from hiri_search.language.syntax_tree import Option, Options
-from hiri_search.study.config.seeds import STRICT
+from hiri_search.study.config.sections.seeds import STRICT
 from hiri_search.training.recipe import Recipe, SettingError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hiri_search.language import RelatedSpace, parse_network, parse_space
 from hiri_search.study.config.schema import NetworkRow, StudyConfig
-from hiri_search.study.config.seeds import AutoSeeds
+from hiri_search.study.config.sections.seeds import AutoSeeds
 
 # Keys that do not change results (confirm: only adds trials), or whose canonical form is added separately.
 _EXCLUDED: dict[str, Any] = {

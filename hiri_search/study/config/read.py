@@ -24,10 +24,10 @@ from hiri_search.study.config.files.layers import (
 )
 from hiri_search.study.config.files.yaml_file import Tree, read_yaml
 from hiri_search.study.config.identity import canonical_form
-from hiri_search.study.config.metrics import with_attributes
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, at_key, covering_networks, resolve, start_of
 from hiri_search.study.config.schema import CodeRecord, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted
+from hiri_search.study.config.sections.metrics import with_attributes
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import REFERENCE
 from hiri_search.system.redaction import redacted

@@ -8,14 +8,14 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.study.config.calibration import CalibrateConfig, CalibrationNote
 from hiri_search.study.config.choices import RecipeOptions, RowSetting, check_choices, file_rows, with_settings
 from hiri_search.study.config.declared_kinds import KindRecord, declare
-from hiri_search.study.config.loggers import LogConfig, expand_log
-from hiri_search.study.config.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
-from hiri_search.study.config.resources import Resources
-from hiri_search.study.config.search import ConfirmConfig, CostName, SearchConfig
-from hiri_search.study.config.seeds import STRICT, AutoSeeds, StudySeeds, check_rule
+from hiri_search.study.config.sections.calibration import CalibrateConfig, CalibrationNote
+from hiri_search.study.config.sections.loggers import LogConfig, expand_log
+from hiri_search.study.config.sections.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
+from hiri_search.study.config.sections.resources import Resources
+from hiri_search.study.config.sections.search import ConfirmConfig, CostName, SearchConfig
+from hiri_search.study.config.sections.seeds import STRICT, AutoSeeds, StudySeeds, check_rule
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from hiri_search.study.config.loggers import MlflowConfig
+from hiri_search.study.config.sections.loggers import MlflowConfig
 from hiri_search.study.loggers.run_record import RunRecord
 from hiri_search.system.redaction import redacted
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hiri_search.study.config.loggers import WandbConfig
+from hiri_search.study.config.sections.loggers import WandbConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import WANDB
 from hiri_search.study.loggers.run_record import Point, RunRecord

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-from hiri_search.study.config.loggers import LogConfig
+from hiri_search.study.config.sections.loggers import LogConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import Event
 from hiri_search.study.ledger.layout import CALIBRATION, TENSORBOARD

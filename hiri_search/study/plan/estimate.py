@@ -18,7 +18,7 @@ from hiri_search.cost.latency.estimate import estimate_seconds
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.search import ConfirmConfig
+from hiri_search.study.config.sections.search import ConfirmConfig
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training, duration
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 
-from hiri_search.study.config.search import HalvingConfig
+from hiri_search.study.config.sections.search import HalvingConfig
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:

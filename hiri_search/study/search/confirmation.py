@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hiri_search.cost.pareto import rank_then_crowding
-from hiri_search.study.config.search import ConfirmConfig
+from hiri_search.study.config.sections.search import ConfirmConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import Objective, losses
 

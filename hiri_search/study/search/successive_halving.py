@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hiri_search.cost.pareto import rank_then_crowding
-from hiri_search.study.config.search import HalvingConfig
+from hiri_search.study.config.sections.search import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import Objective, losses_after
 

@@ -9,7 +9,7 @@ from hiri_search.study.config.identity import canonical_form, differences, incom
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import PAPER_TABLES, profiles_of, read_space, read_study, read_study_file
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.seeds import AutoSeeds
+from hiri_search.study.config.sections.seeds import AutoSeeds
 from hiri_search.study.errors import StudyError
 
 NETS = "nets: {one: hr(32 e=4) -> t(64 e=4)}\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from hiri_search.cli.main import main
-from hiri_search.study.config.loggers import LogConfig, MlflowConfig, TensorboardConfig, WandbConfig
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.loggers import LogConfig, MlflowConfig, TensorboardConfig, WandbConfig
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.dispatch.task import TrialSource
 from hiri_search.study.errors import StudyError

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from hiri_search.study.config.search import HalvingConfig
+from hiri_search.study.config.sections.search import HalvingConfig
 from hiri_search.study.plan.schedule import bit_reversed_order, makespan, training_stints
 from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_one_out_error
 

@@ -9,7 +9,7 @@ import pytest
 
 from hiri_search.stats.rank_correlation import LIKE_COST, like_cost_items
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.search import ConfirmConfig
+from hiri_search.study.config.sections.search import ConfirmConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.confirmation import chosen, partners, summary
 from hiri_search.study.search.objectives import objectives_of

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from hiri_search.study.config.schema import StudyConfig
-from hiri_search.study.config.search import HalvingConfig
+from hiri_search.study.config.sections.search import HalvingConfig
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.objectives import objectives_of
 from hiri_search.study.search.successive_halving import SuccessiveHalving

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from hiri_search.cost.budget.constraints import ConstraintError
 from hiri_search.cost.latency.config import LatencyError
-from hiri_search.study.config.calibration import CalibrationNote, ImageNumbers
 from hiri_search.study.config.files.base import NO_PROFILE, bases, moved, profile_names, profiles
 from hiri_search.study.config.files.set_option import parse_set, place_of
 from hiri_search.study.config.files.shipped import find_file
 from hiri_search.study.config.files.yaml_file import Tree, read_yaml
 from hiri_search.study.config.schema import ProxyConfig, Relations, StudyConfig
 from hiri_search.study.config.schema_keys import Key, dotted, keys_under, known_part, long_form
-from hiri_search.study.config.seeds import Seeds
+from hiri_search.study.config.sections.calibration import CalibrationNote, ImageNumbers
+from hiri_search.study.config.sections.seeds import Seeds
 from hiri_search.study.errors import StudyError
 from hiri_search.system.redaction import redacted
 from hiri_search.training.recipe import Recipe, SettingError
