@@ -53,7 +53,7 @@ class Silent:
 
 
 def test_the_keys_of_the_constructor_are_those_of_a_study_file():
-    filled_in = {"code", "calibration"}
+    filled_in = {"code", "calibration", "choices"}
     assert set(get_type_hints(StudyKeys)) == (set(StudyConfig.model_fields) - filled_in) | {"base", "profiles"}
 
 
