@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.ledger.trial import Trial
 
-ENDED = ("finished", "failed", "stopped")
-
 
 class ProgressBar:
     """Shows messages, and a bar of the trials that end in this run, with the last score."""
@@ -42,6 +40,6 @@ class ProgressBar:
         if trial.curve and (value := trial.curve[-1].score(self.score.name)) is not None:
             place = f"{trial.network.name[:24]}, epoch {len(trial.curve)}"
             self.bar.set_postfix_str(printable(f"{place}: {self.score.label} {value:.{self.score.digits}f}"))
-        if trial.state in ENDED and trial.number not in self.ended:
+        if trial.ended and trial.number not in self.ended:
             self.ended.add(trial.number)
             self.bar.update()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from hiri_search.report.figures import drawings, image
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
 from hiri_search.report.tables.networks import caption
-from hiri_search.report.write import study_tables
+from hiri_search.report.write import networks_name, study_tables
 from hiri_search.study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -62,11 +61,10 @@ class StudyResults:
         """Every trial: the content of trials.csv. `table("dictionary")` explains the columns."""
         return self.table("trials")
 
-    @cached_property
+    @property
     def networks(self) -> pd.DataFrame:
         """The networks with their costs and scores, next to the rows of the paper's table if the study names one."""
-        number = self._results.table_number
-        return self.table(f"table{number}" if number else "networks")
+        return self.table(networks_name(self._results))
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -77,7 +75,7 @@ class StudyResults:
         """Return a table: the content of report/NAME.csv, such as table8, comparisons, trials or confirmed."""
         if name not in (made := study_tables(self._results)):
             raise StudyError(f"there is no table {name!r} of this study; its tables are {', '.join(made)}")
-        return made[name](self._results)
+        return made[name](self._results).copy()  # the report keeps some of its tables
 
     @property
     def figures(self) -> tuple[str, ...]:

@@ -181,3 +181,15 @@ def profile_for(profiles: Collection[str], name: str) -> str:
 
     by_hardware = "gpu" if gpus() else "laptop"
     return by_hardware if by_hardware in profiles else NO_PROFILE
+
+
+def results_folder(file: Path) -> Path:
+    """Return the results folder where none is given: results/NAME of the study file. StudyError for a pipe: no name.
+
+    A path that cannot be read has one too: what is wrong with it is said when it is read.
+    """
+    from hiri_search.study.errors import StudyError
+
+    if file == Path("-") or (file.exists() and not file.is_file() and not file.is_dir()):
+        raise StudyError(f"{file} gives no name to the results; name their folder with --results")
+    return Path("results") / file.stem

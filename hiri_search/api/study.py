@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
-from hiri_search.api.running import Runner, after_run, profile_for, start_fresh
+from hiri_search.api.running import Runner, after_run, profile_for, results_folder, start_fresh
 from hiri_search.api.study_keys import StudyKeys, plain_values
 from hiri_search.study.config.choices import file_rows
 from hiri_search.study.config.files.base import BY_HARDWARE
@@ -60,9 +60,11 @@ class Study:
         return f"<Study {self.config.title or self.file or kind!r}: {kind}, profile {self.profile}>"
 
     @property
-    def default_folder(self) -> Path | None:
-        """The results folder where none is given: results/NAME of the study file; None without a file."""
-        return Path("results") / self.file.stem if self.file and self.file.is_file() else None
+    def default_folder(self) -> Path:
+        """The results folder where none is given: results/NAME of the study file. StudyError without a named file."""
+        if self.file is None:
+            raise StudyError("this study has no file that names its results; give a folder, as in run('results/mine')")
+        return results_folder(self.file)
 
     def networks(self) -> pd.DataFrame:
         """Count the networks of an ablation at full size: a row for each, with its spec, side, params and GFLOPs.
@@ -93,7 +95,7 @@ class Study:
         from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
 
         display = ProgressBar(self.config)
-        plan = Runner(slots, serial).plan(self.config, self._folder(results), display.say)
+        plan = Runner(slots, serial).plan(self.config, Path(results or self.default_folder), display.say)
         for line in plan_lines(plan):
             display.say(line)
         return pd.DataFrame(plan_table(plan), columns=list(PLAN_COLUMNS))
@@ -125,7 +127,10 @@ class Study:
         from hiri_search.api.progress import ProgressBar
         from hiri_search.api.results import load_results
 
-        folder, runner = self._folder(results), Runner(slots, serial, address, retry_failed, self.profile, sys.argv)
+        folder, runner = (
+            Path(results or self.default_folder),
+            Runner(slots, serial, address, retry_failed, self.profile, sys.argv),
+        )
         runner.check(self.config)
         display = display or ProgressBar(self.config)
         if fresh:
@@ -133,8 +138,3 @@ class Study:
         runner.run(self.config, folder, display)
         after_run(self.config, folder, display.say)
         return load_results(folder)
-
-    def _folder(self, results: str | Path | None) -> Path:
-        if (folder := Path(results) if results else self.default_folder) is None:
-            raise StudyError("this study has no file that names its results; give a folder, as in run('results/mine')")
-        return folder

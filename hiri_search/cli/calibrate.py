@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search.api.folders import results_of, write_calibration_report
-from hiri_search.api.running import INTERRUPTED, Runner, code_for, profile_for
+from hiri_search.api.running import INTERRUPTED, Runner, code_for, profile_for, results_folder
 from hiri_search.cli import options
 from hiri_search.cli.output import say, unread_output
 from hiri_search.study.errors import StudyError
@@ -47,7 +47,7 @@ def calibrate_command(
 
     study = find_study(study)
     file = read_study_file(study)
-    folder = results or options.results_folder(study)
+    folder = results or results_folder(study)
     name = profile_for(profiles_of(file), profile)
     calibration = calibration_of(file, profile=name, sets=sets or [])
     chosen = _chosen(only, calibration.settings)

@@ -92,13 +92,13 @@ def run_command(
 ) -> None:
     """Run or resume a study: train its missing trials, then write the report."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy: more threads would wait for the cores of trials
-    from hiri_search.api.running import Runner, after_run, start_fresh
+    from hiri_search.api.running import Runner, after_run, results_folder, start_fresh
     from hiri_search.api.study import Study
     from hiri_search.cli.console import Console
     from hiri_search.study.config.files.shipped import find_study
 
     file = find_study(study)
-    folder = results or options.results_folder(file)
+    folder = results or results_folder(file)
     read = Study.from_yaml(file, profile=profile, override=sets or [])
     runner = Runner(slots, serial, None if plan else address, retry_failed, read.profile, context.obj)
     runner.check(read.config)
@@ -175,6 +175,7 @@ def paper(
 ) -> None:
     """Compare a table of the paper with our counts; without TABLE, list the tables."""
     from hiri_search.cli.console import print_agreement
+    from hiri_search.cli.paper import count_paper_networks
     from hiri_search.paper.agreement import TITLES, agreement, agreement_text
     from hiri_search.report.tables.formats import FORMATS
 
@@ -186,7 +187,7 @@ def paper(
         return
     if table not in TITLES:
         raise typer.BadParameter(f"there is no table {table!r}; choose one of {', '.join(TITLES)}", param_hint="TABLE")
-    comparison = agreement(table, options.count_paper_networks(table))
+    comparison = agreement(table, count_paper_networks(table))
     if formats:
         typer.echo(FORMATS[formats[0]](comparison if as_csv else agreement_text(comparison)), nl=False)
         return

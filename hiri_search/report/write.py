@@ -101,7 +101,7 @@ def write_files(files: Mapping[str, Callable[[_Source], FileContent]], source: _
 def study_tables(results: Results) -> dict[str, MakeTable]:
     """Return the functions that make the tables of a study, by name."""
     networks = paper_table if results.table_number else network_table
-    made: dict[str, MakeTable] = {"trials": _trials, "dictionary": _dictionary, _networks_name(results): networks}
+    made: dict[str, MakeTable] = {"trials": _trials, "dictionary": _dictionary, networks_name(results): networks}
     if results.timed:
         made["inference"] = inference_table
     if results.every_setting:
@@ -111,7 +111,7 @@ def study_tables(results: Results) -> dict[str, MakeTable]:
 
 def table_files(results: Results) -> dict[str, Make]:
     """Return the functions that make the files of these tables, by file name: CSV, and for readers other formats."""
-    kept = ("trials", "dictionary", _networks_name(results))  # also without a row
+    kept = ("trials", "dictionary", networks_name(results))  # also without a row
     files: dict[str, Make] = {
         f"{name}.csv": partial(_csv, make, name in kept) for name, make in study_tables(results).items()
     }
@@ -143,13 +143,13 @@ def _dictionary_text(results: Results) -> FileContent:
     return _document("Columns of trials.csv and trials.parquet", _dictionary(results))
 
 
-def _networks_name(results: Results) -> str:
+def networks_name(results: Results) -> str:
     """Return the name of the table of networks: next to the rows of the paper's table, or alone."""
     return f"table{results.table_number}" if results.table_number else "networks"
 
 
 def _network_documents(results: Results) -> dict[str, Make]:
-    name = _networks_name(results)
+    name = networks_name(results)
     table, tex = (paper_table, paper_tex) if results.table_number else (network_table, network_tex)
     return {
         f"{name}.md": lambda results: _document(results.study.title or name, table(results), caption(results)),

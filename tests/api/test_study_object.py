@@ -15,6 +15,7 @@ from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import StudyStarted, TrialBegan
 from hiri_search.study.ledger.ledger import read_events
+from tests.study.search.searches import Quiet
 
 NETS = {"small": "hr(32 e=4) -> hr(64 e=4)", "other": "hr(32 e=4) -> cffn(64 e=4)"}
 KEYS = {
@@ -33,14 +34,8 @@ seeds: 2
 """
 
 
-class Silent:
+class Silent(Quiet):
     """A display that shows nothing."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def on_trial(self, trial: object) -> None:
-        pass
 
     def __enter__(self) -> "Silent":
         return self

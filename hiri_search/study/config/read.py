@@ -12,7 +12,7 @@ from hiri_search.language import SpecError, TimmNetwork, parse_space
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.study.config.choices import recipe_options, row_of
 from hiri_search.study.config.declared_kinds import describe_kinds
-from hiri_search.study.config.files.base import NO_PROFILE, profile_names
+from hiri_search.study.config.files.base import NO_PROFILE, bases, profile_names
 from hiri_search.study.config.files.layers import (
     SpaceFile,
     YamlLocations,
@@ -144,8 +144,8 @@ def calibration_of(tree: Tree, *, profile: str = NO_PROFILE, sets: Sequence[str]
 
 
 def profiles_of(tree: Tree) -> tuple[str, ...]:
-    """Return the names of the profiles in a study file."""
-    return profile_names(tree)
+    """Return the names of the profiles in a study file, and in the studies under it."""
+    return profile_names((tree, *bases(tree)))
 
 
 def read_space(path: Path) -> AnySpace:

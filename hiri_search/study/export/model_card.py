@@ -43,6 +43,13 @@ class CardFacts:
     ema: bool  # the weights are the averaged ones
     is_best: bool  # the trial was chosen by its score
 
+    @property
+    def score(self) -> Score:
+        """The score that judges the exported weights, on the test images where there are some."""
+        headline = self.source.study.headline
+        score = headline.ema if self.ema else headline
+        return score.test if self.source.images.test else score
+
 
 def model_card(facts: CardFacts, *, hub: bool, onnx: bool) -> str:
     """Return the card as Markdown; with `hub` with the metadata that the Hugging Face Hub reads."""
@@ -88,14 +95,13 @@ def _network(facts: CardFacts) -> Lines:
 
 
 def _result(facts: CardFacts) -> Lines:
-    headline, images = facts.source.study.headline, facts.source.images
+    images = facts.source.images
     yield "weights", "the averaged (EMA) weights" if facts.ema else "those after the last step"
     scores = [score.ema if facts.ema else score for score in facts.source.study.scores]
     for score in [*scores, *(score.test for score in scores if images.test)]:
         if (value := facts.trial.curve[-1].score(score.name)) is not None:
             yield score.label, f"{score.text(value)} on {_images(facts, score)}"
-    judged = headline.ema if facts.ema else headline
-    yield from _over_seeds(facts, judged.test if images.test else judged)
+    yield from _over_seeds(facts, facts.score)
     if facts.is_best:
         yield "note", _FROM_BEST.format(sum(trial.state == "finished" for trial in facts.record.trials))
 
@@ -153,9 +159,7 @@ def _provenance(facts: CardFacts) -> Lines:
 
 def _metadata(facts: CardFacts) -> str:
     """Return the YAML at the head of a card of the Hub, written as JSON, which is YAML too."""
-    headline, images = facts.source.study.headline, facts.source.images
-    score = headline.ema if facts.ema else headline
-    score = score.test if images.test else score
+    headline, images, score = facts.source.study.headline, facts.source.images, facts.score
     value = facts.trial.curve[-1].score(score.name)
     dataset = {"name": facts.source.study.data.kind, "type": facts.source.study.data.kind}
     dataset["split"] = "test" if images.test else "validation"

@@ -38,7 +38,8 @@ class WandbLogger:
 
     def __init__(self, config: WandbConfig, study: str, folder: Path) -> None:
         """`folder` is the results folder. StudyError where W&B is online and has no API key."""
-        self._config, self._study = config, study
+        self._config = config
+        self._project = config.project or os.environ.get("WANDB_PROJECT") or study
         self._folder = Path(os.environ.get("WANDB_DIR") or folder)
         self._mode: Any = config.mode or os.environ.get("WANDB_MODE") or "online"  # which W&B checks
         self._open: dict[str, _OpenRun] = {}  # by the id of their record
@@ -48,8 +49,7 @@ class WandbLogger:
     @property
     def destination(self) -> str:
         """Where the runs are."""
-        project = self._config.project or os.environ.get("WANDB_PROJECT") or self._study
-        return f"project {project}" if self._mode == "online" else str(self._folder / WANDB)
+        return f"project {self._project}" if self._mode == "online" else str(self._folder / WANDB)
 
     def write(self, run: RunRecord) -> None:
         """Bring a run up to date. wandb.Error where W&B refuses it; without a connection W&B itself keeps trying."""
@@ -94,7 +94,7 @@ class WandbLogger:
         begun = wandb.init(
             id=run.id,
             name=run.name,
-            project=self._config.project or os.environ.get("WANDB_PROJECT") or self._study,
+            project=self._project,
             entity=self._config.entity,
             group=run.study,
             notes=run.title,

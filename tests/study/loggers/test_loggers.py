@@ -37,6 +37,7 @@ from tests.study.loggers.shown import (
     mlflow_server,
 )
 from tests.study.records import asked, epoch, study_started, write_ledger
+from tests.study.search.searches import Listener
 from tests.study.waiting import wait_until
 
 pytestmark = pytest.mark.waits  # for the server of MLflow
@@ -65,17 +66,6 @@ seeds: 1
 ALL = "log=[tensorboard, mlflow, {wandb: {mode: offline}}]"
 
 
-class Said:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.texts.append(text)
-
-    def on_trial(self, trial: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as uri:
@@ -92,9 +82,9 @@ def results(tmp_path: Path) -> Iterator[Path]:
 
 
 def _run(results: Path, *sets: str, dispatch: object = run_serially, retry_failed: bool = False) -> list[str]:
-    said, study = Said(), read_study(results.parent / "study.yaml", sets=sets)
-    run(study, results, dispatch, said, profile="none", retry_failed=retry_failed)  # type: ignore[arg-type]
-    return said.texts
+    listener, study = Listener(), read_study(results.parent / "study.yaml", sets=sets)
+    run(study, results, dispatch, listener, profile="none", retry_failed=retry_failed)  # type: ignore[arg-type]
+    return listener.said
 
 
 class Killed(BaseException):

@@ -32,6 +32,16 @@ class Quiet:
         pass
 
 
+class Listener(Quiet):
+    """A progress callback that remembers what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
 WIDTHS = {"Hr": 2, "Cffn": 1, "Transformer": 5}
 StateOf = Callable[[int], TrialState]  # state in which a trial ends, by its number
 

@@ -12,12 +12,12 @@ from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.study.ledger.ledger import last_start, read_events, trials
-from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.ledger.trial_cache import from_other_folders
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.provenance.merge import merge
 from hiri_search.study.provenance.run_diff import run_differences
 from hiri_search.study.run import run
+from tests.study.search.searches import Listener
 from tests.timm_cache import put, use_cache
 
 SPEC = "hr(32 e=4) -> hr(64 e=4)"
@@ -35,19 +35,6 @@ recipe: {{epochs: 1, batch: 16, ema: 0.0, warmup_epochs: 0, lr: 1.0e-12, min_lr:
 """
 SPACE = STUDY.replace("nets:\n  first:", "search: {networks: 1}\nspace:\n#").replace("  other:", f"  {SPEC}\n#")
 SPACE = SPACE.replace("ema: 0.0", "ema: 0.0, weights: FILE")
-
-
-class Listener:
-    """A callback that remembers what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def on_trial(self, trial: Trial) -> None:
-        pass
 
 
 @pytest.mark.parametrize("study", [STUDY, SPACE], ids=["rows", "space"])

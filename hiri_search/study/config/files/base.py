@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def bases(tree: Tree) -> list[Tree]:
     return found
 
 
-def profile_names(tree: Tree) -> tuple[str, ...]:
-    """Return the names of the profiles of a study, also of those under it."""
-    return tuple(dict.fromkeys(name for each in (tree, *bases(tree)) for name in profiles(each)))
+def profile_names(trees: Iterable[Tree]) -> tuple[str, ...]:
+    """Return the names of the profiles of a study and of those under it."""
+    return tuple(dict.fromkeys(name for tree in trees for name in profiles(tree)))
 
 
 def profiles(tree: Tree) -> dict[str, dict[str, Any]]:

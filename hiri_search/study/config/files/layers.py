@@ -118,8 +118,10 @@ def layered(places: YamlLocations, sets: Sequence[str]) -> dict[str, Any]:
     """Return the content of a study file with its profile and `key=value` settings merged over it."""
     content: dict[str, Any] = {}
     places.bases = bases(places.tree)
-    for tree in reversed((places.tree, *places.bases)):
-        for layer in (tree.content, _profile(places.profile, tree, places)):
+    trees = (places.tree, *places.bases)
+    _check_profile(places, profile_names(trees))
+    for tree in reversed(trees):
+        for layer in (tree.content, profiles(tree).get(places.profile, {})):
             content = merged(content, with_proxy(moved(layer, tree, places.tree), places))
     for name in ("base", "profiles"):
         content.pop(name, None)
@@ -136,15 +138,11 @@ def with_files(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]
     return _with_row_recipes(_with_recipe(_with_space(content, places), places))
 
 
-def _profile(name: str, tree: Tree, places: YamlLocations) -> dict[str, Any]:
-    """Return the keys of a profile in one file. StudyError where neither the study nor those under it have it."""
-    known = profile_names(places.tree)
-    if name == NO_PROFILE:
-        return {}
-    if name not in known:
+def _check_profile(places: YamlLocations, known: Sequence[str]) -> None:
+    """Raise StudyError where neither the study nor those under it have the profile."""
+    if places.profile not in (*known, NO_PROFILE):
         choices = ", ".join([*known, NO_PROFILE])
-        raise places.error(("profiles",), f"there is no profile {name!r}; choose one of {choices}")
-    return profiles(tree).get(name, {})
+        raise places.error(("profiles",), f"there is no profile {places.profile!r}; choose one of {choices}")
 
 
 def _nested(key: Key, value: Any) -> dict[str, Any]:
