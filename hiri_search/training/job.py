@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hiri_search.system.files import expanded
 from hiri_search.system.units import MAX_INTEGER
 from hiri_search.training.recipe import Recipe, SettingError
-from hiri_search.training.score import TEST, by_column
+from hiri_search.training.score import EMA, TEST, by_column
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -187,6 +187,11 @@ class Epoch:
         if name.startswith(TEST):
             return self.test_scores.get(name.removeprefix(TEST))
         return self.scores.get(name)
+
+    @property
+    def averaged(self) -> Epoch:
+        """This epoch with the validation scores of the averaged weights as its own, where they were measured."""
+        return replace(self, scores={name: self.scores.get(EMA + name, value) for name, value in self.scores.items()})
 
     def row(self) -> dict[str, float | int | None]:
         """Return all values by name, the scores by their columns."""

@@ -61,4 +61,5 @@ def search_trial(number: int, name: str, top1: float, gmacs: float, **facts: Any
         **scores,
         "seconds": 1.0,
         "curve": [top1, top1],
+        "ema_curve": [],
     } | facts

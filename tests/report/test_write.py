@@ -37,7 +37,8 @@ def _trial(number: int, name: str, seed: int, top1: float | None, *, macs: float
     facts = {"trial": number, "name": name, "key": f"key {name}", "spec": f"spec {name}", "seed": seed, **costs}
     facts |= {"side": 448, "trained_spec": f"small {name}", "trained_side": 64}
     curve = [] if top1 is None else [1.0, top1]
-    return {**facts, "state": state, "reason": "", "epochs": len(curve), **scores, "seconds": 1.0, "curve": curve}
+    facts |= {"state": state, "reason": "", "epochs": len(curve), "curve": curve, "ema_curve": []}
+    return {**facts, **scores, "seconds": 1.0}
 
 
 TRIALS = [

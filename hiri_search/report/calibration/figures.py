@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from hiri_search.report.calibration.epochs import epoch_table
-from hiri_search.report.calibration.scores import CalibrationResults, aligned
+from hiri_search.report.calibration.scores import WEIGHTS, CalibrationResults, aligned
 from hiri_search.report.calibration.table import ALONE, SETTING, calibration_table
 from hiri_search.report.figures import STYLE, Entries, add_grid, add_legend, image, literal_text, new_figure
 from hiri_search.report.tables.curves import COLOURS
@@ -99,12 +99,15 @@ def tau_over_hours(results: CalibrationResults) -> Figure:
 def tau_over_epochs(results: CalibrationResults) -> Figure:
     """Draw tau and tau beyond cost after each epoch, over the share of the setting's epochs."""
     table = epoch_table(results)
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(table["setting"].unique())}
     figure, entries = new_figure(9, 4.5), Entries()
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, label in zip(panels, ("tau", "tau_beyond_cost"), ("Tau", "Tau beyond cost"), strict=True):
-        for number, (name, line) in enumerate(table.groupby("setting", sort=False)):
-            (entries[str(name)],) = axes.plot(
-                100 * line["share"], line[column].astype(float), **_style(number, marker=".")
+        for (name, weights), line in table.groupby(["setting", "weights"], sort=False):
+            entry, style = (str(name), "-") if weights == WEIGHTS[0] else (f"{weights} weights", "--")
+            taus = line[column].astype(float)
+            (entries[entry],) = axes.plot(
+                100 * line["share"], taus, **STYLE, color=colours[name], marker=".", linestyle=style
             )
         axes.set_ylabel(label)
         add_grid(axes, "Epochs (% of the training)")

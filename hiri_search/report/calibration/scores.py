@@ -14,8 +14,10 @@ from hiri_search.report.tables.results import Results
 from hiri_search.study.calibration.record import CalibrationRecord
 from hiri_search.study.calibration.zero_cost import ZeroCost
 from hiri_search.study.ledger.layout import REFERENCE
-from hiri_search.study.ledger.trial import ENDED_STATES
+from hiri_search.study.ledger.trial import CURVES, ENDED_STATES
 from hiri_search.system.units import GIGA, HOUR, MEGA
+
+WEIGHTS = ("last", "averaged")  # of the network when a score was measured; in the order of CURVES
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +83,26 @@ class SettingScores:
         return float(self.networks["trained_gflops"].sum()) * images * len(self.seeds[:seeds])
 
     @cached_property
-    def curves(self) -> Mapping[tuple[str, int], Sequence[float]]:
-        """Validation scores after each epoch, with the sign under which larger is better, by network and seed."""
-        sign = -self.results.curve_score.loss_sign
-        return {(row["name"], row["seed"]): [sign * score for score in row["curve"]] for row in self.trials}
+    def curves(self) -> Mapping[str, Mapping[tuple[str, int], Sequence[float]]]:
+        """Validation scores after each epoch, with the sign under which larger is better, by network and seed.
 
-    def after(self, epoch: int, seeds: Sequence[int]) -> pd.Series:
+        By weights: WEIGHTS; averaged ones where every epoch of every training has measured them.
+        """
+        sign = -self.results.curve_score.loss_sign
+        by_weights = {
+            weights: {(row["name"], row["seed"]): [sign * score for score in row[column]] for row in self.trials}
+            for weights, column in zip(WEIGHTS, CURVES, strict=True)
+        }
+        epochs, averaged = (sum(map(len, curves.values())) for curves in by_weights.values())
+        return by_weights if averaged == epochs else {WEIGHTS[0]: by_weights[WEIGHTS[0]]}
+
+    def after(self, epoch: int, seeds: Sequence[int], weights: str) -> pd.Series:
         """Return the mean validation score after an epoch over some seeds, of networks that were trained so far."""
+        curves = self.curves[weights]
         reached = {
-            name: [self.curves[name, seed][epoch - 1] for seed in seeds]
+            name: [curves[name, seed][epoch - 1] for seed in seeds]
             for name in self.networks.index
-            if all(len(self.curves.get((name, seed), ())) >= epoch for seed in seeds)
+            if all(len(curves.get((name, seed), ())) >= epoch for seed in seeds)
         }
         return pd.Series({name: float(np.mean(scores)) for name, scores in reached.items()}, dtype="float64")
 

@@ -99,8 +99,7 @@ def _standing(results: CalibrationResults) -> pd.DataFrame:
     table = standing_table(epoch_table(results))
     return pd.DataFrame(
         {
-            "setting": table["setting"],
-            "seeds": table["seeds"],
+            **table[["setting", "weights", "seeds"]],
             "epochs": table["epochs"],
             "measure": table["measure"],
             "after the last epoch": _rounded(table["final"], "{:.2f}"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import CURVES, ZERO_COST_PREFIX
 from hiri_search.training.score import Score, score_columns
 
 MEANINGS = {  # column: (meaning, unit)
@@ -79,8 +79,12 @@ def _meanings(results: Results) -> dict[str, tuple[str, str]]:
         score.name: (f"{score.description} on the {score.images} after the last epoch", _unit(score))
         for score in columns
     }
-    curve = (f"{results.study.headline.name} after each epoch, separated by spaces", _unit(results.study.headline))
-    return {**MEANINGS, **scores, "curve": curve}
+    headline = results.study.headline
+    curves = {
+        name: (f"{score.name} after each epoch, separated by spaces", _unit(headline))
+        for name, score in zip(CURVES, (headline, headline.ema), strict=True)
+    }
+    return {**MEANINGS, **scores, **curves}
 
 
 def _unit(score: Score) -> str:

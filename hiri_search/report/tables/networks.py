@@ -18,6 +18,7 @@ from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.choices import row_of
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
+from hiri_search.study.ledger.trial import CURVES
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
@@ -28,7 +29,7 @@ MIN_LAST_GRID = 3  # positions along a side: with fewer, attention in the last s
 
 
 def trial_table(results: Results) -> pd.DataFrame:
-    """Return one row for each trial; the curve is the score after each epoch, separated by spaces."""
+    """Return one row for each trial; a curve is the score after each epoch, separated by spaces."""
     table = pd.DataFrame(list(results.all_trials))
     if table.empty:
         return pd.DataFrame(columns=["trial", "name", "state"])
@@ -38,8 +39,10 @@ def trial_table(results: Results) -> pd.DataFrame:
         table.insert(2, "setting", table["name"].map(every.setting))
         if not results.is_search:
             table.insert(2, "row", [row_of(every.rows, name) for name in table["name"]])
-    digits = results.study.headline.digits
-    return table.assign(curve=[" ".join(f"{score:.{digits}f}" for score in curve) for curve in table["curve"]])
+    form = f"{{:.{results.study.headline.digits}f}}".format
+    for name in CURVES:
+        table[name] = [" ".join(map(form, curve)) for curve in table[name]]
+    return table
 
 
 NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spec", "trained_side")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.tables.results import Results, finished_rows
+from hiri_search.report.tables.results import Results, finished_rows, rung_curve
 from hiri_search.stats.rank_correlation import kendall_tau, tau_beyond_cost
 from hiri_search.system.units import GIGA
 
@@ -49,7 +49,7 @@ def short_and_long(results: Results) -> pd.DataFrame:
 def short_order_table(results: Results) -> pd.DataFrame:
     """Return one line for each epoch of the short trainings: how well it orders the networks as each confirmation does.
 
-    `share` is the share of a short training's epochs.
+    `share` is the share of a short training's epochs. The scores are those that rungs compare: `rung_curve`.
     """
     return pd.DataFrame(list(_short_orders(results)), columns=list(SHORT_ORDER_COLUMNS)).round(3)
 
@@ -58,7 +58,7 @@ def _short_orders(results: Results) -> Iterator[dict[str, Any]]:
     epochs, sign = results.study.recipe.epochs, -results.score.loss_sign
     curves: dict[str, list[list[float]]] = {}
     for row in finished_rows(results.first_trainings):
-        curves.setdefault(row["name"], []).append(list(row["curve"])[:epochs])
+        curves.setdefault(row["name"], []).append(list(rung_curve(row))[:epochs])
     for length, rows in short_and_long(results).groupby("epochs"):
         long, gflops = (rows.set_index("name")[column] for column in ("long", "gflops"))
         for epoch in range(1, epochs + 1):

@@ -138,6 +138,12 @@ def at_best_settings(results: Results) -> Results:
     )
 
 
+def rung_curve(row: Mapping[str, Any]) -> Sequence[float]:
+    """Return the scores after each epoch that a rung compares: of the averaged weights where they were measured."""
+    curve: Sequence[float] = row["ema_curve"] or row["curve"]
+    return curve
+
+
 def finished_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the rows of finished trials."""
     return [row for row in rows if row["state"] == "finished"]

@@ -13,6 +13,7 @@ from hiri_search.training.job import Epoch
 from hiri_search.training.score import CLASSIFICATION, Score, score_columns
 
 NO_TEST = score_columns(CLASSIFICATION.scores, test=False)
+CURVES = ("curve", "ema_curve")  # validation scores after each epoch: of the last weights, of the averaged ones
 ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
 ENDED_STATES = ("finished", "failed", "stopped")  # no further event is expected
@@ -84,7 +85,7 @@ class Trial:
         return self.asked.confirms is not None
 
     def row(self, scores: Sequence[Score] = NO_TEST) -> dict[str, Any]:
-        """Return one flat row for tables, with a column for each of `scores`. The curve is of the first one."""
+        """Return one flat row for tables, with a column for each of `scores`. The CURVES are of the first one."""
         last = self.curve[-1] if self.curve else None
         trained_here = [] if self.source else self.curve
         joules = [epoch.joules for epoch in trained_here if epoch.joules is not None]
@@ -108,8 +109,13 @@ class Trial:
             "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
             "joules": sum(joules) if joules else None,
             **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
-            "curve": [value for epoch in self.curve if (value := epoch.score(scores[0].name)) is not None],
+            **{name: _values(self.curve, each) for name, each in zip(CURVES, (scores[0], scores[0].ema), strict=True)},
         }
+
+
+def _values(curve: Sequence[Epoch], score: Score) -> list[float]:
+    """Return the values of a score over a curve, without the epochs at which it was not measured."""
+    return [value for epoch in curve if (value := epoch.score(score.name)) is not None]
 
 
 def zero_cost_columns(scores: Mapping[str, float | None]) -> dict[str, float | None]:

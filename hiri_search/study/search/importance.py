@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.trial import Trial
-from hiri_search.study.search.objectives import losses_after, objectives_of
+from hiri_search.study.search.objectives import losses, losses_after, objectives_of
 from hiri_search.study.search.samplers.optuna_sampler import choices, new_study
 from hiri_search.study.search.search_space import taken_options
 
@@ -31,13 +31,16 @@ def importances(study: StudyConfig, past: Sequence[Trial]) -> dict[str, Shares]:
     """Return the PED-ANOVA importance of each decision, by objective, and as `front` for all objectives together.
 
     The importance says how much a decision separates the best tenth of the trials from the others; conditional
-    decisions are included. Scores are taken after the first rung, so that stopped trials count too. The result is empty
+    decisions are included. Scores are taken at the first rung, so that stopped trials count too. The result is empty
     with fewer than MIN_TRIALS_FOR_IMPORTANCE such trials; of more than MAX_TRIALS_USED every n-th is used.
     """
     objectives, halving = objectives_of(study), study.search.halving
     epochs = halving.epochs[0] if halving else study.recipe.epochs
     reached = [trial for trial in past if len(trial.curve) >= epochs and not trial.is_confirmation]
-    measured = [(trial, values) for trial in reached if (values := losses_after(trial, epochs, objectives))]
+    losses_of = (
+        losses_after(trial, epochs, objectives) if halving else losses([trial], objectives) for trial in reached
+    )
+    measured = [(trial, values) for trial, values in zip(reached, losses_of, strict=True) if values]
     if len(measured) < MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     measured = measured[:: ceil(len(measured) / MAX_TRIALS_USED)]

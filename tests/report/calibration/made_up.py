@@ -17,8 +17,15 @@ BANDS = {  # GFLOPs of five networks in each of three bands
 }
 
 
-def setting(name: str, curves: Curves, *, seconds: float = 10.0, gflops: Mapping[str, float] = BANDS) -> SettingScores:
-    """Return a setting with these validation scores; every training takes `seconds`."""
+def setting(
+    name: str,
+    curves: Curves,
+    *,
+    averaged: Curves | None = None,
+    seconds: float = 10.0,
+    gflops: Mapping[str, float] = BANDS,
+) -> SettingScores:
+    """Return a setting with these validation scores, `averaged` of averaged weights; a training takes `seconds`."""
     epochs = max(len(curve) for seeds in curves.values() for curve in seeds)
     seeds = max(map(len, curves.values()))
     study = example_study(list(curves), recipe={"epochs": epochs, "warmup_epochs": 0}, seeds=seeds)
@@ -26,6 +33,7 @@ def setting(name: str, curves: Curves, *, seconds: float = 10.0, gflops: Mapping
     counted = [_network(network, gflops[network]) for network in curves]
     trials = [
         _trial(number, row, seed, curve, seconds, epochs)
+        | {"ema_curve": averaged[row["name"]][seed] if averaged else []}
         for number, (row, seed, curve) in enumerate(
             (row, seed, curve) for row in counted for seed, curve in enumerate(curves[row["name"]])
         )

@@ -175,3 +175,11 @@ def test_the_report_has_figures_and_a_page_without_scripts(tmp_path: Path):
     page = (tmp_path / "index.html").read_text()
     assert page.count("<img ") == 3
     assert "<script" not in page
+
+
+def test_averaged_weights_have_lines_of_their_own():
+    """The last weights of the first of two epochs order the networks the wrong way round, their averages right."""
+    curves = {name: [[50 - RANKS[name], 50 + RANKS[name]]] for name in BANDS}
+    short = setting("short", curves, averaged={name: [[50 + RANKS[name]] * 2] for name in BANDS})
+    standing = standing_table(epoch_table(calibration(REFERENCE, short))).set_index(["setting", "weights"])
+    assert standing["stands_from"]["short"].to_dict() == {"last": 2, "averaged": 1}

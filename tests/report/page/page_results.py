@@ -26,12 +26,16 @@ def trial(number: int, name: str, seed: int, curve: list[float], gmacs: float, *
     facts = {"trial": number, "name": name, "key": f"key{name[:20]}", "spec": f"hr(32 e=4)*{number} -> {name}"}
     facts |= {"seed": seed, "side": 448, "trained_spec": f"small {name}", "trained_side": 64, **costs}
     facts |= {"by_part": {**parts, "head": [20_000, 10**8]}, "state": "finished", "reason": "", "source": ""}
-    facts |= {"epochs": len(curve), **scores, "seconds": 2.0 * len(curve), "device": "CPU, 2 cores", "curve": curve}
+    facts |= {"epochs": len(curve), **scores, "seconds": 2.0 * len(curve), "device": "CPU, 2 cores"}
+    facts |= {"curve": curve, "ema_curve": []}
     return facts | {"checkpoint": f"checkpoints/{number}/last.pt", **more}
 
 
 def _curve(best: float) -> list[float]:
     return [best * 0.5, best * 0.8, best]
+
+
+NO_EPOCH: dict[str, Any] = {"top1": None, "curve": [], "ema_curve": []}
 
 
 def ablation() -> Results:
@@ -42,7 +46,7 @@ def ablation() -> Results:
         for n, (name, (best, gmacs)) in enumerate(names.items())
         for seed in (0, 1)
     ]
-    trials[5] |= {"state": "failed", "reason": REASON, "top1": None, "curve": [], "epochs": 0}
+    trials[5] |= {"state": "failed", "reason": REASON, **NO_EPOCH, "epochs": 0}
     planned = [Compared("counting", 2.0, 1.5), Compared("trials", 30.0, 24.0), Compared("in all", 32.0, 25.5)]
     study = example_study(list(names), title="Mixes of blocks", table="8", recipe=RECIPE, seeds=2)
     return example_results(study, trials, planned=planned, times=(1.7e9, 1.7e9 + 90))
@@ -90,8 +94,8 @@ def early() -> dict[str, Results]:
     complete = ablation()
     one_seed = complete.study.model_copy(update={"seeds": (0,)})
     counted = [{name: value for name, value in row.items() if name != "trial"} for row in complete.trials[:1]]
-    failed = [{**row, "state": "failed", "reason": "why", "top1": None, "curve": []} for row in complete.trials]
-    begun = [{**row, "state": "unfinished", "top1": None, "curve": [], "epochs": 0} for row in complete.trials[:2]]
+    failed = [{**row, "state": "failed", "reason": "why", **NO_EPOCH} for row in complete.trials]
+    begun = [{**row, "state": "unfinished", **NO_EPOCH, "epochs": 0} for row in complete.trials[:2]]
     bare = replace(complete.started, command="", code=CodeVersion("0.1.0", "d"))
     return {
         "nothing": replace(complete, trials=[]),

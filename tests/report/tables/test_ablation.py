@@ -28,7 +28,7 @@ TOP1 = {  # of three seeds each
 def _trial(number: int, name: str, seed: int, top1: float, state: str = "finished") -> dict[str, Any]:
     facts = {"trial": number, "name": name, "key": name, "spec": name, "side": 448, "seed": seed, "state": state}
     costs = {"params": 30_000_000, "macs": 4_000_000_000, "by_part": {}, "trained_spec": name, "trained_side": 448}
-    return {**facts, **costs, "top1": top1, "curve": [top1]}
+    return {**facts, **costs, "top1": top1, "curve": [top1], "ema_curve": []}
 
 
 # The settings that the caption leaves out are off.

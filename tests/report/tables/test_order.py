@@ -28,9 +28,10 @@ def _trial(number: int, name: str, curve: list[float], **facts: Any) -> dict[str
     macs = int(NETWORKS[name][0] * 1e9)
     network = {"name": name, "key": name, "spec": name, "side": 448, "params": 10**6, "macs": macs, "core_macs": macs}
     trained = {"by_part": {}, "trained_spec": name, "trained_side": 64}
-    scores = {"top1": curve[-1], "top5": None, "ema_top1": None, "ema_top5": None, "loss": 1.0, "curve": curve}
+    scores = {"top1": curve[-1], "top5": None, "ema_top1": None, "ema_top5": None, "loss": 1.0}
     state = {"trial": number, "state": "finished", "reason": "", "source": "", "device": "", "checkpoint": None}
-    return {**network, **trained, **scores, **state, "seed": 0, "epochs": len(curve), "seconds": 1.0, **facts}
+    curves = {"curve": curve, "ema_curve": []}
+    return {**network, **trained, **scores, **curves, **state, "seed": 0, "epochs": len(curve), "seconds": 1.0, **facts}
 
 
 def _results() -> Results:

@@ -96,3 +96,11 @@ def test_the_order_in_which_trials_are_listed_does_not_matter(seed: int):
     trials = [_trial(number, rng.uniform(0, 100), rng.uniform(1, 5)) for number in range(20)]
     assert len(_promoted(trials)) == 10
     assert sorted(_promoted(rng.sample(trials, 20))) == sorted(_promoted(trials))
+
+
+def test_a_rung_compares_averaged_weights_where_they_were_measured():
+    averages = {0: 30.0, 1: 10.0, 2: 40.0, 3: 20.0}
+    trials = [_trial(number, 50.0, 1.0) for number in averages]
+    for trial in trials:
+        trial.curve = [epoch(1, 10.0 * trial.number, more={"ema_top1": averages[trial.number]})]
+    assert _promoted(trials) == [2, 0], "the last weights alone would promote 3 and 2"
