@@ -8,7 +8,7 @@ import pandas as pd
 from hiri_search.report.calibration.choice import chosen_line
 from hiri_search.report.calibration.epochs import STANDS, epoch_table, standing_table
 from hiri_search.report.calibration.scores import CalibrationResults, seeds_text
-from hiri_search.report.calibration.table import SETTING, calibration_table
+from hiri_search.report.calibration.table import CEILING, SETTING, calibration_table
 from hiri_search.report.tables.formats import markdown, markdown_text
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import BAND_LEVEL, LIKE_COST, MIN_LIKE_ITEMS, MIN_TAU_BEYOND_COST
@@ -30,7 +30,7 @@ def verdict_text(results: CalibrationResults) -> str:
         too_few = len(settings) and (settings["verdict"].fillna(OrderVerdict.TOO_FEW) == OrderVerdict.TOO_FEW).all()
         if too_few:
             return f"Too few to tell: a verdict needs {MIN_LIKE_ITEMS} networks that have another one of like cost."
-        return "No setting passes the bar: the order of these short trainings is not to be believed."
+        return f"No setting passes the bar: the order of these short trainings is not to be believed.{_noise(table)}"
     interval = f"{BAND_LEVEL:.0%} interval {line['beyond_low']:.2f} to {line['beyond_high']:.2f}"
     cost = f"{line['hours']:.3g} hours, {line['of_reference']:.1%} of the reference"
     measured = f"tau beyond cost {line['tau_beyond_cost']:.2f} ({interval}), {cost}"
@@ -38,6 +38,18 @@ def verdict_text(results: CalibrationResults) -> str:
     if line["verdict"] == OrderVerdict.PASSES:
         return f"The cheapest setting that passes the bar is {found}."
     return f"No setting passes the bar. The best of the weak ones is {found}."
+
+
+def _noise(table: pd.DataFrame) -> str:
+    """Return a sentence where the reference may be too noisy for any setting to pass; else an empty text."""
+    ceiling = table[table["kind"] == CEILING]["tau_beyond_cost"].astype(float).mean()
+    if pd.isna(ceiling):
+        unknown = "How well the reference repeats its own order with another seed is not known"
+        return f" {unknown}: against a noisy one no setting can pass, whatever it is worth. Give it more seeds."
+    if ceiling < MIN_TAU_BEYOND_COST:
+        repeats = f"The reference repeats its own order with a tau beyond cost of {ceiling:.2f}"
+        return f" {repeats}: against it no setting can be expected to pass. Give it more seeds."
+    return ""
 
 
 def caption_text(results: CalibrationResults) -> str:

@@ -183,3 +183,15 @@ def test_averaged_weights_have_lines_of_their_own():
     short = setting("short", curves, averaged={name: [[50 + RANKS[name]] * 2] for name in BANDS})
     standing = standing_table(epoch_table(calibration(REFERENCE, short))).set_index(["setting", "weights"])
     assert standing["stands_from"]["short"].to_dict() == {"last": 2, "averaged": 1}
+
+
+def test_a_reference_that_does_not_repeat_its_order_is_named_where_nothing_passes():
+    noisy = {name: [[50 + RANKS[name]], [50 - RANKS[name]]] for name in BANDS}
+    texts = {
+        "one seed": verdict_text(calibration(setting("reference", {n: seeds[:1] for n, seeds in noisy.items()}), BAD)),
+        "two that differ": verdict_text(calibration(setting("reference", noisy), BAD)),
+        "two alike": verdict_text(calibration(REFERENCE, BAD)),
+    }
+    assert "with another seed is not known: against a noisy one no setting can pass" in texts["one seed"]
+    assert "repeats its own order with a tau beyond cost of -1.00" in texts["two that differ"]
+    assert texts["two alike"].endswith("is not to be believed.")
