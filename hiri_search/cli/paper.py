@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from hiri_search.paper.agreement import Costs, PaperNetwork
 
-def count_paper_networks(table: str) -> dict[tuple[str, int], tuple[int, int]]:
-    """Count the networks of a table of the paper; return params and multiply-adds by spec and side."""
+_DENSE_CLASSES = {"detection": 80, "segmentation": 150}  # of COCO and ADE20K
+
+
+def count_paper_networks(table: str) -> dict[PaperNetwork, Costs]:
+    """Count the networks of a table of the paper."""
     from rich.console import Console
     from rich.progress import track
 
+    from hiri_search.paper.agreement import counted_networks
+
+    distinct = counted_networks(table)
+    title = f"counting {len(distinct)} networks"
+    return {each: _count(each) for each in track(distinct, title, console=Console(stderr=True), transient=True)}
+
+
+def _count(network: PaperNetwork) -> Costs:
+    from hiri_search.cost.dense_changes import Counted, count_changed
     from hiri_search.cost.flops import count
     from hiri_search.language import parse_network
-    from hiri_search.paper.published import networks
+    from hiri_search.nets.dense.methods import METHODS
 
-    rows = networks(table)
-    distinct = dict.fromkeys((spec, side) for spec, side in zip(rows["spec"], rows["side"], strict=True) if spec)
-    costs = {}
-    title = f"counting {len(distinct)} networks"
-    for spec, side in track(list(distinct), title, console=Console(stderr=True), transient=True):
-        cost = count(parse_network(spec), side)
-        costs[spec, side] = (cost.params, cost.macs)
-    return costs
+    parsed = parse_network(network.spec)
+    if not network.method:
+        plain = count(parsed, int(network.side))
+        return plain.params, plain.macs
+    method = METHODS[network.method]
+    width, height = map(int, str(network.side).split("x"))
+    counted = Counted(parsed, method, (height, width), _DENSE_CLASSES[method.task])
+    dense = count_changed(counted, network.change)
+    return dense.params, dense.macs

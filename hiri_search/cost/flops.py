@@ -34,7 +34,7 @@ _UNCOUNTED = (
     # elementwise
     "add add_ sub rsub mul mul_ div div_ neg pow square sqrt rsqrt exp cos sin ceil clamp_min addcmul "
     "gelu relu6 leaky_relu_ sigmoid silu silu_ tanh hardtanh hardtanh_ hardsigmoid hardswish hardswish_ "
-    "max_pool2d amax "  # no products and no sums
+    "max_pool2d amax ne masked_fill "  # no products and no sums
     "softmax mean sum norm linalg_vector_norm "  # one sum over the elements, without weights
     # data movement
     "pad unflatten reshape_as expand_as repeat repeat_interleave tile clone flip unfold im2col meshgrid "
@@ -120,7 +120,7 @@ def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> CachedNu
 
 
 def _module_parts(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Cost]:
-    by_module = _operators(module, shape)
+    by_module = _operators(module, (1, *shape))
     parts: dict[str, Cost] = {}
     counted: set[nn.Parameter] = set()
     for name, child in module.named_children():
@@ -136,7 +136,15 @@ def count_module(module: nn.Module, shape: tuple[int, ...]) -> Cost:
 
     Raises CountError, with the names of the operators, where an operator has arithmetic and no handle.
     """
-    return _cost(set(module.parameters()), _operators(module, shape)[""])
+    return _cost(set(module.parameters()), _operators(module, (1, *shape))[""])
+
+
+def count_operators(module: nn.Module, *shapes: tuple[int, ...]) -> Counter[str]:
+    """Return the multiply-adds of any module by operator, for inputs of these shapes, the batch included.
+
+    Raises CountError as `count_module` does.
+    """
+    return _operators(module, *shapes)[""]
 
 
 def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
@@ -144,10 +152,10 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
     return Cost(sum(p.numel() for p in parameters), round(operators.total()), round(core))
 
 
-def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
+def _operators(module: nn.Module, *shapes: tuple[int, ...]) -> dict[str, Counter[str]]:
     """Return multiply-adds by operator, for each submodule by its name and for the whole module by an empty name."""
     with eval_mode(module), torch.no_grad(), one_thread(), _without_fast_path():
-        analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
+        analysis = FlopCountAnalysis(module, tuple(map(torch.zeros, shapes))).ancestor_mode("owner")
         analysis.set_op_handle(**OPERATOR_HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         operators: dict[str, Counter[str]] = analysis.by_module_and_operator()

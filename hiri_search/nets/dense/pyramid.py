@@ -15,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 # map of the body (RetinaNet), or on the last output of the pyramid (ATSS, GFL).
 MoreLevels: TypeAlias = Literal["none", "pool", "on_input", "on_output"]
 _COUNTS: dict[MoreLevels, int] = {"none": 0, "pool": 1, "on_input": 2, "on_output": 2}
+_GROUPS, _GROUP_WIDTH = 32, 4  # GroupNorm: at most so many groups, of at least so many channels
 MIN_GRID = 2  # positions along the side of the coarsest level
 
 
@@ -64,6 +65,11 @@ class FeaturePyramid(nn.Module):
         normed = (norm(each) for norm, each in zip(self.norms, maps, strict=True))
         levels: OrderedDict[str, Tensor] = self.fpn(OrderedDict((str(n), each) for n, each in enumerate(normed)))
         return levels
+
+
+def group_norm(width: int) -> nn.GroupNorm:
+    """Return the norm of the towers of heads that are trained without a pretrained body: ours."""
+    return nn.GroupNorm(max(1, min(_GROUPS, width // _GROUP_WIDTH)), width)
 
 
 def _maps(body: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
