@@ -16,10 +16,13 @@ def count_paper_networks(table: str) -> dict[PaperNetwork, Costs]:
 
     distinct = counted_networks(table)
     title = f"counting {len(distinct)} networks"
-    return {each: _count(each) for each in track(distinct, title, console=Console(stderr=True), transient=True)}
+    return {
+        each: count_paper_network(each) for each in track(distinct, title, console=Console(stderr=True), transient=True)
+    }
 
 
-def _count(network: PaperNetwork) -> Costs:
+def count_paper_network(network: PaperNetwork) -> Costs:
+    """Count one network of the paper."""
     from hiri_search.cost.dense_changes import Counted, count_changed
     from hiri_search.cost.flops import count
     from hiri_search.language import parse_network

@@ -9,8 +9,8 @@ from torch import nn
 
 from hiri_search.cost.dense import PRODUCTS, DenseCost, Size, count_dense, total
 from hiri_search.language import Network
-from hiri_search.nets.dense.mask_rcnn import MASK_GRID, MASK_ROIS
 from hiri_search.nets.dense.methods import DenseMethod
+from hiri_search.nets.dense.parts import MASK_GRID, MASK_ROIS
 from hiri_search.networks import build_body, build_on_meta
 
 _FEWER_PROPOSALS = 100

@@ -37,7 +37,7 @@ _UNCOUNTED = (
     "max_pool2d amax ne masked_fill "  # no products and no sums
     "softmax mean sum norm linalg_vector_norm "  # one sum over the elements, without weights
     # data movement
-    "pad unflatten reshape_as expand_as repeat repeat_interleave tile clone flip unfold im2col meshgrid "
+    "pad unflatten reshape_as view_as expand_as repeat repeat_interleave tile clone flip unfold im2col meshgrid "
     "ones ones_like fill_ one_hot "
     "dropout_ feature_dropout"  # nothing in eval mode
 )

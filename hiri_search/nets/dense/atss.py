@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,8 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from hiri_search.nets.dense.assignment import assign_by_statistics, centers
 from hiri_search.nets.dense.boxes import Detections, StridedAnchors, Targets, best_detections, without_ignored
-from hiri_search.nets.dense.pyramid import FeaturePyramid
+from hiri_search.nets.dense.parts import Called, DensePart, Shape, level_shapes, pyramid_part
+from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
 _BOX_WEIGHT = 2.0  # of the loss of boxes; that of the others is 1
 
@@ -34,9 +33,8 @@ class ATSS(nn.Module):
         self.pyramid = FeaturePyramid(body, width, more="on_output", side=side, norms=norms)
         self.anchors = StridedAnchors(self.pyramid.strides, ratios=(1.0,))
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
-        norm = partial(nn.GroupNorm, gcd(32, width))
-        self.classification = FCOSClassificationHead(width, 1, classes, norm_layer=norm)
-        self.regression = FCOSRegressionHead(width, 1, norm_layer=norm)
+        self.classification = FCOSClassificationHead(width, 1, classes, norm_layer=group_norm)
+        self.regression = FCOSRegressionHead(width, 1, norm_layer=group_norm)
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor] | Detections:
         maps = list(self.pyramid(images).values())
@@ -54,6 +52,11 @@ class ATSS(nn.Module):
             by_position(conv, towers) for conv in (self.regression.bbox_reg, self.regression.bbox_ctrness)
         )
         return self.classification(maps), boxes, centerness
+
+    def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
+        """Return the parts behind a body whose maps have these shapes."""
+        head = Called(lambda *levels: self.head(levels), self.classification, self.regression)
+        return [pyramid_part(self.pyramid, shapes), DensePart("head", head, level_shapes(self.pyramid, shapes))]
 
     def losses(self, outputs: Sequence[Tensor], anchors: Sequence[Tensor], targets: Targets) -> dict[str, Tensor]:
         logits, deltas, centerness = outputs

@@ -6,19 +6,19 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-Target = dict[str, Tensor]
+from hiri_search.nets.dense.boxes import Detections, Targets
 
 
 class BatchTransform(nn.Module):
     """Stands in for torchvision's transform, which normalises and resizes images of several sizes."""
 
-    def forward(self, images: Tensor, targets: list[Target] | None = None) -> tuple[ImageList, list[Target] | None]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> tuple[ImageList, Targets | None]:
         height, width = images.shape[-2:]
         return ImageList(images, [(height, width)] * len(images)), targets
 
     def postprocess(
-        self, results: list[Target], sizes: list[tuple[int, int]], originals: list[tuple[int, int]]
-    ) -> list[Target]:
+        self, results: Detections, sizes: list[tuple[int, int]], originals: list[tuple[int, int]]
+    ) -> Detections:
         """Return the results with masks of the size of the images."""
         for result, size in zip(results, sizes, strict=False):  # in training there are none
             if "masks" in result:

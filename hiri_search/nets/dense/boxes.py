@@ -25,14 +25,17 @@ _MAX_IOU = 0.6  # of two detections of one class
 
 
 class StridedAnchors(AnchorGenerator):  # type: ignore[misc]
-    """Anchors of every position of a pyramid: ANCHOR_SCALE x stride, one for each ratio of height to width.
+    """Anchors of every position of a pyramid: each scale x stride, for each ratio of height to width.
 
     torchvision's generator divides the side of the images by that of the grid, which is not the stride where a grid
     was rounded up; and it computes in the number format of the maps, where bfloat16 has no odd pixel over 256.
     """
 
-    def __init__(self, strides: Sequence[int], ratios: Sequence[float]) -> None:
-        super().__init__(tuple((ANCHOR_SCALE * stride,) for stride in strides), (tuple(ratios),) * len(strides))
+    def __init__(
+        self, strides: Sequence[int], ratios: Sequence[float], scales: Sequence[float] = (ANCHOR_SCALE,)
+    ) -> None:
+        sizes = tuple(tuple(int(scale * stride) for scale in scales) for stride in strides)
+        super().__init__(sizes, (tuple(ratios),) * len(strides))
         self.strides = tuple(strides)
 
     def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -58,8 +61,11 @@ class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]
         self.scales = [1 / stride for stride in strides]
         self.map_levels = initLevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
 
-    def forward(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Return the features of the boxes (N, 4) of each image: (sum of N, channels, size, size)."""
+    def forward(self, maps: dict[str, Tensor], boxes: list[Tensor], image_shapes: Any = ()) -> Tensor:
+        """Return the features of the boxes (N, 4) of each image: (sum of N, channels, size, size).
+
+        torchvision's heads pass the sizes of the images too, which are not needed.
+        """
         pooled: Tensor = super().forward(maps, boxes, [])
         return pooled
 

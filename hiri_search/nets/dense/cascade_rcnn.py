@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,19 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import clip_boxes_to_image
 
 from hiri_search.nets.dense.boxes import Detections, RoIPool, StridedAnchors, Targets, without_ignored
-from hiri_search.nets.dense.pyramid import FeaturePyramid
+from hiri_search.nets.dense.parts import (
+    BOX_GRID,
+    MASK_GRID,
+    DensePart,
+    Shape,
+    box_part,
+    level_shapes,
+    mask_part,
+    proposal_part,
+    pyramid_part,
+)
+from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
-_BOX_GRID, _MASK_GRID = 7, 14
 # Of each stage: the IoU that makes a region positive, the divisors of its deltas (1 / standard deviation) and the
 # weight of its losses.
 _STAGES = (
@@ -61,17 +70,16 @@ class CascadeRCNN(nn.Module):
         after = {"training": 2 * proposals, "testing": proposals}
         self.rpn = RegionProposalNetwork(anchors, _RPNHead(width, 3), 0.7, 0.3, 256, 0.5, before, after, 0.7)
         strides: tuple[int, ...] = body.strides  # type: ignore[assignment]
-        pools = RoIPool(strides, _BOX_GRID), RoIPool(strides, _MASK_GRID)
-        mask_norm = partial(nn.GroupNorm, gcd(32, width)) if norms else None
+        pools = RoIPool(strides, BOX_GRID), RoIPool(strides, MASK_GRID)
         self.stages = nn.ModuleList(
             RoIHeads(
                 pools[0],
-                FastRCNNConvFCHead((width, _BOX_GRID, _BOX_GRID), [width] * 4, [4 * width], norm_layer=nn.BatchNorm2d),
+                FastRCNNConvFCHead((width, BOX_GRID, BOX_GRID), [width] * 4, [4 * width], norm_layer=nn.BatchNorm2d),
                 FastRCNNPredictor(4 * width, classes + 1),
                 *(iou, iou, regions, 0.25, divisors),
                 *(0.05, 0.5, 100),  # least score, IoU of the suppression and most detections
                 pools[1],
-                MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=mask_norm),
+                MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
                 MaskRCNNPredictor(width, width, classes),
             )
             for iou, divisors, _ in _STAGES
@@ -87,6 +95,20 @@ class CascadeRCNN(nn.Module):
         targets = without_ignored(targets)
         regions, losses = self.rpn(ImageList(images, [size] * len(images)), maps, targets)
         return {**losses, **self.losses(maps, regions, size, targets)}
+
+    def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
+        """Return the parts behind a body whose maps have these shapes; heads run on one region of interest."""
+        parts = [
+            pyramid_part(self.pyramid, shapes),
+            proposal_part(self.rpn.head, level_shapes(self.pyramid, shapes)),
+        ]
+        for number, stage in enumerate(self.stages, start=1):
+            heads: Any = stage
+            parts.append(box_part(f"box_head{number}", heads.box_head, heads.box_predictor, self.pyramid.out_channels))
+            parts.append(
+                mask_part(f"mask_head{number}", heads.mask_head, heads.mask_predictor, self.pyramid.out_channels)
+            )
+        return parts
 
     def losses(
         self, maps: dict[str, Tensor], regions: list[Tensor], size: tuple[int, int], targets: Targets

@@ -8,19 +8,26 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 
-from hiri_search.nets.dense.batches import BatchTransform, Target
-from hiri_search.nets.dense.parts import Called, DensePart, Shape, level_shapes, pyramid_part
+from hiri_search.nets.dense.batches import BatchTransform
+from hiri_search.nets.dense.boxes import RoIPool, StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.parts import (
+    BOX_GRID,
+    MASK_GRID,
+    DensePart,
+    Shape,
+    box_part,
+    level_shapes,
+    mask_part,
+    proposal_part,
+    pyramid_part,
+)
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
-BOX_GRID, MASK_GRID = 7, 14  # side of the maps that are cut out for a box, and for a mask
-BOX_ROIS, MASK_ROIS = 1000, 100  # that are counted for one image: fixed by the costs of Table 4
-_ANCHOR_SIDE, _RATIOS = 8, (0.5, 1.0, 2.0)  # in strides
+_RATIOS = (0.5, 1.0, 2.0)
 
 
 class ClassMasks(MaskRCNNPredictor):  # type: ignore[misc]
@@ -44,23 +51,23 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
         self, body: nn.Module, classes: int, *, width: int = 256, side: int | None = None, norms: bool = False
     ) -> None:
         pyramid = FeaturePyramid(body, width, more="pool", side=side, norms=norms)
-        names = [str(number) for number in range(len(body.channels))]  # type: ignore[arg-type]
-        sizes = tuple((_ANCHOR_SIDE * stride,) for stride in pyramid.strides)
+        strides: tuple[int, ...] = body.strides  # type: ignore[assignment]
         super().__init__(
             pyramid,
-            rpn_anchor_generator=AnchorGenerator(sizes, (_RATIOS,) * len(sizes)),
+            rpn_anchor_generator=StridedAnchors(pyramid.strides, _RATIOS),
             rpn_head=RPNHead(width, len(_RATIOS)),
-            box_roi_pool=MultiScaleRoIAlign(names, BOX_GRID, 2),
+            box_roi_pool=RoIPool(strides, BOX_GRID),
             box_head=TwoMLPHead(width * BOX_GRID**2, 4 * width),
             box_predictor=FastRCNNPredictor(4 * width, 1 + classes),
-            mask_roi_pool=MultiScaleRoIAlign(names, MASK_GRID, 2),
+            mask_roi_pool=RoIPool(strides, MASK_GRID),
             mask_head=MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
             mask_predictor=ClassMasks(width, classes),
         )
         self.transform = BatchTransform()
 
-    def forward(self, images: Tensor, targets: list[Target] | None = None) -> Any:
-        shifted = targets and [{**target, "labels": target["labels"] + 1} for target in targets]
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
+        judged = targets and without_ignored(targets)
+        shifted = judged and [{**target, "labels": target["labels"] + 1} for target in judged]
         results = super().forward(images, shifted)
         return results if self.training else [{**each, "labels": each["labels"] - 1} for each in results]
 
@@ -73,20 +80,3 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
             box_part("box_head", heads.box_head, heads.box_predictor, width),
             mask_part("mask_head", heads.mask_head, heads.mask_predictor, width),
         ]
-
-
-def proposal_part(head: nn.Module, levels: tuple[Shape, ...]) -> DensePart:
-    """Return the head of a region proposal network on these levels."""
-    return DensePart("proposals", Called(lambda *maps: head(list(maps)), head), levels)
-
-
-def box_part(name: str, head: nn.Module, predictor: nn.Module, width: int) -> DensePart:
-    """Return a box head on one region of interest, for BOX_ROIS of them."""
-    box = Called(lambda roi: predictor(head(roi)), head, predictor)
-    return DensePart(name, box, ((1, width, BOX_GRID, BOX_GRID),), BOX_ROIS)
-
-
-def mask_part(name: str, head: nn.Module, predictor: nn.Module, width: int) -> DensePart:
-    """Return a mask head on one region of interest, for MASK_ROIS of them."""
-    mask = Called(lambda roi: predictor(head(roi)), head, predictor)
-    return DensePart(name, mask, ((1, width, MASK_GRID, MASK_GRID),), MASK_ROIS)

@@ -31,7 +31,7 @@ class DenseMethod:
 _METHODS = (
     DenseMethod("retinanet", "RetinaNet", "RetinaNet", 3),
     DenseMethod("mask_rcnn", "Mask R-CNN", "MaskRCNN", 4, masks=True),
-    DenseMethod("cascade_rcnn", "Cascade Mask R-CNN", "CascadeMaskRCNN", 4, masks=True),
+    DenseMethod("cascade_rcnn", "Cascade Mask R-CNN", "CascadeRCNN", 4, masks=True),
     DenseMethod("atss", "ATSS", "ATSS", 3),
     DenseMethod("gfl", "GFL", "GFL", 3),
     DenseMethod("sparse_rcnn", "Sparse R-CNN", "SparseRCNN", 4),

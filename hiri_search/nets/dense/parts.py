@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 Shape: TypeAlias = tuple[int, ...]
+BOX_GRID, MASK_GRID = 7, 14  # side of the maps that are cut out for a box, and for a mask
+BOX_ROIS, MASK_ROIS = 1000, 100  # that are counted for one image: fixed by the costs of Table 4
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,20 @@ def level_shapes(pyramid: Any, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         height, width = sizes[-1]
         sizes.append((-(-height // 2), -(-width // 2)))
     return tuple((1, pyramid.out_channels, *size) for size in sizes)
+
+
+def proposal_part(head: nn.Module, levels: tuple[Shape, ...]) -> DensePart:
+    """Return the head of a region proposal network on these levels."""
+    return DensePart("proposals", Called(lambda *maps: head(list(maps)), head), levels)
+
+
+def box_part(name: str, head: nn.Module, predictor: nn.Module, width: int) -> DensePart:
+    """Return a box head on one region of interest, for BOX_ROIS of them."""
+    box = Called(lambda roi: predictor(head(roi)), head, predictor)
+    return DensePart(name, box, ((1, width, BOX_GRID, BOX_GRID),), BOX_ROIS)
+
+
+def mask_part(name: str, head: nn.Module, predictor: nn.Module, width: int) -> DensePart:
+    """Return a mask head on one region of interest, for MASK_ROIS of them."""
+    mask = Called(lambda roi: predictor(head(roi)), head, predictor)
+    return DensePart(name, mask, ((1, width, MASK_GRID, MASK_GRID),), MASK_ROIS)

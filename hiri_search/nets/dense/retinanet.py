@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection import retinanet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from hiri_search.nets.dense.batches import BatchTransform
+from hiri_search.nets.dense.boxes import StridedAnchors, Targets, without_ignored
 from hiri_search.nets.dense.parts import Called, DensePart, Shape, level_shapes, pyramid_part
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
-_SCALES, _RATIOS = (1.0, 2 ** (1 / 3), 2 ** (2 / 3)), (0.5, 1.0, 2.0)
-_ANCHOR_SIDE = 4  # of the smallest square anchor of a level, in strides
+_SCALES, _RATIOS = (4.0, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3)), (0.5, 1.0, 2.0)
 
 
 class RetinaNet(retinanet.RetinaNet):  # type: ignore[misc]
@@ -26,13 +26,15 @@ class RetinaNet(retinanet.RetinaNet):  # type: ignore[misc]
         self, body: nn.Module, classes: int, *, width: int = 256, side: int | None = None, norms: bool = False
     ) -> None:
         pyramid = FeaturePyramid(body, width, more="on_input", side=side, norms=norms)
-        sizes = tuple(tuple(int(_ANCHOR_SIDE * stride * scale) for scale in _SCALES) for stride in pyramid.strides)
-        anchors = AnchorGenerator(sizes, (_RATIOS,) * len(sizes))
+        anchors = StridedAnchors(pyramid.strides, _RATIOS, _SCALES)
         head = retinanet.RetinaNetHead(
             width, len(_SCALES) * len(_RATIOS), classes, norm_layer=group_norm if norms else None
         )
         super().__init__(pyramid, classes, anchor_generator=anchors, head=head)
         self.transform = BatchTransform()
+
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
+        return super().forward(images, targets and without_ignored(targets))
 
     def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
         """Return the parts behind a body whose maps have these shapes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torchvision.ops import (
 
 from hiri_search.nets.dense.assignment import match_by_cost
 from hiri_search.nets.dense.boxes import Detections, RoIPool, Targets, without_ignored
+from hiri_search.nets.dense.parts import Called, DensePart, Shape, pyramid_part
 from hiri_search.nets.dense.pyramid import FeaturePyramid
 
 _GRID = 7
@@ -66,6 +68,17 @@ class SparseRCNN(nn.Module):
             for number, (logits, boxes) in enumerate(outputs, start=1)
             for name, loss in set_losses(logits, boxes, targets, size).items()
         }
+
+    def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
+        """Return the parts behind a body whose maps have these shapes; learned boxes and features are of the first."""
+        count, width = self.features.weight.shape
+        inputs = ((count, width, _GRID, _GRID), (1, count, width))
+        first = Called(self.heads[0], self.heads[0], self.boxes, self.features)
+        heads = [first, *self.heads[1:]]
+        return [
+            pyramid_part(self.pyramid, shapes),
+            *(DensePart(f"head{number}", head, inputs) for number, head in enumerate(heads, start=1)),
+        ]
 
     def _refined(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return class logits (B, P, classes) and boxes (B, P, 4) of each head."""

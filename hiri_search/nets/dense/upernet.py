@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from hiri_search.nets.dense.batches import Target
+from hiri_search.nets.dense.boxes import Targets
 from hiri_search.nets.dense.parts import Called, DensePart, Shape
 
 POOLED_GRIDS = (1, 2, 3, 6)
@@ -84,7 +84,7 @@ class UPerNet(nn.Module):
         self.head = UPerHead(channels, classes, width)
         self.auxiliary = AuxiliaryHead(channels[-2], classes, width // 2)
 
-    def forward(self, images: Tensor, targets: list[Target] | None = None) -> Any:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         maps = self.body(images)
         logits = _resized(self.head(*maps), images)
         if not self.training:
