@@ -19,7 +19,7 @@ _SIDE = 224  # of the classifiers whose heads are kept: any
 
 @dataclass(frozen=True)
 class Counted:
-    """What is counted."""
+    """A dense network, with the images and classes that it is counted for."""
 
     network: Network
     method: DenseMethod
@@ -66,7 +66,7 @@ def _params(module: nn.Module) -> int:
     return sum(each.numel() for each in module.parameters())
 
 
-CHANGES: Mapping[str, Callable[[Counted, DenseCost], DenseCost]] = {  # to the costs with it, from those without
+CHANGED_COUNTS: Mapping[str, Callable[[Counted, DenseCost], DenseCost]] = {  # to the costs with it, from those without
     "proposals": _with_fewer_proposals,
     "deconvolution": _deconvolution_at_its_output,
     "products": _without_products,
@@ -76,8 +76,8 @@ CHANGES: Mapping[str, Callable[[Counted, DenseCost], DenseCost]] = {  # to the c
 
 
 def count_changed(counted: Counted, changes: str) -> DenseCost:
-    """Return the costs with changes (names of CHANGES, joined by `+`); without any where there is none."""
+    """Return the costs with changes (names of CHANGED_COUNTS, joined by `+`); without any where there is none."""
     cost = counted.cost()
     for name in filter(None, changes.split("+")):
-        cost = CHANGES[name](counted, cost)
+        cost = CHANGED_COUNTS[name](counted, cost)
     return cost

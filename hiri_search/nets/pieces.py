@@ -88,7 +88,7 @@ class HeadPiece:
 
 
 Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
-Size = TypeVar("Size", int, tuple[int, int])  # a side, or height and width
+_Size = TypeVar("_Size", int, tuple[int, int])  # a side, or height and width
 
 
 def is_ours(piece: Piece) -> bool:
@@ -141,7 +141,7 @@ def body_pieces(net: Net, height: int, width: int) -> Iterator[tuple[str, Piece,
     return _body(net, (height, width), net.rounded_grids(height, width))
 
 
-def _body(net: Net, image: Size, grids: Sequence[Size]) -> Iterator[tuple[str, Piece, Size, int]]:
+def _body(net: Net, image: _Size, grids: Sequence[_Size]) -> Iterator[tuple[str, Piece, _Size, int]]:
     """Yield the pieces in front of the head. Names are interned, because a search keeps them for each network."""
     yield "stem", StemPiece(net.stem, net.stages[0].width), image, 1
     input_grid = grids[0]

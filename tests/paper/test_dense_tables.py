@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.cli.paper import count_paper_network
-from hiri_search.cost.dense_changes import CHANGES as COUNTED_CHANGES
+from hiri_search.cost.dense_changes import CHANGED_COUNTS
 from hiri_search.nets.dense.methods import METHODS
 from hiri_search.paper.agreement import CHANGES, Costs, PaperNetwork, agreement, counted_networks
 from hiri_search.paper.published import DENSE_TABLES, networks, published
@@ -69,7 +69,7 @@ def _note(costs: dict[PaperNetwork, Costs]) -> str:
 
 
 def test_every_change_has_a_count_and_a_text():
-    assert set(CHANGES) == set(COUNTED_CHANGES)
+    assert set(CHANGES) == set(CHANGED_COUNTS)
     used = {
         name for table in DENSE_TABLES for change in networks(table)["change"] for name in change.split("+") if name
     }

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from hiri_search.nets.dense.boxes import Targets
+from hiri_search.nets.dense.detectors.boxes import Targets
 from hiri_search.nets.dense.parts import Called, DensePart, Shape
 
 POOLED_GRIDS = (1, 2, 3, 6)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hiri_search.nets.dense.assignment import assign_by_statistics
-from hiri_search.nets.dense.atss import ATSS
-from hiri_search.nets.dense.boxes import StridedAnchors
-from hiri_search.nets.dense.gfl import GFL
+from hiri_search.nets.dense.detectors.assignment import assign_by_statistics
+from hiri_search.nets.dense.detectors.atss import ATSS
+from hiri_search.nets.dense.detectors.boxes import StridedAnchors
+from hiri_search.nets.dense.detectors.gfl import GFL
 from tests.nets.dense import literal
 from tests.nets.dense.small import CLASSES, SmallBody
 

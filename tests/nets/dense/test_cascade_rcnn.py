@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import roi_align
 
-from hiri_search.nets.dense.cascade_rcnn import CascadeRCNN
+from hiri_search.nets.dense.detectors.cascade_rcnn import CascadeRCNN
 from tests.nets.dense import literal
 from tests.nets.dense.small import CLASSES, SmallBody, drawn_images
 

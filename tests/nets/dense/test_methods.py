@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hiri_search.nets.dense.atss import ATSS
-from hiri_search.nets.dense.cascade_rcnn import CascadeRCNN
-from hiri_search.nets.dense.gfl import GFL
-from hiri_search.nets.dense.sparse_rcnn import SparseRCNN
+from hiri_search.nets.dense.detectors.atss import ATSS
+from hiri_search.nets.dense.detectors.cascade_rcnn import CascadeRCNN
+from hiri_search.nets.dense.detectors.gfl import GFL
+from hiri_search.nets.dense.detectors.sparse_rcnn import SparseRCNN
 from tests.nets.dense.small import CLASSES, SmallBody, ap50, drawn_images
 
 SMALL: dict[str, Callable[[], nn.Module]] = {

@@ -7,8 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hiri_search.nets.dense.assignment import match_by_cost
-from hiri_search.nets.dense.sparse_rcnn import DynamicConvolution, DynamicHead, SparseRCNN, best_of_set, set_losses
+from hiri_search.nets.dense.detectors.assignment import match_by_cost
+from hiri_search.nets.dense.detectors.sparse_rcnn import (
+    DynamicConvolution,
+    DynamicHead,
+    SparseRCNN,
+    best_of_set,
+    set_losses,
+)
 from tests.nets.dense import literal
 from tests.nets.dense.small import CLASSES, SmallBody, drawn_images
 

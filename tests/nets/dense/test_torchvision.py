@@ -15,8 +15,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from hiri_search.nets.dense.mask_rcnn import MaskRCNN
-from hiri_search.nets.dense.retinanet import RetinaNet
+from hiri_search.nets.dense.detectors.mask_rcnn import MaskRCNN
+from hiri_search.nets.dense.detectors.retinanet import RetinaNet
 from tests.nets.dense.small import CLASSES, SmallBody, drawn_images
 
 SIDE, WIDTH = 128, 256  # torchvision fixes the width of the heads

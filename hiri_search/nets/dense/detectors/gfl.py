@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torchvision.ops import generalized_box_iou_loss
 
-from hiri_search.nets.dense.assignment import centers
-from hiri_search.nets.dense.atss import ATSS, by_position, positives
-from hiri_search.nets.dense.boxes import ANCHOR_SCALE, Detections, Targets, best_detections, paired_iou
+from hiri_search.nets.dense.detectors.assignment import centers
+from hiri_search.nets.dense.detectors.atss import ATSS, by_position, positives
+from hiri_search.nets.dense.detectors.boxes import ANCHOR_SCALE, Detections, Targets, best_detections, paired_iou
 
 _FARTHEST = 16  # strides from a position to an edge of its object
 _BETA = 2.0  # exponent of the quality focal loss

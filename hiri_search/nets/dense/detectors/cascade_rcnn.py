@@ -20,7 +20,7 @@ from torchvision.models.detection.roi_heads import (
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import clip_boxes_to_image
 
-from hiri_search.nets.dense.boxes import Detections, RoIPool, StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.detectors.boxes import Detections, RoIPool, StridedAnchors, Targets, without_ignored
 from hiri_search.nets.dense.parts import (
     BOX_GRID,
     MASK_GRID,

@@ -11,8 +11,8 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSRegressionHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from hiri_search.nets.dense.assignment import assign_by_statistics, centers
-from hiri_search.nets.dense.boxes import Detections, StridedAnchors, Targets, best_detections, without_ignored
+from hiri_search.nets.dense.detectors.assignment import assign_by_statistics, centers
+from hiri_search.nets.dense.detectors.boxes import Detections, StridedAnchors, Targets, best_detections, without_ignored
 from hiri_search.nets.dense.parts import Called, DensePart, Shape, level_shapes, pyramid_part
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.detection import retinanet
 
-from hiri_search.nets.dense.batches import BatchTransform
-from hiri_search.nets.dense.boxes import StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.detectors.batches import BatchTransform
+from hiri_search.nets.dense.detectors.boxes import StridedAnchors, Targets, without_ignored
 from hiri_search.nets.dense.parts import Called, DensePart, Shape, level_shapes, pyramid_part
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from hiri_search.nets.dense.boxes import Detections, Targets
+from hiri_search.nets.dense.detectors.boxes import Detections, Targets
 
 
 class BatchTransform(nn.Module):

@@ -12,8 +12,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
-from hiri_search.nets.dense.batches import BatchTransform
-from hiri_search.nets.dense.boxes import RoIPool, StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.detectors.batches import BatchTransform
+from hiri_search.nets.dense.detectors.boxes import RoIPool, StridedAnchors, Targets, without_ignored
 from hiri_search.nets.dense.parts import (
     BOX_GRID,
     MASK_GRID,

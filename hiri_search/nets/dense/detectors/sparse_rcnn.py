@@ -17,8 +17,8 @@ from torchvision.ops import (
     sigmoid_focal_loss,
 )
 
-from hiri_search.nets.dense.assignment import match_by_cost
-from hiri_search.nets.dense.boxes import Detections, RoIPool, Targets, without_ignored
+from hiri_search.nets.dense.detectors.assignment import match_by_cost
+from hiri_search.nets.dense.detectors.boxes import Detections, RoIPool, Targets, without_ignored
 from hiri_search.nets.dense.parts import Called, DensePart, Shape, pyramid_part
 from hiri_search.nets.dense.pyramid import FeaturePyramid
 
