@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,23 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.dense.annotated_source import DenseTarget
 from hiri_search.training.dense.bootstrap import bootstrap_errors
 from hiri_search.training.dense.scores import AREA_SCORES, BOX_SCORES, MASK_SCORES
+from hiri_search.training.dense.sources.annotated_source import DenseTarget
+from hiri_search.training.dense.sources.run_lengths import coco_library
+from hiri_search.training.dense.transforms import MASK_THRESHOLD
 
 MAX_DETECTIONS = 100  # of one image, those with the best scores (COCO)
-MASK_THRESHOLD = 0.5  # from which a pixel belongs to a predicted mask
 IOU_50, IOU_75 = 0, 5  # positions of these thresholds among COCO's ten
-
-
-def coco_library(module: str) -> Any:
-    """A module of faster-coco-eval, which is optional. Raises DataError."""
-    try:
-        return import_module(f"faster_coco_eval.core.{module}")
-    except ImportError as error:
-        problem = "AP, and masks that are polygons, need the package faster-coco-eval"
-        raise DataError(f'{problem}; pip install "hiri-search[dense]"') from error
 
 
 class DetectionMeter:

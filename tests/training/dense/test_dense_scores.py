@@ -1,6 +1,6 @@
 """Scores of dense tasks: against a literal, slow reading of their definitions."""
 
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pytest
@@ -8,10 +8,11 @@ import torch
 
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.dense import average_precision
-from hiri_search.training.dense.annotated_source import UNLABELED
 from hiri_search.training.dense.average_precision import DetectionMeter
 from hiri_search.training.dense.confusion import SegmentationMeter
 from hiri_search.training.dense.scores import DETECTION, INSTANCE_SEGMENTATION, SEGMENTATION
+from hiri_search.training.dense.sources import run_lengths
+from hiri_search.training.dense.sources.annotated_source import UNLABELED
 
 IOUS = np.linspace(0.5, 0.95, 10)
 SIDE = 96
@@ -95,7 +96,7 @@ def literal_ap(images: list, low: float = 0, high: float = 1e10, ious: np.ndarra
         pairs = zip(images, truths, strict=True)
         results = [judged(found, truth, label, threshold, low, high) for (found, _), truth in pairs]
         if positives := sum(not outside for truth in truths for *_, outside in truth):
-            values.append(interpolated(sum(results, []), positives))
+            values.append(interpolated(list(chain.from_iterable(results)), positives))
     return 100 * float(np.mean(values))
 
 
@@ -153,7 +154,7 @@ def test_the_standard_error_of_ap_is_that_of_whole_evaluations(images: list):
 def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, images: list):
     meter = DetectionMeter(masks=False)
     meter.add(*zip(images[0], strict=True))
-    monkeypatch.setattr(average_precision, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    monkeypatch.setattr(run_lengths, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(DataError, match=r"hiri-search\[dense\]"):
         meter.scores()
 

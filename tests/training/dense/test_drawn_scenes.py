@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.dense.annotated_source import mask_extent
-from hiri_search.training.dense.drawn_scenes import DrawnScenes, draw_scene
+from hiri_search.training.dense.sources.annotated_source import mask_extent
+from hiri_search.training.dense.sources.drawn_scenes import DrawnScenes, draw_scene
 
 SCENES = [draw_scene(index, classes=6, side=128, seed=3) for index in range(12)]
 

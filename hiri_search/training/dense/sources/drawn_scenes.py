@@ -25,7 +25,7 @@ from hiri_search.training.data.synthetic import (
     paint_motif,
     random_shape,
 )
-from hiri_search.training.dense.annotated_source import AnnotatedImage, DenseTarget, mask_extent, object_target
+from hiri_search.training.dense.sources.annotated_source import AnnotatedImage, DenseTarget, mask_extent, object_target
 
 SCENE_SIDE = 256  # pixels of a rendered scene; a larger image shows no more detail
 SCENE_CLASSES = 6
