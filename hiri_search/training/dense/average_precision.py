@@ -42,12 +42,11 @@ class DetectionMeter:
             image = len(self._images) + 1
             self._images.append({"id": image})
             kept = detections["scores"].argsort(descending=True, stable=True)[:MAX_DETECTIONS]
-            detections = {name: values[kept] for name, values in detections.items()}
-            scores = detections["scores"].tolist()
+            best = {name: values[kept] for name, values in detections.items()}
             crowds, areas = target["ignored"].tolist(), target["area"].tolist()
             for entry, crowd, area in zip(self._entries(image, target), crowds, areas, strict=True):
                 self._truth.append(entry | {"id": len(self._truth) + 1, "iscrowd": int(crowd), "area": area})
-            for entry, score in zip(self._entries(image, detections), scores, strict=True):
+            for entry, score in zip(self._entries(image, best), best["scores"].tolist(), strict=True):
                 area = entry["bbox"][2] * entry["bbox"][3]
                 self._found.append(entry | {"id": len(self._found) + 1, "score": score, "iscrowd": 0, "area": area})
 

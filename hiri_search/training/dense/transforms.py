@@ -73,7 +73,7 @@ def _from_sample(sample: dict[str, Any], target: DenseTarget) -> tuple[Tensor, D
     kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_EDGE).all(1)
     if "masks" in target:
         masks = parts.get("planes", target["masks"].new_zeros((0, *image.shape[-2:])))
-        kept &= masks.flatten(1).any(1)
+        kept &= masks.flatten(1).bool().any(1)
     whole = target | {"boxes": boxes} | ({"masks": masks} if "masks" in target else {})
     return image, {name: values[kept] for name, values in whole.items()}
 
