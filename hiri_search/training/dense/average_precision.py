@@ -36,13 +36,12 @@ class DetectionMeter:
     def add(self, outputs: Iterable[DenseTarget], targets: Iterable[DenseTarget]) -> None:
         """Take detections of each image: `boxes`, `scores`, `labels`, and `masks` (N, 1, H, W) from 0 to 1.
 
-        They and the targets are in pixels of the original image.
+        They and the targets are in pixels of the original image. Detections that are not finite do not count.
         """
         for detections, target in zip(outputs, targets, strict=True):
             image = len(self._images) + 1
             self._images.append({"id": image})
-            kept = detections["scores"].argsort(descending=True, stable=True)[:MAX_DETECTIONS]
-            best = {name: values[kept] for name, values in detections.items()}
+            best = _best(detections)
             crowds, areas = target["ignored"].tolist(), target["area"].tolist()
             for entry, crowd, area in zip(self._entries(image, target), crowds, areas, strict=True):
                 self._truth.append(entry | {"id": len(self._truth) + 1, "iscrowd": int(crowd), "area": area})
@@ -110,6 +109,14 @@ class DetectionMeter:
         names = [score.name for score in self._kinds[kind]]
         values = zip(names, parts, strict=False)
         return {name: 100 * float(part[part > -1].mean()) for name, part in values if (part > -1).any()}
+
+
+def _best(detections: DenseTarget) -> DenseTarget:
+    """The finite detections with the highest scores, in this order."""
+    finite = detections["scores"].isfinite() & detections["boxes"].isfinite().all(1)
+    order = detections["scores"].argsort(descending=True, stable=True)
+    kept = order[finite[order]][:MAX_DETECTIONS]
+    return {name: values[kept] for name, values in detections.items()}
 
 
 def _encoded(mask: Tensor) -> dict[str, Any]:

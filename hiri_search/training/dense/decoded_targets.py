@@ -49,7 +49,7 @@ def prepare_annotated(
         if source.stat_fingerprint() != stat_digest:
             raise DataError("the data was changed while it was read; run again when its files are in place")
 
-    make_once(folder, source.stored_bytes(longest), fill, say)
+    make_once(folder, 0 if folder.exists() else source.stored_bytes(longest), fill, say)
     about = json.loads((folder / ABOUT_FILE).read_text())
     require_one_batch(about["train"], batch)
     skipped = tuple(source.name(split, index) for split, index in about["skipped"])

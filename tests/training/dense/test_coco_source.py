@@ -82,7 +82,7 @@ def test_masks_are_read_from_run_lengths_and_polygons(tmp_path: Path):
         [[2, 3, 12, 3, 12, 11, 2, 11]],
     ]
     objects = [annotation(1, id=n, segmentation=kind, iscrowd=n == 0) for n, kind in enumerate(kinds)]
-    train = coco_document(annotations=[*objects, annotation(2, category_id=7)])
+    train = coco_document(annotations=[*objects, annotation(2, category_id=7, segmentation=[[1, 2, 3, 4]])])
     val = coco_document(annotations=objects)
     source = CocoSource(str(write_coco(tmp_path, train=train, val=val)), masks=True)
     first, second = targets(source)
@@ -90,6 +90,7 @@ def test_masks_are_read_from_run_lengths_and_polygons(tmp_path: Path):
     assert all(np.array_equal(each, mask) for each in first["masks"].numpy())
     assert first["ignored"].tolist() == [True, False, False]
     assert second["masks"].shape == (0, HEIGHT, WIDTH)  # an object without a mask is left out
+    assert "1 with a polygon of fewer than three corners" in source.notes[0]
     assert "1 without a mask (left out), 1 that are crowds (not judged)" in source.notes[0]
 
 
@@ -145,7 +146,6 @@ NOTES = {
     "a crowd": (changed(iscrowd=1), "1 that are crowds (not judged)"),
     "an image without objects": (changed(image_id=2), "1 of 2 images have no object"),
     "ids twice": (changed(id=2), "1 with the id of another one (kept)"),
-    "two corners": (changed(segmentation=[[1, 2, 3, 4]]), "1 with a polygon of fewer than three corners"),
     "an unused category": (
         coco_document(categories=[{"id": 0, "name": "cells"}, *CATEGORIES]),
         "Categories without an object are left out: 1 (cells)",
@@ -174,6 +174,7 @@ ERRORS = {
     "no image": (coco_document(images=[]), "lists no image; write"),
     "a list": ([1, 2], "has no list images and annotations and categories"),
     "an image twice": (coco_document(images=[IMAGES[0], IMAGES[0]]), "two of images have the id 1; give each its own"),
+    "a file twice": (coco_document(images=[IMAGES[0], IMAGES[0] | {"id": 2}]), "two of images have the file_name"),
     "a category twice": (coco_document(categories=[CATEGORIES[0]] * 2), "two of categories have the id 3"),
     "two names": (
         coco_document(categories=[{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]),
@@ -194,7 +195,7 @@ ERRORS = {
 def test_faults_are_one_clear_error(tmp_path: Path, train: Any, error: str):
     val = coco_document(categories=train["categories"]) if "two categories" in error else coco_document()
     with pytest.raises(DataError, match=f"train.json.*{error}"):
-        CocoSource(str(write_coco(tmp_path, train=train, val=val)), masks=False)
+        CocoSource(str(write_coco(tmp_path, train=train, val=val)), masks=True)
 
 
 def test_broken_files_are_one_clear_error(tmp_path: Path):

@@ -142,6 +142,15 @@ def test_perfect_detections_score_100_and_none_score_0(images: list):
     assert set(measured(nothing).scores().values()) == {0}
 
 
+def test_detections_that_are_not_finite_do_not_count(images: list):
+    def with_more(found: dict, box: float, score: float) -> dict:
+        more = {"boxes": torch.full((1, 4), box), "scores": torch.tensor([score]), "labels": torch.tensor([0])}
+        return {name: torch.cat([values, found[name]]) for name, values in more.items()}
+
+    broken = [(with_more(with_more(found, float("nan"), 1), 3, float("nan")), target) for found, target in images]
+    assert measured(broken).scores() == measured(images).scores()
+
+
 def test_the_standard_error_of_ap_is_that_of_whole_evaluations(images: list):
     errors = measured(images).standard_errors(resamples=8, seed=1)
     chosen: list[np.ndarray] = []

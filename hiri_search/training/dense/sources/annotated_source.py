@@ -33,7 +33,7 @@ class AnnotatedSource(Protocol):
     notes: tuple[str, ...]  # sentences on annotations and files that are left out
 
     def stored_bytes(self, longest: int) -> int:
-        """Upper bound of the bytes of all images, each reduced to a longer side of at most `longest` pixels."""
+        """About how many bytes all images take, each reduced to a longer side of at most `longest` pixels."""
 
     def stat_fingerprint(self) -> str:
         """A fingerprint that needs no image to be read."""

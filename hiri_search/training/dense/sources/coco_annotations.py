@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from hiri_search.training.dense.sources.run_lengths import MIN_POLYGON
 
 ROUNDING = 1.0  # pixels that a box may reach outside its image without being counted
 MAX_SIDE = 2**16  # pixels of an image
+MAX_NUMBER = 1e9  # of coordinates and areas; more is no number of pixels
 
 Segmentation = list[list[float]] | dict[str, Any]  # polygons, or run lengths
 
@@ -54,8 +54,8 @@ class CocoFile:
         return {category for image in self.images for category in image.categories}
 
 
-def read_coco(content: bytes, where: str) -> CocoFile:
-    """Read an annotation file; `where` names it in messages.
+def read_coco(content: bytes, where: str, *, masks: bool) -> CocoFile:
+    """Read an annotation file; `where` names it in messages. Without `masks`, segmentations are not looked at.
 
     Left out or changed, and counted, are boxes that reach outside their image (clipped), that are empty or outside it,
     annotations of images that are not listed, and polygons of fewer than three corners. Crowds are objects that are
@@ -69,13 +69,16 @@ def read_coco(content: bytes, where: str) -> CocoFile:
     images = {id: _image(entry, f"{where}: the image with id {id!r}") for id, entry in listed}
     if not images:
         raise DataError(f"{where} lists no image; write the images of the split in images")
+    files = Counter(image.file for image in images.values())
+    if twice := [file for file, count in files.items() if count > 1]:
+        raise DataError(f"{where}: two of images have the file_name {twice[0]!r}; list each image once")
     coco, ids = CocoFile(names, list(images.values()), Counter()), Counter[Any]()
     for position, entry in enumerate(document["annotations"]):
         place = f"{where}: annotations[{position}]"
         if not isinstance(entry, dict):
             raise DataError(f"{place} is no object in braces; write {{...}} with image_id, category_id and bbox")
         ids[repr(entry.get("id", position))] += 1
-        _add(coco, images, entry, place)
+        _add(coco, images, entry, place, masks=masks)
     if repeated := sum(ids.values()) - len(ids):
         coco.faults["with the id of another one (kept)"] = repeated
     if not coco.used:
@@ -100,7 +103,7 @@ def _by_id(document: dict[str, Any], name: str, where: str) -> Iterator[tuple[Ha
     seen = set()
     for position, entry in enumerate(document[name]):
         id = entry.get("id") if isinstance(entry, dict) else None
-        if isinstance(id, bool) or not isinstance(id, int | str):
+        if isinstance(id, bool) or not isinstance(id, int | float | str):
             raise DataError(f'{where}: {name}[{position}] has no id; write "id": a number that no other of them has')
         if id in seen:
             raise DataError(f"{where}: two of {name} have the id {id!r}; give each its own, or remove one")
@@ -125,17 +128,17 @@ def _image(entry: dict[str, Any], place: str) -> CocoImage:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
 
 
-def _add(coco: CocoFile, images: dict[Hashable, CocoImage], entry: dict[str, Any], place: str) -> None:
+def _add(coco: CocoFile, images: dict[Hashable, CocoImage], entry: dict[str, Any], place: str, *, masks: bool) -> None:
     """Add an annotation to its image."""
     image_id, category, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
-    image = images.get(image_id) if isinstance(image_id, int | str) else None
+    image = images.get(image_id) if isinstance(image_id, int | float | str) else None
     if image is None:
         coco.faults["of an image that is not listed (left out)"] += 1
         return
-    if not isinstance(category, int | str) or category not in coco.categories:
+    if not isinstance(category, int | float | str) or category not in coco.categories:
         known = ", ".join(map(repr, list(coco.categories)[:9]))
         raise DataError(f"{place} has the category_id {category!r}, and categories has {known}; add it, or correct it")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
@@ -146,9 +149,11 @@ def _add(coco: CocoFile, images: dict[Hashable, CocoImage], entry: dict[str, Any
     area = entry.get("area")
     image.boxes.append(clipped)
     image.categories.append(category)
-    image.ignored.append(bool(entry.get("iscrowd")))
-    image.areas.append(area if _is_number(area) and area > 0 else box[2] * box[3])
-    image.segmentations.append(_segmentation(entry.get("segmentation"), image.size, place, coco.faults))
+    image.ignored.append(entry.get("iscrowd") == 1)
+    own_area = (clipped[2] - clipped[0]) * (clipped[3] - clipped[1])
+    image.areas.append(area if _is_number(area) and area > 0 else own_area)
+    segmentation = entry.get("segmentation") if masks else None
+    image.segmentations.append(_segmentation(segmentation, image.size, place, coco.faults))
 
 
 def _clipped(box: list[float], size: tuple[int, int], faults: Counter[str]) -> tuple[float, float, float, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class _Split:
     """A split: its annotation file, and the images with the names of their files in the tree."""
 
     where: str
+    digest: str  # of the annotation file
     coco: CocoFile
     images: list[CocoImage]
     files: list[str]
@@ -61,7 +63,7 @@ class CocoSource(AnnotatedFiles):
         files = _annotation_files(where, names, subset)
         wanted = counts or {}
         read = {
-            split: _read_split(where, tree, names, split, files[split], skip_corrupt=skip_corrupt)
+            split: _read_split(where, tree, names, split, files[split], masks=masks, skip_corrupt=skip_corrupt)
             for split in used_splits(files, wanted)
         }
         ids, self.classes, notes = _common_classes(read)
@@ -77,8 +79,8 @@ class CocoSource(AnnotatedFiles):
             pairs = chosen(list(zip(content.images, content.files, strict=True)), wanted.get(split), seed=seed)
             self._images[split] = [image for image, _ in pairs]
             chosen_files[split] = [file for _, file in pairs]
-        used = [files[split] for split in read]
-        super().__init__(where, tree, chosen_files, used, f"coco {self.classes} {masks} {skip_corrupt}")
+        digests = [content.digest for content in read.values()]
+        super().__init__(where, tree, chosen_files, (), f"coco {digests} {self.classes} {masks} {skip_corrupt}")
 
     def stored_bytes(self, longest: int) -> int:
         sizes = [image.size for images in self._images.values() for image in images]
@@ -161,12 +163,13 @@ def _place(name: PurePosixPath) -> tuple[str, str] | None:
 
 
 def _read_split(
-    path: Path, tree: FileTree, names: Sequence[str], split: str, file: str, *, skip_corrupt: bool
+    path: Path, tree: FileTree, names: Sequence[str], split: str, file: str, *, masks: bool, skip_corrupt: bool
 ) -> _Split:
     where = f"{path}: {file}"
     try:
         with tree.open_reader(MAX_JSON_BYTES) as read:
-            coco = read_coco(read(file), where)
+            content = read(file)
+            coco = read_coco(content, where, masks=masks)
     except READ_ERRORS as error:
         raise DataError(f"{where} cannot be read ({error}); copy it again") from error
     known, folders = frozenset(names), _image_folders(PurePosixPath(file), split, names)
@@ -178,7 +181,8 @@ def _read_split(
         raise DataError(f"{problem}; {remedy}")
     coco.faults["of the images missing (left out)"] += len(missing)
     present = [(image, name) for image, name in found if name is not None]
-    return _Split(where, coco, [image for image, _ in present], [name for _, name in present])
+    digest = hashlib.sha256(content).hexdigest()
+    return _Split(where, digest, coco, [image for image, _ in present], [name for _, name in present])
 
 
 def _image_folders(file: PurePosixPath, split: str, names: Sequence[str]) -> list[PurePosixPath]:

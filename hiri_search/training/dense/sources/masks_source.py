@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -38,6 +39,7 @@ NOT_JUDGED = frozenset({"unlabeled", "unlabelled", "void", "ignore", "ignored"})
 IMAGE_FOLDERS = frozenset({"images", "image", "img", "imgs"})
 MASK_FOLDERS = frozenset({"masks", "mask", "labels", "annotations", "annot", "gt", "segmentation"})
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})  # without loss
+SAMPLED = 32  # masks whose sizes are looked at for an estimate of all
 MASK_ENDINGS = ("_mask", "_label", "_labels", "_gt")  # of the stem of a mask beside its image
 COLOUR_BITS = 8
 
@@ -100,7 +102,13 @@ class MasksSource(AnnotatedFiles):
         self._masks = dict(zip(images, _divided(self.folder.entries["annotations"], self.counts), strict=True))
 
     def stored_bytes(self, longest: int) -> int:
-        return sum(self.counts.values()) * 4 * longest**2
+        masks = [mask for found in self._masks.values() for mask in found]
+        sample = masks[:: -(-len(masks) // SAMPLED)]
+        sizes = [float(longest**2)]
+        with suppress(DataError):  # unreadable ones are reported when all are read
+            decoded = decode_each(self.folder, sample, lambda data, image: image.size, skip_corrupt=True)
+            sizes = [w * h * min(1, longest / max(w, h)) ** 2 for _, size in decoded if size for w, h in [size]]
+        return round(4 * len(masks) * sum(sizes) / len(sizes))
 
     def images(self, split: str) -> Iterator[AnnotatedImage]:
         decode = partial(decode_each, self.folder, skip_corrupt=self.skip_corrupt)
