@@ -25,7 +25,7 @@ class AnnotatedLoader(Loader):
     """Images (B, 3, side, side), normalised, channels-last, and a list of their targets, from the decode cache.
 
     Training targets are in pixels of the batch. Those of validation and test are in pixels of the original, whose
-    height and width are `size`; `restored` brings predictions there.
+    height and width are `size`; `in_original` brings predictions there.
     """
 
     def __init__(

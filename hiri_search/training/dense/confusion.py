@@ -12,7 +12,7 @@ from torch import Tensor
 from hiri_search.training.dense.bootstrap import bootstrap_errors
 from hiri_search.training.dense.sources.annotated_source import UNLABELED, DenseTarget
 
-Counts = NDArray[np.int64]  # (3, classes) pixels of each class: right, predicted, and of the truth
+PixelCounts = NDArray[np.int64]  # (3, classes) pixels of each class: right, predicted, and of the truth
 
 
 class SegmentationMeter:
@@ -22,7 +22,7 @@ class SegmentationMeter:
     """
 
     def __init__(self) -> None:
-        self._counts: list[Counts] = []  # of each image
+        self._counts: list[PixelCounts] = []  # of each image
 
     def add(self, outputs: Iterable[Tensor], targets: Iterable[DenseTarget]) -> None:
         """Take logits (classes, H, W) of each image at the size of its semantic map."""
@@ -38,7 +38,7 @@ class SegmentationMeter:
         return bootstrap_errors(lambda chosen: _scores(per_image[chosen].sum(0)), len(per_image), resamples, seed)
 
 
-def class_counts(predicted: Tensor, truth: Tensor, classes: int) -> Counts:
+def class_counts(predicted: Tensor, truth: Tensor, classes: int) -> PixelCounts:
     """The judged pixels of each class that are right, predicted, and of the truth (3, classes)."""
     judged = truth != UNLABELED
     predicted, truth = predicted[judged].long(), truth[judged].long()
@@ -46,7 +46,7 @@ def class_counts(predicted: Tensor, truth: Tensor, classes: int) -> Counts:
     return torch.stack([torch.bincount(values, minlength=classes) for values in (right, predicted, truth)]).numpy()
 
 
-def _scores(counts: Counts) -> dict[str, float]:
+def _scores(counts: PixelCounts) -> dict[str, float]:
     right, predicted, truth = counts.astype(np.float64)
     if not truth.any():  # no pixel is judged
         return {}

@@ -45,7 +45,7 @@ class TrainTransform:
         """Take and return an image (3, H, W), uint8, and its annotation."""
         low, high = self.scale
         longest = self.side * (low + (high - low) * float(torch.rand(())))
-        size = list(fitted(size_of(image), longest))
+        size = list(fitted_size(size_of(image), longest))
         sample = _sample(image, target)
         sample = {name: v2.functional.resize(part, size, antialias=True) for name, part in sample.items()}
         return _from_sample(self.steps(sample), target)
@@ -78,7 +78,7 @@ def _from_sample(sample: dict[str, Any], target: DenseTarget) -> tuple[Tensor, D
     return image, {name: values[kept] for name, values in whole.items()}
 
 
-def fitted(size: tuple[int, int], longest: float) -> tuple[int, int]:
+def fitted_size(size: tuple[int, int], longest: float) -> tuple[int, int]:
     """Height and width, 1 or more, of an image of this size whose longer side is brought to `longest` pixels."""
     height, width = size
     scale = longest / max(size)
@@ -95,7 +95,7 @@ def letterbox(image: Tensor, side: int, size: tuple[int, int]) -> Tensor:
 
     `size` is height and width of the original, of which `image` may be a smaller copy.
     """
-    height, width = fitted(size, side)
+    height, width = fitted_size(size, side)
     resized = v2.functional.resize(image, [height, width], antialias=True)
     whole = torch.tensor(FILL, dtype=torch.uint8)[:, None, None].repeat(1, side, side)
     whole[:, :height, :width] = resized
@@ -106,7 +106,7 @@ def reduced(image: Tensor, longest: int) -> Tensor:
     """The image (3, H, W), or a copy whose longer side has `longest` pixels if it is larger."""
     if max(size_of(image)) <= longest:
         return image
-    copy: Tensor = v2.functional.resize(image, list(fitted(size_of(image), longest)), antialias=True)
+    copy: Tensor = v2.functional.resize(image, list(fitted_size(size_of(image), longest)), antialias=True)
     return copy
 
 
@@ -123,12 +123,12 @@ def resized_target(target: DenseTarget, old: tuple[int, int], new: tuple[int, in
     return target | {"boxes": planes["boxes"], "area": target["area"] * scale} | masks
 
 
-def restored(detections: DenseTarget, side: int, size: tuple[int, int]) -> DenseTarget:
+def in_original(detections: DenseTarget, side: int, size: tuple[int, int]) -> DenseTarget:
     """Detections in a letterboxed image of `side` pixels, as those in its original of height and width `size`.
 
     Masks (N, 1, side, side) from 0 to 1 become masks (N, 1, H, W) of 0 and 1.
     """
-    height, width = fitted(size, side)
+    height, width = fitted_size(size, side)
     edges = torch.tensor(size[::-1] * 2, dtype=torch.float32, device=detections["boxes"].device)
     scale = edges / torch.tensor([width, height] * 2, device=edges.device)
     whole = detections | {"boxes": torch.minimum((detections["boxes"].float() * scale).clamp(min=0), edges)}
@@ -141,8 +141,8 @@ def restored(detections: DenseTarget, side: int, size: tuple[int, int]) -> Dense
     return whole
 
 
-def restored_logits(logits: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+def logits_in_original(logits: Tensor, side: int, size: tuple[int, int]) -> Tensor:
     """Logits (classes, side, side) of a letterboxed image, as those (classes, H, W) of its original."""
-    height, width = fitted(size, side)
+    height, width = fitted_size(size, side)
     inside = logits[None, :, :height, :width].float()
     return functional.interpolate(inside, size, mode="bilinear")[0]

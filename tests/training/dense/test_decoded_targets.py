@@ -17,7 +17,7 @@ from hiri_search.training.dense.sources.coco_source import CocoSource
 from hiri_search.training.dense.sources.drawn_scenes import DrawnScenes
 from hiri_search.training.dense.sources.masks_source import MasksSource
 from hiri_search.training.dense.sources.run_lengths import to_counts
-from hiri_search.training.dense.transforms import DenseAugmentation, restored, restored_logits
+from hiri_search.training.dense.transforms import DenseAugmentation, in_original, logits_in_original
 from hiri_search.training.recipe import Recipe
 from tests.training.dense.annotated_data import SIZE, annotation, coco_document, write_coco, write_masks
 
@@ -163,7 +163,7 @@ def test_the_truth_itself_scores_100(tmp_path: Path, drawn):
         for target in targets:
             whole = {"boxes": target["boxes"], "labels": target["labels"], "masks": target["masks"][:, None]}
             found = whole | {"scores": torch.ones(len(target["labels"]))}
-            meter.add([restored(found, 48, (48, 48))], [target])
+            meter.add([in_original(found, 48, (48, 48))], [target])
     scores = meter.scores()
     assert scores["ap"] == scores["mask_ap"] == pytest.approx(100)
     maps = prepare_annotated(MasksSource(str(write_masks(tmp_path / "maps"))), 24, tmp_path)
@@ -174,5 +174,5 @@ def test_the_truth_itself_scores_100(tmp_path: Path, drawn):
             logits = torch.zeros(2, 24, 24)
             logits[1, :, 12:] = 1
             assert image.shape == (3, 24, 24)
-            meter.add([restored_logits(logits, 24, size)], [target])
+            meter.add([logits_in_original(logits, 24, size)], [target])
     assert meter.scores() == pytest.approx({"miou": 100, "pixel_accuracy": 100})

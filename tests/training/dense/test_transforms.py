@@ -9,12 +9,12 @@ from hiri_search.training.dense.sources.annotated_source import UNLABELED, Dense
 from hiri_search.training.dense.transforms import (
     DenseAugmentation,
     TrainTransform,
-    fitted,
+    fitted_size,
+    in_original,
     letterbox,
+    logits_in_original,
     reduced,
     resized_target,
-    restored,
-    restored_logits,
 )
 from hiri_search.training.rng import seeded_generators
 
@@ -93,13 +93,13 @@ def test_colours_change_with_jitter_alone():
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (333, 500), (7, 300), (90, 31)])
 def test_predictions_in_the_letterbox_return_to_the_original(height: int, width: int):
     original = torch.tensor([[0.0, 0.0, width, height], [width / 4, height / 3, width / 2, height]])
-    rows, columns = fitted((height, width), SIDE)
+    rows, columns = fitted_size((height, width), SIDE)
     assert max(rows, columns) == SIDE
     assert abs(rows * max(height, width) - height * SIDE) <= max(height, width)
     small = original * torch.tensor([columns / width, rows / height] * 2)
     masks = torch.zeros(1, 1, SIDE, SIDE)
     masks[..., :rows, :columns] = 1
-    found = restored({"boxes": small, "masks": masks, "scores": torch.ones(2)}, SIDE, (height, width))
+    found = in_original({"boxes": small, "masks": masks, "scores": torch.ones(2)}, SIDE, (height, width))
     assert torch.allclose(found["boxes"], original, atol=1e-3)
     assert found["masks"].shape == (1, 1, height, width)
     assert found["masks"].all()
@@ -118,7 +118,7 @@ def test_logits_of_the_letterbox_return_to_the_original():
     logits = torch.zeros(2, 32, 32)
     logits[0], logits[1, :24, 16:] = 0.5, 1
     logits[1, 24:] = 9  # around the image
-    found = restored_logits(logits, 32, (48, 64)).argmax(0)
+    found = logits_in_original(logits, 32, (48, 64)).argmax(0)
     assert torch.equal(found, (torch.arange(64) >= 32).long().expand(48, 64))
 
 

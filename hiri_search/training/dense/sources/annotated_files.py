@@ -1,4 +1,4 @@
-"""What sources of annotated image files have in common: opening, choosing images, fingerprints."""
+"""Common parts of sources of annotated image files: opening, choosing images, fingerprints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hiri_search.training.data.sources.folder_source import content_fingerprint,
 
 _Chosen = TypeVar("_Chosen")
 
-Counts = Mapping[str, int | None]  # images of each split that a study wants; None: all
+WantedCounts = Mapping[str, int | None]  # images of each split that a study wants; None: all
 
 
 class AnnotatedFiles:
@@ -68,14 +68,14 @@ def split_named(name: str) -> str | None:
     return next((split for split, names in SPLIT_NAMES.items() if bare in names), None)
 
 
-def chosen(items: Sequence[_Chosen], count: int | None, *, seed: int) -> list[_Chosen]:
+def random_subset(items: Sequence[_Chosen], count: int | None, *, seed: int) -> list[_Chosen]:
     """All items, or `count` of them, chosen with the seed, in their order."""
     if count is None or count >= len(items):
         return list(items)
     return [items[index] for index in sorted(Random(seed).sample(range(len(items)), count))]
 
 
-def used_splits(found: Iterable[str], wanted: Counts) -> list[str]:
+def used_splits(found: Iterable[str], wanted: WantedCounts) -> list[str]:
     """The splits to read: train, val, and test where there is one and it is wanted."""
     return [split for split in SPLIT_NAMES if split in found and wanted.get(split) != 0]
 
@@ -87,5 +87,5 @@ def fault_note(where: str, what: str, faults: Counter[str]) -> tuple[str, ...]:
 
 
 def named_files(names: Sequence[str]) -> str:
-    """How many files there are, and the first of them."""
+    """The number of files, and the first of them."""
     return f"{len(names):,} ({first_names(names)})"

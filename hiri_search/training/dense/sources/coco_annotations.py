@@ -15,8 +15,8 @@ from hiri_search.system.text import printable
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.dense.sources.run_lengths import MIN_POLYGON
 
-ROUNDING = 1.0  # pixels that a box may reach outside its image without being counted
-MAX_SIDE = 2**16  # pixels of an image
+MAX_OVERHANG = 1.0  # pixels that a box may reach outside its image without being counted
+MAX_IMAGE_SIDE = 2**16  # pixels of an image
 MAX_NUMBER = 1e9  # of coordinates and areas; more is no number of pixels
 
 Segmentation = list[list[float]] | dict[str, Any]  # polygons, or run lengths
@@ -122,7 +122,7 @@ def _image(entry: dict[str, Any], place: str) -> CocoImage:
     file, sides = entry.get("file_name"), (entry.get("width"), entry.get("height"))
     if not isinstance(file, str) or not file:
         raise DataError(f'{place} has no file name; write "file_name": "..."')
-    if not all(_is_number(side) and 1 <= side <= MAX_SIDE and side == int(side) for side in sides):
+    if not all(_is_number(side) and 1 <= side <= MAX_IMAGE_SIDE and side == int(side) for side in sides):
         raise DataError(f"{place}, {printable(file)}, has no width and height; write them in pixels")
     return CocoImage(file, (int(sides[0]), int(sides[1])))  # type: ignore[arg-type]
 
@@ -168,7 +168,7 @@ def _clipped(box: list[float], size: tuple[int, int], faults: Counter[str]) -> t
     if third <= first or last <= second:
         faults["with a box outside its image (left out)"] += 1
         return None
-    if max(abs(old - new) for old, new in zip(whole, inside, strict=True)) > ROUNDING:
+    if max(abs(old - new) for old, new in zip(whole, inside, strict=True)) > MAX_OVERHANG:
         faults["with a box that reaches outside its image (clipped)"] += 1
     return inside
 

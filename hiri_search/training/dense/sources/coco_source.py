@@ -18,11 +18,11 @@ from hiri_search.training.data.image_decode import decode_each, stored_and_uprig
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.dense.sources.annotated_files import (
     AnnotatedFiles,
-    Counts,
-    chosen,
+    WantedCounts,
     fault_note,
     named_files,
     open_annotated,
+    random_subset,
     split_named,
     used_splits,
 )
@@ -55,7 +55,7 @@ class CocoSource(AnnotatedFiles):
     """
 
     def __init__(
-        self, path: str, *, masks: bool, counts: Counts | None = None, seed: int = 0, skip_corrupt: bool = False
+        self, path: str, *, masks: bool, counts: WantedCounts | None = None, seed: int = 0, skip_corrupt: bool = False
     ) -> None:
         """`masks`: the targets have masks, for which each object needs a segmentation; objects without are left out."""
         where, subset = _path_and_set(path)
@@ -71,16 +71,16 @@ class CocoSource(AnnotatedFiles):
         self._masks, self.skip_corrupt = masks, skip_corrupt
         self.notes = (*notes, *(note for split in read.values() for note in _notes(split, masks=masks)))
         self._images: dict[str, list[CocoImage]] = {}
-        chosen_files = {}
+        used_files: dict[str, list[str]] = {}
         for split, content in read.items():
             if masks and not any(segment for image in content.images for segment in image.segmentations):
                 problem = f"{content.where} has boxes alone, without segmentation"
                 raise DataError(f"{problem}; add masks, or train a method that needs boxes alone, such as retinanet")
-            pairs = chosen(list(zip(content.images, content.files, strict=True)), wanted.get(split), seed=seed)
+            pairs = random_subset(list(zip(content.images, content.files, strict=True)), wanted.get(split), seed=seed)
             self._images[split] = [image for image, _ in pairs]
-            chosen_files[split] = [file for _, file in pairs]
+            used_files[split] = [file for _, file in pairs]
         digests = [content.digest for content in read.values()]
-        super().__init__(where, tree, chosen_files, (), f"coco {digests} {self.classes} {masks} {skip_corrupt}")
+        super().__init__(where, tree, used_files, (), f"coco {digests} {self.classes} {masks} {skip_corrupt}")
 
     def stored_bytes(self, longest: int) -> int:
         sizes = [image.size for images in self._images.values() for image in images]

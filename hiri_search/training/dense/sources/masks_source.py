@@ -24,17 +24,17 @@ from hiri_search.training.data.image_files import image_suffixes
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.dense.sources.annotated_files import (
     AnnotatedFiles,
-    Counts,
-    chosen,
+    WantedCounts,
     fault_note,
     open_annotated,
+    random_subset,
     split_named,
     used_splits,
 )
 from hiri_search.training.dense.sources.annotated_source import MAX_SEMANTIC_CLASSES, UNLABELED, AnnotatedImage
 
 MASKS_LAYOUT = "a folder, .tar or .zip with train/x.jpg beside train/x.png, its mask, or images/train/ and masks/train/"
-CLASS_NAMES, COLOURS = "classes.txt", ("colours.json", "colors.json")
+CLASS_NAMES, COLOUR_FILES = "classes.txt", ("colours.json", "colors.json")
 NOT_JUDGED = frozenset({"unlabeled", "unlabelled", "void", "ignore", "ignored"})  # names of classes that are no class
 IMAGE_FOLDERS = frozenset({"images", "image", "img", "imgs"})
 MASK_FOLDERS = frozenset({"masks", "mask", "labels", "annotations", "annot", "gt", "segmentation"})
@@ -46,7 +46,7 @@ COLOUR_BITS = 8
 
 @dataclass(frozen=True)
 class Palette:
-    """What the values or colours of masks mean."""
+    """The meaning of the values or colours of masks."""
 
     classes: tuple[str, ...]  # empty: values are classes, and none has a name
     values: Mapping[int, int]  # the class, or UNLABELED, of each value, or of each colour as one number
@@ -67,7 +67,7 @@ class Palette:
     def _unknown(self, value: int) -> str:
         if self.colours:
             colour = [value >> shift & 255 for shift in (16, 8, 0)]
-            return f"has the colour {colour}, which {COLOURS[0]} has not; add it, as unlabeled if it is not judged"
+            return f"has the colour {colour}, which {COLOUR_FILES[0]} has not; add it, as unlabeled if it is not judged"
         if not self.classes:
             most = MAX_SEMANTIC_CLASSES - 1
             return f"has the value {value}; write classes as 0 to {most}, and {UNLABELED} for what is not judged"
@@ -83,13 +83,15 @@ class MasksSource(AnnotatedFiles):
     not judged, and those after it move up. `colours.json`, {"sky": [128, 128, 128], ...}, is for masks in colours.
     """
 
-    def __init__(self, path: str, *, counts: Counts | None = None, seed: int = 0, skip_corrupt: bool = False) -> None:
+    def __init__(
+        self, path: str, *, counts: WantedCounts | None = None, seed: int = 0, skip_corrupt: bool = False
+    ) -> None:
         where = expanded(path)
         tree, names = open_annotated(where, MASKS_LAYOUT)
         pairs, self.notes = _pairs(str(where), names)
         wanted = counts or {}
         self._pairs = {
-            split: chosen(pairs[split], wanted.get(split), seed=seed) for split in used_splits(pairs, wanted)
+            split: random_subset(pairs[split], wanted.get(split), seed=seed) for split in used_splits(pairs, wanted)
         }
         for split in ("train", "val"):
             if not self._pairs.get(split):
@@ -167,7 +169,7 @@ def _image_stem(stem: str) -> str:
 
 def _read_palette(where: str, tree: FileTree, names: Sequence[str]) -> Palette:
     """The meaning of values or colours by the file that says it; the one nearest to the top counts."""
-    wanted = {CLASS_NAMES, *COLOURS}
+    wanted = {CLASS_NAMES, *COLOUR_FILES}
     found = [name for name in names if PurePosixPath(name).name.lower() in wanted]
     found.sort(key=lambda name: name.count("/"))
     if not found:
@@ -211,7 +213,9 @@ def _mask_values(data: bytes, image: Image.Image, *, colours: bool) -> NDArray[n
         return np.asarray(image).astype(np.uint32)
     pixels = np.asarray(to_rgb(image)).astype(np.uint32)
     if not colours and (pixels != pixels[..., :1]).any():
-        raise ValueError(f'a mask in colours: write {COLOURS[0]}, {{"NAME": [red, green, blue], ...}}, beside train/')
+        raise ValueError(
+            f'a mask in colours: write {COLOUR_FILES[0]}, {{"NAME": [red, green, blue], ...}}, beside train/'
+        )
     return pixels @ np.array([1 << 16, 1 << 8, 1], np.uint32) if colours else pixels[..., 0]
 
 
