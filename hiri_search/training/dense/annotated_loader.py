@@ -24,8 +24,8 @@ from hiri_search.training.rng import derive
 class AnnotatedLoader(Loader):
     """Images (B, 3, side, side), normalised, channels-last, and a list of their targets, from the decode cache.
 
-    Training targets are in pixels of the batch. Those of validation and test are in pixels of the original, whose
-    height and width are `size`; `in_original` brings predictions there.
+    Training targets are in pixels of the batch, `semantic` in int64. Those of validation and test are in pixels of the
+    original, whose height and width are `size`; `in_original` brings predictions there.
     """
 
     def __init__(

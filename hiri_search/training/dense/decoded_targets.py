@@ -89,12 +89,13 @@ class _SplitWriter:
     largest_class: int = 0
 
     def __enter__(self) -> None:
-        self.images = (self.folder / f"{self.split}_images.bin").open("wb")
-        self.semantic = (self.folder / f"{self.split}_semantic.bin").open("wb")
+        self.images, self.semantic, self.runs = (
+            (self.folder / f"{self.split}_{name}.bin").open("wb") for name in ("images", "semantic", "runs")
+        )
 
     def __exit__(self, *error: object) -> None:
-        self.images.close()
-        self.semantic.close()
+        for file in (self.images, self.semantic, self.runs):
+            file.close()
 
     def add(self, pixels: NDArray[np.uint8], target: DenseTarget, *, longest: int, original: bool) -> None:
         image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
@@ -109,9 +110,9 @@ class _SplitWriter:
             self.largest_class = max(self.largest_class, int((semantic * (semantic != UNLABELED)).max()))
             return
         runs = [to_counts(mask) for mask in target["masks"].numpy()] if "masks" in target else []
+        self.runs.writelines(run.data for run in runs)
         rows: dict[str, NDArray[Any]] = {name: target[name].numpy() for name in PER_OBJECT}
         rows["objects"], rows["masked"] = np.array([len(target["labels"])]), np.array(["masks" in target])
-        rows["runs"] = np.concatenate([np.zeros(0, np.uint32), *runs])
         rows["run_counts"] = np.array([len(run) for run in runs], np.int64)
         for name, values in rows.items():
             self.tables.setdefault(name, []).append(values)
@@ -133,10 +134,10 @@ class DecodedTargets(Dataset[tuple[Tensor, DenseTarget]]):
         with np.load(folder / f"{split}_targets.npz") as tables:
             self._tables = {name: tables[name] for name in tables.files}
         self.sizes = self._tables["sizes"]
-        self._images = np.memmap(folder / f"{split}_images.bin", np.uint8, "r")
+        self._images, self._semantic = (_on_disk(folder / f"{split}_{name}.bin") for name in ("images", "semantic"))
+        self._runs = _on_disk(folder / f"{split}_runs.bin").view(np.uint32)
         self._pixel_starts = _starts(3 * self.sizes[:, 0] * self.sizes[:, 1])
         if self._is_semantic:
-            self._semantic = np.memmap(folder / f"{split}_semantic.bin", np.uint8, "r")
             self._semantic_starts = _starts(self.sizes[:, 2] * self.sizes[:, 3])
         else:
             self._object_starts, self._run_starts = (
@@ -168,8 +169,13 @@ class DecodedTargets(Dataset[tuple[Tensor, DenseTarget]]):
             masks = np.zeros((last - first, height, width), np.uint8)
             for position, mask in enumerate(masks, start=first):
                 start, end = self._run_starts[position : position + 2]
-                mask[:] = from_counts(self._tables["runs"][start:end], height, width)
+                mask[:] = from_counts(self._runs[start:end], height, width)
         return object_target(boxes, labels, ignored=ignored, area=area, masks=masks)
+
+
+def _on_disk(file: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, memory-mapped: all trials of a machine share them."""
+    return np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
 
 
 def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
