@@ -66,6 +66,7 @@ LAYOUTS = {
     "images and masks": ("images/{}/{}", "masks/{}/{}"),
     "ADE20K's": ("ADE/images/{}ing/{}", "ADE/annotations/{}ing/{}"),
     "in each split": ("{}/images/{}", "{}/masks/{}"),
+    "in a folder named as a split": ("test/{}/{}", "test/{}/{}"),
 }
 
 

@@ -138,7 +138,7 @@ def _pairs(where: str, names: Sequence[str]) -> tuple[dict[str, list[tuple[str, 
     for name in names:
         path = PurePosixPath(name)
         folders = [part.lower() for part in path.parts[:-1]]
-        split = next((found for part in folders if (found := split_named(part))), None)
+        split = next((found for part in reversed(folders) if (found := split_named(part))), None)
         suffix, stem = path.suffix.lower(), path.stem
         if split is None or suffix not in image_suffixes():
             continue
