@@ -86,7 +86,7 @@ class Score:
 class Meter(Protocol):
     """Measures scores over the batches of a split."""
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
+    def add(self, outputs: Any, targets: Any) -> None:
         """Take the outputs of the network for a batch, and what they should be."""
 
     def scores(self) -> dict[str, float]:
