@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from math import gcd
 from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 # map of the body (RetinaNet), or on the last output of the pyramid (ATSS, GFL).
 MoreLevels: TypeAlias = Literal["none", "pool", "on_input", "on_output"]
 _COUNTS: dict[MoreLevels, int] = {"none": 0, "pool": 1, "on_input": 2, "on_output": 2}
-_GROUPS, _GROUP_WIDTH = 32, 4  # GroupNorm: at most so many groups, of at least so many channels
 MIN_GRID = 2  # positions along the side of the coarsest level
 
 
@@ -67,9 +67,9 @@ class FeaturePyramid(nn.Module):
         return levels
 
 
-def group_norm(width: int) -> nn.GroupNorm:
-    """Return the norm of the towers of heads that are trained without a pretrained body: ours."""
-    return nn.GroupNorm(max(1, min(_GROUPS, width // _GROUP_WIDTH)), width)
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a GroupNorm of eight channels a group, as the 32 groups of 256 channels are: for the towers of heads."""
+    return nn.GroupNorm(gcd(channels, max(1, channels // 8)), channels)
 
 
 def _maps(body: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:

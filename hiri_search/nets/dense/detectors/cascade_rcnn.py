@@ -166,7 +166,7 @@ def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -
     Both are means over all regions; smooth L1 as in Fast R-CNN, on the deltas of the true class of positive regions.
     """
     positive = labels > 0
-    mine = deltas.view(len(labels), -1, 4)[positive, labels[positive]]
+    mine = _by_class(deltas)[positive, labels[positive]]
     boxes = smooth_l1_loss(mine, wanted[positive], reduction="sum") / max(1, len(labels))
     return cross_entropy(logits, labels, reduction="sum") / max(1, len(labels)), boxes
 
@@ -186,7 +186,7 @@ def refined_boxes(
     chosen = logits[:, 1:].argmax(1) + 1
     if labels is not None:
         chosen = torch.where(labels > 0, labels, chosen)
-    mine = deltas.detach().view(len(chosen), -1, 4)[torch.arange(len(chosen), device=deltas.device), chosen]
+    mine = _by_class(deltas.detach())[torch.arange(len(chosen), device=deltas.device), chosen]
     boxes = clip_boxes_to_image(stage.box_coder.decode_single(mine, torch.cat(list(regions))), size)
     return list(torch.split(boxes, [len(each) for each in regions]))
 
@@ -210,6 +210,11 @@ def _mask_loss(
     masks, labels = [target["masks"] for target in targets], [target["labels"] for target in targets]
     loss: Tensor = maskrcnn_loss(_masks(stage, maps, regions), regions, masks, labels, objects)
     return loss
+
+
+def _by_class(deltas: Tensor) -> Tensor:
+    """Return deltas as (N, 1 + classes, 4); there may be no region at all."""
+    return deltas.view(len(deltas), deltas.shape[1] // 4, 4)
 
 
 def _chosen(images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
