@@ -16,8 +16,9 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 import hiri_search.models  # noqa: F401 - `timm:hirivit_small` and the like are registered names
-from hiri_search.language import Network, SpecError, TimmNetwork
+from hiri_search.language import Backbone, DenseNetwork, Net, Network, SpecError, TimmNetwork
 from hiri_search.nets.dense.body import BackboneBody
+from hiri_search.nets.dense.build import build_method
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
 from hiri_search.nets.pieces import IMAGE_CHANNELS
 from hiri_search.nets.weights_file import Weights, WeightsError
@@ -47,9 +48,13 @@ RESERVED_ARGUMENTS = {
 def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
     """Build the classifier for square inputs of `side` pixels: (B, 3, side, side) -> (B, classes).
 
+    A dense network is built with its method, whose outputs and losses are those of torchvision's detectors.
     `drop_path` is the stochastic depth of the last block. Raises SpecError where timm has no such network, or cannot
     build it for this side.
     """
+    if isinstance(network, DenseNetwork):
+        body = build_body(network.backbone, network.method.maps, drop_path=drop_path)
+        return build_method(network, body, classes, side=side)  # type: ignore[no-any-return]
     if isinstance(network, TimmNetwork):
         return build_timm(network, side, classes=classes, drop_path=drop_path)
     return build_hirivit(network, side, classes=classes, drop_path=drop_path)
@@ -77,9 +82,11 @@ def timm_builder(network: TimmNetwork) -> object:
     return timm.model_entrypoint(network.name) if timm.is_model(network.name) else None
 
 
-def is_ours_or_timms(network: TimmNetwork) -> bool:
-    """Return whether the network is defined by timm or by this package, not registered by a third one."""
-    return package_of(network) in ("timm", "hiri_search")
+def is_ours_or_timms(network: Network) -> bool:
+    """Return whether a network is defined by timm or by this package, without code of a third one."""
+    if isinstance(network, DenseNetwork):
+        return is_ours_or_timms(network.backbone)
+    return network.is_ours if isinstance(network, Net) else package_of(network) in ("timm", "hiri_search")
 
 
 def package_of(network: TimmNetwork) -> str:
@@ -107,7 +114,7 @@ def build_timm(network: TimmNetwork, side: int, *, classes: int = 1000, drop_pat
     return module
 
 
-def build_body(network: Network, maps: int, *, drop_path: float = 0.0) -> BackboneBody:
+def build_body(network: Backbone, maps: int, *, drop_path: float = 0.0) -> BackboneBody:
     """Build the backbone of a network for images of any size: its last `maps` maps, without its classifier.
 
     Raises SpecError where timm cannot build it, or where its model gives no maps.
@@ -132,7 +139,7 @@ def build_body(network: Network, maps: int, *, drop_path: float = 0.0) -> Backbo
         raise SpecError(f"'{network}' gives no {maps} maps for images of any size ({reason})") from error
 
 
-def map_shapes(network: Network, maps: int, size: tuple[int, int]) -> list[tuple[int, ...]]:
+def map_shapes(network: Backbone, maps: int, size: tuple[int, int]) -> list[tuple[int, ...]]:
     """Return the shapes (1, C, H, W) of the last maps of a network for an image of `size` (height, width).
 
     Raises SpecError as `build_body` does, and where the network does not accept such images.

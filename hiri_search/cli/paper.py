@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from hiri_search.language.dense_network import CLASSES_OF_TASKS
 from hiri_search.paper.agreement import Costs, PaperNetwork
-
-_DENSE_CLASSES = {"detection": 80, "segmentation": 150}  # of COCO and ADE20K
 
 
 def count_paper_networks(table: str) -> dict[PaperNetwork, Costs]:
@@ -25,15 +24,13 @@ def count_paper_network(network: PaperNetwork) -> Costs:
     """Count one network of the paper."""
     from hiri_search.cost.dense_changes import Counted, count_changed
     from hiri_search.cost.flops import count
-    from hiri_search.language import parse_network
-    from hiri_search.nets.dense.methods import METHODS
+    from hiri_search.language import DenseNetwork, parse_backbone
 
-    parsed = parse_network(network.spec)
+    backbone = parse_backbone(network.spec)
     if not network.method:
-        plain = count(parsed, int(network.side))
+        plain = count(backbone, network.side)
         return plain.params, plain.macs
-    method = METHODS[network.method]
-    width, height = map(int, str(network.side).split("x"))
-    counted = Counted(parsed, method, (height, width), _DENSE_CLASSES[method.task])
-    dense = count_changed(counted, network.change)
-    return dense.params, dense.macs
+    dense = DenseNetwork.of(network.method, backbone)
+    counted = Counted(dense, network.side, CLASSES_OF_TASKS[dense.method.task])
+    cost = count_changed(counted, network.change)
+    return cost.params, cost.macs

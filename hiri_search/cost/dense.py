@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log2
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import nn
 
 from hiri_search.cost.count_cache import CachedNumbers, cached
-from hiri_search.cost.flops import CORE_OPERATORS, OPERATOR_HANDLES, count_operators
-from hiri_search.language import Network, TimmNetwork
-from hiri_search.nets.dense.methods import DenseMethod
+from hiri_search.cost.operators import CORE_OPERATORS, OPERATOR_HANDLES, count_operators
+from hiri_search.language import Backbone, DenseNetwork, TimmNetwork
+from hiri_search.language.dense_network import InputSize, height_and_width
+from hiri_search.nets.dense.build import build_method
 from hiri_search.nets.dense.parts import Shape
 from hiri_search.nets.pieces import IMAGE_CHANNELS, body_pieces, is_ours
 from hiri_search.networks import build_body, is_ours_or_timms, map_shapes
 
-Size: TypeAlias = tuple[int, int]  # height and width of the images
 PRODUCTS = frozenset({"matmul", "bmm", "einsum", "attention"})  # operators that multiply activations, without weights
 _PARAMS = "params"  # beside the operators, in the cache
 
@@ -60,25 +60,24 @@ def total(parts: Iterable[DenseCost]) -> DenseCost:
     return DenseCost(params, operators)
 
 
-def count_dense(
-    network: Network, method: DenseMethod, size: Size, *, classes: int, **options: Any
-) -> dict[str, DenseCost]:
-    """Return the costs of a method on the backbone of a network for one image of `size`, part by part.
+def count_dense(network: DenseNetwork, size: InputSize, *, classes: int, **options: Any) -> dict[str, DenseCost]:
+    """Return the costs of a dense network for one image of `size`, part by part.
 
     Heads that run on regions of interest are counted on one of them, and multiplied. `options` are those of the
-    method, as `width`. Raises SpecError where the network does not accept such images, and CountError as
+    method, as `proposals`. Raises SpecError where the network does not accept such images, and CountError as
     `hiri_search.cost.flops.count_module` does.
     """
-    shapes = map_shapes(network, method.maps, size)
-    behind_body = method.build(_Maps(shapes, size), classes, **options)
-    key = f"{method.name} {classes} {sorted(options.items())}"
-    return count_body(network, method.maps, size) | {
+    height_width, backbone, maps = height_and_width(size), network.backbone, network.method.maps
+    shapes = map_shapes(backbone, maps, height_width)
+    behind_body = build_method(network, _Maps(shapes, height_width), classes, side=min(height_width), **options)
+    key = f"{network.method.name} {network.width} {network.norms} {classes} {sorted(options.items())}"
+    return count_body(backbone, maps, height_width) | {
         part.name: _counted(f"{key} {part.name} {part.shapes}", part.module, part.shapes).times(part.times)
         for part in behind_body.parts(shapes)
     }
 
 
-def count_body(network: Network, maps: int, size: Size) -> dict[str, DenseCost]:
+def count_body(network: Backbone, maps: int, size: tuple[int, int]) -> dict[str, DenseCost]:
     """Return the costs of a backbone up to its last map, part by part; a network of timm is one part, `backbone`."""
     if isinstance(network, TimmNetwork):
         body = partial(build_body, network, maps)
@@ -95,7 +94,7 @@ def count_body(network: Network, maps: int, size: Size) -> dict[str, DenseCost]:
 class _Maps(nn.Module):
     """Stands in for a body whose maps have these shapes."""
 
-    def __init__(self, shapes: Sequence[Shape], size: Size) -> None:
+    def __init__(self, shapes: Sequence[Shape], size: tuple[int, int]) -> None:
         super().__init__()
         self.channels = tuple(shape[1] for shape in shapes)
         self.strides = tuple(2 ** round(log2(size[0] / shape[2])) for shape in shapes)

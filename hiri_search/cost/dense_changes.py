@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from hiri_search.cost.dense import PRODUCTS, DenseCost, Size, count_dense, total
-from hiri_search.language import Network
-from hiri_search.nets.dense.methods import DenseMethod
+from hiri_search.cost.dense import PRODUCTS, DenseCost, count_dense, total
+from hiri_search.language import DenseNetwork
+from hiri_search.language.dense_network import InputSize
+from hiri_search.nets.dense.build import build_method
 from hiri_search.nets.dense.parts import MASK_GRID, MASK_ROIS
 from hiri_search.networks import build_body, build_on_meta
 
@@ -21,13 +22,12 @@ _SIDE = 224  # of the classifiers whose heads are kept: any
 class Counted:
     """A dense network, with the images and classes that it is counted for."""
 
-    network: Network
-    method: DenseMethod
-    size: Size
+    network: DenseNetwork
+    size: InputSize
     classes: int
 
     def cost(self, **options: int) -> DenseCost:
-        return total(count_dense(self.network, self.method, self.size, classes=self.classes, **options).values())
+        return total(count_dense(self.network, self.size, classes=self.classes, **options).values())
 
 
 def _with_fewer_proposals(counted: Counted, cost: DenseCost) -> DenseCost:
@@ -36,7 +36,7 @@ def _with_fewer_proposals(counted: Counted, cost: DenseCost) -> DenseCost:
 
 def _deconvolution_at_its_output(counted: Counted, cost: DenseCost) -> DenseCost:
     """Charge each of its weights once for each position of the output, not of the input."""
-    behind_body = counted.method.build(_body(counted), counted.classes)
+    behind_body = build_method(counted.network, _body(counted), counted.classes)
     layers = [each for each in behind_body.modules() if isinstance(each, nn.ConvTranspose2d)]
     extra = sum(each.weight.numel() * (each.stride[0] * each.stride[1] - 1) for each in layers)
     operators = {**cost.operators, "conv": cost.operators["conv"] + MASK_ROIS * MASK_GRID**2 * extra}
@@ -54,12 +54,12 @@ def _without_frozen_layers(counted: Counted, cost: DenseCost) -> DenseCost:
 
 
 def _with_classifier(counted: Counted, cost: DenseCost) -> DenseCost:
-    classifier = _params(build_on_meta(counted.network, _SIDE)) - _params(_body(counted))
+    classifier = _params(build_on_meta(counted.network.backbone, _SIDE)) - _params(_body(counted))
     return replace(cost, params=cost.params + classifier)
 
 
 def _body(counted: Counted) -> nn.Module:
-    return build_body(counted.network, counted.method.maps)
+    return build_body(counted.network.backbone, counted.network.method.maps)
 
 
 def _params(module: nn.Module) -> int:

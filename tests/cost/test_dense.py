@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hiri_search.cost.dense import count_body, count_dense, total
-from hiri_search.language import SpecError, parse_network
+from hiri_search.language import DenseNetwork, SpecError, parse_backbone
+from hiri_search.language.dense_network import METHODS
 from hiri_search.models import SPECS
-from hiri_search.nets.dense.methods import METHODS
-from hiri_search.networks import build_body
+from hiri_search.networks import build
 
 S, B = SPECS["hirivit_small"], SPECS["hirivit_base"]
 SMALL = "hrstem(hs=8) -> hr(16 e=2) -> hr(16 e=2) -> cffn(32 e=2) -> t(32 e=2 d=16) -> t(64 e=2 d=16)"
@@ -29,7 +32,7 @@ SMALL = "hrstem(hs=8) -> hr(16 e=2) -> hr(16 e=2) -> cffn(32 e=2) -> t(32 e=2 d=
     ],
 )
 def test_backbones_have_their_golden_counts(spec: str, size: tuple[int, int], core: int, products: int):
-    cost = total(count_body(parse_network(spec), 4, size).values())
+    cost = total(count_body(parse_backbone(spec), 4, size).values())
     assert (cost.core_macs, cost.product_macs) == (core, products)
 
 
@@ -45,7 +48,7 @@ def test_backbones_have_their_golden_counts(spec: str, size: tuple[int, int], co
     ],
 )
 def test_detectors_have_their_golden_counts(method: str, params: int, core: int):
-    cost = total(count_dense(parse_network(S), METHODS[method], (1200, 1600), classes=80).values())
+    cost = total(count_dense(DenseNetwork.of(method, parse_backbone(S)), "1600x1200", classes=80).values())
     assert (cost.params, cost.core_macs) == (params, core)
 
 
@@ -53,9 +56,9 @@ def test_detectors_have_their_golden_counts(method: str, params: int, core: int)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_sum_of_the_parts_is_the_whole(method: str, spec: str):
     """The modules that train, counted at once by torch's own counter, whose regions of interest are all of them."""
-    network, size = parse_network(spec), (128, 160)
-    costs = count_dense(network, METHODS[method], size, classes=5, width=32)
-    whole = METHODS[method].build(build_body(network, METHODS[method].maps), 5, width=32).eval()
+    network, size = replace(DenseNetwork.of(method, parse_backbone(spec)), width=32), (128, 160)
+    costs = count_dense(network, "160x128", classes=5)
+    whole: Any = build(network, 128, classes=5).eval()
     assert total(costs.values()).params == sum(each.numel() for each in whole.parameters())
     body = total(costs[name] for name in costs if name.startswith(("stem", "down", "stage", "backbone")))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -74,9 +77,9 @@ def _body(whole: nn.Module) -> nn.Module:
 
 def test_a_network_with_too_few_stages_is_refused():
     with pytest.raises(SpecError, match="has 2 stages; this method takes the maps of 3"):
-        count_dense(parse_network("hr(8 e=2) -> t(16 e=2 d=16)"), METHODS["retinanet"], (128, 128), classes=5)
+        count_dense(DenseNetwork.of("retinanet", parse_backbone("hr(8 e=2) -> t(16 e=2 d=16)")), 128, classes=5)
 
 
 def test_a_backbone_that_takes_one_size_only_is_refused():
     with pytest.raises(SpecError, match=r"'timm:vit_tiny_patch16_224' gives no 3 maps|takes no images of"):
-        count_dense(parse_network("timm:vit_tiny_patch16_224"), METHODS["retinanet"], (100, 100), classes=5)
+        count_dense(DenseNetwork.of("retinanet", parse_backbone("timm:vit_tiny_patch16_224")), 100, classes=5)

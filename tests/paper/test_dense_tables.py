@@ -9,7 +9,7 @@ import pytest
 
 from hiri_search.cli.paper import count_paper_network
 from hiri_search.cost.dense_changes import CHANGED_COUNTS
-from hiri_search.nets.dense.methods import METHODS
+from hiri_search.language.dense_network import METHODS
 from hiri_search.paper.agreement import CHANGES, Costs, PaperNetwork, agreement, counted_networks
 from hiri_search.paper.published import DENSE_TABLES, networks, published
 

@@ -14,7 +14,7 @@ from hiri_search.nets.dense.detectors.boxes import Targets
 from hiri_search.nets.dense.parts import Called, DensePart, Shape
 
 POOLED_GRIDS = (1, 2, 3, 6)
-NOT_JUDGED = 255  # of a semantic target: positions that no loss and no score takes
+UNLABELED = 255  # of a semantic target: positions that no loss and no score takes
 _AUXILIARY_SHARE = 0.4  # of its loss
 _DROPOUT = 0.1
 
@@ -70,7 +70,7 @@ class AuxiliaryHead(nn.Sequential):
 class UPerNet(nn.Module):
     """UPerNet on the last four maps of a body, with an auxiliary head on the last but one.
 
-    `forward(images, targets)`: in training the losses by name, of `semantic` (H, W) in each target, where NOT_JUDGED is
+    `forward(images, targets)`: in training the losses by name, of `semantic` (H, W) in each target, where UNLABELED is
     left out; else logits (B, classes, H, W). `width` is that of the pyramid; that of the auxiliary head is half of it.
     `side` and `norms` are those of the detectors; BatchNorm is always there, and no level is left out.
     """
@@ -104,5 +104,5 @@ class UPerNet(nn.Module):
 
 def _loss(logits: Tensor, semantic: Tensor) -> Tensor:
     """Return the mean cross-entropy over the judged positions; 0 where there is none."""
-    loss = F.cross_entropy(logits, semantic, ignore_index=NOT_JUDGED, reduction="sum")
-    return loss / (semantic != NOT_JUDGED).sum().clamp(min=1)
+    loss = F.cross_entropy(logits, semantic, ignore_index=UNLABELED, reduction="sum")
+    return loss / (semantic != UNLABELED).sum().clamp(min=1)

@@ -7,7 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from hiri_search.language import Net, Network, SpecError, TimmNetwork, parse_network, parse_space
+from hiri_search.language import (
+    Backbone,
+    DenseNetwork,
+    Net,
+    Network,
+    SpecError,
+    TimmNetwork,
+    parse_backbone,
+    parse_network,
+    parse_space,
+)
 from hiri_search.language.choosers import covering
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.language.space import Decisions, SearchSpace
@@ -161,14 +171,23 @@ def _row(study: StudyConfig, name: str, row: NetworkRow) -> Candidate:
 
 
 def stand_in(network: Network, proxy: ProxyConfig) -> Network:
-    """Return the small relative that is trained in place of a network; a timm network stands for itself."""
+    """Return the small relative that is trained in place of a network; a timm network stands for itself.
+
+    That of a dense network has the stand-in of its backbone, and a pyramid of 1/`width` of the width.
+    """
+    if isinstance(network, DenseNetwork):
+        return network.scaled_down(_backbone_stand_in(network.backbone, proxy), width=proxy.width)
+    return _backbone_stand_in(network, proxy)
+
+
+def _backbone_stand_in(network: Backbone, proxy: ProxyConfig) -> Backbone:
     if isinstance(network, TimmNetwork):
         return network
     return network.scaled_down(width=proxy.width, depth=proxy.depth, min_depth=proxy.min_depth)
 
 
 def width_divisor(network: Network, proxy: ProxyConfig) -> int:
-    """Return how many times as large the widths of a network are as those of its `stand_in`."""
+    """Return how many times as large the widths of a network are as those of its `stand_in`; of its pyramid, if any."""
     return 1 if isinstance(network, TimmNetwork) else proxy.width
 
 
@@ -184,7 +203,7 @@ def start_of(study: StudyConfig, space: AnySpace) -> Iterator[Candidate]:
     seen: list[Decisions] = []
     for number, start in enumerate(study.search.start):
         with at_key(key := ("search", "start", number), key):
-            network = parse_network(start.net, let=study.let)
+            network = parse_backbone(start.net, let=study.let)
             found = space.decisions_of(network)
             if found is None:
                 raise SpecError(f"{start.net} is not a network of the space; write one that is, or widen the space")

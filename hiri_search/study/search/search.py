@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
-from hiri_search.language import Network
+from hiri_search.language import Backbone
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of, start_of
@@ -72,7 +72,7 @@ class AblationList:
 class _Entry:
     """A network of a search with its trials by seed."""
 
-    net: Network
+    net: Backbone
     decisions: Decisions
     trials: dict[int, Trial] = field(default_factory=dict)
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hiri_search.nets.dense.upernet import UNLABELED
+
 from hiri_search.system.files import Say
 
-UNLABELED = 255  # in a semantic map: a pixel that is not judged
 MAX_SEMANTIC_CLASSES = UNLABELED
 
 # The annotation of one image (H, W): `boxes` (N, 4) float32, left, top, right and bottom in pixels; `labels` (N,) int64
