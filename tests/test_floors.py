@@ -42,7 +42,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("config", "ledger", "errors"),
     ),
     "training": (
-        *("gpu_memory", "probe", "loop zero_cost", "dense", "data", "step", "state"),
+        *("gpu_memory", "probe", "loop zero_cost", "inputs", "dense", "data", "step", "state"),
         *("distill", "mixup", "job", "recipe rng score"),
     ),
     "report": ("calibration check", "write compare_runs", "page figures", "tables"),

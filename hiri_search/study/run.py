@@ -52,8 +52,8 @@ from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.image_folder import left_out
-from hiri_search.training.data.prepare import prepare
 from hiri_search.training.data.sources.user_datasets import forget_datasets
+from hiri_search.training.inputs.study_images import prepare_inputs
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.score import MetricError, check_metrics
 
@@ -179,7 +179,7 @@ def prepare_images(study: StudyConfig, trainings: Set[tuple[int, Recipe]], home:
         check_augmentation(recipe, side)
     batch = max(recipe.batch for _, recipe in trainings)
     classes, cache = study.proxy.classes, study.cache
-    prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
+    prepare_side = partial(prepare_inputs, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
     prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
     images = next(iter(prepared.values()))  # the same at every side
     if recipe_options(study.nets or {}) and not images.test:

@@ -11,18 +11,21 @@ from contextlib import contextmanager
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.system.hardware import joules, joules_between
-from hiri_search.training.data.loader import Loader, open_loader
+from hiri_search.training.data.loader import Loader
 from hiri_search.training.data.pixel_stores import Batch
+from hiri_search.training.dense.dense_step import DenseStep, job_task
+from hiri_search.training.inputs.study_images import open_batches
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
-from hiri_search.training.score import CLASSIFICATION, EMA, open_meters
+from hiri_search.training.score import EMA, open_meters
 from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
 from hiri_search.training.step import Step
 
@@ -52,13 +55,17 @@ def train(
     """
     with _memory_errors(shared_gpu=shared_gpu):
         device = _device(job.recipe)
-        batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+        batches = open_batches(job, prepared, device)
         seed_globally(job.seed, "weights")
         state = initial_state(job, len(prepared.classes), len(batches), device)
         state.load(checkpoint, device)
         for epoch in state.curve[epochs_done:]:  # the former worker may have died after the save and before the report
             report(epoch)
-        step = Step(job.recipe, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
+        options: dict[str, Any] = {"heartbeat": heartbeat, "shared_gpu": shared_gpu}
+        step = (DenseStep if job.data.annotations else Step)(
+            job.recipe, len(prepared.classes), device, state.model, **options
+        )
+        step.task = job_task(job)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
             state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number)))
             state.save(checkpoint)
@@ -144,17 +151,24 @@ def _evaluate(state: TrainingState, step: Step, split: Callable[[], Iterator[Bat
 
 @torch.no_grad()
 def _scores(
-    model: nn.Module, step: Step, batches: Iterator[Batch], *, metrics: Mapping[str, str], parts: int
+    model: nn.Module,
+    step: Step,
+    batches: Iterator[Batch],
+    *,
+    metrics: Mapping[str, str],
+    parts: int,
 ) -> dict[str, float]:
     """Return the scores of a network on a split; batches are split into parts as in training."""
     model.eval()
-    meters = open_meters(CLASSIFICATION, metrics)
-    for images, labels in batches:
-        with step.autocast():
-            logits = torch.cat([model(part) for part in images.chunk(parts)])
+    meters = open_meters(step.task, metrics)
+    for images, targets in batches:
+        chunks = images.chunk(parts)
+        for part, part_targets in zip(chunks, step.split(targets, chunks), strict=True):
+            with step.autocast():
+                outputs = step.outputs(model, part, part_targets)
+            for meter in meters:
+                meter.add(outputs, part_targets)
         step.heartbeat()
-        for meter in meters:
-            meter.add(logits, labels)
     return {name: value for meter in meters for name, value in meter.scores().items()}
 
 

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hiri_search.nets.dense.upernet import UNLABELED
 from hiri_search.training.dense.bootstrap import bootstrap_errors
-from hiri_search.training.dense.sources.annotated_source import UNLABELED, DenseTarget
+from hiri_search.training.dense.sources.annotated_source import DenseTarget
 
 PixelCounts = NDArray[np.int64]  # (3, classes) pixels of each class: right, predicted, and of the truth
 

@@ -7,6 +7,7 @@ import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hiri_search.nets.dense.upernet import UNLABELED
 from hiri_search.system.files import Say
 from hiri_search.training.data.decode_cache import Progress, cache_folder, make_once
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import ABOUT_FILE, require_one_batch
-from hiri_search.training.dense.sources.annotated_source import UNLABELED, AnnotatedSource, DenseTarget, object_target
+from hiri_search.training.dense.sources.annotated_source import AnnotatedSource, DenseTarget, object_target
 from hiri_search.training.dense.sources.run_lengths import from_counts, to_counts
 from hiri_search.training.dense.transforms import reduced, resized_target, size_of
 from hiri_search.training.job import SPLITS, PreparedData
@@ -39,9 +41,7 @@ def prepare_annotated(
     """
     require_one_batch(source.counts["train"], batch)
     longest, cache_dir, stat_digest = STORED_SIDES * side, cache_folder(home), source.stat_fingerprint()
-    content = source.content_fingerprint(stat_digest, cache_dir, say)
-    key = f"dense {DENSE_CACHE_FORMAT} {longest} {source.classes} {source.counts} {content}"
-    folder = cache_dir / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:12]
+    folder = cache_dir / annotated_folder(source, side, cache_dir, say)
 
     def fill(unfinished: Path) -> None:
         say(f"preparing the images and annotations for side {side}, in {cache_dir}")
@@ -55,6 +55,16 @@ def prepare_annotated(
     skipped = tuple(source.name(split, index) for split, index in about["skipped"])
     train, val, test = (about.get(split, 0) for split in SPLITS)
     return PreparedData(folder, tuple(about["classes"]), train, val, skipped, source.notes, test=test)
+
+
+def annotated_folder(source: AnnotatedSource, side: int, cache_dir: Path | None, say: Say) -> str:
+    """The name of the folder of decoded images; without `cache_dir` all files are read, whatever is known of them."""
+    if cache_dir is None:
+        with TemporaryDirectory() as empty:
+            return annotated_folder(source, side, Path(empty), say)
+    content = source.content_fingerprint(source.stat_fingerprint(), cache_dir, say)
+    key = f"dense {DENSE_CACHE_FORMAT} {STORED_SIDES * side} {source.classes} {source.counts} {content}"
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def _decode_into(folder: Path, source: AnnotatedSource, longest: int, progress: Progress) -> None:

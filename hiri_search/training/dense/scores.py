@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hiri_search.training.score import LearningTask, Meter, Score
+from hiri_search.training.score import CLASSIFICATION, LearningTask, Meter, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,3 +77,9 @@ INSTANCE_SEGMENTATION = LearningTask(
     (*BOX_SCORES, *AREA_SCORES, *MASK_SCORES), _detection_meter(masks=True), ordered=(*_BOX_ORDER, *_MASK_ORDER)
 )
 SEGMENTATION = LearningTask((MIOU, PIXEL_ACCURACY), _segmentation_meter)
+TASKS: Mapping[str, LearningTask] = {  # by the annotations of the images
+    "": CLASSIFICATION,
+    "boxes": DETECTION,
+    "masks": INSTANCE_SEGMENTATION,
+    "semantic": SEGMENTATION,
+}

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hiri_search.nets.dense.upernet import UNLABELED
-
 from hiri_search.system.files import Say
 
 MAX_SEMANTIC_CLASSES = UNLABELED

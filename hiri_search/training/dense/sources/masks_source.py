@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from hiri_search.nets.dense.upernet import UNLABELED
 from hiri_search.system.file_tree.tree import READ_ERRORS, FileTree
 from hiri_search.system.files import expanded
 from hiri_search.system.text import printable
@@ -31,7 +32,7 @@ from hiri_search.training.dense.sources.annotated_files import (
     split_named,
     used_splits,
 )
-from hiri_search.training.dense.sources.annotated_source import MAX_SEMANTIC_CLASSES, UNLABELED, AnnotatedImage
+from hiri_search.training.dense.sources.annotated_source import MAX_SEMANTIC_CLASSES, AnnotatedImage
 
 MASKS_LAYOUT = "a folder, .tar or .zip with train/x.jpg beside train/x.png, its mask, or images/train/ and masks/train/"
 CLASS_NAMES, COLOUR_FILES = "classes.txt", ("colours.json", "colors.json")

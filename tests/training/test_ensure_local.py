@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hiri_search.training.data import ensure_local as ensure_local_module
-from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.data.prepare import prepare
+from hiri_search.training.inputs import ensure_local as ensure_local_module
+from hiri_search.training.inputs.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from tests.system.damages import DAMAGES, cut
