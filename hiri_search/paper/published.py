@@ -26,7 +26,8 @@ TABLE_FILES = {
 _SCHEDULES = {"4": "1x", "5": "3x"}  # how long the detectors of these tables were trained: the end of their names
 DENSE_TABLES = ("4", "5", "6")  # detection and segmentation
 _NETWORK_COLUMNS = ("row", "side", "spec", "method", "change", "note")
-PAPER_SCORE = "paper_top1"  # column of `published`: top-1 in percent, on ImageNet-1K
+PAPER_SCORES = {"top1": "paper_top1", "ap": "box_ap", "mask_ap": "mask_ap", "miou": "miou"}  # columns, by our scores
+PAPER_SCORE = PAPER_SCORES["top1"]  # column of `published`: top-1 in percent, on ImageNet-1K
 
 
 @cache

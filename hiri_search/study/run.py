@@ -14,6 +14,7 @@ from hiri_search.cost.kind_check import check_trained
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
+from hiri_search.language.dense_network import square_side
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.choices import recipe_options, without_test
@@ -254,9 +255,9 @@ def _time_networks(networks: StudyNetworks, ledger: Ledger, say: Say) -> None:
     timed = {(event.key, event.side) for event in alike}
     missing: dict[str, tuple[Network, int]] = {}
     for row in networks.rows:
-        if (row.network.key, row.side) not in timed:  # a network with two rows is timed once
-            timed.add((row.network.key, row.side))
-            missing[row.name] = (row.network, row.side)
+        if (timing := (row.network.key, square_side(row.side))) not in timed:  # a network with two rows is timed once
+            timed.add(timing)
+            missing[row.name] = (row.network, timing[1])
     if missing:
         say(f"timing inference of {len(missing)} networks")
     for name, latency in measure_latencies(missing, study.latency, classes=study.counted.classes, say=say):

@@ -56,7 +56,8 @@ class Score:
     @property
     def title(self) -> str:
         """The label as the beginning of a sentence."""
-        return f"{self.label[:1].upper()}{self.label[1:]}"
+        is_short = self.label[1:2].isupper()  # mIoU
+        return self.label if is_short else f"{self.label[:1].upper()}{self.label[1:]}"
 
     @property
     def head(self) -> str:

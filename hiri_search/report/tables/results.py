@@ -9,7 +9,7 @@ from typing import Any
 
 from hiri_search.paper.published import TABLE_FILES
 from hiri_search.study.config.choices import RecipeOptions, best_settings, decided, recipe_options, setting_text
-from hiri_search.study.config.schema import TASK, NetworkRow, StudyConfig
+from hiri_search.study.config.schema import NetworkRow, StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
@@ -62,8 +62,8 @@ class Results:
     @property
     def other_scores(self) -> tuple[Score, ...]:
         """The scores that tables of networks show beside it: those of the user, and that of the task."""
-        others = self.study.scores[1:]
-        shown = [score for score in others if score.name in self.study.metrics or score == TASK.scores[0]]
+        others, first = self.study.scores[1:], self.study.learning_task.scores[0]
+        shown = [score for score in others if score.name in self.study.metrics or score == first]
         return tuple(score.test if self.has_test else score for score in shown)
 
     @property

@@ -112,7 +112,7 @@ class Search:
         self.unvisited = UnvisitedSpace(space)
         self.history = History()
         self._objectives = objectives_of(study)
-        sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
+        sampler = sampler_of(study, costs or counted_at(study.counted.square, study.counted.classes))
         start = tuple(candidate.decisions for candidate in start_of(study, networks.space))
         self._sampler = StartSampler(start, sampler) if start else sampler
         self._numbers = count(len(past))  # of the next trials

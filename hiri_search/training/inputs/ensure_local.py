@@ -68,9 +68,7 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
 
 def _require_data(job: Job) -> None:
     kind, path = job.data.kind, expanded(job.data.path.partition("#")[0] if job.data.kind == "coco" else job.data.path)
-    is_path = kind in _FILES or (
-        kind == "timm" and path.is_absolute()
-    )  # or the name of a data set
+    is_path = kind in _FILES or (kind == "timm" and path.is_absolute())  # or the name of a data set
     if is_path and not path.exists():
         remedy = "" if path.is_absolute() else f" in {Path.cwd()}; write the whole path"
         raise NodeMismatch(f"on {platform.node()} there is no {path}{remedy}")
