@@ -70,7 +70,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "pandas": ("api", "report", "paper"),
     "matplotlib": ("api.results", "report"),
     "plotly": ("report.page",),
-    "scipy": ("stats",),
+    "scipy": ("stats", "nets.dense.assignment"),
     "statsmodels": ("stats",),
     "tqdm": ("api.progress",),
     "typer": ("cli",),

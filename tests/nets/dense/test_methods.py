@@ -1,0 +1,142 @@
+"""Laws of all dense methods: their sizes, their outputs, their losses, and that each overfits eight images."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hiri_search.nets.dense.atss import ATSS
+from hiri_search.nets.dense.gfl import GFL
+from tests.nets.dense.small import CLASSES, SmallBody, ap50, drawn_images
+
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "ATSS": lambda: ATSS(SmallBody(3), CLASSES, width=64, side=128, norms=True),
+    "GFL": lambda: GFL(SmallBody(3), CLASSES, width=64, side=128, norms=True),
+}
+METHODS = pytest.mark.parametrize("method", SMALL)
+
+
+class HiriSmall(nn.Module):
+    """A stand-in of HIRI-ViT-S at the paper's 1600 x 1200: its last maps, and nothing that is counted."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.channels, self.strides = (64, 128, 320, 512)[-maps:], (8, 16, 32, 64)[-maps:]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        sizes = ((200, 150), (100, 75), (50, 38), (25, 19))[-len(self.channels) :]
+        return [images.new_empty(1, c, *size) for c, size in zip(self.channels, sizes, strict=True)]
+
+
+BODY_PARAMS, BODY_MACS = 30_881_216, 67_378_457_600  # of HIRI-ViT-S without its head
+
+
+@pytest.mark.parametrize(
+    ("method", "maps", "params"),
+    [(ATSS, 3, 38_998_805), (GFL, 3, 39_144_020)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_parameters_with_hirivit_small(method: type[nn.Module], maps: int, params: int):
+    with torch.device("meta"):
+        model = method(HiriSmall(maps), 80)
+    assert sum(p.numel() for p in model.parameters()) + BODY_PARAMS == params
+
+
+@pytest.mark.parametrize(("method", "macs"), [(ATSS, 123_104_855_040), (GFL, 124_562_181_120)])
+def test_multiply_adds_with_hirivit_small(method: type[nn.Module], macs: int):
+    with torch.device("meta"), torch.no_grad():
+        model = method(HiriSmall(3), 80)
+        with FlopCounterMode(display=False) as counter:
+            model.head(list(model.pyramid(torch.empty(1, 3, 1600, 1200)).values()))
+    assert counter.get_total_flops() // 2 + BODY_MACS == macs
+
+
+def _total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def _values(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {name: loss.item() for name, loss in losses.items()}
+
+
+@METHODS
+def test_losses_reach_every_parameter_and_are_the_same_for_a_seed(method: str):
+    model, (images, targets) = SMALL[method](), drawn_images(2)
+    again = copy.deepcopy(model)
+    torch.manual_seed(1)
+    losses = model(images, targets)
+    _total(losses).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    assert [name for name, p in model.named_parameters() if not p.grad.any()] == []
+    torch.manual_seed(1)
+    assert _values(again(images, targets)) == _values(losses)
+
+
+@METHODS
+def test_detections_have_the_shapes_and_ranges_of_the_convention(method: str):
+    found = SMALL[method]().eval()(torch.randn(2, 3, 128, 96))
+    assert len(found) == 2
+    for one in found:
+        boxes, scores, labels = one["boxes"], one["scores"], one["labels"]
+        assert boxes.shape == (len(scores), 4)
+        assert labels.shape == scores.shape
+        assert labels.dtype == torch.int64
+        assert ((labels >= 0) & (labels < CLASSES)).all()
+        assert ((scores >= 0) & (scores <= 1)).all()
+        assert ((boxes >= 0) & (boxes <= torch.tensor([96, 128, 96, 128]))).all()
+
+
+@METHODS
+@pytest.mark.parametrize("empty", [(0,), (0, 1)], ids=["one of two", "all"])
+def test_images_without_objects_give_finite_losses_and_gradients(method: str, empty: tuple[int, ...]):
+    model, (images, targets) = SMALL[method](), drawn_images(2)
+    for n in empty:
+        targets[n] = {name: value[:0] for name, value in targets[n].items()}
+    _total(model(images, targets)).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@METHODS
+def test_an_ignored_object_counts_as_none(method: str):
+    model, (images, targets) = SMALL[method](), drawn_images(2)
+    torch.manual_seed(1)
+    without = copy.deepcopy(model)(images, [{name: value[1:] for name, value in t.items()} for t in targets])
+    torch.manual_seed(1)
+    ignored = model(images, [{**t, "ignored": torch.arange(len(t["labels"])) == 0} for t in targets])
+    assert _values(ignored) == _values(without)
+
+
+@METHODS
+def test_bfloat16_autocast_is_close_to_float32(method: str):
+    model, (images, targets) = SMALL[method](), drawn_images(2)
+    torch.manual_seed(1)
+    exact = _total(copy.deepcopy(model)(images, targets))
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = _total(model(images, targets))
+        model.eval()(images)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0)
+
+
+STEPS = {"ATSS": 100, "GFL": 100}
+
+
+@pytest.mark.slow
+@METHODS
+def test_overfits_eight_images(method: str):
+    model, (images, targets) = SMALL[method](), drawn_images(8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for step in range(STEPS[method]):
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - step / STEPS[method])
+        optimizer.zero_grad()
+        _total(model(images, targets)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+    with torch.no_grad():
+        found = model.eval()(images)
+    assert ap50(found, targets) > 0.9
+    assert "masks" not in found[0] or ap50(found, targets, "masks") > 0.9
