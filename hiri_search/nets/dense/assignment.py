@@ -32,7 +32,7 @@ def assign_by_statistics(anchors: Sequence[Tensor], boxes: Tensor) -> Tensor:
     points = centers(every)
     distances = (points[:, None] - centers(boxes)[None]).pow(2).sum(2)  # (P, N)
     nearest, start = [], 0
-    for part in distances.split([len(each) for each in anchors]):
+    for part in torch.split(distances, [len(each) for each in anchors]):
         nearest.append(start + part.topk(min(_CANDIDATES, len(part)), dim=0, largest=False).indices)
         start += len(part)
     candidates = torch.cat(nearest)  # (at most 9 x levels, N)
@@ -42,7 +42,7 @@ def assign_by_statistics(anchors: Sequence[Tensor], boxes: Tensor) -> Tensor:
     inside = ((points[candidates] > boxes[:, :2]) & (points[candidates] < boxes[:, 2:])).all(2)
     positive = torch.zeros_like(ious, dtype=torch.bool).scatter_(0, candidates, inside & (of_candidates >= threshold))
     best, objects = ious.where(positive, -1).max(1)
-    return objects.where(best >= 0, -1)
+    return torch.where(best >= 0, objects, -1)
 
 
 def match_by_cost(costs: Tensor) -> tuple[Tensor, Tensor]:

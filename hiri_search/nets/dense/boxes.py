@@ -47,15 +47,21 @@ class StridedAnchors(AnchorGenerator):  # type: ignore[misc]
         return [torch.cat(self.levels(feature_maps))] * len(image_list.image_sizes)
 
 
-def roi_pool(strides: Sequence[int], size: int) -> MultiScaleRoIAlign:
-    """Return RoIAlign to `size` x `size` from the levels of these strides, which a pyramid names "0", "1", ...
+class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]
+    """RoIAlign to `size` x `size` from the levels of these strides, which a pyramid names "0", "1", ...
 
-    The scales are given: torchvision infers them from the first images, and wrongly where small grids are rounded up.
+    The scales are given: torchvision infers them from its first images, and wrongly where a small grid is rounded up.
     """
-    pool = MultiScaleRoIAlign([str(level) for level in range(len(strides))], size, sampling_ratio=2)
-    pool.scales = [1 / stride for stride in strides]
-    pool.map_levels = initLevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
-    return pool
+
+    def __init__(self, strides: Sequence[int], size: int) -> None:
+        super().__init__([str(level) for level in range(len(strides))], size, sampling_ratio=2)
+        self.scales = [1 / stride for stride in strides]
+        self.map_levels = initLevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
+
+    def forward(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Return the features of the boxes (N, 4) of each image: (sum of N, channels, size, size)."""
+        pooled: Tensor = super().forward(maps, boxes, [])
+        return pooled
 
 
 def without_ignored(targets: Targets) -> Targets:
@@ -87,7 +93,8 @@ def best_detections(
     multiplies the scores of those that are chosen.
     """
     classes = scores.shape[1]
-    chosen = torch.cat([_best(part, scores) for part in torch.arange(len(boxes), device=boxes.device).split(levels)])
+    positions = torch.arange(len(boxes), device=boxes.device)
+    chosen = torch.cat([_best(part, scores) for part in torch.split(positions, list(levels))])
     where, labels = chosen // classes, chosen % classes
     boxes, scores = clip_boxes_to_image(boxes[where], size), scores[where, labels]
     if quality is not None:

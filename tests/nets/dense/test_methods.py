@@ -9,12 +9,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hiri_search.nets.dense.atss import ATSS
+from hiri_search.nets.dense.cascade_rcnn import CascadeRCNN
 from hiri_search.nets.dense.gfl import GFL
 from tests.nets.dense.small import CLASSES, SmallBody, ap50, drawn_images
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "ATSS": lambda: ATSS(SmallBody(3), CLASSES, width=64, side=128, norms=True),
     "GFL": lambda: GFL(SmallBody(3), CLASSES, width=64, side=128, norms=True),
+    "Cascade Mask R-CNN": lambda: CascadeRCNN(
+        SmallBody(4), CLASSES, width=64, side=128, norms=True, proposals=50, regions=32
+    ),
 }
 METHODS = pytest.mark.parametrize("method", SMALL)
 
@@ -36,7 +40,7 @@ BODY_PARAMS, BODY_MACS = 30_881_216, 67_378_457_600  # of HIRI-ViT-S without its
 
 @pytest.mark.parametrize(
     ("method", "maps", "params"),
-    [(ATSS, 3, 38_998_805), (GFL, 3, 39_144_020)],
+    [(ATSS, 3, 38_998_805), (GFL, 3, 39_144_020), (CascadeRCNN, 4, 88_896_126)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_parameters_with_hirivit_small(method: type[nn.Module], maps: int, params: int):
@@ -122,7 +126,7 @@ def test_bfloat16_autocast_is_close_to_float32(method: str):
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0)
 
 
-STEPS = {"ATSS": 100, "GFL": 100}
+STEPS = {"ATSS": 100, "GFL": 100, "Cascade Mask R-CNN": 100}
 
 
 @pytest.mark.slow
