@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hiri_search.nets.dense.atss import ATSS
 from hiri_search.nets.dense.cascade_rcnn import CascadeRCNN
 from hiri_search.nets.dense.gfl import GFL
+from hiri_search.nets.dense.sparse_rcnn import SparseRCNN
 from tests.nets.dense.small import CLASSES, SmallBody, ap50, drawn_images
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
@@ -19,6 +20,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "Cascade Mask R-CNN": lambda: CascadeRCNN(
         SmallBody(4), CLASSES, width=64, side=128, norms=True, proposals=50, regions=32
     ),
+    "Sparse R-CNN": lambda: SparseRCNN(SmallBody(4), CLASSES, width=64, norms=True, proposals=12, heads=3),
 }
 METHODS = pytest.mark.parametrize("method", SMALL)
 
@@ -40,7 +42,7 @@ BODY_PARAMS, BODY_MACS = 30_881_216, 67_378_457_600  # of HIRI-ViT-S without its
 
 @pytest.mark.parametrize(
     ("method", "maps", "params"),
-    [(ATSS, 3, 38_998_805), (GFL, 3, 39_144_020), (CascadeRCNN, 4, 88_896_126)],
+    [(ATSS, 3, 38_998_805), (GFL, 3, 39_144_020), (CascadeRCNN, 4, 88_896_126), (SparseRCNN, 4, 112_995_176)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_parameters_with_hirivit_small(method: type[nn.Module], maps: int, params: int):
@@ -50,12 +52,36 @@ def test_parameters_with_hirivit_small(method: type[nn.Module], maps: int, param
 
 
 @pytest.mark.parametrize(("method", "macs"), [(ATSS, 123_104_855_040), (GFL, 124_562_181_120)])
-def test_multiply_adds_with_hirivit_small(method: type[nn.Module], macs: int):
-    with torch.device("meta"), torch.no_grad():
-        model = method(HiriSmall(3), 80)
-        with FlopCounterMode(display=False) as counter:
-            model.head(list(model.pyramid(torch.empty(1, 3, 1600, 1200)).values()))
-    assert counter.get_total_flops() // 2 + BODY_MACS == macs
+def test_multiply_adds_of_one_stage_with_hirivit_small(method: type[nn.Module], macs: int):
+    def forward(model: nn.Module) -> None:
+        model.head(list(model.pyramid(torch.empty(1, 3, 1600, 1200)).values()))
+
+    assert _macs(lambda: method(HiriSmall(3), 80), forward) == macs
+
+
+def test_multiply_adds_of_cascade_rcnn_with_hirivit_small():
+    def forward(model: nn.Module) -> None:
+        model.rpn.head(list(model.pyramid(torch.empty(1, 3, 1600, 1200)).values()))
+        for stage in model.stages:
+            stage.box_predictor(stage.box_head(torch.empty(1000, 256, 7, 7)))
+            stage.mask_predictor(stage.mask_head(torch.empty(100, 256, 14, 14)))
+
+    assert _macs(lambda: CascadeRCNN(HiriSmall(4), 80), forward) == 661_155_813_120
+
+
+def test_multiply_adds_of_sparse_rcnn_with_hirivit_small():
+    def forward(model: nn.Module) -> None:
+        model.pyramid(torch.empty(1, 3, 1600, 1200))
+        for head in model.heads:
+            head(torch.empty(300, 256, 7, 7), torch.empty(1, 300, 256))
+
+    assert _macs(lambda: SparseRCNN(HiriSmall(4), 80), forward) == 118_769_126_400
+
+
+def _macs(build: Callable[[], nn.Module], forward: Callable[[nn.Module], None]) -> int:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        forward(build())
+    return counter.get_total_flops() // 2 + BODY_MACS
 
 
 def _total(losses: dict[str, Tensor]) -> Tensor:
@@ -69,6 +95,8 @@ def _values(losses: dict[str, Tensor]) -> dict[str, float]:
 @METHODS
 def test_losses_reach_every_parameter_and_are_the_same_for_a_seed(method: str):
     model, (images, targets) = SMALL[method](), drawn_images(2)
+    if isinstance(model, SparseRCNN):  # whole images are pooled from one level of the pyramid: here proposals of all
+        model.boxes.weight.data[:, 2:] = torch.logspace(-1, 0.6, 12)[:, None]
     again = copy.deepcopy(model)
     torch.manual_seed(1)
     losses = model(images, targets)
@@ -126,7 +154,7 @@ def test_bfloat16_autocast_is_close_to_float32(method: str):
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0)
 
 
-STEPS = {"ATSS": 100, "GFL": 100, "Cascade Mask R-CNN": 100}
+STEPS = {"ATSS": 100, "GFL": 100, "Cascade Mask R-CNN": 100, "Sparse R-CNN": 300}
 
 
 @pytest.mark.slow
