@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from hiri_search.nets.dense.assignment import assign_by_statistics, centers
 from hiri_search.nets.dense.boxes import Detections, StridedAnchors, Targets, best_detections, without_ignored
-from hiri_search.nets.dense.pyramid import FeaturePyramid
+from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
 _BOX_WEIGHT = 2.0  # of the loss of boxes; that of the others is 1
 
@@ -34,9 +32,8 @@ class ATSS(nn.Module):
         self.pyramid = FeaturePyramid(body, width, more="on_output", side=side, norms=norms)
         self.anchors = StridedAnchors(self.pyramid.strides, ratios=(1.0,))
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
-        norm = partial(nn.GroupNorm, gcd(32, width))
-        self.classification = FCOSClassificationHead(width, 1, classes, norm_layer=norm)
-        self.regression = FCOSRegressionHead(width, 1, norm_layer=norm)
+        self.classification = FCOSClassificationHead(width, 1, classes, norm_layer=group_norm)
+        self.regression = FCOSRegressionHead(width, 1, norm_layer=group_norm)
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor] | Detections:
         maps = list(self.pyramid(images).values())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import clip_boxes_to_image
 
 from hiri_search.nets.dense.boxes import Detections, RoIPool, StridedAnchors, Targets, without_ignored
-from hiri_search.nets.dense.pyramid import FeaturePyramid
+from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
 _BOX_GRID, _MASK_GRID = 7, 14
 # Of each stage: the IoU that makes a region positive, the divisors of its deltas (1 / standard deviation) and the
@@ -62,7 +60,6 @@ class CascadeRCNN(nn.Module):
         self.rpn = RegionProposalNetwork(anchors, _RPNHead(width, 3), 0.7, 0.3, 256, 0.5, before, after, 0.7)
         strides: tuple[int, ...] = body.strides  # type: ignore[assignment]
         pools = RoIPool(strides, _BOX_GRID), RoIPool(strides, _MASK_GRID)
-        mask_norm = partial(nn.GroupNorm, gcd(32, width)) if norms else None
         self.stages = nn.ModuleList(
             RoIHeads(
                 pools[0],
@@ -71,7 +68,7 @@ class CascadeRCNN(nn.Module):
                 *(iou, iou, regions, 0.25, divisors),
                 *(0.05, 0.5, 100),  # least score, IoU of the suppression and most detections
                 pools[1],
-                MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=mask_norm),
+                MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
                 MaskRCNNPredictor(width, width, classes),
             )
             for iou, divisors, _ in _STAGES
@@ -144,7 +141,7 @@ def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -
     Both are means over all regions; smooth L1 as in Fast R-CNN, on the deltas of the true class of positive regions.
     """
     positive = labels > 0
-    mine = deltas.view(len(labels), -1, 4)[positive, labels[positive]]
+    mine = _by_class(deltas)[positive, labels[positive]]
     boxes = smooth_l1_loss(mine, wanted[positive], reduction="sum") / max(1, len(labels))
     return cross_entropy(logits, labels, reduction="sum") / max(1, len(labels)), boxes
 
@@ -164,7 +161,7 @@ def refined_boxes(
     chosen = logits[:, 1:].argmax(1) + 1
     if labels is not None:
         chosen = torch.where(labels > 0, labels, chosen)
-    mine = deltas.detach().view(len(chosen), -1, 4)[torch.arange(len(chosen), device=deltas.device), chosen]
+    mine = _by_class(deltas.detach())[torch.arange(len(chosen), device=deltas.device), chosen]
     boxes = clip_boxes_to_image(stage.box_coder.decode_single(mine, torch.cat(list(regions))), size)
     return list(torch.split(boxes, [len(each) for each in regions]))
 
@@ -188,6 +185,11 @@ def _mask_loss(
     masks, labels = [target["masks"] for target in targets], [target["labels"] for target in targets]
     loss: Tensor = maskrcnn_loss(_masks(stage, maps, regions), regions, masks, labels, objects)
     return loss
+
+
+def _by_class(deltas: Tensor) -> Tensor:
+    """Return deltas as (N, 1 + classes, 4); there may be no region at all."""
+    return deltas.view(len(deltas), deltas.shape[1] // 4, 4)
 
 
 def _chosen(images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:

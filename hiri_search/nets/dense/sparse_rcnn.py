@@ -106,7 +106,8 @@ class DynamicHead(nn.Module):
         across = features.transpose(0, 1)  # (P, B, width)
         attended = self.attention(across, across, across, need_weights=False)[0].transpose(0, 1)
         features = after_attention(features + attended)
-        features = after_convolution(features + self.convolution(pooled, features.flatten(0, 1)).view_as(features))
+        merged = self.convolution(pooled, features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        features = after_convolution(features + merged)
         features = after_feedforward(features + self.feedforward(features))
         return self.classification(features), self.regression(features), features
 

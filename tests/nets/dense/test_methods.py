@@ -18,7 +18,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "ATSS": lambda: ATSS(SmallBody(3), CLASSES, width=64, side=128, norms=True),
     "GFL": lambda: GFL(SmallBody(3), CLASSES, width=64, side=128, norms=True),
     "Cascade Mask R-CNN": lambda: CascadeRCNN(
-        SmallBody(4), CLASSES, width=64, side=128, norms=True, proposals=50, regions=32
+        SmallBody(4), CLASSES, width=64, side=128, norms=True, proposals=20, regions=32
     ),
     "Sparse R-CNN": lambda: SparseRCNN(SmallBody(4), CLASSES, width=64, norms=True, proposals=12, heads=3),
 }
@@ -108,8 +108,9 @@ def test_losses_reach_every_parameter_and_are_the_same_for_a_seed(method: str):
 
 
 @METHODS
+@torch.no_grad()
 def test_detections_have_the_shapes_and_ranges_of_the_convention(method: str):
-    found = SMALL[method]().eval()(torch.randn(2, 3, 128, 96))
+    found = SMALL[method]().eval()(torch.randn(2, 3, 120, 88))  # grids of 30 x 22 to 4 x 3: two are rounded up
     assert len(found) == 2
     for one in found:
         boxes, scores, labels = one["boxes"], one["scores"], one["labels"]
@@ -118,7 +119,7 @@ def test_detections_have_the_shapes_and_ranges_of_the_convention(method: str):
         assert labels.dtype == torch.int64
         assert ((labels >= 0) & (labels < CLASSES)).all()
         assert ((scores >= 0) & (scores <= 1)).all()
-        assert ((boxes >= 0) & (boxes <= torch.tensor([96, 128, 96, 128]))).all()
+        assert ((boxes >= 0) & (boxes <= torch.tensor([88, 120, 88, 120]))).all()
 
 
 @METHODS
@@ -142,6 +143,14 @@ def test_an_ignored_object_counts_as_none(method: str):
 
 
 @METHODS
+def test_a_diverged_network_has_a_loss_that_is_not_finite(method: str):
+    model, (images, targets) = SMALL[method](), drawn_images(2)
+    nn.init.constant_(model.pyramid.body.convs[0][0].weight, torch.nan)
+    assert not _total(model(images, targets)).isfinite()
+    assert len(model.eval()(images)) == 2
+
+
+@METHODS
 def test_bfloat16_autocast_is_close_to_float32(method: str):
     model, (images, targets) = SMALL[method](), drawn_images(2)
     torch.manual_seed(1)
@@ -154,16 +163,16 @@ def test_bfloat16_autocast_is_close_to_float32(method: str):
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0)
 
 
-STEPS = {"ATSS": 100, "GFL": 100, "Cascade Mask R-CNN": 100, "Sparse R-CNN": 300}
+STEPS = {"ATSS": 60, "GFL": 60, "Cascade Mask R-CNN": 60, "Sparse R-CNN": 120}
 
 
 @pytest.mark.slow
 @METHODS
 def test_overfits_eight_images(method: str):
     model, (images, targets) = SMALL[method](), drawn_images(8)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for step in range(STEPS[method]):
-        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - step / STEPS[method])
+        optimizer.param_groups[0]["lr"] = 1e-3 * (1 - step / STEPS[method])
         optimizer.zero_grad()
         _total(model(images, targets)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10)
