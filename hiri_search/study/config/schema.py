@@ -225,7 +225,7 @@ class StudyConfig(_Strict):
 
     @property
     def learning_task(self) -> LearningTask:
-        """What the networks are trained for."""
+        """The task, with the scores that are measured."""
         return TASKS[self.data.annotations]
 
     @property

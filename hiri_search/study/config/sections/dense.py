@@ -13,9 +13,9 @@ from hiri_search.training.recipe import Recipe, SettingError
 if TYPE_CHECKING:
     from hiri_search.study.config.schema import NetworkRow, StudyConfig
 
-CLASSIFICATION, DETECTION, SEGMENTATION = "classification", "detection", "segmentation"
-_PAPER_SIZES = {DETECTION: "1600x1200", SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
-_DATA = {DETECTION: ("drawn", "coco"), SEGMENTATION: ("drawn", "masks"), CLASSIFICATION: ()}
+_CLASSIFICATION, _DETECTION, _SEGMENTATION = "classification", "detection", "segmentation"
+_PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
+_DATA = {_DETECTION: ("drawn", "coco"), _SEGMENTATION: ("drawn", "masks"), _CLASSIFICATION: ()}
 # Of the recipe: what is for classifiers alone, with the value that turns it off.
 _NOT_DENSE: Mapping[str, Any] = {
     **dict.fromkeys(("mixup", "cutmix", "erasing"), 0.0),
@@ -29,7 +29,7 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
     These are the method, the size and the classes at which the networks are counted, the objectives of a search, and
     the annotations that the images need.
     """
-    task, rows = content.get("task", CLASSIFICATION), content.get("nets")
+    task, rows = content.get("task", _CLASSIFICATION), content.get("nets")
     methods = [content.get("method")] + [row.get("method") for row in _mappings(rows)]
     known = [METHODS[name] for name in methods if isinstance(name, str) and name in METHODS]
     if known and "task" not in content:
@@ -37,9 +37,9 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
     if task not in CLASSES_OF_TASKS:
         return content
     counted = {"side": _PAPER_SIZES[task], "classes": CLASSES_OF_TASKS[task], **(content.get("counted") or {})}
-    method = {} if known else {"method": "upernet"} if task == SEGMENTATION else {}
+    method = {} if known else {"method": "upernet"} if task == _SEGMENTATION else {}
     masks = any(found.masks for found in known) and _trains_masks(content)
-    annotations = "semantic" if task == SEGMENTATION else "masks" if masks else "boxes"
+    annotations = "semantic" if task == _SEGMENTATION else "masks" if masks else "boxes"
     data = content.get("data", {})
     data = {"source": data} if isinstance(data, str) else data
     if isinstance(data, dict):
@@ -67,9 +67,9 @@ def with_method(study: StudyConfig, row: NetworkRow, network: Network) -> Networ
     name = row.method or study.method
     if name and not isinstance(network, DenseNetwork):
         network = DenseNetwork.of(name, network)
-    task = network.method.task if isinstance(network, DenseNetwork) else CLASSIFICATION
+    task = network.method.task if isinstance(network, DenseNetwork) else _CLASSIFICATION
     if task != study.task:
-        remedy = "write a method: for the study or the row" if task == CLASSIFICATION else f"write task: {task}"
+        remedy = "write a method: for the study or the row" if task == _CLASSIFICATION else f"write task: {task}"
         raise SpecError(f"the study is for {study.task}, and this network for {task}; {remedy}")
     return network
 
@@ -77,7 +77,7 @@ def with_method(study: StudyConfig, row: NetworkRow, network: Network) -> Networ
 def check_dense(study: StudyConfig) -> None:
     """Raise SettingError for what detection and segmentation do not have, and for images that a task cannot use."""
     _check_data(study)
-    if study.task == CLASSIFICATION:
+    if study.task == _CLASSIFICATION:
         return
     if study.method:
         _check_method(study.method)
@@ -112,6 +112,6 @@ def _check_data(study: StudyConfig) -> None:
         remedy = " or ".join(examples.get(each, each) for each in kinds)
     elif not kinds and kind in ("coco", "masks"):
         problem = "has no classes of images"
-        remedy = f"task: {DETECTION if kind == 'coco' else SEGMENTATION}, or folder:PATH"
+        remedy = f"task: {_DETECTION if kind == 'coco' else _SEGMENTATION}, or folder:PATH"
     if problem:
         raise SettingError("data.source", f"data.source={source} {problem}; write {remedy}")
