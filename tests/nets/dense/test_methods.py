@@ -11,10 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from hiri_search.nets.dense.detectors.atss import ATSS
 from hiri_search.nets.dense.detectors.cascade_rcnn import CascadeRCNN
 from hiri_search.nets.dense.detectors.gfl import GFL
+from hiri_search.nets.dense.detectors.mask_rcnn import MaskRCNN
+from hiri_search.nets.dense.detectors.retinanet import RetinaNet
 from hiri_search.nets.dense.detectors.sparse_rcnn import SparseRCNN
+from hiri_search.nets.dense.upernet import UNLABELED, UPerNet
 from tests.nets.dense.small import CLASSES, SmallBody, ap50, drawn_images
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
+    "RetinaNet": lambda: RetinaNet(SmallBody(3), CLASSES, width=64, side=128, norms=True),
+    "Mask R-CNN": lambda: MaskRCNN(SmallBody(4), CLASSES, width=64, side=128, norms=True),
     "ATSS": lambda: ATSS(SmallBody(3), CLASSES, width=64, side=128, norms=True),
     "GFL": lambda: GFL(SmallBody(3), CLASSES, width=64, side=128, norms=True),
     "Cascade Mask R-CNN": lambda: CascadeRCNN(
@@ -145,7 +150,8 @@ def test_an_ignored_object_counts_as_none(method: str):
 @METHODS
 def test_a_diverged_network_has_a_loss_that_is_not_finite(method: str):
     model, (images, targets) = SMALL[method](), drawn_images(2)
-    nn.init.constant_(model.pyramid.body.convs[0][0].weight, torch.nan)
+    body = next(each for each in model.modules() if isinstance(each, SmallBody))
+    nn.init.constant_(body.convs[0][0].weight, torch.nan)
     assert not _total(model(images, targets)).isfinite()
     assert len(model.eval()(images)) == 2
 
@@ -165,7 +171,14 @@ def test_bfloat16_autocast_is_close_to_float32(method: str):
 
 
 # Steps and learning rate; the proposals of Cascade R-CNN need the most to find each object.
-TRAININGS = {"ATSS": (60, 1e-3), "GFL": (60, 1e-3), "Cascade Mask R-CNN": (80, 2e-3), "Sparse R-CNN": (120, 1e-3)}
+TRAININGS = {
+    "RetinaNet": (60, 1e-3),
+    "Mask R-CNN": (80, 2e-3),
+    "ATSS": (60, 1e-3),
+    "GFL": (60, 1e-3),
+    "Cascade Mask R-CNN": (80, 2e-3),
+    "Sparse R-CNN": (120, 1e-3),
+}
 
 
 @pytest.mark.slow
@@ -183,3 +196,54 @@ def test_overfits_eight_images(method: str):
         found = model.eval()(images)
     assert ap50(found, targets) > 0.9
     assert "masks" not in found[0] or ap50(found, targets, "masks") > 0.9
+
+
+def _semantic(targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Return the class of each pixel: 0 is background, and the first rows are not judged."""
+    maps = []
+    for target in targets:
+        semantic = torch.zeros(target["masks"].shape[1:], dtype=torch.int64)
+        for mask, label in zip(target["masks"], target["labels"], strict=True):
+            semantic[mask > 0] = 1 + label
+        semantic[:4] = UNLABELED
+        maps.append({"semantic": semantic})
+    return maps
+
+
+def test_a_pixel_that_is_not_judged_changes_no_loss_of_upernet():
+    model, (images, targets) = UPerNet(SmallBody(4), 1 + CLASSES, width=32), drawn_images(2)
+    wanted = _semantic(targets)
+    torch.manual_seed(1)
+    losses = copy.deepcopy(model)(images, wanted)
+    torch.manual_seed(1)
+    logits = {}
+    model.head.register_forward_hook(lambda _, __, out: logits.update(head=out))
+    model(images, wanted)
+    shown = nn.functional.interpolate(logits["head"], images.shape[-2:], mode="bilinear")
+    surprise = -shown.log_softmax(1)[:, :, 4:]
+    classes = torch.stack([target["semantic"] for target in wanted])[:, None, 4:]
+    judged = surprise.gather(1, classes)
+    torch.testing.assert_close(losses["pixels"], judged.mean())
+    nothing = [{"semantic": torch.full_like(each["semantic"], UNLABELED)} for each in wanted]
+    assert _total(model(images, nothing)) == 0
+
+
+@pytest.mark.slow
+def test_upernet_overfits_eight_images():
+    model, (images, targets) = UPerNet(SmallBody(4), 1 + CLASSES, width=64), drawn_images(8)
+    wanted, steps, lr = _semantic(targets), 80, 2e-3
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        optimizer.zero_grad()
+        _total(model(images, wanted)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        predicted = model.eval()(images).argmax(1)
+    truth = torch.stack([target["semantic"] for target in wanted])
+    judged = truth != UNLABELED
+    ious = []
+    for label in range(1 + CLASSES):
+        ours, theirs = (predicted == label) & judged, truth == label
+        ious.append((ours & theirs).sum() / (ours | theirs).sum())
+    assert torch.stack(ious).mean() > 0.9
