@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +19,7 @@ from hiri_search.system.files import atomic_write, retrying
 from hiri_search.system.hardware import joules, joules_between
 from hiri_search.training.data.loader import Loader
 from hiri_search.training.data.pixel_stores import Batch
-from hiri_search.training.dense.dense_step import DenseStep, job_task
+from hiri_search.training.dense.dense_step import make_step
 from hiri_search.training.inputs.study_images import open_batches
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
@@ -61,11 +60,7 @@ def train(
         state.load(checkpoint, device)
         for epoch in state.curve[epochs_done:]:  # the former worker may have died after the save and before the report
             report(epoch)
-        options: dict[str, Any] = {"heartbeat": heartbeat, "shared_gpu": shared_gpu}
-        step = (DenseStep if job.data.annotations else Step)(
-            job.recipe, len(prepared.classes), device, state.model, **options
-        )
-        step.task = job_task(job)
+        step = make_step(job, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
             state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number)))
             state.save(checkpoint)

@@ -83,6 +83,7 @@ def test_a_baseline_at_half_the_size_is_trained_at_half_the_side(tmp_path: Path)
         ("method: atss\nnets: {a: hr(32 e=2)}\ndata: masks:x", "has no targets of detection; write drawn or coco:PATH"),
         ("task: segmentation\nnets: {a: hr(32 e=2)}\ndata: coco:x", "write drawn or masks:PATH"),
         ("nets: {a: hr(32 e=2)}\ndata: coco:x", "data.source=coco:x has no classes of images; write task: detection"),
+        ("nets: {a: hr(32 e=2)}\ndata: {annotations: boxes}", "does not belong to classification; remove it"),
         ("nets: {a: hr(32 e=2)}\ncounted: {side: 800x600}", "800x600 is a rectangle"),
         (
             "method: atss\nnets: {a: hr(32 e=2)}\ncounted: {side: 800}\nproxy: {side: 100, width: 3}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -41,6 +41,22 @@ class DenseStep(Step):
         sizes = [tuple(target["size"].tolist()) for target in targets]
         bring_back: Any = logits_in_original if "semantic" in targets[0] else in_original
         return [bring_back(one, images.shape[-1], size) for one, size in zip(model(images), sizes, strict=True)]
+
+
+def make_step(
+    job: Job,
+    classes: int,
+    device: torch.device,
+    model: nn.Module,
+    *,
+    heartbeat: Callable[[], None] = lambda: None,
+    shared_gpu: bool = False,
+) -> Step:
+    """Return the optimisation steps of a job, whatever its task."""
+    kind = DenseStep if job.data.annotations else Step
+    step = kind(job.recipe, classes, device, model, heartbeat=heartbeat, shared_gpu=shared_gpu)
+    step.task = job_task(job)
+    return step
 
 
 def job_task(job: Job) -> LearningTask:

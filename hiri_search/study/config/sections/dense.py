@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _CLASSIFICATION, _DETECTION, _SEGMENTATION = "classification", "detection", "segmentation"
 _PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
+_ANNOTATIONS = {_DETECTION: ("boxes", "masks"), _SEGMENTATION: ("semantic",), _CLASSIFICATION: ("",)}
 _DATA = {_DETECTION: ("drawn", "coco"), _SEGMENTATION: ("drawn", "masks"), _CLASSIFICATION: ()}
 # Of the recipe: what is for classifiers alone, with the value that turns it off.
 _NOT_DENSE: Mapping[str, Any] = {
@@ -106,6 +107,9 @@ def _check_recipe(row: str, recipe: Recipe | None) -> None:
 def _check_data(study: StudyConfig) -> None:
     source, kind, kinds = study.data.source, study.data.kind, _DATA[study.task]
     problem, remedy = "", ""
+    if (given := study.data.annotations) not in _ANNOTATIONS[study.task]:
+        message = f"data.annotations={given} does not belong to {study.task}; remove it: the task fills it in"
+        raise SettingError("data.annotations", message)
     if kinds and kind not in kinds:
         examples = {"coco": "coco:PATH", "masks": "masks:PATH"}
         problem = f"has no targets of {study.task}"
