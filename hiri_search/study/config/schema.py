@@ -182,9 +182,9 @@ class StudyConfig(_Strict):
             raise SettingError("nets", "nets: is empty; write `name: spec` lines under it")
         if self.nets is not None and not any(row.train for row in self.nets.values()):
             raise SettingError("nets", "nets: no row is trained; remove `train: false` from at least one")
+        check_dense(self)
         check_scores(self.metrics, self.scores, self.score, self.search.objectives, get_args(CostName))
         check_choices(self)
-        check_dense(self)
         self._check_search()
         self._check_storage()
         self._check_compare()
