@@ -24,7 +24,7 @@ SMALL = "hrstem(hs=8) -> hr(16 e=2) -> hr(16 e=2) -> cffn(32 e=2) -> t(32 e=2 d=
     ("spec", "size", "core", "products"),
     [
         (S, (1200, 1600), 67_378_457_600, 21_717_760_000),
-        (S, (1024, 1024), 31_002_066_944, 6_308_233_216),
+        pytest.param(S, (1024, 1024), 31_002_066_944, 6_308_233_216, marks=pytest.mark.slow),
         pytest.param(S, (1216, 1600), 67_536_396_800, 21_717_760_000, marks=pytest.mark.slow),
         pytest.param(B, (1200, 1600), 131_218_668_800, 40_432_000_000, marks=pytest.mark.slow),
         pytest.param(B, (1216, 1600), 131_715_539_200, 40_432_000_000, marks=pytest.mark.slow),
