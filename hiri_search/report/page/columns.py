@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -165,6 +165,8 @@ def columns_of(table: pd.DataFrame, results: Results) -> list[Column]:
     """Return the columns that are informative for this study, with one for each zero-cost score."""
     columns = (NAME_COLUMN, *_score_columns(results), *OTHER_COLUMNS)
     informative = [column for column in columns if column.key in table and _is_informative(table, column.key)]
+    if table["side"].map(lambda side: isinstance(side, str)).any():  # 1600x1200
+        informative = [replace(column, digits=None) if column.key == "side" else column for column in informative]
     return informative + [
         Column(name, name.removeprefix(ZERO_COST_PREFIX), "Zero-cost score of the untrained network.", 2)
         for name in map(str, table)

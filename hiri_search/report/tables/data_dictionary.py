@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
+from hiri_search.study.config.sections.dense import CLASSIFICATION
 from hiri_search.study.ledger.trial import CURVES, ZERO_COST_PREFIX
 from hiri_search.training.score import Score, score_columns
 
@@ -55,6 +56,7 @@ MEANINGS = {  # column: (meaning, unit)
     "parts": ("number of parts into which each batch was split to fit into memory", ""),
     "peak_memory_bytes": ("peak GPU memory in the last epoch; empty on a CPU", "bytes"),
 }
+_DENSE_SIDE = ("size of the images at which the network is counted: width x height, or the side of a square", "pixels")
 NOT_DESCRIBED = "not described"
 _NO_UNIT = "1"  # of a score
 
@@ -84,7 +86,8 @@ def _meanings(results: Results) -> dict[str, tuple[str, str]]:
         name: (f"{score.name} after each epoch, separated by spaces", _unit(headline))
         for name, score in zip(CURVES, (headline, headline.ema), strict=True)
     }
-    return {**MEANINGS, **scores, **curves}
+    dense = {"side": _DENSE_SIDE} if results.study.task != CLASSIFICATION else {}
+    return {**MEANINGS, **dense, **scores, **curves}
 
 
 def _unit(score: Score) -> str:

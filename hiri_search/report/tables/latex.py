@@ -12,7 +12,7 @@ import pandas as pd
 from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons, gain_head
 from hiri_search.report.tables.confirmation import SHORT, confirmed_table, rank_agreement
-from hiri_search.report.tables.formats import latex_text
+from hiri_search.report.tables.formats import latex_text, size_text
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.significance import Comparison, Estimate, p_text
@@ -141,7 +141,8 @@ def _names(names: Iterable[str], best: str | None = None) -> LatexColumn:
 
 def _sides(sides: pd.Series) -> list[LatexColumn]:
     """Return the column of sides if they differ; a common side is in the caption."""
-    return [LatexColumn("Side", _numbers(sides, 0))] if sides.nunique() > 1 else []
+    cells = [EMPTY_CELL if pd.isna(side) else size_text(side) for side in sides]
+    return [LatexColumn("Side", cells)] if sides.nunique() > 1 else []
 
 
 def _settings(table: pd.DataFrame) -> list[LatexColumn]:

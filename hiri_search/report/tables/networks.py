@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hiri_search.language import Net, SpecError, parse_network
+from hiri_search.language import DenseNetwork, Net, SpecError, parse_network
+from hiri_search.language.dense_network import height_and_width
 from hiri_search.paper.published import PAPER_SCORE, published
 from hiri_search.report.tables.captions import calibration_sentence, own_recipes, recipe_text, settings_sentence
+from hiri_search.report.tables.formats import size_text
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
@@ -39,6 +42,8 @@ def trial_table(results: Results) -> pd.DataFrame:
         table.insert(2, "setting", table["name"].map(every.setting))
         if not results.is_search:
             table.insert(2, "row", [row_of(every.rows, name) for name in table["name"]])
+    if table["side"].map(type).nunique() > 1:  # 800 and 1600x1200: Parquet has one type for a column
+        table["side"] = table["side"].map(str)
     form = f"{{:.{results.study.headline.digits}f}}".format
     for name in CURVES:
         table[name] = [" ".join(map(form, curve)) for curve in table[name]]
@@ -272,11 +277,15 @@ def _trained_grids(networks: pd.DataFrame) -> Iterator[tuple[int, ...]]:
     trained = networks.dropna(subset=["trained_spec"])
     for spec, side in zip(trained["trained_spec"], trained["trained_side"], strict=True):
         with suppress(SpecError):  # kinds of the user that this ledger does not declare
-            if isinstance(network := parse_network(spec), Net):
+            network = parse_network(spec)
+            if isinstance(network, Net):
                 yield network.grids(int(side))
+            elif isinstance(network, DenseNetwork) and isinstance(network.backbone, Net):
+                yield tuple(grid for grid, _ in network.backbone.rounded_grids(int(side), int(side)))
 
 
 def _numbers(column: pd.Series) -> str:
-    """`64`, or `32, 64 and 128`."""
-    *others, last = [f"{number:.0f}" for number in sorted(column.dropna().unique())] or ["no"]
+    """`64`, or `32, 64 and 128`; sizes of images may be `1600x1200`."""
+    sizes: list[Any] = [size if isinstance(size, str) else int(size) for size in column.dropna().unique()]
+    *others, last = map(size_text, sorted(sizes, key=lambda size: prod(height_and_width(size))) or ["no"])
     return f"{', '.join(others)} and {last}" if others else last
