@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,6 +29,31 @@ DENSE_TABLES = ("4", "5", "6")  # detection and segmentation
 _NETWORK_COLUMNS = ("row", "side", "spec", "method", "change", "note")
 PAPER_SCORES = {"top1": "paper_top1", "ap": "box_ap", "mask_ap": "mask_ap", "miou": "miou"}  # columns, by our scores
 PAPER_SCORE = PAPER_SCORES["top1"]  # column of `published`: top-1 in percent, on ImageNet-1K
+
+
+class PaperTraining(NamedTuple):
+    """How the networks of a table of the paper were trained."""
+
+    data: str
+    length: str
+
+
+IMAGENET = PaperTraining("ImageNet-1K", "300 epochs")
+_DENSE_TRAINING = {
+    "4": PaperTraining("COCO", "12 epochs"),
+    "5": PaperTraining("COCO", "36 epochs"),
+    "6": PaperTraining("ADE20K", "160,000 iterations"),
+}
+
+
+def paper_training(table: str) -> PaperTraining:
+    """Return how the networks of a table were trained."""
+    return _DENSE_TRAINING.get(table, IMAGENET)
+
+
+def paper_column(score: str) -> str:
+    """Return the name of the column that has the published values next to our score of this name: `paper_miou`."""
+    return f"paper_{score}"
 
 
 @cache

@@ -72,7 +72,7 @@ class Page {
       intro: () =>
         "Each point is a network; the line is the Pareto front." +
         (this.study.seeds.length ? " Bars are standard deviations over seeds." : "") +
-        " Each panel has its own scale: short trainings in this study, 300 epochs of ImageNet-1K in the paper.",
+        ` Each panel has its own scale: short trainings in this study, ${this.study.paper.length} in the paper.`,
       parts: [
         el("div", { class: "controls" }, cost.node, logCost, logScore),
         el("div", { class: "pair" }, study.node, paper.node),
@@ -162,7 +162,7 @@ class Page {
       intro: () => {
         const count = this.study.trials.filter((trial) => trial.curve.length && !trial.isConfirmation).length;
         const selection = " The figure has the trials on the Pareto front and an evenly spaced part of the others.";
-        return `${capitalised(this.study.curve_score.label)} after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
+        return `${this.study.curve_score.title} after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
       },
       isShown: () => this.study.trials.length,
       parts: [figure],
@@ -272,7 +272,7 @@ const trialColumns = (scores) => [
   ["seed", "Seed", "", 0],
   ["state", "State", "", null],
   ["epochs", "Epochs", "Finished epochs.", 0],
-  ...scores.map((score) => [score.key, score.head, `${capitalised(score.description)}, last epoch.`, score.digits]),
+  ...scores.map((score) => [score.key, score.head, `${score.description}, last epoch.`, score.digits]),
   ["loss", "Loss", "Training loss of the last epoch.", 3],
   ["seconds", "Seconds", "Training time.", 1],
   ["device", "Device", "", null],

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.language import DenseNetwork, Net, SpecError, parse_network
+from hiri_search.language import DenseNetwork, Net, Network, SpecError, parse_network
 from hiri_search.language.dense_network import height_and_width
-from hiri_search.paper.published import PAPER_SCORE, published
+from hiri_search.paper.published import PAPER_SCORES, paper_column, paper_training, published
 from hiri_search.report.tables.captions import calibration_sentence, own_recipes, recipe_text, settings_sentence
 from hiri_search.report.tables.formats import size_text
 from hiri_search.report.tables.results import Results
@@ -27,7 +27,6 @@ from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
 from hiri_search.training.score import Score
 
-PAPER_COLUMNS = ("params_m", "gflops", PAPER_SCORE)
 MIN_LAST_GRID = 3  # positions along a side: with fewer, attention in the last stage has almost nothing to relate
 
 
@@ -113,13 +112,15 @@ def _comparable_times(results: Results) -> list[InferenceTimed]:
 def paper_table(results: Results) -> pd.DataFrame:
     """Return the networks of an ablation next to the paper's rows: costs, accuracies and ranks of both.
 
-    `rank` is by the mean score of the short trainings, `paper_rank` by the published top-1 of the same rows; 1 is best,
-    and equal values share the better rank. Our numbers are not fitted to the paper's.
+    `rank` is by the mean score of the short trainings, `paper_rank` by the published score of the same rows: top-1, box
+    AP or mIoU. 1 is best, and equal values share the better rank. Our numbers are not fitted to the paper's.
     """
     rows, score = results.rows, results.score
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.paper or name for name, row in rows.items()]
-    paper = published(results.table_number).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
+    printed = {paper_column(score.name): PAPER_SCORES[score.name] for score in results.published_scores}
+    columns = ["params_m", "gflops", *printed.values()]
+    paper = published(results.table_number).reindex(index=labels, columns=columns).set_axis(ours.index)
     return pd.DataFrame(
         {
             "network": ours.index,
@@ -134,8 +135,8 @@ def paper_table(results: Results) -> pd.DataFrame:
             **({"setting": ours["setting"]} if "setting" in ours else {}),
             **{other.name: ours[other.name].round(other.digits) for other in results.other_scores},
             "rank": ranks(ours[score.name], up=score.up),
-            PAPER_SCORE: paper[PAPER_SCORE],
-            "paper_rank": ranks(paper[PAPER_SCORE]),
+            **{name: paper[column] for name, column in printed.items()},
+            "paper_rank": ranks(paper[next(iter(printed.values()))]),
             "note": [row.note for row in rows.values()],
             "spec": ours["spec"],
             "trained_spec": ours["trained_spec"],
@@ -198,8 +199,10 @@ def caption(results: Results) -> str:
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if results.table_number:
+        training = paper_training(results.table_number)
         text += (
-            " The paper's Top-1 is on ImageNet-1K after 300 epochs: compare orders, not values."
+            f" The paper's {results.published_scores[0].title} is on {training.data} after {training.length}:"
+            " compare orders, not values."
             " Our params and GFLOPs are not fitted to the paper's."
         )
         text += _tau_sentence(results)
@@ -234,14 +237,14 @@ def _seeds(results: Results) -> str:
     return f"mean, standard deviation and Student's {LEVEL:.0%} confidence interval over {results.seeds_text}{added}"
 
 
-def paper_tau(table: pd.DataFrame, score: Score) -> Tau | None:
+def paper_tau(table: pd.DataFrame, score: Score, printed: Score) -> Tau | None:
     """Return Kendall's tau of our order and the paper's, best first, over the rows of `paper_table` that have both."""
-    both = table.dropna(subset=[score.name, PAPER_SCORE])
-    return kendall_tau(-score.loss_sign * both[score.name], both[PAPER_SCORE])
+    both = table.dropna(subset=[score.name, column := paper_column(printed.name)])
+    return kendall_tau(-score.loss_sign * both[score.name], both[column])
 
 
 def _tau_sentence(results: Results) -> str:
-    tau = paper_tau(paper_table(results), results.score)
+    tau = paper_tau(paper_table(results), results.score, results.published_scores[0])
     return f" Kendall's tau with the paper's order over {tau.items} rows: {tau}." if tau else ""
 
 
@@ -252,6 +255,8 @@ def _trained(networks: pd.DataFrame, study: StudyConfig) -> str:
         return "the networks themselves"
     divided = {"widths": study.proxy.width, "depths": study.proxy.depth}
     how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
+    if any(isinstance(network, DenseNetwork) and network.norms for network, _ in _trained_networks(networks)):
+        how.append("with norms in pyramid and heads, which are ours")
     return f"stand-ins ({', '.join([*how, 'see trained_spec'])})"
 
 
@@ -274,14 +279,18 @@ def _small_grids(networks: pd.DataFrame) -> str:
 
 def _trained_grids(networks: pd.DataFrame) -> Iterator[tuple[int, ...]]:
     """Yield the grids of each trained network of our language: positions along a side, stage by stage."""
+    for network, side in _trained_networks(networks):
+        backbone = network.backbone if isinstance(network, DenseNetwork) else network
+        if isinstance(backbone, Net):
+            yield tuple(grid for grid, _ in backbone.rounded_grids(side, side))
+
+
+def _trained_networks(networks: pd.DataFrame) -> Iterator[tuple[Network, int]]:
+    """Yield each trained network that this ledger can read, and its side."""
     trained = networks.dropna(subset=["trained_spec"])
     for spec, side in zip(trained["trained_spec"], trained["trained_side"], strict=True):
         with suppress(SpecError):  # kinds of the user that this ledger does not declare
-            network = parse_network(spec)
-            if isinstance(network, Net):
-                yield network.grids(int(side))
-            elif isinstance(network, DenseNetwork) and isinstance(network.backbone, Net):
-                yield tuple(grid for grid, _ in network.backbone.rounded_grids(int(side), int(side)))
+            yield parse_network(spec), int(side)
 
 
 def _numbers(column: pd.Series) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from hiri_search.paper.published import TABLE_FILES
+from hiri_search.paper.published import PAPER_SCORES, TABLE_FILES
 from hiri_search.study.config.choices import RecipeOptions, best_settings, decided, recipe_options, setting_text
 from hiri_search.study.config.schema import NetworkRow, StudyConfig
+from hiri_search.study.config.sections.dense import CLASSIFICATION
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
@@ -61,10 +62,28 @@ class Results:
 
     @property
     def other_scores(self) -> tuple[Score, ...]:
-        """The scores that tables of networks show beside it: those of the user, and that of the task."""
+        """The scores that tables of networks show beside it: those of the user, and those of the task.
+
+        Of a classifier that is top-1; of detection and segmentation all that were measured.
+        """
         others, first = self.study.scores[1:], self.study.learning_task.scores[0]
-        shown = [score for score in others if score.name in self.study.metrics or score == first]
-        return tuple(score.test if self.has_test else score for score in shown)
+        shown = [score for score in others if score.name in self.study.metrics or score == first or self._is_dense]
+        on_split = [score.test if self.has_test else score for score in shown]
+        return tuple(score for score in on_split if not self._is_dense or score.name in self._measured)
+
+    @property
+    def _is_dense(self) -> bool:
+        return self.study.task != CLASSIFICATION
+
+    @cached_property
+    def _measured(self) -> frozenset[str]:
+        """The columns of trials that have a value."""
+        return frozenset(name for row in self.all_trials for name, value in row.items() if value is not None)
+
+    @property
+    def published_scores(self) -> tuple[Score, ...]:
+        """The scores of the task that the paper prints; its networks are ranked by the first one."""
+        return tuple(score for score in self.study.learning_task.scores if score.name in PAPER_SCORES)
 
     @property
     def design(self) -> ComparisonDesign:
