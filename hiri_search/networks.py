@@ -155,13 +155,13 @@ def map_shapes(network: Backbone, maps: int, size: tuple[int, int]) -> list[tupl
 
 
 def restored(network: Network, side: int, classes: int, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build a trained network by timm, which records how, and load its weights. Returned in eval mode.
+    """Build a trained network, a classifier by timm, which records how, and load its weights. In eval mode.
 
     Raises SpecError as `build` does, and WeightsError where weights are missing or do not fit.
     """
     model: nn.Module
-    if isinstance(network, TimmNetwork):
-        model = build_timm(network, side, classes=classes)
+    if isinstance(network, TimmNetwork | DenseNetwork):
+        model = build(network, side, classes=classes)
     else:
         model = timm.create_model("hirivit", spec=network.canonical_text, num_classes=classes, img_size=side)
     try:

@@ -45,7 +45,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("gpu_memory", "probe", "loop zero_cost", "inputs", "dense", "data", "step", "state"),
         *("distill", "mixup", "job", "recipe rng score"),
     ),
-    "report": ("calibration check", "write compare_runs", "page figures", "tables"),
+    "report": ("calibration check", "write compare_runs", "predictions", "page figures", "tables"),
     "cost": (
         "latency budget kind_check",
         "flops activations dense_changes",

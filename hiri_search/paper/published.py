@@ -32,7 +32,7 @@ PAPER_SCORE = PAPER_SCORES["top1"]  # column of `published`: top-1 in percent, o
 
 
 class PaperTraining(NamedTuple):
-    """How the networks of a table of the paper were trained."""
+    """Data and length of the trainings of a table of the paper."""
 
     data: str
     length: str

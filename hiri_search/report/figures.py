@@ -51,12 +51,12 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def image(figure: Figure, suffix: str) -> bytes:
-    """Return the figure in the format of a file's suffix; a PDF has its fonts embedded."""
+def image(figure: Figure, suffix: str, *, dpi: float | None = None) -> bytes:
+    """Return the figure in the format of a file's suffix; a PDF has its fonts embedded. `dpi`: pixels of an inch."""
     file = BytesIO()
     with rc_context({"pdf.fonttype": TRUETYPE}):
         metadata = {"CreationDate": None} if suffix == VECTOR else None
-        figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata)
+        figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata, dpi=dpi or "figure")
     return file.getvalue()
 
 
@@ -84,7 +84,7 @@ def comparison(results: Results) -> Figure:
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         ours |= _draw_networks(study_axes, networks, cost, results.score)
     upper.suptitle(paper.title, fontsize=10)
-    source = _shortened(_drawn(results.study.data.source), 2 * MAX_LEGEND)
+    source = drawable(results.study.data.source, 2 * MAX_LEGEND)
     lower.suptitle(f"This study: short trainings (data: {source})", fontsize=10)
     labels = (paper.score.axis, results.score.axis)
     for half, panels, entries, label in zip((upper, lower), (top, bottom), (published, ours), labels, strict=True):
@@ -224,7 +224,7 @@ def add_legend(figure: Any, entries: Entries, *, width: float) -> None:
     """Add one legend below the panels, with each name once; `width` is that of the figure in inches."""
     if not entries:
         return
-    names = [_shortened(_drawn(name), MAX_LEGEND) for name in entries]
+    names = [drawable(name, MAX_LEGEND) for name in entries]
     columns = max(1, min(5, int(width * LEGEND_WIDTH / (max(map(len, names)) + 4))))
     # matplotlib leaves labels that begin with _ out: the names come after it has made the legend.
     style: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "frameon": False}
@@ -239,14 +239,12 @@ def _characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
-def _drawn(text: str) -> str:
+def drawable(text: str, longest: int) -> str:
     r"""Return a text of the user as a figure can draw it: characters that the font lacks are escapes, `\u65e5`.
 
-    matplotlib would draw them as boxes, from a font that takes ten seconds to embed in a PDF.
+    matplotlib would draw them as boxes, from a font that takes ten seconds to embed in a PDF. A text of more than
+    `longest` characters is cut.
     """
     known = _characters()
-    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    drawn = "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
+    return drawn if len(drawn) <= longest else drawn[: longest - 1] + "…"

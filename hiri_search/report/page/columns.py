@@ -33,7 +33,7 @@ class Column:
 
 
 NAME_COLUMN = Column("name", "Network", "Name in the study file; in a search, the spec.")
-COST_COLUMNS = (
+COLUMNS_OF_COSTS = (
     Column("setting", "Setting", "Values of the choices in the recipe, chosen on the validation images."),
     Column("seeds", "Seeds", "Number of finished trials.", 0),
     Column("failed", "Failed", "Number of failed trials.", 0),
@@ -46,7 +46,7 @@ COST_COLUMNS = (
     Column("ms", "ms/image", "Measured inference time of one image, in milliseconds.", 2),
     Column("rank", "Rank", "Rank by the mean score of these trainings; 1 is best.", 0),
 )
-FACT_COLUMNS = (
+COLUMNS_OF_FACTS = (
     Column("state", "State", "States of the trials."),
     Column("epochs", "Epochs", "Largest number of finished epochs of a trial.", 0, visible=False),
     Column("loss", "Loss", "Training loss of the last epoch, mean over seeds.", 3, visible=False),
@@ -178,7 +178,7 @@ def _with_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
 def columns_of(table: pd.DataFrame, results: Results) -> list[Column]:
     """Return the columns that are informative for this study, with one for each zero-cost score."""
     scores, published = _score_columns(results), _published_columns(results)
-    columns = (NAME_COLUMN, *scores, *COST_COLUMNS, *published, *FACT_COLUMNS)
+    columns = (NAME_COLUMN, *scores, *COLUMNS_OF_COSTS, *published, *COLUMNS_OF_FACTS)
     informative = [column for column in columns if column.key in table and _is_informative(table, column.key)]
     if table["side"].map(lambda side: isinstance(side, str)).any():  # 1600x1200
         informative = [replace(column, digits=None) if column.key == "side" else column for column in informative]

@@ -15,6 +15,7 @@ class Page {
       this.settingSection(),
       this.learningSection(),
       this.partsSection(),
+      this.predictionSection(),
       ...searchSections(this),
       this.planSection(),
       this.failureSection(),
@@ -193,6 +194,21 @@ class Page {
         (this.study.networks.length > MAX_BARS ? " Only networks on the Pareto front are shown." : ""),
       isShown: () => this.study.networks.length,
       parts: [el("div", { class: "controls" }, unit.node, asShare), figure],
+    });
+  }
+
+  predictionSection() {
+    const picture = el("img", { class: "picture", alt: "Predictions beside the truth, one line for each network" });
+    return new Section({
+      id: "predictions",
+      title: "Predictions",
+      intro: () => this.study.predictions.text,
+      isShown: () => this.study.predictions,
+      parts: [picture],
+      update: () => {
+        picture.hidden = !this.study.predictions.image;
+        picture.src = this.study.predictions.image;
+      },
     });
   }
 

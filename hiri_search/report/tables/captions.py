@@ -14,7 +14,6 @@ from hiri_search.study.config.choices import RecipeOptions
 from hiri_search.study.config.identity import differences
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.sections.calibration import CalibrationNote
-from hiri_search.study.config.sections.dense import CLASSIFICATION
 
 _MEANINGS = {
     OrderVerdict.PASSES: "The order of networks of like cost may be believed that far.",
@@ -76,7 +75,7 @@ def recipe_text(study: StudyConfig, options: RecipeOptions, images: int) -> str:
     epochs, batches = (options.get(name, (getattr(recipe, name),)) for name in ("epochs", "batch"))
     steps = either(images // int(batch) for batch in batches)
     values = {name: getattr(recipe, name) for name in RECIPE_TEXTS} | {"lr": recipe.lr * study.proxy.width**0.5}
-    unused = () if study.task == CLASSIFICATION else ("label_smoothing",)  # detectors have losses of their own
+    unused = () if not study.data.annotations else ("label_smoothing",)  # detectors have losses of their own
     texts = {name: text for name, text in RECIPE_TEXTS.items() if name not in options and name not in unused}
     settings = [text.format(values[name]) for name, (text, off) in texts.items() if values[name] != off]
     length = f"for {either(epochs)} epoch{'s' * (max(epochs) > 1)} of {steps} steps"

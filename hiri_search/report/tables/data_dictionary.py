@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.study.config.sections.dense import CLASSIFICATION
 from hiri_search.study.ledger.trial import CURVES, ZERO_COST_PREFIX
 from hiri_search.training.score import Score, score_columns
 
@@ -86,7 +85,7 @@ def _meanings(results: Results) -> dict[str, tuple[str, str]]:
         name: (f"{score.name} after each epoch, separated by spaces", _unit(headline))
         for name, score in zip(CURVES, (headline, headline.ema), strict=True)
     }
-    dense = {"side": _DENSE_SIDE} if results.study.task != CLASSIFICATION else {}
+    dense = {"side": _DENSE_SIDE} if results.is_dense else {}
     return {**MEANINGS, **dense, **scores, **curves}
 
 

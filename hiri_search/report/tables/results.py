@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from hiri_search.paper.published import PAPER_SCORES, TABLE_FILES
 from hiri_search.study.config.choices import RecipeOptions, best_settings, decided, recipe_options, setting_text
 from hiri_search.study.config.schema import NetworkRow, StudyConfig
-from hiri_search.study.config.sections.dense import CLASSIFICATION
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
 from hiri_search.study.plan.plan import Compared
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
@@ -32,6 +32,7 @@ class Results:
     planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
     times: tuple[float, float] | None = None  # of the first and the last event, seconds since 1970
     stated: ComparisonDesign | None = None  # the design of the comparisons by the ledger; None: by the study alone
+    folder: Path | None = None  # of the ledger; None: without a folder
     every_setting: Results | None = None  # with all settings of the rows; None: this has them
 
     @property
@@ -67,13 +68,14 @@ class Results:
         Of a classifier that is top-1; of detection and segmentation all that were measured.
         """
         others, first = self.study.scores[1:], self.study.learning_task.scores[0]
-        shown = [score for score in others if score.name in self.study.metrics or score == first or self._is_dense]
+        shown = [score for score in others if score.name in self.study.metrics or score == first or self.is_dense]
         on_split = [score.test if self.has_test else score for score in shown]
-        return tuple(score for score in on_split if not self._is_dense or score.name in self._measured)
+        return tuple(score for score in on_split if not self.is_dense or score.name in self._measured)
 
     @property
-    def _is_dense(self) -> bool:
-        return self.study.task != CLASSIFICATION
+    def is_dense(self) -> bool:
+        """True for detection and segmentation."""
+        return bool(self.study.data.annotations)
 
     @cached_property
     def _measured(self) -> frozenset[str]:

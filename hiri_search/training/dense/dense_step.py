@@ -39,8 +39,15 @@ class DenseStep(Step):
     def outputs(self, model: nn.Module, images: Tensor, targets: list[DenseTarget]) -> list[Any]:
         """Return detections, or logits, of each image in pixels of its original, which its target knows."""
         sizes = [tuple(target["size"].tolist()) for target in targets]
-        bring_back: Any = logits_in_original if "semantic" in targets[0] else in_original
-        return [bring_back(one, images.shape[-1], size) for one, size in zip(model(images), sizes, strict=True)]
+        return in_originals(model(images), sizes, images.shape[-1])
+
+
+def in_originals(outputs: Sequence[Any], sizes: Sequence[tuple[int, int]], side: int) -> list[Any]:
+    """Return detections, or logits, of letterboxed images of `side` pixels in those of their originals."""
+    return [
+        (logits_in_original if isinstance(output, Tensor) else in_original)(output, side, size)
+        for output, size in zip(outputs, sizes, strict=True)
+    ]
 
 
 def make_step(
