@@ -111,3 +111,10 @@ def _run(*arguments: str) -> None:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     assert end.value.code == 0
+
+
+def test_count_takes_a_detector_and_a_rectangle(capsys: pytest.CaptureFixture[str]):
+    _run("count", "retinanet:timm:test_resnet", "--side", "160x128", "--classes", "5", "--json")
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["side"] == "160x128"
+    assert list(counted["parts"]) == ["backbone", "pyramid", "head"]
