@@ -186,6 +186,8 @@ class Epoch:
     peak_memory_bytes: int | None  # on CUDA, during training
     joules: float | None = None  # energy that the GPU used, for all processes on it; None: not measured
     test_scores: dict[str, float] = field(default_factory=dict)  # of the whole test split, after the last epoch only
+    # Of detection and segmentation, after the last epoch only: standard errors over the images that judge, by column.
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
     def score(self, name: str) -> float | None:
         """Return a score by the name of its column, such as `ema_NAME` or `test_NAME`; None: not measured."""
@@ -201,4 +203,5 @@ class Epoch:
     def row(self) -> dict[str, float | int | None]:
         """Return all values by name, the scores by their columns."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return values | by_column(values.pop("scores"), values.pop("test_scores"))
+        errors = {f"{name}_error": value for name, value in values.pop("standard_errors").items()}
+        return values | by_column(values.pop("scores"), values.pop("test_scores")) | errors

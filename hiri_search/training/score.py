@@ -93,6 +93,9 @@ class Meter(Protocol):
     def scores(self) -> dict[str, float]:
         """Return the scores of all batches by name."""
 
+    def standard_errors(self) -> dict[str, float]:
+        """Return the standard error over images of each score, where it does not follow from their number."""
+
 
 @dataclass(frozen=True)
 class LearningTask:
@@ -119,6 +122,9 @@ class _Hits:
         within = self._hits.cpu().float().cumsum(0)  # on CUDA, such a sum is not deterministic
         top1, top5 = (100 * within / self._images)[[0, -1]].tolist()
         return {_TOP1.name: top1, _TOP5.name: top5}
+
+    def standard_errors(self) -> dict[str, float]:
+        return {}
 
 
 _TOP1 = Score(
@@ -161,6 +167,9 @@ class _Metrics:
             name: _value(f"metric {name} ({text})", function, logits, labels)
             for name, (text, function) in self._functions.items()
         }
+
+    def standard_errors(self) -> dict[str, float]:
+        return {}
 
 
 def _value(metric: str, function: Callable[..., Any], logits: Tensor, labels: Tensor) -> float:

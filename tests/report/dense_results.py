@@ -43,7 +43,14 @@ def detection(**keys: Any) -> Results:
         masks = {} if name == "at 800" else {"mask_ap": ap - 2, "mask_ap50": ap + 8}
         for seed in (0, 1):
             side = 800 if name == "at 800" else "1600x1200"
-            scores = {"ap": ap + seed, "ap50": ap + 10, "ap75": ap - 5, "ap_large": ap + 3, **masks}
+            scores = {
+                "ap": ap + seed,
+                "standard_error": 1.0 + seed,
+                "ap50": ap + 10,
+                "ap75": ap - 5,
+                "ap_large": ap + 3,
+                **masks,
+            }
             trials.append(dense_trial(len(trials), name, side, **scores))
     return example_results(example_study(DETECTORS, seeds=2, **{"table": "4", **DETECTION, **keys}), trials)
 

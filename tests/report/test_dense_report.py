@@ -78,6 +78,12 @@ def test_a_table_has_the_other_scores_that_were_measured():
     assert "pixel_accuracy" in paper_table(segmentation())
 
 
+def test_a_table_has_the_standard_error_over_images_and_the_caption_says_what_it_is():
+    assert list(paper_table(detection())["standard_error"]) == [1.5, 1.5, 1.5]
+    assert "One standard error from the validation images alone is up to 1.5 points" in caption(detection())
+    assert "standard_error" not in paper_table(segmentation())  # of a ledger without them
+
+
 @pytest.mark.parametrize(("table", "score"), [("4", DETECTION), ("5", DETECTION), ("6", SEGMENTATION)])
 def test_the_panel_of_the_paper_has_each_method_with_hirivits_points_apart(table: str, score: Any):
     paper = published_points(table, score.scores[0])

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from hiri_search.api.folders import read_results
+from hiri_search.report.predictions import predictions_of_page
 from hiri_search.report.tables.networks import caption, network_table, trial_table
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import read_study
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.serial_dispatcher import run_serially
 from hiri_search.study.errors import StudyError
+from hiri_search.study.provenance.manifest import MANIFEST
 from hiri_search.study.provenance.verify import verify
 from hiri_search.study.run import run
 from tests.study.search.searches import Quiet
@@ -49,12 +51,15 @@ def test_a_dense_study_is_counted_trained_reported_and_verified(kind: str, tmp_p
     trials, networks = trial_table(results), network_table(results).set_index("name")
     assert list(trials["state"]) == ["finished"]
     assert trials[score].notna().all()
+    assert networks.loc["one", "standard_error"] == trials["standard_error"][0] >= 0
+    assert "a bootstrap of 100 sets of these images" in caption(results)
     assert ("mask_ap50" in trials) == (kind == "masks")
     assert networks.loc["one", "trained_spec"].startswith(study.method or "upernet")
     assert networks.loc["two", "gflops"] > 0
     assert "drawn" in caption(results)
+    assert predictions_of_page(results)["predictions"]["image"]
     found = verify(folder)  # of the manifest only a report makes one
-    assert [fault for finding in found for fault in finding.faults if finding.check != "manifest"] == []
+    assert [fault for finding in found for fault in finding.faults if finding.check != MANIFEST] == []
 
 
 def test_stand_ins_have_a_narrower_pyramid_with_norms(tmp_path: Path):

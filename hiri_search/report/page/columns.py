@@ -13,7 +13,7 @@ from hiri_search.paper.published import paper_column, paper_training
 from hiri_search.report.tables.curves import network_points
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import STANDARD_ERROR, ZERO_COST_PREFIX
 from hiri_search.system.units import GIB, GIGA, MEGA
 from hiri_search.training.score import Score
 
@@ -73,6 +73,12 @@ def _score_columns(results: Results) -> tuple[Column, ...]:
     return (
         Column(score.name, score.head, _sentence(score.description, seeds), digits, best="max" if score.up else "min"),
         Column("spread", "± sd", f"Standard deviation of {score.label} over seeds{unit}.", digits),
+        Column(
+            STANDARD_ERROR,
+            "± se",
+            f"Standard error of {score.label} over the {score.images}, by a bootstrap{unit}.",
+            digits,
+        ),
         Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", digits, visible=False),
         Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", digits, visible=False),
         Column(

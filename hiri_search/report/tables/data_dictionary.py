@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.study.ledger.trial import CURVES, ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import CURVES, STANDARD_ERROR, ZERO_COST_PREFIX
 from hiri_search.training.score import Score, score_columns
 
 MEANINGS = {  # column: (meaning, unit)
@@ -85,7 +85,9 @@ def _meanings(results: Results) -> dict[str, tuple[str, str]]:
         name: (f"{score.name} after each epoch, separated by spaces", _unit(headline))
         for name, score in zip(CURVES, (headline, headline.ema), strict=True)
     }
-    dense = {"side": _DENSE_SIDE} if results.is_dense else {}
+    images = f"the {results.score.images}, by a bootstrap"
+    error = (f"standard error of {results.score.name} over {images}", _unit(headline))
+    dense = {"side": _DENSE_SIDE, STANDARD_ERROR: error} if results.is_dense else {}
     return {**MEANINGS, **dense, **scores, **curves}
 
 

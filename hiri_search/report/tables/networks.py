@@ -21,10 +21,11 @@ from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.choices import row_of
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
-from hiri_search.study.ledger.trial import CURVES
+from hiri_search.study.ledger.trial import CURVES, STANDARD_ERROR
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
+from hiri_search.training.dense.bootstrap import RESAMPLES
 from hiri_search.training.score import Score
 
 MIN_LAST_GRID = 3  # positions along a side: with fewer, attention in the last stage has almost nothing to relate
@@ -49,6 +50,7 @@ def trial_table(results: Results) -> pd.DataFrame:
     return table
 
 
+_SPREADS = ("spread", "low", "high")
 NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spec", "trained_side")
 
 
@@ -60,7 +62,8 @@ def network_table(results: Results) -> pd.DataFrame:
     """
     facts = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
     networks = facts.drop_duplicates("name").set_index("name")
-    score, others = results.score.name, [score.name for score in results.other_scores]
+    score, errors = results.score.name, results.error_columns
+    others = [*errors, *(score.name for score in results.other_scores)]
     trials = pd.DataFrame(results.first_trainings, columns=["name", "state", score, *others])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     finished = trials[trials["state"] == "finished"].astype(dict.fromkeys([score, *others], float))
@@ -78,9 +81,10 @@ def network_table(results: Results) -> pd.DataFrame:
             "spread": scores.std(),
             "low": pd.Series({name: interval.low for name, interval in intervals.items()}, dtype="float64"),
             "high": pd.Series({name: interval.high for name, interval in intervals.items()}, dtype="float64"),
+            **{name: finished.groupby("name")[name].mean() for name in errors},
             "seeds": scores.count(),
             **({"setting": networks.index.map(results.setting)} if results.recipe_options else {}),
-            **{name: finished.groupby("name")[name].mean() for name in others},
+            **{score.name: finished.groupby("name")[score.name].mean() for score in results.other_scores},
             "failed": failed,
             "ms": [timed.get(pair, np.nan) for pair in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
@@ -130,7 +134,7 @@ def paper_table(results: Results) -> pd.DataFrame:
             "paper_params_m": paper["params_m"],
             "gflops": ours["gflops"].round(3),
             "paper_gflops": paper["gflops"],
-            **{name: ours[name].round(score.digits) for name in (score.name, "spread", "low", "high")},
+            **{name: ours[name].round(score.digits) for name in (score.name, *_SPREADS, *results.error_columns)},
             "seeds": ours["seeds"],
             **({"setting": ours["setting"]} if "setting" in ours else {}),
             **{other.name: ours[other.name].round(other.digits) for other in results.other_scores},
@@ -187,7 +191,7 @@ def caption(results: Results) -> str:
         f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels{_grids(networks)},"
         f" trained {recipe_text(study, results.recipe_options, images.train)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
-        f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images)}"
+        f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images, networks)}"
         f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"
     )
     text += settings_sentence(results)
@@ -222,8 +226,12 @@ def _measured(results: Results) -> str:
     return f"measured on {images.test} test images, which no choice saw; {choices}"
 
 
-def _image_error(score: Score, images: ImageSet) -> str:
-    """Return a sentence on the error that a percentage of so many images has by itself."""
+def _image_error(score: Score, images: ImageSet, networks: pd.DataFrame) -> str:
+    """Return a sentence on the error that a score of so many images has by itself."""
+    if STANDARD_ERROR in networks:
+        largest = f"{networks[STANDARD_ERROR].max():.{score.digits}f} {score.difference_unit}"
+        how = f"standard_error: a bootstrap of {RESAMPLES} sets of these images, mean over seeds"
+        return f" One standard error from the {score.images} alone is up to {largest} ({how})."
     if not score.of_images:
         return ""
     error = 100 * np.sqrt(0.25 / getattr(images, score.split))

@@ -12,6 +12,7 @@ from hiri_search.paper.published import PAPER_SCORES, TABLE_FILES
 from hiri_search.study.config.choices import RecipeOptions, best_settings, decided, recipe_options, setting_text
 from hiri_search.study.config.schema import NetworkRow, StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
+from hiri_search.study.ledger.trial import STANDARD_ERROR
 from hiri_search.study.plan.plan import Compared
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
 from hiri_search.training.score import Score
@@ -81,6 +82,11 @@ class Results:
     def _measured(self) -> frozenset[str]:
         """The columns of trials that have a value."""
         return frozenset(name for row in self.all_trials for name, value in row.items() if value is not None)
+
+    @property
+    def error_columns(self) -> tuple[str, ...]:
+        """The column of the standard error over images, where it was measured."""
+        return tuple(name for name in (STANDARD_ERROR,) if self.is_dense and name in self._measured)
 
     @property
     def published_scores(self) -> tuple[Score, ...]:

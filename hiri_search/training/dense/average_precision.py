@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hiri_search.training.dense.bootstrap import bootstrap_errors
+from hiri_search.training.dense.bootstrap import RESAMPLES, bootstrap_errors
 from hiri_search.training.dense.scores import AREA_SCORES, BOX_SCORES, MASK_SCORES
 from hiri_search.training.dense.sources.annotated_source import DenseTarget
 from hiri_search.training.dense.sources.run_lengths import coco_library
@@ -70,7 +70,7 @@ class DetectionMeter:
             found |= self._of_kind(kind, self._evaluated(kind))
         return found
 
-    def standard_errors(self, *, resamples: int = 200, seed: int = 0) -> dict[str, float]:
+    def standard_errors(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, float]:
         """The standard error of each score, by a bootstrap over images: matches are found once, and added up anew."""
         errors: dict[str, float] = {}
         for kind in self._kinds:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from hiri_search.training.rng import derive
 
+RESAMPLES = 100  # sets of images: the error of a standard error is then 7 % of it
+
 
 def bootstrap_errors(
     score: Callable[[NDArray[np.int64]], Mapping[str, float]], images: int, resamples: int, seed: int

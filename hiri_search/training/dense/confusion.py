@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hiri_search.nets.dense.upernet import UNLABELED
-from hiri_search.training.dense.bootstrap import bootstrap_errors
+from hiri_search.training.dense.bootstrap import RESAMPLES, bootstrap_errors
 from hiri_search.training.dense.sources.annotated_source import DenseTarget
 
 PixelCounts = NDArray[np.int64]  # (3, classes) pixels of each class: right, predicted, and of the truth
@@ -33,7 +33,7 @@ class SegmentationMeter:
     def scores(self) -> dict[str, float]:
         return _scores(np.sum(self._counts, 0))
 
-    def standard_errors(self, *, resamples: int = 200, seed: int = 0) -> dict[str, float]:
+    def standard_errors(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, float]:
         """The standard error of each score, by a bootstrap over images."""
         per_image = np.stack(self._counts)
         return bootstrap_errors(lambda chosen: _scores(per_image[chosen].sum(0)), len(per_image), resamples, seed)
