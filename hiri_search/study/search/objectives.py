@@ -64,7 +64,7 @@ def losses_after(trial: Trial, epochs: int, objectives: Sequence[Objective]) -> 
     """Return the losses that a trial had after its first `epochs` epochs, before the end of its training.
 
     Scores are those of the averaged weights where they were measured: in the middle of a training, when the learning
-    rate is high, they tell networks apart sooner than the last weights (results/reference/calibration.md).
+    rate is high, they are nearer to the final order than the last weights (results/reference/calibration.md).
     """
     return losses([replace(trial, curve=[trial.curve[epochs - 1].averaged])], objectives)
 
