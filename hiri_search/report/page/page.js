@@ -198,16 +198,17 @@ class Page {
   }
 
   predictionSection() {
-    const picture = el("img", { class: "picture", alt: "Predictions beside the truth, one line for each network" });
+    const body = el("div");
+    const alt = "The truth, and below it the predictions of each network";
     return new Section({
       id: "predictions",
       title: "Predictions",
       intro: () => this.study.predictions.text,
       isShown: () => this.study.predictions,
-      parts: [picture],
+      parts: [body],
       update: () => {
-        picture.hidden = !this.study.predictions.image;
-        picture.src = this.study.predictions.image;
+        const { image } = this.study.predictions;
+        body.replaceChildren(image ? el("img", { class: "picture", alt, src: image }) : "");
       },
     });
   }
