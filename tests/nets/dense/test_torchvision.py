@@ -73,7 +73,7 @@ def _renamed(name: str, renamed: dict[str, str]) -> str:
     return ".".join(renamed.get(part, part) for part in name.split("."))
 
 
-@pytest.mark.parametrize("build", [retinanets, mask_rcnns])
+@pytest.mark.parametrize("build", [retinanets, pytest.param(mask_rcnns, marks=pytest.mark.slow)])
 def test_losses_and_detections_are_those_of_torchvision(build: Callable[[], tuple[nn.Module, nn.Module, int]]):
     torch.manual_seed(0)
     ours, original, ahead = build()
