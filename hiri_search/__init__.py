@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     from hiri_search import kinds, models, tune
     from hiri_search.api.results import Page, StudyResults, load_results
     from hiri_search.api.study import Study
-    from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
+    from hiri_search.cost.flops import Cost, count, count_module, count_parts
     from hiri_search.cost.latency.config import LatencyConfig
+    from hiri_search.cost.operators import CountError
     from hiri_search.language import (
         Net,
         Network,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import timm
@@ -14,8 +16,11 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 import hiri_search.models  # noqa: F401 - `timm:hirivit_small` and the like are registered names
-from hiri_search.language import Network, SpecError, TimmNetwork
+from hiri_search.language import Backbone, DenseNetwork, Net, Network, SpecError, TimmNetwork
+from hiri_search.nets.dense.body import BackboneBody
+from hiri_search.nets.dense.build import build_method
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
+from hiri_search.nets.pieces import IMAGE_CHANNELS
 from hiri_search.nets.weights_file import Weights, WeightsError
 from hiri_search.user_code import said
 
@@ -43,9 +48,13 @@ RESERVED_ARGUMENTS = {
 def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
     """Build the classifier for square inputs of `side` pixels: (B, 3, side, side) -> (B, classes).
 
+    A dense network is built with its method, whose outputs and losses are those of torchvision's detectors.
     `drop_path` is the stochastic depth of the last block. Raises SpecError where timm has no such network, or cannot
     build it for this side.
     """
+    if isinstance(network, DenseNetwork):
+        body = build_body(network.backbone, network.method.maps, drop_path=drop_path)
+        return build_method(network, body, classes, side=side)  # type: ignore[no-any-return]
     if isinstance(network, TimmNetwork):
         return build_timm(network, side, classes=classes, drop_path=drop_path)
     return build_hirivit(network, side, classes=classes, drop_path=drop_path)
@@ -73,9 +82,11 @@ def timm_builder(network: TimmNetwork) -> object:
     return timm.model_entrypoint(network.name) if timm.is_model(network.name) else None
 
 
-def is_ours_or_timms(network: TimmNetwork) -> bool:
-    """Return whether the network is defined by timm or by this package, not registered by a third one."""
-    return package_of(network) in ("timm", "hiri_search")
+def is_ours_or_timms(network: Network) -> bool:
+    """Return whether a network is defined by timm or by this package, without code of a third one."""
+    if isinstance(network, DenseNetwork):
+        return is_ours_or_timms(network.backbone)
+    return network.is_ours if isinstance(network, Net) else package_of(network) in ("timm", "hiri_search")
 
 
 def package_of(network: TimmNetwork) -> str:
@@ -103,14 +114,54 @@ def build_timm(network: TimmNetwork, side: int, *, classes: int = 1000, drop_pat
     return module
 
 
+def build_body(network: Backbone, maps: int, *, drop_path: float = 0.0) -> BackboneBody:
+    """Build the backbone of a network for images of any size: its last `maps` maps, without its classifier.
+
+    Raises SpecError where timm cannot build it, or where its model gives no maps.
+    """
+    arguments: dict[str, Any] = {"features_only": True, "feature_cls": "getter", "out_indices": range(-maps, 0)}
+    if drop_path:
+        arguments["drop_path_rate"] = drop_path
+    if not isinstance(network, TimmNetwork):
+        if len(network.stages) < maps:
+            raise SpecError(f"{network} has {len(network.stages)} stages; this method takes the maps of {maps}")
+        return BackboneBody(timm.create_model("hirivit", spec=network.canonical_text, **arguments))
+    check_timm(network)
+    cfg = get_pretrained_cfg(network.name)
+    create = partial(timm.create_model, network.name, **dict(network.arguments), **arguments)
+    try:
+        if cfg is not None and cfg.fixed_input_size:
+            with suppress(TypeError):  # some networks of a fixed size have no such argument, and take any size
+                return BackboneBody(create(strict_img_size=False))
+        return BackboneBody(create())
+    except Exception as error:  # foreign code with the user's arguments: any exception is about these
+        reason = said(error)[:_MAX_REASON]
+        raise SpecError(f"'{network}' gives no {maps} maps for images of any size ({reason})") from error
+
+
+def map_shapes(network: Backbone, maps: int, size: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return the shapes (1, C, H, W) of the last maps of a network for an image of `size` (height, width).
+
+    Raises SpecError as `build_body` does, and where the network does not accept such images.
+    """
+    with torch.device("meta"), torch.no_grad():
+        body = build_body(network, maps).eval()
+        try:
+            return [tuple(each.shape) for each in body(torch.empty(1, IMAGE_CHANNELS, *size))]
+        except Exception as error:  # foreign code at a size that the user chose
+            height, width = size
+            reason = said(error)[:_MAX_REASON]
+            raise SpecError(f"'{network}' takes no images of {height} x {width} pixels ({reason})") from error
+
+
 def restored(network: Network, side: int, classes: int, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build a trained network by timm, which records how, and load its weights. Returned in eval mode.
+    """Build a trained network, a classifier by timm, which records how, and load its weights. In eval mode.
 
     Raises SpecError as `build` does, and WeightsError where weights are missing or do not fit.
     """
     model: nn.Module
-    if isinstance(network, TimmNetwork):
-        model = build_timm(network, side, classes=classes)
+    if isinstance(network, TimmNetwork | DenseNetwork):
+        model = build(network, side, classes=classes)
     else:
         model = timm.create_model("hirivit", spec=network.canonical_text, num_classes=classes, img_size=side)
     try:

@@ -32,8 +32,8 @@ from hiri_search.system.files import Say
 from hiri_search.system.hardware import free_gpu_memory
 from hiri_search.system.temp_dir import temporary_directory
 from hiri_search.training.data.datasets import check_augmentation
-from hiri_search.training.data.ensure_local import ensure_local
 from hiri_search.training.data.prepare import require_one_batch
+from hiri_search.training.inputs.ensure_local import ensure_local
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores

@@ -105,7 +105,7 @@ reveal_type(hiri_search.__version__)
 hiri_search.banana
 """
 ERROR = 'user.py:14: error: Module has no attribute "banana"  [attr-defined]'
-_NETWORK = "network: hiri_search.language.net.Net | hiri_search.language.timm_spec.TimmNetwork, side: int"
+_NETWORK = "network: hiri_search.language.net.Net | hiri_search.language.timm.spec.TimmNetwork, side: int"
 _MODULE = "torch.nn.modules.module.Module"
 TYPES = [
     "str",

@@ -273,7 +273,8 @@ def _read_all(path: Path) -> dict[str, bytes | str]:
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_an_oversized_image_is_not_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tree.check_size, "__defaults__", (1 << 16,))
+    for opened in (tree.FolderTree, archives._TarTree, archives._ZipTree):
+        monkeypatch.setattr(opened.open_reader.__wrapped__, "__defaults__", (1 << 16,))
     content, name = bytes(1 << 20), "train/a/2.png"
     path = tmp_path / f"set.{kind}"
     if kind == "tar":

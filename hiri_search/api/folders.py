@@ -52,6 +52,7 @@ def results_of(ledger: LedgerContent) -> Results:
         timed=[event for event in of_kind(events, InferenceTimed) if (event.key, event.side) in sides],
         planned=compared_with_run(plan, events) if (plan := last_plan(events)) else [],
         times=(times[0], times[-1]) if times else None,
+        folder=folder,
         **(_search_results(study, all_trials) if study.space else {"stated": comparison_design(study, events)}),
     )
     return at_best_settings(results)

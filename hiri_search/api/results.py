@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 
 from hiri_search.api.folders import is_calibration, read_results
 from hiri_search.report.figures import drawings, image
-from hiri_search.report.page.page_data import page_content
-from hiri_search.report.page.render import page
 from hiri_search.report.tables.networks import caption
-from hiri_search.report.write import networks_name, study_tables
+from hiri_search.report.write import networks_name, study_page, study_tables
 from hiri_search.study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -95,7 +93,7 @@ class StudyResults:
 
     def page(self) -> Page:
         """Return the page of the study; a notebook shows it."""
-        return Page(page(page_content(self._results)))
+        return Page(study_page(self._results))
 
 
 def _let_notebooks_show_figures() -> None:

@@ -25,6 +25,8 @@ class StudyKeys(TypedDict, total=False):
 
     base: str
     title: str
+    task: str
+    method: str
     imports: Sequence[str]
     table: str
     compare: str

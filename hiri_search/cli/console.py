@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hiri_search.cost.latency.benchmark import Latency
     from hiri_search.cost.latency.forward import DoesNotFit
     from hiri_search.language import Network
+    from hiri_search.language.dense_network import InputSize
     from hiri_search.study.ledger.trial import Trial
 
 TEXT_COLUMNS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
@@ -177,7 +178,7 @@ def _latency_cells(latency: Latency | DoesNotFit) -> list[str]:
     return [str(latency.side), str(latency.batch), *numbers, str(latency.repeats), doubt]
 
 
-def print_cost(net: Network, side: int, parts: dict[str, Cost], *, as_json: bool) -> None:
+def print_cost(net: Network, side: InputSize, parts: dict[str, Cost], *, as_json: bool) -> None:
     """Print the cost of a network by part, as a table or as JSON with stable keys."""
     total, by_part = _totals(parts.values()), {name: _totals([cost]) for name, cost in parts.items()}
     if as_json:

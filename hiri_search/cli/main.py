@@ -16,7 +16,7 @@ import typer
 
 from hiri_search.api.folders import is_calibration, write_calibration_report, write_report
 from hiri_search.cli import calibrate, export, log, mistakes, options, provenance
-from hiri_search.cli.options import ImportOption, ResultsFolder
+from hiri_search.cli.options import ImportOption, ResultsFolder, SizeOption
 from hiri_search.cli.output import say, standard_output, unread_output
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 from hiri_search.user_code import import_user_code
@@ -24,6 +24,7 @@ from hiri_search.user_code import import_user_code
 if TYPE_CHECKING:
     from hiri_search.cli.console import Console
     from hiri_search.language import Network
+    from hiri_search.language.dense_network import InputSize
     from hiri_search.study.plan.plan import Plan
 
 MAX_LISTED_NETWORKS = 2**31 - 1
@@ -123,8 +124,8 @@ def _print_plan(plan: Plan, console: Console) -> None:
 
 @app.command("count")
 def count_command(
-    network: Annotated[str, typer.Argument(help='Network, such as "hr(32 e=4)*2 -> t(64 e=4)" or timm:pvt_v2_b2.')],
-    side: SideOption = 448,
+    network: Annotated[str, typer.Argument(help='Network: "hr(32 e=4)*2 -> ...", timm:pvt_v2_b2, retinanet:SPEC.')],
+    side: SizeOption = "448",
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1, max=MAX_CLASSES)] = 1000,
     imports: ImportOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: params, macs, core_macs, parts.")] = False,
@@ -133,10 +134,11 @@ def count_command(
     from hiri_search.cli.console import print_cost
 
     import_user_code(imports or (), Path())
-    net = _network(network, side)
+    size: InputSize = int(side) if side.isdecimal() else side
+    net = _network(network, size)
     from hiri_search.cost.flops import count_parts
 
-    print_cost(net, side, count_parts(net, side, classes=classes), as_json=as_json)
+    print_cost(net, size, count_parts(net, size, classes=classes), as_json=as_json)
 
 
 @app.command()
@@ -296,13 +298,14 @@ def dashboard(
             say(f"open it with --serve, or with: optuna-dashboard {path}")
 
 
-def _network(text: str, side: int) -> Network:
+def _network(text: str, side: InputSize) -> Network:
     """Parse a network; check the side of our own networks, which needs no slow import."""
     from hiri_search.language import Net, parse_network
+    from hiri_search.language.dense_network import square_side
 
     network = parse_network(text)
     if isinstance(network, Net):
-        network.grids(side)
+        network.grids(square_side(side))
     return network
 
 

@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
+from hiri_search.system.units import MAX_SIDE
+
 MAX_SLOTS = 2**31 - 1
+
+
+def _checked_size(text: str) -> str:
+    """Raise BadParameter unless a text is a side or WIDTHxHEIGHT, in pixels."""
+    numbers = text.split("x")
+    if len(numbers) > 2 or not all(
+        each.isascii() and each.isdecimal() and 0 < int(each) <= MAX_SIDE for each in numbers
+    ):
+        raise typer.BadParameter(f"{text!r} is not a size; write pixels, such as 448, or 1600x1200, at most {MAX_SIDE}")
+    return text
+
+
+SizeOption = Annotated[
+    str, typer.Option(callback=_checked_size, help="Side of the input in pixels; of detectors also WIDTHxHEIGHT.")
+]
 
 ImportOption = Annotated[
     list[str] | None,

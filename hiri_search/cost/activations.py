@@ -11,24 +11,38 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hiri_search.language import Network, TimmNetwork
+from hiri_search.language import DenseNetwork, Network, TimmNetwork
+from hiri_search.language.dense_network import InputSize, height_and_width, square_side
+from hiri_search.nets.dense.body import BackboneBody
 from hiri_search.nets.eval_mode import eval_mode
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
-from hiri_search.networks import build
+from hiri_search.networks import build, map_shapes
 
 
 @cache
-def activation_count(network: Network, side: int, *, classes: int = 1000) -> int:
+def activation_count(network: Network, side: InputSize, *, classes: int = 1000) -> int:
     """Number of elements that all operators except views write in the forward pass of one image.
 
     For our own networks the count is the sum over their pieces. It runs on the meta device, without computation.
     """
+    if isinstance(network, DenseNetwork):
+        return _dense_activation_count(network, height_and_width(side), classes)
+    side = square_side(side)
     if isinstance(network, TimmNetwork):
         with torch.device("meta"):
             module = build(network, side, classes=classes)
         return module_activation_count(module, (IMAGE_CHANNELS, side, side))
     pieces = placed_pieces(network, side, classes=classes)
     return sum(_piece_activation_count(placed.piece, placed.side) * placed.times for placed in pieces)
+
+
+def _dense_activation_count(network: DenseNetwork, size: tuple[int, int], classes: int) -> int:
+    with torch.device("meta"):
+        module: Any = build(network, min(size), classes=classes)
+    body = next(each for each in module.modules() if isinstance(each, BackboneBody))
+    parts = module.parts(map_shapes(network.backbone, network.method.maps, size))
+    behind_body: int = sum(part.times * _elements(part.module, *part.shapes) for part in parts)
+    return module_activation_count(body, (IMAGE_CHANNELS, *size)) + behind_body
 
 
 @cache
@@ -40,10 +54,14 @@ def _piece_activation_count(piece: Piece, side: int) -> int:
 
 def module_activation_count(module: nn.Module, shape: tuple[int, ...]) -> int:
     """Activation count of any module for one input of `shape` (C, H, W), on the device of its weights."""
+    return _elements(module, (1, *shape))
+
+
+def _elements(module: nn.Module, *shapes: tuple[int, ...]) -> int:
     device = next((weight.device for weight in module.parameters()), torch.device("meta"))
-    image, counter = torch.empty(1, *shape, device=device), _ElementCounter()
+    inputs, counter = [torch.empty(shape, device=device) for shape in shapes], _ElementCounter()
     with eval_mode(module), torch.no_grad(), counter:
-        module(image)
+        module(*inputs)
     return counter.elements
 
 

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter, UserDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from functools import cache, partial
-from itertools import chain
-from math import prod
-from typing import Any, TypeAlias
 
-import torch
 from torch import nn
 
 from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
-from hiri_search.language import Network, SpecError, TimmNetwork
-from hiri_search.nets.eval_mode import eval_mode, one_thread
+from hiri_search.cost.dense import count_dense
+from hiri_search.cost.operators import CORE_OPERATORS, OPERATOR_HANDLES, CountError, operators_by_module
+from hiri_search.language import DenseNetwork, Network, SpecError, TimmNetwork
+from hiri_search.language.dense_network import InputSize, square_side
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, is_ours, placed_pieces
 from hiri_search.networks import build_timm, is_ours_or_timms, timm_builder
-
-with warnings.catch_warnings():  # fvcore compiles a loss at import, with a function that torch now deprecates
-    warnings.simplefilter("ignore", FutureWarning)
-    from fvcore.nn import FlopCountAnalysis
-    from fvcore.nn.jit_handles import elementwise_flop_counter
-
-CORE_OPERATORS = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "einsum", "attention"})
-
-# Operators that papers, and fvcore by its convention, do not count. An operator that is neither counted nor listed here
-# is an error, because a silent zero makes counts wrong. Never list an operator that weights channels or positions.
-_UNCOUNTED = (
-    # elementwise
-    "add add_ sub rsub mul mul_ div div_ neg pow square sqrt rsqrt exp cos sin ceil clamp_min addcmul "
-    "gelu relu6 leaky_relu_ sigmoid silu silu_ tanh hardtanh hardtanh_ hardsigmoid hardswish hardswish_ "
-    "max_pool2d amax "  # no products and no sums
-    "softmax mean sum norm linalg_vector_norm "  # one sum over the elements, without weights
-    # data movement
-    "pad unflatten reshape_as expand_as repeat repeat_interleave tile clone flip unfold im2col meshgrid "
-    "ones ones_like fill_ one_hot "
-    "dropout_ feature_dropout"  # nothing in eval mode
-)
-UNCOUNTED = frozenset(f"aten::{name}" for name in _UNCOUNTED.split())
-
-
-class CountError(SpecError):
-    """An operator has arithmetic, and no handle to count it."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +36,26 @@ class Cost:
 ZERO = Cost(0, 0, 0)
 
 
-def count(network: Network, side: int, *, classes: int = 1000) -> Cost:
+def count(network: Network, side: InputSize, *, classes: int = 1000) -> Cost:
     """Return the cost of a network for square inputs of `side` pixels: the sum over its parts.
+
+    That of a dense network may be `WIDTHxHEIGHT`.
 
     Raises SpecError where the network does not accept such inputs, and CountError as `count_module` does.
     """
     return sum(count_parts(network, side, classes=classes).values(), ZERO)
 
 
-def count_parts(network: Network, side: int, *, classes: int = 1000) -> dict[str, Cost]:
+def count_parts(network: Network, side: InputSize, *, classes: int = 1000) -> dict[str, Cost]:
     """Return the cost of each part: stem, stage1, down2, stage2, ... head.
 
     The parts of a timm network are its direct submodules, under their own names; the remainder is called `rest`.
+    Those of a dense network are the parts of its backbone, and those of its method.
     """
+    if isinstance(network, DenseNetwork):
+        parts = count_dense(network, side, classes=classes)
+        return {name: Cost(part.params, part.macs, part.core_macs) for name, part in parts.items()}
+    side = square_side(side)
     if isinstance(network, TimmNetwork):
         own = None if is_ours_or_timms(network) else timm_builder(network)  # another study may register the same name
         return dict(_timm_parts(network, side, classes, cache_enabled() and not OPERATOR_HANDLES.changed, own))
@@ -120,7 +97,7 @@ def _count_timm_parts(network: TimmNetwork, side: int, classes: int) -> CachedNu
 
 
 def _module_parts(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Cost]:
-    by_module = _operators(module, shape)
+    by_module = operators_by_module(module, (1, *shape))
     parts: dict[str, Cost] = {}
     counted: set[nn.Parameter] = set()
     for name, child in module.named_children():
@@ -136,7 +113,7 @@ def count_module(module: nn.Module, shape: tuple[int, ...]) -> Cost:
 
     Raises CountError, with the names of the operators, where an operator has arithmetic and no handle.
     """
-    return _cost(set(module.parameters()), _operators(module, shape)[""])
+    return _cost(set(module.parameters()), operators_by_module(module, (1, *shape))[""])
 
 
 def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
@@ -144,82 +121,4 @@ def _cost(parameters: Iterable[nn.Parameter], operators: Counter[str]) -> Cost:
     return Cost(sum(p.numel() for p in parameters), round(operators.total()), round(core))
 
 
-def _operators(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
-    """Return multiply-adds by operator, for each submodule by its name and for the whole module by an empty name."""
-    with eval_mode(module), torch.no_grad(), one_thread(), _without_fast_path():
-        analysis = FlopCountAnalysis(module, torch.zeros(1, *shape)).ancestor_mode("owner")
-        analysis.set_op_handle(**OPERATOR_HANDLES)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        operators: dict[str, Counter[str]] = analysis.by_module_and_operator()
-        unknown = set(analysis.unsupported_ops()) - UNCOUNTED
-    if unknown:
-        operators_text = ", ".join(sorted(unknown))
-        raise CountError(f"no handle counts {operators_text}; add one to {__name__}.OPERATOR_HANDLES")
-    return operators
-
-
-@contextmanager
-def _without_fast_path() -> Iterator[None]:
-    """Let torch's own Transformer layers call the operators of a training, not a single one that nothing counts."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _sizes(value: Any) -> list[int]:
-    return [int(n) for n in value.type().sizes()]
-
-
-def _attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """QK^T and AV of fused attention, which fvcore ignores: B * heads * Nq * Nk * (dk + dv)."""
-    query, key, value = map(_sizes, inputs[:3])
-    return Counter({"attention": prod(query[:-1]) * key[-2] * (query[-1] + value[-1])})
-
-
-def _einsum_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """One multiply-add per combination of the indices of two operands; fvcore's handle rounds to three digits."""
-    terms = inputs[0].toIValue().replace(" ", "").partition("->")[0].split(",")
-    operands = [_sizes(operand) for operand in inputs[1].node().inputs()]
-    if len(terms) != 2 or [len(term) for term in terms] != [len(sizes) for sizes in operands]:
-        raise CountError(f"no handle counts an einsum of {','.join(terms)}; write named indices and two operands")
-    sizes = dict(zip("".join(terms), chain(*operands), strict=True))
-    return Counter({"einsum": prod(sizes.values())})
-
-
-def _convolution_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A convolution with padding given as a word; fvcore counts only convolutions with numbers as padding."""
-    return Counter({"conv": prod(_sizes(outputs[0])) * prod(_sizes(inputs[1])[1:])})
-
-
-# Added to fvcore's handles by analogy: one multiply-add per input element of a pooling, as for its adaptive pooling,
-# and one per weight of an interpolation, as for its bilinear interpolation.
-_PER_INPUT = elementwise_flop_counter(1, 0)
-Handle: TypeAlias = Callable[[list[Any], list[Any]], Any]
-
-
-class _Handles(UserDict[str, Handle]):
-    """Handles by operator; after a change of the user no count from before it, and none from the disk, is used."""
-
-    changed = False
-
-    def __setitem__(self, operator: str, handle: Handle) -> None:
-        super().__setitem__(operator, handle)
-        self.changed = True
-        for counted in (_piece_cost, _timm_parts):
-            counted.cache_clear()
-
-
-OPERATOR_HANDLES = _Handles()
-OPERATOR_HANDLES.data |= {
-    "aten::scaled_dot_product_attention": _attention_macs,
-    "aten::einsum": _einsum_macs,
-    "aten::_convolution_mode": _convolution_macs,
-    "aten::avg_pool1d": _PER_INPUT,
-    "aten::avg_pool2d": _PER_INPUT,
-    "aten::col2im": _PER_INPUT,
-    "aten::cumsum": _PER_INPUT,
-    "aten::upsample_bicubic2d": elementwise_flop_counter(0, 16),
-}
+OPERATOR_HANDLES.on_change.extend([_piece_cost.cache_clear, _timm_parts.cache_clear])

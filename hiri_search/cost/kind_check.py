@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from hiri_search.cost.flops import CountError, piece_cost
+from hiri_search.cost.flops import piece_cost
+from hiri_search.cost.operators import CountError
 from hiri_search.language import Net, SpecError, TimmNetwork
 from hiri_search.language.stages import names, part_text
 from hiri_search.nets.pieces import IMAGE_CHANNELS, HeadPiece, Piece, is_ours, placed_pieces

@@ -133,6 +133,10 @@ class Net:
             raise SpecError(f"{found}: it must be a multiple of {unit}; the nearest is {nearest}")
         return tuple(side // stride for stride in self.strides)
 
+    def rounded_grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """Return height and width of each stage's grid for an input of any size: what strides divides rounds up."""
+        return tuple((-(-height // stride), -(-width // stride)) for stride in self.strides)
+
     def scaled_down(self, *, width: int = 1, depth: int = 1, min_depth: int = 1) -> Net:
         """Return a smaller network: widths divided exactly, depths divided and rounded up.
 

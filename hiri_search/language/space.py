@@ -16,14 +16,14 @@ from hiri_search.language.stages import Part, make_part
 from hiri_search.language.syntax_tree import Group, Leaf, Option, Options, Term
 
 if TYPE_CHECKING:
-    from hiri_search.language.timm_spec import Network
+    from hiri_search.language.timm.spec import Backbone
 
 Chooser: TypeAlias = Callable[[str, Options, tuple[int, ...]], int]
 """choose(name, options, sizes) -> index of an option. The sizes are proportional to the options' network counts."""
 
 Decisions: TypeAlias = Mapping[str, Option]  # the chosen option, by name of the decision
-Walked: TypeAlias = "tuple[Network, dict[str, Option]]"  # a network and its decisions
-AnyNetwork = TypeVar("AnyNetwork", bound="Network", covariant=True)
+Walked: TypeAlias = "tuple[Backbone, dict[str, Option]]"  # a network and its decisions
+AnyNetwork = TypeVar("AnyNetwork", bound="Backbone", covariant=True)
 
 
 class SearchSpace(Protocol):
@@ -50,7 +50,7 @@ class NetworkSpace(ABC, Generic[AnyNetwork]):
         """Return one network; `choose` is called for each decision with several options, always in the same order."""
 
     @abstractmethod
-    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+    def decisions_of(self, network: Backbone) -> dict[str, Option] | None:
         """Return the decisions that lead to a network; None where it is not in the space."""
 
     def walk(self, choose: Chooser) -> tuple[AnyNetwork, dict[str, Option]]:
@@ -108,7 +108,7 @@ class Space(NetworkSpace[Net]):
         _add_parts(self.root, "", {}, choose, parts)
         return Net.of(parts)
 
-    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+    def decisions_of(self, network: Backbone) -> dict[str, Option] | None:
         """Return the decisions that lead to a network; None where it is not in the space."""
         if not isinstance(network, Net):
             return None

@@ -37,6 +37,7 @@ class HighResolutionBlock(nn.Module):
         low = self.fc2(self.act(self.fc1(low)))
         if self.reduction > 1:
             low = F.interpolate(low, scale_factor=float(self.reduction), mode="nearest")
+            low = low[..., : x.shape[2], : x.shape[3]]  # of an odd grid it is too large
         return x + self.drop_path(self.high(x) + low)  # type: ignore[no-any-return]
 
 

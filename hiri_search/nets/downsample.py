@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from hiri_search.nets.blocks import norm_layer
 from hiri_search.nets.depthwise import DepthwiseConv2d
@@ -12,8 +12,18 @@ from hiri_search.nets.stems import conv_bn_act
 IRDS_RATIO = 4  # hidden width / input width; inferred from the costs of Tables 2 and 7
 
 
+@fx.wrap  # a condition on the size of the input, which fx cannot trace
+def padded_to_even(x: Tensor) -> Tensor:
+    """Pad the right and the bottom of a map (B, C, H, W) by one where its height or width is odd (inferred)."""
+    odd = [0, x.shape[3] % 2, 0, x.shape[2] % 2]
+    return F.pad(x, odd) if sum(odd) else x
+
+
 class Shortcut(nn.Module):
-    """2x2 convolution without bias (inferred); stride 1 pads the right and the bottom."""
+    """2x2 convolution without bias (inferred); stride 1 pads the right and the bottom, so that the grid stays.
+
+    With stride 2 an odd grid is padded too: it rounds up, as the strided 3x3 convolutions beside it do.
+    """
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()
@@ -21,7 +31,7 @@ class Shortcut(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:  # (B, Ci, H, W) -> (B, Co, H/s, W/s)
-        return self.conv(x if self.stride == 2 else F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.conv(padded_to_even(x) if self.stride == 2 else F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
 
 
 class InvertedResidualDownsampling(nn.Module):

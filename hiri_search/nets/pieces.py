@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from sys import intern
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from torch import nn
 
@@ -88,6 +88,7 @@ class HeadPiece:
 
 
 Piece = StemPiece | DownPiece | BlockPiece | HeadPiece
+_Size = TypeVar("_Size", int, tuple[int, int])  # a side, or height and width
 
 
 def is_ours(piece: Piece) -> bool:
@@ -125,16 +126,27 @@ def _module(built: object, part: Part) -> nn.Module:
 
 
 def placed_pieces(net: Net, side: int, *, classes: int = 1000) -> Iterator[PlacedPiece]:
-    """Yield the pieces of a network for a square input of `side` pixels, from the stem to the head.
-
-    Names are interned, because a search keeps them for each of its networks.
-    """
+    """Yield the pieces of a network for a square input of `side` pixels, from the stem to the head."""
     grids = net.grids(side)
-    yield PlacedPiece("stem", StemPiece(net.stem, net.stages[0].width), side)
-    input_grid = side // STEM_STRIDE
+    for placed in _body(net, side, grids):
+        yield PlacedPiece(*placed)
+    yield PlacedPiece("head", HeadPiece(net.stages[-1].width, classes), grids[-1])
+
+
+def body_pieces(net: Net, height: int, width: int) -> Iterator[tuple[str, Piece, tuple[int, int], int]]:
+    """Yield name, piece, size of its input map and number in a row of each piece in front of the head.
+
+    Inputs may have any size: grids round up.
+    """
+    return _body(net, (height, width), net.rounded_grids(height, width))
+
+
+def _body(net: Net, image: _Size, grids: Sequence[_Size]) -> Iterator[tuple[str, Piece, _Size, int]]:
+    """Yield the pieces in front of the head. Names are interned, because a search keeps them for each network."""
+    yield "stem", StemPiece(net.stem, net.stages[0].width), image, 1
+    input_grid = grids[0]
     for index, (stage, grid) in enumerate(zip(net.stages, grids, strict=True)):
         if stage.down != "none":
-            yield PlacedPiece(intern(f"down{index + 1}"), down_piece(net.stages[index - 1], stage), input_grid)
-        yield PlacedPiece(intern(f"stage{index + 1}"), BlockPiece.of(stage), grid, stage.depth)
+            yield intern(f"down{index + 1}"), down_piece(net.stages[index - 1], stage), input_grid, 1
+        yield intern(f"stage{index + 1}"), BlockPiece.of(stage), grid, stage.depth
         input_grid = grid
-    yield PlacedPiece("head", HeadPiece(net.stages[-1].width, classes), input_grid)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import as_json, content_of_page
+from hiri_search.report.predictions import PREDICTIONS
 from hiri_search.report.tables.results import Results
 from hiri_search.report.write import PAGE, PARQUET, reason, write_tables
 
@@ -80,7 +81,8 @@ def _page_faults(path: Path, results: Results) -> Iterator[str]:
     except Exception as error:  # as where the report is written: whatever is wrong with it, the other files are checked
         yield f"{path.name} cannot be made: {reason(error)}"
         return
-    if differing := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
+    of_ledger = [name for name in {**new, **old} if name != PREDICTIONS]
+    if differing := [name for name in of_ledger if old.get(name) != new.get(name)]:
         yield f"{path.name} shows other {', '.join(differing)} than the ledger gives"
 
 

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
-from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.tables.confirmation import confirmed_table
 from hiri_search.report.tables.curves import AXES, CLOUD, COLOURS, COST_AXES, network_points, published_points
 from hiri_search.report.tables.networks import front
@@ -28,6 +27,7 @@ from hiri_search.report.tables.search import volume_table
 from hiri_search.system.text import printable
 from hiri_search.training.score import Score
 
+HIRIVIT = "HIRI-ViT"  # the beginning of the names of its curves
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FRONT_LINE = "Pareto front"
 ON_FRONT, DOMINATED, CONFIRMED = "on the Pareto front", "dominated", "confirmation"  # labels of a search's points
@@ -51,12 +51,12 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def image(figure: Figure, suffix: str) -> bytes:
-    """Return the figure in the format of a file's suffix; a PDF has its fonts embedded."""
+def image(figure: Figure, suffix: str, *, dpi: float | None = None) -> bytes:
+    """Return the figure in the format of a file's suffix; a PDF has its fonts embedded. `dpi`: pixels of an inch."""
     file = BytesIO()
     with rc_context({"pdf.fonttype": TRUETYPE}):
         metadata = {"CreationDate": None} if suffix == VECTOR else None
-        figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata)
+        figure.savefig(file, format=suffix.removeprefix("."), metadata=metadata, dpi=dpi or "figure")
     return file.getvalue()
 
 
@@ -64,7 +64,7 @@ def drawings(results: Results) -> dict[str, Callable[[Results], Figure]]:
     """Return the functions that draw the figures of a study, by the name of the file without its suffix."""
     figures: dict[str, Callable[[Results], Figure]] = {
         "pareto": pareto,
-        published_points(results.table_number).stem: comparison,
+        published_points(results.table_number, results.published_scores[0]).stem: comparison,
     }
     figures |= {"hypervolume": hypervolume_over_trials} if results.is_search else {}
     return figures | ({"short_long": short_against_long} if results.confirmations else {})
@@ -73,20 +73,21 @@ def drawings(results: Results) -> dict[str, Callable[[Results], Figure]]:
 @literal_text
 def comparison(results: Results) -> Figure:
     """Draw the paper's published points, and below them this study's networks, each with its own scale."""
-    paper, networks = published_points(results.table_number), network_points(results)
+    paper = published_points(results.table_number, results.published_scores[0])
+    networks, costs = network_points(results), paper.cost_columns
     figure = new_figure(11, 7.4)
     upper, lower = np.asarray(figure.subfigures(2, 1))
-    top, bottom = upper.subplots(1, 3, sharey=True), lower.subplots(1, 3, sharey=True)
+    top, bottom = (half.subplots(1, len(costs), sharey=True) for half in (upper, lower))
     published, ours = Entries(), Entries()
-    for paper_axes, study_axes, cost in zip(top, bottom, paper.cost_columns, strict=True):
-        published |= _draw_curves(paper_axes, paper.points, (cost, PAPER_SCORE), _styles(paper.points["curve"]))
+    for paper_axes, study_axes, cost in zip(top, bottom, costs, strict=True):
+        published |= _draw_curves(paper_axes, paper.points, (cost, paper.column), _styles(paper.points))
         _finish(paper_axes, cost, missing="" if paper.points[cost].notna().any() else "not published")
         ours |= _draw_networks(study_axes, networks, cost, results.score)
     upper.suptitle(paper.title, fontsize=10)
-    source = _shortened(_drawn(results.study.data.source), 2 * MAX_LEGEND)
+    source = drawable(results.study.data.source, 2 * MAX_LEGEND)
     lower.suptitle(f"This study: short trainings (data: {source})", fontsize=10)
-    ours_label = results.score.axis
-    for half, panels, entries, label in ((upper, top, published, "Top-1 (%)"), (lower, bottom, ours, ours_label)):
+    labels = (paper.score.axis, results.score.axis)
+    for half, panels, entries, label in zip((upper, lower), (top, bottom), (published, ours), labels, strict=True):
         panels[0].set_ylabel(label)
         add_legend(half, entries, width=11)
     return figure
@@ -151,8 +152,12 @@ def _draw_curves(
     entries, (cost, score) = Entries(), columns
     for name, curve in points.dropna(subset=[cost, score]).groupby("curve", sort=False):
         colour, marker = styles[str(name)]
-        line = "none" if name in UNJOINED else "-" if str(name).startswith("HIRI-ViT") else ":"
+        is_hirivit = str(name).startswith(HIRIVIT)
+        joined = name not in UNJOINED and (is_hirivit or "group" not in points)
+        line = "-" if joined and is_hirivit else ":" if joined else "none"
         style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, **STYLE}
+        if "group" in points:
+            style |= {"markersize": 11, "zorder": 3} if is_hirivit else {"fillstyle": "none"}
         if "spread" in curve and curve["spread"].notna().any():
             bars = axes.errorbar(curve[cost], curve[score], yerr=curve["spread"].fillna(0), capsize=3, **style)
             entries[str(name)] = bars  # type: ignore[assignment]  # a container of artists, which a legend takes too
@@ -166,7 +171,7 @@ def _draw_curves(
 
 
 def _draw_networks(axes: Axes, networks: pd.DataFrame, cost: str, score: Score) -> Entries:
-    points, styles, entries = networks.dropna(subset=[cost, score.name]), _styles(networks["curve"]), Entries()
+    points, styles, entries = networks.dropna(subset=[cost, score.name]), _styles(networks), Entries()
     if cost in COST_AXES:  # a Pareto front has no meaning for rows and sides
         best = front(points, cost, score)
         (entries[FRONT_LINE],) = axes.plot(
@@ -191,10 +196,14 @@ def _draw_confirmed(axes: Axes, confirmed: pd.DataFrame, networks: pd.DataFrame,
     return _draw_curves(axes, points, columns, {CONFIRMED: (COLOURS[1], "D")})
 
 
-def _styles(names: pd.Series) -> dict[str, tuple[str, str]]:
-    """Return a colour and a marker for each name, the same in every panel."""
-    styles = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
-    return dict(zip(names.drop_duplicates(), styles, strict=False))
+def _styles(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each curve, the same in every panel; curves of a group have one colour."""
+    groups = points["group"] if "group" in points else points["curve"]
+    styles = dict(zip(groups.drop_duplicates(), zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False))
+    if "group" not in points:
+        return styles
+    pairs = zip(points["curve"], groups, strict=True)
+    return {curve: (styles[group][0], "*" if curve.startswith(HIRIVIT) else "o") for curve, group in pairs}
 
 
 def _finish(axes: Axes, cost: str, *, missing: str = "") -> None:
@@ -215,7 +224,7 @@ def add_legend(figure: Any, entries: Entries, *, width: float) -> None:
     """Add one legend below the panels, with each name once; `width` is that of the figure in inches."""
     if not entries:
         return
-    names = [_shortened(_drawn(name), MAX_LEGEND) for name in entries]
+    names = [drawable(name, MAX_LEGEND) for name in entries]
     columns = max(1, min(5, int(width * LEGEND_WIDTH / (max(map(len, names)) + 4))))
     # matplotlib leaves labels that begin with _ out: the names come after it has made the legend.
     style: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "frameon": False}
@@ -230,14 +239,12 @@ def _characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
-def _drawn(text: str) -> str:
+def drawable(text: str, longest: int) -> str:
     r"""Return a text of the user as a figure can draw it: characters that the font lacks are escapes, `\u65e5`.
 
-    matplotlib would draw them as boxes, from a font that takes ten seconds to embed in a PDF.
+    matplotlib would draw them as boxes, from a font that takes ten seconds to embed in a PDF. A text of more than
+    `longest` characters is cut.
     """
     known = _characters()
-    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    drawn = "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
+    return drawn if len(drawn) <= longest else drawn[: longest - 1] + "…"

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from hiri_search.report.figures import VECTOR, drawings, image
 from hiri_search.report.page.page_data import page_content
 from hiri_search.report.page.render import page
+from hiri_search.report.predictions import PICTURE, picture, predictions_of_page
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text, settings_table
 from hiri_search.report.tables.captions import settings_sentence
 from hiri_search.report.tables.confirmation import confirmed_table, order_table, rank_agreement
@@ -74,10 +75,13 @@ def reason(error: Exception) -> str:
 
 def write_all(results: Results, folder: Path, *, figures: bool = True) -> Written:
     """Write tables, figures and the page into `folder`; the page needs no figures."""
-    drawn = _figure_files(results) if figures else {}
-    return write_files(
-        table_files(results) | drawn | {PAGE: lambda results: page(page_content(results))}, results, folder
-    )
+    drawn = _figure_files(results) | {PICTURE: picture} if figures else {}
+    return write_files(table_files(results) | drawn | {PAGE: partial(study_page, pictures=figures)}, results, folder)
+
+
+def study_page(results: Results, *, pictures: bool = True) -> str:
+    """Return the page of a study, with a picture of predictions where there is one."""
+    return page(page_content(results) | (predictions_of_page(results) if pictures else {}))
 
 
 def write_tables(results: Results, folder: Path) -> Written:

@@ -14,6 +14,7 @@ from hiri_search.cost.kind_check import check_trained
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.torch_state import find_configured_machine
 from hiri_search.language import Network, SpecError, TimmNetwork
+from hiri_search.language.dense_network import square_side
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.callbacks import ProgressCallback
 from hiri_search.study.config.choices import recipe_options, without_test
@@ -52,8 +53,8 @@ from hiri_search.system.files import Say
 from hiri_search.system.hardware import describe_device, gpus
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.image_folder import left_out
-from hiri_search.training.data.prepare import prepare
 from hiri_search.training.data.sources.user_datasets import forget_datasets
+from hiri_search.training.inputs.study_images import prepare_inputs
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.score import MetricError, check_metrics
 
@@ -179,7 +180,7 @@ def prepare_images(study: StudyConfig, trainings: Set[tuple[int, Recipe]], home:
         check_augmentation(recipe, side)
     batch = max(recipe.batch for _, recipe in trainings)
     classes, cache = study.proxy.classes, study.cache
-    prepare_side = partial(prepare, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
+    prepare_side = partial(prepare_inputs, study.data, home=home, classes=classes, batch=batch, cache=cache, say=say)
     prepared = {side: prepare_side(side) for side in sorted({side for side, _ in trainings})}
     images = next(iter(prepared.values()))  # the same at every side
     if recipe_options(study.nets or {}) and not images.test:
@@ -254,9 +255,9 @@ def _time_networks(networks: StudyNetworks, ledger: Ledger, say: Say) -> None:
     timed = {(event.key, event.side) for event in alike}
     missing: dict[str, tuple[Network, int]] = {}
     for row in networks.rows:
-        if (row.network.key, row.side) not in timed:  # a network with two rows is timed once
-            timed.add((row.network.key, row.side))
-            missing[row.name] = (row.network, row.side)
+        if (timing := (row.network.key, square_side(row.side))) not in timed:  # a network with two rows is timed once
+            timed.add(timing)
+            missing[row.name] = (row.network, timing[1])
     if missing:
         say(f"timing inference of {len(missing)} networks")
     for name, latency in measure_latencies(missing, study.latency, classes=study.counted.classes, say=say):

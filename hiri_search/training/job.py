@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SPLITS = ("train", "val", "test")  # the last is not in every source
-_SOURCE_KINDS = ("drawn", "folder", "timm", "python")
+_SOURCE_KINDS = ("drawn", "folder", "timm", "python", "coco", "masks")
+_ANNOTATED = "coco:PATH or masks:PATH"
 CACHES = ("auto", "gpu", "disk", "none")  # where decoded images stay during training
 
 
@@ -37,6 +38,9 @@ class DataSource:
       by the next image, and `skip_corrupt` is refused.
     - `python:MODULE:NAME`: torch Datasets that a function of the user returns, called with `arguments`: images are
       decoded once, as those of a folder; tensors are read during training.
+    - `coco:PATH` or `coco:PATH#SET`: images with objects, for detection: a folder, .tar or .zip with one JSON file of
+      COCO's format for each split. `masks:PATH`: images with the class of each pixel, for segmentation. `drawn` is for
+      both too: scenes of several objects.
     """
 
     # Read by pydantic when it reads a study: unknown keys are errors. This module does not import pydantic.
@@ -51,11 +55,12 @@ class DataSource:
     difficulty: float = 0.5  # of drawn images, from 0 to 1: less contrast, more clutter, closer pairs
     skip_corrupt: bool = False  # skip and report unreadable images; without it they end the study
     arguments: dict[str, Any] | None = field(default=None, hash=False)  # of the function of python:MODULE:NAME
+    annotations: str = ""  # filled in by the task: boxes, masks or semantic; empty: the class of each image
 
     def __post_init__(self) -> None:
         paths = {"drawn": ("", "order")}.get(self.kind, (self.path,) if self.path else ())
         if self.kind not in _SOURCE_KINDS or self.path not in paths or self.source == "drawn:":
-            allowed = "drawn, drawn:order, folder:PATH, timm:PATH, timm:NAME@ROOT or python:MODULE:NAME"
+            allowed = f"drawn, drawn:order, folder:PATH, timm:PATH, timm:NAME@ROOT, python:MODULE:NAME, {_ANNOTATED}"
             raise SettingError("source", f"source={self.source!r} is not known; write {allowed}")
         self._check_arguments()
         for name in ("train", "val"):
@@ -181,6 +186,8 @@ class Epoch:
     peak_memory_bytes: int | None  # on CUDA, during training
     joules: float | None = None  # energy that the GPU used, for all processes on it; None: not measured
     test_scores: dict[str, float] = field(default_factory=dict)  # of the whole test split, after the last epoch only
+    # Of detection and segmentation, after the last epoch only: standard errors over the images that judge, by column.
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
     def score(self, name: str) -> float | None:
         """Return a score by the name of its column, such as `ema_NAME` or `test_NAME`; None: not measured."""
@@ -196,4 +203,5 @@ class Epoch:
     def row(self) -> dict[str, float | int | None]:
         """Return all values by name, the scores by their columns."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return values | by_column(values.pop("scores"), values.pop("test_scores"))
+        errors = {f"{name}_error": value for name, value in values.pop("standard_errors").items()}
+        return values | by_column(values.pop("scores"), values.pop("test_scores")) | errors

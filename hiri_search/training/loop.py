@@ -15,14 +15,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.system.hardware import joules, joules_between
-from hiri_search.training.data.loader import Loader, open_loader
+from hiri_search.training.data.loader import Loader
 from hiri_search.training.data.pixel_stores import Batch
+from hiri_search.training.dense.dense_step import make_step
+from hiri_search.training.inputs.ensure_local import HEARTBEAT_SECONDS
+from hiri_search.training.inputs.study_images import open_batches
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
-from hiri_search.training.score import CLASSIFICATION, EMA, open_meters
+from hiri_search.training.score import EMA, TEST, Meter, open_meters
 from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
 from hiri_search.training.step import Step
 
@@ -52,13 +56,13 @@ def train(
     """
     with _memory_errors(shared_gpu=shared_gpu):
         device = _device(job.recipe)
-        batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+        batches = open_batches(job, prepared, device)
         seed_globally(job.seed, "weights")
         state = initial_state(job, len(prepared.classes), len(batches), device)
         state.load(checkpoint, device)
         for epoch in state.curve[epochs_done:]:  # the former worker may have died after the save and before the report
             report(epoch)
-        step = Step(job.recipe, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
+        step = make_step(job, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
             state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number)))
             state.save(checkpoint)
@@ -95,15 +99,19 @@ def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, gener
     loss, peak = _train_epoch(number, state, step, batches, generators)
     train_seconds = time.perf_counter() - started
     waiting = batches.seconds_waiting
-    scores = _evaluate(state, step, batches.val)
-    is_measured_on_test = number == step.recipe.epochs and batches.prepared.test
-    test_scores = _evaluate(state, step, batches.test) if is_measured_on_test else {}
+    scores, meters = _evaluate(state, step, batches.val)
+    test_scores, errors, is_last = dict[str, float](), dict[str, float](), number == step.recipe.epochs
+    if is_last and batches.prepared.test:
+        test_scores, meters = _evaluate(state, step, batches.test)
+    if is_last:
+        errors = _standard_errors(meters, step, prefix=TEST if test_scores else "")
     return Epoch(
         epoch=number,
         loss=loss,
         lr=state.optimizer.param_groups[0]["lr"],
         scores=scores,
         test_scores=test_scores,
+        standard_errors=errors,
         seconds=time.perf_counter() - started,
         images_per_second=len(batches) * step.recipe.batch / train_seconds,
         seconds_waiting=waiting,
@@ -132,30 +140,49 @@ def _train_epoch(
     return total.item() / len(batches), torch.cuda.max_memory_allocated(step.device) if cuda else None
 
 
-def _evaluate(state: TrainingState, step: Step, split: Callable[[], Iterator[Batch]]) -> dict[str, float]:
-    """Return the scores of a split by name, with those of the averaged weights."""
-    measure = partial(_scores, step=step, metrics=state.metrics, parts=state.parts)
-    scores = measure(state.model, batches=split())
+def _evaluate(
+    state: TrainingState, step: Step, split: Callable[[], Iterator[Batch]]
+) -> tuple[dict[str, float], tuple[Meter, ...]]:
+    """Return the scores of a split by name, with those of the averaged weights, and the meters of the last weights."""
+    measure = partial(_measured, step=step, metrics=state.metrics, parts=state.parts)
+    scores = _scores(meters := measure(state.model, batches=split()))
     if state.ema is None:
-        return scores
-    averaged = measure(state.ema.module, batches=split())
-    return scores | {EMA + name: value for name, value in averaged.items()}
+        return scores, meters
+    averaged = _scores(measure(state.ema.module, batches=split()))
+    return scores | {EMA + name: value for name, value in averaged.items()}, meters
+
+
+def _scores(meters: Sequence[Meter]) -> dict[str, float]:
+    return {name: value for meter in meters for name, value in meter.scores().items()}
+
+
+def _standard_errors(meters: Sequence[Meter], step: Step, *, prefix: str) -> dict[str, float]:
+    """Return the standard errors over images; of AP on thousands of images, this takes minutes."""
+    with repeat_in_background(step.heartbeat, every=HEARTBEAT_SECONDS):
+        return {prefix + name: value for meter in meters for name, value in meter.standard_errors().items()}
 
 
 @torch.no_grad()
-def _scores(
-    model: nn.Module, step: Step, batches: Iterator[Batch], *, metrics: Mapping[str, str], parts: int
-) -> dict[str, float]:
-    """Return the scores of a network on a split; batches are split into parts as in training."""
+def _measured(
+    model: nn.Module,
+    step: Step,
+    batches: Iterator[Batch],
+    *,
+    metrics: Mapping[str, str],
+    parts: int,
+) -> tuple[Meter, ...]:
+    """Return the meters of a network on a split; batches are split into parts as in training."""
     model.eval()
-    meters = open_meters(CLASSIFICATION, metrics)
-    for images, labels in batches:
-        with step.autocast():
-            logits = torch.cat([model(part) for part in images.chunk(parts)])
+    meters = open_meters(step.task, metrics)
+    for images, targets in batches:
+        chunks = images.chunk(parts)
+        for part, part_targets in zip(chunks, step.split(targets, chunks), strict=True):
+            with step.autocast():
+                outputs = step.outputs(model, part, part_targets)
+            for meter in meters:
+                meter.add(outputs, part_targets)
         step.heartbeat()
-        for meter in meters:
-            meter.add(logits, labels)
-    return {name: value for meter in meters for name, value in meter.scores().items()}
+    return meters
 
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:

@@ -131,7 +131,8 @@ def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Jo
     batch, timm = job.recipe.batch, job.data.kind == "timm"
     train, val = batch * (_GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
     stream = job.data.is_named and isinstance(open_timm(job.data, "train"), IterableDataset)
-    if (prepared.cache == "none" or timm or prepared.transformed) and not stream:
+    as_they_are = prepared.cache == "none" or timm or prepared.transformed or bool(job.data.annotations)
+    if as_they_are and not stream:
         return job, replace(prepared, train=min(prepared.train, train), val=val, test=0)
     folder /= f"{job.side}_{batch}"
     _write_noise(folder, {"train": train, "val": val}, stored_side(job.side), len(prepared.classes))

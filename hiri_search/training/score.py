@@ -56,7 +56,8 @@ class Score:
     @property
     def title(self) -> str:
         """The label as the beginning of a sentence."""
-        return f"{self.label[:1].upper()}{self.label[1:]}"
+        is_short = self.label[1:2].isupper()  # mIoU
+        return self.label if is_short else f"{self.label[:1].upper()}{self.label[1:]}"
 
     @property
     def head(self) -> str:
@@ -86,11 +87,14 @@ class Score:
 class Meter(Protocol):
     """Measures scores over the batches of a split."""
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
+    def add(self, outputs: Any, targets: Any) -> None:
         """Take the outputs of the network for a batch, and what they should be."""
 
     def scores(self) -> dict[str, float]:
         """Return the scores of all batches by name."""
+
+    def standard_errors(self) -> dict[str, float]:
+        """Return the standard error over images of each score, where it does not follow from their number."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ class _Hits:
         within = self._hits.cpu().float().cumsum(0)  # on CUDA, such a sum is not deterministic
         top1, top5 = (100 * within / self._images)[[0, -1]].tolist()
         return {_TOP1.name: top1, _TOP5.name: top5}
+
+    def standard_errors(self) -> dict[str, float]:
+        return {}
 
 
 _TOP1 = Score(
@@ -160,6 +167,9 @@ class _Metrics:
             name: _value(f"metric {name} ({text})", function, logits, labels)
             for name, (text, function) in self._functions.items()
         }
+
+    def standard_errors(self) -> dict[str, float]:
+        return {}
 
 
 def _value(metric: str, function: Callable[..., Any], logits: Tensor, labels: Tensor) -> float:

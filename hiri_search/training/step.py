@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.distill import distilled_targets, teacher_map
 from hiri_search.training.mixup import Mixed, make_mixer
 from hiri_search.training.recipe import Recipe
+from hiri_search.training.score import CLASSIFICATION
 from hiri_search.training.state import TrainingError, TrainingState
 
 
 class Step:
-    """Optimisation steps of one training."""
+    """Optimisation steps of one training, and its predictions; of a classifier."""
+
+    task = CLASSIFICATION
 
     def __init__(
         self,
@@ -49,14 +52,12 @@ class Step:
         return torch.autocast("cuda", torch.bfloat16) if enabled else nullcontext()
 
     def __call__(
-        self, state: TrainingState, images: Tensor, labels: Tensor, number: int, rng: np.random.RandomState
+        self, state: TrainingState, images: Tensor, labels: Any, number: int, rng: np.random.RandomState
     ) -> Tensor:
         """Do step `number` of the training, counted from 1; return the loss as a tensor on the device."""
         self.heartbeat()
         started = time.perf_counter()
-        mixed = self.mix(images, labels, rng)
-        targets = self._targets(state, images, mixed)
-        loss = self._gradients(state, mixed.images, targets)
+        loss = self._gradients(state, *self.mixed(state, images, labels, rng))
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip)
         state.optimizer.step()
@@ -66,6 +67,26 @@ class Step:
             loss.item()  # wait for the device, so that its work is counted too
             self.compile_seconds = time.perf_counter() - started
         return loss
+
+    def mixed(
+        self, state: TrainingState, images: Tensor, targets: Any, rng: np.random.RandomState
+    ) -> tuple[Tensor, Any]:
+        """Return the images of a step and their targets, from the batch and its labels."""
+        mixed = self.mix(images, targets, rng)
+        return mixed.images, self._targets(state, images, mixed)
+
+    def split(self, targets: Any, parts: Sequence[Tensor]) -> Sequence[Any]:
+        """Return the targets of each part of the images."""
+        chunks: Sequence[Tensor] = targets.chunk(len(parts))
+        return chunks
+
+    def loss_of(self, images: Tensor, targets: Any) -> Any:
+        """Return the mean loss of some images, a tensor."""
+        return self.loss(self.forward(images), targets)
+
+    def outputs(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
+        """Return what the meters of the task take: here logits (B, classes)."""
+        return model(images)
 
     def _targets(self, state: TrainingState, images: Tensor, mixed: Mixed) -> Tensor:
         """Return the labels of the mixed images, combined with the teacher's map if `distill_alpha` < 1 (Eq. 5)."""
@@ -78,14 +99,15 @@ class Step:
             maps = [teacher_map(teacher, part) for part in images.chunk(state.parts)]
         return distilled_targets(mixed.targets, torch.cat(maps), mixed.mixing, images.shape[-1], alpha)
 
-    def _gradients(self, state: TrainingState, images: Tensor, targets: Tensor) -> Tensor:
+    def _gradients(self, state: TrainingState, images: Tensor, targets: Any) -> Tensor:
         """Compute the gradients of the batch in `state.parts` parts; double the number of parts until they fit."""
         while True:
             state.optimizer.zero_grad(set_to_none=True)
             # A failed attempt must not change the BatchNorm statistics.
             saved_statistics = None if self.fitting_parts == state.parts else bn_statistics(state.model)
             try:
-                loss = self._backward(state.model, images.chunk(state.parts), targets.chunk(state.parts))
+                parts = images.chunk(state.parts)
+                loss = self._backward(state.model, parts, self.split(targets, parts))
             except torch.OutOfMemoryError as error:
                 if self.shared_gpu:
                     raise  # alone on the GPU the batch may fit as a whole
@@ -99,7 +121,7 @@ class Step:
             state.parts *= 2
             torch.cuda.empty_cache()
 
-    def _backward(self, model: nn.Module, images: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
+    def _backward(self, model: nn.Module, images: Sequence[Tensor], targets: Sequence[Any]) -> Tensor:
         """Return the mean loss of the batch; each part is weighted by its number of images."""
         total = torch.zeros((), device=self.device)
         batch = sum(map(len, images))
@@ -107,7 +129,7 @@ class Step:
             if self.recipe.cuda_graphs:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self.autocast():
-                loss = self.loss(self.forward(part), part_targets) * (len(part) / batch)
+                loss = self.loss_of(part, part_targets) * (len(part) / batch)
             # Recomputed blocks must not update the BatchNorm statistics a second time.
             with frozen_bn_statistics(model) if self.recipe.checkpointing else nullcontext():
                 loss.backward()

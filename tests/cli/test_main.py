@@ -54,7 +54,7 @@ def test_paper_prints_other_formats(format: str, expected: str, capsys: pytest.C
 
 def test_paper_without_a_number_lists_the_tables(capsys: pytest.CaptureFixture[str]):
     _run("paper")
-    assert [line[0] for line in capsys.readouterr().out.splitlines()] == list("12346789")
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == list("123456789")
 
 
 def test_latency_measures_our_networks_and_timm_networks_at_their_sides(capsys: pytest.CaptureFixture[str]):
@@ -111,3 +111,10 @@ def _run(*arguments: str) -> None:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     assert end.value.code == 0
+
+
+def test_count_takes_a_detector_and_a_rectangle(capsys: pytest.CaptureFixture[str]):
+    _run("count", "retinanet:timm:test_resnet", "--side", "160x128", "--classes", "5", "--json")
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["side"] == "160x128"
+    assert list(counted["parts"]) == ["backbone", "pyramid", "head"]

@@ -62,7 +62,7 @@ COUNTS = {
     "nothing to count": (("count",), "Missing argument 'network'"),
     "unknown timm network": (("count", "timm:resnet5"), "timm "),
     "side timm cannot take": (("count", "timm:maxvit_tiny_tf_224", "--side", "230"), "takes no inputs of 230 pixels"),
-    "unknown table": (("paper", "5"), "there is no table '5'; choose one of 1, 2, 3"),
+    "unknown table": (("paper", "10"), "there is no table '10'; choose one of 1, 2, 3"),
     "two formats": (("paper", "8", "--csv", "--latex"), "write one of --csv and --latex"),
     "latency at no side": (("latency", "hr(32 e=4)@x"), "'x' is not a side; write pixels after @"),
     "latency dtype": (("latency", "hr(32 e=4)", "--dtype", "fp16"), "it must be one of fp32, tf32, bf16"),

@@ -39,13 +39,13 @@ def _clear_memory_caches() -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The modules that are counted instead of being read from the cache."""
     modules: list[nn.Module] = []
-    operators = flops._operators
+    operators = flops.operators_by_module
 
     def record(module: nn.Module, shape: tuple[int, ...]):
         modules.append(module)
         return operators(module, shape)
 
-    monkeypatch.setattr(flops, "_operators", record)
+    monkeypatch.setattr(flops, "operators_by_module", record)
     return modules
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hiri_search.cost import flops as flops_module
-from hiri_search.cost.flops import Cost, CountError, count, count_module, count_parts
+from hiri_search.cost.flops import Cost, count, count_module, count_parts
+from hiri_search.cost.operators import CountError
 from hiri_search.language import Net, parse, parse_net, sample
 from hiri_search.models import SPECS, paper_net
 from hiri_search.nets.blocks import Attention

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hiri_search.cost import flops
+from hiri_search.cost import flops, operators
 from hiri_search.cost.flops import count, count_parts
 from hiri_search.cost.kind_check import check_kinds, check_trained
 from hiri_search.language import SpecError, TimmNetwork, parse_net, parse_network
@@ -156,13 +156,14 @@ def test_layers_of_torch_with_a_fast_path_are_counted(tmp_path: Path):
 
 def test_a_handle_of_the_user_changes_no_count_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path))
-    net, handles = parse_net("cffn(8 e=2)"), flops._Handles()
-    handles.data |= flops.OPERATOR_HANDLES
+    net, handles = parse_net("cffn(8 e=2)"), operators._Handles()
+    handles.data |= operators.OPERATOR_HANDLES
     flops._piece_cost.cache_clear()
     before = count(net, 32)
     with monkeypatch.context() as patch:
-        patch.setattr(flops, "OPERATOR_HANDLES", handles)
-        handles["aten::gelu"] = flops._PER_INPUT
+        for module in (flops, operators):
+            patch.setattr(module, "OPERATOR_HANDLES", handles)
+        handles["aten::gelu"] = operators._PER_INPUT
         assert count(net, 32).macs > before.macs
     flops._piece_cost.cache_clear()
     assert count(net, 32) == before

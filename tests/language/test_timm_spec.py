@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hiri_search.language import Net, SpecError, TimmNetwork, parse_net, parse_network
-from hiri_search.language.timm_spec import MAX_TIMM_LENGTH
+from hiri_search.language.timm.spec import MAX_TIMM_LENGTH
 
 SCALARS = st.one_of(st.integers(-999, 999), st.booleans(), st.integers(-400, 400).map(lambda n: n / 4), st.just("gelu"))
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, min_size=2, max_size=4).map(tuple))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiri_search.paper.agreement import TITLES, agreement, agreement_text
+from hiri_search.paper.agreement import TITLES, Costs, PaperNetwork, agreement, agreement_text
 from hiri_search.paper.published import TABLE_FILES, networks, published
 from hiri_search.report.tables.formats import FORMATS, latex
 
@@ -21,10 +21,10 @@ UNEXPLAINED = {
 }
 
 
-def golden() -> dict[tuple[str, int], tuple[int, int]]:
+def golden() -> dict[PaperNetwork, Costs]:
     with GOLDEN.open() as file:
         rows = csv.DictReader(file)
-        return {(row["spec"], int(row["side"])): (int(row["params"]), int(row["macs"])) for row in rows}
+        return {PaperNetwork(row["spec"], int(row["side"])): (int(row["params"]), int(row["macs"])) for row in rows}
 
 
 @pytest.mark.parametrize("table", COUNTED)
@@ -56,7 +56,7 @@ def test_differences_are_relative_to_the_published_number():
 )
 def test_a_row_without_a_note_agrees_or_is_unexplained(params: int, macs: int, verdict: str):
     spec, side = networks("8").set_index("row").loc["HR-HR-T-T-T", ["spec", "side"]]
-    shown = agreement("8", {(spec, side): (params, macs)}).set_index("row")
+    shown = agreement("8", {PaperNetwork(spec, side): (params, macs)}).set_index("row")
     assert shown.loc["HR-HR-T-T-T", "verdict"] == verdict
     assert shown.loc["HR-HR-CFFN-T-T", "verdict"] == "no network"  # its costs are not given
 

@@ -256,7 +256,7 @@ def test_a_place_that_cannot_be_written_is_told_in_a_sentence(
     assert not list(folder.rglob("*.tmp")), "nothing half written"
 
 
-OLD_SETTINGS = [{"table": "5"}, {"table": "../x"}, {"title": "", "table": "table"}]
+OLD_SETTINGS = [{"table": "10"}, {"table": "../x"}, {"title": "", "table": "table"}]
 
 
 @pytest.mark.parametrize("settings", OLD_SETTINGS, ids=str)

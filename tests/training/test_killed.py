@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from hiri_search.language import parse_net
-from hiri_search.training.data.prepare import prepare
+from hiri_search.training.inputs.study_images import prepare_inputs
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
 
-KILLS = 20
 TIME_COLUMNS = ("seconds", "images_per_second", "seconds_waiting")
 # Everything that has a state: distillation from the average, mixing, stochastic depth, BatchNorm.
 RECIPE = Recipe(
@@ -23,17 +22,28 @@ RECIPE = Recipe(
 )
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4)*2 -> cffn(16 e=4)*2 -> t(32 e=2 d=16)*2").canonical_text
 JOB = Job(SPEC, 64, 4, 0, RECIPE, DataSource("drawn", train=128, val=64))
+# Dropout, samples of proposals, augmentation of boxes and masks.
+BACKBONE = "hrstem(hs=8) -> hr(8 e=2) -> hr(16 e=2) -> t(32 e=2 d=16) -> t(32 e=2 d=16)"
+DENSE_RECIPE = Recipe(epochs=2, batch=8, drop_path=0.1, jitter=0.3, ema=0.9, crop=0.5, warmup_epochs=0)
+DENSE = {
+    method: Job(
+        f"{method}(w=16 norm=bn):{BACKBONE}",
+        *(64, None, 0, DENSE_RECIPE),
+        DataSource("drawn", train=16, val=8, annotations=annotations),
+    )
+    for method, annotations in {"mask_rcnn": "masks", "upernet": "semantic"}.items()
+}
 
 
 def _train(job: Job, prepared: PreparedData, checkpoint: Path) -> None:
     train(job, prepared, checkpoint)
 
 
-def _kill_at_random(prepared: PreparedData, checkpoint: Path, longest: float, rng: random.Random) -> bool:
+def _kill_at_random(job: Job, prepared: PreparedData, checkpoint: Path, longest: float, rng: random.Random) -> bool:
     """Train in a process and kill it at a random moment; return False if the training ended earlier."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "timm", "hiri_search.training.loop"])
-    process = context.Process(target=_train, args=(JOB, prepared, checkpoint))
+    process = context.Process(target=_train, args=(job, prepared, checkpoint))
     process.start()
     process.join(rng.uniform(0, longest))
     alive = process.is_alive()
@@ -58,27 +68,40 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.slow
-def test_twenty_random_kills_change_no_digit(tmp_path: Path):
-    prepared = prepare(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
+@pytest.mark.parametrize(("job", "kills_in_all"), [(JOB, 20), *((job, 5) for job in DENSE.values())])
+def test_random_kills_change_no_digit(job: Job, kills_in_all: int, tmp_path: Path):
+    prepared = prepare_inputs(job.data, job.side, tmp_path / "images", classes=job.classes)
     started = time.perf_counter()
-    train(JOB, prepared, tmp_path / "uninterrupted" / "last.pt")
+    train(job, prepared, tmp_path / "uninterrupted" / "last.pt")
     longest = time.perf_counter() - started + 1  # a process needs some time to start
     uninterrupted = _content(tmp_path / "uninterrupted" / "last.pt")
     seed = time.time_ns()
     print(f"kill times drawn with seed {seed}")
     rng = random.Random(seed)
     kills = rounds = 0
-    while kills < KILLS:
+    while kills < kills_in_all:
         rounds += 1
         checkpoint = tmp_path / f"{rounds}" / "last.pt"
-        while _kill_at_random(prepared, checkpoint, longest, rng):
+        while _kill_at_random(job, prepared, checkpoint, longest, rng):
             kills += 1
             print(f"kill {kills}, after {len(_content(checkpoint)['curve']) if checkpoint.exists() else 0} epochs")
         assert _equal(_content(checkpoint), uninterrupted), f"round {rounds}, {kills} kills so far"
 
 
+@pytest.mark.parametrize("method", DENSE)
+def test_a_dense_training_that_goes_on_from_its_checkpoint_has_the_same_digits(method: str, tmp_path: Path):
+    job = DENSE[method]
+    prepared = prepare_inputs(job.data, job.side, tmp_path / "images")
+    train(job, prepared, tmp_path / "whole" / "last.pt")
+    for until in (1, 2):
+        train(job, prepared, tmp_path / "parts" / "last.pt", until=until)
+    whole, parts = (_content(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert _equal(whole, parts)
+    assert [len(content["curve"]) for content in (whole, parts)] == [2, 2]
+
+
 def test_the_comparison_detects_one_changed_weight_or_digit(tmp_path: Path):
-    prepared = prepare(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
+    prepared = prepare_inputs(JOB.data, JOB.side, tmp_path / "images", classes=JOB.classes)
     train(JOB, prepared, tmp_path / "last.pt", until=1)
     first, second = (_content(tmp_path / "last.pt") for _ in range(2))
     assert _equal(first, second)

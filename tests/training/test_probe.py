@@ -39,7 +39,7 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[object, ...]] = []
         self.evaluations: list[tuple[object, ...]] = []
-        step, scores = loop.Step.__call__, loop._scores
+        step, scores = loop.Step.__call__, loop._measured
 
         def record_step(self_, state, images, labels, number, rng):
             self.steps.append((images.shape, images.dtype, images.stride(), self_.recipe.batch, state.ema is not None))
@@ -51,7 +51,7 @@ class Recorder:
             return scores(model, batches=seen, **more)
 
         monkeypatch.setattr(loop.Step, "__call__", record_step)
-        monkeypatch.setattr(loop, "_scores", record_scores)
+        monkeypatch.setattr(loop, "_measured", record_scores)
 
 
 def test_a_probe_makes_the_steps_and_evaluations_of_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ from hiri_search.language.relations.vocabulary import compared
 from hiri_search.language.space import Chooser, Space
 from hiri_search.language.stages import KINDS
 from hiri_search.language.syntax_tree import Option, Options
-from hiri_search.language.timm_space import TimmBuilder, TimmSpace
+from hiri_search.language.timm.space import TimmBuilder, TimmSpace
 
 MAX_STATES = 100_000  # of the walks through a space whose networks are counted
 MAX_MOVES = 300_000  # options of all these states: some seconds

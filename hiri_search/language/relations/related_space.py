@@ -18,8 +18,8 @@ from hiri_search.language.relations.remainders import TooManyStates
 from hiri_search.language.relations.vocabulary import Vocabulary, timm_values, vocabulary_of
 from hiri_search.language.space import Chooser, Decisions, NetworkSpace, Space
 from hiri_search.language.syntax_tree import Option
-from hiri_search.language.timm_space import TimmSpace, parse_timm_space
-from hiri_search.language.timm_spec import TIMM_PREFIX, Network, TimmNetwork
+from hiri_search.language.timm.space import TimmSpace, parse_timm_space
+from hiri_search.language.timm.spec import TIMM_PREFIX, Backbone, TimmNetwork
 
 MAX_REJECTED = 10_000  # walks in a row
 _ACCEPTANCE_SAMPLE = 1_000  # random networks from which a share is estimated
@@ -33,7 +33,7 @@ class InvalidRelation(SpecError):
         self.number = number
 
 
-class RelatedSpace(NetworkSpace[Network]):
+class RelatedSpace(NetworkSpace[Backbone]):
     """The networks of a space that satisfy all relations.
 
     `counting` is `exact`, so that every option has the number of networks behind it, unless the walks through the space
@@ -78,7 +78,7 @@ class RelatedSpace(NetworkSpace[Network]):
             return f"too many networks to count those that satisfy {relations}; {share}, and the others are rejected"
         return f"{self.size:,} networks satisfy {relations}, {self.size / self.space.size:.3%} of the space"
 
-    def satisfied(self, network: Network) -> bool:
+    def satisfied(self, network: Backbone) -> bool:
         """Return whether a network of the space satisfies the relations."""
         try:
             check_relations(self.pending, network)
@@ -86,10 +86,10 @@ class RelatedSpace(NetworkSpace[Network]):
             return False
         return True
 
-    def decide(self, choose: Chooser) -> Network:
+    def decide(self, choose: Chooser) -> Backbone:
         return self.walk(choose)[0]
 
-    def walk(self, choose: Chooser) -> tuple[Network, dict[str, Option]]:
+    def walk(self, choose: Chooser) -> tuple[Backbone, dict[str, Option]]:
         """Return a network and its decisions.
 
         Raises SpecError where `choose` takes an option of size 0, and after MAX_REJECTED walks in a row that end at a
@@ -105,18 +105,18 @@ class RelatedSpace(NetworkSpace[Network]):
         relations = ", ".join(map(str, self.relations))
         raise SpecError(f"{MAX_REJECTED:,} random networks in a row do not satisfy {relations}; write other relations")
 
-    def walks(self) -> Iterator[tuple[Network, dict[str, Option]]]:
+    def walks(self) -> Iterator[tuple[Backbone, dict[str, Option]]]:
         if self._counts is not None:
             return super().walks()
         return (walked for walked in self.space.walks() if self.satisfied(walked[0]))
 
-    def replay(self, decisions: Decisions) -> Network:
+    def replay(self, decisions: Decisions) -> Backbone:
         """Return the network of these decisions; SpecError where it does not satisfy the relations, too."""
         network = self.space.replay(decisions)
         check_relations(self.pending, network)
         return network
 
-    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+    def decisions_of(self, network: Backbone) -> dict[str, Option] | None:
         decisions = self.space.decisions_of(network)
         return decisions if decisions is not None and self.satisfied(network) else None
 
@@ -180,7 +180,7 @@ def parse_space(text: str, *, let: Mapping[str, str] | None = None, where: Seque
     return RelatedSpace(space, where) if where else space
 
 
-def check_relations(pending: Pending | None, network: Network) -> None:
+def check_relations(pending: Pending | None, network: Backbone) -> None:
     """Raise BrokenRelation where a network does not satisfy the relations."""
     if isinstance(network, TimmNetwork):
         pending = pending and pending.with_values(timm_values(network))

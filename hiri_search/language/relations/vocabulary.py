@@ -12,8 +12,8 @@ from hiri_search.language.relations.expression import Value
 from hiri_search.language.space import Space
 from hiri_search.language.stages import names
 from hiri_search.language.syntax_tree import Group
-from hiri_search.language.timm_space import TimmSpace
-from hiri_search.language.timm_spec import TimmNetwork
+from hiri_search.language.timm.space import TimmSpace
+from hiri_search.language.timm.spec import TimmNetwork
 
 KIND = "kind"  # kind3 is the kind of stage 3
 _FORM = "write an argument and the number of its stage, such as w3 or kind3, and a comparison, such as w3 >= w2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from math import gcd
 from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
@@ -64,6 +65,11 @@ class FeaturePyramid(nn.Module):
         normed = (norm(each) for norm, each in zip(self.norms, maps, strict=True))
         levels: OrderedDict[str, Tensor] = self.fpn(OrderedDict((str(n), each) for n, each in enumerate(normed)))
         return levels
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a GroupNorm of eight channels a group, as the 32 groups of 256 channels are: for the towers of heads."""
+    return nn.GroupNorm(gcd(channels, max(1, channels // 8)), channels)
 
 
 def _maps(body: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:

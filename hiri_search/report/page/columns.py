@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from hiri_search.paper.published import PAPER_SCORE
+from hiri_search.paper.published import paper_column, paper_training
 from hiri_search.report.tables.curves import network_points
 from hiri_search.report.tables.networks import front, network_table, paper_table
 from hiri_search.report.tables.results import Results
-from hiri_search.study.ledger.trial import ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import STANDARD_ERROR, ZERO_COST_PREFIX
 from hiri_search.system.units import GIB, GIGA, MEGA
 from hiri_search.training.score import Score
 
@@ -33,7 +33,7 @@ class Column:
 
 
 NAME_COLUMN = Column("name", "Network", "Name in the study file; in a search, the spec.")
-OTHER_COLUMNS = (
+COLUMNS_OF_COSTS = (
     Column("setting", "Setting", "Values of the choices in the recipe, chosen on the validation images."),
     Column("seeds", "Seeds", "Number of finished trials.", 0),
     Column("failed", "Failed", "Number of failed trials.", 0),
@@ -45,8 +45,8 @@ OTHER_COLUMNS = (
     Column("params_off", "params off %", "Relative difference of our parameters from the paper's.", 1),
     Column("ms", "ms/image", "Measured inference time of one image, in milliseconds.", 2),
     Column("rank", "Rank", "Rank by the mean score of these trainings; 1 is best.", 0),
-    Column("paper_rank", "paper's rank", "Rank by the paper's top-1, among the same rows.", 0),
-    Column(PAPER_SCORE, "paper's Top-1", "Published top-1: ImageNet-1K, 300 epochs. Compare orders, not values.", 1),
+)
+COLUMNS_OF_FACTS = (
     Column("state", "State", "States of the trials."),
     Column("epochs", "Epochs", "Largest number of finished epochs of a trial.", 0, visible=False),
     Column("loss", "Loss", "Training loss of the last epoch, mean over seeds.", 3, visible=False),
@@ -62,7 +62,7 @@ OTHER_COLUMNS = (
     Column("key", "Key", "Hash of the network.", visible=False),
     Column("note", "Note", "Note in the study file."),
 )
-PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", PAPER_SCORE, "paper_rank", "rank")
+PAPER_VALUE_COLUMNS = ("paper_row", "paper_params_m", "paper_gflops", "paper_rank", "rank")
 
 
 def _score_columns(results: Results) -> tuple[Column, ...]:
@@ -73,10 +73,16 @@ def _score_columns(results: Results) -> tuple[Column, ...]:
     return (
         Column(score.name, score.head, _sentence(score.description, seeds), digits, best="max" if score.up else "min"),
         Column("spread", "± sd", f"Standard deviation of {score.label} over seeds{unit}.", digits),
+        Column(
+            STANDARD_ERROR,
+            "± se",
+            f"Standard error of {score.label} over the {score.images}, by a bootstrap{unit}.",
+            digits,
+        ),
         Column("low", "95 % from", "Lower end of Student's 95 % interval of the mean.", digits, visible=False),
         Column("high", "95 % to", "Upper end of Student's 95 % interval of the mean.", digits, visible=False),
         Column(
-            *("so_far", f"{so_far.head} so far", _sentence(so_far.label, f"{last}, also of unfinished trials"), digits),
+            *("so_far", f"{so_far.head} so far", _sentence(so_far.title, f"{last}, also of unfinished trials"), digits),
             visible=False,
         ),
         Column(ema.name, ema.head, _sentence(ema.description, seeds), digits, visible=False),
@@ -89,6 +95,19 @@ def _score_columns(results: Results) -> tuple[Column, ...]:
                 best="max" if other.up else "min",
             )
             for other in results.other_scores
+        ),
+    )
+
+
+def _published_columns(results: Results) -> tuple[Column, ...]:
+    """Return the columns of what the paper prints of the scores."""
+    training, scores = paper_training(results.table_number), results.published_scores
+    trained = f"{training.data}, {training.length}. Compare orders, not values."
+    return (
+        Column("paper_rank", "paper's rank", f"Rank by the paper's {scores[0].label}, among the same rows.", 0),
+        *(
+            Column(paper_column(score.name), f"paper's {score.title}", f"Published {score.label}: {trained}", 1)
+            for score in scores
         ),
     )
 
@@ -154,7 +173,8 @@ def _states(states: pd.Series) -> str:
 
 def _with_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
     rows = paper_table(results).set_index("network")
-    table = table.join(rows[list(PAPER_VALUE_COLUMNS)])
+    published = [paper_column(score.name) for score in results.published_scores]
+    table = table.join(rows[[*PAPER_VALUE_COLUMNS, *published]])
     for cost in ("gflops", "params"):
         ours, theirs = (f"{cost}_m", f"paper_{cost}_m") if cost == "params" else (cost, f"paper_{cost}")
         table[f"{cost}_off"] = 100 * (table[ours] / table[theirs] - 1)
@@ -163,8 +183,11 @@ def _with_paper(table: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 def columns_of(table: pd.DataFrame, results: Results) -> list[Column]:
     """Return the columns that are informative for this study, with one for each zero-cost score."""
-    columns = (NAME_COLUMN, *_score_columns(results), *OTHER_COLUMNS)
+    scores, published = _score_columns(results), _published_columns(results)
+    columns = (NAME_COLUMN, *scores, *COLUMNS_OF_COSTS, *published, *COLUMNS_OF_FACTS)
     informative = [column for column in columns if column.key in table and _is_informative(table, column.key)]
+    if table["side"].map(lambda side: isinstance(side, str)).any():  # 1600x1200
+        informative = [replace(column, digits=None) if column.key == "side" else column for column in informative]
     return informative + [
         Column(name, name.removeprefix(ZERO_COST_PREFIX), "Zero-cost score of the untrained network.", 2)
         for name in map(str, table)

@@ -11,7 +11,6 @@ const curveStyles = (names, colours) =>
       { color: themeColor(colours[i % colours.length]), symbol: SYMBOLS[i % SYMBOLS.length] },
     ]),
   );
-const PAPER_SCORE = "paper_top1"; // of the points of the paper
 
 // A value with the unit of its score, and the value of one row with its spread.
 const valueText = (value, { digits, unit }) => `${number(value, digits)}${unit && ` ${unit}`}`;
@@ -140,27 +139,29 @@ function curveTraces(page, rows, axes) {
 }
 
 function paperFigure(page) {
-  const { costs } = page.study.paper;
+  const { costs, score } = page.study.paper;
   const cost = costs.includes(page.view.cost) ? page.view.cost : costs[0];
-  const rows = page.study.paperPoints.filter((row) => row[cost] !== null && row[PAPER_SCORE] !== null);
+  const rows = page.study.paperPoints.filter((row) => row[cost] !== null && row[score.key] !== null);
   if (!rows.length) return `The paper does not print this cost for these networks: ${page.study.axes[cost]}.`;
-  const styles = curveStyles(distinct(page.study.paperPoints.map((row) => row.curve)), page.study.colours);
+  const styles = curveStyles(distinct(page.study.paperPoints.map((row) => row.group ?? row.curve)), page.study.colours);
   const data = distinct(rows.map((row) => row.curve)).map((name) => {
     const curve = rows.filter((row) => row.curve === name);
-    const { color, symbol } = styles.get(name);
+    const { group } = curve[0];
+    const { color, symbol: own } = styles.get(group ?? name);
     const isOurs = name.startsWith("HIRI-ViT");
+    const symbol = group ? (isOurs ? "star" : "circle-open") : own;
     return {
       type: "scatter",
-      mode: "lines+markers",
+      mode: group && !isOurs ? "markers" : "lines+markers",
       name: escaped(name),
       x: curve.map((row) => row[cost]),
-      y: curve.map((row) => row[PAPER_SCORE]),
+      y: curve.map((row) => row[score.key]),
       line: { color, width: isOurs ? 2 : 1.2, dash: isOurs ? "solid" : "dot" },
-      marker: { color, symbol, size: 6 },
+      marker: { color, symbol, size: group ? (isOurs ? 11 : 7) : 6 },
       text: curve.map((row) =>
         tooltip(
           row.network || row.label || name,
-          `Top-1 ${number(row[PAPER_SCORE], 1)} %, published`,
+          `${score.title} ${valueText(row[score.key], score)}, published`,
           `${page.study.axes[cost]}: ${number(row[cost], 1)}`,
         ),
       ),
@@ -172,7 +173,7 @@ function paperFigure(page) {
     height: isNarrow() ? 420 : 460,
     layout: {
       xaxis: costAxis(page, cost),
-      yaxis: axis("Top-1 on ImageNet-1K (%)"),
+      yaxis: axis(`${score.title} on ${score.data} (${score.unit})`),
       uirevision: `${cost}${page.view.logCost}`,
     },
   };

@@ -11,7 +11,7 @@ function openNetwork(page, network, selected = null) {
   const facts = definitionList([
     ["Spec", el("code", {}, specText(network.spec))],
     ["Stand-in", hasStandIn ? el("code", {}, specText(network.trained_spec)) : null],
-    [capitalised(score.label), hasScore ? `${scoreText(network, score)} over ${plural(network.seeds, "seed")}` : null],
+    [score.title, hasScore ? `${scoreText(network, score)} over ${plural(network.seeds, "seed")}` : null],
     ["Costs", `${number(network.gflops, 3)} GFLOPs, ${number(network.params_m, 2)} M params at ${network.side} pixels`],
     ["Inference", network.ms === null ? null : `${number(network.ms, 2)} ms per image`],
     ["Decisions", decisionsText(page, network)],

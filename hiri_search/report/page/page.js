@@ -15,6 +15,7 @@ class Page {
       this.settingSection(),
       this.learningSection(),
       this.partsSection(),
+      this.predictionSection(),
       ...searchSections(this),
       this.planSection(),
       this.failureSection(),
@@ -72,7 +73,7 @@ class Page {
       intro: () =>
         "Each point is a network; the line is the Pareto front." +
         (this.study.seeds.length ? " Bars are standard deviations over seeds." : "") +
-        " Each panel has its own scale: short trainings in this study, 300 epochs of ImageNet-1K in the paper.",
+        ` Each panel has its own scale: short trainings in this study, ${this.study.paper.length} in the paper.`,
       parts: [
         el("div", { class: "controls" }, cost.node, logCost, logScore),
         el("div", { class: "pair" }, study.node, paper.node),
@@ -162,7 +163,7 @@ class Page {
       intro: () => {
         const count = this.study.trials.filter((trial) => trial.curve.length && !trial.isConfirmation).length;
         const selection = " The figure has the trials on the Pareto front and an evenly spaced part of the others.";
-        return `${capitalised(this.study.curve_score.label)} after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
+        return `${this.study.curve_score.title} after each epoch, one line for each trial.${count > MAX_CURVES ? selection : ""}`;
       },
       isShown: () => this.study.trials.length,
       parts: [figure],
@@ -193,6 +194,22 @@ class Page {
         (this.study.networks.length > MAX_BARS ? " Only networks on the Pareto front are shown." : ""),
       isShown: () => this.study.networks.length,
       parts: [el("div", { class: "controls" }, unit.node, asShare), figure],
+    });
+  }
+
+  predictionSection() {
+    const body = el("div");
+    const alt = "The truth, and below it the predictions of each network";
+    return new Section({
+      id: "predictions",
+      title: "Predictions",
+      intro: () => this.study.predictions.text,
+      isShown: () => this.study.predictions,
+      parts: [body],
+      update: () => {
+        const { image } = this.study.predictions;
+        body.replaceChildren(image ? el("img", { class: "picture", alt, src: image }) : "");
+      },
     });
   }
 
@@ -272,7 +289,7 @@ const trialColumns = (scores) => [
   ["seed", "Seed", "", 0],
   ["state", "State", "", null],
   ["epochs", "Epochs", "Finished epochs.", 0],
-  ...scores.map((score) => [score.key, score.head, `${capitalised(score.description)}, last epoch.`, score.digits]),
+  ...scores.map((score) => [score.key, score.head, `${score.description}, last epoch.`, score.digits]),
   ["loss", "Loss", "Training loss of the last epoch.", 3],
   ["seconds", "Seconds", "Training time.", 1],
   ["device", "Device", "", null],

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiri_search.paper.published import PAPER_SCORE
 from hiri_search.report.page.columns import columns_of, main_table, parts_of, scores_by_name
 from hiri_search.report.page.summary import summary_cards
 from hiri_search.report.tables.ablation import comparison_caption, comparison_table, comparison_text, settings_table
@@ -77,8 +76,8 @@ def trial_scores(results: Results) -> list[Score]:
 
 def _score(score: Score) -> dict[str, Any]:
     """Return what the page shows of a score."""
-    shown = {name: getattr(score, name) for name in ("label", "head", "axis", "unit", "digits", "up")}
-    return {"key": score.name, "description": f"{score.label} on the {score.images}", **shown}
+    shown = {name: getattr(score, name) for name in ("label", "title", "head", "axis", "unit", "digits", "up")}
+    return {"key": score.name, "description": f"{score.title} on the {score.images}", **shown}
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -182,9 +181,14 @@ def _parts(results: Results, table: pd.DataFrame) -> dict[str, Any]:
 
 def _paper(results: Results) -> dict[str, Any]:
     """Return the published points of the paper's panel."""
-    paper = published_points(results.table_number)
-    columns = [name for name in ("curve", "network", "label", *paper.cost_columns, PAPER_SCORE) if name in paper.points]
-    return {"title": paper.title, "costs": paper.cost_columns, "points": columnar(paper.points[columns])}
+    paper = published_points(results.table_number, results.published_scores[0])
+    shown = ("curve", "group", "network", "label", *paper.cost_columns, paper.column)
+    points = columnar(paper.points[[name for name in shown if name in paper.points]])
+    score = {**_score(paper.score), "key": paper.column, "digits": 1, "data": paper.training.data}
+    return {
+        **{"title": paper.title, "costs": paper.cost_columns, "points": points, "score": score},
+        "length": f"{paper.training.length} of {paper.training.data}",
+    }
 
 
 def _search(results: Results, table: pd.DataFrame) -> dict[str, Any]:

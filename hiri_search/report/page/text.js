@@ -30,7 +30,6 @@ function duration(seconds) {
 
 const plural = (count, noun) => `${number(count, 0)} ${noun}${count === 1 ? "" : "s"}`;
 const truncate = (text, length) => (text.length <= length ? text : `${text.slice(0, length - 1)}…`);
-const capitalised = (text) => text[0].toUpperCase() + text.slice(1);
 const distinct = (values) => [...new Set(values)];
 const hasValue = (value) => value !== null && value !== undefined;
 // The text of a spec; a line break is allowed anywhere except inside an arrow.

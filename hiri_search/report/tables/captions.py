@@ -75,7 +75,8 @@ def recipe_text(study: StudyConfig, options: RecipeOptions, images: int) -> str:
     epochs, batches = (options.get(name, (getattr(recipe, name),)) for name in ("epochs", "batch"))
     steps = either(images // int(batch) for batch in batches)
     values = {name: getattr(recipe, name) for name in RECIPE_TEXTS} | {"lr": recipe.lr * study.proxy.width**0.5}
-    texts = {name: text for name, text in RECIPE_TEXTS.items() if name not in options}
+    unused = () if not study.data.annotations else ("label_smoothing",)  # detectors have losses of their own
+    texts = {name: text for name, text in RECIPE_TEXTS.items() if name not in options and name not in unused}
     settings = [text.format(values[name]) for name, (text, off) in texts.items() if values[name] != off]
     length = f"for {either(epochs)} epoch{'s' * (max(epochs) > 1)} of {steps} steps"
     return length + (f" (AdamW, {', '.join(settings)})" if settings else "")

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hiri_search.paper.published import PAPER_SCORE, published
+from hiri_search.paper.published import (
+    IMAGENET,
+    PAPER_SCORE,
+    PAPER_SCORES,
+    PaperTraining,
+    paper_column,
+    paper_training,
+    published,
+)
 from hiri_search.report.tables.networks import network_table
 from hiri_search.report.tables.results import Results
+from hiri_search.training.score import CLASSIFICATION, Score
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -29,20 +38,38 @@ COST_AXES = ("gflops", "params_m", "ms")  # the panels of Figure 6
 
 # Families of Table 2 with a small, a base and a large member: the curves of Figure 6.
 FAMILIES = ("Swin", "PVTv2", "ConvNeXt", "CSWin", "DaViT", "iFormer", "Dual-ViT")
+TOP1 = CLASSIFICATION.scores[0]
+_DENSE = {"ap": "4", "miou": "6"}  # the table whose points are drawn next to a study without a table, by its score
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Published points that are drawn next to a study: columns curve, label, PAPER_SCORE and each of `costs`."""
+    """Published points that are drawn next to a study: columns curve, label, `column` and each of `cost_columns`.
+
+    Curves of one `group`, a column of detection and segmentation, have one colour; HIRI-ViT's are marked in it.
+    """
 
     stem: str  # of the name of the figure's file
     title: str
     points: pd.DataFrame
     cost_columns: tuple[str, ...] = COST_AXES
+    score: Score = TOP1
+    training: PaperTraining = IMAGENET
+
+    @property
+    def column(self) -> str:
+        """The column of the published score."""
+        return paper_column(self.score.name)
 
 
-def published_points(table: str) -> Paper:
-    """Return the points for a study of this table of the paper; those of Figure 6 if the table has no own figure."""
+def published_points(table: str, score: Score = TOP1) -> Paper:
+    """Return the points for a study of this table of the paper, whose task has this score.
+
+    Those of Figure 6 if the table has no own figure; of Table 4 or 6 if it has no such score.
+    """
+    if score != TOP1:
+        has_score = table and PAPER_SCORES[score.name] in published(table)
+        return _dense_points(table if has_score else _DENSE[score.name], score)
     match table:
         case "1":
             points = published("1").rename(columns={"resolution": "side", "inference_ms": "ms"})
@@ -58,6 +85,17 @@ def published_points(table: str) -> Paper:
             title = "The paper's Table 9, published: without the high-resolution front at 224, with it at 448"
             return Paper("table9", title, points, ("side", "gflops", "ms"))
     return Paper("figure6", "The paper's Figure 6: ImageNet-1K, published", figure6_points())
+
+
+def _dense_points(table: str, score: Score) -> Paper:
+    """Return the points of a table of detectors or networks for segmentation: HIRI-ViT's and others of each method."""
+    rows, training = published(table), paper_training(table)
+    method = rows["detector" if "detector" in rows else "method"]
+    curves = np.where(rows["backbone"].str.startswith("HIRI-ViT"), "HIRI-ViT, " + method, method + ", others")
+    points = rows.rename(columns={PAPER_SCORES[score.name]: paper_column(score.name)})
+    points = points.assign(curve=curves, group=method, network=rows.index, label="")
+    title = f"The paper's Table {table}: {training.data}, published"
+    return Paper(f"table{table}", title, points, ("gflops", "params_m"), score, training)
 
 
 def figure6_points() -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hiri_search.report.tables.results import Results
-from hiri_search.study.ledger.trial import CURVES, ZERO_COST_PREFIX
+from hiri_search.study.ledger.trial import CURVES, STANDARD_ERROR, ZERO_COST_PREFIX
 from hiri_search.training.score import Score, score_columns
 
 MEANINGS = {  # column: (meaning, unit)
@@ -55,6 +55,7 @@ MEANINGS = {  # column: (meaning, unit)
     "parts": ("number of parts into which each batch was split to fit into memory", ""),
     "peak_memory_bytes": ("peak GPU memory in the last epoch; empty on a CPU", "bytes"),
 }
+_DENSE_SIDE = ("size of the images at which the network is counted: width x height, or the side of a square", "pixels")
 NOT_DESCRIBED = "not described"
 _NO_UNIT = "1"  # of a score
 
@@ -84,7 +85,10 @@ def _meanings(results: Results) -> dict[str, tuple[str, str]]:
         name: (f"{score.name} after each epoch, separated by spaces", _unit(headline))
         for name, score in zip(CURVES, (headline, headline.ema), strict=True)
     }
-    return {**MEANINGS, **scores, **curves}
+    images = f"the {results.score.images}, by a bootstrap"
+    error = (f"standard error of {results.score.name} over {images}", _unit(headline))
+    dense = {"side": _DENSE_SIDE, STANDARD_ERROR: error} if results.is_dense else {}
+    return {**MEANINGS, **dense, **scores, **curves}
 
 
 def _unit(score: Score) -> str:

@@ -40,6 +40,11 @@ def csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, quoting=QUOTE_NONNUMERIC) if "\r" in text else text
 
 
+def size_text(size: float | str) -> str:
+    """Return the size of images as it is shown: a side, `224`, or width x height, `1600x1200`."""
+    return size if isinstance(size, str) else f"{size:.0f}"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Return Markdown with all digits; missing values are `-`."""
     cells = table.astype(object).where(table.notna(), "-")

@@ -9,10 +9,10 @@ from itertools import groupby
 
 import pandas as pd
 
-from hiri_search.paper.published import PAPER_SCORE
+from hiri_search.paper.published import paper_column
 from hiri_search.report.tables.ablation import best_row, comparison_caption, comparisons, gain_head
 from hiri_search.report.tables.confirmation import SHORT, confirmed_table, rank_agreement
-from hiri_search.report.tables.formats import latex_text
+from hiri_search.report.tables.formats import latex_text, size_text
 from hiri_search.report.tables.networks import caption, front, network_table, paper_table
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.significance import Comparison, Estimate, p_text
@@ -35,7 +35,7 @@ class LatexColumn:
 def paper_tex(results: Results) -> str:
     """Return the networks of a study next to the rows of its table in the paper."""
     table, best = paper_table(results), best_row(results)
-    score = results.score
+    score, printed = results.score, results.published_scores[0]
     scores, head = _scores(table, score, best), latex_text(score.axis)
     columns = [
         _names(table["network"], best),
@@ -43,7 +43,7 @@ def paper_tex(results: Results) -> str:
         *_costs(table),
         LatexColumn("ours", scores, "l", head),
         *_settings(table),
-        LatexColumn("paper", _numbers(table[PAPER_SCORE], 1), "r", r"Top-1 (\%)"),
+        LatexColumn("paper", _numbers(table[paper_column(printed.name)], 1), "r", latex_text(printed.axis)),
     ]
     text = f"{_title(results)} {caption(results)}{_bold_caption(best, scores, score)}"
     return _float(columns, text, f"table{results.table_number}")
@@ -71,7 +71,7 @@ def network_tex(results: Results) -> str:
 def confirmed_tex(results: Results) -> str:
     """Return the confirmed networks of a search, with the agreement of their two orders."""
     table, score = confirmed_table(results).rename(columns={"name": "network"}), results.score
-    head, short = latex_text(score.axis), _numbers(table[SHORT + results.curve_score.name], score.digits - 1)
+    head, short = latex_text(score.axis), _numbers(table[SHORT + results.curve_score.name], _digits(score))
     lengths = table["epochs"].unique()
     long = f"{lengths[0]} epochs" if len(lengths) == 1 else "longer"
     columns = [
@@ -141,7 +141,8 @@ def _names(names: Iterable[str], best: str | None = None) -> LatexColumn:
 
 def _sides(sides: pd.Series) -> list[LatexColumn]:
     """Return the column of sides if they differ; a common side is in the caption."""
-    return [LatexColumn("Side", _numbers(sides, 0))] if sides.nunique() > 1 else []
+    cells = [EMPTY_CELL if pd.isna(side) else size_text(side) for side in sides]
+    return [LatexColumn("Side", cells)] if sides.nunique() > 1 else []
 
 
 def _settings(table: pd.DataFrame) -> list[LatexColumn]:
@@ -170,7 +171,7 @@ def _score(score: Score, value: float, low: float, high: float) -> str:
     """Return a score and its interval, clipped to what is possible: `52.4 [47.6, 57.1]`."""
     if pd.isna(value):
         return EMPTY_CELL
-    shown = f"{{:.{score.digits - 1}f}}".format
+    shown = f"{{:.{_digits(score)}f}}".format
     return (
         shown(value)
         if pd.isna(low)
@@ -178,11 +179,16 @@ def _score(score: Score, value: float, low: float, high: float) -> str:
     )
 
 
+def _digits(score: Score) -> int:
+    """Return the decimals of a score in print: one fewer than elsewhere, but one where there is one."""
+    return max(score.digits - 1, min(score.digits, 1))
+
+
 def _gain(row: Comparison, score: Score) -> str:
     if row.gain is None:
         return EMPTY_CELL
     interval: Estimate | None = row.interval
-    shown = f"{{:+.{score.digits - 1}f}}".format
+    shown = f"{{:+.{_digits(score)}f}}".format
     return f"${shown(row.gain)}$" + (f" $[{shown(interval.low)}, {shown(interval.high)}]$" if interval else "")
 
 

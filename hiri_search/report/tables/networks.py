@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hiri_search.language import Net, SpecError, parse_network
-from hiri_search.paper.published import PAPER_SCORE, published
+from hiri_search.language import DenseNetwork, Net, Network, SpecError, parse_network
+from hiri_search.language.dense_network import height_and_width
+from hiri_search.paper.published import PAPER_SCORES, paper_column, paper_training, published
 from hiri_search.report.tables.captions import calibration_sentence, own_recipes, recipe_text, settings_sentence
+from hiri_search.report.tables.formats import size_text
 from hiri_search.report.tables.results import Results
 from hiri_search.stats.rank_correlation import Tau, kendall_tau
 from hiri_search.stats.significance import LEVEL, mean_interval
 from hiri_search.study.config.choices import row_of
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, TimedSetting, timed_setting
-from hiri_search.study.ledger.trial import CURVES
+from hiri_search.study.ledger.trial import CURVES, STANDARD_ERROR
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.image_folder import left_out
+from hiri_search.training.dense.bootstrap import RESAMPLES
 from hiri_search.training.score import Score
 
-PAPER_COLUMNS = ("params_m", "gflops", PAPER_SCORE)
 MIN_LAST_GRID = 3  # positions along a side: with fewer, attention in the last stage has almost nothing to relate
 
 
@@ -39,12 +42,15 @@ def trial_table(results: Results) -> pd.DataFrame:
         table.insert(2, "setting", table["name"].map(every.setting))
         if not results.is_search:
             table.insert(2, "row", [row_of(every.rows, name) for name in table["name"]])
+    if table["side"].map(type).nunique() > 1:  # 800 and 1600x1200: Parquet has one type for a column
+        table["side"] = table["side"].map(str)
     form = f"{{:.{results.study.headline.digits}f}}".format
     for name in CURVES:
         table[name] = [" ".join(map(form, curve)) for curve in table[name]]
     return table
 
 
+_SPREADS = ("spread", "low", "high")
 NETWORK_COLUMNS = ("name", "key", "spec", "side", "params", "macs", "trained_spec", "trained_side")
 
 
@@ -56,7 +62,8 @@ def network_table(results: Results) -> pd.DataFrame:
     """
     facts = pd.DataFrame([*results.counted, *results.first_trainings], columns=NETWORK_COLUMNS)
     networks = facts.drop_duplicates("name").set_index("name")
-    score, others = results.score.name, [score.name for score in results.other_scores]
+    score, errors = results.score.name, results.error_columns
+    others = [*errors, *(score.name for score in results.other_scores)]
     trials = pd.DataFrame(results.first_trainings, columns=["name", "state", score, *others])
     failed = (trials["state"] == "failed").groupby(trials["name"]).sum()
     finished = trials[trials["state"] == "finished"].astype(dict.fromkeys([score, *others], float))
@@ -74,9 +81,10 @@ def network_table(results: Results) -> pd.DataFrame:
             "spread": scores.std(),
             "low": pd.Series({name: interval.low for name, interval in intervals.items()}, dtype="float64"),
             "high": pd.Series({name: interval.high for name, interval in intervals.items()}, dtype="float64"),
+            **{name: finished.groupby("name")[name].mean() for name in errors},
             "seeds": scores.count(),
             **({"setting": networks.index.map(results.setting)} if results.recipe_options else {}),
-            **{name: finished.groupby("name")[name].mean() for name in others},
+            **{score.name: finished.groupby("name")[score.name].mean() for score in results.other_scores},
             "failed": failed,
             "ms": [timed.get(pair, np.nan) for pair in zip(networks["key"], networks["side"], strict=True)],
             **networks[["trained_spec", "trained_side"]],
@@ -108,13 +116,15 @@ def _comparable_times(results: Results) -> list[InferenceTimed]:
 def paper_table(results: Results) -> pd.DataFrame:
     """Return the networks of an ablation next to the paper's rows: costs, accuracies and ranks of both.
 
-    `rank` is by the mean score of the short trainings, `paper_rank` by the published top-1 of the same rows; 1 is best,
-    and equal values share the better rank. Our numbers are not fitted to the paper's.
+    `rank` is by the mean score of the short trainings, `paper_rank` by the published score of the same rows: top-1, box
+    AP or mIoU. 1 is best, and equal values share the better rank. Our numbers are not fitted to the paper's.
     """
     rows, score = results.rows, results.score
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.paper or name for name, row in rows.items()]
-    paper = published(results.table_number).reindex(index=labels, columns=PAPER_COLUMNS).set_axis(ours.index)
+    printed = {paper_column(score.name): PAPER_SCORES[score.name] for score in results.published_scores}
+    columns = ["params_m", "gflops", *printed.values()]
+    paper = published(results.table_number).reindex(index=labels, columns=columns).set_axis(ours.index)
     return pd.DataFrame(
         {
             "network": ours.index,
@@ -124,13 +134,13 @@ def paper_table(results: Results) -> pd.DataFrame:
             "paper_params_m": paper["params_m"],
             "gflops": ours["gflops"].round(3),
             "paper_gflops": paper["gflops"],
-            **{name: ours[name].round(score.digits) for name in (score.name, "spread", "low", "high")},
+            **{name: ours[name].round(score.digits) for name in (score.name, *_SPREADS, *results.error_columns)},
             "seeds": ours["seeds"],
             **({"setting": ours["setting"]} if "setting" in ours else {}),
             **{other.name: ours[other.name].round(other.digits) for other in results.other_scores},
             "rank": ranks(ours[score.name], up=score.up),
-            PAPER_SCORE: paper[PAPER_SCORE],
-            "paper_rank": ranks(paper[PAPER_SCORE]),
+            **{name: paper[column] for name, column in printed.items()},
+            "paper_rank": ranks(paper[next(iter(printed.values()))]),
             "note": [row.note for row in rows.values()],
             "spec": ours["spec"],
             "trained_spec": ours["trained_spec"],
@@ -181,7 +191,7 @@ def caption(results: Results) -> str:
         f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels{_grids(networks)},"
         f" trained {recipe_text(study, results.recipe_options, images.train)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
-        f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images)}"
+        f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images, networks)}"
         f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"
     )
     text += settings_sentence(results)
@@ -193,8 +203,10 @@ def caption(results: Results) -> str:
     if untrained := list(networks["name"][networks["trained_spec"].isna()]):
         text += f" Counted only, not trained: {', '.join(untrained)}."
     if results.table_number:
+        training = paper_training(results.table_number)
         text += (
-            " The paper's Top-1 is on ImageNet-1K after 300 epochs: compare orders, not values."
+            f" The paper's {results.published_scores[0].title} is on {training.data} after {training.length}:"
+            " compare orders, not values."
             " Our params and GFLOPs are not fitted to the paper's."
         )
         text += _tau_sentence(results)
@@ -214,8 +226,12 @@ def _measured(results: Results) -> str:
     return f"measured on {images.test} test images, which no choice saw; {choices}"
 
 
-def _image_error(score: Score, images: ImageSet) -> str:
-    """Return a sentence on the error that a percentage of so many images has by itself."""
+def _image_error(score: Score, images: ImageSet, networks: pd.DataFrame) -> str:
+    """Return a sentence on the error that a score of so many images has by itself."""
+    if STANDARD_ERROR in networks:
+        largest = f"{networks[STANDARD_ERROR].max():.{score.digits}f} {score.difference_unit}"
+        how = f"standard_error: a bootstrap of {RESAMPLES} sets of these images, mean over seeds"
+        return f" One standard error from the {score.images} alone is up to {largest} ({how})."
     if not score.of_images:
         return ""
     error = 100 * np.sqrt(0.25 / getattr(images, score.split))
@@ -229,14 +245,14 @@ def _seeds(results: Results) -> str:
     return f"mean, standard deviation and Student's {LEVEL:.0%} confidence interval over {results.seeds_text}{added}"
 
 
-def paper_tau(table: pd.DataFrame, score: Score) -> Tau | None:
+def paper_tau(table: pd.DataFrame, score: Score, printed: Score) -> Tau | None:
     """Return Kendall's tau of our order and the paper's, best first, over the rows of `paper_table` that have both."""
-    both = table.dropna(subset=[score.name, PAPER_SCORE])
-    return kendall_tau(-score.loss_sign * both[score.name], both[PAPER_SCORE])
+    both = table.dropna(subset=[score.name, column := paper_column(printed.name)])
+    return kendall_tau(-score.loss_sign * both[score.name], both[column])
 
 
 def _tau_sentence(results: Results) -> str:
-    tau = paper_tau(paper_table(results), results.score)
+    tau = paper_tau(paper_table(results), results.score, results.published_scores[0])
     return f" Kendall's tau with the paper's order over {tau.items} rows: {tau}." if tau else ""
 
 
@@ -247,6 +263,8 @@ def _trained(networks: pd.DataFrame, study: StudyConfig) -> str:
         return "the networks themselves"
     divided = {"widths": study.proxy.width, "depths": study.proxy.depth}
     how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
+    if any(isinstance(network, DenseNetwork) and network.norms for network, _ in _trained_networks(networks)):
+        how.append("with norms in pyramid and heads, which are ours")
     return f"stand-ins ({', '.join([*how, 'see trained_spec'])})"
 
 
@@ -269,14 +287,22 @@ def _small_grids(networks: pd.DataFrame) -> str:
 
 def _trained_grids(networks: pd.DataFrame) -> Iterator[tuple[int, ...]]:
     """Yield the grids of each trained network of our language: positions along a side, stage by stage."""
+    for network, side in _trained_networks(networks):
+        backbone = network.backbone if isinstance(network, DenseNetwork) else network
+        if isinstance(backbone, Net):
+            yield tuple(grid for grid, _ in backbone.rounded_grids(side, side))
+
+
+def _trained_networks(networks: pd.DataFrame) -> Iterator[tuple[Network, int]]:
+    """Yield each trained network that this ledger can read, and its side."""
     trained = networks.dropna(subset=["trained_spec"])
     for spec, side in zip(trained["trained_spec"], trained["trained_side"], strict=True):
         with suppress(SpecError):  # kinds of the user that this ledger does not declare
-            if isinstance(network := parse_network(spec), Net):
-                yield network.grids(int(side))
+            yield parse_network(spec), int(side)
 
 
 def _numbers(column: pd.Series) -> str:
-    """`64`, or `32, 64 and 128`."""
-    *others, last = [f"{number:.0f}" for number in sorted(column.dropna().unique())] or ["no"]
+    """`64`, or `32, 64 and 128`; sizes of images may be `1600x1200`."""
+    sizes: list[Any] = [size if isinstance(size, str) else int(size) for size in column.dropna().unique()]
+    *others, last = map(size_text, sorted(sizes, key=lambda size: prod(height_and_width(size))) or ["no"])
     return f"{', '.join(others)} and {last}" if others else last

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from hiri_search.paper.published import TABLE_FILES
+from hiri_search.paper.published import PAPER_SCORES, TABLE_FILES
 from hiri_search.study.config.choices import RecipeOptions, best_settings, decided, recipe_options, setting_text
-from hiri_search.study.config.schema import TASK, NetworkRow, StudyConfig
+from hiri_search.study.config.schema import NetworkRow, StudyConfig
 from hiri_search.study.ledger.events import InferenceTimed, StudyStarted
+from hiri_search.study.ledger.trial import STANDARD_ERROR
 from hiri_search.study.plan.plan import Compared
 from hiri_search.study.search.comparison_design import ComparisonDesign, comparison_design
 from hiri_search.training.score import Score
@@ -31,6 +33,7 @@ class Results:
     planned: Sequence[Compared] = ()  # each part of the run: planned seconds against real ones
     times: tuple[float, float] | None = None  # of the first and the last event, seconds since 1970
     stated: ComparisonDesign | None = None  # the design of the comparisons by the ledger; None: by the study alone
+    folder: Path | None = None  # of the ledger; None: without a folder
     every_setting: Results | None = None  # with all settings of the rows; None: this has them
 
     @property
@@ -61,10 +64,34 @@ class Results:
 
     @property
     def other_scores(self) -> tuple[Score, ...]:
-        """The scores that tables of networks show beside it: those of the user, and that of the task."""
-        others = self.study.scores[1:]
-        shown = [score for score in others if score.name in self.study.metrics or score == TASK.scores[0]]
-        return tuple(score.test if self.has_test else score for score in shown)
+        """The scores that tables of networks show beside it: those of the user, and those of the task.
+
+        Of a classifier that is top-1; of detection and segmentation all that were measured.
+        """
+        others, first = self.study.scores[1:], self.study.learning_task.scores[0]
+        shown = [score for score in others if score.name in self.study.metrics or score == first or self.is_dense]
+        on_split = [score.test if self.has_test else score for score in shown]
+        return tuple(score for score in on_split if not self.is_dense or score.name in self._measured)
+
+    @property
+    def is_dense(self) -> bool:
+        """True for detection and segmentation."""
+        return bool(self.study.data.annotations)
+
+    @cached_property
+    def _measured(self) -> frozenset[str]:
+        """The columns of trials that have a value."""
+        return frozenset(name for row in self.all_trials for name, value in row.items() if value is not None)
+
+    @property
+    def error_columns(self) -> tuple[str, ...]:
+        """The column of the standard error over images, where it was measured."""
+        return tuple(name for name in (STANDARD_ERROR,) if self.is_dense and name in self._measured)
+
+    @property
+    def published_scores(self) -> tuple[Score, ...]:
+        """The scores of the task that the paper prints; its networks are ranked by the first one."""
+        return tuple(score for score in self.study.learning_task.scores if score.name in PAPER_SCORES)
 
     @property
     def design(self) -> ComparisonDesign:

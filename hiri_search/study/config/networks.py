@@ -7,13 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from hiri_search.language import Net, Network, SpecError, TimmNetwork, parse_network, parse_space
+from hiri_search.language import (
+    Backbone,
+    DenseNetwork,
+    Net,
+    Network,
+    SpecError,
+    TimmNetwork,
+    parse_backbone,
+    parse_network,
+    parse_space,
+)
 from hiri_search.language.choosers import covering
+from hiri_search.language.dense_network import InputSize, height_and_width, square_side
 from hiri_search.language.relations.related_space import AnySpace, InvalidRelation
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.study.config.choices import decided, decisions_for, named, recipes
 from hiri_search.study.config.schema import NetworkRow, ProxyConfig, StudyConfig
 from hiri_search.study.config.schema_keys import Key
+from hiri_search.study.config.sections.dense import with_method
 from hiri_search.study.ledger.values import NetworkFacts, from_json
 from hiri_search.training.job import Job
 from hiri_search.training.recipe import Recipe
@@ -26,7 +38,7 @@ class Candidate:
 
     name: str
     network: Network
-    side: int  # pixels; the network is counted and timed at this side
+    side: InputSize  # pixels; the network is counted and timed at this side
     trained: Network | None  # None: counted and reported, not trained
     trained_side: int
     recipe: Recipe
@@ -145,30 +157,47 @@ def resolve(study: StudyConfig) -> StudyNetworks:
 def _row(study: StudyConfig, name: str, row: NetworkRow) -> Candidate:
     context = ("nets", name)
     with at_key(context, context):
-        network = parse_network(row.spec, let=study.let)
+        network = with_method(study, row, parse_network(row.spec, let=study.let))
     side = row.side or study.counted.side
     with at_key((*context, "side") if row.side else ("counted", "side"), context):
         _check_side(network, side)
     if not row.train:
         return Candidate(name, network, side, None, 0, study.recipe)
     with at_key((*context, "stand_in") if row.stand_in else ("proxy", "width"), context):
-        trained = parse_network(row.stand_in, let=study.let) if row.stand_in else stand_in(network, study.proxy)
+        trained = _named_stand_in(network, row.stand_in, study) if row.stand_in else stand_in(network, study.proxy)
     with at_key((*context, "stand_in_side") if row.stand_in_side else ("proxy", "side"), context):
-        trained_side = row.stand_in_side or _scaled_side(side, study)
+        trained_side = row.stand_in_side or scaled_side(side, study)
         _check_side(trained, trained_side)
     divisor = row.stand_in_width if row.stand_in else width_divisor(network, study.proxy)
     return Candidate(name, network, side, trained, trained_side, row.recipe or study.recipe, divisor)
 
 
+def _named_stand_in(network: Network, text: str, study: StudyConfig) -> Network:
+    """Return the network that a row names as its stand-in; of a dense network it names the backbone."""
+    parsed = parse_network(text, let=study.let)
+    if isinstance(network, DenseNetwork) and not isinstance(parsed, DenseNetwork):
+        return network.scaled_down(parsed, width=study.proxy.width)
+    return parsed
+
+
 def stand_in(network: Network, proxy: ProxyConfig) -> Network:
-    """Return the small relative that is trained in place of a network; a timm network stands for itself."""
+    """Return the small relative that is trained in place of a network; a timm network stands for itself.
+
+    That of a dense network has the stand-in of its backbone, and a pyramid of 1/`width` of the width.
+    """
+    if isinstance(network, DenseNetwork):
+        return network.scaled_down(_backbone_stand_in(network.backbone, proxy), width=proxy.width)
+    return _backbone_stand_in(network, proxy)
+
+
+def _backbone_stand_in(network: Backbone, proxy: ProxyConfig) -> Backbone:
     if isinstance(network, TimmNetwork):
         return network
     return network.scaled_down(width=proxy.width, depth=proxy.depth, min_depth=proxy.min_depth)
 
 
 def width_divisor(network: Network, proxy: ProxyConfig) -> int:
-    """Return how many times as large the widths of a network are as those of its `stand_in`."""
+    """Return how many times as large the widths of a network are as those of its `stand_in`; of its pyramid, if any."""
     return 1 if isinstance(network, TimmNetwork) else proxy.width
 
 
@@ -184,7 +213,7 @@ def start_of(study: StudyConfig, space: AnySpace) -> Iterator[Candidate]:
     seen: list[Decisions] = []
     for number, start in enumerate(study.search.start):
         with at_key(key := ("search", "start", number), key):
-            network = parse_network(start.net, let=study.let)
+            network = parse_backbone(start.net, let=study.let)
             found = space.decisions_of(network)
             if found is None:
                 raise SpecError(f"{start.net} is not a network of the space; write one that is, or widen the space")
@@ -211,16 +240,19 @@ def network_of(study: StudyConfig, net: Network, decisions: Decisions) -> Candid
     return Candidate(name, net, counted.side, trained, proxy.side, recipe, divisor, decisions)
 
 
-def _check_side(network: Network, side: int) -> None:
+def _check_side(network: Network, side: InputSize) -> None:
     """Raise SpecError where a network does not fit a side; timm networks are checked when they are counted."""
-    if isinstance(network, Net):
-        network.grids(side)
+    if not isinstance(network, DenseNetwork):
+        square = square_side(side)
+        if isinstance(network, Net):
+            network.grids(square)
 
 
-def _scaled_side(side: int, study: StudyConfig) -> int:
-    """Return the training side of a row, scaled by the ratio of `proxy.side` to `counted.side`."""
-    scaled, remainder = divmod(side * study.proxy.side, study.counted.side)
+def scaled_side(size: InputSize, study: StudyConfig) -> int:
+    """Return the training side of a row, scaled by the ratio of `proxy.side` to `counted.side` (the shorter ones)."""
+    side, counted = (min(height_and_width(each)) for each in (size, study.counted.side))
+    scaled, remainder = divmod(side * study.proxy.side, counted)
     if remainder:
-        ratio = f"{side} * {study.proxy.side} / {study.counted.side}"
+        ratio = f"{side} * {study.proxy.side} / {counted}"
         raise SpecError(f"the training side would be {ratio}, which is not a whole number; write it as stand_in_side")
     return scaled

@@ -33,7 +33,7 @@ from hiri_search.study.ledger.layout import REFERENCE
 from hiri_search.system.redaction import redacted
 from hiri_search.user_code import UserCodeError, import_user_code
 
-PAPER_TABLES = tuple("12346789")  # tables of the paper with networks, and its Figure 1
+PAPER_TABLES = tuple("123456789")  # tables of the paper with networks, and its Figure 1
 
 
 def read_study(path: Path, *, profile: str = NO_PROFILE, sets: Sequence[str] = ()) -> StudyConfig:

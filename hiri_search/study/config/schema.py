@@ -8,9 +8,11 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from hiri_search.cost.budget.constraints import CostConstraints, parse_constraints
 from hiri_search.cost.latency.config import LatencyConfig
+from hiri_search.language.dense_network import square_side
 from hiri_search.study.config.choices import RecipeOptions, RowSetting, check_choices, file_rows, with_settings
 from hiri_search.study.config.declared_kinds import KindRecord, declare
 from hiri_search.study.config.sections.calibration import CalibrateConfig, CalibrationNote
+from hiri_search.study.config.sections.dense import check_dense, with_task
 from hiri_search.study.config.sections.loggers import LogConfig, expand_log
 from hiri_search.study.config.sections.metrics import CallbackConfig, MetricConfig, check_scores, with_named_functions
 from hiri_search.study.config.sections.resources import Resources
@@ -19,11 +21,10 @@ from hiri_search.study.config.sections.seeds import STRICT, AutoSeeds, StudySeed
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
+from hiri_search.training.dense.scores import TASKS
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
-from hiri_search.training.score import CLASSIFICATION, Score
-
-TASK = CLASSIFICATION  # what the networks of a study are trained for
+from hiri_search.training.score import LearningTask, Score
 
 CREDENTIALS = "the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
@@ -43,6 +44,7 @@ def _as_relations(value: Any) -> Any:
 
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]  # of a square input, in pixels
+ImageSize = Side | Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")]  # or WIDTHxHEIGHT: of dense tasks
 Relations = Annotated[tuple[str, ...], BeforeValidator(_as_relations)]
 
 
@@ -50,7 +52,8 @@ class NetworkRow(_Strict):
     """A named network of an ablation."""
 
     spec: str  # in the language of specs, or `timm:NAME argument=value ...`
-    side: Side | None = None  # for counting and timing; None: counted.side
+    method: str = ""  # of detection or segmentation; empty: that of the study
+    side: ImageSize | None = None  # for counting and timing; None: counted.side
     stand_in: str | None = None  # spec of the network trained in its place; None: scaled down as `proxy` says
     stand_in_width: int = Field(
         default=1, ge=1
@@ -67,8 +70,13 @@ class NetworkRow(_Strict):
 class CountConfig(_Strict):
     """Image side and number of classes at which the reported costs are counted: by default those of the paper."""
 
-    side: Side = 448
+    side: ImageSize = 448
     classes: int = Field(default=1000, ge=1, le=MAX_CLASSES)
+
+    @property
+    def square(self) -> int:
+        """The side, of the square inputs of classifiers. Raises SpecError for other inputs."""
+        return square_side(self.side)
 
 
 class ProxyConfig(_Strict):
@@ -103,6 +111,8 @@ class StudyConfig(_Strict):
     """Content of a study file, with a profile merged over it."""
 
     title: str = ""
+    task: Literal["classification", "detection", "segmentation"] = "classification"
+    method: str = ""  # detector, or network for segmentation, on the backbones of all rows
     imports: tuple[str, ...] = ()  # the user's own code: files, relative to the study file, or modules
     code: CodeRecord = CodeRecord()  # filled in when the study is read
     table: str = ""  # table of the paper with the same rows: "8"
@@ -148,6 +158,12 @@ class StudyConfig(_Strict):
 
     @model_validator(mode="before")
     @classmethod
+    def _fill_in_task(cls, content: Any) -> Any:
+        """Fill in what detection and segmentation have otherwise than classification."""
+        return with_task(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="before")
+    @classmethod
     def _name_functions(cls, content: Any) -> Any:
         """Put the functions of `metrics`, `score` and `search.objectives` under `metrics`, by name."""
         return with_named_functions(content) if isinstance(content, dict) else content
@@ -166,6 +182,7 @@ class StudyConfig(_Strict):
             raise SettingError("nets", "nets: is empty; write `name: spec` lines under it")
         if self.nets is not None and not any(row.train for row in self.nets.values()):
             raise SettingError("nets", "nets: no row is trained; remove `train: false` from at least one")
+        check_dense(self)
         check_scores(self.metrics, self.scores, self.score, self.search.objectives, get_args(CostName))
         check_choices(self)
         self._check_search()
@@ -207,12 +224,17 @@ class StudyConfig(_Strict):
             raise SettingError("storage", f"{message}; remove it: credentials are read from {CREDENTIALS}")
 
     @property
+    def learning_task(self) -> LearningTask:
+        """The task, with the scores that are measured."""
+        return TASKS[self.data.annotations]
+
+    @property
     def scores(self) -> tuple[Score, ...]:
         """The scores that a trial measures on each split; by the first one it is judged.
 
         That is `score`, else the first objective of a search that is a score, else the first score of the task.
         """
-        scores = (*TASK.scores, *(metric.score(name) for name, metric in self.metrics.items()))
+        scores = (*self.learning_task.scores, *(metric.score(name) for name, metric in self.metrics.items()))
         names = (self.score, *(self.search.objectives if self.space is not None else ()))
         judging = [score for name in names for score in scores if score.name == name][:1]
         return (*judging, *(score for score in scores if score not in judging))

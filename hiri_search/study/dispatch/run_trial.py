@@ -9,7 +9,7 @@ from hiri_search.study.dispatch.task import Heartbeat, Report, TrialTask
 from hiri_search.study.ledger import events
 from hiri_search.study.persistence.checkpoint_sync import synced
 from hiri_search.system.hardware import describe_device, free_gpu_memory
-from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
+from hiri_search.training.inputs.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.job import Epoch
 from hiri_search.training.loop import train
 from hiri_search.training.state import OutOfSharedMemory

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from hiri_search.study.dispatch.task import StudyFiles, TrialTask
@@ -14,7 +15,8 @@ from hiri_search.training.score import TEST
 
 ITERATION = "training_iteration"  # Tune's name for the number of an epoch: its schedulers and loggers read it
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
-_EPOCH = [field.name for field in fields(Epoch) if field.name not in ("scores", "test_scores")]
+_ERRORS = "standard_errors"
+_EPOCH = [field.name for field in fields(Epoch) if field.name not in ("scores", "test_scores", _ERRORS)]
 
 
 def config_of(task: TrialTask) -> dict[str, Any]:
@@ -77,8 +79,9 @@ def report_of(epoch: Epoch, zero_cost: Mapping[str, float | None], *, test: bool
     `test` says that there are test images: their scores are None in all epochs but the last.
     """
     on_test = {TEST + name: epoch.test_scores.get(name) for name in epoch.scores if test}
-    names = {"scores": ",".join(epoch.scores)}
-    return {ITERATION: epoch.epoch, **epoch.row(), **on_test, **names, **zero_cost_columns(zero_cost)}
+    names = {"scores": ",".join(epoch.scores), _ERRORS: json.dumps(epoch.standard_errors)}
+    row = replace(epoch, standard_errors={}).row()
+    return {ITERATION: epoch.epoch, **row, **on_test, **names, **zero_cost_columns(zero_cost)}
 
 
 def epoch_of(report: Mapping[str, Any]) -> Epoch:
@@ -86,7 +89,9 @@ def epoch_of(report: Mapping[str, Any]) -> Epoch:
     names = report["scores"].split(",")
     test_scores = {name: value for name in names if (value := report.get(TEST + name)) is not None}
     scores = {name: report[name] for name in names}
-    return Epoch(scores=scores, test_scores=test_scores, **{name: report[name] for name in _EPOCH})
+    errors = json.loads(report[_ERRORS])
+    plain = {name: report[name] for name in _EPOCH}
+    return Epoch(scores=scores, test_scores=test_scores, standard_errors=errors, **plain)
 
 
 def scores_of(values: Mapping[str, Any]) -> dict[str, float | None]:

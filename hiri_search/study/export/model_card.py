@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hiri_search.language import Net, Network
+from hiri_search.language import Network, TimmNetwork
 from hiri_search.networks import is_ours_or_timms, package_of
 from hiri_search.stats.significance import mean_interval, share_interval
 from hiri_search.study.ledger.ledger import LedgerContent
@@ -70,9 +70,9 @@ def model_card(facts: CardFacts, *, hub: bool, onnx: bool) -> str:
 def _imports(facts: CardFacts) -> str:
     """Return the imports that register the network with timm."""
     network = facts.network
-    package = "hiri_search" if isinstance(network, Net) else package_of(network)
+    package = package_of(network) if isinstance(network, TimmNetwork) else "hiri_search"
     lines = ["import hiri_search.models  # registers hirivit and others with timm"] if package == "hiri_search" else []
-    if not (network.is_ours if isinstance(network, Net) else is_ours_or_timms(network)):
+    if not is_ours_or_timms(network):
         lines += [f"import {Path(name).stem}  # the study's own code" for name in facts.source.study.code.files]
     return "".join(f"\n{line}" for line in lines)
 

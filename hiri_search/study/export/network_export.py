@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hiri_search.language import Network, TimmNetwork, parse_network
+from hiri_search.language import DenseNetwork, Network, parse_network
 from hiri_search.nets.saved_network import require_onnx, save_for_timm, save_onnx
 from hiri_search.networks import is_ours_or_timms, restored
 from hiri_search.study.errors import StudyError
@@ -71,10 +71,12 @@ def export_network(ledger: LedgerContent, which: str, target: Path, options: Exp
 
 
 def _network(record: Record, trial: Trial) -> Network:
-    """Return the network that was trained. StudyError where its code is the user's, and not imported."""
+    """Return the classifier that was trained. StudyError for others, and where its code is not imported."""
     network = parse_network(trial.network.trained.spec)
-    known = is_ours_or_timms(network) if isinstance(network, TimmNetwork) else network.is_ours
-    if not known:
+    if isinstance(network, DenseNetwork):
+        problem = f"trial {trial.number} trained {network.method.title}, and export writes classifiers"
+        raise StudyError(f"{problem}; take the weights of its backbone from {trial.asked.checkpoint}")
+    if not is_ours_or_timms(network):
         try:
             loaded_code(record.source(trial.network).study.code.files)
         except NotImportedError as error:

@@ -14,6 +14,7 @@ from hiri_search.training.score import CLASSIFICATION, Score, score_columns
 
 NO_TEST = score_columns(CLASSIFICATION.scores, test=False)
 CURVES = ("curve", "ema_curve")  # validation scores after each epoch: of the last weights, of the averaged ones
+STANDARD_ERROR = "standard_error"  # column, of detection and segmentation
 ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
 ENDED_STATES = ("finished", "failed", "stopped")  # no further event is expected
@@ -103,6 +104,7 @@ class Trial:
             "device": self.device,
             "epochs": len(self.curve),
             **{score.name: last and last.score(score.name) for score in scores},
+            **_standard_error(last, scores[0]),
             "loss": last and last.loss,
             **zero_cost_columns(self.zero_cost),
             "seconds": sum(epoch.seconds for epoch in trained_here),
@@ -111,6 +113,13 @@ class Trial:
             **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
             **{name: _values(self.curve, each) for name, each in zip(CURVES, (scores[0], scores[0].ema), strict=True)},
         }
+
+
+def _standard_error(epoch: Epoch | None, score: Score) -> dict[str, float]:
+    """Return the column of the standard error over images of a score, on the test images if there are some."""
+    errors = epoch.standard_errors if epoch else {}
+    known = [errors[name] for name in (score.test.name, score.name) if name in errors]
+    return {STANDARD_ERROR: known[0]} if known else {}
 
 
 def _values(curve: Sequence[Epoch], score: Score) -> list[float]:
@@ -134,7 +143,7 @@ def network_row(network: NetworkFacts) -> dict[str, Any]:
     }
 
 
-REPRODUCED = ("epoch", "loss", "lr", "scores", "test_scores")  # fields of an epoch
+REPRODUCED = ("epoch", "loss", "lr", "scores", "test_scores", "standard_errors")  # fields of an epoch
 
 
 def training_digest(trial: Trial) -> str:

@@ -42,7 +42,7 @@ class NetworkFacts(JsonRecord):
     name: str  # of the row of an ablation; of a search, the spec
     key: str  # hash of the network
     spec: str
-    side: int  # pixels of the square input at which it is counted
+    side: int | str  # pixels of the square input at which it is counted; of dense tasks WIDTHxHEIGHT
     params: int
     macs: int  # multiply-adds of one image
     core_macs: int  # those of convolutions and matrix products alone

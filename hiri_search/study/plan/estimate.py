@@ -15,6 +15,7 @@ from hiri_search.cost.activations import activation_count
 from hiri_search.cost.flops import count
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.cost.latency.estimate import estimate_seconds
+from hiri_search.language.dense_network import square_side
 from hiri_search.language.space import SearchSpace
 from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import StudyConfig
@@ -215,8 +216,10 @@ def _inference_seconds(networks: StudyNetworks) -> float:
     """Return the time of latency benchmarks: rows of an ablation, or networks of a search with latency as objective."""
     study = networks.study
     if study.space is None:
-        entries = [(row.network, row.side) for row in networks.rows]
-        return estimate_seconds(entries, study.latency, classes=study.counted.classes) if study.latency else 0.0
+        if study.latency is None:
+            return 0.0
+        entries = [(row.network, square_side(row.side)) for row in networks.rows]
+        return estimate_seconds(entries, study.latency, classes=study.counted.classes)
     is_objective = "ms_per_image" in study.search.objectives
     return study.search.networks * (study.latency or LatencyConfig()).seconds if is_objective else 0.0
 

@@ -18,7 +18,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.plan.schedule import bit_reversed_order
 from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_one_out_error
 from hiri_search.system import hardware
-from hiri_search.training.data.prepare import is_prepared, prepare
+from hiri_search.training.inputs.study_images import has_prepared, prepare_inputs
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.probe import ProbeError, TrialTiming, UndecodedImages, probe_side_by_side, shrink_for_probe
 from hiri_search.training.recipe import Recipe
@@ -55,7 +55,7 @@ class StudyData:
         # skip_corrupt needs all images to be decoded: no part of a plan, unless trials decode them themselves.
         undecoded = study.cache == "none" or study.data.kind == "timm"
         data = replace(study.data, skip_corrupt=study.data.skip_corrupt and undecoded)
-        prepare_side = partial(prepare, data, home=home, classes=study.proxy.classes, batch=batch, cache="none")
+        prepare_side = partial(prepare_inputs, data, home=home, classes=study.proxy.classes, batch=batch, cache="none")
         sides = sorted({side for side, _ in networks.training_settings})
         self.by_side = {side: replace(prepare_side(side), cache=study.cache) for side in sides}
 
@@ -73,7 +73,7 @@ class StudyData:
     def undecoded(self) -> list[UndecodedImages]:
         """Images that a run must decode before the trials, by side."""
         data, classes = self.study.data, self.study.proxy.classes
-        is_decoded = partial(is_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
+        is_decoded = partial(has_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
         return [UndecodedImages(data, side, classes) for side in self.by_side if not is_decoded(side)]
 
     def decoding_seconds(self, image_seconds: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hiri_search.language import parse_network
 from hiri_search.study.config.identity import canonical_form, differences, timing_machine
-from hiri_search.study.config.networks import stand_in, width_divisor
+from hiri_search.study.config.networks import scaled_side, stand_in, width_divisor
 from hiri_search.study.config.schema import NetworkRow, StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.values import NetworkFacts, changed_inputs
@@ -111,6 +111,8 @@ def _spelled_out(first: StudyConfig, study: StudyConfig, row: NetworkRow) -> Ite
         yield "stand_in", str(parse_network(row.stand_in, let=study.let))
     if study.recipe != first.recipe and not row.recipe:
         yield "recipe", study.recipe
+    if study.method != first.method and not row.method:
+        yield "method", study.method
     if study.counted.side != first.counted.side and not row.side:
         yield "side", study.counted.side
     if not row.train:
@@ -120,7 +122,7 @@ def _spelled_out(first: StudyConfig, study: StudyConfig, row: NetworkRow) -> Ite
         yield "stand_in_width", width_divisor(network, study.proxy)
     sides = [(each.proxy.side, each.counted.side) for each in (first, study)]
     if sides[0] != sides[1] and not row.stand_in_side:
-        yield "stand_in_side", (row.side or study.counted.side) * study.proxy.side // study.counted.side
+        yield "stand_in_side", scaled_side(row.side or study.counted.side, study)
 
 
 def study_of_row(record: Record, network: NetworkFacts) -> tuple[StudyConfig, str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hiri_search.stats.sequential import SequentialTest
 from hiri_search.stats.significance import Comparison, Pair, Scale, Scores, against_best, compare_pairs
 from hiri_search.study.config.choices import file_rows, row_of
-from hiri_search.study.config.schema import TASK, StudyConfig
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import Event, StudyStarted, TrialAsked
 
 BEST, STEPS = "best", "steps"  # values of `compare` that are no rows
@@ -69,11 +69,11 @@ def _stated_by(pair: Pair, study: StudyConfig, events: Iterable[Event]) -> Study
 
 def _published_sign(study: StudyConfig, pair: Pair) -> int:
     """Return the sign of the difference of two rows in the study's table of the paper; 0 where it has none."""
-    if not study.table or study.headline != TASK.scores[0]:
+    if not study.table or study.headline != study.learning_task.scores[0]:
         return 0
-    from hiri_search.paper.published import PAPER_SCORE, published  # slow
+    from hiri_search.paper.published import PAPER_SCORES, published  # slow
 
-    scores = published(study.table).get(PAPER_SCORE)
+    scores = published(study.table).get(PAPER_SCORES[study.headline.name])
     nets = study.nets or {}
     labels = [nets[file_rows(nets)[name][0]].paper or name for name in pair]
     if scores is None or not set(labels) <= set(scores.index):

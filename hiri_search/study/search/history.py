@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from hiri_search.cost.pareto import dominance
-from hiri_search.language import Network
+from hiri_search.language import Backbone
 from hiri_search.language.space import Decisions
 
 
@@ -17,7 +17,7 @@ from hiri_search.language.space import Decisions
 class Proposal:
     """A network that the search asked for, and its outcome so far."""
 
-    net: Network
+    net: Backbone
     decisions: Decisions
     state: Literal["running", "finished", "stopped", "failed"] = "running"
     losses: tuple[float, ...] = ()  # of a finished network, by objective, minimised

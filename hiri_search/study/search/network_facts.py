@@ -10,6 +10,7 @@ from hiri_search.cost.kind_check import check_kinds
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.language import Net, Network
+from hiri_search.language.dense_network import square_side
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.values import NetworkFacts, StandIn, to_json
@@ -34,7 +35,7 @@ def network_facts(candidate: Candidate, study: StudyConfig, prepared: PreparedBy
 
 def milliseconds(study: StudyConfig, network: Network) -> float | None:
     """Measure the inference time of one image; None where the network does not fit into memory."""
-    networks = {str(network): (network, study.counted.side)}
+    networks = {str(network): (network, study.counted.square)}
     _, latency = next(measure_latencies(networks, study.latency or LatencyConfig(), classes=study.counted.classes))
     return latency.ms_per_image if isinstance(latency, Latency) else None
 
@@ -44,7 +45,7 @@ def check_own_kinds(study: StudyConfig, candidates: Iterable[Candidate]) -> None
     for candidate in candidates:
         for network, side in ((candidate.network, candidate.side), (candidate.trained, candidate.trained_side)):
             if isinstance(network, Net):
-                check_kinds(network, side, classes=study.counted.classes)
+                check_kinds(network, square_side(side), classes=study.counted.classes)
 
 
 def network_costs(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide) -> NetworkFacts:

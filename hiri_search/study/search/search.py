@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
-from hiri_search.language import Network
+from hiri_search.language import Backbone
 from hiri_search.language.space import Decisions, SearchSpace
 from hiri_search.language.syntax_tree import Option
 from hiri_search.study.config.networks import Candidate, InvalidNetwork, StudyNetworks, network_of, start_of
@@ -72,7 +72,7 @@ class AblationList:
 class _Entry:
     """A network of a search with its trials by seed."""
 
-    net: Network
+    net: Backbone
     decisions: Decisions
     trials: dict[int, Trial] = field(default_factory=dict)
 
@@ -112,7 +112,7 @@ class Search:
         self.unvisited = UnvisitedSpace(space)
         self.history = History()
         self._objectives = objectives_of(study)
-        sampler = sampler_of(study, costs or counted_at(study.counted.side, study.counted.classes))
+        sampler = sampler_of(study, costs or counted_at(study.counted.square, study.counted.classes))
         start = tuple(candidate.decisions for candidate in start_of(study, networks.space))
         self._sampler = StartSampler(start, sampler) if start else sampler
         self._numbers = count(len(past))  # of the next trials

@@ -99,7 +99,7 @@ def search_space(networks: StudyNetworks, say: Say = lambda line: None) -> Searc
     if (constraints := study.constraints) is None:
         return space
     try:
-        side, classes = study.counted.side, study.counted.classes
+        side, classes = study.counted.square, study.counted.classes
         return ConstrainedSpace(space, constraints, side, classes=classes, measure=partial(_measured, study), say=say)
     except BudgetError as error:
         raise StudyError(f"within: {error}") from error

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 from weakref import finalize
 
 from hiri_search.system.cache_dir import user_cache
-from hiri_search.system.file_tree.tree import Child, FileReader, FileTree, FolderTree, check_size
+from hiri_search.system.file_tree.tree import MAX_FILE_BYTES, Child, FileReader, FileTree, FolderTree, check_size
 
 MAX_HEADER_BYTES = 1 << 20  # of one extended header of a tar, which tarfile reads as a whole
 MAX_NAME_LENGTH = 4096  # characters of a name in an archive, as in a path of Linux
@@ -140,12 +140,12 @@ class _TarTree(_ArchiveTree[tarfile.TarInfo]):
         return tarfile.open(self._path, tarinfo=CheckedTarInfo)
 
     @contextmanager
-    def open_reader(self) -> Iterator[FileReader]:
+    def open_reader(self, limit: int = MAX_FILE_BYTES) -> Iterator[FileReader]:
         with self._open() as tar:
 
             def read(name: str) -> bytes:
                 member = self._member(name)
-                check_size(member.size)
+                check_size(member.size, limit)
                 return tar.extractfile(member).read()  # type: ignore[union-attr]
 
             yield read
@@ -175,12 +175,12 @@ class _ZipTree(_ArchiveTree[zipfile.ZipInfo]):
                 self._add(name, member=info, link=link, folder=name.endswith("/"))
 
     @contextmanager
-    def open_reader(self) -> Iterator[FileReader]:
+    def open_reader(self, limit: int = MAX_FILE_BYTES) -> Iterator[FileReader]:
         with zipfile.ZipFile(self._path) as archive:
 
             def read(name: str) -> bytes:
                 info = self._member(name)
-                check_size(info.file_size)  # zipfile unpacks no more bytes than this size
+                check_size(info.file_size, limit)  # zipfile unpacks no more bytes than this size
                 return archive.read(info)
 
             yield read

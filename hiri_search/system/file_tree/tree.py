@@ -58,8 +58,11 @@ class FileTree(ABC):
         return []
 
     @abstractmethod
-    def open_reader(self) -> AbstractContextManager[FileReader]:
-        """Open the tree for reading. The reader raises one of READ_ERRORS for a file that cannot be read."""
+    def open_reader(self, limit: int = MAX_FILE_BYTES) -> AbstractContextManager[FileReader]:
+        """Open the tree for reading. The reader raises one of READ_ERRORS for a file that cannot be read.
+
+        A file of more than `limit` bytes, unpacked, is not read.
+        """
 
     @abstractmethod
     def _place(self, name: str) -> str:
@@ -89,10 +92,10 @@ class FolderTree(FileTree):
                 yield entry.name, target if is_folder or is_file else None, is_folder
 
     @contextmanager
-    def open_reader(self) -> Iterator[FileReader]:
+    def open_reader(self, limit: int = MAX_FILE_BYTES) -> Iterator[FileReader]:
 
         def read(name: str) -> bytes:
-            check_size((self.path / name).stat().st_size)
+            check_size((self.path / name).stat().st_size, limit)
             return (self.path / name).read_bytes()
 
         yield read

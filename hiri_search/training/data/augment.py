@@ -98,7 +98,7 @@ def augment(stored_images: Tensor, params: AugmentParams, side: int) -> Tensor:
         images = _resize_batched(stored_images, params, side).round_().contiguous(memory_format=torch.channels_last)
     if (params.jitter_factors != 1).any():  # a CPU tensor: this test does not synchronise with the GPU
         images = _jitter_colours(images, params)
-    return _erase(_normalise(images), params)
+    return _erase(normalise(images), params)
 
 
 def _random_numbers(count: int, rng: torch.Generator) -> _RandomNumbers:
@@ -189,7 +189,7 @@ def _jitter_colours(images: Tensor, params: AugmentParams) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _normalise(images: Tensor) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
     """Scale 0 to 255 by ImageNet's mean and standard deviation; by rows, which is much faster than by pixels."""
     count, _, height, width = images.shape
     mean, std = (torch.tensor(values).repeat(width) for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))

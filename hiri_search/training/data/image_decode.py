@@ -72,14 +72,26 @@ def read_encoded(read: FileReader, entry: ImageEntry) -> bytes | str:
 def decode_images(
     folder: ImageFolder, entries: Sequence[ImageEntry], side: int, *, skip_corrupt: bool
 ) -> Iterator[tuple[ImageEntry, NDArray[np.uint8] | None]]:
-    """Decode images (side, side, 3) in order on all cores; None in place of an unreadable image with `skip_corrupt`.
+    """Decode images (side, side, 3) in order on all cores, as `decode_each` does."""
+    return decode_each(folder, entries, partial(_decode_square, side=side), skip_corrupt=skip_corrupt)
 
-    Only a few images are in memory at a time. Raises DataError for an unreadable image without `skip_corrupt`, and if
-    no image can be read.
+
+def decode_each(
+    folder: ImageFolder,
+    entries: Sequence[ImageEntry],
+    decode: Callable[[bytes, Image.Image], _Decoded],
+    *,
+    skip_corrupt: bool,
+) -> Iterator[tuple[ImageEntry, _Decoded | None]]:
+    """Decode images in order on all cores; None in place of an unreadable image with `skip_corrupt`.
+
+    `decode` takes the bytes and the opened image, and raises one of DECODE_ERRORS. Only a few images are in memory at
+    a time. Raises DataError for an unreadable image without `skip_corrupt`, and if no image can be read.
     """
     any_readable = False
+    work = partial(_decode_entry, decode=decode)
     # Threads run in parallel: Pillow and torch release Python's global lock.
-    for entry, image in prefetch(partial(_decode_entry, side=side), encoded_images(folder, entries), threads=cores()):
+    for entry, image in prefetch(work, encoded_images(folder, entries), threads=cores()):
         if not isinstance(image, str):
             any_readable = True
         elif not skip_corrupt:
@@ -107,9 +119,11 @@ def _decode_one(
         return _readable(folder, entry, _opened(read_encoded(read, entry), decode))
 
 
-def _decode_entry(encoded: tuple[ImageEntry, bytes | str], side: int) -> tuple[ImageEntry, NDArray[np.uint8] | str]:
+def _decode_entry(
+    encoded: tuple[ImageEntry, bytes | str], decode: Callable[[bytes, Image.Image], _Decoded]
+) -> tuple[ImageEntry, _Decoded | str]:
     entry, data = encoded
-    return entry, _decode(data, side)
+    return entry, _opened(data, decode)
 
 
 def _decode(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
@@ -136,6 +150,12 @@ def _readable(folder: ImageFolder, entry: ImageEntry, image: _Decoded | str) -> 
         problem = f"{folder.path}: {printable(entry.name)} cannot be read as an image ({image})"
         raise DataError(f"{problem}; repair or remove it, or set data.skip_corrupt=true to leave such images out")
     return image
+
+
+def stored_and_upright(data: bytes, image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The pixels of an image in RGB in their own size, as they are stored, and turned as the EXIF orientation says."""
+    pixels = to_rgb(image)
+    return pixels, upright(pixels, image)
 
 
 def center_square(image: Image.Image, *, side: int) -> Image.Image:

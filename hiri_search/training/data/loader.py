@@ -135,7 +135,7 @@ class TimmTransformLoader(Loader):
         batches = [
             list(zip(*pair, strict=True)) for pair in zip(map(Tensor.tolist, indices), seeds.tolist(), strict=True)
         ]
-        return self._to_device(load_batches(_SeededDataset(dataset), batches, self.recipe.workers))
+        return self._to_device(load_batches(SeededDataset(dataset), batches, self.recipe.workers))
 
     def _all(self, split: str) -> Iterator[Batch]:
         dataset = self.datasets[split]
@@ -158,7 +158,7 @@ class TimmTransformLoader(Loader):
 
 
 @dataclass(frozen=True)
-class _SeededDataset(Dataset[Any]):
+class SeededDataset(Dataset[Any]):
     """Items by index and seed; the seed decides the item's augmentation."""
 
     dataset: Any

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hiri_search.training.job import PreparedData
 GPU_MEMORY_SHARE = 0.25  # of the device's free memory that images may take with cache: auto
 PREFETCHED_BATCHES = 2
 
-Batch = tuple[Tensor, Tensor]  # images and their labels (B,)
+Batch = tuple[Tensor, Any]  # images, and their labels (B,) or annotations
 
 
 class PixelStore(ABC):
@@ -91,11 +92,14 @@ def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image))
 
 
-def load_batches(dataset: Dataset[Any], batches: Sequence[list[Any]], workers: int) -> Iterator[Batch]:
-    """Load the dataset's items of each batch of keys with a torch DataLoader."""
+def load_batches(
+    dataset: Dataset[Any], batches: Sequence[list[Any]], workers: int, collate: Callable[[Any], Batch] | None = None
+) -> Iterator[Batch]:
+    """Load the dataset's items of each batch of keys with a torch DataLoader; `collate` makes a batch of them."""
     pinned = torch.cuda.is_available()
     own = torch.Generator()  # the default generator belongs to the network
-    return iter(DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=pinned, generator=own))
+    loader = partial(DataLoader, batch_sampler=batches, num_workers=workers, pin_memory=pinned, generator=own)
+    return iter(loader(dataset, collate_fn=collate))
 
 
 def check_gpus(cache: str, gpus: int) -> None:

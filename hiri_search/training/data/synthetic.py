@@ -66,7 +66,7 @@ def generate_images(
     images = np.empty((count, side, side, 3), np.uint8)
     for index, label in enumerate(labels):
         rng = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(first + index,)))
-        images[index] = _resize(scene(int(label), difficulty, rng), side)
+        images[index] = average_areas(scene(int(label), difficulty, rng), side)
     return images, labels
 
 
@@ -90,42 +90,47 @@ def generate_in_subprocess(
 
 def _textures(label: int, difficulty: float, rng: np.random.PCG64) -> Plane:
     """A scene of TEXTURE at the native side, (3, N, N), integers from 0 to 255."""
-    canvas = _cluttered_background(difficulty, rng)
+    canvas = cluttered_background(difficulty, rng)
     for _ in range(2):
-        _paint_motif(canvas, _random_shape(rng, 0.24, 0.38), label, difficulty, rng)
-    return _finished(canvas, rng)
+        paint_motif(canvas, random_shape(rng, 0.24, 0.38), label, difficulty, rng)
+    return finish_scene(canvas, rng)[0]
 
 
 def _pair_in_order(label: int, difficulty: float, rng: np.random.PCG64) -> Plane:
     """A scene of ORDER at the native side, (3, N, N), integers from 0 to 255."""
-    canvas = _cluttered_background(difficulty, rng)
+    canvas = cluttered_background(difficulty, rng)
     pair, order = divmod(label, 2)
-    gap = _between(rng, 0.45 - 0.25 * difficulty, 0.7 - 0.25 * difficulty)  # between the centres, in native sides
-    above = _between(rng, 0.14, 0.86 - gap)
+    gap = between(rng, 0.45 - 0.25 * difficulty, 0.7 - 0.25 * difficulty)  # between the centres, in native sides
+    above = between(rng, 0.14, 0.86 - gap)
     for centre, motif in ((above, 2 * pair + order), (above + gap, 2 * pair + 1 - order)):
-        _paint_motif(canvas, _random_shape(rng, 0.16, 0.26, height=centre), motif, difficulty, rng)
-    return _finished(canvas, rng)
+        paint_motif(canvas, random_shape(rng, 0.16, 0.26, height=centre), motif, difficulty, rng)
+    return finish_scene(canvas, rng)[0]
 
 
-def _cluttered_background(difficulty: float, rng: np.random.PCG64) -> Plane:
-    canvas = _background(rng)
+def cluttered_background(difficulty: float, rng: np.random.PCG64, *, native: int = NATIVE_SIDE) -> Plane:
+    """A canvas (3, N, N) of N = `native` pixels with clouds and, on them, shapes without a motif."""
+    canvas = _background(rng, native)
     for _ in range(round(8 * difficulty)):
-        _paint(canvas, _random_shape(rng, 0.06, 0.25), rng)
+        _paint(canvas, random_shape(rng, 0.06, 0.25, native=native), rng)
     return canvas
 
 
-def _paint_motif(canvas: Plane, patch: Patch, motif: int, difficulty: float, rng: np.random.PCG64) -> None:
+def paint_motif(canvas: Plane, patch: Patch, motif: int, difficulty: float, rng: np.random.PCG64) -> None:
+    """Paint an object with a motif on `canvas`, (3, N, N), in place."""
     _paint(canvas, patch, rng, texture=_texture(_tiles()[motif], patch, rng, contrast=1.5 - difficulty))
 
 
-def _finished(canvas: Plane, rng: np.random.PCG64) -> Plane:
+def finish_scene(canvas: Plane, rng: np.random.PCG64) -> tuple[Plane, list[Patch]]:
+    """Paint thin lines on a canvas and expose it: (3, N, N), integers from 0 to 255, and the lines."""
+    lines = []
     for _ in range(2):
-        _paint(canvas, _random_line(rng), rng)
-    return _expose(canvas, rng)
+        lines.append(_random_line(rng, canvas.shape[1]))
+        _paint(canvas, lines[-1], rng)
+    return _expose(canvas, rng), lines
 
 
 # Random numbers come from raw bits: numpy may change its distributions between versions.
-def _between(rng: np.random.PCG64, low: float, high: float) -> float:
+def between(rng: np.random.PCG64, low: float, high: float) -> float:
     return low + (high - low) * (int(rng.random_raw()) >> 40) * 2.0**-24
 
 
@@ -142,50 +147,65 @@ class Patch:
     opacity: Plane  # (h, w): 1 inside the object, 0 outside, soft at the edge
     x: Plane  # (h, w): pixels from the object's centre, along its own axes
     y: Plane
+    native: int  # side of the canvas in pixels
 
 
-def _random_shape(rng: np.random.PCG64, low: float, high: float, *, height: float | None = None) -> Patch:
+def random_shape(
+    rng: np.random.PCG64,
+    low: float,
+    high: float,
+    *,
+    height: float | None = None,
+    across: float | None = None,
+    native: int = NATIVE_SIDE,
+) -> Patch:
     """An ellipse or rectangle, rotated by at most 12 degrees, with semi-axes of `low` to `high` of the native side.
 
-    `height` is that of its centre, from the top, in native sides; None: random.
+    `height` and `across` are those of its centre, from the top and from the left, in native sides; None: random.
     """
-    semi_axes = NATIVE_SIDE * _between(rng, low, high), NATIVE_SIDE * _between(rng, low, high)
-    return _patch(rng, semi_axes, half_tangent=_between(rng, -0.1, 0.1), height=height)
+    semi_axes = native * between(rng, low, high), native * between(rng, low, high)
+    return _patch(rng, semi_axes, native, half_tangent=between(rng, -0.1, 0.1), height=height, across=across)
 
 
-def _random_line(rng: np.random.PCG64) -> Patch:
+def _random_line(rng: np.random.PCG64, native: int) -> Patch:
     """A long thin object in any direction, such as a twig or a wire."""
-    semi_axes = NATIVE_SIDE * _between(rng, 0.1, 0.5), NATIVE_SIDE * _between(rng, 0.004, 0.02)
-    return _patch(rng, semi_axes, half_tangent=_between(rng, -1.0, 1.0))
+    semi_axes = native * between(rng, 0.1, 0.5), native * between(rng, 0.004, 0.02)
+    return _patch(rng, semi_axes, native, half_tangent=between(rng, -1.0, 1.0))
 
 
 def _patch(
-    rng: np.random.PCG64, semi_axes: tuple[float, float], *, half_tangent: float, height: float | None = None
+    rng: np.random.PCG64,
+    semi_axes: tuple[float, float],
+    native: int,
+    *,
+    half_tangent: float,
+    height: float | None = None,
+    across: float | None = None,
 ) -> Patch:
     """`half_tangent` is the tangent of half the rotation: it gives cosine and sine without a call into libm."""
     square = half_tangent * half_tangent
     cos, sin = (1 - square) / (1 + square), 2 * half_tangent / (1 + square)
-    slope = min(semi_axes) / _between(rng, 1.0, 3.0)  # of the opacity at the edge, where the distance is 1
+    slope = min(semi_axes) / between(rng, 1.0, 3.0)  # of the opacity at the edge, where the distance is 1
     margin = 1 + 0.5 / slope
-    columns, x = _axis(rng, margin * (semi_axes[0] * cos + semi_axes[1] * abs(sin)))
-    rows, y = _axis(rng, margin * (semi_axes[1] * cos + semi_axes[0] * abs(sin)), centre=height)
+    columns, x = _axis(rng, native, margin * (semi_axes[0] * cos + semi_axes[1] * abs(sin)), centre=across)
+    rows, y = _axis(rng, native, margin * (semi_axes[1] * cos + semi_axes[0] * abs(sin)), centre=height)
     rotated_x, rotated_y = cos * x[None, :] + sin * y[:, None], cos * y[:, None] - sin * x[None, :]
     u, v = np.abs(rotated_x) / semi_axes[0], np.abs(rotated_y) / semi_axes[1]
-    distance = np.maximum(u, v) if _between(rng, 0, 1) < 0.5 else np.sqrt(u * u + v * v)
+    distance = np.maximum(u, v) if between(rng, 0, 1) < 0.5 else np.sqrt(u * u + v * v)
     opacity: Plane = np.clip((1 - distance) * slope + 0.5, 0, 1).astype(np.float32, copy=False)
-    return Patch((slice(None), rows, columns), opacity, rotated_x, rotated_y)
+    return Patch((slice(None), rows, columns), opacity, rotated_x, rotated_y, native)
 
 
-def _axis(rng: np.random.PCG64, radius: float, *, centre: float | None = None) -> tuple[slice, Plane]:
+def _axis(rng: np.random.PCG64, native: int, radius: float, *, centre: float | None = None) -> tuple[slice, Plane]:
     """The pixels of one axis within `radius` of a centre, by default random, and their distances from it."""
-    centre = NATIVE_SIDE * (_between(rng, 0.2, 0.8) if centre is None else centre)
-    first, last = max(0, int(centre - radius)), min(NATIVE_SIDE, int(centre + radius) + 1)
+    centre = native * (between(rng, 0.2, 0.8) if centre is None else centre)
+    first, last = max(0, int(centre - radius)), min(native, int(centre + radius) + 1)
     return slice(first, last), np.arange(first, last, dtype=np.float32) + np.float32(0.5 - centre)
 
 
 def _paint(canvas: Plane, patch: Patch, rng: np.random.PCG64, *, texture: Plane | None = None) -> None:
     """Paint a patch in one muted colour, with a linear gradient, on `canvas`, (3, N, N), in place."""
-    slope, grey = _between(rng, -0.3, 0.3) / NATIVE_SIDE, _between(rng, 0.3, 0.7)
+    slope, grey = between(rng, -0.3, 0.3) / patch.native, between(rng, 0.3, 0.7)
     colour = grey + np.float32(0.4) * (_uniform(rng, 3, 1, 1) - np.float32(0.5))
     paint = colour * (1 + slope * patch.y)
     if texture is not None:
@@ -216,27 +236,28 @@ def _tile(rows: tuple[str, ...]) -> Plane:
 
 def _texture(tile: Plane, patch: Patch, rng: np.random.PCG64, *, contrast: float) -> Plane:
     """Tiles laid like bricks over the patch, (h, w), along its own axes; each brick has its own share of `contrast`."""
-    pitch = TILE_STROKES * _between(rng, 1.2, 1.7)  # native pixels from brick to brick
-    y = patch.y / pitch + _between(rng, 20, 21)  # an offset of 20 bricks keeps all coordinates positive
+    # Pixels from brick to brick: the same share of the scene on a canvas of any side.
+    pitch = TILE_STROKES * between(rng, 1.2, 1.7) * patch.native / NATIVE_SIDE
+    y = patch.y / pitch + between(rng, 20, 21)  # an offset of 20 bricks keeps all coordinates positive
     row = y.astype(np.int32)
-    x = patch.x / pitch + _between(rng, 20, 21) + np.float32(0.5) * (row & 1)
+    x = patch.x / pitch + between(rng, 20, 21) + np.float32(0.5) * (row & 1)
     column = x.astype(np.int32)
     tile_row, tile_column = (
         ((position - brick) * len(tile)).astype(np.int32) for position, brick in ((y, row), (x, column))
     )
     strength = _uniform(rng, 48, 48) + np.float32(0.5)
-    contrast *= _between(rng, 0.3, 0.5) * (1 if _between(rng, 0, 1) < 0.5 else -1)
+    contrast *= between(rng, 0.3, 0.5) * (1 if between(rng, 0, 1) < 0.5 else -1)
     return contrast * strength[row, column] * tile[tile_row, tile_column]
 
 
-def _background(rng: np.random.PCG64) -> Plane:
+def _background(rng: np.random.PCG64, native: int) -> Plane:
     """Cloud noise, (3, N, N): each octave has half the amplitude of the previous one; half of the noise is grey."""
     knots = np.zeros((3, 2**OCTAVES + 1, 2**OCTAVES + 1), np.float32)
     for octave in range(1, OCTAVES + 1):
         weights = _interpolation(2**octave, 2**OCTAVES)
         knots += weights @ _uniform(rng, 3, 2**octave + 1, 2**octave + 1) @ weights.T * np.float32(0.5**octave)
     knots = np.float32(0.5) * (knots + knots[:1])
-    weights = _interpolation(2**OCTAVES, NATIVE_SIDE)[:-1]
+    weights = _interpolation(2**OCTAVES, native)[:-1]
     clouds: Plane = weights @ knots @ weights.T
     return clouds
 
@@ -252,34 +273,35 @@ def _interpolation(knots: int, points: int) -> Plane:
 
 def _expose(canvas: Plane, rng: np.random.PCG64) -> Plane:
     """Imitate a camera: exposure, contrast, light from one side and sensor noise; integers from 0 to 255."""
-    ramp = np.arange(NATIVE_SIDE, dtype=np.float32) / NATIVE_SIDE
-    x, y = (_between(rng, -0.4, 0.4) * ramp for _ in range(2))
-    light = 255 * _between(rng, 0.7, 1.1) * (1 + x[None, :] + y[:, None])
+    native = canvas.shape[1]
+    ramp = np.arange(native, dtype=np.float32) / native
+    x, y = (between(rng, -0.4, 0.4) * ramp for _ in range(2))
+    light = 255 * between(rng, 0.7, 1.1) * (1 + x[None, :] + y[:, None])
     grain = rng.random_raw(canvas.size // 4).astype("<u8").view(np.uint8).reshape(2, *canvas.shape)
     noise = np.subtract(grain[0], grain[1], dtype=np.float32)  # triangular distribution, 510 wide
-    noise *= np.float32(_between(rng, 0.01, 0.04))
+    noise *= np.float32(between(rng, 0.01, 0.04))
     exposed: Plane = canvas - np.float32(0.5)
     exposed *= light
     exposed += noise
-    exposed += np.float32(255 * _between(rng, 0.4, 0.6))
+    exposed += np.float32(255 * between(rng, 0.4, 0.6))
     np.clip(exposed, 0, 255, out=exposed)
     return np.floor(exposed, out=exposed)
 
 
-def _resize(image: Plane, side: int) -> NDArray[np.uint8]:
+def average_areas(image: Plane, side: int) -> NDArray[np.uint8]:
     """(3, N, N) averaged over areas to (side, side, 3), rounded to nearest."""
-    if side != NATIVE_SIDE:
-        weights = _area_weights(side)
+    if side != image.shape[1]:
+        weights = area_weights(side, image.shape[1])
         image = np.floor(weights @ image @ weights.T / weights[0].sum() ** 2 + np.float32(0.5))
     return image.astype(np.uint8).transpose(1, 2, 0)
 
 
 @cache
-def _area_weights(side: int) -> Plane:
+def area_weights(side: int, native: int) -> Plane:
     """Overlap of each native pixel with each pixel of `side`, (side, N), in units that divide both pixels."""
-    unit = gcd(NATIVE_SIDE, side)
-    length, native_length = NATIVE_SIDE // unit, side // unit
-    start, native_start = np.arange(side)[:, None] * length, np.arange(NATIVE_SIDE)[None, :] * native_length
+    unit = gcd(native, side)
+    length, native_length = native // unit, side // unit
+    start, native_start = np.arange(side)[:, None] * length, np.arange(native)[None, :] * native_length
     overlap = np.minimum(start + length, native_start + native_length) - np.maximum(start, native_start)
     weights: Plane = np.maximum(overlap, 0).astype(np.float32)
     return weights

@@ -118,7 +118,7 @@ def test_a_table_is_one_that_the_report_has(tmp_path: Path):
     assert tuple(TABLE_FILES) == PAPER_TABLES
     for table in PAPER_TABLES:
         assert _read(tmp_path, NETS + f"table: {table}").table == table
-    for table in ("5", "08", "8.0", "Table 8", "x"):
+    for table in ("10", "08", "8.0", "Table 8", "x"):
         with pytest.raises(
             StudyError, match=r"study\.yaml:2: table='.*' is not a table with networks; write one of 1, "
         ):

@@ -48,7 +48,8 @@ def test_an_epoch_comes_back_from_its_report():
     with_more = report | {"time_this_iter_s": 1.0, "done": False, "config": {}}  # as Tune does
     assert epoch_of(with_more) == ended
     assert scores_of(with_more) == scores
-    last = epoch(3, top1=40.5, test_scores={"top1": 30.0, "top5": 31.0})
+    last = epoch(3, top1=40.5, test_scores={"top1": 30.0, "top5": 31.0}, standard_errors={"test_top1": 0.1 + 0.2})
     on_test = [report_of(each, {}, test=True) for each in (ended, last)]
     assert [report["test_top1"] for report in on_test] == [None, 30.0], "the same keys in all reports"
+    assert on_test[0].keys() == on_test[1].keys()
     assert [epoch_of(report) for report in on_test] == [ended, last]

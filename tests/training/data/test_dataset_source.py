@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import BatchedLoader, Loader, TimmTransformLoader, open_loader
 from hiri_search.training.data.prepare import fingerprint, is_prepared, prepare
 from hiri_search.training.data.sources import dataset_reader, user_datasets
 from hiri_search.training.data.sources.dataset_source import DatasetSource
+from hiri_search.training.inputs.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.probe import UndecodedImages, image_seconds, shrink_for_probe
 from hiri_search.training.recipe import Recipe, SettingError
 from tests.training.data import own_data
-from tests.training.data.test_ensure_local import JOB
+from tests.training.test_ensure_local import JOB
 
 SIDE = 16
 RECIPE = Recipe(batch=8, erasing=0.5, jitter=0.2)

@@ -15,7 +15,7 @@ from hiri_search.training.data.sources.folder_source import FolderSource
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.probe import shrink_for_probe
 from hiri_search.training.recipe import Recipe, SettingError
-from tests.training.data.test_ensure_local import JOB
+from tests.training.test_ensure_local import JOB
 
 SIDE = 16
 RECIPE = Recipe(batch=4)

@@ -23,7 +23,7 @@ _MAX_DIGITS = 9
 _RECORDS = (Epoch, Job, Recipe, NetworkFacts, Trial, TrialAsked)
 _COLUMNS = (
     *("curve", "epochs", "failed", "front", "gflops", "high", "low", "ms", "network", "note", "params_m", "rank"),
-    *("row", "seeds", "setting", "so_far", "spread"),
+    *("row", "seeds", "setting", "so_far", "spread", "standard_error"),
 )
 _TAKEN = frozenset((*(field.name for kind in _RECORDS for field in fields(kind)), *_COLUMNS))  # as names of columns
 _PREFIXES = (EMA, TEST, "short_", "paper_", "trained_", "merged_", "zero_cost_")  # of columns

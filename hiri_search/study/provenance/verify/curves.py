@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from hiri_search.study.config.schema import TASK, StudyConfig
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialEvent
 from hiri_search.study.ledger.ledger import of_kind
 from hiri_search.study.ledger.trial import REPRODUCED, Trial, reproduced, training_digest
@@ -59,7 +59,7 @@ def _impossible(epoch: Epoch, study: StudyConfig, images: ImageSet) -> Iterator[
         value = epoch.score(score.name)
         if value is not None and (fault := _impossible_score(score, value, getattr(images, score.split))):
             yield f"epoch {epoch.epoch}: {score.name} is {value}, {fault}"
-    for low, high in TASK.ordered:
+    for low, high in study.learning_task.ordered:
         if (least := epoch.scores.get(low, -math.inf)) > (most := epoch.scores.get(high, math.inf)):
             yield f"epoch {epoch.epoch}: {low} is {least}, more than {high}, which is {most}"
     if not math.isfinite(epoch.loss):

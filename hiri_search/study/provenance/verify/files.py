@@ -17,7 +17,7 @@ from hiri_search.system.checksums import find_damage, has_checksums
 from hiri_search.system.files import Say
 from hiri_search.training.data.decode_cache import cache_folder, damage_of
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.prepare import fingerprint
+from hiri_search.training.inputs.study_images import name_of_images
 from hiri_search.training.job import Epoch
 from hiri_search.training.loop import CURVE
 from hiri_search.training.state import curve_in
@@ -105,7 +105,7 @@ def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator
     if study.data.kind == "python":  # a results folder runs no code
         return
     for side, recorded in source.images.fingerprints.items():
-        now = fingerprint(
+        now = name_of_images(
             study.data, int(side), classes=study.proxy.classes, cache=study.cache, read=not quick, say=say
         )
         if now != recorded:

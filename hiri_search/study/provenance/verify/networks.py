@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from random import Random
 
 from hiri_search.cost.count_cache import cache_disabled
-from hiri_search.cost.flops import CountError, count
-from hiri_search.language import SpecError, TimmNetwork, parse_network
+from hiri_search.cost.flops import count
+from hiri_search.cost.operators import CountError
+from hiri_search.language import SpecError, parse_network
+from hiri_search.language.dense_network import InputSize
 from hiri_search.networks import is_ours_or_timms
 from hiri_search.study.config.networks import Candidate, network_of
 from hiri_search.study.ledger.events import Event, NetworkCounted, TrialAsked
@@ -78,7 +80,7 @@ class Recount:
     """A network to be counted again."""
 
     spec: str
-    side: int
+    side: InputSize
     classes: int
     code: tuple[tuple[str, str], ...]  # digests of the code of its study
 
@@ -127,7 +129,7 @@ def _can_count(network: Recount) -> bool:
         parsed = parse_network(network.spec)
     except SpecError:
         return False
-    return is_ours_or_timms(parsed) if isinstance(parsed, TimmNetwork) else parsed.is_ours
+    return is_ours_or_timms(parsed)
 
 
 def _miscounted(network: Recount, recorded: Iterable[Recorded]) -> Iterator[str]:

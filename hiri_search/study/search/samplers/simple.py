@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol, TypeAlias
 
-from hiri_search.language import Network, uniform
+from hiri_search.language import Backbone, uniform
 from hiri_search.language.choosers import first, noting
 from hiri_search.language.space import Decisions, Walked
 from hiri_search.study.search.history import History
 from hiri_search.study.search.visited import UnvisitedSpace
 
-CostFunction: TypeAlias = Callable[[Network], Mapping[str, float]]
+CostFunction: TypeAlias = Callable[[Backbone], Mapping[str, float]]
 """Returns the costs of an untrained network by objective; SpecError where it cannot be counted."""
 
 

@@ -15,10 +15,11 @@ from hiri_search.system.file_tree.archives import forget_archive
 from hiri_search.system.files import expanded
 from hiri_search.training.data.decode_cache import damage_of
 from hiri_search.training.data.image_folder import DataError
-from hiri_search.training.data.prepare import fingerprint, prepare
 from hiri_search.training.data.sources.user_datasets import forget_datasets
+from hiri_search.training.inputs.study_images import name_of_images, prepare_inputs
 from hiri_search.training.job import Job, PreparedData
 
+_FILES = ("folder", "coco", "masks")  # kinds of sources that are a path
 HEARTBEAT_SECONDS = 5.0  # between heartbeats, while images are prepared here or by another process
 
 
@@ -53,7 +54,7 @@ def ensure_local(
 def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
     _require_data(job)
     try:
-        local = prepare(job.data, job.side, _fallback_home(prepared), classes=job.classes, cache=prepared.cache)
+        local = prepare_inputs(job.data, job.side, _fallback_home(prepared), classes=job.classes, cache=prepared.cache)
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
     forget_archive()
@@ -66,9 +67,9 @@ def _prepare_here(prepared: PreparedData, job: Job) -> PreparedData:
 
 
 def _require_data(job: Job) -> None:
-    path = expanded(job.data.path)
-    is_path = job.data.kind == "folder" or path.is_absolute()  # otherwise it may be the name of a timm dataset
-    if job.data.kind in ("folder", "timm") and is_path and not path.exists():
+    kind, path = job.data.kind, expanded(job.data.path.partition("#")[0] if job.data.kind == "coco" else job.data.path)
+    is_path = kind in _FILES or (kind == "timm" and path.is_absolute())  # or the name of a data set
+    if is_path and not path.exists():
         remedy = "" if path.is_absolute() else f" in {Path.cwd()}; write the whole path"
         raise NodeMismatch(f"on {platform.node()} there is no {path}{remedy}")
 
@@ -78,7 +79,7 @@ def _require_same_datasets(prepared: PreparedData, job: Job) -> None:
     if job.data.kind != "python":
         return
     try:
-        here = fingerprint(job.data, job.side, classes=job.classes, cache=prepared.cache)
+        here = name_of_images(job.data, job.side, classes=job.classes, cache=prepared.cache)
     except DataError as error:
         raise NodeMismatch(f"on {platform.node()}: {error}") from error
     if here != prepared.folder.name:

@@ -50,10 +50,10 @@ class TimmNetwork:
         return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
 
 
-Network = Net | TimmNetwork
+Backbone = Net | TimmNetwork
 
 
-def parse_network(text: str, *, let: Mapping[str, str] | None = None) -> Network:
+def parse_backbone(text: str, *, let: Mapping[str, str] | None = None) -> Backbone:
     """Return the network of a spec, or the timm network of a text that begins with `timm:`; may raise SpecError."""
     if text.strip().startswith(TIMM_PREFIX):
         return _parse_timm(text.strip())

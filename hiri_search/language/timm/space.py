@@ -19,12 +19,12 @@ from hiri_search.language.lexer import MAX_SPEC_LENGTH
 from hiri_search.language.parser import integer_range, merged_options
 from hiri_search.language.space import Chooser, NetworkSpace, choose_index
 from hiri_search.language.syntax_tree import Option, Options, SourcePosition, ranges_text
-from hiri_search.language.timm_spec import (
+from hiri_search.language.timm.spec import (
     MAX_TIMM_LENGTH,
     NAME,
     TIMM_PREFIX,
     ArgumentValue,
-    Network,
+    Backbone,
     Scalar,
     TimmNetwork,
     check_timm_name,
@@ -140,7 +140,7 @@ class TimmSpace(NetworkSpace[TimmNetwork]):
             for choice in builder.choices
         )
 
-    def decisions_of(self, network: Network) -> dict[str, Option] | None:
+    def decisions_of(self, network: Backbone) -> dict[str, Option] | None:
         for builder in self.builders:
             if isinstance(network, TimmNetwork) and (indices := builder.indices_of(network)) is not None:
                 chosen = zip(builder.choices, indices, strict=True)

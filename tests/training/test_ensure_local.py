@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hiri_search.training.data import ensure_local as ensure_local_module
-from hiri_search.training.data.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.data.prepare import prepare
+from hiri_search.training.inputs import ensure_local as ensure_local_module
+from hiri_search.training.inputs.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.job import DataSource, Job, PreparedData
 from hiri_search.training.recipe import Recipe
 from tests.system.damages import DAMAGES, cut
@@ -120,13 +120,13 @@ def test_heartbeats_continue_while_images_are_prepared(tmp_path: Path, monkeypat
     on_driver = _prepared(JOB, tmp_path / "driver", monkeypatch)
     shutil.rmtree(tmp_path / "driver")
     monkeypatch.setattr(ensure_local_module, "HEARTBEAT_SECONDS", 0.01)
-    prepare_images = ensure_local_module.prepare
+    prepare_images = ensure_local_module.prepare_inputs
 
     def slow_prepare(*args: object, **keys: object) -> PreparedData:
         time.sleep(0.2)
         return prepare_images(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ensure_local_module, "prepare", slow_prepare)
+    monkeypatch.setattr(ensure_local_module, "prepare_inputs", slow_prepare)
     heartbeats: list[int] = []
     ensure_local(on_driver, JOB, lambda: heartbeats.append(1), _fail)
     assert heartbeats

@@ -1,0 +1,22 @@
+"""Body: a backbone without its classifier, which returns the maps of its last stages."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class BackboneBody(nn.Module):
+    """The last maps of a model of timm's interface: images (B, 3, H, W) -> maps (B, C, H/s, W/s), finest first.
+
+    `features` is such a model as timm builds it with `features_only=True, feature_cls="getter"`. Odd grids round up.
+    """
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        info = features.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())  # type: ignore[operator, union-attr]
+        self.strides: tuple[int, ...] = tuple(info.reduction())  # type: ignore[operator, union-attr]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return list(self.features(images))

@@ -1,0 +1,121 @@
+"""Detection and segmentation in a study: the task and the method of its rows, and what these leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hiri_search.language.dense_network import CLASSES_OF_TASKS, METHODS, DenseNetwork, Network, find_method
+from hiri_search.language.errors import SpecError
+from hiri_search.training.dense.scores import TASKS
+from hiri_search.training.recipe import Recipe, SettingError
+
+if TYPE_CHECKING:
+    from hiri_search.study.config.schema import NetworkRow, StudyConfig
+
+_CLASSIFICATION, _DETECTION, _SEGMENTATION = "classification", "detection", "segmentation"
+_PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
+_ANNOTATIONS = {_DETECTION: ("boxes", "masks"), _SEGMENTATION: ("semantic",), _CLASSIFICATION: ("",)}
+_DATA = {_DETECTION: ("drawn", "coco"), _SEGMENTATION: ("drawn", "masks"), _CLASSIFICATION: ()}
+# Of the recipe: what is for classifiers alone, with the value that turns it off.
+_NOT_DENSE: Mapping[str, Any] = {
+    **dict.fromkeys(("mixup", "cutmix", "erasing"), 0.0),
+    **{"auto_augment": "", "distill_alpha": 1.0, "compile": False, "pretrained": False, "weights": ""},
+}
+
+
+def with_task(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a study with what its task fills in, if it is detection or segmentation.
+
+    These are the method, the size and the classes at which the networks are counted, the objectives of a search, and
+    the annotations that the images need.
+    """
+    task, rows = content.get("task", _CLASSIFICATION), content.get("nets")
+    methods = [content.get("method")] + [row.get("method") for row in _mappings(rows)]
+    known = [METHODS[name] for name in methods if isinstance(name, str) and name in METHODS]
+    if known and "task" not in content:
+        task = known[0].task
+    if task not in CLASSES_OF_TASKS:
+        return content
+    counted = {"side": _PAPER_SIZES[task], "classes": CLASSES_OF_TASKS[task], **(content.get("counted") or {})}
+    method = {} if known else {"method": "upernet"} if task == _SEGMENTATION else {}
+    masks = any(found.masks for found in known) and _trains_masks(content)
+    annotations = "semantic" if task == _SEGMENTATION else "masks" if masks else "boxes"
+    data = content.get("data", {})
+    data = {"source": data} if isinstance(data, str) else data
+    if isinstance(data, dict):
+        data = {"annotations": annotations, **data}
+    search = {"objectives": (TASKS[annotations].scores[0].name, "gmacs"), **(content.get("search") or {})}
+    return {**content, **method, "task": task, "counted": counted, "data": data, "search": search}
+
+
+def _mappings(rows: Any) -> list[dict[str, Any]]:
+    return [row for row in rows.values() if isinstance(row, dict)] if isinstance(rows, dict) else []
+
+
+def _trains_masks(content: dict[str, Any]) -> bool:
+    """Return whether a row that is trained has a method with masks."""
+    rows, default = content.get("nets"), content.get("method", "")
+    if not isinstance(rows, dict):
+        return True
+    trained = [row for row in rows.values() if not isinstance(row, dict) or row.get("train", True)]
+    names = [row.get("method", default) if isinstance(row, dict) else default for row in trained]
+    return any(METHODS[name].masks for name in names if name in METHODS)
+
+
+def with_method(study: StudyConfig, row: NetworkRow, network: Network) -> Network:
+    """Return the network of a row with its method. Raises SpecError where it is of another task than the study."""
+    name = row.method or study.method
+    if name and not isinstance(network, DenseNetwork):
+        network = DenseNetwork.of(name, network)
+    task = network.method.task if isinstance(network, DenseNetwork) else _CLASSIFICATION
+    if task != study.task:
+        remedy = "write a method: for the study or the row" if task == _CLASSIFICATION else f"write task: {task}"
+        raise SpecError(f"the study is for {study.task}, and this network for {task}; {remedy}")
+    return network
+
+
+def check_dense(study: StudyConfig) -> None:
+    """Raise SettingError for what detection and segmentation do not have, and for images that a task cannot use."""
+    _check_data(study)
+    if study.task == _CLASSIFICATION:
+        return
+    if study.method:
+        _check_method(study.method)
+    for name in ("space", "metrics", "latency"):
+        if getattr(study, name):
+            raise SettingError(name, f"{name}: is for classification only; remove it")
+    _check_recipe("", study.recipe)
+    for name, row in (study.nets or {}).items():
+        _check_recipe(name, row.recipe)
+
+
+def _check_method(name: str) -> None:
+    try:
+        find_method(name)
+    except SpecError as error:
+        raise SettingError("method", f"method: {error}") from error
+
+
+def _check_recipe(row: str, recipe: Recipe | None) -> None:
+    for key, off in _NOT_DENSE.items():
+        if recipe is not None and getattr(recipe, key) != off:
+            where = f"nets.{row}.recipe.{key}" if row else f"recipe.{key}"
+            raise SettingError(where, f"{where}={getattr(recipe, key)} is for classification only; remove it")
+
+
+def _check_data(study: StudyConfig) -> None:
+    source, kind, kinds = study.data.source, study.data.kind, _DATA[study.task]
+    problem, remedy = "", ""
+    if (given := study.data.annotations) not in _ANNOTATIONS[study.task]:
+        message = f"data.annotations={given} does not belong to {study.task}; remove it: the task fills it in"
+        raise SettingError("data.annotations", message)
+    if kinds and kind not in kinds:
+        examples = {"coco": "coco:PATH", "masks": "masks:PATH"}
+        problem = f"has no targets of {study.task}"
+        remedy = " or ".join(examples.get(each, each) for each in kinds)
+    elif not kinds and kind in ("coco", "masks"):
+        problem = "has no classes of images"
+        remedy = f"task: {_DETECTION if kind == 'coco' else _SEGMENTATION}, or folder:PATH"
+    if problem:
+        raise SettingError("data.source", f"data.source={source} {problem}; write {remedy}")
