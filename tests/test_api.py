@@ -117,6 +117,7 @@ TYPES = [
 ]
 
 
+@pytest.mark.slow
 def test_the_api_reference_builds_without_a_warning(tmp_path: Path) -> None:
     warnings = ("-W", "error", "-W", "ignore::FutureWarning")  # torch.jit, used by fvcore and timm, is deprecated
     built = _run(sys.executable, *warnings, "-m", "pdoc", "hiri_search", "-o", tmp_path)

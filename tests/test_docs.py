@@ -48,7 +48,10 @@ NOT_RUN = {
 SERVES = ("--serve", " watch ")  # commands with these words run until they are stopped
 START_SECONDS = 120.0  # time limit for a server to print its address
 # Commands that take more than half a minute on two cores even with small trainings.
-SLOW = ("hiri-search paper 2", "studies/cost_accuracy.yaml", "studies/resolution.yaml", "studies/other_backbones.yaml")
+SLOW = (
+    *("hiri-search paper 2", "hiri-search paper 6"),
+    *("studies/cost_accuracy.yaml", "studies/resolution.yaml", "studies/other_backbones.yaml"),
+)
 
 SMALL = {
     "recipe": "{epochs: 1, batch: 16, warmup_epochs: 0}",

@@ -253,6 +253,7 @@ def test_a_tuner_reaches_the_digits_of_the_study(study_file: Callable[[str], Pat
         assert _rows(table, ["spec", "params", "macs"]) == [costs] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_ray")
 def test_a_searcher_with_two_objectives_gets_the_costs(study_file: Callable[[str], Path], tmp_path: Path):
     from ray import tune

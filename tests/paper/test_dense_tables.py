@@ -14,7 +14,7 @@ from hiri_search.paper.agreement import CHANGES, Costs, PaperNetwork, agreement,
 from hiri_search.paper.published import DENSE_TABLES, networks, published
 
 GOLDEN = Path(__file__).with_name("golden_dense.csv")
-QUICK = "timm:resnet50"  # with which most changes are counted in CI; tests/cost counts every method
+QUICK = {"gfl": "frozen", "mask_rcnn": "frozen+deconvolution", "sparse_rcnn": "frozen+proposals"}  # counted in CI
 
 
 def golden() -> dict[PaperNetwork, Costs]:
@@ -27,7 +27,8 @@ def golden() -> dict[PaperNetwork, Costs]:
 
 
 def _case(network: PaperNetwork) -> object:
-    marks = [] if network.spec == QUICK and network.change else [pytest.mark.slow]
+    is_quick = network.spec == "timm:resnet50" and QUICK.get(network.method) == network.change
+    marks = [] if is_quick else [pytest.mark.slow]
     name = f"{network.spec.removeprefix('timm:')[:12]} {network.method} {network.change}".strip()
     return pytest.param(network, marks=marks, id=name)
 

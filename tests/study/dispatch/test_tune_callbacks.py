@@ -111,6 +111,7 @@ def _check_run(run: Path, trial: Trial) -> None:
     assert {name for name, value in config.items() if value is not None} <= params.keys()
 
 
+@pytest.mark.slow
 def test_the_loggers_of_tune_write_every_epoch_of_an_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session, all_trials = _run(tmp_path, ABLATION, monkeypatch)
     assert [len(trial.curve) for trial in all_trials] == [2, 2]
