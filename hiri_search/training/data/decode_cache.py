@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import numpy as np
@@ -42,6 +43,13 @@ def cache_folder(home: Path) -> Path:
             remedy = "name a folder that can be written, or leave the variable out"
             raise DataError(f"{CACHE_VARIABLE}={chosen} cannot be used: {error.strerror}; {remedy}") from error
         return home
+
+
+@contextmanager
+def fingerprint_folder(*, read: bool) -> Iterator[Path]:
+    """Give the folder of cached fingerprints; with `read` an empty one, so that all files are read again."""
+    with TemporaryDirectory() as empty:
+        yield Path(empty) if read else cache_folder(Path(empty))
 
 
 def cached_fingerprint(cache_dir: Path, stat_digest: str, compute: Callable[[], str]) -> str:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from hiri_search.system.text import printable
 from hiri_search.training.data.decode_cache import (
     Progress,
     cache_folder,
+    fingerprint_folder,
     has_cached_fingerprint,
     make_once,
     write_array,
@@ -134,8 +134,7 @@ def fingerprint(
     source = open_source(data, classes)
     digest = source.stat_fingerprint()
     if cache != "none" and data.kind != "timm":
-        with TemporaryDirectory() as empty:
-            cache_dir = Path(empty) if read else cache_folder(Path(empty))
+        with fingerprint_folder(read=read) as cache_dir:
             digest = source.content_fingerprint(digest, cache_dir, say)
     return _folder_name(side, source.classes, source.counts, digest)
 

@@ -7,7 +7,6 @@ import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ def prepare_annotated(
     """
     require_one_batch(source.counts["train"], batch)
     longest, cache_dir, stat_digest = STORED_SIDES * side, cache_folder(home), source.stat_fingerprint()
-    folder = cache_dir / annotated_folder(source, side, cache_dir, say)
+    folder = cache_dir / annotated_folder(source, side, stat_digest, cache_dir, say)
 
     def fill(unfinished: Path) -> None:
         say(f"preparing the images and annotations for side {side}, in {cache_dir}")
@@ -57,12 +56,9 @@ def prepare_annotated(
     return PreparedData(folder, tuple(about["classes"]), train, val, skipped, source.notes, test=test)
 
 
-def annotated_folder(source: AnnotatedSource, side: int, cache_dir: Path | None, say: Say) -> str:
-    """The name of the folder of decoded images; without `cache_dir` all files are read, whatever is known of them."""
-    if cache_dir is None:
-        with TemporaryDirectory() as empty:
-            return annotated_folder(source, side, Path(empty), say)
-    content = source.content_fingerprint(source.stat_fingerprint(), cache_dir, say)
+def annotated_folder(source: AnnotatedSource, side: int, stat_digest: str, cache_dir: Path, say: Say) -> str:
+    """The name of the folder of decoded images, by the fingerprint of their content."""
+    content = source.content_fingerprint(stat_digest, cache_dir, say)
     key = f"dense {DENSE_CACHE_FORMAT} {STORED_SIDES * side} {source.classes} {source.counts} {content}"
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:12]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from hiri_search.system.files import Say
+from hiri_search.training.data.decode_cache import fingerprint_folder
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import fingerprint, is_prepared, prepare
@@ -48,7 +49,9 @@ def name_of_images(
 ) -> str:
     """The name that `prepare_inputs` gives to the folder of these images, as `fingerprint` does."""
     if data.annotations:
-        return annotated_folder(annotated_source(data, side, classes), side, None if read else Path(), say)
+        source = annotated_source(data, side, classes)
+        with fingerprint_folder(read=read) as cache_dir:
+            return annotated_folder(source, side, source.stat_fingerprint(), cache_dir, say)
     return fingerprint(data, side, classes=classes, cache=cache, read=read, say=say)
 
 
