@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from hiri_search.language import DenseNetwork, Network, TimmNetwork
 from hiri_search.language.dense_network import InputSize, height_and_width, square_side
-from hiri_search.nets.dense.body import BackboneBody
+from hiri_search.nets.dense.body import body_of
 from hiri_search.nets.eval_mode import eval_mode
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, placed_pieces
 from hiri_search.networks import build, map_shapes
@@ -39,7 +39,8 @@ def activation_count(network: Network, side: InputSize, *, classes: int = 1000) 
 def _dense_activation_count(network: DenseNetwork, size: tuple[int, int], classes: int) -> int:
     with torch.device("meta"):
         module: Any = build(network, min(size), classes=classes)
-    body = next(each for each in module.modules() if isinstance(each, BackboneBody))
+    body = body_of(module)
+    assert body is not None
     parts = module.parts(map_shapes(network.backbone, network.method.maps, size))
     behind_body: int = sum(part.times * _elements(part.module, *part.shapes) for part in parts)
     return module_activation_count(body, (IMAGE_CHANNELS, *size)) + behind_body

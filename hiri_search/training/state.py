@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import Network, parse_network
-from hiri_search.nets.dense.body import BackboneBody
+from hiri_search.nets.dense.body import body_of
 from hiri_search.nets.weights_file import LOAD_ERRORS, Weights, WeightsError, half_file_is_no_disk_error, read_weights
 from hiri_search.networks import build, fitted, pretrained_weights
 from hiri_search.system.files import atomic_write, retrying
@@ -152,17 +152,13 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     if recipe.weights or recipe.pretrained:
         _load_initial_weights(model, job)
     if recipe.checkpointing:
-        backbone = next((each.features.model for each in model.modules() if isinstance(each, BackboneBody)), model)
-        backbone.set_grad_checkpointing(True)  # type: ignore[operator, union-attr]
+        body = body_of(model)
+        (body.features.model if body else model).set_grad_checkpointing(True)  # type: ignore[operator, union-attr]
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=job.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
     return TrainingState(
-        model,
-        optimizer,
-        _schedule(optimizer, recipe, steps_per_epoch),
-        ema,
-        metrics=dict(job.metrics),
+        model, optimizer, _schedule(optimizer, recipe, steps_per_epoch), ema, metrics=dict(job.metrics)
     )
 
 

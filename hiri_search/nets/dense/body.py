@@ -20,3 +20,8 @@ class BackboneBody(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return list(self.features(images))
+
+
+def body_of(network: nn.Module) -> BackboneBody | None:
+    """Return the body of a dense network; None of a classifier."""
+    return next((each for each in network.modules() if isinstance(each, BackboneBody)), None)

@@ -54,13 +54,11 @@ def proposal_part(head: nn.Module, levels: tuple[Shape, ...]) -> DensePart:
     return DensePart("proposals", Called(lambda *maps: head(list(maps)), head), levels)
 
 
-def box_part(name: str, head: nn.Module, predictor: nn.Module, width: int) -> DensePart:
-    """Return a box head on one region of interest, for BOX_ROIS of them."""
-    box = Called(lambda roi: predictor(head(roi)), head, predictor)
-    return DensePart(name, box, ((1, width, BOX_GRID, BOX_GRID),), BOX_ROIS)
-
-
-def mask_part(name: str, head: nn.Module, predictor: nn.Module, width: int) -> DensePart:
-    """Return a mask head on one region of interest, for MASK_ROIS of them."""
-    mask = Called(lambda roi: predictor(head(roi)), head, predictor)
-    return DensePart(name, mask, ((1, width, MASK_GRID, MASK_GRID),), MASK_ROIS)
+def region_parts(heads: Any, width: int, number: str = "") -> list[DensePart]:
+    """Return the box head and the mask head of torchvision's `RoIHeads` on one region of interest each."""
+    box = nn.Sequential(heads.box_head, heads.box_predictor)
+    mask = nn.Sequential(heads.mask_head, heads.mask_predictor)
+    return [
+        DensePart(f"box_head{number}", box, ((1, width, BOX_GRID, BOX_GRID),), BOX_ROIS),
+        DensePart(f"mask_head{number}", mask, ((1, width, MASK_GRID, MASK_GRID),), MASK_ROIS),
+    ]

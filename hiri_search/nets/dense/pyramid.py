@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 from math import gcd
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
@@ -17,15 +17,6 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 MoreLevels: TypeAlias = Literal["none", "pool", "on_input", "on_output"]
 _COUNTS: dict[MoreLevels, int] = {"none": 0, "pool": 1, "on_input": 2, "on_output": 2}
 MIN_GRID = 2  # positions along the side of the coarsest level
-
-
-class Body(Protocol):
-    """A backbone: images (B, 3, H, W) -> the last maps of its stages (B, C, H/s, W/s), finest first."""
-
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __call__(self, images: Tensor) -> list[Tensor]: ...
 
 
 class FeaturePyramid(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from hiri_search.nets.dense.detectors.boxes import Targets
-from hiri_search.nets.dense.parts import Called, DensePart, Shape
+from hiri_search.nets.dense.parts import DensePart, Shape
 
 POOLED_GRIDS = (1, 2, 3, 6)
 UNLABELED = 255  # of a semantic target: positions that no loss and no score takes
@@ -97,8 +97,8 @@ class UPerNet(nn.Module):
     def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
         """Return the parts behind a body whose maps have these shapes."""
         return [
-            DensePart("head", Called(self.head, self.head), tuple(shapes)),
-            DensePart("auxiliary", Called(self.auxiliary, self.auxiliary), (shapes[-2],)),
+            DensePart("head", self.head, tuple(shapes)),
+            DensePart("auxiliary", self.auxiliary, (shapes[-2],)),
         ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +25,10 @@ from hiri_search.nets.dense.parts import (
     MASK_GRID,
     DensePart,
     Shape,
-    box_part,
     level_shapes,
-    mask_part,
     proposal_part,
     pyramid_part,
+    region_parts,
 )
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
@@ -98,17 +96,15 @@ class CascadeRCNN(nn.Module):
 
     def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
         """Return the parts behind a body whose maps have these shapes; heads run on one region of interest."""
-        parts = [
+        return [
             pyramid_part(self.pyramid, shapes),
             proposal_part(self.rpn.head, level_shapes(self.pyramid, shapes)),
+            *(
+                part
+                for number, stage in enumerate(self.stages, start=1)
+                for part in region_parts(stage, self.pyramid.out_channels, str(number))
+            ),
         ]
-        for number, stage in enumerate(self.stages, start=1):
-            heads: Any = stage
-            parts.append(box_part(f"box_head{number}", heads.box_head, heads.box_predictor, self.pyramid.out_channels))
-            parts.append(
-                mask_part(f"mask_head{number}", heads.mask_head, heads.mask_predictor, self.pyramid.out_channels)
-            )
-        return parts
 
     def losses(
         self, maps: dict[str, Tensor], regions: list[Tensor], size: tuple[int, int], targets: Targets

@@ -19,11 +19,10 @@ from hiri_search.nets.dense.parts import (
     MASK_GRID,
     DensePart,
     Shape,
-    box_part,
     level_shapes,
-    mask_part,
     proposal_part,
     pyramid_part,
+    region_parts,
 )
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
@@ -73,10 +72,8 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
 
     def parts(self, shapes: Sequence[Shape]) -> list[DensePart]:
         """Return the parts behind a body whose maps have these shapes; heads run on one region of interest."""
-        width, heads = self.backbone.out_channels, self.roi_heads
         return [
             pyramid_part(self.backbone, shapes),
             proposal_part(self.rpn.head, level_shapes(self.backbone, shapes)),
-            box_part("box_head", heads.box_head, heads.box_predictor, width),
-            mask_part("mask_head", heads.mask_head, heads.mask_predictor, width),
+            *region_parts(self.roi_heads, self.backbone.out_channels),
         ]
