@@ -9,6 +9,7 @@ from functools import partial
 from math import log2
 from typing import Any
 
+import torch
 from torch import nn
 
 from hiri_search.cost.count_cache import CachedNumbers, cached
@@ -69,7 +70,8 @@ def count_dense(network: DenseNetwork, size: InputSize, *, classes: int, **optio
     """
     height_width, backbone, maps = height_and_width(size), network.backbone, network.method.maps
     shapes = map_shapes(backbone, maps, height_width)
-    behind_body = build_method(network, _Maps(shapes, height_width), classes, side=min(height_width), **options)
+    with torch.device("meta"):  # weights are made where they are counted, and not where the cache has the costs
+        behind_body = build_method(network, _Maps(shapes, height_width), classes, side=min(height_width), **options)
     key = f"{network.method.name} {network.width} {network.norms} {classes} {sorted(options.items())}"
     return count_body(backbone, maps, height_width) | {
         part.name: _counted(f"{key} {part.name} {part.shapes}", part.module, part.shapes).times(part.times)
@@ -104,7 +106,7 @@ def _counted(key: str, module: nn.Module | Callable[[], nn.Module], shapes: tupl
     """Return the costs of one run of a module; from the cache on disk where there is a key."""
 
     def count() -> CachedNumbers:
-        built = module if isinstance(module, nn.Module) else module()
+        built = module.to_empty(device="cpu") if isinstance(module, nn.Module) else module()
         params = sum(each.numel() for each in built.parameters())
         operators = count_operators(built, *shapes)
         return {_PARAMS: (params,)} | {name: (round(number),) for name, number in operators.items()}

@@ -38,8 +38,8 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
     if task not in CLASSES_OF_TASKS:
         return content
     counted = {"side": _PAPER_SIZES[task], "classes": CLASSES_OF_TASKS[task], **(content.get("counted") or {})}
-    method = {} if known else {"method": "upernet"} if task == _SEGMENTATION else {}
-    masks = any(found.masks for found in known) and _trains_masks(content)
+    method = {"method": "upernet"} if task == _SEGMENTATION and not known else {}
+    masks = _trains_masks(content)
     annotations = "semantic" if task == _SEGMENTATION else "masks" if masks else "boxes"
     data = content.get("data", {})
     data = {"source": data} if isinstance(data, str) else data
