@@ -117,13 +117,22 @@ def find_method(name: str) -> DenseMethod:
     return METHODS[name]
 
 
+def method_in(text: str) -> str | None:
+    """Return the name of the method that a spec begins with, known or not; None where it has none."""
+    found = _matched(text)
+    return found["method"] if found else None
+
+
+def _matched(text: str) -> re.Match[str] | None:
+    return None if text.strip().startswith(TIMM_PREFIX) else _FORM.fullmatch(text.strip())
+
+
 def parse_network(text: str, *, let: Mapping[str, str] | None = None) -> Network:
     """Return the network of a spec, of a text `timm:NAME ...`, or of a method on one of them: `METHOD:SPEC`.
 
     May raise SpecError.
     """
-    found = _FORM.fullmatch(text.strip())
-    if found is None or text.strip().startswith(TIMM_PREFIX):
+    if (found := _matched(text)) is None:
         return parse_backbone(text, let=let)
     network = DenseNetwork.of(found["method"], parse_backbone(found["backbone"], let=let))
     for word in (found["arguments"] or "").split():

@@ -32,6 +32,10 @@ MODEL = SMALL % (BACKBONE, BACKBONE.replace("cffn", "hr"), "%s")
 TASKS = {
     "segmentation": ("task: segmentation" + MODEL % "128x128", "miou"),
     "boxes": ("method: retinanet" + MODEL % "160x128", "ap"),
+    "method in the spec": (
+        "task: detection" + (SMALL % (f"mask_rcnn:{BACKBONE}", f"atss:{BACKBONE}", 128)),
+        "ap",
+    ),
     "masks": ("method: mask_rcnn" + MODEL % "128", "ap"),
 }
 
@@ -53,8 +57,8 @@ def test_a_dense_study_is_counted_trained_reported_and_verified(kind: str, tmp_p
     assert trials[score].notna().all()
     assert networks.loc["one", "standard_error"] == trials["standard_error"][0] >= 0
     assert "a bootstrap of 100 sets of these images" in caption(results)
-    assert ("mask_ap50" in trials) == (kind == "masks")
-    assert networks.loc["one", "trained_spec"].startswith(study.method or "upernet")
+    assert ("mask_ap50" in trials) == (kind in ("masks", "method in the spec"))
+    assert networks.loc["one", "trained_spec"].startswith(study.method or ("upernet", "mask_rcnn"))
     assert networks.loc["two", "gflops"] > 0
     assert "drawn" in caption(results)
     assert predictions_of_page(results)["predictions"]["image"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hiri_search.language.dense_network import CLASSES_OF_TASKS, METHODS, DenseNetwork, Network, find_method
+from hiri_search.language.dense_network import CLASSES_OF_TASKS, METHODS, DenseNetwork, Network, find_method, method_in
 from hiri_search.language.errors import SpecError
 from hiri_search.training.dense.scores import TASKS
 from hiri_search.training.recipe import Recipe, SettingError
@@ -30,9 +30,9 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
     These are the method, the size and the classes at which the networks are counted, the objectives of a search, and
     the annotations that the images need.
     """
-    task, rows = content.get("task", _CLASSIFICATION), content.get("nets")
-    methods = [content.get("method")] + [row.get("method") for row in _mappings(rows)]
-    known = [METHODS[name] for name in methods if isinstance(name, str) and name in METHODS]
+    task = content.get("task", _CLASSIFICATION)
+    named = [content.get("method"), *map(_method_of, _rows(content))]
+    known = [METHODS[name] for name in named if isinstance(name, str) and name in METHODS]
     if known and "task" not in content:
         task = known[0].task
     if task not in CLASSES_OF_TASKS:
@@ -49,18 +49,23 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, **method, "task": task, "counted": counted, "data": data, "search": search}
 
 
-def _mappings(rows: Any) -> list[dict[str, Any]]:
-    return [row for row in rows.values() if isinstance(row, dict)] if isinstance(rows, dict) else []
+def _rows(content: dict[str, Any]) -> list[Any]:
+    rows = content.get("nets")
+    return list(rows.values()) if isinstance(rows, dict) else []
+
+
+def _method_of(row: Any) -> Any:
+    """Return the method that a row names, by its key or in its spec; None where it names none."""
+    spec = row.get("spec") if isinstance(row, dict) else row
+    named = row.get("method") if isinstance(row, dict) else None
+    return named or (method_in(spec) if isinstance(spec, str) else None)
 
 
 def _trains_masks(content: dict[str, Any]) -> bool:
     """Return whether a row that is trained has a method with masks."""
-    rows, default = content.get("nets"), content.get("method", "")
-    if not isinstance(rows, dict):
-        return True
-    trained = [row for row in rows.values() if not isinstance(row, dict) or row.get("train", True)]
-    names = [row.get("method", default) if isinstance(row, dict) else default for row in trained]
-    return any(METHODS[name].masks for name in names if name in METHODS)
+    trained = [row for row in _rows(content) if not isinstance(row, dict) or row.get("train", True)]
+    names = [_method_of(row) or content.get("method") for row in trained]
+    return any(METHODS[name].masks for name in names if isinstance(name, str) and name in METHODS)
 
 
 def with_method(study: StudyConfig, row: NetworkRow, network: Network) -> Network:
