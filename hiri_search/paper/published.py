@@ -27,8 +27,7 @@ TABLE_FILES = {
 _SCHEDULES = {"4": "1x", "5": "3x"}  # how long the detectors of these tables were trained: the end of their names
 DENSE_TABLES = ("4", "5", "6")  # detection and segmentation
 _NETWORK_COLUMNS = ("row", "side", "spec", "method", "change", "note")
-PAPER_SCORES = {"top1": "paper_top1", "ap": "box_ap", "mask_ap": "mask_ap", "miou": "miou"}  # columns, by our scores
-PAPER_SCORE = PAPER_SCORES["top1"]  # column of `published`: top-1 in percent, on ImageNet-1K
+PAPER_SCORES = {"top1": "top1", "ap": "box_ap", "mask_ap": "mask_ap", "miou": "miou"}  # columns of files, by our scores
 
 
 class PaperTraining(NamedTuple):
@@ -52,14 +51,17 @@ def paper_training(table: str) -> PaperTraining:
 
 
 def paper_column(score: str) -> str:
-    """Return the name of the column that has the published values next to our score of this name: `paper_miou`."""
+    """Return the column of `published` with the values of our score of this name: `paper_miou`."""
     return f"paper_{score}"
+
+
+PAPER_SCORE = paper_column("top1")  # in percent, on ImageNet-1K
 
 
 @cache
 def _read(table: str) -> pd.DataFrame:
     with (TABLE_FOLDER / f"{TABLE_FILES[table]}.csv").open(encoding="utf-8") as file:
-        rows = pd.read_csv(file).rename(columns={PAPER_SCORE.removeprefix("paper_"): PAPER_SCORE})
+        rows = pd.read_csv(file).rename(columns={name: paper_column(score) for score, name in PAPER_SCORES.items()})
     if table in _SCHEDULES:
         rows = rows[rows["detector"].str.endswith(_SCHEDULES[table])].reset_index(drop=True)
     return rows
@@ -68,8 +70,8 @@ def _read(table: str) -> pd.DataFrame:
 def published(table: str) -> pd.DataFrame:
     """Return the rows of a table as printed: params_m in millions, gflops in 10^9 multiply-adds, scores in %.
 
-    Scores are paper_top1, or box_ap, mask_ap and miou. The index, `row`, is the network or first column, with the side
-    (`Swin-B @ 384`) or the backbone (`ATSS 3x, Swin-T`) if the names are not unique.
+    Scores are paper_top1, or paper_ap, paper_mask_ap and paper_miou. The index, `row`, is the network or first column,
+    with the side (`Swin-B @ 384`) or the backbone (`ATSS 3x, Swin-T`) if the names are not unique.
     """
     rows = _read(table)
     names = rows["network" if "network" in rows else rows.columns[0]].astype(str)

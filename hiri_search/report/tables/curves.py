@@ -10,7 +10,6 @@ import pandas as pd
 from hiri_search.paper.published import (
     IMAGENET,
     PAPER_SCORE,
-    PAPER_SCORES,
     PaperTraining,
     paper_column,
     paper_training,
@@ -68,7 +67,7 @@ def published_points(table: str, score: Score = TOP1) -> Paper:
     Those of Figure 6 if the table has no own figure; of Table 4 or 6 if it has no such score.
     """
     if score != TOP1:
-        has_score = table and PAPER_SCORES[score.name] in published(table)
+        has_score = table and paper_column(score.name) in published(table)
         return _dense_points(table if has_score else _DENSE[score.name], score)
     match table:
         case "1":
@@ -92,8 +91,7 @@ def _dense_points(table: str, score: Score) -> Paper:
     rows, training = published(table), paper_training(table)
     method = rows["detector" if "detector" in rows else "method"]
     curves = np.where(rows["backbone"].str.startswith("HIRI-ViT"), "HIRI-ViT, " + method, method + ", others")
-    points = rows.rename(columns={PAPER_SCORES[score.name]: paper_column(score.name)})
-    points = points.assign(curve=curves, group=method, network=rows.index, label="")
+    points = rows.assign(curve=curves, group=method, network=rows.index, label="")
     title = f"The paper's Table {table}: {training.data}, published"
     return Paper(f"table{table}", title, points, ("gflops", "params_m"), score, training)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiri_search.language import DenseNetwork, Net, Network, SpecError, parse_network
 from hiri_search.language.dense_network import height_and_width
-from hiri_search.paper.published import PAPER_SCORES, paper_column, paper_training, published
+from hiri_search.paper.published import paper_column, paper_training, published
 from hiri_search.report.tables.captions import calibration_sentence, own_recipes, recipe_text, settings_sentence
 from hiri_search.report.tables.formats import size_text
 from hiri_search.report.tables.results import Results
@@ -122,8 +122,8 @@ def paper_table(results: Results) -> pd.DataFrame:
     rows, score = results.rows, results.score
     ours = network_table(results).set_index("name").reindex(list(rows))
     labels = [row.paper or name for name, row in rows.items()]
-    printed = {paper_column(score.name): PAPER_SCORES[score.name] for score in results.published_scores}
-    columns = ["params_m", "gflops", *printed.values()]
+    printed = [paper_column(score.name) for score in results.published_scores]
+    columns = ["params_m", "gflops", *printed]
     paper = published(results.table_number).reindex(index=labels, columns=columns).set_axis(ours.index)
     return pd.DataFrame(
         {
@@ -139,8 +139,8 @@ def paper_table(results: Results) -> pd.DataFrame:
             **({"setting": ours["setting"]} if "setting" in ours else {}),
             **{other.name: ours[other.name].round(other.digits) for other in results.other_scores},
             "rank": ranks(ours[score.name], up=score.up),
-            **{name: paper[column] for name, column in printed.items()},
-            "paper_rank": ranks(paper[next(iter(printed.values()))]),
+            **paper[printed],
+            "paper_rank": ranks(paper[printed[0]]),
             "note": [row.note for row in rows.values()],
             "spec": ours["spec"],
             "trained_spec": ours["trained_spec"],

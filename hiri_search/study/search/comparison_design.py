@@ -71,9 +71,9 @@ def _published_sign(study: StudyConfig, pair: Pair) -> int:
     """Return the sign of the difference of two rows in the study's table of the paper; 0 where it has none."""
     if not study.table or study.headline != study.learning_task.scores[0]:
         return 0
-    from hiri_search.paper.published import PAPER_SCORES, published  # slow
+    from hiri_search.paper.published import paper_column, published  # slow
 
-    scores = published(study.table).get(PAPER_SCORES[study.headline.name])
+    scores = published(study.table).get(paper_column(study.headline.name))
     nets = study.nets or {}
     labels = [nets[file_rows(nets)[name][0]].paper or name for name in pair]
     if scores is None or not set(labels) <= set(scores.index):
