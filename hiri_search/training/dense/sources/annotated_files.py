@@ -9,6 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from hiri_search.system.file_tree.archives import open_tree
 from hiri_search.system.file_tree.tree import READ_ERRORS, FileTree
 from hiri_search.system.files import Say
@@ -60,6 +64,15 @@ def open_annotated(path: Path, layout: str) -> tuple[FileTree, list[str]]:
         problem = "cannot be read" if path.is_dir() else "is neither a folder nor an archive that can be opened"
         raise DataError(f"{path} {problem} ({error}); it must be {layout}") from error
     return tree, sorted(names)
+
+
+def pixels_of_size(versions: tuple[Image.Image, Image.Image], size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """The pixels of an image of this width and height: mostly as it is shown, and sometimes as it is stored.
+
+    Annotations know the one or the other; None where neither has this size.
+    """
+    stored, turned = versions
+    return next((np.asarray(each) for each in (turned, stored) if each.size == size), None)
 
 
 def split_named(name: str) -> str | None:

@@ -22,6 +22,7 @@ from hiri_search.training.dense.sources.annotated_files import (
     fault_note,
     named_files,
     open_annotated,
+    pixels_of_size,
     random_subset,
     split_named,
     used_splits,
@@ -96,13 +97,10 @@ class CocoSource(AnnotatedFiles):
                 yield self._annotated(f"{self.folder.path}: {printable(entry.name)}", versions, image)
 
     def _annotated(self, where: str, versions: tuple[Image.Image, Image.Image], image: CocoImage) -> AnnotatedImage:
-        stored, turned = versions
-        # Boxes refer to the image as its annotations know it: mostly as it is shown, and sometimes as it is stored.
-        pixels = turned if turned.size == image.size else stored
-        if pixels.size != image.size:
-            sizes = "{} x {} pixels, and it has {} x {}".format(*image.size, *turned.size)
+        if (pixels := pixels_of_size(versions, image.size)) is None:
+            sizes = "{} x {} pixels, and it has {} x {}".format(*image.size, *versions[1].size)
             raise DataError(f"{where} has annotations for {sizes}; correct width and height, and the boxes")
-        return np.asarray(pixels), self._target(where, image)
+        return pixels, self._target(where, image)
 
     def _target(self, where: str, image: CocoImage) -> DenseTarget:
         kept = [i for i, segment in enumerate(image.segmentations) if segment or not self._masks]

@@ -28,6 +28,7 @@ from hiri_search.training.dense.sources.annotated_files import (
     WantedCounts,
     fault_note,
     open_annotated,
+    pixels_of_size,
     random_subset,
     split_named,
     used_splits,
@@ -122,7 +123,9 @@ class MasksSource(AnnotatedFiles):
             if versions is None or mask is None:
                 yield None
             else:
-                pixels = _of_size(where, versions, mask.shape)
+                if (pixels := pixels_of_size(versions, mask.shape[::-1])) is None:
+                    sizes = "{} x {} pixels, and its image {} x {}".format(*mask.shape[::-1], *versions[1].size)
+                    raise DataError(f"{where} has {sizes}; make them of one size, a mask without smoothing")
                 yield pixels, {"semantic": torch.from_numpy(self.palette.classes_of(mask, where))}
 
 
@@ -218,13 +221,3 @@ def _mask_values(data: bytes, image: Image.Image, *, colours: bool) -> NDArray[n
             f'a mask in colours: write {COLOUR_FILES[0]}, {{"NAME": [red, green, blue], ...}}, beside train/'
         )
     return pixels @ np.array([1 << 16, 1 << 8, 1], np.uint32) if colours else pixels[..., 0]
-
-
-def _of_size(where: str, versions: tuple[Image.Image, Image.Image], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The pixels of an image as its mask (H, W) knows it: mostly as it is shown, and sometimes as it is stored."""
-    stored, turned = versions
-    pixels = turned if turned.size == shape[::-1] else stored
-    if pixels.size != shape[::-1]:
-        sizes = "{} x {} pixels, and its image {} x {}".format(*shape[::-1], *turned.size)
-        raise DataError(f"{where} has {sizes}; make them of one size, a mask without smoothing")
-    return np.asarray(pixels)
