@@ -3,7 +3,7 @@ set -uo pipefail
 
 usage() {
     cat <<'TEXT'
-Run every check that needs a GPU: the tests marked gpu, latencies, training speed, a short training, and a study.
+Run every check that needs a GPU: the tests marked gpu, latencies, training speed, dense methods, trainings, a study.
 
   bash benchmarks/gpu_check.sh [--rehearse] [STEP ...]
   bash benchmarks/gpu_check.sh --help
@@ -15,9 +15,10 @@ Without STEP all steps run, in this order. A step that fails does not stop the n
   compiled  latencies with torch.compile
   speed     images per second of our training loop, of timm's loop, and of the step alone; the image cache
   short     a short training, ours next to timm's
+  dense     training steps of the methods of detection and segmentation: images per second, memory
   study     a study through Ray with SLOTS trials side by side, and its trials per hour
 
---rehearse runs the same steps on the CPU with tiny settings, in two to three minutes on two cores. Run it before a GPU is rented.
+--rehearse runs the same steps on the CPU with tiny settings, in about three minutes on two cores. Run it before a GPU is rented.
 
 Output goes to OUT, eight files at most: tables, gpu_check.log, summary.txt, study.tar.gz. Every knob is an environment variable:
   OUT       results/reference; a temporary folder with --rehearse
@@ -33,14 +34,18 @@ Output goes to OUT, eight files at most: tables, gpu_check.log, summary.txt, stu
   WAYS      "plain compile cuda-graphs": training steps that `speed` measures
   NETWORK   hirivit_small: network that `speed` trains, a name or a spec
   SPEED_EPOCHS   2: epochs that `speed` counts
+  DENSE_METHODS, DENSE_SIDE, DENSE_BATCH   all, 512, 8: what `dense` trains
   SEEDS, SHORT_EPOCHS   1, 12: trainings of each kind in `short`, and their epochs
   STUDY     studies/block_mix.yaml
   SLOTS     3: trials side by side on one card; a list, such as "1 3", runs the study once for each number
   EPOCHS, TRAIN, VAL   3, 1500, 400: epochs and images of the study
+  STUDY_SEEDS   1
   SETS      more KEY=VALUE words for the study, without blanks inside
 
 Small stand-ins, one after another and then side by side on one card:
   SLOTS="1 3" SETS="proxy.width=4 proxy.depth=4 proxy.side=64" bash benchmarks/gpu_check.sh study
+The rows of Table 8 at full width on photographs:
+  SETS="data.source=folder:PATH proxy.side=224" EPOCHS=20 TRAIN=null VAL=null bash benchmarks/gpu_check.sh study
 TEXT
 }
 
@@ -76,6 +81,9 @@ rehearsal_knobs() {
     knob NETWORK "hr(32 e=4) -> t(64 e=4)" # two stages: a compilation takes a third of the time
     knob SPEED_EPOCHS 1
     knob SHORT_EPOCHS 2
+    knob DENSE_METHODS "retinanet upernet"
+    knob DENSE_SIDE 64
+    knob DENSE_BATCH 2
     knob SLOTS 2
     knob EPOCHS 2
     knob TRAIN 32
@@ -104,6 +112,9 @@ timm:swin_base_patch4_window7_224@224 timm:resnet50@224 norms"
     knob WAYS "plain compile cuda-graphs"
     knob NETWORK hirivit_small
     knob SPEED_EPOCHS 2
+    knob DENSE_METHODS "retinanet atss gfl mask_rcnn cascade_rcnn sparse_rcnn upernet"
+    knob DENSE_SIDE 512
+    knob DENSE_BATCH 8
     knob SEEDS 1
     knob SHORT_EPOCHS 12
     knob STUDY studies/block_mix.yaml
@@ -111,6 +122,7 @@ timm:swin_base_patch4_window7_224@224 timm:resnet50@224 norms"
     knob EPOCHS 3
     knob TRAIN 1500
     knob VAL 400
+    knob STUDY_SEEDS 1
     knob SETS ""
 }
 
@@ -126,6 +138,7 @@ NEEDED = {
     "tests": ("torch", "timm", "fvcore", "iopath", "yacs", "termcolor", "portalocker", "pytest"),
     "plain and compiled": ("torch", "torchvision", "timm"),
     "speed and short": ("scipy", "pyyaml", "pillow"),
+    "dense": ("faster-coco-eval",),
     "study": ("ray", "pydantic", "pydantic_core", "pyyaml", "optuna", "pandas", "tabulate", "matplotlib", "pillow",
               "typer", "rich"),
 }
@@ -217,16 +230,23 @@ short() {
         --seeds "$SEEDS" --set lr=5e-4 --set epochs="$SHORT_EPOCHS" --set batch="$BATCH" | tee "$OUT/short_training.md"
 }
 
+# shellcheck disable=SC2086  # a list
+dense() {
+    "$PYTHON" benchmarks/dense_speed.py --methods $DENSE_METHODS --width "$WIDTH" --side "$DENSE_SIDE" \
+        --batch "$DENSE_BATCH" | tee "$OUT/dense_speed.md"
+}
+
 study() {
     local slots failed=0
     mkdir -p "$WORK/studies"
+    # Also where the limit of time comes first.
+    trap 'tar -czf "$OUT/study.tar.gz" -C "$WORK" --exclude=images --exclude=checkpoints studies' EXIT
     : >"$WORK/studies/throughput.md"
     for slots in $SLOTS; do
         one_study "$slots" "$WORK/studies/slots_$slots" || failed=1
     done
     echo "-- trials per hour"
     cat "$WORK/studies/throughput.md"
-    tar -czf "$OUT/study.tar.gz" -C "$WORK" --exclude=images --exclude=checkpoints studies || failed=1
     return "$failed"
 }
 
@@ -238,7 +258,7 @@ one_study() {
     done
     echo "-- $slots side by side"
     "$PYTHON" run_study.py "$STUDY" --profile gpu --slots "$slots" --results "$results" --set recipe.epochs="$EPOCHS" \
-        --set recipe.warmup_epochs=1 --set data.train="$TRAIN" --set data.val="$VAL" --set seeds=1 \
+        --set recipe.warmup_epochs=1 --set data.train="$TRAIN" --set data.val="$VAL" --set seeds="$STUDY_SEEDS" \
         --set latency.seconds="$MEASURE" "${more[@]}" || failed=1
     throughput "$results" "$slots" $((SECONDS - started)) | tee -a "$WORK/studies/throughput.md" || failed=1
     # What Ray printed helps only where the study failed.
@@ -317,12 +337,12 @@ run_steps() {
 }
 
 main() {
-    local steps=(check tests plain compiled speed short study) wanted=() rehearse="" word
+    local steps=(check tests plain compiled speed short dense study) wanted=() rehearse="" word
     for word in "$@"; do
         case $word in
         --help | -h) usage && exit 0 ;;
         --rehearse) rehearse=yes ;;
-        check | tests | plain | compiled | speed | short | study) wanted+=("$word") ;;
+        check | tests | plain | compiled | speed | short | dense | study) wanted+=("$word") ;;
         *) echo "$word is not a step; choose from ${steps[*]}, or see --help" >&2 && exit 2 ;;
         esac
     done
