@@ -105,12 +105,13 @@ reveal_type(hiri_search.__version__)
 hiri_search.banana
 """
 ERROR = 'user.py:14: error: Module has no attribute "banana"  [attr-defined]'
-_NETWORK = "network: hiri_search.language.net.Net | hiri_search.language.timm.spec.TimmNetwork, side: int"
+_LANGUAGE = "hiri_search.language"
+_NETWORK = f"network: {_LANGUAGE}.net.Net | {_LANGUAGE}.timm.spec.TimmNetwork | {_LANGUAGE}.dense_network.DenseNetwork"
 _MODULE = "torch.nn.modules.module.Module"
 TYPES = [
     "str",
-    f"def ({_NETWORK}, *, classes: int =) -> hiri_search.cost.flops.Cost",
-    f"def ({_NETWORK}, *, classes: int =, drop_path: float =) -> {_MODULE}",
+    f"def ({_NETWORK}, side: int | str, *, classes: int =) -> hiri_search.cost.flops.Cost",
+    f"def ({_NETWORK}, side: int, *, classes: int =, drop_path: float =) -> {_MODULE}",
     f"def (model: {_MODULE}) -> {_MODULE}",
     "def (name: str) -> hiri_search.language.net.Net",
     "str",

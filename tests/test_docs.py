@@ -127,7 +127,8 @@ def _serve(arguments: list[str]) -> None:
             wait_until(lambda: _interrupted(process))  # a server can swallow an interrupt while it answers
         finally:
             process.kill()
-        assert process.returncode in (0, 130)
+        # On a busy machine a second interrupt reaches a server while Python ends it.
+        assert process.returncode in (0, 130, -signal.SIGINT)
 
 
 def _interrupted(process: subprocess.Popen[str]) -> bool:
