@@ -5,6 +5,8 @@ Importing this module registers their names, so that `timm.create_model("hirivit
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,12 +84,57 @@ def _cfg_of(net: Net) -> dict[str, Any]:
     return {"input_size": (3, side, side), "pool_size": (grid, grid), "first_conv": next(convolutions, "")}
 
 
+# Arguments of timm that a classifier has not, or that do not change the names of its weights.
+_NOT_OF_NAMES = (
+    *("features_only", "feature_cls", "feature_cfg", "out_indices", "num_classes", "device", "dtype"),
+    *("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
+)
+
+
+def _built(model_class: type[nn.Module], name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    """Build a model by timm; also of features alone, or without classes, it loads the state dict of its classifier."""
+    model: nn.Module = build_model_with_cfg(model_class, name, pretrained, **kwargs)
+    arguments = {key: value for key, value in kwargs.items() if key not in _NOT_OF_NAMES}
+    names = partial(_names_of_classifier, model_class, name, arguments)
+    model.register_load_state_dict_pre_hook(partial(_take_classifier, names))  # type: ignore[no-untyped-call]
+    return model
+
+
+def _names_of_classifier(model_class: type[nn.Module], name: str, arguments: dict[str, Any]) -> Collection[str]:
+    with torch.device("meta"):
+        return build_model_with_cfg(model_class, name, False, **arguments).state_dict().keys()  # type: ignore[no-any-return]
+
+
+def _take_classifier(
+    names: Callable[[], Collection[str]], model: nn.Module, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Rename the values of a classifier as a model of its features names them, and leave out those that it has not.
+
+    A hook of torch, before it loads `state`. What is no value of the classifier stays there, as an error of torch.
+    """
+    own = model.state_dict().keys()
+    given = [key.removeprefix(prefix) for key in state if key.startswith(prefix)]
+    if own >= set(given):
+        return
+    renamed, of_classifier = {_flat(name): name for name in own}, names()
+    for name in set(given) - own:
+        if _flat(name) in renamed:
+            state[prefix + renamed[_flat(name)]] = state.pop(prefix + name)
+        elif name in of_classifier:
+            del state[prefix + name]
+
+
+def _flat(name: str) -> str:
+    """Return the name of a value without what timm's feature models change in it: `stages_0.` for `stages.0.`."""
+    return name.removeprefix("model.").removeprefix("graph_module.").replace(".", "_")
+
+
 # timm calls an entry point with `(pretrained, **kwargs)`, so the functions below pass keywords through.
 def _create_hirivit(
     name: str, net: Net, pretrained: bool, pretrained_cfg_overlay: dict[str, Any] | None = None, **kwargs: Any
 ) -> HiriVit:
     own_cfg = _cfg_of(net) if kwargs.get("pretrained_cfg") is None else {}  # the configuration of a saved model wins
-    return build_model_with_cfg(  # type: ignore[no-any-return]
+    return _built(  # type: ignore[return-value]
         HiriVit,
         name,
         pretrained,
@@ -128,14 +175,12 @@ def _create_hrnet(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     # HRNet's branches are no sequence of modules, so timm gets its features by `forward_intermediates`.
     features = {"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"}
     model_cfg = cfg_cls[name.removesuffix("_hiri")]
-    return build_model_with_cfg(  # type: ignore[no-any-return]
-        HrFrontHrnet, name, pretrained, model_cfg=model_cfg, feature_cfg=features, **kwargs
-    )
+    return _built(HrFrontHrnet, name, pretrained, model_cfg=model_cfg, feature_cfg=features, **kwargs)
 
 
 def _create_sequential(model_class: type[nn.Module], name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
-    return build_model_with_cfg(model_class, name, pretrained, feature_cfg=features, **kwargs)  # type: ignore[no-any-return]
+    return _built(model_class, name, pretrained, feature_cfg=features, **kwargs)
 
 
 @register_model  # type: ignore[untyped-decorator]

@@ -20,6 +20,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "report tune",
         "study",
         "cost paper stats training",
+        "weights",
         "networks",
         "models",
         "kinds",
@@ -55,8 +56,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
 }
 ROOMS = {  # outside packages and the only rooms, or modules, that may import them
-    "torch": ("kinds", "nets", "models", "networks", "cost", "training", "system.hardware"),
-    "timm": ("nets", "models", "networks", "training"),
+    "torch": ("kinds", "nets", "models", "networks", "weights", "cost", "training", "system.hardware"),
+    "timm": ("nets", "models", "networks", "weights", "training"),
     "fvcore": ("cost.operators",),
     "pynvml": ("system.hardware",),
     "fsspec": ("system.storage",),

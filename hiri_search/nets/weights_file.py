@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EINVAL
 from functools import cached_property
 from hashlib import file_digest, sha256
@@ -41,6 +42,7 @@ class Weights:
     values: dict[str, Tensor]
     pretrained: bool = False  # published by timm
     note: str = ""  # a sentence on what a training from them differs in
+    prefix: str = ""  # that their names had, such as `backbone.`
 
     @property
     def setting(self) -> str:
@@ -58,15 +60,30 @@ class Weights:
         with expanded(self.name).open("rb") as content:
             return file_digest(content, "sha256").hexdigest()[:16]
 
-    def fitting(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the values for a network; a last layer for other classes, or none, is left out.
+    def below_prefix(self, names: Collection[str]) -> Weights:
+        """Return those below the prefix, such as `backbone.`, with which most of these names are found, without it."""
+        found = Counter(key[:start] for key in self.values for start in _starts(key) if key[start:] in names)
+        prefix, count = max(found.items(), key=lambda item: (item[1], -len(item[0])), default=("", 0))
+        if not prefix or 2 * count < len(names):
+            return self
+        values = {key.removeprefix(prefix): value for key, value in self.values.items() if key.startswith(prefix)}
+        return replace(self, values=values, prefix=prefix)
 
-        Raises WeightsError where others are missing, have another shape or are not in the network.
+    def without(self, names: Collection[str]) -> Weights:
+        """Return them without those of these names."""
+        return replace(self, values={name: value for name, value in self.values.items() if name not in names})
+
+    def fitting(self, model: nn.Module, *, last: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return the values for a network; those of its last layer are left out where there are none for its classes.
+
+        `last` names the values whose length is that of the classes; None: those of timm's classifier. Raises
+        WeightsError where others are missing, have another shape or are not in the network.
         """
         wanted = {name: value.shape for name, value in model.state_dict().items()}
-        problems = {kind: names for kind, names in self._problems(wanted, _last_layer(model)).items() if names}
+        last = _last_layer(model) if last is None else last
+        problems = {kind: names for kind, names in self._problems(wanted, last).items() if names}
         if problems:
-            listed = "; ".join(f"{kind}: {_shortened(names)}" for kind, names in problems.items())
+            listed = "; ".join(f"{kind}: {first_of(names)}" for kind, names in problems.items())
             raise WeightsError(f"{self.setting} holds another network's weights; {listed}")
         return {name: value for name, value in self.values.items() if value.shape == wanted[name]}
 
@@ -83,10 +100,10 @@ class Weights:
             for name, value in values.items()
             if shapes.get(name) != value.shape
         ]
-        return _shortened(changes)
+        return first_of(changes)
 
-    def _problems(self, wanted: dict[str, Size], last: list[str]) -> dict[str, list[str]]:
-        optional = set() if self.values.keys() & last else set(last)
+    def _problems(self, wanted: dict[str, Size], last: Collection[str]) -> dict[str, list[str]]:
+        optional = set() if self.values.keys() & set(last) else set(last)
         found = {name: value.shape for name, value in self.values.items()}
         common = [name for name in wanted if name in found]
         return {
@@ -120,9 +137,9 @@ def read_weights(path: str) -> Weights:
     if not values:
         raise WeightsError(f"weights={path} holds no weights; {_WANTED}")
     if others := [str(name) for name, value in values.items() if not _has_numbers(value)]:
-        raise WeightsError(f"weights={path} holds values that are no weights: {_shortened(others)}; {_WANTED}")
+        raise WeightsError(f"weights={path} holds values that are no weights: {first_of(others)}; {_WANTED}")
     if broken := [name for name, value in values.items() if not value.isfinite().all()]:
-        raise WeightsError(f"weights={path} holds NaN or infinity in {_shortened(broken)}; {_WANTED}")
+        raise WeightsError(f"weights={path} holds NaN or infinity in {first_of(broken)}; {_WANTED}")
     return Weights(path, values)
 
 
@@ -160,7 +177,7 @@ def _problem(file: Path, error: Exception) -> str:
     except (*LOAD_ERRORS, OSError):
         objects = []
     if objects:
-        return f"holds objects whose code would be run ({_shortened(objects)})"
+        return f"holds objects whose code would be run ({first_of(objects)})"
     return "is damaged, or is no such file"
 
 
@@ -172,11 +189,17 @@ def _last_layer(model: nn.Module) -> list[str]:
     return [f"{names[id(module)]}.{key}" for module in modules if id(module) in names for key in module.state_dict()]
 
 
+def _starts(name: str) -> Iterator[int]:
+    """Yield where a part of a name begins."""
+    yield 0
+    yield from (index + 1 for index, letter in enumerate(name) if letter == ".")
+
+
 def _shown(shape: Size) -> str:
     return "x".join(map(str, shape)) or "a number"
 
 
-def _shortened(names: Iterable[str]) -> str:
+def first_of(names: Iterable[str]) -> str:
     """Join the first names, and count the others."""
     first, rest = (names := list(names))[:_SHOWN], len(names) - _SHOWN
     return ", ".join([*first, f"and {rest} more"] if rest > 0 else first)

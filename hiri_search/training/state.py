@@ -17,12 +17,13 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from hiri_search.language import Network, parse_network
-from hiri_search.nets.dense.body import body_of
+from hiri_search.nets.dense.body import backbone_in, body_of
 from hiri_search.nets.weights_file import LOAD_ERRORS, Weights, WeightsError, half_file_is_no_disk_error, read_weights
-from hiri_search.networks import build, fitted, pretrained_weights
+from hiri_search.networks import build
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
+from hiri_search.weights import fitted, pretrained_weights
 
 _UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded and was renamed
 
@@ -152,8 +153,8 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     if recipe.weights or recipe.pretrained:
         _load_initial_weights(model, job)
     if recipe.checkpointing:
-        body = body_of(model)
-        (body.features.model if body else model).set_grad_checkpointing(True)  # type: ignore[operator, union-attr]
+        backbone = backbone_in(model)[1] if body_of(model) else model
+        backbone.set_grad_checkpointing(True)  # type: ignore[operator]
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=job.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None
@@ -172,7 +173,7 @@ def _load_initial_weights(model: nn.Module, job: Job) -> None:
     network = parse_network(job.spec)
     try:
         weights = initial_weights(network, job.recipe)
-        model.load_state_dict(fitted(weights, network, job.side, model), strict=False)
+        model.load_state_dict(fitted(weights, network, job.side, model).values, strict=False)
     except WeightsError as error:
         raise TrainingError(f"recipe.{error}") from error
 

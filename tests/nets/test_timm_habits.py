@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,6 +229,36 @@ def test_features_by_every_class_of_timm(spec: str, feature_class: str) -> None:
     assert [m.shape[1] for m in maps] == model.feature_info.channels()
     assert [SIDE // m.shape[2] for m in maps] == model.feature_info.reduction()
     sum(m.square().mean() for m in maps).backward()
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        *((OWN["HR"], {"feature_cls": name}) for name in ("list", "dict", "hook", "fx", "getter")),
+        *((make, {}) for make in FRONTS.values()),
+        (OWN["LN"], {"out_indices": (-2, -1)}),
+        (OWN["LN"], {"out_indices": (0, 1)}),
+    ],
+)
+def test_features_and_hidden_features_begin_from_the_checkpoint_of_a_classifier(
+    make: Make, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    classifier, path, x = _made(make).eval(), tmp_path / "last.pt", images()
+    torch.save({"model": classifier.state_dict(), "model_ema": None}, path)
+    maps = make(features_only=True, checkpoint_path=path, **arguments).eval()(x)
+    indices = arguments.get("out_indices")
+    expected = classifier.forward_intermediates(x, indices, intermediates_only=True)
+    for actual, wanted in zip(maps.values() if isinstance(maps, dict) else maps, expected, strict=True):
+        _close(actual, wanted)
+    hidden = make(num_classes=0, checkpoint_path=path).eval()(x)
+    _close(hidden, classifier.forward_head(classifier.forward_features(x), pre_logits=True))
+
+
+@pytest.mark.parametrize(("old", "new"), [("*2", ""), ("", "*2")], ids=["more blocks", "fewer blocks"])
+def test_features_refuse_the_checkpoint_of_another_classifier(old: str, new: str, tmp_path: Path) -> None:
+    torch.save(timm.create_model("hirivit", spec=OWN_SPECS["HR"] + old).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(RuntimeError, match=r"stages.3\.blocks\.1"):
+        timm.create_model("hirivit", spec=OWN_SPECS["HR"] + new, features_only=True, checkpoint_path=tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("name", OWN)

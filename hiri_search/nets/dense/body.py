@@ -25,3 +25,11 @@ class BackboneBody(nn.Module):
 def body_of(network: nn.Module) -> BackboneBody | None:
     """Return the body of a dense network; None of a classifier."""
     return next((each for each in network.modules() if isinstance(each, BackboneBody)), None)
+
+
+def backbone_in(network: nn.Module) -> tuple[str, nn.Module]:
+    """Return the model of timm's interface in a dense network, with the prefix of its values."""
+    body = body_of(network)
+    assert body is not None
+    backbone: nn.Module = body.features.model  # type: ignore[assignment]
+    return next(f"{name}." for name, module in network.named_modules() if module is backbone), backbone

@@ -195,7 +195,7 @@ def _check_networks(study: StudyConfig, places: YamlLocations) -> None:
 def _check_pretrained(candidate: Candidate, context: Key) -> None:
     """Raise InvalidNetwork where timm publishes no weights for a network that begins from them."""
     if candidate.trained and candidate.recipe.pretrained:
-        from hiri_search.networks import check_pretrained
+        from hiri_search.weights import check_pretrained
 
         with at_key((*(() if context == ("space",) else context), "recipe", "pretrained"), context):
             check_pretrained(candidate.trained, candidate.recipe.pretrained)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hiri_search.language import Network, SpecError
 from hiri_search.nets.weights_file import Weights, WeightsError
-from hiri_search.networks import build_on_meta, fitted
+from hiri_search.networks import build_on_meta
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.errors import StudyError
 from hiri_search.study.search.network_facts import PreparedBySide
 from hiri_search.system.files import Say, expanded
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.state import initial_weights
+from hiri_search.weights import fitted
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class InitialWeights:
 
     setting: str  # of the recipe, with the file or the network of timm
     fingerprint: str
-    classes: int  # of their last layer; 0 where there is none
+    classes: int | None  # of their last layer; 0: there is none; None: only backbones begin from them
     note: str = ""  # a sentence on what a training from them differs in
-    adapted: dict[str, str] = field(default_factory=dict)  # what timm changed to make them fit, by network
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what does not begin from them, by network
 
 
 def check_weights(candidates: Iterable[Candidate], say: Say = lambda text: None) -> dict[str, InitialWeights]:
@@ -42,13 +43,15 @@ def check_weights(candidates: Iterable[Candidate], say: Say = lambda text: None)
             read[key] = _read(network, recipe, say)
         weights, model = read[key], build_on_meta(network, side)
         try:
-            values = fitted(weights, network, side, model)
+            result = fitted(weights, network, side, model)
         except WeightsError as error:
             raise StudyError(f"{candidate.name}: recipe.{error}") from error
-        new = InitialWeights(weights.setting, weights.fingerprint, weights.classes(model), weights.note)
-        checked.setdefault(weights.name, new)
-        if changed := weights.changed(values):
-            checked[weights.name].adapted[candidate.name] = changed
+        known = checked.get(weights.name) or InitialWeights(
+            weights.setting, weights.fingerprint, result.classes, weights.note
+        )
+        remarks = known.remarks | ({candidate.name: result.remarks} if result.remarks else {})
+        classes = result.classes if known.classes is None else known.classes
+        checked[weights.name] = replace(known, classes=classes, remarks=remarks)
     return checked
 
 
@@ -58,15 +61,15 @@ def fingerprints_by_name(weights: Mapping[str, InitialWeights]) -> dict[str, str
 
 
 def adaptations(weights: Mapping[str, InitialWeights], prepared: PreparedBySide) -> Iterator[str]:
-    """Yield a sentence for all weights whose last layer begins anew, for other classes, or that timm has adapted."""
+    """Yield a sentence for all weights from which a network does not begin as a whole, or that timm has adapted."""
     classes = len(next(iter(prepared.values())).classes)  # the same at every side
     for each in weights.values():
-        if (found := each.classes) != classes:
+        if (found := each.classes) not in (classes, None):
             known = f"has a last layer for {found} classes" if found else "has no last layer"
             yield f"recipe.{each.setting} {known}; a new one begins for {classes}"
         if each.note:
             yield each.note
-        yield from (f"{name}: timm adapts recipe.{each.setting}: {what}" for name, what in each.adapted.items())
+        yield from (f"{name}: recipe.{each.setting}: {'; '.join(what)}" for name, what in each.remarks.items())
 
 
 def _read(network: Network, recipe: Recipe, say: Say) -> Weights:

@@ -76,7 +76,7 @@ def test_a_training_begins_from_the_weights_of_timm(tmp_path: Path, monkeypatch:
     assert started is not None
     assert list(started.weights) == ["timm:test_vit.r160_in1k"]
     assert list(started.adapted) == [line for line in callback.said if "r160_in1k" in line]
-    assert "first: timm adapts recipe.pretrained=timm:test_vit.r160_in1k: pos_embed" in started.adapted[-1]
+    assert "first: recipe.pretrained=timm:test_vit.r160_in1k: timm adapts pos_embed" in started.adapted[-1]
 
 
 def _run(tmp_path: Path, folder: str, changes: str = "") -> None:

@@ -20,7 +20,7 @@ _DATA = {_DETECTION: ("drawn", "coco"), _SEGMENTATION: ("drawn", "masks"), _CLAS
 # Of the recipe: what is for classifiers alone, with the value that turns it off.
 _NOT_DENSE: Mapping[str, Any] = {
     **dict.fromkeys(("mixup", "cutmix", "erasing"), 0.0),
-    **{"auto_augment": "", "distill_alpha": 1.0, "compile": False, "pretrained": False, "weights": ""},
+    **{"auto_augment": "", "distill_alpha": 1.0, "compile": False},
 }
 
 
