@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import hiri_search.models  # noqa: F401 - `timm:hirivit_small` and the like are registered names
 from hiri_search.language import Backbone, DenseNetwork, Net, Network, SpecError, TimmNetwork
-from hiri_search.nets.dense.body import BackboneBody
+from hiri_search.nets.dense.body import BackboneBody, backbone_in
 from hiri_search.nets.dense.build import build_method
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
 from hiri_search.nets.pieces import IMAGE_CHANNELS
@@ -166,6 +166,24 @@ def restored(network: Network, side: int, classes: int, weights: Mapping[str, Te
             f"the weights do not fit '{network}' of this version of hiri_search or timm ({reason})"
         ) from error
     return model.eval()
+
+
+def backbone_for_timm(network: DenseNetwork, model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Return the backbone of a trained dense network as timm builds it, without classes, in eval mode.
+
+    Also returns the names of the values that a dense network has not, which keep their initial values: of a norm or a
+    head behind the last stage. These are the same each time.
+    """
+    backbone = network.backbone
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        if isinstance(backbone, TimmNetwork):
+            whole: nn.Module = timm.create_model(backbone.name, num_classes=0, **dict(backbone.arguments))
+        else:
+            whole = timm.create_model("hirivit", spec=backbone.canonical_text, num_classes=0)
+    missing, unexpected = whole.load_state_dict(backbone_in(model)[1].state_dict(), strict=False)
+    assert not unexpected
+    return whole.eval(), missing
 
 
 def timm_arguments(network: TimmNetwork, side: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from hiri_search.study.dispatch.trial_config import RECIPE_FIELDS, report_of
 from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import IMAGE_FOLDER, LAST_CHECKPOINT
 from hiri_search.study.ledger.values import NetworkFacts
+from hiri_search.study.persistence.trial_weights import with_trial_weights
 from hiri_search.study.run import check_timm_sides, prepare_images
 from hiri_search.study.search.initial_weights import adaptations, check_weights
 from hiri_search.study.search.network_facts import PreparedBySide, check_own_kinds, network_costs
@@ -58,7 +59,7 @@ def trainable(
     The images are prepared now. They are stored in `folder` only where the user's cache cannot be written. Raises
     StudyError, SpecError or DataError for every mistake in the study that would stop a training.
     """
-    study = with_attributes(_read(study))
+    study = with_trial_weights(with_attributes(_read(study)), say)
     networks = resolve(study)
     trained: Iterable[Candidate] = networks.trained_rows
     if networks.space is not None:

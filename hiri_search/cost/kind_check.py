@@ -12,10 +12,11 @@ from torch.nn.parameter import UninitializedParameter
 
 from hiri_search.cost.flops import piece_cost
 from hiri_search.cost.operators import CountError
-from hiri_search.language import Net, SpecError, TimmNetwork
+from hiri_search.language import DenseNetwork, Net, SpecError, TimmNetwork
+from hiri_search.language.dense_network import InputSize, height_and_width
 from hiri_search.language.stages import names, part_text
-from hiri_search.nets.pieces import IMAGE_CHANNELS, HeadPiece, Piece, is_ours, placed_pieces
-from hiri_search.networks import build_timm, is_ours_or_timms
+from hiri_search.nets.pieces import IMAGE_CHANNELS, HeadPiece, Piece, body_pieces, is_ours, placed_pieces
+from hiri_search.networks import build_timm, is_ours_or_timms, map_shapes
 
 # Of a training step, and of counting: BatchNorm in training needs two values per channel, also at a single position.
 _PASSES = ((True, 2), (False, 1))
@@ -30,6 +31,24 @@ def check_kinds(net: Net, side: int, *, classes: int = 1000) -> None:
     for placed in placed_pieces(net, side, classes=classes):
         if not is_ours(placed.piece):
             _check_piece(placed.piece, placed.side)
+
+
+def check_dense_kinds(network: DenseNetwork, size: InputSize) -> None:
+    """Check the user's kinds in the backbone of a dense network as `check_kinds` does, for images of a size.
+
+    Raises SpecError also where a block of the backbone takes maps of one size only.
+    """
+    backbone, (height, width) = network.backbone, height_and_width(size)
+    if not isinstance(backbone, Net) or backbone.is_ours:
+        return
+    try:
+        map_shapes(backbone, network.method.maps, (height, width))
+    except SpecError as error:
+        problem = "under a method a block of your own must take maps of any size"
+        raise SpecError(f"{error.message}; {problem}") from error
+    for _, piece, grid, _ in body_pieces(backbone, height, width):
+        if not is_ours(piece):
+            _check_piece(piece, max(grid))
 
 
 def check_trained(network: TimmNetwork, side: int, *, classes: int, drop_path: float, checkpointing: bool) -> None:
@@ -51,7 +70,7 @@ def check_trained(network: TimmNetwork, side: int, *, classes: int, drop_path: f
 @cache
 def _check_piece(piece: Piece, side: int) -> None:
     assert not isinstance(piece, HeadPiece)
-    grid = side // piece.shrinks
+    grid = -(-side // piece.shrinks)
     with _errors_of(_text(piece), side):
         module = _run(partial(piece.build, side), (piece.channels, side, side), (piece.width, grid, grid))
         trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]

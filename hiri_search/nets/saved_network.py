@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
@@ -32,6 +33,11 @@ def save_for_timm(model: nn.Module, folder: Path, data: Mapping[str, Any]) -> No
         remedy = "let its function build it with timm.models.build_model_with_cfg"
         raise ExportError(f"timm cannot save a {type(model).__name__} without timm's configuration; {remedy}")
     save_for_hf(model, folder, safe_serialization=True, data_config=dict(data))
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors: one that has two names is written twice."""
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path)
 
 
 def require_onnx() -> None:

@@ -43,6 +43,7 @@ from hiri_search.study.ledger.lock import locked
 from hiri_search.study.ledger.values import ImageSet, to_json
 from hiri_search.study.loggers.write import logging_runs, open_loggers
 from hiri_search.study.persistence.mirror import mirroring, resume_from_storage, storage_of
+from hiri_search.study.persistence.trial_weights import with_trial_weights
 from hiri_search.study.provenance.environment import run_environment
 from hiri_search.study.scheduler.scheduler import TrialScheduler
 from hiri_search.study.search.initial_weights import InitialWeights, adaptations, check_weights, fingerprints_by_name
@@ -76,7 +77,7 @@ def run(
     the images cannot be trained on; SpecError where a network does not fit. All of these are raised before anything is
     trained.
     """
-    clock, study = _PhaseClock("counting"), with_attributes(study)
+    clock, study = _PhaseClock("counting"), with_trial_weights(with_attributes(study), callback.say)
     loggers, networks = open_loggers(study.log, folder), resolve(study)
     check_own_kinds(study, networks.rows)
     space = _checked_space(networks, callback.say)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hiri_search.language import Network, TimmNetwork
+from hiri_search.language import Backbone, DenseNetwork, Network, TimmNetwork
+from hiri_search.language.dense_network import height_and_width
 from hiri_search.networks import is_ours_or_timms, package_of
 from hiri_search.stats.significance import mean_interval, share_interval
+from hiri_search.study.export.dense_export import HUB_TASKS, dense_use
 from hiri_search.study.ledger.ledger import LedgerContent
 from hiri_search.study.ledger.trial import Trial, training_digest
 from hiri_search.study.provenance.record import Record, Source
@@ -17,14 +19,14 @@ from hiri_search.system.text import printable
 from hiri_search.training.score import Score
 
 Lines = Iterator[tuple[str, object]]
-_HUB_TASK = "image-classification"
+_CLASSIFICATION = "image-classification"  # in the words of the Hub
 _USE = """```python
 import timm{imports}
 
 model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
 ```"""
-_ONNX = "`model.onnx` takes `images` (B, 3, {side}, {side}) prepared in this way, and returns `logits` (B, {classes})."
+_ONNX = "`model.onnx` takes `images` (B, 3, {side}, {side}) prepared in this way, and returns `logits` ({logits})."
 _FROM_BEST = (
     "the network was chosen by this score as the best of {} trials, so its validation score is too high on average"
 )
@@ -42,6 +44,7 @@ class CardFacts:
     network: Network  # as it was trained
     ema: bool  # the weights are the averaged ones
     is_best: bool  # the trial was chosen by its score
+    untrained: Sequence[str] = ()  # names of values in model.safetensors that were not trained
 
     @property
     def score(self) -> Score:
@@ -54,9 +57,10 @@ class CardFacts:
 def model_card(facts: CardFacts, *, hub: bool, onnx: bool) -> str:
     """Return the card as Markdown; with `hub` with the metadata that the Hugging Face Hub reads."""
     side, classes = facts.trial.network.trained.side, facts.source.images.classes
-    use = _USE.format(imports=_imports(facts), folder=facts.name)
+    use = _use(facts, classes)
+    logits = f"B, {classes}" + (f", {side}, {side}" if isinstance(facts.network, DenseNetwork) else "")
     sections = {
-        "Use": use + ("\n\n" + _ONNX.format(side=side, classes=classes) if onnx else ""),
+        "Use": use + ("\n\n" + _ONNX.format(side=side, logits=logits) if onnx else ""),
         "Network": _block(_network(facts)),
         "Result": _block(_result(facts)),
         "Data": _block(_data(facts)),
@@ -67,14 +71,24 @@ def model_card(facts: CardFacts, *, hub: bool, onnx: bool) -> str:
     return f"{_metadata(facts) if hub else ''}# {facts.name}\n{text}"
 
 
-def _imports(facts: CardFacts) -> str:
-    """Return the imports that register the network with timm."""
-    network = facts.network
-    package = package_of(network) if isinstance(network, TimmNetwork) else "hiri_search"
-    lines = ["import hiri_search.models  # registers hirivit and others with timm"] if package == "hiri_search" else []
-    if not is_ours_or_timms(network):
-        lines += [f"import {Path(name).stem}  # the study's own code" for name in facts.source.study.code.files]
-    return "".join(f"\n{line}" for line in lines)
+def _use(facts: CardFacts, classes: int) -> str:
+    network, code = facts.network, _own_code(facts)
+    if isinstance(network, DenseNetwork):
+        imports = _registration(network.backbone)
+        return dense_use(facts.name, network, classes, imports=imports, code=code, untrained=facts.untrained)
+    return _USE.format(imports=_registration(network) + code, folder=facts.name)
+
+
+def _registration(network: Backbone) -> str:
+    """Return the import that registers a network with timm."""
+    ours = not isinstance(network, TimmNetwork) or package_of(network) == "hiri_search"
+    return "\nimport hiri_search.models  # registers hirivit and others with timm" if ours else ""
+
+
+def _own_code(facts: CardFacts) -> str:
+    """Return the imports of the study's own code, if the network needs it."""
+    files = [] if is_ours_or_timms(facts.network) else facts.source.study.code.files
+    return "".join(f"\nimport {Path(name).stem}  # the study's own code" for name in files)
 
 
 def _block(lines: Iterable[tuple[str, object]]) -> str:
@@ -90,7 +104,8 @@ def _network(facts: CardFacts) -> Lines:
     yield "multiply-adds", f"{trained.macs} of one image of {trained.side} x {trained.side} pixels"
     yield "classes", facts.source.images.classes
     if (network.spec, network.side) != (trained.spec, trained.side):
-        costs = f"{network.params} parameters, {network.macs} multiply-adds at {network.side} x {network.side} pixels"
+        height, width = height_and_width(network.side)
+        costs = f"{network.params} parameters, {network.macs} multiply-adds at {width} x {height} pixels"
         yield "stand-in for", f"{network.spec} ({costs}), which was not trained"
 
 
@@ -107,9 +122,10 @@ def _result(facts: CardFacts) -> Lines:
 
 
 def _images(facts: CardFacts, score: Score) -> str:
-    count = getattr(facts.source.images, score.split)
+    count, errors = getattr(facts.source.images, score.split), facts.trial.curve[-1].standard_errors
     if not score.of_images:
-        return f"{count} {score.images}"
+        error = f" (standard error over images {score.text(errors[score.name])})" if score.name in errors else ""
+        return f"{count} {score.images}{error}"
     interval = share_interval(facts.trial.curve[-1].score(score.name) or 0.0, count)
     return f"{count} {score.images} (95% interval over images {interval.low:.1f} to {interval.high:.1f})"
 
@@ -153,18 +169,21 @@ def _provenance(facts: CardFacts) -> Lines:
     yield "device", trial.device or started.device
     recipe = facts.source.job(trial).recipe
     if recipe.weights or recipe.pretrained:
-        yield "initial weights", ", ".join(f"{name} ({key})" for name, key in started.weights.items())
-        yield from (("adapted", line) for line in started.adapted)
+        used = {name: key for name, key in started.weights.items() if recipe.pretrained or name == recipe.weights}
+        yield "initial weights", ", ".join(f"{name} ({key})" for name, key in used.items())
+        yield from (("adapted", line) for line in started.adapted if any(name in line for name in used))
 
 
 def _metadata(facts: CardFacts) -> str:
     """Return the YAML at the head of a card of the Hub, written as JSON, which is YAML too."""
-    headline, images, score = facts.source.study.headline, facts.source.images, facts.score
+    study = facts.source.study
+    headline, images, score = study.headline, facts.source.images, facts.score
+    task = HUB_TASKS.get(study.task, _CLASSIFICATION)
     value = facts.trial.curve[-1].score(score.name)
-    dataset = {"name": facts.source.study.data.kind, "type": facts.source.study.data.kind}
+    dataset = {"name": study.data.kind, "type": study.data.kind}
     dataset["split"] = "test" if images.test else "validation"
     result = {
-        "task": {"type": _HUB_TASK},
+        "task": {"type": task},
         "dataset": dataset,
         "metrics": [
             {"type": "accuracy" if headline.name == "top1" else score.name, "name": score.label, "value": value}
@@ -172,8 +191,8 @@ def _metadata(facts: CardFacts) -> str:
     }
     values: dict[str, object] = {
         "library_name": "timm",
-        "pipeline_tag": _HUB_TASK,
-        "tags": [_HUB_TASK, "timm", "hiri_search"],
+        "pipeline_tag": task,
+        "tags": [task, "timm", "hiri_search"],
         "model-index": [{"name": facts.name, "results": [result]}],
     }
     return "\n".join(["---", *(f"{key}: {json.dumps(item)}" for key, item in values.items()), "---", "", ""])

@@ -11,10 +11,11 @@ from hiri_search.language import DenseNetwork, Network, parse_network
 from hiri_search.nets.saved_network import require_onnx, save_for_timm, save_onnx
 from hiri_search.networks import is_ours_or_timms, restored
 from hiri_search.study.errors import StudyError
+from hiri_search.study.export.dense_export import about_dense, check_onnx, known_class_names, save_dense
 from hiri_search.study.export.model_card import CardFacts, model_card
-from hiri_search.study.export.trial_choice import BEST_TRIAL, checkpoint_of, find_trial
 from hiri_search.study.ledger.ledger import LedgerContent
 from hiri_search.study.ledger.trial import Trial, reproduced
+from hiri_search.study.persistence.trial_choice import BEST_TRIAL, checkpoint_of, find_trial
 from hiri_search.study.provenance.record import Record, read_record
 from hiri_search.system.files import Say, remove, unfinished_path
 from hiri_search.system.text import printable
@@ -53,13 +54,19 @@ def export_network(ledger: LedgerContent, which: str, target: Path, options: Exp
     if reproduced(curve) != reproduced(trial.curve):
         raise StudyError(f"{path} is not that of trial {trial.number} in the ledger: its epochs are others")
     source, network = record.source(trial.network), _network(record, trial)
-    side = trial.network.trained.side
-    model = restored(network, side, source.images.classes, weights)
+    side, classes = trial.network.trained.side, source.images.classes
+    if options.onnx and isinstance(network, DenseNetwork):
+        check_onnx(network)
+    model, untrained = restored(network, side, classes, weights), list[str]()
     with _new_folder(target) as folder:
-        save_for_timm(model, folder, evaluation_config(side))
+        if isinstance(network, DenseNetwork):
+            names = known_class_names(ledger.folder, source.images.fingerprints.get(str(side), ""), classes)
+            untrained = save_dense(model, network, folder, about_dense(network, side, classes, names))
+        else:
+            save_for_timm(model, folder, evaluation_config(side))
         difference = save_onnx(model, side, folder / ONNX) if options.onnx else None
         name, is_best = printable(target.absolute().name), which == BEST_TRIAL
-        facts = CardFacts(name, ledger, record, source, trial, network, options.ema, is_best)
+        facts = CardFacts(name, ledger, record, source, trial, network, options.ema, is_best, untrained)
         (folder / CARD).write_text(model_card(facts, hub=options.hub, onnx=options.onnx), encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
     say(f"trial {trial.number}: {trial.network.name}, seed {trial.asked.seed}")
@@ -71,11 +78,8 @@ def export_network(ledger: LedgerContent, which: str, target: Path, options: Exp
 
 
 def _network(record: Record, trial: Trial) -> Network:
-    """Return the classifier that was trained. StudyError for others, and where its code is not imported."""
+    """Return the network that was trained. StudyError where its code is not imported."""
     network = parse_network(trial.network.trained.spec)
-    if isinstance(network, DenseNetwork):
-        problem = f"trial {trial.number} trained {network.method.title}, and export writes classifiers"
-        raise StudyError(f"{problem}; take the weights of its backbone from {trial.asked.checkpoint}")
     if not is_ours_or_timms(network):
         try:
             loaded_code(record.source(trial.network).study.code.files)

@@ -21,6 +21,7 @@ from hiri_search.study.config.networks import Candidate, StudyNetworks, resolve
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.config.sections.search import ConfirmConfig
 from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.persistence.trial_weights import with_trial_weights
 from hiri_search.study.plan.plan import CostSpread, Plan, Quartiles, Training, duration
 from hiri_search.study.plan.profiling import ProfiledNetwork, SpeedTable, StudyData, profile
 from hiri_search.study.plan.schedule import makespan, training_stints
@@ -62,6 +63,7 @@ def estimate_plan(
     are slots. Nothing is stored. `home` is the folder of decoded images unless the environment names another one.
     StudyError where a trial would fail; DataError and SpecError as for a run.
     """
+    study = with_trial_weights(study, say)
     networks = resolve(study)
     check_own_kinds(study, networks.rows)
     started = time.perf_counter()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from hiri_search.cost.flops import ZERO, count, count_parts
-from hiri_search.cost.kind_check import check_kinds
+from hiri_search.cost.kind_check import check_dense_kinds, check_kinds
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
-from hiri_search.language import Net, Network
+from hiri_search.language import DenseNetwork, Net, Network, SpecError
 from hiri_search.language.dense_network import square_side
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import StudyConfig
@@ -46,6 +47,17 @@ def check_own_kinds(study: StudyConfig, candidates: Iterable[Candidate]) -> None
         for network, side in ((candidate.network, candidate.side), (candidate.trained, candidate.trained_side)):
             if isinstance(network, Net):
                 check_kinds(network, square_side(side), classes=study.counted.classes)
+            elif isinstance(network, DenseNetwork):
+                with _row_named(candidate.name):
+                    check_dense_kinds(network, side)
+
+
+@contextmanager
+def _row_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"nets.{name}: {error.message}") from error
 
 
 def network_costs(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide) -> NetworkFacts:

@@ -1,4 +1,4 @@
-"""The trial of a results folder that a command names: a number, a row with a seed, or the best one."""
+"""The trial of a results folder that a command or a recipe names: a number, a row with a seed, or the best one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ def find_trial(trials: Sequence[Trial], which: str, study: StudyConfig, score: S
     Raises StudyError where there is none, or where several trials have the name.
     """
     if which == BEST_TRIAL:
-        finished = (trial for trial in trials if trial.state == "finished" and has_row(study, trial.network))
-        scores = {trial.number: trial.curve[-1].score(score.name) for trial in finished}
-        losses = {number: score.loss_sign * value for number, value in scores.items() if value is not None}
-        if not losses:
+        best = best_trial((trial for trial in trials if has_row(study, trial.network)), score)
+        if best is None:
             raise StudyError(f"no trial has finished with {score.label}; let the study end first")
-        which = str(min(losses, key=losses.__getitem__))
+        return best
     found = [trial for trial in trials if which in (str(trial.number), f"{trial.network.name}:{trial.asked.seed}")]
     found = found or [trial for trial in trials if trial.network.name == which]
     if len(found) > 1:
@@ -38,6 +36,13 @@ def find_trial(trials: Sequence[Trial], which: str, study: StudyConfig, score: S
     if not found:
         raise StudyError(f"there is no trial {which!r}{_near(trials, which)}; {_FORM}")
     return found[0]
+
+
+def best_trial(trials: Iterable[Trial], score: Score) -> Trial | None:
+    """Return the finished trial with the best score of its last epoch; None where none has it."""
+    finished = [(trial, trial.curve[-1].score(score.name)) for trial in trials if trial.state == "finished"]
+    losses = [(score.loss_sign * value, trial.number, trial) for trial, value in finished if value is not None]
+    return min(losses, key=lambda each: each[:2])[2] if losses else None
 
 
 def checkpoint_of(folder: Path, trial: Trial, study: StudyConfig, trials: Sequence[Trial]) -> Path:
