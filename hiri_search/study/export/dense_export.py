@@ -32,8 +32,8 @@ _USE = """The whole network, on an image of any size:
 import json
 
 import hiri_search{code}
+from PIL import Image
 from safetensors.torch import load_file
-from torchvision.io import decode_image
 from torchvision.transforms.v2 import functional
 
 with open("{folder}/dense.json") as file:
@@ -41,7 +41,7 @@ with open("{folder}/dense.json") as file:
 model = hiri_search.build(hiri_search.parse_network(about["spec"]), about["side"], classes=about["classes"]).eval()
 model.load_state_dict(load_file("{folder}/dense.safetensors"))
 
-image = decode_image("image.jpg", mode="RGB")
+image = functional.pil_to_tensor(Image.open("image.jpg").convert("RGB"))
 image = functional.resize(image, None, max_size=about["side"])
 image = functional.normalize(image / 255, about["mean"], about["std"])
 _, height, width = image.shape
@@ -80,7 +80,9 @@ def save_dense(model: nn.Module, network: DenseNetwork, folder: Path, about: dic
     save_tensors(model.state_dict(), folder / WEIGHTS)
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     backbone, untrained = backbone_for_timm(network, model)
-    save_for_timm(backbone, folder, evaluation_config(about["side"]))
+    cfg: Any = getattr(backbone, "pretrained_cfg", {})
+    side = cfg["input_size"][-1] if cfg.get("fixed_input_size") else about["side"]  # timm builds Swin for one side
+    save_for_timm(backbone, folder, evaluation_config(side))
     return untrained
 
 
