@@ -48,7 +48,9 @@ class Recipe:
     ema: float = 0.99  # decay of the exponential moving average of the weights; 0: no average
     ema_warmup: bool = True  # let the decay grow from 0, so that a short training's average forgets the initial weights
     distill_alpha: float = 1.0  # alpha of Eq. 5: weight of the labels against the teacher's map; 1: no distillation
-    weights: str = ""  # file with the initial weights, as for timm's checkpoint_path; empty: random weights
+    # File with the initial weights, as for timm's checkpoint_path; RESULTS#TRIAL, or RESULTS for each row its own
+    # network's there; empty: random weights.
+    weights: str = ""
     pretrained: bool | str = False  # begin from timm's weights of the network; true: the default ones; text: their tag
     bf16: bool = True  # autocast, on CUDA only
     compile: bool = False  # with torch.compile; the compile time is reported separately
