@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from hiri_search.language import DenseNetwork
 from hiri_search.nets.saved_network import ExportError, save_for_timm, save_tensors
 from hiri_search.nets.weights_file import first_of
@@ -19,7 +17,7 @@ from hiri_search.training.data.datasets import evaluation_config
 from hiri_search.training.data.decode_cache import cache_folder
 from hiri_search.training.dense.predictions import class_names
 
-WEIGHTS, ABOUT = "dense.safetensors", "dense.json"
+_WEIGHTS, _ABOUT = "dense.safetensors", "dense.json"
 HUB_TASKS = {"detection": "object-detection", "segmentation": "image-segmentation"}
 _OUTPUTS = {
     "detection": "`labels` (N,), `scores` (N,), `boxes` (N, 4): left, top, right and bottom in the scaled image",
@@ -72,13 +70,13 @@ def check_onnx(network: DenseNetwork) -> None:
         raise ExportError(f"{problem}; leave it out, and export the backbone of model.safetensors with timm")
 
 
-def save_dense(model: nn.Module, network: DenseNetwork, folder: Path, about: dict[str, Any]) -> list[str]:
+def save_dense(model: Any, network: DenseNetwork, folder: Path, about: dict[str, Any]) -> list[str]:
     """Write the whole network, a description `about` it, and its backbone for timm.
 
     Return the names of the values of the backbone that were not trained. Raises ExportError where timm cannot save it.
     """
-    save_tensors(model.state_dict(), folder / WEIGHTS)
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    save_tensors(model.state_dict(), folder / _WEIGHTS)
+    (folder / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     backbone, untrained = backbone_for_timm(network, model)
     cfg: Any = getattr(backbone, "pretrained_cfg", {})
     side = cfg["input_size"][-1] if cfg.get("fixed_input_size") else about["side"]  # timm builds Swin for one side
