@@ -1,6 +1,8 @@
 """Kinds of a user's own are checked before anything is trained."""
 
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hiri_search.cost import flops, operators
 from hiri_search.cost.flops import count, count_parts
-from hiri_search.cost.kind_check import check_kinds, check_trained
-from hiri_search.language import SpecError, TimmNetwork, parse_net, parse_network
+from hiri_search.cost.kind_check import check_dense_kinds, check_kinds, check_trained
+from hiri_search.language import DenseNetwork, SpecError, TimmNetwork, parse_net, parse_network
 from hiri_search.networks import build
 from hiri_search.user_code import import_user_code
 from tests.own_code import MIX, NETWORK, own_kinds, write_blocks
@@ -90,19 +92,44 @@ def _import(folder: Path, text: str) -> None:
     import_user_code(["my_blocks.py"], folder)
 
 
+def _kind(part: tuple[str, str, str], body: str) -> str:
+    """Return the code of a kind whose method has this body."""
+    base, method, _ = part
+    return KIND.format(base=base, method=method, body="\n".join(f"        {line}" for line in body.splitlines()))
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_kind_is_one_sentence(name: str, tmp_path: Path):
-    (base, method, spec), body, message = BROKEN[name]
-    lines = "\n".join(f"        {line}" for line in body.splitlines())
-    _import(tmp_path, KIND.format(base=base, method=method, body=lines))
+    part, body, message = BROKEN[name]
+    _import(tmp_path, _kind(part, body))
     before = torch.get_rng_state()
     with pytest.raises(SpecError) as caught:
-        check_kinds(parse_net(spec), 64)
+        check_kinds(parse_net(part[2]), 64)
     text = str(caught.value)
     assert message in text
     assert "own" in text
     assert "\n" not in text
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (f"return {SELF_CONV}", ""),
+        (BROKEN["dead"][1], "the gradient does not reach a.weight, a.bias"),
+        (
+            "m = nn.Identity()\nm.forward = lambda x: x + torch.zeros(16, grid, grid)\nreturn m",
+            "takes no images of 60 x 100 pixels (RuntimeError: ",
+        ),
+    ],
+    ids=["sound", "dead", "one size"],
+)
+def test_a_kind_under_a_method_takes_maps_of_any_size(body: str, message: str, tmp_path: Path):
+    _import(tmp_path, _kind(STAGE, body))
+    network = parse_network("retinanet(w=16):hr(8 e=2) -> hr(8 e=2) -> own(16) -> hr(16 e=2)")
+    assert isinstance(network, DenseNetwork)
+    with pytest.raises(SpecError, match=re.escape(message)) if message else nullcontext():
+        check_dense_kinds(network, "100x60")
 
 
 def test_a_sound_kind_is_counted_exactly_and_built_on_its_grid(tmp_path: Path):

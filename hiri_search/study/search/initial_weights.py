@@ -84,4 +84,4 @@ def _read(network: Network, recipe: Recipe, say: Say) -> Weights:
     except (OSError, ValueError) as error:  # ValueError: a path that no system has
         where = "" if expanded(recipe.weights).is_absolute() else f" (in {Path.cwd()})"
         problem = f"recipe.weights={recipe.weights!r}: {getattr(error, 'strerror', error)}{where}"
-        raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt") from error
+        raise StudyError(f"{problem}; write the path of a checkpoint, such as last.pt, or RESULTS#TRIAL") from error
