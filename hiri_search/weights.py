@@ -105,8 +105,10 @@ def _fitted_dense(weights: Weights, network: DenseNetwork, side: int, model: nn.
     own, of_classes = weights.below_prefix(model.state_dict()), _values_of_classes(network, side)
     with suppress(WeightsError):
         values = own.fitting(model, last=of_classes)
-        name, (slope, intercept) = next(iter(of_classes.items()))
-        return Fitted(values, (len(own.values[name]) - intercept) // slope, _left_out(weights, own, own.values))
+        found = (
+            (len(own.values[name]) - rest) // slope for name, (slope, rest) in of_classes.items() if name in own.values
+        )
+        return Fitted(values, next(found, 0), _left_out(weights, own, own.values))
     prefix, backbone = backbone_in(model)
     own = weights.below_prefix(backbone.state_dict())
     arguments = dict(network.backbone.arguments) if isinstance(network.backbone, TimmNetwork) else {}
