@@ -66,9 +66,9 @@ def test_a_dense_study_is_counted_trained_reported_and_verified(kind: str, tmp_p
     assert [fault for finding in found for fault in finding.faults if finding.check != MANIFEST] == []
 
 
-def test_stand_ins_have_a_narrower_pyramid_with_norms(tmp_path: Path):
+def test_stand_ins_have_a_narrower_pyramid_with_norms_and_fewer_regions(tmp_path: Path):
     (one, _) = resolve(_study(tmp_path, TASKS["masks"][0])).rows
-    assert str(one.trained).startswith("mask_rcnn(w=64 norm=bn):hrstem(hs=2) -> hr(8 e=2)")
+    assert str(one.trained).startswith("mask_rcnn(w=64 regions=250 norm=bn):hrstem(hs=2) -> hr(8 e=2)")
     assert (one.side, one.trained_side) == (128, 64)
 
 
