@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,10 @@ def _predictions(results: Results) -> Predictions:
         classes = class_names(folder)
         own = examples(folder, _SPLIT, IMAGES)
         shared = shared or own
-        found[f"{name}\ntrial {trial['trial']}"] = _found(results.folder, trial, own, len(classes))
+        of_trial = _found(results.folder, trial, own, len(classes))
+        found[f"{name}\ntrial {trial['trial']}"] = [
+            _at_size(each, one.size, first.size) for each, one, first in zip(of_trial, own, shared, strict=True)
+        ]
     return Predictions(shared, classes, found, tuple(name for name in trials if name not in shown))
 
 
@@ -149,6 +152,15 @@ def _found(folder: Path, trial: Mapping[str, Any], images: list[Example], classe
         raise NoPredictions(f"{trial['name']} needs code of the user, which a report does not run")
     _, weights = saved_weights(folder / trial["checkpoint"], ema=False)
     return predictions(restored(network, side, classes, weights), images, side)
+
+
+def _at_size(found: Annotation, size: tuple[int, int], shown: tuple[int, int]) -> Annotation:
+    """Return what is found in an image of a size, with boxes in the image that is shown: scenes are drawn at each side.
+
+    Sizes are height and width. Masks and semantic maps are stretched where they are drawn.
+    """
+    (height, width), (shown_height, shown_width) = size, shown
+    return replace(found, boxes=found.boxes * np.float32([shown_width / width, shown_height / height] * 2))
 
 
 # ---- drawing
