@@ -193,7 +193,8 @@ def _draw_image(axes: Axes, example: Example, annotation: Annotation, classes: t
     elif annotation.masks is not None and len(annotation.masks):
         axes.imshow(_overlay(annotation.masks, annotation.labels), extent=extent)
     scores = annotation.scores if annotation.scores is not None else np.full(len(annotation.labels), np.nan)
-    for (left, top, right, bottom), label, score in zip(annotation.boxes, annotation.labels, scores, strict=True):
+    objects = [*zip(annotation.boxes, annotation.labels, scores, strict=True)]
+    for (left, top, right, bottom), label, score in reversed(objects):  # the best lies on top
         colour = _colour(int(label))
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
         text = drawable(classes[label], _MAX_CLASS) + ("" if np.isnan(score) else f" {score:.2f}")
