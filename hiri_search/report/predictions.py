@@ -69,7 +69,7 @@ def predictions_of_page(results: Results) -> dict[str, Any]:
         "Above the truth; below it the best trial of each row, with its last weights, on validation images."
         if results.study.data.annotations == "semantic"
         else "Above the truth; below it the best detections of the best trial of each row, with its last weights, on"
-        " validation images: as many as the image has objects, with their scores."
+        " validation images: as many as the image has objects, one at each place, with their scores."
     )
     return {PREDICTIONS: {"image": f"data:image/jpeg;base64,{data}", "text": f"{text}{_left_out(results)}"}}
 
