@@ -1,4 +1,6 @@
-"""Speed and memory of training steps of dense methods: images per second on a resident batch.
+"""Speed and memory of training steps of stand-ins of dense methods: images per second on a resident batch.
+
+On the CPU the seconds are those of one core, so that other work on the machine does not count.
 
 python benchmarks/dense_speed.py --help
 """
@@ -14,7 +16,7 @@ from statistics import median
 
 import torch
 
-from hiri_search.language.dense_network import METHODS
+from hiri_search.language.dense_network import METHODS, DenseNetwork
 from hiri_search.models import SPECS, paper_net
 from hiri_search.system.hardware import describe_device
 from hiri_search.training.dense.dense_step import make_step
@@ -31,11 +33,12 @@ def job_of(method: str, given: argparse.Namespace) -> Job:
     """Return the job of a method on the network, on scenes with the annotations that it learns."""
     known = METHODS[method]
     annotations = "semantic" if known.task == "segmentation" else "masks" if known.masks else "boxes"
-    norms = "" if method == "sparse_rcnn" else "(norm=bn)"  # small batches on one card
-    spec = paper_net(given.network).scaled_down(width=given.width, depth=given.width).canonical_text
+    net = paper_net(given.network)
+    small = net.scaled_down(width=given.width, depth=given.width)
+    stand_in = DenseNetwork.of(method, net).scaled_down(small, width=given.width)
     recipe = Recipe(epochs=2, batch=given.batch, warmup_epochs=0, ema=0.0, clip=1.0)
     data = DataSource("drawn", train=given.batch, val=given.batch, annotations=annotations)
-    return Job(f"{method}{norms}:{spec}", given.side, None, 0, recipe, data)
+    return Job(stand_in.canonical_text, given.side, None, 0, recipe, data)
 
 
 def images_per_second(job: Job, images: Path, device: torch.device, steps: int) -> tuple[float, float]:
@@ -49,11 +52,11 @@ def images_per_second(job: Job, images: Path, device: torch.device, steps: int) 
     state.model.train()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = []
+    seconds, clock = [], time.perf_counter if device.type == "cuda" else time.process_time
     for number in range(1, steps + 4):
-        started = time.perf_counter()
+        started = clock()
         step(state, *batch, number, drawing.mixing).item()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
     return job.recipe.batch / median(seconds[3:]), peak
 
@@ -76,7 +79,7 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD", help=" ".join(METHODS))
     add("--network", default="hirivit_small", choices=list(SPECS), metavar="NAME", help=", ".join(SPECS))
-    add("--width", type=int, default=4, help="divisor of its widths and depths")
+    add("--width", type=int, default=4, help="divisor of widths, depths and regions")
     add("--side", type=int, default=128, help="pixels")
     add("--batch", type=int, default=8)
     add("--steps", type=int, default=10, help="counted steps; three more come first")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log2
-from typing import Any
 
 import torch
 from torch import nn
@@ -61,18 +60,17 @@ def total(parts: Iterable[DenseCost]) -> DenseCost:
     return DenseCost(params, operators)
 
 
-def count_dense(network: DenseNetwork, size: InputSize, *, classes: int, **options: Any) -> dict[str, DenseCost]:
+def count_dense(network: DenseNetwork, size: InputSize, *, classes: int) -> dict[str, DenseCost]:
     """Return the costs of a dense network for one image of `size`, part by part.
 
-    Heads that run on regions of interest are counted on one of them, and multiplied. `options` are those of the
-    method, as `proposals`. Raises SpecError where the network does not accept such images, and CountError as
-    `hiri_search.cost.flops.count_module` does.
+    Heads that run on regions of interest are counted on one of them, and multiplied. Raises SpecError where the
+    network does not accept such images, and CountError as `hiri_search.cost.flops.count_module` does.
     """
     height_width, backbone, maps = height_and_width(size), network.backbone, network.method.maps
     shapes = map_shapes(backbone, maps, height_width)
     with torch.device("meta"):  # weights are made where they are counted, and not where the cache has the costs
-        behind_body = build_method(network, _Maps(shapes, height_width), classes, side=min(height_width), **options)
-    key = f"{network.method.name} {network.width} {network.norms} {classes} {sorted(options.items())}"
+        behind_body = build_method(network, _Maps(shapes, height_width), classes, side=min(height_width))
+    key = f"{network.method.name} {network.width} {network.norms} {classes}"
     return count_body(backbone, maps, height_width) | {
         part.name: _counted(f"{key} {part.name} {part.shapes}", part.module, part.shapes).times(part.times)
         for part in behind_body.parts(shapes)

@@ -26,12 +26,13 @@ class Counted:
     size: InputSize
     classes: int
 
-    def cost(self, **options: int) -> DenseCost:
-        return total(count_dense(self.network, self.size, classes=self.classes, **options).values())
+    def cost(self) -> DenseCost:
+        return total(count_dense(self.network, self.size, classes=self.classes).values())
 
 
 def _with_fewer_proposals(counted: Counted, cost: DenseCost) -> DenseCost:
-    return replace(counted.cost(proposals=_FEWER_PROPOSALS), params=cost.params)
+    fewer = replace(counted, network=replace(counted.network, regions=_FEWER_PROPOSALS))
+    return replace(fewer.cost(), params=cost.params)
 
 
 def _deconvolution_at_its_output(counted: Counted, cost: DenseCost) -> DenseCost:

@@ -24,47 +24,55 @@ class DenseMethod:
     width: int = 256  # of its pyramid in the paper
     task: str = "detection"
     masks: bool = False  # it finds masks of objects too
+    regions: int = 0  # of an image, whose boxes its heads refine, in the paper; 0: its heads see the whole image
 
 
 CLASSES_OF_TASKS = {"detection": 80, "segmentation": 150}  # in the paper: of COCO and ADE20K
 _METHODS = (
     DenseMethod("retinanet", "RetinaNet", 3),
-    DenseMethod("mask_rcnn", "Mask R-CNN", 4, masks=True),
-    DenseMethod("cascade_rcnn", "Cascade Mask R-CNN", 4, masks=True),
+    DenseMethod("mask_rcnn", "Mask R-CNN", 4, masks=True, regions=1000),
+    DenseMethod("cascade_rcnn", "Cascade Mask R-CNN", 4, masks=True, regions=1000),
     DenseMethod("atss", "ATSS", 3),
     DenseMethod("gfl", "GFL", 3),
-    DenseMethod("sparse_rcnn", "Sparse R-CNN", 4),
+    DenseMethod("sparse_rcnn", "Sparse R-CNN", 4, regions=300),
     DenseMethod("upernet", "UPerNet", 4, width=512, task="segmentation"),
 )
 METHODS: Mapping[str, DenseMethod] = {method.name: method for method in _METHODS}
 _FORM = re.compile(r"(?P<method>[a-z]\w*)\s*(\((?P<arguments>[^()]*)\))?\s*:(?P<backbone>.*)", re.DOTALL)
-_ARGUMENTS = "write w=WIDTH, the width of its pyramid, and norm=bn for norms in it"
 
 
 @dataclass(frozen=True)
 class DenseNetwork:
     """A method on a backbone: `retinanet:hr(32 e=4) -> ...`, `upernet(w=128 norm=bn):timm:pvt_v2_b2`.
 
-    `width` is that of the pyramid. `norms` puts norms into pyramid and heads, for stand-ins that are trained without a
-    pretrained backbone: ours, not of the paper.
+    `width` is that of the pyramid. `regions` is how many regions of an image the heads refine; of Sparse R-CNN they are
+    learned. `norms` puts norms into pyramid and heads, for stand-ins that are trained without a pretrained backbone:
+    ours, not of the paper.
     """
 
     method: DenseMethod
     backbone: Backbone
     width: int
+    regions: int = 0
     norms: bool = False
 
     @staticmethod
     def of(method: str, backbone: Backbone) -> DenseNetwork:
         """Return a method, by its name, as in the paper. Raises SpecError where there is none of this name."""
         found = find_method(method)
-        return DenseNetwork(found, backbone, found.width)
+        return DenseNetwork(found, backbone, found.width, found.regions)
 
     def scaled_down(self, backbone: Backbone, *, width: int) -> DenseNetwork:
-        """Return the stand-in with another backbone and the width of the pyramid divided; SpecError where it cannot."""
+        """Return the stand-in with another backbone, and the width of the pyramid and the number of regions divided.
+
+        Raises SpecError where the width cannot be divided.
+        """
         if self.width % width:
             raise SpecError(f"w={self.width}, the pyramid of {self.method.name}, cannot be divided by {width}")
-        return replace(self, backbone=backbone, width=self.width // width, norms=self.norms or width > 1)
+        regions = -(-self.regions // width)
+        return replace(
+            self, backbone=backbone, width=self.width // width, regions=regions, norms=self.norms or width > 1
+        )
 
     def __str__(self) -> str:
         return f"{self._prefix}:{self.backbone}"
@@ -82,7 +90,8 @@ class DenseNetwork:
     @property
     def _prefix(self) -> str:
         width = [f"w={self.width}"] if self.width != self.method.width else []
-        arguments = [*width, *(["norm=bn"] if self.norms else [])]
+        regions = [f"regions={self.regions}"] if self.regions != self.method.regions else []
+        arguments = [*width, *regions, *(["norm=bn"] if self.norms else [])]
         return self.method.name + (f"({' '.join(arguments)})" if arguments else "")
 
 
@@ -141,9 +150,12 @@ def parse_network(text: str, *, let: Mapping[str, str] | None = None) -> Network
 
 
 def _with_argument(network: DenseNetwork, word: str) -> DenseNetwork:
-    name, _, value = word.partition("=")
-    if name == "w" and value.isascii() and value.isdecimal() and int(value) > 0:
-        return replace(network, width=int(value))
+    (name, _, value), has_regions = word.partition("="), network.method.regions > 0
+    numbers = {"w": "width"} | ({"regions": "regions"} if has_regions else {})
+    if name in numbers and value.isascii() and value.isdecimal() and int(value) > 0:
+        return replace(network, **{numbers[name]: int(value)})  # type: ignore[arg-type]
     if word == "norm=bn":
         return replace(network, norms=True)
-    raise SpecError(f"{word!r} is no argument of {network.method.name}; {_ARGUMENTS}")
+    regions = " regions=NUMBER, how many regions of an image it refines," if has_regions else ""
+    known = f"w=WIDTH, the width of its pyramid,{regions} and norm=bn for norms in it"
+    raise SpecError(f"{word!r} is no argument of {network.method.name}; write {known}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def predictions_of_page(results: Results) -> dict[str, Any]:
         "Above the truth; below it the best trial of each row, with its last weights, on validation images."
         if results.study.data.annotations == "semantic"
         else "Above the truth; below it the best detections of the best trial of each row, with its last weights, on"
-        " validation images: as many as the image has objects, with their scores."
+        " validation images: as many as the image has objects, one at each place, with their scores."
     )
     return {PREDICTIONS: {"image": f"data:image/jpeg;base64,{data}", "text": f"{text}{_left_out(results)}"}}
 
@@ -106,7 +106,10 @@ def _predictions(results: Results) -> Predictions:
         classes = class_names(folder)
         own = examples(folder, _SPLIT, IMAGES)
         shared = shared or own
-        found[f"{name}\ntrial {trial['trial']}"] = _found(results.folder, trial, own, len(classes))
+        of_trial = _found(results.folder, trial, own, len(classes))
+        found[f"{name}\ntrial {trial['trial']}"] = [
+            _at_size(each, one.size, first.size) for each, one, first in zip(of_trial, own, shared, strict=True)
+        ]
     return Predictions(shared, classes, found, tuple(name for name in trials if name not in shown))
 
 
@@ -151,6 +154,15 @@ def _found(folder: Path, trial: Mapping[str, Any], images: list[Example], classe
     return predictions(restored(network, side, classes, weights), images, side)
 
 
+def _at_size(found: Annotation, size: tuple[int, int], shown: tuple[int, int]) -> Annotation:
+    """Return what is found in an image of a size, with boxes in the image that is shown: scenes are drawn at each side.
+
+    Sizes are height and width. Masks and semantic maps are stretched where they are drawn.
+    """
+    (height, width), (shown_height, shown_width) = size, shown
+    return replace(found, boxes=found.boxes * np.float32([shown_width / width, shown_height / height] * 2))
+
+
 # ---- drawing
 
 
@@ -181,7 +193,8 @@ def _draw_image(axes: Axes, example: Example, annotation: Annotation, classes: t
     elif annotation.masks is not None and len(annotation.masks):
         axes.imshow(_overlay(annotation.masks, annotation.labels), extent=extent)
     scores = annotation.scores if annotation.scores is not None else np.full(len(annotation.labels), np.nan)
-    for (left, top, right, bottom), label, score in zip(annotation.boxes, annotation.labels, scores, strict=True):
+    objects = [*zip(annotation.boxes, annotation.labels, scores, strict=True)]
+    for (left, top, right, bottom), label, score in reversed(objects):  # the best lies on top
         colour = _colour(int(label))
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
         text = drawable(classes[label], _MAX_CLASS) + ("" if np.isnan(score) else f" {score:.2f}")

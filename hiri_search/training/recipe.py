@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 class SettingError(ValueError):
@@ -17,7 +19,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """AdamW with linear warm-up and cosine decay, and the augmentation of section 5.1.
+    """AdamW with a linear warm-up and a decay of the learning rate, and the augmentation of section 5.1.
 
     The paper trains 300 epochs at batch 1,024 and learning rate 1e-3. The defaults here suit a short training, where
     strong augmentation lowers the accuracy.
@@ -31,7 +33,8 @@ class Recipe:
     lr: float = (
         2e-3  # peak, of the network at full width (`Job.lr`); not scaled by the batch (the paper: 1e-3 at 1,024)
     )
-    min_lr: float = 1e-5  # learning rate at the end of the cosine
+    min_lr: float = 1e-5  # learning rate at the end of the decay, and at the beginning of the warm-up
+    schedule: str = "cosine"  # decay: cosine, linear, or `step 8 11`: to a tenth after each of these epochs
     warmup_epochs: float = 1.0  # the paper: 5 of 300
     weight_decay: float = 0.05  # not applied to biases and norms
     clip: float = 1.0  # maximum gradient norm; 0: no clipping
@@ -42,6 +45,7 @@ class Recipe:
     mix_share: float = 1.0  # share of the batches that are mixed
     erasing: float = 0.0  # share of images with a random rectangle erased
     crop: float = 0.35  # smallest share of an image's area that a random crop keeps
+    min_scale: float = 1.0  # detection, segmentation: smallest scale of an image; `crop` gives the largest, crop**-0.5
     flip: float = 0.5  # share of images flipped horizontally
     jitter: float = 0.0  # strength of colour jitter
     auto_augment: str = ""  # timm policy, such as rand-m9-mstd0.5-inc1 (the paper uses RandAugment); empty: none
@@ -67,6 +71,7 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             problem = f"warmup_epochs={self.warmup_epochs} is not possible"
             raise SettingError("warmup_epochs", f"{problem}; it must be less than epochs={self.epochs}")
+        self._check_schedule()
         if self.distill_alpha < 1 and not self.ema:
             raise SettingError("distill_alpha", "distill_alpha needs a teacher, the moving average; write ema: 0.99")
         if self.pretrained and self.weights:
@@ -74,7 +79,22 @@ class Recipe:
         if self.cuda_graphs and not self.compile:
             raise SettingError("cuda_graphs", "cuda_graphs needs a compiled network; write compile: true too")
 
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """The epochs after each of which the learning rate falls to a tenth; none of a smooth decay."""
+        return tuple(map(int, self.schedule.split()[1:]))
 
+    def _check_schedule(self) -> None:
+        if not _SCHEDULE.fullmatch(self.schedule):
+            known = "cosine, linear, or step with epochs, such as step 8 11"
+            raise SettingError("schedule", f"schedule={self.schedule!r} is not known; write {known}")
+        if any(later <= earlier for earlier, later in pairwise((0, *self.milestones, self.epochs))):
+            problem = f"schedule={self.schedule!r} is not possible"
+            needs = f"its epochs must rise, and be less than epochs={self.epochs}; write others, or cosine"
+            raise SettingError("schedule", f"{problem}; {needs}")
+
+
+_SCHEDULE = re.compile(r"cosine|linear|step( \d{1,7})+", re.ASCII)
 _Bound = tuple[Callable[[float], bool], str]
 _NOT_NEGATIVE: _Bound = (lambda value: value >= 0, "0 or more")
 _UNDER_ONE: _Bound = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
@@ -86,6 +106,6 @@ BOUNDS: dict[str, _Bound] = {
     **dict.fromkeys(("min_lr", "warmup_epochs", "weight_decay", "clip", "mixup", "cutmix", "jitter"), _NOT_NEGATIVE),
     **dict.fromkeys(("drop_path", "label_smoothing", "ema"), _UNDER_ONE),
     **dict.fromkeys(("mix_share", "erasing", "flip", "distill_alpha"), _ZERO_TO_ONE),
-    "crop": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    **dict.fromkeys(("crop", "min_scale"), (lambda value: 0 < value <= 1, "more than 0 and at most 1")),
     "batch": (lambda value: value > 0 and value % 2 == 0, "even and more than 0: CutMix and Mixup pair images"),
 }

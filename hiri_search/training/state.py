@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -25,6 +26,7 @@ from hiri_search.training.job import Epoch, Job
 from hiri_search.training.recipe import Recipe
 from hiri_search.weights import fitted, pretrained_weights
 
+_STEP_DECAY = 0.1  # of the learning rate at each milestone
 _UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded and was renamed
 
 
@@ -42,7 +44,7 @@ class TrainingState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: CosineLRScheduler  # a function of the step number, so not in the checkpoint
+    schedule: Scheduler  # a function of the step number, so not in the checkpoint
     ema: ModelEmaV3 | None
     parts: int = 1  # into which a batch is split, because it does not fit into memory
     curve: list[Epoch] = field(default_factory=list)
@@ -178,12 +180,18 @@ def _load_initial_weights(model: nn.Module, job: Job) -> None:
         raise TrainingError(f"recipe.{error}") from error
 
 
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> CosineLRScheduler:
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=recipe.epochs * steps_per_epoch,
-        lr_min=recipe.min_lr,
-        warmup_t=round(recipe.warmup_epochs * steps_per_epoch),
-        warmup_lr_init=recipe.min_lr,
-        t_in_epochs=False,
-    )
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> Scheduler:
+    """Return the learning rate by the number of the step, which counts from 1."""
+    steps = recipe.epochs * steps_per_epoch
+    common: dict[str, Any] = {
+        "warmup_t": round(recipe.warmup_epochs * steps_per_epoch),
+        "warmup_lr_init": recipe.min_lr,
+        "t_in_epochs": False,
+    }
+    if recipe.milestones:
+        first = [epoch * steps_per_epoch + 1 for epoch in recipe.milestones]  # steps with the lower rate
+        timms = [step + 1 for step in first]  # timm decays one step before a milestone
+        return MultiStepLRScheduler(optimizer, timms, _STEP_DECAY, warmup_prefix=False, **common)
+    if recipe.schedule == "linear":
+        return PolyLRScheduler(optimizer, steps, power=1.0, lr_min=recipe.min_lr, **common)
+    return CosineLRScheduler(optimizer, steps, lr_min=recipe.min_lr, **common)

@@ -1,6 +1,7 @@
 """The report of detection and segmentation: sizes of images, scores of the task, the paper's numbers beside them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from hiri_search.report.figures import comparison
 from hiri_search.report.page.page_data import page_content
-from hiri_search.report.tables.curves import published_points
+from hiri_search.report.tables.curves import network_points, published_points
 from hiri_search.report.tables.data_dictionary import NOT_DESCRIBED
 from hiri_search.report.tables.latex import paper_tex
 from hiri_search.report.tables.networks import caption, network_table, paper_table
@@ -37,6 +38,15 @@ def test_figures_have_a_panel_for_each_cost_that_the_paper_prints():
     panels = comparison(detection()).axes
     assert [axes.get_xlabel() for axes in panels] == 2 * ["GFLOPs (multiply-adds)", "Parameters (M)"]
     assert [axes.get_ylabel() for axes in panels[::2]] == 2 * ["Box AP (%)"]
+
+
+def test_rows_that_are_counted_alone_do_not_hide_the_names_of_trained_ones():
+    facts = ("key", "spec", "side", "params", "macs", "core_macs", "by_part")
+    plain = detection()
+    counted = [{**{name: plain.trials[0][name] for name in facts}, "name": f"counted {n}"} for n in range(12)]
+    points = network_points(replace(plain, counted=counted)).set_index("name")
+    assert len(points) >= 12
+    assert list(points.loc[list(plain.rows), "curve"]) == list(plain.rows)
 
 
 def test_sizes_of_images_are_shown_as_they_are_written():

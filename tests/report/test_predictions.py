@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,10 +14,12 @@ from PIL import Image
 from hiri_search.language import parse_network
 from hiri_search.networks import build
 from hiri_search.report.check import report_faults
+from hiri_search.report.predictions import _predictions as found_by_rows
 from hiri_search.report.predictions import picture, predictions_of_page
 from hiri_search.report.tables.results import Results
 from hiri_search.report.write import PAGE, study_page, write_tables
 from hiri_search.study.ledger.layout import CHECKPOINTS, IMAGE_FOLDER, LAST_CHECKPOINT
+from hiri_search.training.dense.predictions import examples, predictions
 from hiri_search.training.inputs.study_images import prepare_inputs
 from hiri_search.training.job import DataSource
 from tests.report.dense_results import detection, segmentation
@@ -57,6 +60,27 @@ def test_a_picture_shows_the_truth_and_each_network_with_a_checkpoint(annotation
     assert content is not None
     with Image.open(BytesIO(content)) as image:
         assert image.width > image.height  # four images; two lines
+
+
+def test_a_row_at_half_the_side_is_shown_on_the_images_of_the_first(tmp_path: Path):
+    """The scenes of a side are drawn at this side, so that boxes of a smaller one are those of a smaller image."""
+    results, spec = trained(tmp_path, "boxes"), f"sparse_rcnn(w=16 regions=8 norm=bn):{BACKBONE}"
+    data, half = DataSource("drawn", train=4, val=6, annotations="boxes"), SIDE // 2
+    images = prepare_inputs(data, half, tmp_path / IMAGE_FOLDER, batch=2).folder
+    model, checkpoint = build(parse_network(spec), half, classes=6).eval(), f"{CHECKPOINTS}/0b/{LAST_CHECKPOINT}"
+    (tmp_path / checkpoint).parent.mkdir(parents=True)
+    torch.save({"curve": [], "model": model.state_dict(), "model_ema": None}, tmp_path / checkpoint)
+    sides = results.started.images.fingerprints | {str(half): images.name}
+    started = replace(results.started, images=replace(results.started.images, fingerprints=sides))
+    changes = {"checkpoint": checkpoint, "trained_spec": spec, "trained_side": half}
+    trials = [{**row, **changes} if row["trial"] == 2 else row for row in results.trials]
+    shown = found_by_rows(replace(results, started=started, trials=trials))
+    own = predictions(model, examples(images, "val", 4), half)
+    _, of_half = shown.of_rows.values()
+    assert {example.size for example in shown.examples} == {(SIDE, SIDE)}
+    assert all(len(one.boxes) > 0 for one in own)
+    for one, there in zip(own, of_half, strict=True):
+        np.testing.assert_allclose(there.boxes, 2 * one.boxes, rtol=1e-4)
 
 
 def why_not(results: Results) -> str:

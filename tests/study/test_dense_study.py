@@ -66,9 +66,9 @@ def test_a_dense_study_is_counted_trained_reported_and_verified(kind: str, tmp_p
     assert [fault for finding in found for fault in finding.faults if finding.check != MANIFEST] == []
 
 
-def test_stand_ins_have_a_narrower_pyramid_with_norms(tmp_path: Path):
+def test_stand_ins_have_a_narrower_pyramid_with_norms_and_fewer_regions(tmp_path: Path):
     (one, _) = resolve(_study(tmp_path, TASKS["masks"][0])).rows
-    assert str(one.trained).startswith("mask_rcnn(w=64 norm=bn):hrstem(hs=2) -> hr(8 e=2)")
+    assert str(one.trained).startswith("mask_rcnn(w=64 regions=250 norm=bn):hrstem(hs=2) -> hr(8 e=2)")
     assert (one.side, one.trained_side) == (128, 64)
 
 
@@ -89,6 +89,11 @@ def test_a_baseline_at_half_the_size_is_trained_at_half_the_side(tmp_path: Path)
         ("method: upernet\nnets: {a: {spec: hr(32 e=2), method: atss}}", "write task: detection"),
         ("method: atss\nspace: hr(32|64 e=2)", "space: is for classification only; remove it"),
         ("method: atss\nnets: {a: hr(32 e=2)}\nrecipe: {mixup: 0.2}", "recipe.mixup=0.2 is for classification only"),
+        ("nets: {a: hr(32 e=2)}\nrecipe: {min_scale: 0.6}", "recipe.min_scale=0.6 is for detection and segmentation"),
+        (
+            "method: atss\nnets: {a: {spec: hr(32 e=2), recipe: {schedule: step 8 11, epochs: 9}}}",
+            "schedule='step 8 11' is not possible; its epochs must rise, and be less than epochs=9",
+        ),
         ("method: atss\nnets: {a: hr(32 e=2)}\nlatency: {batch: 1}", "latency: is for classification only"),
         ("method: atss\nnets: {a: hr(32 e=2)}\ndata: masks:x", "has no targets of detection; write drawn or coco:PATH"),
         ("task: segmentation\nnets: {a: hr(32 e=2)}\ndata: coco:x", "write drawn or masks:PATH"),

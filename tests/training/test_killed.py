@@ -22,9 +22,19 @@ RECIPE = Recipe(
 )
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4)*2 -> cffn(16 e=4)*2 -> t(32 e=2 d=16)*2").canonical_text
 JOB = Job(SPEC, 64, 4, 0, RECIPE, DataSource("drawn", train=128, val=64))
-# Dropout, samples of proposals, augmentation of boxes and masks.
+# Dropout, samples of proposals, augmentation of boxes and masks, a step of the learning rate.
 BACKBONE = "hrstem(hs=8) -> hr(8 e=2) -> hr(16 e=2) -> t(32 e=2 d=16) -> t(32 e=2 d=16)"
-DENSE_RECIPE = Recipe(epochs=2, batch=8, drop_path=0.1, jitter=0.3, ema=0.9, crop=0.5, warmup_epochs=0)
+DENSE_RECIPE = Recipe(
+    epochs=2,
+    batch=8,
+    drop_path=0.1,
+    jitter=0.3,
+    ema=0.9,
+    crop=0.5,
+    min_scale=0.6,
+    warmup_epochs=0,
+    schedule="step 1",
+)
 DENSE = {
     method: Job(
         f"{method}(w=16 norm=bn):{BACKBONE}",

@@ -1,6 +1,7 @@
 """The training loop: results, interruption at any epoch, and the same digits for the same job."""
 
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_a_stand_in_with_a_quarter_of_the_widths_has_twice_the_learning_rate():
         for divisor in (1, 4)
     ]
     assert lrs == [RECIPE.lr, 2 * RECIPE.lr]
+
+
+RATES = [  # of six steps in three epochs, as shares of the peak
+    ("step 1 2", 0, [1, 1, 0.1, 0.1, 0.01, 0.01]),
+    ("step 2", 1, [0.55, 1, 1, 1, 0.1, 0.1]),
+    ("linear", 0, [0.85, 0.7, 0.55, 0.4, 0.25, 0.1]),
+    ("linear", 1, [0.55, 0.7, 0.55, 0.4, 0.25, 0.1]),
+    ("cosine", 0, [0.1 + 0.45 * (1 + math.cos(math.pi * step / 6)) for step in range(1, 7)]),
+]
+
+
+@pytest.mark.parametrize(("schedule", "warmup", "rates"), RATES)
+def test_the_learning_rate_of_each_step(schedule: str, warmup: int, rates: list[float]):
+    recipe = replace(RECIPE, lr=1, min_lr=0.1, schedule=schedule, warmup_epochs=warmup)
+    state, seen = initial_state(replace(JOB, recipe=recipe), 4, 2, torch.device("cpu")), []
+    for step in range(1, 7):
+        state.schedule.step_update(step)
+        seen.append(state.optimizer.param_groups[0]["lr"])
+    assert seen == pytest.approx(rates)
 
 
 def test_the_same_job_gives_the_same_digits_after_another_seed_gave_others(

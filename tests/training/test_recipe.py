@@ -16,14 +16,15 @@ ACCEPTED = [
     *(("warmup_epochs", v) for v in (0, 11.9)),
     *((name, v) for name in ("drop_path", "label_smoothing", "ema") for v in (0, 0.999)),
     *((name, v) for name in ("mix_share", "erasing", "flip") for v in (0, 1)),
-    *(("crop", v) for v in (1e-6, 1)),
+    *((name, v) for name in ("crop", "min_scale") for v in (1e-6, 1)),
+    *(("schedule", v) for v in ("cosine", "linear", "step 8 11", "step 1")),
     *(("workers", v) for v in (0, 8)),
 ]
 REJECTED = [
-    *((name, v) for name in ("epochs", "batch", "lr", "crop") for v in (0, -2)),
+    *((name, v) for name in ("epochs", "batch", "lr", "crop", "min_scale") for v in (0, -2)),
     *((name, -0.1) for name, (is_valid, _) in BOUNDS.items() if not is_valid(-0.1)),
     *((name, v) for name in ("drop_path", "label_smoothing", "ema") for v in (1, 1.5)),
-    *((name, 1.01) for name in ("mix_share", "erasing", "flip", "crop")),
+    *((name, 1.01) for name in ("mix_share", "erasing", "flip", "crop", "min_scale")),
     *(("batch", v) for v in (1, 15)),
     *(("warmup_epochs", v) for v in (12, 13)),
     *((name, v) for name in BOUNDS for v in (math.nan, math.inf)),
@@ -31,7 +32,7 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("name", "value"), ACCEPTED)
-def test_a_value_within_its_bounds_is_accepted(name: str, value: float):
+def test_a_value_within_its_bounds_is_accepted(name: str, value: float | str):
     assert getattr(Recipe(**{name: value}), name) == value
 
 
@@ -40,6 +41,18 @@ def test_a_value_beyond_its_bounds_is_rejected_by_name(name: str, value: float):
     with pytest.raises(SettingError, match=f"^{name}={value} is not possible; it must be ") as error:
         Recipe(**{name: value})
     assert error.value.name == name
+
+
+@pytest.mark.parametrize("schedule", ["", "step", "steps 8", "step 8, 11", "step -1", "step 1.5", "Cosine", "linear 8"])
+def test_an_unknown_schedule_is_refused(schedule: str):
+    with pytest.raises(SettingError, match=r"^schedule='.*' is not known; write cosine, linear, or step with epochs"):
+        Recipe(schedule=schedule)
+
+
+@pytest.mark.parametrize("schedule", ["step 0", "step 11 8", "step 8 8", "step 12", "step 8 13"])
+def test_the_epochs_of_a_schedule_rise_and_are_less_than_all(schedule: str):
+    with pytest.raises(SettingError, match="its epochs must rise, and be less than epochs=12; write others, or cosine"):
+        Recipe(epochs=12, schedule=schedule)
 
 
 def test_every_numeric_setting_has_bounds():

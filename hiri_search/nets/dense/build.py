@@ -28,4 +28,6 @@ def build_method(network: DenseNetwork, body: nn.Module, classes: int, **options
     """
     module, _, name = _CLASSES[network.method.name].rpartition(".")
     method = getattr(import_module(f"{_PACKAGE}.{module}"), name)
+    if network.regions:
+        options["regions"] = network.regions
     return method(body, classes, width=network.width, norms=network.norms, **options)

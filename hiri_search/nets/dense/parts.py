@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 Shape: TypeAlias = tuple[int, ...]
 BOX_GRID, MASK_GRID = 7, 14  # side of the maps that are cut out for a box, and for a mask
-BOX_ROIS, MASK_ROIS = 1000, 100  # that are counted for one image: fixed by the costs of Table 4
+MASK_ROIS = 100  # masks that are counted for one image, as many as detections: fixed by the costs of Table 4
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,14 @@ def proposal_part(head: nn.Module, levels: tuple[Shape, ...]) -> DensePart:
     return DensePart("proposals", Called(lambda *maps: head(list(maps)), head), levels)
 
 
-def region_parts(heads: Any, width: int, number: str = "") -> list[DensePart]:
-    """Return the box head and the mask head of torchvision's `RoIHeads` on one region of interest each."""
+def region_parts(heads: Any, width: int, regions: int, number: str = "") -> list[DensePart]:
+    """Return the box head and the mask head of torchvision's `RoIHeads` on one region of interest each.
+
+    The box head runs on `regions` regions of an image.
+    """
     box = nn.Sequential(heads.box_head, heads.box_predictor)
     mask = nn.Sequential(heads.mask_head, heads.mask_predictor)
     return [
-        DensePart(f"box_head{number}", box, ((1, width, BOX_GRID, BOX_GRID),), BOX_ROIS),
+        DensePart(f"box_head{number}", box, ((1, width, BOX_GRID, BOX_GRID),), regions),
         DensePart(f"mask_head{number}", mask, ((1, width, MASK_GRID, MASK_GRID),), MASK_ROIS),
     ]

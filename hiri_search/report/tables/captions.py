@@ -51,12 +51,14 @@ def _departures(study: StudyConfig, note: CalibrationNote) -> list[str]:
 
 RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
     "lr": ("learning rate {:g}", 0),
+    "schedule": ("schedule {}", "cosine"),
     "batch": ("batch {}", 0),
     "warmup_epochs": ("warm-up {:g} epochs", 0),
     "weight_decay": ("weight decay {:g}", 0),
     "drop_path": ("stochastic depth {:g}", 0),
     "label_smoothing": ("label smoothing {:g}", 0),
     "crop": ("crops from {:.0%}", 1),
+    "min_scale": ("scales from {:.0%}", 1),
     "auto_augment": ("{}", ""),
     "mixup": ("Mixup {:g}", 0),
     "cutmix": ("CutMix {:g}", 0),

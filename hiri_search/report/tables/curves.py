@@ -22,7 +22,7 @@ from hiri_search.training.score import CLASSIFICATION, Score
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
-MAX_NAMED = 10  # more networks than this are drawn as one cloud of points without names
+MAX_NAMED = 10  # more trained networks than this are drawn as one cloud of points without names
 CLOUD = "networks"  # curve of the networks of a cloud
 
 AXES = {
@@ -116,5 +116,5 @@ def network_points(results: Results) -> pd.DataFrame:
         label=[(rows[name].paper or "") if name in rows else "" for name in table["name"]],
     )
     if (table["curve"] == "").all():
-        return table.assign(curve=table["name"] if len(table) <= MAX_NAMED else CLOUD)
+        return table.assign(curve=table["name"] if table["trained_spec"].count() <= MAX_NAMED else CLOUD)
     return table.assign(curve=table["curve"].where(table["curve"] != "", table["name"]))

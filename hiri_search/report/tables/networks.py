@@ -263,7 +263,9 @@ def _trained(networks: pd.DataFrame, study: StudyConfig) -> str:
         return "the networks themselves"
     divided = {"widths": study.proxy.width, "depths": study.proxy.depth}
     how = [f"{name} divided by {number}" for name, number in divided.items() if number > 1]
-    if any(isinstance(network, DenseNetwork) and network.norms for network, _ in _trained_networks(networks)):
+    dense = [network for network, _ in _trained_networks(networks) if isinstance(network, DenseNetwork)]
+    how += ["with fewer regions"] if any(network.regions < network.method.regions for network in dense) else []
+    if any(network.norms for network in dense):
         how.append("with norms in pyramid and heads, which are ours")
     return f"stand-ins ({', '.join([*how, 'see trained_spec'])})"
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from hiri_search.system.text import storable
+from hiri_search.training.recipe import Recipe
 
 JsonObject: TypeAlias = dict[str, JsonValue]
 _JSON: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
@@ -59,8 +60,13 @@ class NetworkFacts(JsonRecord):
 
     @property
     def training(self) -> tuple[str, str]:
-        """Key of the network and its own recipe, if any: together what a study trains once with each seed."""
-        return self.key, json.dumps(self.stand_in.recipe, sort_keys=True) if self.stand_in else ""
+        """Key of the network and its own recipe, if any: together what a study trains once with each seed.
+
+        Settings with their defaults are left out: ledgers of earlier versions do not have all of them.
+        """
+        own = self.stand_in and self.stand_in.recipe
+        changed = own and {name: value for name, value in own.items() if value != getattr(Recipe, name, None)}
+        return self.key, json.dumps(changed, sort_keys=True) if self.stand_in else ""
 
     @property
     def trained(self) -> StandIn:

@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from hiri_search.training.data.augment import normalise
 from hiri_search.training.data.prepare import ABOUT_FILE
 from hiri_search.training.dense.decoded_targets import DecodedTargets
 from hiri_search.training.dense.dense_step import in_originals
 from hiri_search.training.dense.transforms import MASK_THRESHOLD, letterbox
+
+_SAME_PLACE = 0.5  # IoU of two detections that are shown as one
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ def _example(image: Tensor, target: Mapping[str, Tensor]) -> Example:
 
 @torch.no_grad()
 def predictions(model: nn.Module, found_in: list[Example], side: int) -> list[Annotation]:
-    """Return what a network, in eval mode, finds: of detections the best ones, as many as the image has objects."""
+    """Return what a network, in eval mode, finds: of detections the best ones, as many as the image has objects.
+
+    Of detections of several classes at one place, the best alone.
+    """
     images = [letterbox(torch.from_numpy(each.pixels).permute(2, 0, 1), side, each.size) for each in found_in]
     outputs = model(normalise(torch.stack(images).contiguous(memory_format=torch.channels_last).float()))
     found = in_originals(outputs, [each.size for each in found_in], side)
@@ -74,7 +80,7 @@ def predictions(model: nn.Module, found_in: list[Example], side: int) -> list[An
 def _best(output: Any, count: int) -> Annotation:
     if isinstance(output, Tensor):  # logits (classes, H, W)
         return _annotation({"semantic": output.argmax(0)})
-    best = output["scores"].argsort(descending=True, stable=True)[: max(count, 1)]
+    best = nms(output["boxes"].float(), output["scores"].float(), _SAME_PLACE)[: max(count, 1)]
     return _annotation({name: values[best] for name, values in output.items()})
 
 

@@ -61,7 +61,7 @@ def open_batches(job: Job, prepared: PreparedData, device: torch.device) -> Load
     if not job.data.annotations:
         return open_loader(job.data, prepared, side=job.side, recipe=recipe, device=device)
     zoom = recipe.crop**-0.5  # a crop keeps at least this share of the area
-    augmentation = DenseAugmentation(recipe.flip, (1.0, zoom), recipe.jitter)
+    augmentation = DenseAugmentation(recipe.flip, (recipe.min_scale, zoom), recipe.jitter)
     return AnnotatedLoader(prepared, side=job.side, recipe=recipe, augmentation=augmentation, device=device)
 
 

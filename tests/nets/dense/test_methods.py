@@ -19,13 +19,11 @@ from tests.nets.dense.small import CLASSES, SmallBody, ap50, drawn_images
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "RetinaNet": lambda: RetinaNet(SmallBody(3), CLASSES, width=64, side=128, norms=True),
-    "Mask R-CNN": lambda: MaskRCNN(SmallBody(4), CLASSES, width=64, side=128, norms=True),
+    "Mask R-CNN": lambda: MaskRCNN(SmallBody(4), CLASSES, width=64, side=128, norms=True, regions=64),
     "ATSS": lambda: ATSS(SmallBody(3), CLASSES, width=64, side=128, norms=True),
     "GFL": lambda: GFL(SmallBody(3), CLASSES, width=64, side=128, norms=True),
-    "Cascade Mask R-CNN": lambda: CascadeRCNN(
-        SmallBody(4), CLASSES, width=64, side=128, norms=True, proposals=50, regions=32
-    ),
-    "Sparse R-CNN": lambda: SparseRCNN(SmallBody(4), CLASSES, width=64, norms=True, proposals=12, heads=3),
+    "Cascade Mask R-CNN": lambda: CascadeRCNN(SmallBody(4), CLASSES, width=64, side=128, norms=True, regions=64),
+    "Sparse R-CNN": lambda: SparseRCNN(SmallBody(4), CLASSES, width=64, norms=True, regions=12, heads=3),
 }
 METHODS = pytest.mark.parametrize("method", SMALL)
 

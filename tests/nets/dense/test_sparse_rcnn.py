@@ -134,7 +134,7 @@ def test_a_head_is_attention_convolution_and_feed_forward_each_with_a_shortcut()
 
 
 def test_each_head_refines_the_boxes_of_the_one_before_and_learns_from_its_own_losses_only():
-    model = SparseRCNN(SmallBody(4), CLASSES, width=16, proposals=4, heads=3)
+    model = SparseRCNN(SmallBody(4), CLASSES, width=16, regions=4, heads=3)
     for head in model.heads:
         nn.init.normal_(head.regression[-1].weight, std=0.5)
     images, targets = drawn_images(2, side=64)

@@ -1,5 +1,6 @@
 """An identical training is trained once: within a study, and from one study to the next."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.events import EpochEnded, TrialFailed, TrialFinished
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial
+from hiri_search.study.ledger.values import to_json
 from hiri_search.study.run import run
-from tests.study.records import epoch
+from hiri_search.training.recipe import Recipe
+from tests.study.records import epoch, network
 from tests.study.search.searches import Quiet
 
 STUDY = """
@@ -34,6 +37,17 @@ def _run(folder: Path, *sets: str, dispatch=run_serially) -> list[Trial]:
 
 def _trained(folder: Path) -> set[int]:
     return {event.trial for event in of_kind(read_events(folder), EpochEnded)}
+
+
+def test_a_recipe_of_a_ledger_that_lacks_a_newer_setting_is_the_same_training():
+    recipes = [to_json(Recipe(epochs=epochs)) for epochs in (5, 5, 6)]
+    del recipes[1]["schedule"], recipes[1]["min_scale"]
+    plain = network()
+    first, older, other = (
+        replace(plain, stand_in=replace(plain.trained, recipe=recipe)).training for recipe in recipes
+    )
+    assert first == older != other
+    assert plain.training not in (first, other)
 
 
 def test_a_result_of_another_folder_is_taken_over(tmp_path: Path):

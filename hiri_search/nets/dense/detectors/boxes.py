@@ -22,6 +22,7 @@ _MIN_SCORE = 0.05
 _MOST_OF_A_LEVEL = 1000  # candidates before the suppression
 _MOST = 100  # detections of an image
 _MAX_IOU = 0.6  # of two detections of one class
+_SAMPLED = 0.512  # of the regions of an image, those that a step is trained on: 512 of 1,000
 
 
 class StridedAnchors(AnchorGenerator):  # type: ignore[misc]
@@ -68,6 +69,11 @@ class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]
         """
         pooled: Tensor = super().forward(maps, boxes, [])
         return pooled
+
+
+def sampled(regions: int) -> int:
+    """Return how many regions of an image a training step samples."""
+    return max(1, round(_SAMPLED * regions))
 
 
 def without_ignored(targets: Targets) -> Targets:

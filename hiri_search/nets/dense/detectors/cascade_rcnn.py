@@ -19,7 +19,14 @@ from torchvision.models.detection.roi_heads import (
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import clip_boxes_to_image
 
-from hiri_search.nets.dense.detectors.boxes import Detections, RoIPool, StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.detectors.boxes import (
+    Detections,
+    RoIPool,
+    StridedAnchors,
+    Targets,
+    sampled,
+    without_ignored,
+)
 from hiri_search.nets.dense.parts import (
     BOX_GRID,
     MASK_GRID,
@@ -44,10 +51,10 @@ _STAGES = (
 class CascadeRCNN(nn.Module):
     """Cascade Mask R-CNN on a body with four maps: proposals, and three stages that refine each other's boxes.
 
-    `side` and `norms` are those of the pyramid; `norms` puts GroupNorm in the mask heads too. An image has `proposals`,
-    in training twice as many, of which each stage samples `regions`, at most a quarter of them positive. In training
-    `forward` returns the losses of the proposals and of each stage's classes, boxes and masks; else the detections of
-    each image with masks. Targets have `masks`.
+    `side` and `norms` are those of the pyramid; `norms` puts GroupNorm in the mask heads too. An image has `regions`
+    proposals, in training twice as many, of which each stage samples 512 of 1,000, at most a quarter of them positive.
+    In training `forward` returns the losses of the proposals and of each stage's classes, boxes and masks; else the
+    detections of each image with masks. Targets have `masks`.
     """
 
     def __init__(
@@ -58,14 +65,14 @@ class CascadeRCNN(nn.Module):
         width: int = 256,
         side: int | None = None,
         norms: bool = False,
-        proposals: int = 1000,
-        regions: int = 512,
+        regions: int = 1000,
     ) -> None:
         super().__init__()
+        self.regions = regions
         self.pyramid = FeaturePyramid(body, width, more="pool", side=side, norms=norms)
         anchors = StridedAnchors(self.pyramid.strides, ratios=(0.5, 1.0, 2.0))
         before = {"training": 2000, "testing": 1000}  # of each level, before the suppression
-        after = {"training": 2 * proposals, "testing": proposals}
+        after = {"training": 2 * regions, "testing": regions}
         self.rpn = RegionProposalNetwork(anchors, _RPNHead(width, 3), 0.7, 0.3, 256, 0.5, before, after, 0.7)
         strides: tuple[int, ...] = body.strides  # type: ignore[assignment]
         pools = RoIPool(strides, BOX_GRID), RoIPool(strides, MASK_GRID)
@@ -74,7 +81,7 @@ class CascadeRCNN(nn.Module):
                 pools[0],
                 FastRCNNConvFCHead((width, BOX_GRID, BOX_GRID), [width] * 4, [4 * width], norm_layer=nn.BatchNorm2d),
                 FastRCNNPredictor(4 * width, classes + 1),
-                *(iou, iou, regions, 0.25, divisors),
+                *(iou, iou, sampled(regions), 0.25, divisors),
                 *(0.05, 0.5, 100),  # least score, IoU of the suppression and most detections
                 pools[1],
                 MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
@@ -102,7 +109,7 @@ class CascadeRCNN(nn.Module):
             *(
                 part
                 for number, stage in enumerate(self.stages, start=1)
-                for part in region_parts(stage, self.pyramid.out_channels, str(number))
+                for part in region_parts(stage, self.pyramid.out_channels, self.regions, str(number))
             ),
         ]
 

@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 
 from hiri_search.nets.dense.detectors.batches import BatchTransform
-from hiri_search.nets.dense.detectors.boxes import RoIPool, StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.detectors.boxes import RoIPool, StridedAnchors, Targets, sampled, without_ignored
 from hiri_search.nets.dense.parts import (
     BOX_GRID,
     MASK_GRID,
@@ -43,11 +43,19 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
     """A pyramid of the last four maps with a pooled level, proposals, and heads for boxes and masks.
 
     `forward(images, targets)` as in torchvision, but labels are 0 to `classes` - 1. Where no target of a batch has
-    `masks`, they are not trained.
+    `masks`, they are not trained. An image has `regions` proposals, in training twice as many, of which a step samples
+    512 of 1,000.
     """
 
     def __init__(
-        self, body: nn.Module, classes: int, *, width: int = 256, side: int | None = None, norms: bool = False
+        self,
+        body: nn.Module,
+        classes: int,
+        *,
+        width: int = 256,
+        side: int | None = None,
+        norms: bool = False,
+        regions: int = 1000,
     ) -> None:
         pyramid = FeaturePyramid(body, width, more="pool", side=side, norms=norms)
         strides: tuple[int, ...] = body.strides  # type: ignore[assignment]
@@ -55,6 +63,9 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
             pyramid,
             rpn_anchor_generator=StridedAnchors(pyramid.strides, _RATIOS),
             rpn_head=RPNHead(width, len(_RATIOS)),
+            rpn_post_nms_top_n_train=2 * regions,
+            rpn_post_nms_top_n_test=regions,
+            box_batch_size_per_image=sampled(regions),
             box_roi_pool=RoIPool(strides, BOX_GRID),
             box_head=TwoMLPHead(width * BOX_GRID**2, 4 * width),
             box_predictor=FastRCNNPredictor(4 * width, 1 + classes),
@@ -62,7 +73,7 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
             mask_head=MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
             mask_predictor=ClassMasks(width, classes),
         )
-        self.transform = BatchTransform()
+        self.transform, self.regions = BatchTransform(), regions
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         judged = targets and without_ignored(targets)
@@ -75,5 +86,5 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
         return [
             pyramid_part(self.backbone, shapes),
             proposal_part(self.rpn.head, level_shapes(self.backbone, shapes)),
-            *region_parts(self.roi_heads, self.backbone.out_channels),
+            *region_parts(self.roi_heads, self.backbone.out_channels, self.regions),
         ]

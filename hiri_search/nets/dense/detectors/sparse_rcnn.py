@@ -30,7 +30,7 @@ _MOST = 100  # detections of an image
 
 
 class SparseRCNN(nn.Module):
-    """Sparse R-CNN on a body with four maps: `proposals` are learned boxes and features, which `heads` heads refine.
+    """Sparse R-CNN on a body with four maps: `regions` learned boxes with features, which `heads` heads refine.
 
     In training `forward` returns the losses `classification`, `l1` and `giou` of each head, else the best detections
     of each image; there is no suppression. `side` and `norms` are those of the pyramid, which has no coarser levels.
@@ -44,17 +44,17 @@ class SparseRCNN(nn.Module):
         width: int = 256,
         side: int | None = None,
         norms: bool = False,
-        proposals: int = 300,
+        regions: int = 300,
         heads: int = 6,
     ) -> None:
         super().__init__()
         self.pyramid = FeaturePyramid(body, width, more="none", side=side, norms=norms)
         self.pool = RoIPool(self.pyramid.strides, _GRID)
         self.coder = BoxCoder((2.0, 2.0, 1.0, 1.0), math.log(100_000 / 16))
-        self.boxes, self.features = nn.Embedding(proposals, 4), nn.Embedding(proposals, width)
+        self.boxes, self.features = nn.Embedding(regions, 4), nn.Embedding(regions, width)
         self.heads = nn.ModuleList(DynamicHead(width, classes) for _ in range(heads))
         with torch.no_grad():  # centre and size as shares of the image: all proposals begin as the whole of it
-            self.boxes.weight.copy_(torch.tensor([0.5, 0.5, 1.0, 1.0]).expand(proposals, 4))
+            self.boxes.weight.copy_(torch.tensor([0.5, 0.5, 1.0, 1.0]).expand(regions, 4))
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor] | Detections:
         size = (images.shape[-2], images.shape[-1])

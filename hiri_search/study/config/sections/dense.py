@@ -17,7 +17,8 @@ _CLASSIFICATION, _DETECTION, _SEGMENTATION = "classification", "detection", "seg
 _PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
 _ANNOTATIONS = {_DETECTION: ("boxes", "masks"), _SEGMENTATION: ("semantic",), _CLASSIFICATION: ("",)}
 _DATA = {_DETECTION: ("drawn", "coco"), _SEGMENTATION: ("drawn", "masks"), _CLASSIFICATION: ()}
-# Of the recipe: what is for classifiers alone, with the value that turns it off.
+# Of the recipe: what is for dense tasks alone, and for classifiers alone, with the value that turns it off.
+_DENSE_ONLY: Mapping[str, Any] = {"min_scale": 1.0}
 _NOT_DENSE: Mapping[str, Any] = {
     **dict.fromkeys(("mixup", "cutmix", "erasing"), 0.0),
     **{"auto_augment": "", "distill_alpha": 1.0, "compile": False},
@@ -83,6 +84,8 @@ def with_method(study: StudyConfig, row: NetworkRow, network: Network) -> Networ
 def check_dense(study: StudyConfig) -> None:
     """Raise SettingError for what detection and segmentation do not have, and for images that a task cannot use."""
     _check_data(study)
+    for row, recipe in {"": study.recipe, **{name: row.recipe for name, row in (study.nets or {}).items()}}.items():
+        _check_recipe(row, recipe, study.task)
     if study.task == _CLASSIFICATION:
         return
     if study.method:
@@ -90,9 +93,6 @@ def check_dense(study: StudyConfig) -> None:
     for name in ("space", "metrics", "latency"):
         if getattr(study, name):
             raise SettingError(name, f"{name}: is for classification only; remove it")
-    _check_recipe("", study.recipe)
-    for name, row in (study.nets or {}).items():
-        _check_recipe(name, row.recipe)
 
 
 def _check_method(name: str) -> None:
@@ -102,11 +102,14 @@ def _check_method(name: str) -> None:
         raise SettingError("method", f"method: {error}") from error
 
 
-def _check_recipe(row: str, recipe: Recipe | None) -> None:
-    for key, off in _NOT_DENSE.items():
+def _check_recipe(row: str, recipe: Recipe | None, task: str) -> None:
+    others, purpose = (
+        (_DENSE_ONLY, "detection and segmentation") if task == _CLASSIFICATION else (_NOT_DENSE, _CLASSIFICATION)
+    )
+    for key, off in others.items():
         if recipe is not None and getattr(recipe, key) != off:
             where = f"nets.{row}.recipe.{key}" if row else f"recipe.{key}"
-            raise SettingError(where, f"{where}={getattr(recipe, key)} is for classification only; remove it")
+            raise SettingError(where, f"{where}={getattr(recipe, key)} is for {purpose} only; remove it")
 
 
 def _check_data(study: StudyConfig) -> None:
