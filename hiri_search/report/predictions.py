@@ -160,7 +160,7 @@ def _at_size(found: Annotation, size: tuple[int, int], shown: tuple[int, int]) -
     Sizes are height and width. Masks and semantic maps are stretched where they are drawn.
     """
     (height, width), (shown_height, shown_width) = size, shown
-    return replace(found, boxes=found.boxes * np.float32([shown_width / width, shown_height / height] * 2))
+    return replace(found, boxes=found.boxes * np.tile([shown_width / width, shown_height / height], 2))
 
 
 # ---- drawing
