@@ -32,6 +32,7 @@ _OFFLINE = (
     "connect this machine to the internet once, copy timm's cache of another machine (~/.cache/huggingface), or write"
     " recipe.weights with the path of a file"
 )
+_USUAL_INPUT = (IMAGE_CHANNELS, 224, 224)
 _MAX_REASON = 300  # characters of an error of timm: torch names each value that does not fit
 RESERVED_ARGUMENTS = {
     "img_size": "it is the side of the inputs; leave it out and choose the side",
@@ -43,6 +44,13 @@ RESERVED_ARGUMENTS = {
         ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"], _NO_WEIGHTS
     ),
 }
+
+
+def usual_side(network: TimmNetwork) -> int:
+    """Return the input side of timm's configuration, else 224. Raises SpecError where timm has no such network."""
+    check_timm(network)
+    config = get_pretrained_cfg(network.name)
+    return int((config.input_size if config else _USUAL_INPUT)[-1])
 
 
 def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:

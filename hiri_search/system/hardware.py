@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from statistics import fmean
 from typing import TypeVar
 
 import torch
+
+from hiri_search.system.units import KIB
 
 _CPU_INFO, _MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # on Linux only
 _THREADS = Path("/proc/self/task")
@@ -92,6 +95,21 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0] + cached
     kilobytes = _field(_read(_MEMORY_INFO), "MemAvailable").removesuffix(" kB")
     return 1024 * int(kilobytes) if kilobytes else None
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process has needed so far: reserved on the GPU, else in main memory.
+
+    None where the system does not report it.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else KIB
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def waited_seconds() -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from hiri_search.language import DenseNetwork, Network, parse_network
 from hiri_search.nets.saved_network import require_onnx, save_for_timm, save_onnx
 from hiri_search.networks import is_ours_or_timms, restored
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.model_card import CardFacts, model_card
 from hiri_search.study.export.trial_choice import BEST_TRIAL, checkpoint_of, find_trial
@@ -76,14 +77,20 @@ def _network(record: Record, trial: Trial) -> Network:
     if isinstance(network, DenseNetwork):
         problem = f"trial {trial.number} trained {network.method.title}, and export writes classifiers"
         raise StudyError(f"{problem}; take the weights of its backbone from {trial.asked.checkpoint}")
-    if not is_ours_or_timms(network):
-        try:
-            loaded_code(record.source(trial.network).study.code.files)
-        except NotImportedError as error:
-            raise StudyError(f"'{network}': {error}; give it with --import, if you trust it") from error
-        except UserCodeError as error:
-            raise StudyError(f"'{network}': {error}") from error
+    check_code(network, record.source(trial.network).study)
     return network
+
+
+def check_code(network: Network, study: StudyConfig) -> None:
+    """Raise StudyError where the code that a network of a results folder needs is not imported, or another one."""
+    if is_ours_or_timms(network):
+        return
+    try:
+        loaded_code(study.code.files)
+    except NotImportedError as error:
+        raise StudyError(f"'{network}': {error}; give it with --import, if you trust it") from error
+    except UserCodeError as error:
+        raise StudyError(f"'{network}': {error}") from error
 
 
 @contextmanager
