@@ -157,6 +157,15 @@ def training_study(full: FullNetwork, options: TrainOptions) -> StudyConfig:
     return study_of(Tree(COMMAND, keys, {}), sets=options.sets)
 
 
+def check_devices(wanted: int) -> None:
+    """Raise StudyError where a training needs more GPUs than this machine has."""
+    from hiri_search.system.hardware import describe_device, gpus
+
+    if wanted > gpus():
+        remedy = "write fewer, --processes on CPUs, or --address of a cluster"
+        raise StudyError(f"--gpus {wanted}: this machine has {gpus()} CUDA devices ({describe_device()}); {remedy}")
+
+
 def _in_table(full: FullNetwork, table: str) -> Iterator[str]:
     """Yield the rows of a table of the paper with this network at this side."""
     for row in _paper_rows(table).to_dict("records"):

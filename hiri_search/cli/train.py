@@ -64,7 +64,7 @@ def train_command(
     if gpus and processes:
         raise typer.BadParameter("write one of --gpus and --processes")
     import_user_code(imports or (), Path())
-    from hiri_search.api.full_training import TrainOptions, find_network, result_line, training_study
+    from hiri_search.api.full_training import TrainOptions, check_devices, find_network, result_line, training_study
     from hiri_search.api.running import Runner, after_run, start_fresh
     from hiri_search.cli.console import Console
 
@@ -74,6 +74,8 @@ def train_command(
     folder = results or full.default_folder
     runner = Runner(1, serial, None if plan else address, retry_failed, "none", context.obj)
     runner.check(study)
+    if not address:
+        check_devices(gpus or 0)
     console = Console(study)
     console.say(f"{full.name} at {full.side}, {study.recipe.epochs} epochs; results in {folder}")
     if plan:

@@ -187,10 +187,14 @@ def _output(command: Sequence[str]) -> str:
 
 
 def describe_device() -> str:
-    """Return a short description: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`."""
+    """Return a short description: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`.
+
+    Apple's GPU is not used, since no training was tried on it: there trials run on the CPU.
+    """
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {cores()} cores ({platform.machine()})"
+    unused = "; Apple's GPU (MPS) is not supported" if torch.backends.mps.is_available() else ""
+    return f"CPU, {cores()} cores ({platform.machine()}){unused}"
 
 
 def gpus() -> int:

@@ -117,6 +117,13 @@ def test_a_mistake_is_said_before_anything_is_trained(arguments: dict[str, str],
         _study(**arguments)
 
 
+def test_gpus_that_are_not_there_are_refused(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", TINY, "--data", "drawn", "--gpus", "64"])
+    assert ended.value.code == 2
+    assert "--gpus 64: this machine has" in capfd.readouterr().err
+
+
 def test_the_folder_is_named_by_the_network():
     assert FullNetwork("HIRI-ViT-S", parse_network(TINY), 448).default_folder == Path("results/train_HIRI-ViT-S")
     long = find_network(SPECS["hirivit_small"], None)
