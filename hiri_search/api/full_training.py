@@ -58,11 +58,11 @@ class FullNetwork:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a network is trained: the options of the command."""
+    """Settings of a full training: the options of the command."""
 
     data: str  # source of the images, as `data:` of a study file
     recipe: str = ""  # name of a shipped recipe, or a file; empty: the paper's for the task of the network
-    classes: int | None = None  # at which costs are counted; None: those of the paper's data
+    classes: int | None = None  # of the head, the first ones of the data; None: all, and costs as in the paper
     seed: int = 0
     resources: Mapping[str, int] = field(default_factory=dict)
     imports: Sequence[str] = ()
@@ -86,7 +86,7 @@ def find_network(text: str, side: InputSize | None) -> FullNetwork:
 
 
 def _of_trial(folder: Path, which: str, side: InputSize | None) -> FullNetwork:
-    from hiri_search.study.export.network_export import check_code
+    from hiri_search.study.export.network_export import check_imported
     from hiri_search.study.export.trial_choice import find_trial
     from hiri_search.study.ledger.ledger import read_ledger
     from hiri_search.study.provenance.record import read_record
@@ -95,7 +95,7 @@ def _of_trial(folder: Path, which: str, side: InputSize | None) -> FullNetwork:
     study = record.own.study
     trial = find_trial(record.trials, which, study, study.headline)
     network = parse_network(trial.network.spec)
-    check_code(network, record.source(trial.network).study)
+    check_imported(network, record.source(trial.network).study)
     return FullNetwork(f"{folder.resolve().name} trial {trial.number}", network, side or trial.network.side)
 
 
@@ -152,6 +152,8 @@ def training_study(full: FullNetwork, options: TrainOptions) -> StudyConfig:
         "checkpoints": "all",
         "imports": list(options.imports),
     }
+    if options.classes and full.task == "classification":
+        keys["proxy"]["classes"] = options.classes
     if isinstance(full.network, TimmNetwork):
         keys["recipe"]["distill_alpha"] = 1.0  # the head of these has no prediction for each position
     return study_of(Tree(COMMAND, keys, {}), sets=options.sets)

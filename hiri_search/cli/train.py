@@ -43,7 +43,7 @@ def train_command(
         typer.Option(callback=options.checked_size, help="Side of the input in pixels. Default: the network's."),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Classes at which costs are counted. Default: 1000.", min=1, max=MAX_CLASSES)
+        int | None, typer.Option(help="Number of classes. Default: all of the data.", min=1, max=MAX_CLASSES)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.", min=0, max=MAX_INTEGER)] = 0,
     gpus: Annotated[int | None, typer.Option(help="GPUs that train it together. Default: 1.", min=1)] = None,
@@ -78,6 +78,8 @@ def train_command(
         check_devices(gpus or 0)
     console = Console(study)
     console.say(f"{full.name} at {full.side}, {study.recipe.epochs} epochs; results in {folder}")
+    if study.data.kind == "timm" and not study.recipe.workers:
+        console.say("images are decoded by the training process; --set recipe.workers=8 gives it 8 helpers")
     if plan:
         console.plan(runner.plan(study, folder, console.say))
         return

@@ -77,11 +77,11 @@ def _network(record: Record, trial: Trial) -> Network:
     if isinstance(network, DenseNetwork):
         problem = f"trial {trial.number} trained {network.method.title}, and export writes classifiers"
         raise StudyError(f"{problem}; take the weights of its backbone from {trial.asked.checkpoint}")
-    check_code(network, record.source(trial.network).study)
+    check_imported(network, record.source(trial.network).study)
     return network
 
 
-def check_code(network: Network, study: StudyConfig) -> None:
+def check_imported(network: Network, study: StudyConfig) -> None:
     """Raise StudyError where the code that a network of a results folder needs is not imported, or another one."""
     if is_ours_or_timms(network):
         return

@@ -186,11 +186,11 @@ def _need_lines(plan: Plan) -> Iterator[str]:
     """Yield the steps of a trial, its memory, and the disk space of images and checkpoints."""
     if not (most := max(training.steps for training in plan.trainings)):
         return  # a plan of an earlier version
-    memory = f"; at most {size_text(plan.memory)} of {'GPU ' if plan.gpus else ''}memory" if plan.memory else ""
+    memory = f"; at most {bytes_text(plan.memory)} of {'GPU ' if plan.gpus else ''}memory" if plan.memory else ""
     yield f"  a trial takes {'up to ' if len(plan.trainings) > 1 else ''}{most:,.0f} steps{memory}"
     images, checkpoint, free = (plan.disk[name] for name in ("images", "checkpoint", "free"))
     short = "; make room, or write cache: none" if images > free else ""
-    yield f"  disk: images {size_text(images)}, a checkpoint {size_text(checkpoint)}; {size_text(free)} free{short}"
+    yield f"  disk: images {bytes_text(images)}, a checkpoint {bytes_text(checkpoint)}; {bytes_text(free)} free{short}"
 
 
 def _space_lines(space: CostSpread) -> Iterator[str]:
@@ -218,7 +218,7 @@ def error_lines(rows: Iterable[Compared]) -> Iterator[str]:
         yield f"{row.part}: planned {duration(row.planned)}, took {duration(row.took)} ({row.error:+.0%})"
 
 
-def size_text(size: int) -> str:
+def bytes_text(size: int) -> str:
     """Return bytes as text: `0.4 MB`, `28.4 GB`."""
     return f"{size / GIGA:,.1f} GB" if size >= GIGA else f"{size / MEGA:,.1f} MB"
 
