@@ -13,11 +13,13 @@ from hiri_search.language import DenseNetwork, Network, TimmNetwork, parse_netwo
 from hiri_search.language.dense_network import InputSize, height_and_width
 from hiri_search.study.config.files.shipped import STUDIES, find_file, shipped
 from hiri_search.study.config.files.yaml_file import Tree
+from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.read import study_of
 from hiri_search.study.config.schema import CountConfig, StudyConfig
 from hiri_search.study.config.sections.dense import PAPER_SIZES
 from hiri_search.study.errors import StudyError
 from hiri_search.system.text import first_names
+from hiri_search.system.units import GIGA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +168,25 @@ def check_devices(wanted: int) -> None:
     if wanted > gpus():
         remedy = "write fewer, --processes on CPUs, or --address of a cluster"
         raise StudyError(f"--gpus {wanted}: this machine has {gpus()} CUDA devices ({describe_device()}); {remedy}")
+
+
+def check_memory(study: StudyConfig) -> None:
+    """Raise StudyError where one batch of a training on the CPU cannot fit into memory: it would be killed.
+
+    On a GPU a batch that does not fit is computed in parts.
+    """
+    from hiri_search.cost.activations import activation_count
+    from hiri_search.system.hardware import free_main_memory, gpus
+
+    (row,) = resolve(study).trained_rows
+    if gpus() or row.trained is None or (free := free_main_memory()) is None:
+        return
+    classes = study.proxy.classes or study.counted.classes
+    needed = 4 * row.recipe.batch * activation_count(row.trained, row.trained_side, classes=classes)
+    if needed > free:
+        problem = f"recipe.batch={row.recipe.batch} at side {row.trained_side} writes {needed / GIGA:,.0f} GB"
+        remedy = "run this on the machine with the GPUs, or write a smaller --set recipe.batch"
+        raise StudyError(f"{problem} in a step, and this machine has no GPU and {free / GIGA:,.0f} GB free; {remedy}")
 
 
 def _in_table(full: FullNetwork, table: str) -> Iterator[str]:

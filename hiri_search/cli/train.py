@@ -64,7 +64,14 @@ def train_command(
     if gpus and processes:
         raise typer.BadParameter("write one of --gpus and --processes")
     import_user_code(imports or (), Path())
-    from hiri_search.api.full_training import TrainOptions, check_devices, find_network, result_line, training_study
+    from hiri_search.api.full_training import (
+        TrainOptions,
+        check_devices,
+        check_memory,
+        find_network,
+        result_line,
+        training_study,
+    )
     from hiri_search.api.running import Runner, after_run, start_fresh
     from hiri_search.cli.console import Console
 
@@ -76,6 +83,7 @@ def train_command(
     runner.check(study)
     if not address:
         check_devices(gpus or 0)
+        check_memory(study)
     console = Console(study)
     console.say(f"{full.name} at {full.side}, {study.recipe.epochs} epochs; results in {folder}")
     if study.data.kind == "timm" and not study.recipe.workers:

@@ -93,6 +93,11 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # unused, in torch's cache
         return torch.cuda.mem_get_info(device)[0] + cached
+    return free_main_memory()
+
+
+def free_main_memory() -> int | None:
+    """Return the free bytes of main memory; None if not reported."""
     kilobytes = _field(_read(_MEMORY_INFO), "MemAvailable").removesuffix(" kB")
     return 1024 * int(kilobytes) if kilobytes else None
 

@@ -19,6 +19,7 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import read_events, trials
 from hiri_search.study.ledger.trial import reproduced
+from hiri_search.system.hardware import gpus
 from hiri_search.user_code import import_user_code
 from tests.own_code import MIX, own_kinds, write_blocks
 from tests.study.provenance.folders import trained
@@ -122,6 +123,15 @@ def test_gpus_that_are_not_there_are_refused(capfd: pytest.CaptureFixture[str]):
         main(["train", TINY, "--data", "drawn", "--gpus", "64"])
     assert ended.value.code == 2
     assert "--gpus 64: this machine has" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(gpus() > 0, reason="a GPU computes a batch in parts")
+def test_a_batch_that_no_cpu_has_memory_for_is_refused(capfd: pytest.CaptureFixture[str]):
+    for more in ([], ["--plan"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "HIRI-ViT-S", "--data", "drawn", "--set", "recipe.batch=100000", *more])
+        assert ended.value.code == 2
+        assert "recipe.batch=100000 at side 448 writes " in capfd.readouterr().err
 
 
 def test_the_folder_is_named_by_the_network():
