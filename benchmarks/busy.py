@@ -20,7 +20,7 @@ import psutil  # comes with Ray
 
 ROOT = Path(__file__).parents[1]
 RAYS_OWN = 15  # the niceness that Ray gives its workers where nothing is set
-TINY = ("seeds=1", "data.train=320", "data.val=100", "proxy.side=64", "latency=null", "recipe.epochs=4")
+TINY = ("seeds=1", "data.train=160", "data.val=48", "proxy.side=64", "latency=null", "recipe.epochs=2")
 HEAD = "| beside | niceness of workers | seconds | CPU s of the workers | CPU s of one loop | share of a worker |"
 BUSY_LOOP = [sys.executable, "-c", "while True: pass"]
 

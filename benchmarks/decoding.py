@@ -74,7 +74,8 @@ def _write_images(
         image, label = source.whole_image("train", index)
         scale = side / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-        (file := io.BytesIO(), image.save(file, "JPEG", quality=QUALITY))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=QUALITY)
         split = folder / f"{label:03d}"
         split.mkdir(parents=True, exist_ok=True)
         (split / f"{index:06d}.jpg").write_bytes(file.getvalue())

@@ -211,7 +211,7 @@ def result_line(folder: Path) -> str:
     line = f"{ours['name']} at {ours['side']}: {', '.join(values)}"
     if not (table := results.table_number):
         return line
-    row = published(table).loc[next(iter(results.rows.values())).paper]
+    row = published(table).to_dict("index")[next(iter(results.rows.values())).paper]
     printed = [f"{row['params_m']:g} M params", f"{row['gflops']:g} GFLOPs"]
     columns = {score: row[paper_column(score.name)] for score in results.published_scores}
     printed += [_value(score, value) for score, value in columns.items() if value == value]  # not NaN

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -43,7 +44,8 @@ WORKER_ENV = {
 }
 
 CONNECTION_ENV = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of 30 s to reach the head; Ray makes 20
-START_ATTEMPTS = 3  # of a local Ray: one attempt waits for some parts for 30 s at most, which a busy machine exceeds
+START_ATTEMPTS = 3  # of a local Ray
+_NODE_SECONDS = 60.0  # in which Ray's node must come up at the first attempt; Ray itself waits for 30, with no setting
 _SERVER_LOGS = ("gcs_server", "raylet")  # of Ray's parts, whose logs say why it did not start
 _LOG_LINES = 20  # kept of each
 _CONNECT_SECONDS = 10.0  # longest wait for a TCP connection; Ray itself waits for ten minutes
@@ -82,7 +84,8 @@ def _local_ray(resources: TrialResources, say: Say, log: Path | None) -> Iterato
         for attempt in range(1, START_ATTEMPTS + 1):
             folder = stack.enter_context(temporary_directory())
             try:
-                _start(resources, folder)
+                with _node_may_take(attempt * _NODE_SECONDS):
+                    _start(resources, folder)
                 break
             except Exception as error:  # Ray raises plain ones, where a part of it did not come up in time
                 _end_parts(folder)
@@ -110,6 +113,33 @@ def _start(resources: TrialResources, folder: Path) -> None:
         object_store_memory=128 << 20,
         _temp_dir=str(folder),
     )
+
+
+@contextmanager
+def _node_may_take(seconds: float) -> Iterator[None]:
+    """Let `ray.init` wait so long for the node that it starts, which takes minutes where other work keeps the cores."""
+    from ray._private import services
+
+    find = getattr(services, "get_node", None)  # raises RuntimeError until the node is up; absent in some versions
+    if find is None:
+        yield
+        return
+
+    def find_patiently(*arguments: object) -> object:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return find(*arguments)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.5)
+
+    services.get_node = find_patiently
+    try:
+        yield
+    finally:
+        services.get_node = find
 
 
 def _end_parts(folder: Path) -> None:

@@ -132,8 +132,8 @@ class TimmTransformLoader(Loader):
         if isinstance(dataset, IterableDataset):
             timm_datasets.begin_epoch(dataset, self.recipe.batch, augmentation)
             workers = min(max(1, self.recipe.workers), timm_datasets.most_workers(dataset))
-            batches = self._stream(dataset, self.recipe.batch, workers, augmentation, drop_last=True)
-            return self._to_device(islice(batches, len(self)))
+            stream = self._stream(dataset, self.recipe.batch, workers, augmentation, drop_last=True)
+            return self._to_device(islice(stream, len(self)))
         # One seed per image: the images depend neither on the number of workers nor on other random draws.
         indices = self._train_indices(order)
         seeds = torch.randint(2**31, (len(indices), self.recipe.batch), generator=augmentation)
