@@ -1,5 +1,7 @@
 """The main job beside busy loops: its seconds, and the share of the cores that its trials get, by niceness of workers.
 
+Loops and job are of one session: Linux shares the cores between sessions first, and by niceness only within one.
+
 python benchmarks/busy.py --help
 """
 
@@ -29,6 +31,7 @@ BUSY_LOOP = [sys.executable, "-c", "while True: pass"]
 class Run:
     """One run of the job: CPU seconds are those since its first worker had started."""
 
+    ended: bool  # False: it was stopped at the limit
     seconds: float
     workers: float  # CPU seconds of all workers
     loop: float  # CPU seconds of one busy loop, on average; 0 without one
@@ -37,19 +40,19 @@ class Run:
     @property
     def share(self) -> float:
         """CPU time of a worker over that of a busy loop: 1 is a fair share, and more where loops wait."""
-        return self.workers / self.slots / self.loop if self.loop else 1.0
+        return self.workers / max(1, self.slots) / self.loop if self.loop else 1.0
 
 
-def run_job(command: list[str], niceness: int, loops: int) -> Run:
-    """Run the job beside busy loops; an error of the job ends the benchmark."""
+def run_job(command: list[str], niceness: int, loops: int, limit: float) -> Run:
+    """Run the job beside busy loops, for `limit` seconds at most; an error of the job ends the benchmark."""
     environment = os.environ | {"RAY_worker_niceness": f"{niceness}", "PYTHONPATH": str(ROOT)}
-    with busy_loops(loops) as competitors, tempfile.TemporaryDirectory() as folder:
+    with busy_loops(loops) as competitors, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         started = time.perf_counter()
         log = (Path(folder) / "log").open("w")
         job = subprocess.Popen([*command, "--results", f"{folder}/results"], env=environment, stdout=log, stderr=log)
         workers: dict[int, float] = {}
         slots, before = 0, 0.0
-        while job.poll() is None:
+        while job.poll() is None and time.perf_counter() - started < limit:
             alive = dict(worker_seconds(job.pid))
             if alive and not workers:
                 before = loop_seconds(competitors)
@@ -57,10 +60,13 @@ def run_job(command: list[str], niceness: int, loops: int) -> Run:
             slots = max(slots, len(alive))
             time.sleep(0.5)
         seconds, loop = time.perf_counter() - started, loop_seconds(competitors) - before
-        if job.returncode:
+        ended = job.poll() is not None
+        job.kill()
+        job.wait()
+        if ended and job.returncode:
             sys.exit(f"{' '.join(command)} ended with {job.returncode}: {(Path(folder) / 'log').read_text()}")
         log.close()
-    return Run(seconds, sum(workers.values()), loop / max(1, loops), slots)
+    return Run(ended, seconds, sum(workers.values()), loop / max(1, loops), slots)
 
 
 @contextmanager
@@ -98,6 +104,7 @@ def arguments() -> argparse.Namespace:
     add("--profile", default="laptop", help="profile of the study")
     add("--tiny", action="store_true", help="few small images and epochs: a minute on two idle cores")
     add("--loops", type=int, default=4, help="busy loops")
+    add("--limit", type=float, default=3600, help="seconds after which a run is stopped")
     add("--alone", action="store_true", help="also without loops")
     return parser.parse_args()
 
@@ -110,8 +117,13 @@ def main() -> None:
     print("|-|-:|-:|-:|-:|-:|")
     settings = [(0, 0)] * given.alone + [(RAYS_OWN, given.loops), (0, given.loops)]
     for niceness, loops in settings:
-        ran = run_job(command, niceness, loops)
-        numbers = [f"{ran.seconds:.0f}", f"{ran.workers:.1f}", f"{ran.loop:.1f}", f"{ran.share:.2f}" if loops else "-"]
+        ran = run_job(command, niceness, loops, given.limit)
+        numbers = [
+            f"{'' if ran.ended else 'over '}{ran.seconds:.0f}",
+            f"{ran.workers:.1f}",
+            f"{ran.loop:.1f}",
+            f"{ran.share:.2f}" if loops else "-",
+        ]
         print(f"| {loops} busy loops | {niceness} | {' | '.join(numbers)} |", flush=True)
 
 

@@ -45,7 +45,7 @@ WORKER_ENV = {
 
 CONNECTION_ENV = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of 30 s to reach the head; Ray makes 20
 START_ATTEMPTS = 3  # of a local Ray
-_NODE_SECONDS = 60.0  # in which Ray's node must come up at the first attempt; Ray itself waits for 30, with no setting
+_NODE_SECONDS = 90.0  # in which Ray's node must come up at the first attempt; Ray itself waits for 30, with no setting
 _SERVER_LOGS = ("gcs_server", "raylet")  # of Ray's parts, whose logs say why it did not start
 _LOG_LINES = 20  # kept of each
 _CONNECT_SECONDS = 10.0  # longest wait for a TCP connection; Ray itself waits for ten minutes
