@@ -39,8 +39,9 @@ class Runner:
     def check(self, study: StudyConfig) -> None:
         """Raise an error where the study asks for hardware or a logger that this machine lacks.
 
-        A cluster checks its own hardware.
+        Also where the processes of a trial cannot share its training. A cluster checks its own hardware.
         """
+        from hiri_search.study.config.processes import check_processes
         from hiri_search.study.loggers.write import check_installed
         from hiri_search.system.hardware import gpus
         from hiri_search.training.data.pixel_stores import check_gpus
@@ -48,6 +49,8 @@ class Runner:
         check_installed(study.log)
         if self.address is None:
             check_gpus(study.cache, gpus())
+        resources = resources_for(self.slots, study.resources, address=self.address)
+        check_processes(study, resources.processes, serial=self.serial)
 
     def resources(self, study: StudyConfig, *, address: str | None = None) -> TrialResources | None:
         """Return the resources of trials; None: serial."""
@@ -123,27 +126,35 @@ def dispatcher(folder: Path, shutdown: Shutdown, slots: TrialResources | None, a
         check_answers(address)  # before slow preparations
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         shutdown.say(f"Ray deletes {folder} after this job; give a permanent folder with --results")
-    log = folder / "ray.log"
-    return partial(run_on_ray, resources=slots, log=log, shutdown=shutdown, trial_function=run_trial, address=address)
+    log, trial_function = folder / "ray.log", partial(run_trial)
+    if slots.processes > 1:
+        from hiri_search.study.dispatch.processes.ray_ranks import ray_ranks
+
+        trial_function = partial(run_trial, together=partial(ray_ranks, resources=slots))
+    on_ray = partial(run_on_ray, log=log, shutdown=shutdown, trial_function=trial_function, address=address)
+    return partial(on_ray, resources=slots)
 
 
 def resources_for(slots: int, resources: Resources, *, address: str | None) -> TrialResources:
     """Return the resources of trials in `slots` slots; 0: as many as the hardware allows, on a cluster known later."""
     from hiri_search.study.dispatch.resources import ROUNDING, TrialResources
-
-    trial_resources = partial(TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout)
-    if address:
-        return trial_resources(slots, resources.gpu, cpus=resources.cpu or 1.0)
     from hiri_search.system.hardware import cores, gpus
 
-    if not gpus():  # one thread each: another number of threads would change the last digits of results
-        count = slots or max(1, int(cores() / (resources.cpu or 1)))
-        return trial_resources(count, 0.0, cpus=resources.cpu or 1.0)
+    processes = resources.processes_of_trial(on_gpus=address is not None or gpus() > 0)
+    cpus = resources.cpu or float(processes)  # on the CPU one thread each: more would change the last digits of results
+    trial_resources = partial(
+        TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout, processes=processes
+    )
+    if address:
+        return trial_resources(slots, resources.gpu, cpus=cpus)
+    if not gpus():
+        return trial_resources(slots or max(1, int(cores() / cpus)), 0.0, cpus=cpus)
     if resources.gpu == "auto":
-        return trial_resources(slots, "auto", cpus=resources.cpu or 1.0)
-    count = slots or int(gpus() / (resources.gpu or 1) + ROUNDING) or 1
+        return trial_resources(slots, "auto", cpus=cpus)
+    wanted = resources.gpu or (float(processes) if processes > 1 else None)
+    count = slots or int(gpus() / (wanted or 1) + ROUNDING) or 1
     cpus = resources.cpu or max(1.0, cores() // count)  # for the threads that decode images and build batches
-    return trial_resources(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
+    return trial_resources(count, wanted or min(1.0, gpus() / count), cpus=cpus)
 
 
 def after_run(study: StudyConfig, folder: Path, say: Callable[[str], None]) -> int:

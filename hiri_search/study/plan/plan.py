@@ -76,6 +76,7 @@ class Plan:
     model_error: float | None  # mean absolute relative error of the time model, leave-one-out; None: too few networks
     core_share: float | None  # share of a core that each probe had; below 1 on a busy machine; None on a GPU
     limits: tuple[str, ...]  # facts that the plan cannot predict
+    processes: int = 1  # that train one network together
 
     @property
     def trials(self) -> int:
@@ -99,7 +100,7 @@ class Plan:
     @property
     def device_hours(self) -> float:
         """GPU-hours of all trials, or core-hours without a GPU."""
-        return (self.gpus or 1.0) * self.trial_seconds / HOUR
+        return (self.gpus or float(self.processes)) * self.trial_seconds / HOUR
 
     @property
     def hours_unit(self) -> str:
@@ -163,7 +164,7 @@ def last_plan(events: Iterable[Event]) -> Plan | None:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """Yield the plan as text; `plan_table` has the trials by network."""
-    yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}"
+    yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}{_devices(plan)}"
     if plan.space:
         yield from _space_lines(plan.space)
     yield f"total time about {duration(plan.total)}; trials use {plan.device_hours:.3g} {plan.hours_unit}"
@@ -175,6 +176,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         busy = f"other processes used {1 - plan.core_share:.0%} of the core time, and the plan expects the same"
         yield f"  {busy}; {idle}"
     yield from (f"  unknown: {limit}" for limit in plan.limits)
+
+
+def _devices(plan: Plan) -> str:
+    if plan.processes == 1:
+        return ""
+    return f"; each takes {plan.processes} {'GPUs' if plan.gpus else 'cores'}, one for each of its processes"
 
 
 def _space_lines(space: CostSpread) -> Iterator[str]:

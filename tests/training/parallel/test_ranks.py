@@ -1,0 +1,100 @@
+"""Several processes train one network as one process does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hiri_search.language import parse_net
+from hiri_search.training.data.prepare import prepare
+from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
+from hiri_search.training.loop import train
+from hiri_search.training.parallel.ranks import Ranks
+from hiri_search.training.recipe import Recipe
+from tests.training.parallel import together as processes
+from tests.training.parallel.together import together
+
+SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
+PLAIN = Recipe(epochs=3, batch=16, ema=0.9, warmup_epochs=0.5)
+# The partners of the whole batch, the augmentation of each image, the teacher: all but stochastic depth.
+MIXED = replace(PLAIN, mixup=0.2, cutmix=1.0, erasing=0.3, jitter=0.3, distill_alpha=0.5)
+JOB = Job(SPEC, 32, 4, 0, PLAIN, DataSource("drawn", train=160, val=70))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return prepare(JOB.data, JOB.side, tmp_path_factory.mktemp("images"), classes=JOB.classes)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_rows_of_all_processes_are_the_batch_and_partners_stay_together(size: int):
+    rows = [Ranks(rank, size).rows(16) for rank in range(size)]
+    assert sorted(torch.cat(rows).tolist()) == list(range(16))
+    assert all(torch.equal(15 - own, own.flip(0)) for own in rows)
+    assert Ranks().rows(16).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, MIXED, replace(PLAIN, sync_bn=False)], ids=["plain", "mixed", "no sync_bn"])
+def test_two_processes_have_the_weights_of_one_where_batchnorm_is_synchronised(recipe: Recipe, prepared: PreparedData):
+    job = replace(JOB, recipe=recipe)
+    (one,) = together(1, processes.ten_steps, job, prepared)
+    two = together(2, processes.ten_steps, job, prepared)
+    for alone, first, second in zip(one, *two, strict=True):
+        differences = {name: np.abs(first[name] - value).max() for name, value in alone.items()}
+        assert {value.dtype for value in alone.values()} == {np.dtype("float64"), np.dtype("int64")}
+        assert (max(differences.values()) < 1e-8) == recipe.sync_bn, differences
+        assert not recipe.sync_bn or all(np.array_equal(first[name], second[name]) for name in alone)
+
+
+def _outcome(curve: list[Epoch]) -> list[Epoch]:
+    """Return the curve without durations."""
+    return [replace(epoch, seconds=0, images_per_second=0, seconds_waiting=0) for epoch in curve]
+
+
+def test_a_training_goes_on_with_another_number_of_processes(prepared: PreparedData, tmp_path: Path):
+    job = replace(JOB, recipe=replace(PLAIN, drop_path=0.1))
+    alone = train(job, prepared, tmp_path / "alone.pt")
+    first = together(2, processes.trained, job, prepared, tmp_path / "last.pt", 1)
+    train(job, prepared, tmp_path / "last.pt", until=2)
+    last = together(2, processes.trained, job, prepared, tmp_path / "last.pt", None)
+    assert _outcome(last[0]) == _outcome(last[1])
+    assert [len(curve) for curve in (*first, *last)] == [1, 1, 3, 3]
+    assert [epoch.lr for epoch in last[0]] == [epoch.lr for epoch in alone]
+    assert [epoch.loss for epoch in last[0]] == pytest.approx([epoch.loss for epoch in alone], abs=0.1)
+    assert len((tmp_path / "curve.csv").read_text().splitlines()) == 4
+
+
+def test_an_unbroken_training_of_two_processes_has_the_digits_of_a_broken_one(prepared: PreparedData, tmp_path: Path):
+    job = replace(JOB, recipe=replace(MIXED, drop_path=0.1))
+    unbroken = together(2, processes.trained, job, prepared, tmp_path / "unbroken" / "last.pt", None)
+    for until in (1, None):
+        broken = together(2, processes.trained, job, prepared, tmp_path / "broken" / "last.pt", until)
+    assert _outcome(broken[0]) == _outcome(unbroken[0])
+
+
+def test_two_processes_measure_what_one_does(prepared: PreparedData, tmp_path: Path):
+    job = replace(JOB, metrics=(("own", f"{processes.__name__}:in_order"),))
+    alone = train(job, prepared, tmp_path / "last.pt", until=1)[0].scores
+    assert together(2, processes.evaluated, job, prepared, tmp_path / "last.pt") == [alone, alone]
+    assert set(alone) == {"top1", "top5", "own", "ema_top1", "ema_top5", "ema_own"}
+
+
+def test_all_processes_split_the_batch_alike_where_one_has_little_memory(prepared: PreparedData, tmp_path: Path):
+    job = replace(JOB, recipe=replace(PLAIN, epochs=1, warmup_epochs=0))
+    curves = together(2, processes.trained_with_little_memory, job, prepared, tmp_path / "last.pt")
+    assert [epoch.parts for (epoch,) in curves] == [4, 4]
+    steps = torch.load(tmp_path / "last.pt", weights_only=True)["model"]["head.bn.num_batches_tracked"]
+    assert steps == 4 * 10, "failed attempts leave BatchNorm unchanged"
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_alike(prepared: PreparedData, tmp_path: Path):
+    errors = together(2, processes.trained_to_nan, JOB, prepared, tmp_path / "last.pt")
+    assert errors == ["TrainingError: the loss is not finite (nan) at epoch 1, step 10"] * 2
+
+
+def test_without_sync_bn_all_processes_have_the_mean_statistics(prepared: PreparedData, tmp_path: Path):
+    job = replace(JOB, recipe=replace(PLAIN, epochs=1, warmup_epochs=0, sync_bn=False))
+    first, second = together(2, processes.trained, job, prepared, tmp_path / "last.pt", None)
+    assert _outcome(first) == _outcome(second)
