@@ -150,6 +150,7 @@ class Step:
         try:
             with torch.random.fork_rng(devices), apart, without_exchange(self.parallel):
                 self._backward(state.model, parts, self.split(targets, parts))
+                _require_gradients(state.model)
         except torch.OutOfMemoryError as error:
             return error
         finally:
@@ -178,3 +179,11 @@ class Step:
                     loss.backward()
             total += loss.detach()
         return total
+
+
+def _require_gradients(model: nn.Module) -> None:
+    """Raise TrainingError for parameters without a gradient, for which the other processes would wait."""
+    unused = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    if unused:
+        problem = f"the network does not use its parameters {', '.join(unused[:3])}"
+        raise TrainingError(f"{problem}, which several processes cannot exchange; train it in one process")

@@ -10,7 +10,6 @@ import torch
 from hiri_search.language import parse_net
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
-from hiri_search.training.loop import train
 from hiri_search.training.parallel.ranks import Ranks
 from hiri_search.training.recipe import Recipe
 from tests.training.parallel import together as processes
@@ -53,30 +52,35 @@ def _outcome(curve: list[Epoch]) -> list[Epoch]:
     return [replace(epoch, seconds=0, images_per_second=0, seconds_waiting=0) for epoch in curve]
 
 
+def _train(size: int, job: Job, prepared: PreparedData, folder: Path, until: int | None = None) -> list[Epoch]:
+    first, *others = together(size, processes.trained, job, prepared, folder / "last.pt", until)
+    assert all(_outcome(other) == _outcome(first) for other in others)
+    return first
+
+
 def test_a_training_goes_on_with_another_number_of_processes(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(PLAIN, drop_path=0.1))
-    alone = train(job, prepared, tmp_path / "alone.pt")
-    first = together(2, processes.trained, job, prepared, tmp_path / "last.pt", 1)
-    train(job, prepared, tmp_path / "last.pt", until=2)
-    last = together(2, processes.trained, job, prepared, tmp_path / "last.pt", None)
-    assert _outcome(last[0]) == _outcome(last[1])
-    assert [len(curve) for curve in (*first, *last)] == [1, 1, 3, 3]
-    assert [epoch.lr for epoch in last[0]] == [epoch.lr for epoch in alone]
-    assert [epoch.loss for epoch in last[0]] == pytest.approx([epoch.loss for epoch in alone], abs=0.1)
+    alone = _train(1, job, prepared, tmp_path / "alone")
+    lengths = [len(_train(size, job, prepared, tmp_path, until)) for until, size in ((1, 2), (2, 1))]
+    curve = _train(2, job, prepared, tmp_path)
+    assert [*lengths, len(curve)] == [1, 2, 3]
+    assert [epoch.lr for epoch in curve] == [epoch.lr for epoch in alone]
+    assert [epoch.loss for epoch in curve] == pytest.approx([epoch.loss for epoch in alone], abs=0.1)
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 4
 
 
-def test_an_unbroken_training_of_two_processes_has_the_digits_of_a_broken_one(prepared: PreparedData, tmp_path: Path):
-    job = replace(JOB, recipe=replace(MIXED, drop_path=0.1))
-    unbroken = together(2, processes.trained, job, prepared, tmp_path / "unbroken" / "last.pt", None)
-    for until in (1, None):
-        broken = together(2, processes.trained, job, prepared, tmp_path / "broken" / "last.pt", until)
-    assert _outcome(broken[0]) == _outcome(unbroken[0])
+def test_a_broken_training_of_two_processes_has_the_digits_of_an_unbroken_one(prepared: PreparedData, tmp_path: Path):
+    job = replace(JOB, recipe=replace(MIXED, epochs=2, drop_path=0.1, checkpointing=True))
+    unbroken = _train(2, job, prepared, tmp_path / "unbroken")
+    _train(2, job, prepared, tmp_path / "broken", until=1)
+    assert _outcome(_train(2, job, prepared, tmp_path / "broken")) == _outcome(unbroken)
 
 
-def test_two_processes_measure_what_one_does(prepared: PreparedData, tmp_path: Path):
+@pytest.mark.parametrize("images", [70, 20], ids=["unequal shares", "none for one"])
+def test_two_processes_measure_what_one_does(images: int, prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, metrics=(("own", f"{processes.__name__}:in_order"),))
-    alone = train(job, prepared, tmp_path / "last.pt", until=1)[0].scores
+    prepared = replace(prepared, val=images)
+    alone = _train(1, job, prepared, tmp_path, until=1)[0].scores
     assert together(2, processes.evaluated, job, prepared, tmp_path / "last.pt") == [alone, alone]
     assert set(alone) == {"top1", "top5", "own", "ema_top1", "ema_top5", "ema_own"}
 
@@ -94,7 +98,10 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all_alike(prepared: Prepa
     assert errors == ["TrainingError: the loss is not finite (nan) at epoch 1, step 10"] * 2
 
 
-def test_without_sync_bn_all_processes_have_the_mean_statistics(prepared: PreparedData, tmp_path: Path):
+def test_without_sync_bn_all_processes_measure_the_mean_statistics(prepared: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(PLAIN, epochs=1, warmup_epochs=0, sync_bn=False))
-    first, second = together(2, processes.trained, job, prepared, tmp_path / "last.pt", None)
-    assert _outcome(first) == _outcome(second)
+    (last,) = _train(2, job, prepared, tmp_path)
+    (scores,) = {
+        tuple(scores.items()) for scores in together(2, processes.evaluated, job, prepared, tmp_path / "last.pt")
+    }
+    assert dict(scores) == last.scores

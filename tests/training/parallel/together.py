@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import distributed
 
 from hiri_search.training import loop
 from hiri_search.training.dense.dense_step import make_step
@@ -26,29 +29,43 @@ HOST, SECONDS = "127.0.0.1", 60.0
 Arrays = dict[str, NDArray[Any]]
 
 
-def together(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Return what a function of ranks and arguments returns, or the text of its error, in each of `size` processes."""
+def together(size: int, function: Callable[..., Any], *arguments: Any, gpus: int = 0) -> list[Any]:
+    """Return what a function of ranks and arguments returns, or the text of its error, in each of `size` processes.
+
+    They are on the CPU, or on the first `gpus` GPUs in turn; without one for each, gloo copies through the CPU.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     store = open_store(HOST, size, seconds=SECONDS)
     pipes = [context.Pipe(duplex=False) for _ in range(size)]
     processes = [
-        context.Process(target=_run, args=(store.port, Ranks(rank, size), pipe, function, arguments))
+        context.Process(target=_run, args=(store.port, Ranks(rank, size), gpus, pipe, function, arguments))
         for rank, (_, pipe) in enumerate(pipes)
     ]
     for process in processes:
         process.start()
     try:
-        assert all(ours.poll(SECONDS) for ours, _ in pipes)
+        assert all(ours.poll(SECONDS) for ours, _ in pipes), "a process gives no answer"
         return [ours.recv() for ours, _ in pipes]
     finally:
         for process in processes:
-            process.join(SECONDS)
+            process.kill()
+            process.join()
 
 
-def _run(port: int, ranks: Ranks, pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run(
+    port: int, ranks: Ranks, gpus: int, pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[ranks.rank % gpus] if gpus else ""
     torch.set_num_threads(1)
-    with joined(find_store(HOST, port, ranks.size, seconds=SECONDS), ranks, seconds=SECONDS):
+    store = find_store(HOST, port, ranks.size, seconds=SECONDS)
+    if 0 < gpus < ranks.size:  # NCCL takes no two processes on one GPU
+        distributed.init_process_group("gloo", store=store, rank=ranks.rank, world_size=ranks.size)
+        connected: AbstractContextManager[Any] = nullcontext()
+    else:
+        connected = joined(store, ranks, seconds=SECONDS)
+    with connected:
         try:
             pipe.send(function(ranks, *arguments))
         except Exception as error:
@@ -58,7 +75,7 @@ def _run(port: int, ranks: Ranks, pipe: Connection, function: Callable[..., Any]
 def ten_steps(ranks: Ranks, job: Job, prepared: PreparedData) -> tuple[Arrays, Arrays]:
     """Return weights and buffers after ten steps in double precision, and their averages."""
     torch.set_default_dtype(torch.double)
-    device = torch.device("cpu")
+    device = loop._device(job.recipe)
     batches = open_batches(job, prepared, device, ranks)
     seed_globally(job.seed, "weights")
     state = initial_state(job, len(prepared.classes), len(batches), device, ranks)
@@ -74,7 +91,7 @@ def ten_steps(ranks: Ranks, job: Job, prepared: PreparedData) -> tuple[Arrays, A
 
 
 def _arrays(network: torch.nn.Module) -> Arrays:
-    return {name: value.numpy() for name, value in network.state_dict().items()}
+    return {name: value.cpu().numpy() for name, value in network.state_dict().items()}
 
 
 def trained(ranks: Ranks, job: Job, prepared: PreparedData, checkpoint: Path, until: int | None) -> list[Epoch]:
@@ -107,7 +124,7 @@ def trained_to_nan(ranks: Ranks, job: Job, prepared: PreparedData, checkpoint: P
 
 def evaluated(ranks: Ranks, job: Job, prepared: PreparedData, checkpoint: Path) -> dict[str, float]:
     """Return the scores of the weights of a checkpoint and of their average."""
-    device = torch.device("cpu")
+    device = loop._device(job.recipe)
     state = initial_state(job, len(prepared.classes), 1, device, ranks)
     state.load(checkpoint, device, ranks)
     step = make_step(job, len(prepared.classes), device, state.model, ranks=ranks)

@@ -38,11 +38,13 @@ def ray_ranks(task: TrialTask, heartbeat: Heartbeat, *, resources: TrialResource
 
     ranks, seconds = Ranks(0, resources.processes), 2 * resources.timeout  # the watchdog of this process is faster
     store = open_store(ray.util.get_node_ip_address(), ranks.size, seconds=seconds)
-    start = ray.remote(run_rank).options(
-        num_cpus=resources.of_process.cpus, num_gpus=min(1, gpus()), max_retries=0, name="rank of a trial"
-    )
-    numbered = [Ranks(rank, ranks.size) for rank in range(1, ranks.size)]
-    others = [start.remote(task, store.host, store.port, other, seconds) for other in numbered]
+    share = {"num_cpus": resources.of_process.cpus, "num_gpus": min(1, gpus()), "max_retries": 0}
+    others = [
+        ray.remote(run_rank)
+        .options(name=f"rank {rank} of a trial", **share)
+        .remote(task, store.host, store.port, Ranks(rank, ranks.size), seconds)
+        for rank in range(1, ranks.size)
+    ]
     try:
         with _watching(others, task.checkpoint.with_name(STACK_FILE)), ExitStack() as stack:
             with repeat_in_background(heartbeat, every=HEARTBEAT_SECONDS):
