@@ -42,14 +42,18 @@ class Runner:
         Also where the processes of a trial cannot share its training. A cluster checks its own hardware.
         """
         from hiri_search.study.config.processes import check_processes
+        from hiri_search.study.errors import StudyError
         from hiri_search.study.loggers.write import check_installed
         from hiri_search.system.hardware import gpus
         from hiri_search.training.data.pixel_stores import check_gpus
 
         check_installed(study.log)
+        resources = resources_for(self.slots, study.resources, address=self.address)
         if self.address is None:
             check_gpus(study.cache, gpus())
-        resources = resources_for(self.slots, study.resources, address=self.address)
+            if resources.processes > gpus() > 0:
+                problem = f"resources: a trial takes {resources.processes} GPUs, and this machine has {gpus()}"
+                raise StudyError(f"{problem}; write at most {gpus()}, or give the --address of a cluster")
         check_processes(study, resources.processes, serial=self.serial)
 
     def resources(self, study: StudyConfig, *, address: str | None = None) -> TrialResources | None:
