@@ -25,7 +25,7 @@ from hiri_search.training.dense.dense_step import make_step
 from hiri_search.training.inputs.ensure_local import HEARTBEAT_SECONDS
 from hiri_search.training.inputs.study_images import open_batches
 from hiri_search.training.job import Epoch, Job, PreparedData
-from hiri_search.training.parallel.ranks import ALONE, Ranks
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
 from hiri_search.training.score import EMA, TEST, Meter, SharedMeter, open_meters
@@ -46,7 +46,7 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     heartbeat: Callable[[], None] = lambda: None,
     shared_gpu: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ONE_PROCESS,
 ) -> list[Epoch]:
     """Train to the last epoch, or to the end of epoch `until`; resume from the checkpoint if it exists.
 

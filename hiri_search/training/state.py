@@ -22,7 +22,7 @@ from hiri_search.nets.weights_file import LOAD_ERRORS, Weights, WeightsError, ha
 from hiri_search.networks import build, fitted, pretrained_weights
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
-from hiri_search.training.parallel.ranks import ALONE, Ranks
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.parallel.sync_batchnorm import synchronised
 from hiri_search.training.recipe import Recipe
 
@@ -60,7 +60,7 @@ class TrainingState:
         }
         retrying(partial(_write, content, path), say=_say)
 
-    def load(self, path: Path, device: torch.device, ranks: Ranks = ALONE) -> None:
+    def load(self, path: Path, device: torch.device, ranks: Ranks = ONE_PROCESS) -> None:
         """Load the checkpoint if it exists; rename an unreadable one and start without it.
 
         The first of several processes reads it for all.
@@ -159,7 +159,7 @@ def _write(content: dict[str, Any], path: Path) -> None:
 
 
 def initial_state(
-    job: Job, classes: int, steps_per_epoch: int, device: torch.device, ranks: Ranks = ALONE
+    job: Job, classes: int, steps_per_epoch: int, device: torch.device, ranks: Ranks = ONE_PROCESS
 ) -> TrainingState:
     """Return the state before the first step. Raise TrainingError if the weights of the recipe do not fit."""
     recipe = job.recipe

@@ -16,7 +16,7 @@ from hiri_search.nets.eval_mode import bn_statistics, frozen_bn_statistics, rest
 from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.distill import distilled_targets, teacher_map
 from hiri_search.training.mixup import Mixed, make_mixer
-from hiri_search.training.parallel.ranks import ALONE, Ranks, without_exchange
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks, without_exchange
 from hiri_search.training.parallel.sync_batchnorm import without_synchronised
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.score import CLASSIFICATION
@@ -37,7 +37,7 @@ class Step:
         *,
         heartbeat: Callable[[], None] = lambda: None,
         shared_gpu: bool = False,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.heartbeat, self.shared_gpu = heartbeat, shared_gpu

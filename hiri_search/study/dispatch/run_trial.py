@@ -13,14 +13,14 @@ from hiri_search.system.hardware import describe_device, free_gpu_memory
 from hiri_search.training.inputs.ensure_local import NodeMismatch, ensure_local
 from hiri_search.training.job import Epoch
 from hiri_search.training.loop import train
-from hiri_search.training.parallel.ranks import ALONE, Ranks
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.state import OutOfSharedMemory
 from hiri_search.training.zero_cost import job_scores
 
 
 def _alone(task: TrialTask, heartbeat: Heartbeat) -> AbstractContextManager[Ranks]:
     """Train in this process alone."""
-    return nullcontext(ALONE)
+    return nullcontext(ONE_PROCESS)
 
 
 def run_trial(

@@ -28,7 +28,7 @@ from hiri_search.training.data.pixel_stores import (
 )
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.job import DataSource, PreparedData
-from hiri_search.training.parallel.ranks import ALONE, Ranks
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import seeded_generators
 
@@ -40,7 +40,7 @@ class Loader(ABC):
     batch, and its share of the batches of the other splits.
     """
 
-    def __init__(self, recipe: Recipe, prepared: PreparedData, ranks: Ranks = ALONE) -> None:
+    def __init__(self, recipe: Recipe, prepared: PreparedData, ranks: Ranks = ONE_PROCESS) -> None:
         self.recipe, self.prepared, self.ranks = recipe, prepared, ranks
         self.seconds_waiting = 0.0  # for the batches of the last `train`, including their augmentation
 
@@ -77,7 +77,7 @@ class Loader(ABC):
     @cached_property
     def _rows(self) -> Tensor:
         """The rows of a training batch that this process trains on."""
-        return self.ranks.rows(self.recipe.batch)
+        return self.ranks.batch_indices(self.recipe.batch)
 
     def _train_indices(self, order: torch.Generator) -> list[Tensor]:
         used = len(self) * self.recipe.batch
@@ -96,7 +96,7 @@ def open_loader(
     side: int,
     recipe: Recipe,
     device: torch.device,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ONE_PROCESS,
 ) -> Loader:
     """The loader for `prepared.cache`; with `auto` images are in GPU memory if they leave plenty free, else on disk.
 
@@ -127,7 +127,7 @@ class BatchedLoader(Loader):
         *,
         side: int,
         recipe: Recipe,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
         super().__init__(recipe, prepared, ranks)
         self.stores, self.side, self.stored = stores, side, stored_side(side)
@@ -153,7 +153,7 @@ class TimmTransformLoader(Loader):
         side: int,
         recipe: Recipe,
         device: torch.device,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
         super().__init__(recipe, prepared, ranks)
         open_one = partial(open_split, data, prepared, side=side, recipe=recipe)

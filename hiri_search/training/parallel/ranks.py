@@ -37,11 +37,12 @@ class Ranks:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def rows(self, batch: int) -> Tensor:
+    def batch_indices(self, batch: int) -> Tensor:
         """Return the rows of a batch that this process trains on, each with its partner in Mixup, batch - 1 - row.
 
         Their reverse exchanges partners, as in the whole batch. `batch` is a multiple of twice the processes.
         """
+        assert batch % (2 * self.size) == 0, "check_processes refuses other batches"
         pairs = batch // (2 * self.size)
         first = torch.arange(self.rank * pairs, (self.rank + 1) * pairs)
         return torch.cat([first, batch - 1 - first.flip(0)])
@@ -75,7 +76,7 @@ class Ranks:
         return made
 
 
-ALONE = Ranks()
+ONE_PROCESS = Ranks()
 
 
 def without_exchange(parallel: nn.Module) -> AbstractContextManager[None]:

@@ -1,8 +1,10 @@
 """Several processes for a trial: which studies may have them, and the resources of such trials."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from torch.utils.data import IterableDataset
 
 from hiri_search.api.running import Runner
 from hiri_search.study.config.read import read_study
@@ -10,6 +12,7 @@ from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.errors import StudyError
 from hiri_search.system import hardware
+from hiri_search.training.data.sources import timm_datasets
 
 NETS = "nets: {one: hr(32 e=4)}\nproxy: {side: 32}\nrecipe: {batch: 24}\n"
 
@@ -49,6 +52,20 @@ def test_what_processes_cannot_share_is_refused_before_a_training(
     study = _read(tmp_path, NETS, "resources.processes=2", *sets)
     with pytest.raises(StudyError, match=message):
         runner.check(study)
+
+
+class Stream(IterableDataset[int]):
+    """A dataset that is read in its own order."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+
+def test_a_stream_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timm_datasets, "open_timm", lambda data, split: Stream())  # its readers are optional
+    study = _read(tmp_path, NETS, "resources.processes=2", "data.source=timm:wds/mine@/images")
+    with pytest.raises(StudyError, match=r"^data.source: timm:wds/mine@/images is a stream, which 2 processes"):
+        Runner().check(study)
 
 
 @pytest.mark.parametrize(

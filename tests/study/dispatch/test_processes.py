@@ -2,22 +2,27 @@
 
 import os
 import signal
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+import hiri_search
 from hiri_search.api.running import dispatcher
 from hiri_search.study.config.read import read_study
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.ledger.events import EpochEnded, TrialBegan, TrialLost
+from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import of_kind, read_events, trials
 from hiri_search.study.ledger.trial import Trial, reproduced
 from hiri_search.study.run import run
 from hiri_search.system.shutdown import Shutdown
+from hiri_search.training.job import Epoch
+from tests.study.dispatch.machines import ray_cluster
 from tests.study.search.searches import Quiet
-from tests.study.waiting import wait_until
+from tests.study.waiting import PATIENCE, wait_until
 
 STUDY = """
 nets: {a: hr(8 e=4) -> t(16 e=2 d=8)}
@@ -38,18 +43,24 @@ def test_a_trial_has_as_many_places_as_processes_on_any_nodes(gpus: float):
     assert [resources.trials([node] * nodes) for nodes in (1, 2, 4)] == ([0, 1, 2] if gpus else [0, 1, 3])
 
 
-def _run(folder: Path) -> Trial:
+def _run(folder: Path, address: str | None = None) -> Trial:
     """Run the study through Ray; return its trial."""
+    folder.mkdir()
     (folder / "study.yaml").write_text(STUDY)
-    dispatch = dispatcher(folder / "results", Shutdown(), TrialResources(1, cpus=2.0, processes=2), None)
+    dispatch = dispatcher(folder / "results", Shutdown(), TrialResources(1, 0.0, cpus=2.0, processes=2), address)
     run(read_study(folder / "study.yaml"), folder / "results", dispatch, Quiet(), profile="none")
     (trial,) = trials(read_events(folder / "results"))
     return trial
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Epoch, ...]:
+    return reproduced(_run(tmp_path_factory.mktemp("unbroken") / "study").curve)
+
+
 def _kill_after_an_epoch(results: Path) -> None:
-    ledger = results / "ledger.jsonl"
-    wait_until(lambda: ledger.exists() and b'"event": "epoch"' in ledger.read_bytes())
+    ledger = results / LEDGER
+    wait_until(lambda: ledger.exists() and of_kind(read_events(results), EpochEnded))
     (process,) = [file.parent for file in Path("/proc").glob("[0-9]*/cmdline") if PROCESS in _read(file)]
     os.kill(int(process.name), signal.SIGKILL)
 
@@ -63,20 +74,34 @@ def _read(file: Path) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.waits
-def test_a_trial_goes_on_from_its_checkpoint_where_one_of_its_processes_was_killed(tmp_path: Path):
-    folders = [tmp_path / name for name in ("unbroken", "killed")]
-    for folder in folders:
-        folder.mkdir()
-    unbroken = _run(folders[0])
-    killer = Thread(target=partial(_kill_after_an_epoch, folders[1] / "results"), daemon=True)
+def test_a_trial_goes_on_from_its_checkpoint_where_one_of_its_processes_was_killed(
+    tmp_path: Path, unbroken: tuple[Epoch, ...]
+):
+    results = tmp_path / "study" / "results"
+    killer = Thread(target=_kill_after_an_epoch, args=(results,), daemon=True)
     killer.start()
-    killed = _run(folders[1])
+    trial = _run(tmp_path / "study")
     killer.join()
-    assert reproduced(killed.curve) == reproduced(unbroken.curve)
-    events = read_events(folders[1] / "results")
+    assert reproduced(trial.curve) == unbroken
+    events = read_events(results)
     (lost,) = of_kind(events, TrialLost)
     assert lost.fault == "process"
     assert "another process of the trial died" in lost.reason
     assert [event.result.epoch for event in of_kind(events, EpochEnded)] == [1, 2, 3, 4, 5, 6]
-    assert {event.device for event in of_kind(events, TrialBegan)} == {killed.device}
-    assert killed.device.startswith("2 processes by gloo, each with CPU")
+    assert {event.device for event in of_kind(events, TrialBegan)} == {trial.device}
+    assert trial.device.startswith("2 processes by gloo, each with CPU")
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_the_processes_of_a_trial_may_be_on_two_nodes(tmp_path: Path, unbroken: tuple[Epoch, ...]):
+    """The driver is a process of its own: Ray joins one cluster a process."""
+    head = {"num_cpus": 0, "include_dashboard": False}
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        ray_cluster(2, head=head, PYTHONPATH=str(Path(hiri_search.__file__).parents[1])) as cluster,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as driver,
+    ):
+        patched.setenv("RAY_AUTH_MODE", "disabled")
+        trial = driver.submit(_run, tmp_path / "study", cluster.address).result(PATIENCE)
+    assert reproduced(trial.curve) == unbroken

@@ -29,13 +29,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_rows_of_all_processes_are_the_batch_and_partners_stay_together(size: int):
-    rows = [Ranks(rank, size).rows(16) for rank in range(size)]
+    rows = [Ranks(rank, size).batch_indices(16) for rank in range(size)]
     assert sorted(torch.cat(rows).tolist()) == list(range(16))
     assert all(torch.equal(15 - own, own.flip(0)) for own in rows)
-    assert Ranks().rows(16).tolist() == list(range(16))
+    assert Ranks().batch_indices(16).tolist() == list(range(16))
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, MIXED, replace(PLAIN, sync_bn=False)], ids=["plain", "mixed", "no sync_bn"])
+@pytest.fixture
+def few(prepared: PreparedData) -> PreparedData:
+    """Images for three steps in an epoch."""
+    return replace(prepared, train=48)
+
+
+@pytest.mark.parametrize("recipe", [MIXED, replace(PLAIN, sync_bn=False)], ids=["synchronised", "not"])
 def test_two_processes_have_the_weights_of_one_where_batchnorm_is_synchronised(recipe: Recipe, prepared: PreparedData):
     job = replace(JOB, recipe=recipe)
     (one,) = together(1, processes.ten_steps, job, prepared)
@@ -52,56 +58,54 @@ def _outcome(curve: list[Epoch]) -> list[Epoch]:
     return [replace(epoch, seconds=0, images_per_second=0, seconds_waiting=0) for epoch in curve]
 
 
-def _train(size: int, job: Job, prepared: PreparedData, folder: Path, until: int | None = None) -> list[Epoch]:
-    first, *others = together(size, processes.trained, job, prepared, folder / "last.pt", until)
+def _train(size: int, job: Job, images: PreparedData, folder: Path, until: int | None = None) -> list[Epoch]:
+    first, *others = together(size, processes.trained, job, images, folder / "last.pt", until)
     assert all(_outcome(other) == _outcome(first) for other in others)
     return first
 
 
-def test_a_training_goes_on_with_another_number_of_processes(prepared: PreparedData, tmp_path: Path):
+def test_a_training_goes_on_with_another_number_of_processes(few: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(PLAIN, drop_path=0.1))
-    alone = _train(1, job, prepared, tmp_path / "alone")
-    lengths = [len(_train(size, job, prepared, tmp_path, until)) for until, size in ((1, 2), (2, 1))]
-    curve = _train(2, job, prepared, tmp_path)
+    alone = _train(1, job, few, tmp_path / "alone")
+    lengths = [len(_train(size, job, few, tmp_path, until)) for until, size in ((1, 2), (2, 1))]
+    curve = _train(2, job, few, tmp_path)
     assert [*lengths, len(curve)] == [1, 2, 3]
     assert [epoch.lr for epoch in curve] == [epoch.lr for epoch in alone]
     assert [epoch.loss for epoch in curve] == pytest.approx([epoch.loss for epoch in alone], abs=0.1)
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 4
 
 
-def test_a_broken_training_of_two_processes_has_the_digits_of_an_unbroken_one(prepared: PreparedData, tmp_path: Path):
+def test_a_broken_training_of_two_processes_has_the_digits_of_an_unbroken_one(few: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(MIXED, epochs=2, drop_path=0.1, checkpointing=True))
-    unbroken = _train(2, job, prepared, tmp_path / "unbroken")
-    _train(2, job, prepared, tmp_path / "broken", until=1)
-    assert _outcome(_train(2, job, prepared, tmp_path / "broken")) == _outcome(unbroken)
+    unbroken = _train(2, job, few, tmp_path / "unbroken")
+    _train(2, job, few, tmp_path / "broken", until=1)
+    assert _outcome(_train(2, job, few, tmp_path / "broken")) == _outcome(unbroken)
 
 
 @pytest.mark.parametrize("images", [70, 20], ids=["unequal shares", "none for one"])
-def test_two_processes_measure_what_one_does(images: int, prepared: PreparedData, tmp_path: Path):
+def test_two_processes_measure_what_one_does(images: int, few: PreparedData, tmp_path: Path):
     job = replace(JOB, metrics=(("own", f"{processes.__name__}:in_order"),))
-    prepared = replace(prepared, val=images)
-    alone = _train(1, job, prepared, tmp_path, until=1)[0].scores
-    assert together(2, processes.evaluated, job, prepared, tmp_path / "last.pt") == [alone, alone]
+    few = replace(few, val=images)
+    alone = _train(1, job, few, tmp_path, until=1)[0].scores
+    assert together(2, processes.evaluated, job, few, tmp_path / "last.pt") == [alone, alone]
     assert set(alone) == {"top1", "top5", "own", "ema_top1", "ema_top5", "ema_own"}
 
 
-def test_all_processes_split_the_batch_alike_where_one_has_little_memory(prepared: PreparedData, tmp_path: Path):
+def test_all_processes_split_the_batch_alike_where_one_has_little_memory(few: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(PLAIN, epochs=1, warmup_epochs=0))
-    curves = together(2, processes.trained_with_little_memory, job, prepared, tmp_path / "last.pt")
+    curves = together(2, processes.trained_with_little_memory, job, few, tmp_path / "last.pt")
     assert [epoch.parts for (epoch,) in curves] == [4, 4]
     steps = torch.load(tmp_path / "last.pt", weights_only=True)["model"]["head.bn.num_batches_tracked"]
-    assert steps == 4 * 10, "failed attempts leave BatchNorm unchanged"
+    assert steps == 4 * 3, "failed attempts leave BatchNorm unchanged"
 
 
-def test_a_loss_that_is_not_finite_in_one_process_ends_all_alike(prepared: PreparedData, tmp_path: Path):
-    errors = together(2, processes.trained_to_nan, JOB, prepared, tmp_path / "last.pt")
-    assert errors == ["TrainingError: the loss is not finite (nan) at epoch 1, step 10"] * 2
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_alike(few: PreparedData, tmp_path: Path):
+    errors = together(2, processes.trained_to_nan, JOB, few, tmp_path / "last.pt")
+    assert errors == ["TrainingError: the loss is not finite (nan) at epoch 1, step 3"] * 2
 
 
-def test_without_sync_bn_all_processes_measure_the_mean_statistics(prepared: PreparedData, tmp_path: Path):
+def test_without_sync_bn_all_processes_measure_the_mean_statistics(few: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(PLAIN, epochs=1, warmup_epochs=0, sync_bn=False))
-    (last,) = _train(2, job, prepared, tmp_path)
-    (scores,) = {
-        tuple(scores.items()) for scores in together(2, processes.evaluated, job, prepared, tmp_path / "last.pt")
-    }
+    (last,) = _train(2, job, few, tmp_path)
+    (scores,) = {tuple(scores.items()) for scores in together(2, processes.evaluated, job, few, tmp_path / "last.pt")}
     assert dict(scores) == last.scores

@@ -1,4 +1,4 @@
-"""What each process of a trial but the first one runs."""
+"""The work of each process of a trial but the first one."""
 
 from __future__ import annotations
 
