@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -105,3 +107,26 @@ def test_the_processes_of_a_trial_may_be_on_two_nodes(tmp_path: Path, unbroken: 
         patched.setenv("RAY_AUTH_MODE", "disabled")
         trial = driver.submit(_run, tmp_path / "study", cluster.address).result(PATIENCE)
     assert reproduced(trial.curve) == unbroken
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+from hiri_search.study.dispatch.ray_session import ray_running
+from hiri_search.study.dispatch.resources import TrialResources
+with ray_running(None, TrialResources(1), print):
+    import ray
+    from hiri_search.study.dispatch.processes import ray_ranks
+    ray_ranks._GRACE_SECONDS = 1.0
+    dead = ray.remote(max_retries=0)(lambda: os._exit(1)).remote()
+    with ray_ranks._watching([dead], Path(sys.argv[1])):
+        time.sleep(240)  # as NCCL waits for a process that has died
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_a_process_that_does_not_notice_the_death_of_another_is_killed_and_the_reason_is_kept(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", WAITING, str(tmp_path / "stack.txt")], timeout=PATIENCE, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "stack.txt").read_text().startswith("RankDied: another process of the trial died")
