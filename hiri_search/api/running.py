@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hiri_search.api.folders import write_report
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.config.sections.resources import Resources
     from hiri_search.study.dispatch.resources import TrialResources
-    from hiri_search.study.dispatch.task import Dispatcher
+    from hiri_search.study.dispatch.task import Dispatcher, TrialFunction
     from hiri_search.study.plan.plan import Plan
     from hiri_search.system.shutdown import Shutdown
 
@@ -130,13 +130,12 @@ def dispatcher(folder: Path, shutdown: Shutdown, slots: TrialResources | None, a
         check_answers(address)  # before slow preparations
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         shutdown.say(f"Ray deletes {folder} after this job; give a permanent folder with --results")
-    log, trial_function = folder / "ray.log", partial(run_trial)
+    log, function = folder / "ray.log", cast("TrialFunction", run_trial)
     if slots.processes > 1:
         from hiri_search.study.dispatch.processes.ray_ranks import ray_ranks
 
-        trial_function = partial(run_trial, together=partial(ray_ranks, resources=slots))
-    on_ray = partial(run_on_ray, log=log, shutdown=shutdown, trial_function=trial_function, address=address)
-    return partial(on_ray, resources=slots)
+        function = partial(run_trial, together=partial(ray_ranks, resources=slots))
+    return partial(run_on_ray, resources=slots, log=log, shutdown=shutdown, trial_function=function, address=address)
 
 
 def resources_for(slots: int, resources: Resources, *, address: str | None) -> TrialResources:

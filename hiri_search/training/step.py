@@ -120,7 +120,7 @@ class Step:
             except torch.OutOfMemoryError as error:
                 if self.shared_gpu or self.ranks.size > 1:
                     raise  # alone on the GPU the batch may fit as a whole; other processes wait for these gradients
-                self._require_divisible(state, images, error)
+                self._require_divisible(state, images, str(error))
             else:
                 self.fitting_parts = state.parts
                 return loss
@@ -134,17 +134,14 @@ class Step:
 
         Each process tries it without the others: one that runs out of memory would let them wait for its gradients.
         """
-        while True:
-            error = self._memory_error(state, images, targets)
-            if not any(self.ranks.gathered(error is not None)):
-                self.fitting_parts = state.parts
-                return
-            self._require_divisible(state, images, error)
+        while errors := [text for text in self.ranks.gathered(self._memory_error(state, images, targets)) if text]:
+            self._require_divisible(state, images, errors[0])
             state.parts *= 2
             torch.cuda.empty_cache()
+        self.fitting_parts = state.parts
 
-    def _memory_error(self, state: TrainingState, images: Tensor, targets: Any) -> torch.OutOfMemoryError | None:
-        """Return the error of gradients that do not fit into memory; the state of the training stays as it is."""
+    def _memory_error(self, state: TrainingState, images: Tensor, targets: Any) -> str:
+        """Return the error of gradients that do not fit into memory, or nothing; the training stays as it is."""
         statistics, devices = bn_statistics(state.model), [self.device] if self.device.type == "cuda" else []
         parts, apart = images.chunk(state.parts), without_synchronised(state.model)
         try:
@@ -152,17 +149,16 @@ class Step:
                 self._backward(state.model, parts, self.split(targets, parts))
                 _require_gradients(state.model)
         except torch.OutOfMemoryError as error:
-            return error
+            return str(error)  # the error itself would keep the tensors of its traceback
         finally:
             state.optimizer.zero_grad(set_to_none=True)
             restore(state.model, statistics)
-        return None
+        return ""
 
-    def _require_divisible(self, state: TrainingState, images: Tensor, error: torch.OutOfMemoryError | None) -> None:
-        """Raise TrainingError where parts have two images, which BatchNorm needs; `error` is that of this process."""
+    def _require_divisible(self, state: TrainingState, images: Tensor, error: str) -> None:
+        """Raise TrainingError where the parts have two images, which BatchNorm needs."""
         if state.parts >= len(images) // 2:
-            reason = error or "another process has not enough"
-            raise TrainingError(f"two images at a time do not fit into memory: {reason}") from error
+            raise TrainingError(f"two images at a time do not fit into memory: {error}")
 
     def _backward(self, model: nn.Module, images: Sequence[Tensor], targets: Sequence[Any]) -> Tensor:
         """Return the mean loss of the batch; each part is weighted by its number of images."""

@@ -53,10 +53,10 @@ def resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> Tr
     import ray
 
     has_gpus = "GPU" in ray.cluster_resources()
+    if resources.gpus is None:
+        return replace(resources, gpus=float(resources.processes * has_gpus))
     if resources.gpus != "auto":
-        return (
-            resources if resources.gpus is not None else replace(resources, gpus=float(has_gpus) * resources.processes)
-        )
+        return resources
     if not has_gpus:
         return replace(resources, gpus=0.0)
     kind = {"accelerator_type": resources.accelerator} if resources.accelerator else {}

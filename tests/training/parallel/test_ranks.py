@@ -104,6 +104,13 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all_alike(few: PreparedDa
     assert errors == ["TrainingError: the loss is not finite (nan) at epoch 1, step 3"] * 2
 
 
+def test_a_parameter_that_a_network_does_not_use_is_named(few: PreparedData, tmp_path: Path):
+    errors = together(2, processes.trained_with_unused, JOB, few, tmp_path / "last.pt")
+    assert {error.partition(",")[0] for error in errors} == {
+        "TrainingError: the network does not use its parameters extra"
+    }
+
+
 def test_without_sync_bn_all_processes_measure_the_mean_statistics(few: PreparedData, tmp_path: Path):
     job = replace(JOB, recipe=replace(PLAIN, epochs=1, warmup_epochs=0, sync_bn=False))
     (last,) = _train(2, job, few, tmp_path)

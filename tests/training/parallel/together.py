@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from hiri_search.training import loop
+from hiri_search.training import state as state_module
 from hiri_search.training.dense.dense_step import make_step
 from hiri_search.training.inputs.study_images import open_batches
 from hiri_search.training.job import Epoch, Job, PreparedData
@@ -119,6 +120,19 @@ def trained_to_nan(ranks: Ranks, job: Job, prepared: PreparedData, checkpoint: P
         return original(self, images, targets) * (np.nan if ranks.rank == ranks.size - 1 else 1)
 
     Step.loss_of = loss_of  # type: ignore[method-assign]
+    return train(job, prepared, checkpoint, ranks=ranks)
+
+
+def trained_with_unused(ranks: Ranks, job: Job, prepared: PreparedData, checkpoint: Path) -> list[Epoch]:
+    """Train a network with a parameter that it does not use."""
+    original = state_module.build
+
+    def build(*arguments: Any, **options: Any) -> torch.nn.Module:
+        network = original(*arguments, **options)
+        network.extra = torch.nn.Parameter(torch.zeros(1))
+        return network
+
+    state_module.build = build  # type: ignore[attr-defined]
     return train(job, prepared, checkpoint, ranks=ranks)
 
 
