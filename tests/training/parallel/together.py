@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -136,13 +136,13 @@ def trained_with_unused(ranks: Ranks, job: Job, prepared: PreparedData, checkpoi
     return train(job, prepared, checkpoint, ranks=ranks)
 
 
-def evaluated(ranks: Ranks, job: Job, prepared: PreparedData, checkpoint: Path) -> dict[str, float]:
-    """Return the scores of the weights of a checkpoint and of their average."""
+def evaluated(ranks: Ranks, job: Job, splits: Sequence[PreparedData], checkpoint: Path) -> list[dict[str, float]]:
+    """Return the scores of the weights of a checkpoint, and of their average, on each validation split."""
     device = loop._device(job.recipe)
-    state = initial_state(job, len(prepared.classes), 1, device, ranks)
+    state = initial_state(job, len(splits[0].classes), 1, device, ranks)
     state.load(checkpoint, device, ranks)
-    step = make_step(job, len(prepared.classes), device, state.model, ranks=ranks)
-    return loop._evaluate(state, step, open_batches(job, prepared, device, ranks).val)[0]
+    step = make_step(job, len(splits[0].classes), device, state.model, ranks=ranks)
+    return [loop._evaluate(state, step, open_batches(job, each, device, ranks).val)[0] for each in splits]
 
 
 def in_order(logits: torch.Tensor, labels: torch.Tensor) -> float:
