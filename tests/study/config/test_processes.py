@@ -26,7 +26,7 @@ def _read(folder: Path, text: str, *sets: str) -> StudyConfig:
     ("sets", "message"),
     [
         (("resources.gpu=1.5",), "gpu=1.5 is not possible; write a whole number, or less than 1"),
-        (("resources={gpu: 4, processes: 2}",), "processes=2 does not fit gpu=4.0: each process has a GPU of its own"),
+        (("resources={gpu: 4, processes: 2}",), "processes=2 does not fit gpu=4: each process has a GPU of its own"),
         (("resources={gpu: 0.5, processes: 2}",), "processes=2 does not fit gpu=0.5"),
         (("resources={gpu: auto, processes: 2}",), "processes=2 does not fit gpu=auto"),
         (("resources.processes=0",), "resources.processes"),

@@ -32,7 +32,8 @@ class Resources(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
             raise SettingError("gpu", f"{problem}; write a whole number, or less than 1 for several trials on one GPU")
         by_gpus = max(1, int(self.gpu)) if isinstance(self.gpu, float) else 1
         if self.processes and self.gpu and self.processes != by_gpus:
-            problem = f"processes={self.processes} does not fit gpu={self.gpu}"
+            gpus = self.gpu if self.gpu == "auto" else f"{self.gpu:g}"
+            problem = f"processes={self.processes} does not fit gpu={gpus}"
             raise SettingError("processes", f"{problem}: each process has a GPU of its own; leave one of them out")
         return self
 
