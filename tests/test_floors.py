@@ -43,7 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "training": (
         *("gpu_memory", "probe", "loop zero_cost", "inputs", "dense", "data", "step", "state"),
-        *("distill", "mixup", "job", "recipe rng score"),
+        *("distill", "mixup", "job", "recipe rng score parallel"),
     ),
     "report": ("calibration check", "write compare_runs", "predictions", "page figures", "tables"),
     "cost": (

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hiri_search.api.folders import write_report
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.config.sections.resources import Resources
     from hiri_search.study.dispatch.resources import TrialResources
-    from hiri_search.study.dispatch.task import Dispatcher
+    from hiri_search.study.dispatch.task import Dispatcher, TrialFunction
     from hiri_search.study.plan.plan import Plan
     from hiri_search.system.shutdown import Shutdown
 
@@ -39,15 +39,22 @@ class Runner:
     def check(self, study: StudyConfig) -> None:
         """Raise an error where the study asks for hardware or a logger that this machine lacks.
 
-        A cluster checks its own hardware.
+        Also where the processes of a trial cannot share its training. A cluster checks its own hardware.
         """
+        from hiri_search.study.config.processes import check_processes
+        from hiri_search.study.errors import StudyError
         from hiri_search.study.loggers.write import check_installed
         from hiri_search.system.hardware import gpus
         from hiri_search.training.data.pixel_stores import check_gpus
 
         check_installed(study.log)
+        resources = resources_for(self.slots, study.resources, address=self.address)
         if self.address is None:
             check_gpus(study.cache, gpus())
+            if resources.processes > gpus() > 0:
+                problem = f"resources: a trial takes {resources.processes} GPUs, and this machine has {gpus()}"
+                raise StudyError(f"{problem}; write at most {gpus()}, or give the --address of a cluster")
+        check_processes(study, resources.processes, serial=self.serial)
 
     def resources(self, study: StudyConfig, *, address: str | None = None) -> TrialResources | None:
         """Return the resources of trials; None: serial."""
@@ -123,27 +130,34 @@ def dispatcher(folder: Path, shutdown: Shutdown, slots: TrialResources | None, a
         check_answers(address)  # before slow preparations
     if in_a_job() and folder.is_relative_to(Path.cwd()):
         shutdown.say(f"Ray deletes {folder} after this job; give a permanent folder with --results")
-    log = folder / "ray.log"
-    return partial(run_on_ray, resources=slots, log=log, shutdown=shutdown, trial_function=run_trial, address=address)
+    log, function = folder / "ray.log", cast("TrialFunction", run_trial)
+    if slots.processes > 1:
+        from hiri_search.study.dispatch.processes.ray_ranks import ray_ranks
+
+        function = partial(run_trial, together=partial(ray_ranks, resources=slots))
+    return partial(run_on_ray, resources=slots, log=log, shutdown=shutdown, trial_function=function, address=address)
 
 
 def resources_for(slots: int, resources: Resources, *, address: str | None) -> TrialResources:
     """Return the resources of trials in `slots` slots; 0: as many as the hardware allows, on a cluster known later."""
     from hiri_search.study.dispatch.resources import ROUNDING, TrialResources
-
-    trial_resources = partial(TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout)
-    if address:
-        return trial_resources(slots, resources.gpu, cpus=resources.cpu or 1.0)
     from hiri_search.system.hardware import cores, gpus
 
-    if not gpus():  # one thread each: another number of threads would change the last digits of results
-        count = slots or max(1, int(cores() / (resources.cpu or 1)))
-        return trial_resources(count, 0.0, cpus=resources.cpu or 1.0)
+    processes = resources.processes_of_trial(on_gpus=address is not None or gpus() > 0)
+    cpus = resources.cpu or float(processes)  # on the CPU one thread each: more would change the last digits of results
+    trial_resources = partial(
+        TrialResources, accelerator=resources.needs.accelerator, timeout=resources.timeout, processes=processes
+    )
+    if address:
+        return trial_resources(slots, resources.gpu, cpus=cpus)
+    if not gpus():
+        return trial_resources(slots or max(1, int(cores() / cpus)), 0.0, cpus=cpus)
     if resources.gpu == "auto":
-        return trial_resources(slots, "auto", cpus=resources.cpu or 1.0)
-    count = slots or int(gpus() / (resources.gpu or 1) + ROUNDING) or 1
+        return trial_resources(slots, "auto", cpus=cpus)
+    wanted = resources.gpu or (float(processes) if processes > 1 else None)
+    count = slots or int(gpus() / (wanted or 1) + ROUNDING) or 1
     cpus = resources.cpu or max(1.0, cores() // count)  # for the threads that decode images and build batches
-    return trial_resources(count, resources.gpu or min(1.0, gpus() / count), cpus=cpus)
+    return trial_resources(count, wanted or min(1.0, gpus() / count), cpus=cpus)
 
 
 def after_run(study: StudyConfig, folder: Path, say: Callable[[str], None]) -> int:

@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 
 import torch
+from timm.utils import distribute_bn
 from torch import nn
 
 from hiri_search.system.concurrency import repeat_in_background
@@ -24,9 +25,10 @@ from hiri_search.training.dense.dense_step import make_step
 from hiri_search.training.inputs.ensure_local import HEARTBEAT_SECONDS
 from hiri_search.training.inputs.study_images import open_batches
 from hiri_search.training.job import Epoch, Job, PreparedData
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
-from hiri_search.training.score import EMA, TEST, Meter, open_meters
+from hiri_search.training.score import EMA, TEST, Meter, SharedMeter, open_meters
 from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
 from hiri_search.training.step import Step
 
@@ -44,29 +46,34 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     heartbeat: Callable[[], None] = lambda: None,
     shared_gpu: bool = False,
+    ranks: Ranks = ONE_PROCESS,
 ) -> list[Epoch]:
     """Train to the last epoch, or to the end of epoch `until`; resume from the checkpoint if it exists.
 
     `report` is called after each epoch is saved. A resumed training first reports the epochs of its checkpoint, but not
     the first `epochs_done`, which the caller knows; then it trains only the remaining ones. `heartbeat` is called at
     every step. `shared_gpu` says that other trials use the same GPU; out of memory then raises OutOfSharedMemory.
+    `ranks` are the processes that train the network together: all of them call this, and the first one alone reads
+    and writes the checkpoint.
 
     The same job gives the same digits on the same machine, interrupted or not (on CUDA with `deterministic`).
     Raise TrainingError if the loss is not finite, or if not even two images fit into memory.
     """
     with _memory_errors(shared_gpu=shared_gpu):
         device = _device(job.recipe)
-        batches = open_batches(job, prepared, device)
+        batches = open_batches(job, prepared, device, ranks)
         seed_globally(job.seed, "weights")
-        state = initial_state(job, len(prepared.classes), len(batches), device)
-        state.load(checkpoint, device)
+        classes = len(prepared.classes)
+        state = initial_state(job, classes, len(batches), device, ranks)
+        state.load(checkpoint, device, ranks)
         for epoch in state.curve[epochs_done:]:  # the former worker may have died after the save and before the report
             report(epoch)
-        step = make_step(job, len(prepared.classes), device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu)
+        step = make_step(job, classes, device, state.model, heartbeat=heartbeat, shared_gpu=shared_gpu, ranks=ranks)
         for number in range(len(state.curve) + 1, (until or job.recipe.epochs) + 1):
-            state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number)))
-            state.save(checkpoint)
-            retrying(partial(_write_curve, state.curve, checkpoint.with_name(CURVE)))
+            state.curve.append(_epoch(number, state, step, batches, epoch_generators(job.seed, number, ranks.rank)))
+            if ranks.is_first:
+                state.save(checkpoint)
+                retrying(partial(_write_curve, state.curve, checkpoint.with_name(CURVE)))
             report(state.curve[-1])
         return state.curve
 
@@ -98,6 +105,9 @@ def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, gener
     had_compiled = step.compile_seconds is not None
     loss, peak = _train_epoch(number, state, step, batches, generators)
     train_seconds = time.perf_counter() - started
+    if step.ranks.size > 1 and not step.recipe.sync_bn:
+        for network in (state.model, *([state.ema.module] if state.ema else [])):
+            distribute_bn(network, step.ranks.size, reduce=True)
     waiting = batches.seconds_waiting
     scores, meters = _evaluate(state, step, batches.val)
     test_scores, errors, is_last = dict[str, float](), dict[str, float](), number == step.recipe.epochs
@@ -118,8 +128,14 @@ def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, gener
         parts=state.parts,
         compile_seconds=None if had_compiled else step.compile_seconds,
         peak_memory_bytes=peak,
-        joules=joules_between(initial_joules, joules(step.device)),
+        joules=_sum(step.ranks.gathered(joules_between(initial_joules, joules(step.device)))),
     )
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Return the sum of what the processes have measured; None where one has not."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _train_epoch(
@@ -135,9 +151,11 @@ def _train_epoch(
         number = (epoch - 1) * len(batches) + index
         state.schedule.step_update(number)
         total += step(state, images, labels, number, generators.mixing)
-        if (index % _FINITE_CHECK_STEPS == 0 or index == len(batches)) and not math.isfinite(total.item()):
-            raise TrainingError(f"the loss is not finite ({total.item()}) at epoch {epoch}, step {index}")
-    return total.item() / len(batches), torch.cuda.max_memory_allocated(step.device) if cuda else None
+        if index % _FINITE_CHECK_STEPS == 0 or index == len(batches):
+            loss = step.ranks.mean(total).item()  # the same in all processes, so that all go on or none
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is not finite ({loss}) at epoch {epoch}, step {index}")
+    return loss / len(batches), torch.cuda.max_memory_allocated(step.device) if cuda else None
 
 
 def _evaluate(
@@ -171,7 +189,7 @@ def _measured(
     metrics: Mapping[str, str],
     parts: int,
 ) -> tuple[Meter, ...]:
-    """Return the meters of a network on a split; batches are split into parts as in training."""
+    """Return the meters of a network on a split; batches are split into parts as in training, and over processes."""
     model.eval()
     meters = open_meters(step.task, metrics)
     for images, targets in batches:
@@ -182,6 +200,10 @@ def _measured(
             for meter in meters:
                 meter.add(outputs, part_targets)
         step.heartbeat()
+    if step.ranks.size > 1:
+        for meter in meters:
+            assert isinstance(meter, SharedMeter), "several processes are refused for other tasks"
+            meter.gather(step.ranks.gathered)
     return meters
 
 

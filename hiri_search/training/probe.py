@@ -17,12 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from torch.utils.data import IterableDataset
 
 from hiri_search.system.hardware import gpus, peak_memory
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
-from hiri_search.training.data.sources.timm_datasets import open_timm
+from hiri_search.training.data.sources.timm_datasets import is_stream
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.zero_cost import job_scores
@@ -131,7 +130,7 @@ def shrink_for_probe(job: Job, prepared: PreparedData, folder: Path) -> tuple[Jo
     """
     batch, timm = job.recipe.batch, job.data.kind == "timm"
     train, val = batch * (_GPU_PROBE_STEPS if gpus() else PROBE_STEPS), min(prepared.val, 2 * batch)
-    stream = job.data.is_named and isinstance(open_timm(job.data, "train"), IterableDataset)
+    stream = is_stream(job.data)
     as_they_are = prepared.cache == "none" or timm or prepared.transformed or bool(job.data.annotations)
     if as_they_are and not stream:
         return job, replace(prepared, train=min(prepared.train, train), val=val, test=0)

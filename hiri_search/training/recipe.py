@@ -55,6 +55,9 @@ class Recipe:
     cuda_graphs: bool = False  # CUDA graphs, with `compile` and on CUDA only; faster for small networks
     checkpointing: bool = False  # activation checkpointing: recompute blocks for the gradient; less memory, more time
     deterministic: bool = False  # bit-for-bit repeatable on CUDA, and slower; always so on the CPU
+    sync_bn: bool = (
+        True  # BatchNorm over the whole batch where several processes train one network; false: each its own
+    )
     workers: int = 0  # processes that load images for one trial; 0: the trial process loads them
 
     def __post_init__(self) -> None:

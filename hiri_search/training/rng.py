@@ -26,9 +26,12 @@ class Generators:
     mixing: np.random.RandomState  # CutMix and Mixup
 
 
-def epoch_generators(seed: int, epoch: int) -> Generators:
-    """Return the generators of an epoch, and seed the global ones for the network itself (stochastic depth)."""
-    seed_globally(seed, f"network, epoch {epoch}")
+def epoch_generators(seed: int, epoch: int, rank: int = 0) -> Generators:
+    """Return the generators of an epoch, and seed the global ones for the network itself (stochastic depth).
+
+    Processes that train one network differ in the global ones alone: each has other images.
+    """
+    seed_globally(seed, f"network, epoch {epoch}" + (f", rank {rank}" if rank else ""))
     order, augmentation = (
         torch.Generator().manual_seed(derive(seed, f"{purpose}, epoch {epoch}"))
         for purpose in ("order", "augmentation")

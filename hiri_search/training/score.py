@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hiri_search.user_code import named_object, said
 
@@ -97,6 +98,14 @@ class Meter(Protocol):
         """Return the standard error over images of each score, where it does not follow from their number."""
 
 
+@runtime_checkable
+class SharedMeter(Meter, Protocol):
+    """A meter of a split whose batches several processes measure in turn."""
+
+    def gather(self, gathered: Callable[[Any], list[Any]]) -> None:
+        """Take what the other processes have measured; `gathered` returns a value of this one and theirs, by rank."""
+
+
 @dataclass(frozen=True)
 class LearningTask:
     """A task that networks are trained for, with the scores that it measures."""
@@ -117,6 +126,10 @@ class _Hits:
         best = outputs.topk(min(5, outputs.shape[1])).indices  # (B, 5), most likely class first
         self._hits = self._hits + (best == targets[:, None]).sum(0)
         self._images += len(targets)
+
+    def gather(self, gathered: Callable[[Any], list[Any]]) -> None:
+        counts = self._hits if self._images == 0 else self._hits.cpu()
+        self._hits, self._images = (sum(values) for values in zip(*gathered((counts, self._images)), strict=True))
 
     def scores(self) -> dict[str, float]:
         within = self._hits.cpu().float().cumsum(0)  # on CUDA, such a sum is not deterministic
@@ -155,6 +168,10 @@ class _Metrics:
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         if self._functions:
             self._batches.append((outputs.float().cpu(), targets.cpu()))
+
+    def gather(self, gathered: Callable[[Any], list[Any]]) -> None:
+        in_turn = zip_longest(*gathered(self._batches))
+        self._batches = [batch for batches in in_turn for batch in batches if batch is not None]
 
     def scores(self) -> dict[str, float]:
         """Return the value of each metric. Raises MetricError."""

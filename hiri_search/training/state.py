@@ -22,6 +22,8 @@ from hiri_search.nets.weights_file import LOAD_ERRORS, Weights, WeightsError, ha
 from hiri_search.networks import build, fitted, pretrained_weights
 from hiri_search.system.files import atomic_write, retrying
 from hiri_search.training.job import Epoch, Job
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
+from hiri_search.training.parallel.sync_batchnorm import synchronised
 from hiri_search.training.recipe import Recipe
 
 _UNREADABLE_SUFFIX = ".unreadable"  # of a checkpoint that could not be loaded and was renamed
@@ -58,15 +60,30 @@ class TrainingState:
         }
         retrying(partial(_write, content, path), say=_say)
 
-    def load(self, path: Path, device: torch.device) -> None:
-        """Load the checkpoint if it exists; rename an unreadable one and start without it."""
+    def load(self, path: Path, device: torch.device, ranks: Ranks = ONE_PROCESS) -> None:
+        """Load the checkpoint if it exists; rename an unreadable one and start without it.
+
+        The first of several processes reads it for all.
+        """
+        content = ranks.from_first(lambda: self._fitting(path, device if ranks.size == 1 else torch.device("cpu")))
+        if content is None:
+            return
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.ema:
+            self.ema.module.load_state_dict(content["model_ema"])
+        self.parts, self.curve = content["parts"], [Epoch(**epoch) for epoch in content["curve"]]
+
+    def _fitting(self, path: Path, device: torch.device) -> dict[str, Any] | None:
+        """Return the checkpoint; None where there is none, or where it is unreadable and has got another name."""
         # While the storage is unreachable, the checkpoint only seems to be missing.
         retrying(partial(_require_folder, path.parent.parent), say=_say)
         if not path.exists():
-            return
+            return None
         try:
-            content = retrying(partial(_read, path, device))
-            curve = [Epoch(**epoch) for epoch in content["curve"]]
+            content: dict[str, Any] = retrying(partial(_read, path, device))
+            for epoch in content["curve"]:
+                Epoch(**epoch)
             saved = [content["model"], *([content["model_ema"]] if self.ema else [])]
             fits = all(_shapes(weights) == _shapes(self.model.state_dict()) for weights in saved)
             fits &= _group_sizes(content["optimizer"]) == _group_sizes(self.optimizer.state_dict())
@@ -74,12 +91,8 @@ class TrainingState:
             fits = False
         if not fits:
             path.replace(path.with_suffix(_UNREADABLE_SUFFIX))
-            return
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.ema:
-            self.ema.module.load_state_dict(content["model_ema"])
-        self.parts, self.curve = content["parts"], curve
+            return None
+        return content
 
 
 def _read(path: Path, device: torch.device) -> Any:
@@ -145,7 +158,9 @@ def _write(content: dict[str, Any], path: Path) -> None:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.device) -> TrainingState:
+def initial_state(
+    job: Job, classes: int, steps_per_epoch: int, device: torch.device, ranks: Ranks = ONE_PROCESS
+) -> TrainingState:
     """Return the state before the first step. Raise TrainingError if the weights of the recipe do not fit."""
     recipe = job.recipe
     model = build(parse_network(job.spec), job.side, classes=classes, drop_path=recipe.drop_path)
@@ -154,6 +169,8 @@ def initial_state(job: Job, classes: int, steps_per_epoch: int, device: torch.de
     if recipe.checkpointing:
         body = body_of(model)
         (body.features.model if body else model).set_grad_checkpointing(True)  # type: ignore[operator, union-attr]
+    if ranks.size > 1 and recipe.sync_bn:
+        model = synchronised(model)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = create_optimizer_v2(model, "adamw", lr=job.lr, weight_decay=recipe.weight_decay, fused=True)
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=recipe.ema_warmup) if recipe.ema else None

@@ -16,6 +16,8 @@ from hiri_search.nets.eval_mode import bn_statistics, frozen_bn_statistics, rest
 from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training.distill import distilled_targets, teacher_map
 from hiri_search.training.mixup import Mixed, make_mixer
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks, without_exchange
+from hiri_search.training.parallel.sync_batchnorm import without_synchronised
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.score import CLASSIFICATION
 from hiri_search.training.state import TrainingError, TrainingState
@@ -35,15 +37,17 @@ class Step:
         *,
         heartbeat: Callable[[], None] = lambda: None,
         shared_gpu: bool = False,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.ranks = recipe, device, ranks
         self.heartbeat, self.shared_gpu = heartbeat, shared_gpu
         self.mix = make_mixer(recipe, classes)
         self.loss = SoftTargetCrossEntropy()
-        self.forward: Callable[[Tensor], Tensor] = model
+        self.parallel = ranks.parallel(model)
+        self.forward: Callable[[Tensor], Tensor] = self.parallel
         if recipe.compile:  # for fixed shapes, which is faster than code for dynamic shapes
             mode = "reduce-overhead" if recipe.cuda_graphs else None
-            self.forward = torch.compile(model, dynamic=False, mode=mode)
+            self.forward = torch.compile(self.parallel, dynamic=False, mode=mode)
         self.fitting_parts = 0  # number of parts per batch that is known to fit into memory; 0: not known yet
         self.compile_seconds: float | None = None  # of the first step, with `compile`
 
@@ -54,7 +58,10 @@ class Step:
     def __call__(
         self, state: TrainingState, images: Tensor, labels: Any, number: int, rng: np.random.RandomState
     ) -> Tensor:
-        """Do step `number` of the training, counted from 1; return the loss as a tensor on the device."""
+        """Do step `number` of the training, counted from 1; return the loss as a tensor on the device.
+
+        Of several processes, each returns the loss of its own images.
+        """
         self.heartbeat()
         started = time.perf_counter()
         loss = self._gradients(state, *self.mixed(state, images, labels, rng))
@@ -101,6 +108,8 @@ class Step:
 
     def _gradients(self, state: TrainingState, images: Tensor, targets: Any) -> Tensor:
         """Compute the gradients of the batch in `state.parts` parts; double the number of parts until they fit."""
+        if self.ranks.size > 1 and self.fitting_parts != state.parts:
+            self._agree_on_parts(state, images, targets)
         while True:
             state.optimizer.zero_grad(set_to_none=True)
             # A failed attempt must not change the BatchNorm statistics.
@@ -109,10 +118,9 @@ class Step:
                 parts = images.chunk(state.parts)
                 loss = self._backward(state.model, parts, self.split(targets, parts))
             except torch.OutOfMemoryError as error:
-                if self.shared_gpu:
-                    raise  # alone on the GPU the batch may fit as a whole
-                if state.parts >= len(images) // 2:  # BatchNorm needs two images
-                    raise TrainingError(f"two images at a time do not fit into memory: {error}") from error
+                if self.shared_gpu or self.ranks.size > 1:
+                    raise  # alone on the GPU the batch may fit as a whole; other processes wait for these gradients
+                self._require_divisible(state, images, str(error))
             else:
                 self.fitting_parts = state.parts
                 return loss
@@ -121,17 +129,57 @@ class Step:
             state.parts *= 2
             torch.cuda.empty_cache()
 
+    def _agree_on_parts(self, state: TrainingState, images: Tensor, targets: Any) -> None:
+        """Double the number of parts until they fit into the memory of all processes.
+
+        Each process tries it without the others: one that runs out of memory would let them wait for its gradients.
+        """
+        while errors := [text for text in self.ranks.gathered(self._memory_error(state, images, targets)) if text]:
+            self._require_divisible(state, images, errors[0])
+            state.parts *= 2
+            torch.cuda.empty_cache()
+        self.fitting_parts = state.parts
+
+    def _memory_error(self, state: TrainingState, images: Tensor, targets: Any) -> str:
+        """Return the error of gradients that do not fit into memory, or nothing; the training stays as it is."""
+        statistics, devices = bn_statistics(state.model), [self.device] if self.device.type == "cuda" else []
+        parts, apart = images.chunk(state.parts), without_synchronised(state.model)
+        try:
+            with torch.random.fork_rng(devices), apart, without_exchange(self.parallel):
+                self._backward(state.model, parts, self.split(targets, parts))
+                _require_gradients(state.model)
+        except torch.OutOfMemoryError as error:
+            return str(error)  # the error itself would keep the tensors of its traceback
+        finally:
+            state.optimizer.zero_grad(set_to_none=True)
+            restore(state.model, statistics)
+        return ""
+
+    def _require_divisible(self, state: TrainingState, images: Tensor, error: str) -> None:
+        """Raise TrainingError where the parts have two images, which BatchNorm needs."""
+        if state.parts >= len(images) // 2:
+            raise TrainingError(f"two images at a time do not fit into memory: {error}")
+
     def _backward(self, model: nn.Module, images: Sequence[Tensor], targets: Sequence[Any]) -> Tensor:
         """Return the mean loss of the batch; each part is weighted by its number of images."""
         total = torch.zeros((), device=self.device)
         batch = sum(map(len, images))
-        for part, part_targets in zip(images, targets, strict=True):
+        for number, (part, part_targets) in enumerate(zip(images, targets, strict=True), 1):
             if self.recipe.cuda_graphs:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            with self.autocast():
-                loss = self.loss_of(part, part_targets) * (len(part) / batch)
-            # Recomputed blocks must not update the BatchNorm statistics a second time.
-            with frozen_bn_statistics(model) if self.recipe.checkpointing else nullcontext():
-                loss.backward()
+            with nullcontext() if number == len(images) else without_exchange(self.parallel):
+                with self.autocast():
+                    loss = self.loss_of(part, part_targets) * (len(part) / batch)
+                # Recomputed blocks must not update the BatchNorm statistics a second time.
+                with frozen_bn_statistics(model) if self.recipe.checkpointing else nullcontext():
+                    loss.backward()
             total += loss.detach()
         return total
+
+
+def _require_gradients(model: nn.Module) -> None:
+    """Raise TrainingError for parameters without a gradient, for which the other processes would wait."""
+    unused = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    if unused:
+        problem = f"the network does not use its parameters {', '.join(unused[:3])}"
+        raise TrainingError(f"{problem}, which several processes cannot exchange; train it in one process")

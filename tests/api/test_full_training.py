@@ -35,7 +35,7 @@ data: {{source: drawn, train: 32, val: 16}}
 recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}
 seeds: 1
 """
-SHORT = ("--data", "drawn", "--recipe", "short", "--side", "32", "--set", "recipe.batch=16", "--serial")
+SHORT = ("--data", "drawn", "--recipe", "short", "--side", "32", "--set", "recipe.batch=16")
 
 
 def _study(
@@ -145,7 +145,7 @@ def test_a_trial_of_a_study_is_trained_in_full(tmp_path: Path, capfd: pytest.Cap
     full = find_network(f"{tmp_path}/search#best", None)
     assert (str(full.network), full.side, full.name) == (TINY, 64, "search trial 0")
 
-    assert _train(f"{tmp_path}/search#0", tmp_path / "full", "--set", "recipe.epochs=3") == 0
+    assert _train(f"{tmp_path}/search#0", tmp_path / "full", "--set", "recipe.epochs=3", "--serial") == 0
     output = capfd.readouterr().out
     assert "epoch 2 of 3, " in output, "how far it is"
     (trial,) = trials(read_events(tmp_path / "full"))
@@ -170,7 +170,7 @@ def test_own_code_of_a_study_is_given_by_its_user(tmp_path: Path, capfd: pytest.
     with own_kinds():
         trained(tmp_path / "search", "imports: [my_blocks.py]\n" + STUDY.replace(TINY, "mix(32 k=5)"))
     with own_kinds():
-        assert _train(f"{tmp_path}/search#0", tmp_path / "full") == 2
+        assert _train(f"{tmp_path}/search#0", tmp_path / "full", "--serial") == 2
         assert "give it with --import, if you trust it" in capfd.readouterr().err
         import_user_code([str(tmp_path / "my_blocks.py")], Path())
         full = find_network(f"{tmp_path}/search#0", None)
@@ -179,8 +179,9 @@ def test_own_code_of_a_study_is_given_by_its_user(tmp_path: Path, capfd: pytest.
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_twice_has_the_curve_of_an_unbroken_one(tmp_path: Path):
-    more = ("--set", "recipe.epochs=20")
+@pytest.mark.parametrize("where", [["--serial"], ["--processes", "2"]], ids=["one process", "two processes"])
+def test_a_training_that_is_killed_twice_has_the_curve_of_an_unbroken_one(tmp_path: Path, where: list[str]):
+    more = ["--set", "recipe.epochs=20", *where]
     assert _train(TINY, tmp_path / "unbroken", *more) == 0
     images = [word for each in IMAGES for word in ("--set", each)]
     arguments = [TINY, *SHORT, *images, *more, "-o", str(tmp_path / "killed")]

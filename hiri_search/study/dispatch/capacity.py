@@ -31,7 +31,7 @@ class ClusterWorkers:
         The one that does not fit shows an autoscaler that the cluster is too small.
         """
         if not self._resources.count and time.monotonic() - self._counted_at > CAPACITY_SECONDS:
-            self._capacity = sum(map(self._resources.capacity, _alive_nodes())) + 1
+            self._capacity = self._resources.trials(_alive_nodes()) + 1
             self._counted_at = time.monotonic()
         return self._resources.count or self._capacity
 
@@ -40,9 +40,12 @@ class ClusterWorkers:
         nodes = _alive_nodes()
         if not nodes:  # for example after another process killed Ray
             raise StudyError("Ray has ended, or another process ended it; the same command goes on with the study")
-        if not any(map(self._resources.capacity, nodes)) and not self._explained:
+        if not self._resources.trials(nodes) and not self._explained:
             self._explained = True
-            self._say(f"no node of the cluster has {self._resources.description} for a trial; waiting for such a node")
+            where, what = "no node of the cluster has", "such a node"
+            if self._resources.processes > 1:
+                where, what = "the nodes of the cluster do not have", f"{self._resources.processes} such places"
+            self._say(f"{where} {self._resources.description} for a trial; waiting for {what}")
 
 
 def resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> TrialResources:
@@ -50,8 +53,10 @@ def resolve_gpus(resources: TrialResources, source: TrialSource, say: Say) -> Tr
     import ray
 
     has_gpus = "GPU" in ray.cluster_resources()
+    if resources.gpus is None:
+        return replace(resources, gpus=float(resources.processes * has_gpus))
     if resources.gpus != "auto":
-        return resources if resources.gpus is not None else replace(resources, gpus=float(has_gpus))
+        return resources
     if not has_gpus:
         return replace(resources, gpus=0.0)
     kind = {"accelerator_type": resources.accelerator} if resources.accelerator else {}

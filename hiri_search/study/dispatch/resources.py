@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 ROUNDING = 1e-9  # tolerance of a quotient: three trials of a third of a GPU fill the GPU
@@ -18,9 +18,10 @@ class TrialResources:
     # GPUs of each trial. Below 1: several trials share a GPU. None, on a cluster: one if the cluster has GPUs.
     # auto: as many trials share a GPU as fit into its memory.
     gpus: float | Literal["auto"] | None = 0.0
-    cpus: float = 1.0
+    cpus: float = 1.0  # of each trial, as the GPUs: its processes share them
     accelerator: str | None = None  # required GPU type in Ray's spelling, such as H100
     timeout: float = TIMEOUT  # seconds without a training step after which the worker is killed
+    processes: int = 1  # that train one network together, each with a GPU of its own
 
     @property
     def per_gpu(self) -> int:
@@ -39,8 +40,18 @@ class TrialResources:
         gpus = f" and {self.gpu_share:g} GPU" if self.gpu_share else ""
         return f"{self.cpus:g} CPU{gpus}{f' of type {self.accelerator}' if self.accelerator else ''}"
 
+    @property
+    def of_process(self) -> TrialResources:
+        """Resources of one process of a trial."""
+        gpus = self.gpus / self.processes if isinstance(self.gpus, float) else self.gpus
+        return replace(self, processes=1, gpus=gpus, cpus=self.cpus / self.processes)
+
+    def trials(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """Return how many trials fit on nodes with these Ray resources; the processes of one may be on several."""
+        return sum(map(self.of_process.capacity, nodes)) // self.processes
+
     def capacity(self, node: Mapping[str, float]) -> int:
-        """Return how many trials fit on a node with these Ray resources."""
+        """Return how many trials of one process fit on a node with these Ray resources."""
         if self.accelerator and f"accelerator_type:{self.accelerator}" not in node:
             return 0
         by_cpu = int(node.get("CPU", 0) / self.cpus)

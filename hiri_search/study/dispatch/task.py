@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from hiri_search.study.ledger.events import TrialEvent
 from hiri_search.study.ledger.layout import CHECKPOINTS, LAST_CHECKPOINT
 from hiri_search.system.storage import Storage
 from hiri_search.training.job import Epoch, Job, PreparedData
 from hiri_search.user_code import UserCode
+
+if TYPE_CHECKING:
+    from hiri_search.training.parallel.ranks import Ranks
 
 Report: TypeAlias = Callable[[TrialEvent], None]
 Heartbeat: TypeAlias = Callable[[], None]
@@ -59,6 +63,10 @@ class TrialTask:
         return self.until or self.job.recipe.epochs
 
 
+class RankDied(RuntimeError):
+    """Another process of a trial has died: the trial goes on from its checkpoint."""
+
+
 class Wait(Enum):
     """The next task depends on trials that are running."""
 
@@ -88,6 +96,9 @@ class TrialFunction(Protocol):
 
     def __call__(self, task: TrialTask, report: Report, heartbeat: Heartbeat, *, shared_gpu: bool) -> None: ...
 
+
+Together: TypeAlias = "Callable[[TrialTask, Heartbeat], AbstractContextManager[Ranks]]"
+"""Starts the other processes of a trial for the block, and gives this one its place among them."""
 
 Dispatcher: TypeAlias = Callable[[TrialSource], None]
 """Runs all tasks of a source, and passes every event to it."""

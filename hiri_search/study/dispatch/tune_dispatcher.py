@@ -59,7 +59,9 @@ def run_tuner(tracker: TaskTracker, resources: TrialResources, trial_function: T
 
     with _settings() as user_has_callbacks, temporary_directory() as temporary:
         storage = files.folder.absolute() / TUNE_FOLDER if user_has_callbacks else temporary
-        _run_trials(_Run(tracker, timeout), tune.with_resources(trial, _placement(resources)), storage)
+        _run_trials(
+            _Run(tracker, timeout, resources.processes), tune.with_resources(trial, _placement(resources)), storage
+        )
 
 
 @dataclass
@@ -68,6 +70,7 @@ class _Run:
 
     tracker: TaskTracker
     timeout: float  # seconds
+    processes: int = 1  # of each trial
     trials: dict[str, Any] = field(default_factory=dict)  # trials of Tune that have not ended, by id
 
     def ended(self, reason: str) -> StudyError:
@@ -132,10 +135,16 @@ def _trial_folder(trial: Any) -> str:
 
 
 def _placement(resources: TrialResources) -> Callable[[Mapping[str, Any]], Any]:
-    """Return the function from a config to the resources of its trial, in one bundle of a placement group."""
+    """Return the function from a config to the resources of its trial, in one bundle of a placement group a process.
+
+    The trial's own process takes the first bundle; those that it starts take the others.
+    """
     kind = {f"accelerator_type:{resources.accelerator}": _PRESENT} if resources.accelerator else {}
-    bundle = {"CPU": resources.cpus, "GPU": resources.gpu_share, **kind}
-    shared, alone = tune.PlacementGroupFactory([bundle]), tune.PlacementGroupFactory([bundle | {"GPU": 1.0}])
+    bundle = {"CPU": resources.of_process.cpus, "GPU": resources.of_process.gpu_share, **kind}
+    shared, alone = (
+        tune.PlacementGroupFactory([bundle] * resources.processes),
+        tune.PlacementGroupFactory([bundle | {"GPU": 1.0}]),
+    )
     return lambda config: alone if config["alone"] and resources.per_gpu > 1 else shared
 
 
@@ -250,7 +259,9 @@ class _TrackerCallback(_Part, tune.Callback):  # type: ignore[misc]
         self._checked_at = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._devices[trial.trial_id] = trial.temporary_state.ray_actor.execute.remote(device)
+        self._devices[trial.trial_id] = trial.temporary_state.ray_actor.execute.remote(
+            partial(device, self._run.processes)
+        )
         self._guarded(lambda: self._tracker.started(trial.trial_id))
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:

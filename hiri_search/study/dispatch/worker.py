@@ -21,6 +21,7 @@ from hiri_search.study.ledger.events import (
 from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.hardware import describe_device
 from hiri_search.training.job import DataSource
+from hiri_search.training.parallel.ranks import backend
 
 _WAITING_SECONDS = 1.0  # between heartbeats while a worker waits for the driver, which is no hang
 
@@ -79,6 +80,8 @@ def _make_room(checkpoint: Path) -> None:
         take_stack(checkpoint)
 
 
-def device(trainable: object) -> str:
-    """Return the device of the worker; Tune's actors run such a function by `execute`."""
-    return describe_device()
+def device(processes: int, trainable: object) -> str:
+    """Return the device of a trial's worker and its processes; Tune's actors run a function of themselves."""
+    if processes == 1:
+        return describe_device()
+    return f"{processes} processes by {backend()}, each with {describe_device()}"

@@ -86,6 +86,7 @@ def estimate_plan(
         device=hardware.describe_device(),
         slots=resolved.count,
         gpus=resolved.gpu_share,
+        processes=resolved.processes,
         trainings=tuple(_training(name, of_name, speeds, images) for name, of_name in timed.items()),
         space=spread,
         seconds={
@@ -107,7 +108,7 @@ def estimate_plan(
             "checkpoint": max(network.checkpoint_bytes for network in profiled),
             "free": images.free_bytes,
         },
-        limits=tuple(_limits(study, timed, resolved.count)),
+        limits=tuple(_limits(study, timed, resolved)),
     )
 
 
@@ -232,11 +233,13 @@ def _inference_seconds(networks: StudyNetworks) -> float:
     return study.search.networks * (study.latency or LatencyConfig()).seconds if is_objective else 0.0
 
 
-def _limits(study: StudyConfig, stints: Mapping[str, Sequence[Stint]], slots: int) -> Iterator[str]:
+def _limits(study: StudyConfig, stints: Mapping[str, Sequence[Stint]], slots: TrialResources) -> Iterator[str]:
+    if slots.processes > 1:
+        yield "how long processes wait for each other: one was timed alone, with its share of each batch"
     if rule := study.auto_seeds:
         added = [of_row[0].seconds for of_row in stints.values() for _ in range(rule.most - len(of_row))]
         limit = f"; none that would end after {rule.minutes:g} min of all runs" if rule.minutes else ""
-        at_most = f"at most {len(added)} more trials, which take {duration(makespan(added, slots))}"
+        at_most = f"at most {len(added)} more trials, which take {duration(makespan(added, slots.count))}"
         yield f"how many seeds the rule of seeds: auto adds: {at_most}{limit}"
     if study.space is not None:
         yield "which networks the sampler will choose: the times are those of uniformly sampled networks"

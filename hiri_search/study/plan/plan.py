@@ -80,6 +80,7 @@ class Plan:
     memory: int | None = None  # most bytes of a trial: on its GPU, else in main memory; None: not measured
     # Bytes of images to decode, of the largest checkpoint, and free beside them; empty: a plan of an earlier version.
     disk: Mapping[str, int] = field(default_factory=dict)
+    processes: int = 1  # that train one network together
 
     @property
     def trials(self) -> int:
@@ -103,7 +104,7 @@ class Plan:
     @property
     def device_hours(self) -> float:
         """GPU-hours of all trials, or core-hours without a GPU."""
-        return (self.gpus or 1.0) * self.trial_seconds / HOUR
+        return (self.gpus or float(self.processes)) * self.trial_seconds / HOUR
 
     @property
     def hours_unit(self) -> str:
@@ -167,7 +168,7 @@ def last_plan(events: Iterable[Event]) -> Plan | None:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """Yield the plan as text; `plan_table` has the trials by network."""
-    yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}"
+    yield f"{plan.trials} trials, {plan.slots} side by side on {plan.device}{_devices(plan)}"
     if plan.space:
         yield from _space_lines(plan.space)
     yield f"total time about {duration(plan.total)}; trials use {plan.device_hours:.3g} {plan.hours_unit}"
@@ -191,6 +192,12 @@ def _need_lines(plan: Plan) -> Iterator[str]:
     images, checkpoint, free = (plan.disk[name] for name in ("images", "checkpoint", "free"))
     short = "; make room, or write cache: none" if images > free else ""
     yield f"  disk: images {bytes_text(images)}, a checkpoint {bytes_text(checkpoint)}; {bytes_text(free)} free{short}"
+
+
+def _devices(plan: Plan) -> str:
+    if plan.processes == 1:
+        return ""
+    return f"; each takes {plan.processes} {'GPUs' if plan.gpus else 'cores'}, one for each of its processes"
 
 
 def _space_lines(space: CostSpread) -> Iterator[str]:

@@ -139,19 +139,30 @@ class SpeedTable:
 def profile(
     study: StudyConfig, networks: Sequence[ProfiledNetwork], images: StudyData, slots: TrialResources
 ) -> SpeedTable:
-    """Time networks within the time limit; of a search, at most MAX_PROBED. StudyError where a training fails."""
+    """Time networks within the time limit; of a search, at most MAX_PROBED. StudyError where a training fails.
+
+    Where several processes train a network, each timed one has its share of the batch, and waits for no other.
+    """
     by_job = {network.job: network for network in networks}
     ordered = sorted(by_job.values(), key=lambda network: network.work.macs)
     limit = None if study.space is None else MAX_PROBED
     chosen = [ordered[index] for index in islice(bit_reversed_order(len(ordered)), limit)]
     scores = study.search.zero_cost if study.space is not None else ()
     with TemporaryDirectory(prefix="hiri_search_plan_") as folder:
-        jobs = [shrink_for_probe(net.job, images.by_side[net.job.side], Path(folder)) for net in chosen]
+        shares = [_share(net.job, slots.processes) for net in chosen]
+        jobs = [shrink_for_probe(job, images.by_side[job.side], Path(folder)) for job in shares]
+        processes = slots.count * slots.processes
         try:
             code = loaded_code(study.code.files)
-            probes = probe_side_by_side(jobs, images.undecoded, processes=slots.count, zero_cost=scores, code=code)
+            probes = probe_side_by_side(jobs, images.undecoded, processes=processes, zero_cost=scores, code=code)
         except ProbeError as error:
             raise StudyError(str(error)) from error
-    timed = {chosen[index].job: (chosen[index], timing) for index, timing in probes.timings.items()}
+    shared = {index: replace(one, evaluate=one.evaluate / slots.processes) for index, one in probes.timings.items()}
+    timed = {chosen[index].job: (chosen[index], timing) for index, timing in shared.items()}
     decoding_seconds = images.decoding_seconds(probes.image_seconds)
     return SpeedTable(timed, probes.import_seconds, decoding_seconds, probes.core_share, probes.memory)
+
+
+def _share(job: Job, processes: int) -> Job:
+    """Return a job with the part of the batch that one of its processes trains on."""
+    return replace(job, recipe=replace(job.recipe, batch=job.recipe.batch // processes))

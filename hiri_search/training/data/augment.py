@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import permutations
 
 import torch
@@ -32,6 +32,11 @@ class AugmentParams:
     erased_box: Tensor  # (B, 4) long: top, left, height and width in pixels of the output; height 0: nothing is erased
     noise: Tensor  # (3 * side**2,) standard normal values for the erased pixels, or (0,)
     noise_start: Tensor  # (B,) long: index in `noise` at which the values of each image begin
+
+    def of(self, rows: Tensor) -> AugmentParams:
+        """Return the parameters of some images of the batch."""
+        by_image = {each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "noise"}
+        return replace(self, **by_image)
 
 
 @dataclass(frozen=True)

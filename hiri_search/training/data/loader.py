@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hiri_search.training.data.augment import augment, center_crop_params, sample_params
 from hiri_search.training.data.datasets import VAL_CROP, open_split
+from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.pixel_stores import (
     Batch,
     DecodingStore,
@@ -29,15 +30,20 @@ from hiri_search.training.data.pixel_stores import (
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.data.sources import timm_datasets
 from hiri_search.training.job import DataSource, PreparedData
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import seeded_generators
 
 
 class Loader(ABC):
-    """Batches of one training on its device: images (B, 3, side, side), normalised, channels-last, and labels."""
+    """Batches of one training on its device: images (B, 3, side, side), normalised, channels-last, and labels.
 
-    def __init__(self, recipe: Recipe, prepared: PreparedData) -> None:
-        self.recipe, self.prepared = recipe, prepared
+    One of several `ranks` gets its rows of each training batch, with the augmentation that they have in the whole
+    batch, and its share of the batches of the other splits.
+    """
+
+    def __init__(self, recipe: Recipe, prepared: PreparedData, ranks: Ranks = ONE_PROCESS) -> None:
+        self.recipe, self.prepared, self.ranks = recipe, prepared, ranks
         self.seconds_waiting = 0.0  # for the batches of the last `train`, including their augmentation
 
     def __len__(self) -> int:
@@ -57,7 +63,7 @@ class Loader(ABC):
             yield batch
 
     def val(self) -> Iterator[Batch]:
-        """The whole validation split, in order, in batches of twice the training's size."""
+        """The whole validation split, in order, in batches of twice the training's size; of `ranks`, each in turn."""
         return self._all("val")
 
     def test(self) -> Iterator[Batch]:
@@ -70,16 +76,30 @@ class Loader(ABC):
     @abstractmethod
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]: ...
 
+    @cached_property
+    def _rows(self) -> Tensor:
+        """The rows of a training batch that this process trains on."""
+        return self.ranks.batch_indices(self.recipe.batch)
+
     def _train_indices(self, order: torch.Generator) -> list[Tensor]:
         used = len(self) * self.recipe.batch
         indices = torch.randperm(self.prepared.train, generator=order)[:used]
-        return list(torch.split(indices, self.recipe.batch))
+        return [batch[self._rows] for batch in torch.split(indices, self.recipe.batch)]
 
     def _all_indices(self, split: str) -> list[Tensor]:
-        return list(torch.split(torch.arange(self.prepared.counts[split]), 2 * self.recipe.batch))
+        batches = torch.split(torch.arange(self.prepared.counts[split]), 2 * len(self._rows))
+        return list(batches[self.ranks.rank :: self.ranks.size])
 
 
-def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device) -> Loader:
+def open_loader(
+    data: DataSource,
+    prepared: PreparedData,
+    *,
+    side: int,
+    recipe: Recipe,
+    device: torch.device,
+    ranks: Ranks = ONE_PROCESS,
+) -> Loader:
     """The loader for `prepared.cache`; with `auto` images are in GPU memory if they leave plenty free, else on disk.
 
     On the CPU all batched loaders give bitwise the same images. A policy of `auto_augment` and data opened by timm take
@@ -87,29 +107,37 @@ def open_loader(data: DataSource, prepared: PreparedData, *, side: int, recipe: 
     """
     check_gpus(prepared.cache, gpus=device.type == "cuda")  # the trial's machine may be another one than the study's
     if data.kind == "timm" or recipe.auto_augment or prepared.transformed:
-        return TimmTransformLoader(data, prepared, side=side, recipe=recipe, device=device)
+        return TimmTransformLoader(data, prepared, side=side, recipe=recipe, device=device, ranks=ranks)
     if prepared.cache == "none":
         source = open_source(data, len(prepared.classes), prepared.skipped)
         open_store = partial(DecodingStore, source, stored=stored_side(side), workers=recipe.workers, device=device)
         decoding = {split: open_store(split) for split in prepared.counts}
-        return BatchedLoader(decoding, prepared, side=side, recipe=recipe)
+        return BatchedLoader(decoding, prepared, side=side, recipe=recipe, ranks=ranks)
     store = GpuStore if fits_gpu(prepared, stored_side(side), device) else MmapStore
     # The test images are read once in a training: GPU memory is for those that each epoch reads.
     stores = {split: (MmapStore if split == "test" else store)(prepared, split, device) for split in prepared.counts}
-    return BatchedLoader(stores, prepared, side=side, recipe=recipe)
+    return BatchedLoader(stores, prepared, side=side, recipe=recipe, ranks=ranks)
 
 
 class BatchedLoader(Loader):
     """Stored images of each split, augmented batch by batch on the device."""
 
-    def __init__(self, stores: Mapping[str, PixelStore], prepared: PreparedData, *, side: int, recipe: Recipe) -> None:
-        super().__init__(recipe, prepared)
+    def __init__(
+        self,
+        stores: Mapping[str, PixelStore],
+        prepared: PreparedData,
+        *,
+        side: int,
+        recipe: Recipe,
+        ranks: Ranks = ONE_PROCESS,
+    ) -> None:
+        super().__init__(recipe, prepared, ranks)
         self.stores, self.side, self.stored = stores, side, stored_side(side)
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
         for images, labels in self.stores["train"].gather(self._train_indices(order)):
-            params = sample_params(len(images), self.stored, self.side, self.recipe, augmentation)
-            yield augment(images, params, self.side), labels
+            params = sample_params(self.recipe.batch, self.stored, self.side, self.recipe, augmentation)
+            yield augment(images, params.of(self._rows), self.side), labels
 
     def _all(self, split: str) -> Iterator[Batch]:
         for images, labels in self.stores[split].gather(self._all_indices(split)):
@@ -120,11 +148,21 @@ class TimmTransformLoader(Loader):
     """Images decoded by Pillow, with timm's transforms for training and validation."""
 
     def __init__(
-        self, data: DataSource, prepared: PreparedData, *, side: int, recipe: Recipe, device: torch.device
+        self,
+        data: DataSource,
+        prepared: PreparedData,
+        *,
+        side: int,
+        recipe: Recipe,
+        device: torch.device,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
-        super().__init__(recipe, prepared)
+        super().__init__(recipe, prepared, ranks)
         open_one = partial(open_split, data, prepared, side=side, recipe=recipe)
         self.datasets = {split: open_one(split) for split in prepared.counts}
+        if ranks.size > 1 and isinstance(self.datasets["train"], IterableDataset):
+            problem = f"{data.source} is a stream, which the {ranks.size} processes of a training cannot share"
+            raise DataError(f"{problem}; write resources with one GPU and one process, or a source of files")
         self.device = device
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
@@ -136,7 +174,7 @@ class TimmTransformLoader(Loader):
             return self._to_device(islice(stream, len(self)))
         # One seed per image: the images depend neither on the number of workers nor on other random draws.
         indices = self._train_indices(order)
-        seeds = torch.randint(2**31, (len(indices), self.recipe.batch), generator=augmentation)
+        seeds = torch.randint(2**31, (len(indices), self.recipe.batch), generator=augmentation)[:, self._rows]
         batches = [
             list(zip(*pair, strict=True)) for pair in zip(map(Tensor.tolist, indices), seeds.tolist(), strict=True)
         ]

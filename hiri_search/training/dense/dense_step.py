@@ -15,6 +15,7 @@ from hiri_search.training.dense.scores import TASKS
 from hiri_search.training.dense.sources.annotated_source import DenseTarget
 from hiri_search.training.dense.transforms import in_original, logits_in_original
 from hiri_search.training.job import Job
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.score import LearningTask
 from hiri_search.training.state import TrainingState
 from hiri_search.training.step import Step
@@ -58,10 +59,11 @@ def make_step(
     *,
     heartbeat: Callable[[], None] = lambda: None,
     shared_gpu: bool = False,
+    ranks: Ranks = ONE_PROCESS,
 ) -> Step:
     """Return the optimisation steps of a job, whatever its task."""
     kind = DenseStep if job.data.annotations else Step
-    step = kind(job.recipe, classes, device, model, heartbeat=heartbeat, shared_gpu=shared_gpu)
+    step = kind(job.recipe, classes, device, model, heartbeat=heartbeat, shared_gpu=shared_gpu, ranks=ranks)
     step.task = job_task(job)
     return step
 

@@ -19,6 +19,7 @@ from hiri_search.training.dense.sources.drawn_scenes import SCENE_CLASSES, Drawn
 from hiri_search.training.dense.sources.masks_source import MasksSource
 from hiri_search.training.dense.transforms import DenseAugmentation
 from hiri_search.training.job import SPLITS, DataSource, Job, PreparedData
+from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 
 _DRAWN = {"train": 320, "val": 100}  # scenes where a study gives no number
 
@@ -55,11 +56,11 @@ def name_of_images(
     return fingerprint(data, side, classes=classes, cache=cache, read=read, say=say)
 
 
-def open_batches(job: Job, prepared: PreparedData, device: torch.device) -> Loader:
+def open_batches(job: Job, prepared: PreparedData, device: torch.device, ranks: Ranks = ONE_PROCESS) -> Loader:
     """The loader of a job: `open_loader`, or AnnotatedLoader where its data has annotations."""
     recipe = job.recipe
     if not job.data.annotations:
-        return open_loader(job.data, prepared, side=job.side, recipe=recipe, device=device)
+        return open_loader(job.data, prepared, side=job.side, recipe=recipe, device=device, ranks=ranks)
     zoom = recipe.crop**-0.5  # a crop keeps at least this share of the area
     augmentation = DenseAugmentation(recipe.flip, (1.0, zoom), recipe.jitter)
     return AnnotatedLoader(prepared, side=job.side, recipe=recipe, augmentation=augmentation, device=device)

@@ -87,6 +87,17 @@ def test_in_one_process_there_is_no_ray(tmp_path: Path, probed: list[Any]):
     assert probed[0][2] == 1
 
 
+def test_of_several_processes_one_is_timed_with_its_share_of_the_batch(tmp_path: Path, probed: list[Any]):
+    plan = _plan(tmp_path, slots=TrialResources(1, cpus=2.0, processes=2))
+    jobs, _, processes = probed[0]
+    assert ([job.recipe.batch for job, _ in jobs], processes) == ([8, 8], 2)
+    assert plan.seconds["trials"] == pytest.approx(4 * (TRIAL - 2 * 16 * 0.0625 / 2))
+    assert plan.device_hours == pytest.approx(2 * plan.trial_seconds / 3600)
+    assert next(plan_lines(plan)).endswith("; each takes 2 cores, one for each of its processes")
+    assert "one was timed alone, with its share of each batch" in "".join(plan_lines(plan))
+    assert Plan.from_json(plan.to_json()) == plan
+
+
 def test_images_that_are_there_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIRI_SEARCH_CACHE", str(tmp_path / "cache"))
     assert _plan(tmp_path).seconds["images"] > 0

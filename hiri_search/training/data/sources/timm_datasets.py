@@ -55,6 +55,11 @@ def open_timm(data: DataSource, split: str, transform: Transform | None = None) 
     return Subset(dataset, subset(split, labels, count, classes=len(set(labels)), seed=data.seed))
 
 
+def is_stream(data: DataSource) -> bool:
+    """Return True for a named dataset that can only be read in its own order."""
+    return data.is_named and isinstance(open_timm(data, "train"), IterableDataset)
+
+
 def _open_named(data: DataSource, split: str) -> Any:
     name, _, root = data.path.partition("@")
     folder = str(expanded(root)) if root else None
