@@ -27,6 +27,7 @@ _LISTING = "python -c 'import timm, hiri_search.models; print(*timm.list_models(
 # Arguments of timm that this package passes itself, or that would not give a classifier to train.
 _NO_WEIGHTS = "it belongs to the recipe; write recipe.pretrained or recipe.weights there"
 LONGEST_REASON = 300  # characters of an error of timm: torch names each value that does not fit
+_USUAL_INPUT = (IMAGE_CHANNELS, 224, 224)
 RESERVED_ARGUMENTS = {
     "img_size": "it is the side of the inputs; leave it out and choose the side",
     "num_classes": "the classes are those of the data; leave it out",
@@ -37,6 +38,13 @@ RESERVED_ARGUMENTS = {
         ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"], _NO_WEIGHTS
     ),
 }
+
+
+def usual_side(network: TimmNetwork) -> int:
+    """Return the input side of timm's configuration, else 224. Raises SpecError where timm has no such network."""
+    check_timm(network)
+    config = get_pretrained_cfg(network.name)
+    return int((config.input_size if config else _USUAL_INPUT)[-1])
 
 
 def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default 15 starves its workers while other tests compute
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors in tests are small, and several processes share the cores
 
 

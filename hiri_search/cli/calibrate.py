@@ -83,7 +83,7 @@ def _run_stage(runner: Runner, stage: CalibrationStage, folder: Path) -> int:
     from hiri_search.study.provenance.manifest import write_manifest
 
     runner.check(stage.study)
-    console = Console(stage.study.headline)
+    console = Console(stage.study)
     seeds = ", ".join(map(str, stage.study.first_seeds))
     console.say(f"setting {stage.setting}, seeds {seeds}: results in {folder}")
     if not runner.run(stage.study, folder, console):

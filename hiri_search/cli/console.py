@@ -20,7 +20,7 @@ from rich.text import Text
 from hiri_search.cli.output import lossy
 from hiri_search.system.text import printable, printable_lines
 from hiri_search.system.units import GIGA, MEGA
-from hiri_search.training.score import CLASSIFICATION, Score
+from hiri_search.training.score import CLASSIFICATION
 
 if TYPE_CHECKING:
     from hiri_search.cost.flops import Cost
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from hiri_search.cost.latency.forward import DoesNotFit
     from hiri_search.language import Network
     from hiri_search.language.dense_network import InputSize
+    from hiri_search.study.config.schema import StudyConfig
     from hiri_search.study.ledger.trial import Trial
+    from hiri_search.study.plan.plan import Plan
 
 TEXT_COLUMNS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
 PIPED_WIDTH = 300  # characters of a line that goes to a file or a pipe
@@ -38,8 +40,9 @@ MAX_LIVE_ROWS = 20  # trials in the live table: the running ones first, then the
 class Console:
     """Progress of a study on the terminal: a live table, or lines of text in a pipe. No output stops a study."""
 
-    def __init__(self, score: Score = CLASSIFICATION.scores[0]) -> None:
-        self.score = score  # by which trials are judged
+    def __init__(self, study: StudyConfig | None = None) -> None:
+        """`study` is the one that runs; None: messages alone."""
+        self.study, self.score = study, study.headline if study else CLASSIFICATION.scores[0]
         # A duplicate of standard output, which stays on the terminal while Ray's output is redirected to a log.
         self._file = lossy(os.dup(sys.stdout.fileno()), sys.stdout.encoding)
         self.rich = RichConsole(file=self._file, soft_wrap=True)
@@ -73,14 +76,38 @@ class Console:
             table.add_row(*map(_cell, row))
         RichConsole(file=self._file, width=None if self._file.isatty() else PIPED_WIDTH).print(table)
 
+    def plan(self, plan: Plan) -> None:
+        """Print a plan: its trials by network, and the times of its parts."""
+        from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
+
+        self.table(PLAN_COLUMNS, plan_table(plan))
+        for line in plan_lines(plan):
+            self.say(line)
+
     def on_trial(self, trial: Trial) -> None:
         """Show the state of a trial that has begun, ended an epoch, or ended."""
         self.trials[trial.number] = trial
         if self.live is None:
             name = f"{trial.network.name}  seed {trial.asked.seed}"
             self.say(
-                printable(f"{self._elapsed()}  trial {trial.number}  {_state(trial)}  {self._score(trial)}  {name}")
+                printable(
+                    f"{self._elapsed()}  trial {trial.number}  {self._state(trial)}  {self._score(trial)}  {name}"
+                )
             )
+
+    def _state(self, trial: Trial) -> str:
+        """Return the state of a trial in words, such as `epoch 3 of 12, 5 min 20 s left`."""
+        if trial.state == "failed":
+            return f"failed: {trial.reason}"
+        if trial.state != "unfinished" or not trial.curve:
+            return trial.state if trial.state != "unfinished" else "begins"
+        if self.study is None or self.study.search.halving:
+            return f"epoch {len(trial.curve)}"
+        from hiri_search.study.eta import progress_of
+        from hiri_search.study.plan.plan import duration
+
+        epochs, seconds = progress_of(self.study, trial)
+        return f"epoch {len(trial.curve)} of {epochs}, {duration(seconds)} left"
 
     def _score(self, trial: Trial) -> str:
         value = self._value(trial)
@@ -104,7 +131,8 @@ class Console:
             table.add_column(name, justify="left" if name in ("network", "state") else "right", no_wrap=True)
         by_interest = sorted(self.trials.values(), key=lambda trial: (trial.state != "unfinished", -trial.number))
         for trial in sorted(by_interest[:MAX_LIVE_ROWS], key=lambda trial: trial.number):
-            table.add_row(*map(_cell, _cells(trial, self._value(trial) or "-")))
+            cells = _cells(trial, self._value(trial) or "-", self._state(trial))
+            table.add_row(*map(_cell, cells))
         return table
 
 
@@ -117,7 +145,7 @@ def _cell(text: str) -> Text:
     return Text(printable(text))
 
 
-def _cells(trial: Trial, score: str) -> list[str]:
+def _cells(trial: Trial, score: str, state: str) -> list[str]:
     network, last = trial.network, trial.curve[-1] if trial.curve else None
     return [
         str(trial.number),
@@ -128,14 +156,8 @@ def _cells(trial: Trial, score: str) -> list[str]:
         str(len(trial.curve)),
         f"{last.loss:.3f}" if last else "-",
         score,
-        _state(trial),
+        state,
     ]
-
-
-def _state(trial: Trial) -> str:
-    if trial.state == "unfinished":
-        return f"epoch {len(trial.curve)}" if trial.curve else "begins"
-    return f"failed: {trial.reason}" if trial.state == "failed" else trial.state
 
 
 def print_agreement(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Command line: run, count, latency, paper, report, status, watch, init, list, dashboard."""
+"""Command line: run, train, count, latency, paper, report, status, watch, init, list, dashboard."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiri_search.api.folders import is_calibration, write_calibration_report, write_report
-from hiri_search.cli import calibrate, export, log, mistakes, options, provenance
+from hiri_search.cli import calibrate, export, log, mistakes, options, provenance, train
 from hiri_search.cli.options import ImportOption, ResultsFolder, SizeOption
 from hiri_search.cli.output import say, standard_output, unread_output
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 from hiri_search.user_code import import_user_code
 
 if TYPE_CHECKING:
-    from hiri_search.cli.console import Console
     from hiri_search.language import Network
     from hiri_search.language.dense_network import InputSize
-    from hiri_search.study.plan.plan import Plan
 
 MAX_LISTED_NETWORKS = 2**31 - 1
 PROGRAM = "hiri-search"
@@ -41,6 +39,7 @@ app.add_typer(calibrate.calibrate_app)
 app.add_typer(provenance.provenance_app)
 app.add_typer(export.export_app)
 app.add_typer(log.log_app)
+app.add_typer(train.train_app)
 
 
 @standard_output()
@@ -103,23 +102,15 @@ def run_command(
     read = Study.from_yaml(file, profile=profile, override=sets or [])
     runner = Runner(slots, serial, None if plan else address, retry_failed, read.profile, context.obj)
     runner.check(read.config)
-    console = Console(read.config.headline)
+    console = Console(read.config)
     console.say(f"profile {read.profile}; results in {folder}")
     if plan:
-        _print_plan(runner.plan(read.config, folder, console.say), console)
+        console.plan(runner.plan(read.config, folder, console.say))
         return
     if fresh:
         start_fresh(read.config, folder, file, console.say)
     runner.run(read.config, folder, console)  # interrupted or not: the report follows in any case
     sys.exit(after_run(read.config, folder, console.say))
-
-
-def _print_plan(plan: Plan, console: Console) -> None:
-    from hiri_search.study.plan.plan import PLAN_COLUMNS, plan_lines, plan_table
-
-    console.table(PLAN_COLUMNS, plan_table(plan))
-    for line in plan_lines(plan):
-        console.say(line)
 
 
 @app.command("count")

@@ -12,8 +12,10 @@ from hiri_search.system.units import MAX_SIDE
 MAX_SLOTS = 2**31 - 1
 
 
-def _checked_size(text: str) -> str:
-    """Raise BadParameter unless a text is a side or WIDTHxHEIGHT, in pixels."""
+def checked_size(text: str | None) -> str | None:
+    """Return a text; raise BadParameter unless it is a side or WIDTHxHEIGHT, in pixels. None: nothing is written."""
+    if text is None:
+        return None
     numbers = text.split("x")
     if len(numbers) > 2 or not all(
         each.isascii() and each.isdecimal() and 0 < int(each) <= MAX_SIDE for each in numbers
@@ -23,7 +25,7 @@ def _checked_size(text: str) -> str:
 
 
 SizeOption = Annotated[
-    str, typer.Option(callback=_checked_size, help="Side of the input in pixels; of detectors also WIDTHxHEIGHT.")
+    str, typer.Option(callback=checked_size, help="Side of the input in pixels; of detectors also WIDTHxHEIGHT.")
 ]
 
 ImportOption = Annotated[

@@ -197,6 +197,15 @@ def _epochs_left(study: StudyConfig, trial: Trial) -> int:
     return (trial.asked.confirm_epochs or _row_epochs(study, trial.network.name)) - len(trial.curve)
 
 
+def progress_of(study: StudyConfig, trial: Trial) -> tuple[int, float]:
+    """Return the epochs of a trial, and the seconds that it still takes by those it has trained; 0.0 before the first.
+
+    With successive halving the seconds are those until the next epoch ends: a paused trial may never continue.
+    """
+    left = _epochs_left(study, trial)
+    return len(trial.curve) + left, _seconds_left_alone(study, trial)
+
+
 def _seconds_left_alone(study: StudyConfig, trial: Trial) -> float:
     """Return the seconds that a running trial still takes, by its own epochs; a paused trial may never continue."""
     if not trial.curve or trial.state != "unfinished":

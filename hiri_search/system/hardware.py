@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from statistics import fmean
 from typing import TypeVar
 
 import torch
+
+from hiri_search.system.units import KIB
 
 _CPU_INFO, _MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # on Linux only
 _THREADS = Path("/proc/self/task")
@@ -90,8 +93,28 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # unused, in torch's cache
         return torch.cuda.mem_get_info(device)[0] + cached
+    return free_main_memory()
+
+
+def free_main_memory() -> int | None:
+    """Return the free bytes of main memory; None if not reported."""
     kilobytes = _field(_read(_MEMORY_INFO), "MemAvailable").removesuffix(" kB")
     return 1024 * int(kilobytes) if kilobytes else None
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process has needed so far: reserved on the GPU, else in main memory.
+
+    None where the system does not report it.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else KIB
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def waited_seconds() -> float | None:
@@ -169,10 +192,14 @@ def _output(command: Sequence[str]) -> str:
 
 
 def describe_device() -> str:
-    """Return a short description: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`."""
+    """Return a short description: `2 x NVIDIA H100` or `CPU, 8 cores (x86_64)`.
+
+    Apple's GPU is not used, since no training was tried on it: there trials run on the CPU.
+    """
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {cores()} cores ({platform.machine()})"
+    unused = "; Apple's GPU (MPS) is not supported" if torch.backends.mps.is_available() else ""
+    return f"CPU, {cores()} cores ({platform.machine()}){unused}"
 
 
 def gpus() -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hiri_search.system.hardware import gpus
+from hiri_search.system.hardware import gpus, peak_memory
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.prepare import open_source, stored_side
 from hiri_search.training.data.sources.timm_datasets import is_stream
@@ -70,6 +70,7 @@ class ProbeResults:
     import_seconds: float  # start of a process: Python, torch and timm
     image_seconds: list[float]  # to decode one image on one core, for each entry of `undecoded`
     core_share: float | None  # CPU time per process over elapsed time; under 1 if the cores are busy; None on a GPU
+    memory: int | None = None  # most bytes of a process: on its GPU, else in main memory
 
 
 def probe(job: Job, prepared: PreparedData, *, zero_cost: Sequence[str] = (), seconds: float = _SECONDS) -> TrialTiming:
@@ -186,7 +187,9 @@ def probe_side_by_side(
             by_job.setdefault(index, []).append(TrialTiming(**timing))
     timings = {index: TrialTiming.mean(by_job[index]) for index in sorted(by_job)}
     import_seconds, share = (fmean(answer[name] for answer in answers) for name in ("import_seconds", "core_share"))
-    return ProbeResults(timings, import_seconds, answers[0]["image_seconds"], None if gpus() else min(1.0, share))
+    memory = max((answer["memory"] for answer in answers if answer["memory"]), default=None)
+    share_of_core = None if gpus() else min(1.0, share)
+    return ProbeResults(timings, import_seconds, answers[0]["image_seconds"], share_of_core, memory)
 
 
 def _probe_order(jobs: Sequence[tuple[Job, PreparedData]], number: int, processes: int) -> list[_IndexedJob]:
@@ -262,7 +265,8 @@ def run_request(path: str, out: str) -> None:
     except ValueError as error:  # a ProbeError, or a DataError of the user's images
         sys.exit(str(error))
     share = (time.process_time() - cpu_started) / (time.perf_counter() - started)
-    answer = {"import_seconds": import_seconds, "timings": timings, "image_seconds": images, "core_share": share}
+    times = {"import_seconds": import_seconds, "timings": timings, "image_seconds": images}
+    answer = {**times, "core_share": share, "memory": peak_memory()}
     Path(out).write_text(json.dumps(answer))
 
 

@@ -1,6 +1,8 @@
 """The edge of the command line: every path and number of a user, and every fault of the machine, is one sentence."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from errno import ENOSPC
@@ -306,3 +308,12 @@ def test_a_study_may_come_from_a_pipe(tmp_path: Path, monkeypatch: pytest.Monkey
                 main(["run", path if named else "-", *results])
             assert ended.value.code == 2
             assert expected in capfd.readouterr().err
+
+
+def test_windows_is_refused_in_one_line():
+    code = "import sys; sys.platform = 'win32'; import hiri_search.cli.main"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "error: hiri_search needs Linux or macOS: its locks and process groups are POSIX; use it in WSL 2\n"
+    )

@@ -87,7 +87,7 @@ def test_the_command_line_and_the_language_import_no_heavy_package():
 
 COMMANDS = [
     *("run", "count", "latency", "paper", "report", "status", "watch", "init", "list", "dashboard"),
-    *("verify", "compare", "merge", "calibrate"),
+    *("verify", "compare", "merge", "calibrate", "train"),
 ]
 
 

@@ -105,3 +105,16 @@ def test_free_memory_is_in_bytes_or_none() -> None:
 
 def test_a_cpu_has_no_memory_clock() -> None:
     assert machine_state(CPU).memory_mhz is None
+
+
+def test_a_gpu_of_apple_is_said_to_be_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert hardware.describe_device().endswith("; Apple's GPU (MPS) is not supported")
+    assert hardware.gpus() == 0, "trials run on the CPU"
+
+
+def test_the_most_memory_of_this_process_is_in_bytes() -> None:
+    peak = hardware.peak_memory()
+    assert peak is not None
+    assert 2**26 < peak < 2**40

@@ -30,7 +30,7 @@ def run_on_ray(
     if first is None:
         return  # nothing to run: do not start Ray
     assert isinstance(first, TrialTask), "no trial is running: the source has no reason to wait"
-    with redirect_output(log), ray_running(address, resources, shutdown.say):
+    with redirect_output(log), ray_running(address, resources, shutdown.say, log):
         run_tasks(first, source, resources, shutdown, trial_function)
 
 

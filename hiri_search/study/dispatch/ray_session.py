@@ -8,8 +8,10 @@ import os
 import secrets
 import socket
 import sys
+import time
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -29,15 +31,23 @@ RAY_ENV = {
     _UV_RUN: "0",  # under `uv run` Ray would build another environment for its workers
     "RAY_ROTATION_MAX_BYTES": f"{LOG_BYTES}",  # of each of Ray's own log files
     "RAY_ROTATION_BACKUP_COUNT": "1",
+    "RAY_worker_niceness": "0",  # added to that of this process; Ray's 15 starves trials beside any other work
+    "RAY_gcs_server_port_wait_time_s": "120",  # for Ray's first server on a busy machine; Ray's own limit is 30
+    "RAY_worker_register_timeout_seconds": "300",  # for a worker to start; Ray's own limit is 60
     # Where memory runs out the kernel kills a worker, and its trial continues; after Ray's own monitor Tune gives up.
     "RAY_memory_monitor_refresh_ms": "0",
 }
 WORKER_ENV = {
     "OMP_WAIT_POLICY": "PASSIVE",  # idle threads of a trial leave the cores to other trials
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's threads would wait for the cores of other trials; OMP's follow Ray's CPUs
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # in which the thread of a stopped trial must end
 }
 
 CONNECTION_ENV = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # attempts of 30 s to reach the head; Ray makes 20
+START_ATTEMPTS = 3  # of a local Ray
+_NODE_SECONDS = 90.0  # in which Ray's node must come up at the first attempt; Ray itself waits for 30, with no setting
+_SERVER_LOGS = ("gcs_server", "raylet")  # of Ray's parts, whose logs say why it did not start
+_LOG_LINES = 20  # kept of each
 _CONNECT_SECONDS = 10.0  # longest wait for a TCP connection; Ray itself waits for ten minutes
 _TOKEN_ADVICE = (
     "if the cluster requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as on its nodes"
@@ -46,38 +56,111 @@ _ADDRESS_ADVICE = "write auto or HOST:PORT"
 
 
 @contextmanager
-def ray_running(address: str | None, resources: TrialResources, say: Say) -> Iterator[None]:
-    """Connect to a cluster, or start a local Ray if there is no address."""
+def ray_running(address: str | None, resources: TrialResources, say: Say, log: Path | None = None) -> Iterator[None]:
+    """Connect to a cluster, or start a local Ray if there is no address; `log` has the output of Ray, if a file has.
+
+    StudyError where Ray does not answer, or does not start.
+    """
     settings = RAY_ENV | WORKER_ENV
     if address:
         settings |= CONNECTION_ENV
     if in_a_job():  # the environment of a job's workers also comes from `uv run`
         del settings[_UV_RUN]
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    with connected(address, say, WORKER_ENV) if address else _local_ray(resources):
+    with connected(address, say, WORKER_ENV) if address else _local_ray(resources, say, log):
         yield
 
 
 @contextmanager
-def _local_ray(resources: TrialResources) -> Iterator[None]:
-    """Start a Ray that listens on loopback only, with its own token and a temporary folder."""
+def _local_ray(resources: TrialResources, say: Say, log: Path | None) -> Iterator[None]:
+    """Start a Ray that listens on loopback only, with its own token and a temporary folder.
+
+    StudyError where it does not start in START_ATTEMPTS; standard error, the log, then has the reasons.
+    """
     secure_local_ray()
     import ray
 
-    with temporary_directory() as folder:
-        try:
-            ray.init(
-                address="local",  # do not join another Ray on this machine
-                num_cpus=math.ceil(resources.count * resources.cpus) or None,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=128 << 20,
-                _temp_dir=str(folder),
-            )
-            yield
-        finally:
-            ray.shutdown()
+    with ExitStack() as stack:
+        for attempt in range(1, START_ATTEMPTS + 1):
+            folder = stack.enter_context(temporary_directory())
+            try:
+                with _node_may_take(attempt * _NODE_SECONDS):
+                    _start(resources, folder)
+                break
+            except Exception as error:  # Ray raises plain ones, where a part of it did not come up in time
+                _end_parts(folder)
+                if isinstance(error, OSError) and error.errno:  # a full disk, no permission: not a matter of time
+                    raise
+                _print_reasons(folder)
+                problem = f"Ray did not start on this machine: {(str(error).splitlines() or [type(error).__name__])[0]}"
+                if attempt == START_ATTEMPTS:
+                    reasons = f"{log or 'the output above'} has the reasons"
+                    raise StudyError(f"{problem} ({attempt} attempts); {reasons}; --serial needs no Ray") from error
+                say(f"{problem}; attempt {attempt + 1} of {START_ATTEMPTS}")
+        stack.callback(ray.shutdown)
+        yield
+
+
+def _start(resources: TrialResources, folder: Path) -> None:
+    import ray
+
+    ray.init(
+        address="local",  # do not join another Ray on this machine
+        num_cpus=math.ceil(resources.count * resources.cpus) or None,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=128 << 20,
+        _temp_dir=str(folder),
+    )
+
+
+@contextmanager
+def _node_may_take(seconds: float) -> Iterator[None]:
+    """Let `ray.init` wait so long for the node that it starts, which takes minutes where other work keeps the cores."""
+    from ray._private import services
+
+    find = getattr(services, "get_node", None)  # raises RuntimeError until the node is up; absent in some versions
+    if find is None:
+        yield
+        return
+
+    def find_patiently(*arguments: object) -> object:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return find(*arguments)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.5)
+
+    services.get_node = find_patiently
+    try:
+        yield
+    finally:
+        services.get_node = find
+
+
+def _end_parts(folder: Path) -> None:
+    """Kill the processes of a Ray that did not start: `ray.shutdown` does not know them yet."""
+    import psutil  # comes with Ray
+    import ray
+
+    ray.shutdown()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(str(folder) in word for word in child.cmdline()):
+                child.kill()
+
+
+def _print_reasons(folder: Path) -> None:
+    """Print the traceback of an error, and the ends of the logs that Ray left in its temporary folder."""
+    traceback.print_exc()
+    for path in sorted(folder.glob("session_2*/logs/*")):
+        if path.name.startswith(_SERVER_LOGS) and path.stat().st_size:
+            end = path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            print(f"---- {path.name}", *end, sep="\n", file=sys.stderr)
 
 
 def secure_local_ray() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from hiri_search.language import DenseNetwork, Network, parse_network
 from hiri_search.nets.saved_network import require_onnx, save_for_timm, save_onnx
 from hiri_search.networks import is_ours_or_timms, restored
+from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
 from hiri_search.study.export.dense_export import about_dense, check_onnx, known_class_names, save_dense
 from hiri_search.study.export.model_card import CardFacts, model_card
@@ -80,14 +81,20 @@ def export_network(ledger: LedgerContent, which: str, target: Path, options: Exp
 def _network(record: Record, trial: Trial) -> Network:
     """Return the network that was trained. StudyError where its code is not imported."""
     network = parse_network(trial.network.trained.spec)
-    if not is_ours_or_timms(network):
-        try:
-            loaded_code(record.source(trial.network).study.code.files)
-        except NotImportedError as error:
-            raise StudyError(f"'{network}': {error}; give it with --import, if you trust it") from error
-        except UserCodeError as error:
-            raise StudyError(f"'{network}': {error}") from error
+    check_imported(network, record.source(trial.network).study)
     return network
+
+
+def check_imported(network: Network, study: StudyConfig) -> None:
+    """Raise StudyError where the code that a network of a results folder needs is not imported, or another one."""
+    if is_ours_or_timms(network):
+        return
+    try:
+        loaded_code(study.code.files)
+    except NotImportedError as error:
+        raise StudyError(f"'{network}': {error}; give it with --import, if you trust it") from error
+    except UserCodeError as error:
+        raise StudyError(f"'{network}': {error}") from error
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def estimate_plan(
         slots=resolved.count,
         gpus=resolved.gpu_share,
         processes=resolved.processes,
-        trainings=tuple(_training(name, of_name, speeds) for name, of_name in timed.items()),
+        trainings=tuple(_training(name, of_name, speeds, images) for name, of_name in timed.items()),
         space=spread,
         seconds={
             "start": speeds.import_seconds,
@@ -104,6 +104,12 @@ def estimate_plan(
         timed=len(speeds.timed),
         model_error=speeds.model_error,
         core_share=speeds.core_share,
+        memory=speeds.memory,
+        disk={
+            "images": images.decoded_bytes,
+            "checkpoint": max(network.checkpoint_bytes for network in profiled),
+            "free": images.free_bytes,
+        },
         limits=tuple(_limits(study, timed, resolved)),
     )
 
@@ -134,9 +140,10 @@ def _spread(networks: StudyNetworks, space: SearchSpace, sampled: Sequence[Profi
 def _profiled(networks: StudyNetworks, candidate: Candidate, classes: int) -> ProfiledNetwork:
     assert candidate.trained is not None
     cost = count(candidate.network, candidate.side, classes=networks.study.counted.classes)
-    macs = count(candidate.trained, candidate.trained_side, classes=classes).macs
+    trained = count(candidate.trained, candidate.trained_side, classes=classes)
     activations = activation_count(candidate.trained, candidate.trained_side, classes=classes)
-    return ProfiledNetwork(candidate, networks.first_job(candidate), cost, Workload(macs, activations))
+    work = Workload(trained.macs, activations)
+    return ProfiledNetwork(candidate, networks.first_job(candidate), cost, work, trained.params)
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:
@@ -199,7 +206,7 @@ def _timed(stint: Stint, speeds: SpeedTable, images: StudyData) -> Stint:
     return replace(stint, seconds=seconds, epoch_seconds=epoch_seconds)
 
 
-def _training(name: str, stints: Sequence[Stint], speeds: SpeedTable) -> Training:
+def _training(name: str, stints: Sequence[Stint], speeds: SpeedTable, images: StudyData) -> Training:
     networks = list({stint.network.job: stint.network for stint in stints}.values())
     trials = len({stint.trial for stint in stints})
     return Training(
@@ -210,6 +217,7 @@ def _training(name: str, stints: Sequence[Stint], speeds: SpeedTable) -> Trainin
         mparams=fmean(network.cost.params for network in networks) / MEGA,
         trials=trials,
         epochs=sum(stint.epochs for stint in stints) / trials,
+        steps=sum(stint.epochs * images.epoch_size(stint.network.job.recipe)[0] for stint in stints) / trials,
         seconds=sum(stint.seconds for stint in stints) / trials,
         timed=all(network.job in speeds.timed for network in networks),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hiri_search.study.ledger.events import Event, Planned, RunEnded, StudyStarted
 from hiri_search.study.ledger.ledger import end_of_run, of_kind, trials
 from hiri_search.study.ledger.values import JsonObject, from_json, to_json
-from hiri_search.system.units import HOUR
+from hiri_search.system.units import GIGA, HOUR, MEGA
 
 MIN_SECONDS = 1.0  # shorter parts are not compared
 IDLE_SHARE = 0.9  # share of a core from which on the machine counts as idle
@@ -34,6 +34,7 @@ class Training:
     epochs: float  # of one trial, on average
     seconds: float  # of one trial, on average
     timed: bool  # True: all its networks were timed; False: some times come from the time model
+    steps: float = 0.0  # of one trial, on average; 0: a plan of an earlier version
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Plan:
     model_error: float | None  # mean absolute relative error of the time model, leave-one-out; None: too few networks
     core_share: float | None  # share of a core that each probe had; below 1 on a busy machine; None on a GPU
     limits: tuple[str, ...]  # facts that the plan cannot predict
+    memory: int | None = None  # most bytes of a trial: on its GPU, else in main memory; None: not measured
+    # Bytes of images to decode, of the largest checkpoint, and free beside them; empty: a plan of an earlier version.
+    disk: Mapping[str, int] = field(default_factory=dict)
     processes: int = 1  # that train one network together
 
     @property
@@ -175,7 +179,19 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         idle = f"trials take {duration(plan.core_share * plan.seconds['trials'])} on an idle machine"
         busy = f"other processes used {1 - plan.core_share:.0%} of the core time, and the plan expects the same"
         yield f"  {busy}; {idle}"
+    yield from _need_lines(plan)
     yield from (f"  unknown: {limit}" for limit in plan.limits)
+
+
+def _need_lines(plan: Plan) -> Iterator[str]:
+    """Yield the steps of a trial, its memory, and the disk space of images and checkpoints."""
+    if not (most := max(training.steps for training in plan.trainings)):
+        return  # a plan of an earlier version
+    memory = f"; at most {bytes_text(plan.memory)} of {'GPU ' if plan.gpus else ''}memory" if plan.memory else ""
+    yield f"  a trial takes {'up to ' if len(plan.trainings) > 1 else ''}{most:,.0f} steps{memory}"
+    images, checkpoint, free = (plan.disk[name] for name in ("images", "checkpoint", "free"))
+    short = "; make room, or write cache: none" if images > free else ""
+    yield f"  disk: images {bytes_text(images)}, a checkpoint {bytes_text(checkpoint)}; {bytes_text(free)} free{short}"
 
 
 def _devices(plan: Plan) -> str:
@@ -207,6 +223,11 @@ def error_lines(rows: Iterable[Compared]) -> Iterator[str]:
     """Yield the planned and the actual time of each part as text."""
     for row in rows:
         yield f"{row.part}: planned {duration(row.planned)}, took {duration(row.took)} ({row.error:+.0%})"
+
+
+def bytes_text(size: int) -> str:
+    """Return bytes as text: `0.4 MB`, `28.4 GB`."""
+    return f"{size / GIGA:,.1f} GB" if size >= GIGA else f"{size / MEGA:,.1f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,6 +19,8 @@ from hiri_search.study.errors import StudyError
 from hiri_search.study.plan.schedule import bit_reversed_order
 from hiri_search.study.plan.time_model import TimeModel, Workload, fit, leave_one_out_error
 from hiri_search.system import hardware
+from hiri_search.training.data.decode_cache import cache_folder
+from hiri_search.training.data.prepare import stored_side
 from hiri_search.training.inputs.study_images import has_prepared, prepare_inputs
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.probe import ProbeError, TrialTiming, UndecodedImages, probe_side_by_side, shrink_for_probe
@@ -35,6 +38,7 @@ class ProfiledNetwork:
     job: Job  # training of the stand-in with the first seed
     cost: Cost  # of the counted network
     work: Workload  # forward pass of the stand-in for one image
+    params: int  # of the stand-in
 
     @property
     def step_work(self) -> Workload:
@@ -42,6 +46,11 @@ class ProfiledNetwork:
         recipe = self.job.recipe
         passes = 3 + (recipe.distill_alpha < 1) + recipe.checkpointing
         return self.work * (passes * recipe.batch)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of a checkpoint: the weights, two moments of AdamW for each, and their average, in fp32."""
+        return 4 * self.params * (3 + (self.job.recipe.ema > 0))
 
 
 class StudyData:
@@ -76,6 +85,16 @@ class StudyData:
         is_decoded = partial(has_prepared, data, home=self.home, classes=classes, cache=self.study.cache)
         return [UndecodedImages(data, side, classes) for side in self.by_side if not is_decoded(side)]
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of the images that a run must decode, on the disk."""
+        return sum(self.any_side.counts.values()) * sum(3 * stored_side(each.side) ** 2 for each in self.undecoded)
+
+    @property
+    def free_bytes(self) -> int:
+        """Space on the disk of decoded images."""
+        return shutil.disk_usage(cache_folder(self.home)).free
+
     def decoding_seconds(self, image_seconds: Sequence[float]) -> float:
         """Return the time to decode `undecoded` on all cores, from the time of one image of each on one core."""
         return sum(self.any_side.counts.values()) * sum(image_seconds) / hardware.cores()
@@ -89,6 +108,7 @@ class SpeedTable:
     import_seconds: float  # start of a process: Python, torch and timm
     decoding_seconds: float
     core_share: float | None  # share of a core that each probe had; None on a GPU
+    memory: int | None = None  # most bytes of a training: on its GPU, else in main memory
 
     def timing(self, network: ProfiledNetwork) -> TrialTiming:
         """Return the measured timing, or the estimate of the time model."""
@@ -139,7 +159,8 @@ def profile(
             raise StudyError(str(error)) from error
     shared = {index: replace(one, evaluate=one.evaluate / slots.processes) for index, one in probes.timings.items()}
     timed = {chosen[index].job: (chosen[index], timing) for index, timing in shared.items()}
-    return SpeedTable(timed, probes.import_seconds, images.decoding_seconds(probes.image_seconds), probes.core_share)
+    decoding_seconds = images.decoding_seconds(probes.image_seconds)
+    return SpeedTable(timed, probes.import_seconds, decoding_seconds, probes.core_share, probes.memory)
 
 
 def _share(job: Job, processes: int) -> Job:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from hiri_search.training.data.pixel_stores import (
     load_batches,
 )
 from hiri_search.training.data.prepare import open_source, stored_side
+from hiri_search.training.data.sources import timm_datasets
 from hiri_search.training.job import DataSource, PreparedData
 from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks
 from hiri_search.training.recipe import Recipe
@@ -166,7 +168,10 @@ class TimmTransformLoader(Loader):
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
         dataset = self.datasets["train"]
         if isinstance(dataset, IterableDataset):
-            return self._to_device(self._stream(dataset, self.recipe.batch, augmentation, drop_last=True))
+            timm_datasets.begin_epoch(dataset, self.recipe.batch, augmentation)
+            workers = min(max(1, self.recipe.workers), timm_datasets.most_workers(dataset))
+            stream = self._stream(dataset, self.recipe.batch, workers, augmentation, drop_last=True)
+            return self._to_device(islice(stream, len(self)))
         # One seed per image: the images depend neither on the number of workers nor on other random draws.
         indices = self._train_indices(order)
         seeds = torch.randint(2**31, (len(indices), self.recipe.batch), generator=augmentation)[:, self._rows]
@@ -178,16 +183,20 @@ class TimmTransformLoader(Loader):
     def _all(self, split: str) -> Iterator[Batch]:
         dataset = self.datasets[split]
         if isinstance(dataset, IterableDataset):
-            return self._to_device(self._stream(dataset, 2 * self.recipe.batch, torch.Generator(), drop_last=False))
+            batch, workers = 2 * self.recipe.batch, self.recipe.workers
+            return self._to_device(self._stream(dataset, batch, workers, torch.Generator(), drop_last=False))
         batches = [indices.tolist() for indices in self._all_indices(split)]
         return self._to_device(load_batches(dataset, batches, self.recipe.workers))
 
-    def _stream(self, dataset: Dataset[Any], batch: int, rng: torch.Generator, *, drop_last: bool) -> Iterator[Batch]:
-        """Batches of a stream, in its own order.
+    def _stream(
+        self, dataset: Dataset[Any], batch: int, workers: int, rng: torch.Generator, *, drop_last: bool
+    ) -> Iterator[Batch]:
+        """Batches of a stream, in its own order: `rng` seeds its worker processes.
 
-        Worker processes are seeded from `rng`; without workers, Python's and numpy's global generators are used.
+        A training has one at least: a reader in this process would go on from epoch to epoch, which a training that
+        is resumed cannot repeat.
         """
-        loader = partial(DataLoader, num_workers=self.recipe.workers, pin_memory=torch.cuda.is_available())
+        loader = partial(DataLoader, num_workers=workers, pin_memory=torch.cuda.is_available())
         return iter(loader(dataset, batch_size=batch, drop_last=drop_last, generator=rng))
 
     def _to_device(self, batches: Iterator[Batch]) -> Iterator[Batch]:

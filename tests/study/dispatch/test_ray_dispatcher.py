@@ -1,9 +1,11 @@
 """Runs on Ray: start and end, a killed Ray, another Ray on the machine, trials that need a GPU alone."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hiri_search.study.dispatch.ray_dispatcher import run_on_ray
-from hiri_search.study.dispatch.ray_session import check_answers
+from hiri_search.study.dispatch.ray_session import START_ATTEMPTS, check_answers
 from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.dispatch.task import TrialFunction
 from hiri_search.study.errors import StudyError
@@ -37,6 +39,41 @@ def _run(home: Path, function: TrialFunction, *, count: int = 1) -> fake_work.Li
 @pytest.fixture(autouse=True)
 def _fake_work_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(fake_work.__file__).parents[3]))
+
+
+SLOW_START = """
+import os
+from pathlib import Path
+from hiri_search.study.dispatch.ray_session import ray_running
+from hiri_search.study.dispatch.resources import TrialResources
+from hiri_search.study.errors import StudyError
+
+try:
+    with ray_running(None, TrialResources(1), print, Path("results/ray.log")):
+        pass
+except StudyError as error:
+    print(error)
+ends_well = lambda text: print(text, os.environ.pop("RAY_gcs_server_port_wait_time_s"))
+with ray_running(None, TrialResources(1), ends_well):
+    import ray
+    niceness = ray.remote(lambda: os.getpriority(os.PRIO_PROCESS, 0))
+    print(ray.get(niceness.remote()) - os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+def test_a_ray_that_does_not_start_in_time_is_tried_again_and_then_its_log_is_named():
+    environment = os.environ | {"RAY_gcs_server_port_wait_time_s": "0"}
+    command = [sys.executable, "-c", SLOW_START]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    *attempts, failure, again, niceness = ran.stdout.splitlines()
+    assert len(attempts) == START_ATTEMPTS - 1
+    assert re.fullmatch(
+        r"Ray did not start on this machine: Timed out .* \(3 attempts\); results/ray.log has the reasons; --serial .*",
+        failure,
+    )
+    assert ran.stderr.count("Traceback") == START_ATTEMPTS + 1
+    assert again.endswith("attempt 2 of 3 0")
+    assert niceness == "0", "a worker gets a fair share beside other processes"
 
 
 class KillsRay(fake_work.ListedTrials):

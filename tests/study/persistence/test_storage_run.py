@@ -273,7 +273,7 @@ def test_a_read_only_home_is_enough(tmp_path: Path):
     completed = subprocess.run(
         [sys.executable, "run_study.py", str(tmp_path / "study.yaml"), *arguments],
         cwd=ROOT,
-        env=environment | {"HOME": "/proc", "RAY_worker_niceness": "0"},
+        env=environment | {"HOME": "/proc"},
         capture_output=True,
         text=True,
     )

@@ -30,6 +30,7 @@ from tests.study.search.searches import Quiet
 from tests.study.test_run import SPACE, STUDY
 
 PACE = TrialTiming(start=1.0, step=0.5, evaluate=0.0625, save=0.25, zero_cost=2.0)
+MEMORY = 1_500_000_000
 TRIAL = 1.0 + 2 * (2 * 0.5 + 16 * 0.0625 + 0.25)  # of two epochs of 32 images in batches of 16, and 16 looked at
 UNTIMED = STUDY.replace("latency: {batch: 1, min_rounds: 1, max_rounds: 1}\n", "")
 UNTIMED_SPACE = SPACE.replace("latency: {batch: 1, min_rounds: 1, max_rounds: 1}\n", "")
@@ -45,7 +46,7 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     ) -> ProbeResults:
         asked.append((jobs, decoded, processes))
         pace = PACE if zero_cost else replace(PACE, zero_cost=0.0)
-        return ProbeResults({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5)
+        return ProbeResults({place: pace for place in range(len(jobs))}, 3.0, [0.125 for _ in decoded], 0.5, MEMORY)
 
     monkeypatch.setattr(profiling, "probe_side_by_side", probe_beside)
     monkeypatch.setattr(profiling.hardware, "cores", lambda: 2)
@@ -260,3 +261,16 @@ def test_nothing_is_compared_before_all_is_done(tmp_path: Path):
     events = _run(tmp_path)
     last = of_kind(events, TrialFinished)[-1]
     assert compared_with_run(plan, [event for event in events if event is not last]) == []
+
+
+def test_a_plan_has_the_steps_and_the_needs_of_a_trial(tmp_path: Path):
+    plan = _plan(tmp_path)
+    assert [training.steps for training in plan.trainings] == [2 * 2, 2 * 2]
+    assert plan.disk["images"] == 48 * 3 * 40**2, "stored a quarter larger than 32 pixels"
+    assert plan.memory == MEMORY
+    needs = [line.strip() for line in plan_lines(plan)][-2:]
+    assert needs[0] == "a trial takes up to 4 steps; at most 1.5 GB of memory"
+    assert needs[1].startswith("disk: images 0.2 MB, a checkpoint 0.")
+    run(read_study(tmp_path / "study.yaml"), tmp_path / "results", run_serially, Quiet(), profile="none")
+    largest = max(path.stat().st_size for path in (tmp_path / "results").glob("checkpoints/*/last.pt"))
+    assert 0 <= largest - plan.disk["checkpoint"] < 100_000, "the rest is names and settings"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hiri_search.study.config.schema import NetworkRow, StudyConfig
 
 _CLASSIFICATION, _DETECTION, _SEGMENTATION = "classification", "detection", "segmentation"
-_PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
+PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
 _ANNOTATIONS = {_DETECTION: ("boxes", "masks"), _SEGMENTATION: ("semantic",), _CLASSIFICATION: ("",)}
 _DATA = {_DETECTION: ("drawn", "coco"), _SEGMENTATION: ("drawn", "masks"), _CLASSIFICATION: ()}
 # Of the recipe: what is for dense tasks alone, and for classifiers alone, with the value that turns it off.
@@ -38,7 +38,7 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
         task = known[0].task
     if task not in CLASSES_OF_TASKS:
         return content
-    counted = {"side": _PAPER_SIZES[task], "classes": CLASSES_OF_TASKS[task], **(content.get("counted") or {})}
+    counted = {"side": PAPER_SIZES[task], "classes": CLASSES_OF_TASKS[task], **(content.get("counted") or {})}
     method = {"method": "upernet"} if task == _SEGMENTATION and not known else {}
     masks = _trains_masks(content)
     annotations = "semantic" if task == _SEGMENTATION else "masks" if masks else "boxes"

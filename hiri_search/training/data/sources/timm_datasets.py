@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -75,13 +76,28 @@ def _open_named(data: DataSource, split: str) -> Any:
 
 
 def _named_classes(data: DataSource, classes: int | None) -> tuple[str, ...]:
-    names = getattr(_open_named(data, "train"), "classes", None)
+    dataset = _open_named(data, "train")
+    names = getattr(dataset, "classes", None)
+    if not names and classes is None:  # a data set of Hugging Face: its reader knows them
+        indices = getattr(getattr(dataset, "reader", None), "class_to_idx", None) or {}
+        names = sorted(indices, key=indices.__getitem__)
     if names and classes not in (None, len(names)):
         problem = f"proxy.classes={classes}: {data.source} has {len(names)} classes"
         raise DataError(f"{problem}, and timm takes all of them; leave it out")
     if not names and classes is None:
-        raise DataError(f"{data.source} does not say how many classes it has; write proxy.classes")
+        raise DataError(f"{data.source} does not say how many classes it has; write proxy.classes, or --classes")
     return tuple(names or (f"class {index}" for index in range(classes or 0)))
+
+
+def begin_epoch(stream: Any, batch: int, rng: torch.Generator) -> None:
+    """Shuffle the shards of a stream anew, and let each of its workers yield full batches alone."""
+    stream.reader.batch_size = batch
+    stream.set_epoch(int(torch.randint(2**31, (), generator=rng)))
+
+
+def most_workers(stream: Any) -> int:
+    """Return how many processes can read a stream at once: one for each of its files, where these are known."""
+    return len(getattr(getattr(stream.reader, "split_info", None), "filenames", ())) or sys.maxsize
 
 
 def _length(data: DataSource, split: str, dataset: Any) -> int:
