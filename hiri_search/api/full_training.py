@@ -89,8 +89,8 @@ def find_network(text: str, side: InputSize | None) -> FullNetwork:
 
 def _of_trial(folder: Path, which: str, side: InputSize | None) -> FullNetwork:
     from hiri_search.study.export.network_export import check_imported
-    from hiri_search.study.persistence.trial_choice import find_trial
     from hiri_search.study.ledger.ledger import read_ledger
+    from hiri_search.study.persistence.trial_choice import find_trial
     from hiri_search.study.provenance.record import read_record
 
     record = read_record(read_ledger(folder))
