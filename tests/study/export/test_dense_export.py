@@ -93,7 +93,7 @@ def _tensors(output: Any) -> list[torch.Tensor]:
 def test_the_folder_says_what_the_network_is(results: dict[str, Path], tmp_path: Path) -> None:
     card = _export(results["detection"], "mix", tmp_path / "net", "--hf", *_code(results))
     about = json.loads((tmp_path / "net" / "dense.json").read_text())
-    assert about["spec"].startswith("mask_rcnn(w=64 norm=bn):hrstem(")
+    assert about["spec"].startswith("mask_rcnn(w=64 regions=250 norm=bn):hrstem(")
     assert (about["task"], about["side"], about["classes"]) == ("detection", 64, len(about["class_names"]))
     config = json.loads((tmp_path / "net" / "config.json").read_text())
     assert (config["architecture"], config["num_classes"]) == ("hirivit", 0)
