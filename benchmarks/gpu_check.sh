@@ -16,15 +16,16 @@ Without STEP all steps run, in this order. A step that fails does not stop the n
   speed     images per second of our training loop, of timm's loop, and of the step alone; the image cache
   short     a short training, ours next to timm's
   dense     training steps of the methods of detection and segmentation: images per second, memory
+  full      one training of a full network on all cards by `hiri-search train`, stopped and continued
   study     a study through Ray with SLOTS trials side by side, and its trials per hour
 
 --rehearse runs the same steps on the CPU with tiny settings, in about three minutes on two cores. Run it before a GPU is rented.
 
-Output goes to OUT, eight files at most: tables, gpu_check.log, summary.txt, study.tar.gz. Every knob is an environment variable:
+Output goes to OUT, a file or two for each step: tables, gpu_check.log, summary.txt, study.tar.gz. Every knob is an environment variable:
   OUT       results/reference; a temporary folder with --rehearse
   PYTHON    python3; with --rehearse .venv/bin/python if it exists
   LIMIT     540: seconds for one step; a step that takes longer is stopped and counts as failed
-  IMAGES    folder with train/CLASS and val/CLASS for `speed` and `short`; with --rehearse random images if unset
+  IMAGES    folder with train/CLASS and val/CLASS for `speed`, `short`, `full`; with --rehearse random images if unset
   WIDTH     1: divisor of widths and depths of HIRI-ViT networks in plain, compiled, speed and short
   SIDE      448: pixels of the input in the same steps
   BATCH     64: batch size of `speed` and `short`
@@ -35,6 +36,7 @@ Output goes to OUT, eight files at most: tables, gpu_check.log, summary.txt, stu
   NETWORK   hirivit_small: network that `speed` trains, a name or a spec
   SPEED_EPOCHS   2: epochs that `speed` counts
   DENSE_METHODS, DENSE_SIDE, DENSE_BATCH   all, 512, 8: what `dense` trains
+  FULL_NETWORK, FULL_EPOCHS   HIRI-ViT-S, 4: what `full` trains on IMAGES, at SIDE
   SEEDS, SHORT_EPOCHS   1, 12: trainings of each kind in `short`, and their epochs
   STUDY     studies/block_mix.yaml
   SLOTS     3: trials side by side on one card; a list, such as "1 3", runs the study once for each number
@@ -81,6 +83,8 @@ rehearsal_knobs() {
     knob NETWORK "hr(32 e=4) -> t(64 e=4)" # two stages: a compilation takes a third of the time
     knob SPEED_EPOCHS 1
     knob SHORT_EPOCHS 2
+    knob FULL_NETWORK "hr(16 e=4) -> t(32 e=2 d=16)"
+    knob FULL_EPOCHS 2
     knob DENSE_METHODS "retinanet upernet"
     knob DENSE_SIDE 64
     knob DENSE_BATCH 2
@@ -112,6 +116,8 @@ timm:swin_base_patch4_window7_224@224 timm:resnet50@224 norms"
     knob WAYS "plain compile cuda-graphs"
     knob NETWORK hirivit_small
     knob SPEED_EPOCHS 2
+    knob FULL_NETWORK HIRI-ViT-S
+    knob FULL_EPOCHS 4
     knob DENSE_METHODS "retinanet atss gfl mask_rcnn cascade_rcnn sparse_rcnn upernet"
     knob DENSE_SIDE 512
     knob DENSE_BATCH 8
@@ -236,6 +242,21 @@ dense() {
         --batch "$DENSE_BATCH" | tee "$OUT/dense_speed.md"
 }
 
+# Killed after its first epoch, then continued by the same command.
+full() {
+    has_images || return 1
+    local results=$WORK/full command devices
+    [ "$DEVICE" = cuda ] && devices=(--gpus "$(nvidia-smi --list-gpus | wc -l)") || devices=(--processes 2)
+    command=("$PYTHON" -m hiri_search train "$FULL_NETWORK" --data "folder:$IMAGES" --side "$SIDE" --recipe short
+        "${devices[@]}" --set recipe.batch="$BATCH" --set recipe.epochs="$FULL_EPOCHS" --set recipe.warmup_epochs=0.5
+        -o "$results")
+    "${command[@]}" &
+    until grep -qs '"event": "epoch"' "$results/ledger.jsonl" || ! kill -0 $! 2>/dev/null; do sleep 0.2; done
+    kill -KILL $! 2>/dev/null && echo "-- killed after an epoch, and continued"
+    wait $! 2>/dev/null
+    "${command[@]}" | tee "$OUT/full.md"
+}
+
 study() {
     local slots failed=0
     mkdir -p "$WORK/studies"
@@ -337,12 +358,12 @@ run_steps() {
 }
 
 main() {
-    local steps=(check tests plain compiled speed short dense study) wanted=() rehearse="" word
+    local steps=(check tests plain compiled speed short dense full study) wanted=() rehearse="" word
     for word in "$@"; do
         case $word in
         --help | -h) usage && exit 0 ;;
         --rehearse) rehearse=yes ;;
-        check | tests | plain | compiled | speed | short | dense | study) wanted+=("$word") ;;
+        check | tests | plain | compiled | speed | short | dense | full | study) wanted+=("$word") ;;
         *) echo "$word is not a step; choose from ${steps[*]}, or see --help" >&2 && exit 2 ;;
         esac
     done
