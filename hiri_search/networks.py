@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import hiri_search.models  # noqa: F401 - `timm:hirivit_small` and the like are registered names
 from hiri_search.language import Backbone, DenseNetwork, Net, Network, SpecError, TimmNetwork
+from hiri_search.language.dense_network import as_network
 from hiri_search.nets.dense.body import BackboneBody, backbone_in
 from hiri_search.nets.dense.build import build_method
 from hiri_search.nets.hirivit import HiriVit, build_hirivit
@@ -47,13 +48,14 @@ def usual_side(network: TimmNetwork) -> int:
     return int((config.input_size if config else _USUAL_INPUT)[-1])
 
 
-def build(network: Network, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
-    """Build the classifier for square inputs of `side` pixels: (B, 3, side, side) -> (B, classes).
+def build(network: Network | str, side: int, *, classes: int = 1000, drop_path: float = 0.0) -> nn.Module:
+    """Build the classifier of a network, or of its spec, for square inputs: (B, 3, side, side) -> (B, classes).
 
     A dense network is built with its method, whose outputs and losses are those of torchvision's detectors.
     `drop_path` is the stochastic depth of the last block. Raises SpecError where timm has no such network, or cannot
     build it for this side.
     """
+    network = as_network(network)
     if isinstance(network, DenseNetwork):
         body = build_body(network.backbone, network.method.maps, drop_path=drop_path)
         return build_method(network, body, classes, side=side)  # type: ignore[no-any-return]

@@ -106,7 +106,9 @@ hiri_search.banana
 """
 ERROR = 'user.py:14: error: Module has no attribute "banana"  [attr-defined]'
 _LANGUAGE = "hiri_search.language"
-_NETWORK = f"network: {_LANGUAGE}.net.Net | {_LANGUAGE}.timm.spec.TimmNetwork | {_LANGUAGE}.dense_network.DenseNetwork"
+_NETWORK = (
+    f"network: {_LANGUAGE}.net.Net | {_LANGUAGE}.timm.spec.TimmNetwork | {_LANGUAGE}.dense_network.DenseNetwork | str"
+)
 _MODULE = "torch.nn.modules.module.Module"
 TYPES = [
     "str",

@@ -13,7 +13,7 @@ from hiri_search.cost.count_cache import CachedNumbers, cache_enabled, cached
 from hiri_search.cost.dense import count_dense
 from hiri_search.cost.operators import CORE_OPERATORS, OPERATOR_HANDLES, CountError, operators_by_module
 from hiri_search.language import DenseNetwork, Network, SpecError, TimmNetwork
-from hiri_search.language.dense_network import InputSize, square_side
+from hiri_search.language.dense_network import InputSize, as_network, square_side
 from hiri_search.nets.pieces import IMAGE_CHANNELS, Piece, is_ours, placed_pieces
 from hiri_search.networks import build_timm, is_ours_or_timms, timm_builder
 
@@ -36,22 +36,23 @@ class Cost:
 ZERO = Cost(0, 0, 0)
 
 
-def count(network: Network, side: InputSize, *, classes: int = 1000) -> Cost:
-    """Return the cost of a network for square inputs of `side` pixels: the sum over its parts.
+def count(network: Network | str, side: InputSize, *, classes: int = 1000) -> Cost:
+    """Return the cost of a network, or of its spec, for square inputs of `side` pixels: the sum over its parts.
 
-    That of a dense network may be `WIDTHxHEIGHT`.
+    The side of a dense network may be `WIDTHxHEIGHT`.
 
     Raises SpecError where the network does not accept such inputs, and CountError as `count_module` does.
     """
     return sum(count_parts(network, side, classes=classes).values(), ZERO)
 
 
-def count_parts(network: Network, side: InputSize, *, classes: int = 1000) -> dict[str, Cost]:
+def count_parts(network: Network | str, side: InputSize, *, classes: int = 1000) -> dict[str, Cost]:
     """Return the cost of each part: stem, stage1, down2, stage2, ... head.
 
     The parts of a timm network are its direct submodules, under their own names; the remainder is called `rest`.
     Those of a dense network are the parts of its backbone, and those of its method.
     """
+    network = as_network(network)
     if isinstance(network, DenseNetwork):
         parts = count_dense(network, side, classes=classes)
         return {name: Cost(part.params, part.macs, part.core_macs) for name, part in parts.items()}

@@ -149,6 +149,11 @@ def parse_network(text: str, *, let: Mapping[str, str] | None = None) -> Network
     return network
 
 
+def as_network(network: Network | str) -> Network:
+    """Return a network, or that of a text, as `parse_network` does."""
+    return parse_network(network) if isinstance(network, str) else network
+
+
 def _with_argument(network: DenseNetwork, word: str) -> DenseNetwork:
     (name, _, value), has_regions = word.partition("="), network.method.regions > 0
     numbers = {"w": "width"} | ({"regions": "regions"} if has_regions else {})

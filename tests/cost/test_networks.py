@@ -136,6 +136,15 @@ def test_every_spec_of_networks_csv_is_valid() -> None:
                 network.grids(int(row["resolution"]))
 
 
+def test_a_text_is_counted_and_built_as_its_network() -> None:
+    for text in ("hr(32 e=4) -> t(64 e=2)", "timm:test_resnet"):
+        assert count(text, 64, classes=7) == count(parse_network(text), 64, classes=7)
+        assert (
+            sum(weight.numel() for weight in build(text, 64, classes=7).parameters())
+            == count(text, 64, classes=7).params
+        )
+
+
 @pytest.mark.slow
 def test_swin_at_448_has_windows_of_7_and_convit_is_published_without_its_attention() -> None:
     """Check the notes of networks.csv by counting."""
