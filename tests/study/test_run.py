@@ -185,7 +185,11 @@ def test_a_recipe_may_stand_in_a_file_of_its_own_and_be_laid_over(tmp_path: Path
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_beside_the_studies_are_recipes(path: Path, tmp_path: Path):
-    (tmp_path / "study.yaml").write_text(f"nets: {{one: hr(32 e=4)}}\ndata: {{train: 2048}}\nrecipe: {path}\n")
+    task = {"detection": "task: detection\nmethod: retinanet\n", "segmentation": "task: segmentation\n"}
+    text = (
+        task.get(path.stem.partition("_")[0], "") + "nets: {one: hr(32 e=4) -> hr(64 e=4) -> t(64 e=2) -> t(64 e=2)}\n"
+    )
+    (tmp_path / "study.yaml").write_text(f"{text}data: {{train: 2048}}\nrecipe: {path}\n")
     assert read_study(tmp_path / "study.yaml").recipe.epochs > 1
 
 
