@@ -35,7 +35,7 @@ PAPER_RECIPES = {
     "segmentation": {"segmentation": "6"},
 }
 MAX_FOLDER_NAME = 48  # characters; in place of a longer name of a network its key is used
-_NAME = re.compile(r"[A-Za-z][\w.+ @-]*")  # of a network, where a spec has brackets or a colon
+_NAME = re.compile(r"[A-Za-z][\w.+ @-]*")
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,15 @@ def find_network(text: str, side: InputSize | None) -> FullNetwork:
     if TRIAL_MARK in text:
         folder, _, which = text.rpartition(TRIAL_MARK)
         return _of_trial(Path(folder), which, side)
-    if _NAME.fullmatch(text):
+    if is_paper_name(text):
         return _of_paper(text, side)
     network = parse_network(text)
     return FullNetwork(text, network, side or _usual_side(network))
+
+
+def is_paper_name(text: str) -> bool:
+    """Return whether a text can only be a name of Table 2: a spec has brackets or a colon."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _of_trial(folder: Path, which: str, side: InputSize | None) -> FullNetwork:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("row", "verdict", "note")  # columns of a table of the paper that are not numbers
 PIPED_WIDTH = 300  # characters of a line that goes to a file or a pipe
+SWIN = "Swin-T"  # to which the paper's throughputs are best compared: machines differ
 MAX_LIVE_ROWS = 20  # trials in the live table: the running ones first, then the newest
 
 
@@ -179,15 +180,33 @@ def print_latencies(measured: Iterable[tuple[str, Latency | DoesNotFit]], *, as_
         for name, latency in measured:
             print(json.dumps({"network": name, **asdict(latency)}))
         return
-    table = Table(box=box.SIMPLE)
-    for name in ("network", "side", "batch", "ms/image", "images/s", "spread %", "rounds", ""):
+    table, rows = Table(box=box.SIMPLE), list(measured)
+    ratios = _ratios_to_swin(rows)
+    for name in ("network", "side", "batch", "ms/image", "images/s", *ratios, "spread %", "rounds", ""):
         table.add_column(name, justify="left" if name in ("network", "") else "right", overflow="fold")
-    for name, latency in measured:
-        table.add_row(*map(_cell, (name, *_latency_cells(latency))))
+    for index, (name, latency) in enumerate(rows):
+        cells = _latency_cells(latency)
+        cells[4:4] = [column[index] for column in ratios.values()]
+        table.add_row(*map(_cell, (name, *cells)))
         machine = getattr(latency, "conditions", None) and latency.conditions.machine  # type: ignore[union-attr]
         if machine:
             table.caption = _cell(f"{machine.device}, {machine.threads} thread(s), torch {machine.torch}")
     RichConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+
+
+def _ratios_to_swin(rows: Sequence[tuple[str, Latency | DoesNotFit]]) -> dict[str, list[str]]:
+    """Return columns of throughputs over that of Swin-T, ours and the paper's, where Swin-T is measured by its name."""
+    speeds = {name: getattr(latency, "images_per_second", None) for name, latency in rows}
+    if not (base := speeds.get(SWIN)):
+        return {}
+    from hiri_search.paper.published import relative_throughput
+
+    names = [(name.partition("@")[0].strip(), getattr(latency, "side", 0)) for name, latency in rows]
+    published = [relative_throughput(name, side) for name, side in names]
+    return {
+        f"over {SWIN}": [f"{speed / base:.2f}" if speed else "-" for speed in speeds.values()],
+        "in the paper": [f"{ratio:.2f}" if ratio else "-" for ratio in published],
+    }
 
 
 def _latency_cells(latency: Latency | DoesNotFit) -> list[str]:

@@ -134,7 +134,9 @@ def count_command(
 
 @app.command()
 def latency(
-    networks: Annotated[list[str], typer.Argument(help="Networks; NETWORK@SIDE has a side of its own.")],
+    networks: Annotated[
+        list[str], typer.Argument(help="Networks, or names of Table 2; NETWORK@SIDE has a side of its own.")
+    ],
     side: SideOption = 448,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size. Repeatable. Default: 1.")] = None,
     dtype: Annotated[str, typer.Option(help="fp32, bf16, or tf32 (CUDA only).")] = "fp32",
@@ -306,5 +308,12 @@ def _with_side(text: str, default_side: int) -> tuple[str, tuple[Network, int]]:
     if at and not (re.fullmatch(r"\s*[1-9]\d{0,3}\s*", digits, re.ASCII) and int(digits) <= MAX_SIDE):
         message = f"{digits!r} is not a side; write pixels after @, at most {MAX_SIDE}, such as timm:resnet50@224"
         raise typer.BadParameter(message)
+    from hiri_search.api.full_training import find_network, is_paper_name
+    from hiri_search.language.dense_network import square_side
+
+    name = spec if at else text
+    if is_paper_name(name):
+        found = find_network(name, int(digits) if at else None)
+        return text, (found.network, square_side(found.side))
     side = int(digits) if at else default_side
-    return text, (_network(spec if at else text, side), side)
+    return text, (_network(name, side), side)

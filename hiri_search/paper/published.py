@@ -102,3 +102,10 @@ def _rows(file_name: str, table: str) -> pd.DataFrame:
     with (TABLE_FOLDER / f"{file_name}.csv").open(encoding="utf-8") as file:
         rows = pd.read_csv(file, dtype={"table": str, "network": str}, keep_default_na=False)
     return rows[rows["table"] == table].reset_index(drop=True)
+
+
+def relative_throughput(name: str, side: int, base: str = "Swin-T") -> float | None:
+    """Return the published images per second of a network of Table 2 over those of `base`; None where not printed."""
+    speeds = _read("2").set_index(["network", "resolution"])["throughput_img_s"]
+    ratio = speeds.get((name, side), float("nan")) / speeds[base, 224]
+    return None if ratio != ratio else float(ratio)

@@ -67,6 +67,15 @@ def test_latency_measures_our_networks_and_timm_networks_at_their_sides(capsys: 
     assert all(row["ms_per_image"] > 0 for row in rows)
 
 
+def test_throughputs_over_swin_stand_beside_those_of_table_2(capsys: pytest.CaptureFixture[str]):
+    _run("latency", "HIRI-ViT-S@64", "HIRI-ViT-S@224", "Swin-T", "--seconds", "0.1")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    small, own, swin = (words for words in lines if words and words[0].partition("@")[0] in ("HIRI-ViT-S", "Swin-T"))
+    assert [small[0], small[1], small[6]] == ["HIRI-ViT-S@64", "64", "-"], "the paper has none at this side"
+    assert [own[1], own[6]] == ["224", f"{2028 / 1637:.2f}"]
+    assert swin[:2] + swin[5:7] == ["Swin-T", "224", "1.00", "1.00"]
+
+
 def test_list_prints_networks_and_their_number(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     space = tmp_path / "space.yaml"
     space.write_text("space: hr(32 e=4|6) -> t(64 e=4)*1..3\n")
