@@ -49,7 +49,7 @@ SERVES = ("--serve", " watch ")  # commands with these words run until they are 
 START_SECONDS = 120.0  # time limit for a server to print its address
 # Commands that take more than half a minute on two cores even with small trainings.
 SLOW = (
-    *("hiri-search paper 2", "hiri-search paper 6"),
+    *("hiri-search paper 2", "hiri-search paper 4", "hiri-search paper 5", "hiri-search paper 6"),
     *("studies/cost_accuracy.yaml", "studies/resolution.yaml", "studies/other_backbones.yaml"),
 )
 

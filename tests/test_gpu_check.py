@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu_check.sh"
-STEPS = ("check", "tests", "plain", "compiled", "speed", "short", "study")
+STEPS = ("check", "tests", "plain", "compiled", "speed", "short", "dense", "full", "study")
 
 
 def _run(*words: str, **knobs: str) -> subprocess.CompletedProcess[str]:
