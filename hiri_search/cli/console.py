@@ -202,7 +202,7 @@ def _ratios_to_swin(rows: Sequence[tuple[str, Latency | DoesNotFit]]) -> dict[st
     from hiri_search.paper.published import relative_throughput
 
     names = [(name.partition("@")[0].strip(), getattr(latency, "side", 0)) for name, latency in rows]
-    published = [relative_throughput(name, side) for name, side in names]
+    published = [relative_throughput(name, side, SWIN) for name, side in names]
     return {
         f"over {SWIN}": [f"{speed / base:.2f}" if speed else "-" for speed in speeds.values()],
         "in the paper": [f"{ratio:.2f}" if ratio else "-" for ratio in published],

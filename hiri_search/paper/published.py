@@ -104,8 +104,8 @@ def _rows(file_name: str, table: str) -> pd.DataFrame:
     return rows[rows["table"] == table].reset_index(drop=True)
 
 
-def relative_throughput(name: str, side: int, base: str = "Swin-T") -> float | None:
-    """Return the published images per second of a network of Table 2 over those of `base`; None where not printed."""
+def relative_throughput(name: str, side: int, base: str) -> float | None:
+    """Return the published throughput of a network of Table 2 over that of `base` at 224; None where not printed."""
     speeds = _read("2").set_index(["network", "resolution"])["throughput_img_s"]
     ratio = speeds.get((name, side), float("nan")) / speeds[base, 224]
-    return None if ratio != ratio else float(ratio)
+    return None if pd.isna(ratio) else float(ratio)

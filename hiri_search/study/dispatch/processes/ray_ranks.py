@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from hiri_search.study.dispatch.processes.rank_task import run_rank
@@ -67,22 +67,20 @@ def _watching(others: Sequence[Any], stack: Path) -> Iterator[None]:
 
     Only gloo notices that a process is missing. NCCL waits in a thread that no exception reaches.
     """
-    left = Event()
+    failed_at: float | None = None
 
     def watch() -> None:
-        while not left.wait(_WATCH_SECONDS):
-            if (errors := _errors(others, wait=0)) and not left.wait(_GRACE_SECONDS):
-                with suppress(OSError):
-                    stack.write_text(f"{_said(errors[0])}\n")
-                os.kill(os.getpid(), signal.SIGKILL)
+        nonlocal failed_at
+        if not (errors := _errors(others, wait=0)):
+            return
+        failed_at = failed_at or time.monotonic()
+        if time.monotonic() - failed_at >= _GRACE_SECONDS:
+            with suppress(OSError):
+                stack.write_text(f"{_said(errors[0])}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    thread = Thread(target=watch, name="watch ranks", daemon=True)
-    thread.start()
-    try:
+    with repeat_in_background(watch, every=_WATCH_SECONDS):
         yield
-    finally:
-        left.set()
-        thread.join()
 
 
 def _errors(others: Sequence[Any], *, wait: float) -> list[Exception]:
