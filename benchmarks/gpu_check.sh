@@ -11,7 +11,7 @@ Run every check that needs a GPU: the tests marked gpu, latencies, training spee
 Without STEP all steps run, in this order. A step that fails does not stop the next one; the exit code is then 1.
   check     versions of the packages, and which are missing (put a folder with them on PYTHONPATH)
   tests     the tests marked gpu
-  plain     latencies without torch.compile
+  plain     latencies without torch.compile, on CUDA also as CUDA graphs
   compiled  latencies with torch.compile
   speed     images per second of our training loop, of timm's loop, and of the step alone; the image cache
   short     a short training, ours next to timm's
@@ -185,7 +185,9 @@ tests() {
 
 # shellcheck disable=SC2086  # lists
 plain() {
-    "$PYTHON" benchmarks/latency.py --device "$DEVICE" --width "$WIDTH" --side "$SIDE" --dtypes $DTYPES \
+    local ways=plain
+    [ "$DEVICE" != cuda ] || ways="plain cuda-graphs"
+    "$PYTHON" benchmarks/latency.py --device "$DEVICE" --width "$WIDTH" --side "$SIDE" --dtypes $DTYPES --ways $ways \
         --batches $BATCHES --networks $NETWORKS --seconds "$MEASURE" --csv "$OUT/latency_plain.csv"
 }
 

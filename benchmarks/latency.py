@@ -33,10 +33,22 @@ BASE = "hirivit_small"
 FUSED, LAYER_NORM = f"{BASE}, BN merged", f"{BASE}, LN for BN"
 NETWORKS = (BASE, "hirivit_base", "hirivit_large", "timm:swin_tiny_patch4_window7_224@224", "timm:resnet50@224")
 NORMS = "norms"  # stands for the two variants of the base
+WAYS = ("plain", "compiled", "cuda-graphs")
 Modules = dict[str, tuple[nn.Module, int]]
 Row = dict[str, Any]
 COLUMNS = (
-    *("network", "side", "batch", "dtype", "compiled", "ms_per_image", "images_per_second", "spread", "settled"),
+    *(
+        "network",
+        "side",
+        "batch",
+        "dtype",
+        "compiled",
+        "cuda_graphs",
+        "ms_per_image",
+        "images_per_second",
+        "spread",
+        "settled",
+    ),
     *("ratio", "ratio_error", "repeats", "peak_memory_bytes", "compile_seconds", "waited", "mhz_before", "mhz_after"),
     *("device", "threads", "torch", "cuda", "cudnn", "driver", "note"),
 )
@@ -81,7 +93,7 @@ def rows(modules: Modules, setting: LatencyConfig) -> Iterator[Row]:
     base = found[BASE]
     for name, one in found.items():
         known = {"network": name, "side": modules[name][1], "batch": setting.batch, "dtype": setting.dtype}
-        known |= {"compiled": setting.compiled}
+        known |= {"compiled": setting.compiled, "cuda_graphs": setting.cuda_graphs}
         yield known | {"note": one.reason} if isinstance(one, DoesNotFit) else known | _numbers(one, base)
 
 
@@ -104,7 +116,7 @@ def middle(values: Sequence[float]) -> tuple[float, float]:
 
 def line(row: Mapping[str, Any]) -> str:
     """Return one row of the table."""
-    way = f"{row['dtype']}{', compiled' * row['compiled']}"
+    way = f"{row['dtype']}{', compiled' * row['compiled']}{', CUDA graph' * row['cuda_graphs']}"
     cells = [row["network"], row["side"], row["batch"], way]
     if "note" in row:
         return f"| {' | '.join(map(str, cells))} | {row['note']} |"
@@ -127,7 +139,7 @@ def arguments() -> argparse.Namespace:
     add("--width", type=int, default=1, help="divisor of the widths and depths of HIRI networks; timm's are unchanged")
     add("--batches", type=int, nargs="+", default=[1], help="images in one pass")
     add("--dtypes", nargs="+", default=["fp32"], help="fp32, tf32 (CUDA), bf16")
-    add("--ways", nargs="+", choices=["plain", "compiled"], default=["plain"], help="without and with torch.compile")
+    add("--ways", nargs="+", choices=WAYS, default=["plain"], help="plain, by torch.compile, replayed as CUDA graphs")
     add("--device", choices=["cpu", "cuda"], help="default: CUDA if there is a device")
     add("--threads", type=int, help="threads on the CPU; default: torch's own number")
     add("--seconds", type=float, default=LatencyConfig.seconds, help="limit for each network in each setting")
@@ -145,7 +157,10 @@ def settings(given: argparse.Namespace) -> list[LatencyConfig]:
     """Return every combination of way, type and batch; a wrong value raises before anything is timed."""
     common = {name: getattr(given, name) for name in ("device", "threads", "seconds", "spread")}
     ways = product(given.ways, given.dtypes, given.batches)
-    return [LatencyConfig(batch=batch, dtype=dtype, compiled=way == "compiled", **common) for way, dtype, batch in ways]
+    return [
+        LatencyConfig(batch, dtype, compiled=way == "compiled", cuda_graphs=way == "cuda-graphs", **common)
+        for way, dtype, batch in ways
+    ]
 
 
 def main() -> None:

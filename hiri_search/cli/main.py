@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,6 +143,7 @@ def latency(
     dtype: Annotated[str, typer.Option(help="fp32, bf16, or tf32 (CUDA only).")] = "fp32",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     fused: Annotated[bool, typer.Option("--fuse", help="Merge BatchNorm into convolutions and linear layers.")] = False,
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay each pass as a CUDA graph.")] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: as torch chooses.")] = None,
     seconds: Annotated[float, typer.Option(help="Time limit for each network.")] = 20.0,
     imports: ImportOption = None,
@@ -153,12 +155,11 @@ def latency(
 
     import_user_code(imports or (), Path())
     entries = dict(_with_side(text, side) for text in networks)
-    configs = [LatencyConfig(size, dtype, compiled, fused, threads=threads, seconds=seconds) for size in batch or [1]]  # type: ignore[arg-type]
+    given = LatencyConfig(1, dtype, compiled, fused, cuda_graphs, threads=threads, seconds=seconds)  # type: ignore[arg-type]
     from hiri_search.cost.latency.benchmark import measure_latencies
 
-    for config in configs:
-        measured = measure_latencies(entries, config, say=partial(say, err=True))
-        print_latencies(measured, as_json=as_json)
+    for config in [replace(given, batch=size) for size in batch or [1]]:
+        print_latencies(measure_latencies(entries, config, say=partial(say, err=True)), as_json=as_json)
 
 
 @app.command()

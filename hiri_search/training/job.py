@@ -185,6 +185,7 @@ class Epoch:
     compile_seconds: float | None  # of the first step; None if this process did not compile in this epoch
     peak_memory_bytes: int | None  # on CUDA, during training
     joules: float | None = None  # energy that the GPU used, for all processes on it; None: not measured
+    images_per_joule: float | None = None  # during training, by the energy of the whole GPU: images/s for each watt
     test_scores: dict[str, float] = field(default_factory=dict)  # of the whole test split, after the last epoch only
     # Of detection and segmentation, after the last epoch only: standard errors over the images that judge, by column.
     standard_errors: dict[str, float] = field(default_factory=dict)

@@ -104,7 +104,8 @@ def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, gener
     started, initial_joules = time.perf_counter(), joules(step.device)
     had_compiled = step.compile_seconds is not None
     loss, peak = _train_epoch(number, state, step, batches, generators)
-    train_seconds = time.perf_counter() - started
+    train_seconds, images = time.perf_counter() - started, len(batches) * step.recipe.batch
+    train_joules = _energy(step, initial_joules)
     if step.ranks.size > 1 and not step.recipe.sync_bn:
         for network in (state.model, *([state.ema.module] if state.ema else [])):
             distribute_bn(network, step.ranks.size, reduce=True)
@@ -123,17 +124,19 @@ def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, gener
         test_scores=test_scores,
         standard_errors=errors,
         seconds=time.perf_counter() - started,
-        images_per_second=len(batches) * step.recipe.batch / train_seconds,
+        images_per_second=images / train_seconds,
         seconds_waiting=waiting,
         parts=state.parts,
         compile_seconds=None if had_compiled else step.compile_seconds,
         peak_memory_bytes=peak,
-        joules=_sum(step.ranks.gathered(joules_between(initial_joules, joules(step.device)))),
+        joules=_energy(step, initial_joules),
+        images_per_joule=images / train_joules if train_joules else None,
     )
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    """Return the sum of what the processes have measured; None where one has not."""
+def _energy(step: Step, initial: float | None) -> float | None:
+    """Return the joules of the GPUs of all processes since a reading of each; None where one has no reading."""
+    values = step.ranks.gathered(joules_between(initial, joules(step.device)))
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def _outcome(curve: list[Epoch]) -> list[Epoch]:
 
 def _weights(checkpoint: Path) -> list[torch.Tensor]:
     return list(torch.load(checkpoint, weights_only=True)["model"].values())
+
+
+def test_throughput_is_told_for_each_watt(prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    watts = 50.0
+    monkeypatch.setattr("hiri_search.training.loop.joules", lambda device: watts * time.perf_counter())
+    for epoch in train(JOB, prepared, tmp_path / "last.pt"):
+        assert epoch.images_per_joule == pytest.approx(epoch.images_per_second / watts, rel=0.1)
+        assert epoch.joules == pytest.approx(watts * epoch.seconds, rel=0.1)
 
 
 def test_each_epoch_is_reported_after_its_checkpoint_is_saved(prepared: PreparedData, tmp_path: Path):

@@ -41,6 +41,7 @@ class Latency:
     dtype: str
     compiled: bool
     fused: bool
+    cuda_graphs: bool
     repeats: int  # rounds
     passes: int  # in a row, in each round
     rounds_ms: tuple[float, ...]  # milliseconds per image by round, for `ratios`
@@ -158,6 +159,7 @@ def _latency(warm: WarmModel, rounds_ms: list[float], config: LatencyConfig, con
         dtype=config.dtype,
         compiled=config.compiled,
         fused=config.fused,
+        cuda_graphs=config.cuda_graphs,
         repeats=len(rounds_ms),
         passes=warm.passes,
         rounds_ms=tuple(rounds_ms),

@@ -97,6 +97,7 @@ def noise_images(side: int, config: LatencyConfig, device: torch.device) -> Tens
 def first_passes(name: str, loaded: LoadedModel, config: LatencyConfig, say: Say) -> WarmModel | DoesNotFit:
     """Compile the network, check that it accepts its input, and measure a pass's time and peak memory."""
     settings = f"batch {config.batch}, side {loaded.side}, {config.dtype}" + ", compiled" * config.compiled
+    settings += ", as a CUDA graph" * config.cuda_graphs
     try:
         warm = _run_first_passes(loaded, config)
         if warm.compile_seconds is not None:
@@ -119,7 +120,25 @@ def _run_first_passes(loaded: LoadedModel, config: LatencyConfig) -> WarmModel:
     forward = torch.compile(loaded.model, dynamic=False) if config.compiled else loaded.model
     first = _seconds(forward, image, 1)
     peak = _peak_bytes(forward, image, loaded.size) if image.is_cuda else None
+    if config.cuda_graphs:
+        forward = _recorded(forward, image)
     return WarmModel(forward, image, _seconds(forward, image, 1), first if config.compiled else None, peak)
+
+
+def _recorded(forward: Forward, image: Tensor) -> Forward:
+    """Record a pass as a CUDA graph, and return its replay, which always reads this image.
+
+    Without a graph the CPU starts every kernel by itself, which can take longer than the kernels of a small batch.
+    """
+    current, own = torch.cuda.current_stream(image.device), torch.cuda.Stream(image.device)  # type: ignore[no-untyped-call]
+    own.wait_stream(current)
+    with torch.cuda.stream(own):  # no stream is recorded by default, and what a library sets up at first cannot be
+        forward(image)
+    current.wait_stream(own)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        forward(image)
+    return lambda _: graph.replay()
 
 
 def _seconds(forward: Forward, image: Tensor, passes: int) -> float:

@@ -23,6 +23,8 @@ def find_device(config: LatencyConfig) -> torch.device:
         raise LatencyError("device=cuda, and there is no CUDA device here; leave it out", name="device")
     on_cuda = cuda and config.device != "cpu"
     device = torch.device("cuda", torch.cuda.current_device()) if on_cuda else torch.device("cpu")
+    if config.cuda_graphs and not on_cuda:
+        raise LatencyError("cuda_graphs=true, and the device is a CPU; leave it out", name="cuda_graphs")
     if config.dtype == "tf32" and device.type == "cpu":
         raise LatencyError("dtype=tf32 is a mode of CUDA devices; write fp32 on the CPU", name="dtype")
     if config.dtype == "bf16" and not has_bf16(device):

@@ -52,6 +52,7 @@ COLUMNS_OF_FACTS = (
     Column("loss", "Loss", "Training loss of the last epoch, mean over seeds.", 3, visible=False),
     Column("seconds", "Seconds", "Training time, sum over trials.", 0, visible=False),
     Column("images_per_second", "Images/s", "Training throughput, mean over trials.", 0, visible=False),
+    Column("images_per_joule", "Images/J", "Training images for each joule of the GPU, mean.", 2, visible=False),
     Column("memory_gib", "Memory GiB", "Peak GPU memory of a training.", 2, visible=False),
     Column("side", "Side", "Side in pixels at which the network is counted and timed.", 0, visible=False),
     Column("trained_side", "Trained at", "Side in pixels at which the network is trained.", 0, visible=False),
@@ -139,8 +140,9 @@ def scores_by_name(rows: Iterable[Mapping[str, Any]], score: Score) -> dict[str,
     return scores
 
 
+THROUGHPUTS = ("images_per_second", "images_per_joule")
 TRIAL_SUMMARY_COLUMNS = (
-    *("name", "state", "epochs", "loss", "seconds", "images_per_second", "peak_memory_bytes"),
+    *("name", "state", "epochs", "loss", "seconds", *THROUGHPUTS, "peak_memory_bytes"),
     "ms_per_image",
 )
 
@@ -159,7 +161,7 @@ def _by_network(results: Results) -> pd.DataFrame:
         "seconds": numbers["seconds"].groupby(rows["name"]).sum(),
         "memory_gib": numbers["peak_memory_bytes"].groupby(rows["name"]).max() / GIB,
         "search_ms": numbers["ms_per_image"].groupby(rows["name"]).mean(),
-        **{name: finished[name].groupby(rows["name"]).mean() for name in (ema, "loss", "images_per_second")},
+        **{name: finished[name].groupby(rows["name"]).mean() for name in (ema, "loss", *THROUGHPUTS)},
         **{name: numbers[name].groupby(rows["name"]).mean() for name in zero_cost},
     }
     return pd.DataFrame(columns)

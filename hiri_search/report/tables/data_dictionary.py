@@ -52,6 +52,11 @@ MEANINGS = {  # column: (meaning, unit)
     "seconds_waiting": ("part of seconds that the training waited for images", "seconds"),
     "joules": ("energy of the GPU in all epochs, for all processes on it; empty if not measured", "joules"),
     "images_per_second": ("training throughput in the last epoch", "1/s"),
+    "images_per_joule": (
+        "training throughput in the last epoch for each watt of the whole GPU, so that trials side by side on one GPU"
+        " each show only their share; empty if not measured",
+        "1/J",
+    ),
     "parts": ("number of parts into which each batch was split to fit into memory", ""),
     "peak_memory_bytes": ("peak GPU memory in the last epoch; empty on a CPU", "bytes"),
 }

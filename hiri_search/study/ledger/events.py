@@ -26,7 +26,8 @@ from hiri_search.training.job import Epoch
 FORMAT = 4  # of the ledger; the first line of a ledger names it
 GO_ON = "when that is repaired, the same command continues the study"
 
-TimedSetting: TypeAlias = tuple[int, str, bool, bool, str]  # batch, dtype, compiled, fused, machine as JSON
+# Batch, dtype, whether it is compiled, fused, and a CUDA graph, and the machine as JSON.
+TimedSetting: TypeAlias = tuple[int, str, bool, bool, bool, str]
 Fault: TypeAlias = Literal["process", "environment"]  # why a trial was lost: its own process, or its surroundings
 
 
@@ -120,6 +121,7 @@ class InferenceTimed(Event):
     repeats: int
     passes: int
     rounds_ms: tuple[float, ...]
+    cuda_graphs: bool = False
     compile_seconds: float | None = None
     peak_memory_bytes: int | None = None
     conditions: JsonObject = field(default_factory=dict)
@@ -133,7 +135,7 @@ class InferenceTimed(Event):
 
 def timed_setting(of: InferenceTimed | LatencyConfig, machine: object) -> TimedSetting:
     """Return everything but the network that a time depends on: only times of one setting compare."""
-    return (of.batch, of.dtype, of.compiled, of.fused, json.dumps(machine, sort_keys=True))
+    return (of.batch, of.dtype, of.compiled, of.fused, of.cuda_graphs, json.dumps(machine, sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ CURVES = ("curve", "ema_curve")  # validation scores after each epoch: of the la
 STANDARD_ERROR = "standard_error"  # column, of detection and segmentation
 ZERO_COST_PREFIX = "zero_cost_"  # of the columns of zero-cost scores
 TrialState: TypeAlias = Literal["unfinished", "finished", "failed", "paused", "stopped"]
+LAST_EPOCH = ("images_per_second", "images_per_joule", "parts", "peak_memory_bytes")  # columns that show its values
 ENDED_STATES = ("finished", "failed", "stopped")  # no further event is expected
 
 
@@ -110,7 +111,7 @@ class Trial:
             "seconds": sum(epoch.seconds for epoch in trained_here),
             "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
             "joules": sum(joules) if joules else None,
-            **{name: getattr(last, name, None) for name in ("images_per_second", "parts", "peak_memory_bytes")},
+            **{name: getattr(last, name, None) for name in LAST_EPOCH},
             **{name: _values(self.curve, each) for name, each in zip(CURVES, (scores[0], scores[0].ema), strict=True)},
         }
 

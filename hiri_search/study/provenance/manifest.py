@@ -22,6 +22,7 @@ from hiri_search.study.ledger.events import (
     StudyStarted,
     TrialAsked,
     TrialBegan,
+    TrialFinished,
 )
 from hiri_search.study.ledger.layout import LEDGER
 from hiri_search.study.ledger.ledger import LedgerContent, ledger_sum, of_kind, study_event, trials
@@ -29,6 +30,7 @@ from hiri_search.study.ledger.trial import Trial, network_row
 from hiri_search.study.ledger.values import JsonObject, to_json
 from hiri_search.system.files import atomic_write
 from hiri_search.system.text import storable
+from hiri_search.system.units import HOUR
 
 MANIFEST = "manifest.json"
 RUN_FIELDS = ("command", "code", "versions", "device", "machine", "profile", "images")
@@ -76,12 +78,17 @@ def runs(events: Iterable[AnyEvent]) -> list[JsonObject]:
 
 
 def _run(events: Sequence[AnyEvent]) -> JsonObject:
-    """Describe one run; the time of its last event is all that is known of the end of a run that was killed."""
+    """Describe one run, with the trainings that it finishes in an hour.
+
+    The time of its last event is all that is known of the end of a run that was killed.
+    """
     started, times = to_json(events[0]), [event.time for event in events if event.time is not None]
     span: JsonObject = {}
     if times:
         span["began"] = datetime.fromtimestamp(times[0], UTC).isoformat(timespec="seconds")
-        span["wall_seconds"] = round(max(times) - times[0], 3)
+        span["wall_seconds"] = seconds = round(max(times) - times[0], 3)
+        finished = sum(isinstance(event, TrialFinished) and not event.source for event in events)
+        span["trainings_per_hour"] = round(finished * HOUR / seconds, 3) if seconds else None
     ended = any(isinstance(event, RunEnded) for event in events)
     return {**span, "ended": ended, **{name: started[name] for name in RUN_FIELDS}}
 

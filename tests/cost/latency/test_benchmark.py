@@ -19,7 +19,7 @@ from hiri_search.cost.latency import benchmark
 from hiri_search.cost.latency import forward as forward_module
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies, measure_modules, ratios
 from hiri_search.cost.latency.config import LatencyConfig, LatencyError
-from hiri_search.cost.latency.forward import DoesNotFit
+from hiri_search.cost.latency.forward import DoesNotFit, LoadedModel
 from hiri_search.cost.latency.torch_state import torch_configured
 from hiri_search.language import SpecError, parse_network
 from hiri_search.models import paper_net
@@ -237,6 +237,11 @@ def test_a_data_type_that_the_device_does_not_support_is_refused_at_once(monkeyp
             measure_latencies({}, replace(QUICK, device="cuda"))
 
 
+def test_cuda_graphs_are_refused_on_a_cpu() -> None:
+    with pytest.raises(LatencyError, match="cuda_graphs=true, and the device is a CPU; leave it out"):
+        measure_latencies({}, replace(QUICK, device="cpu", cuda_graphs=True))
+
+
 def test_a_side_that_does_not_fit_is_refused_at_once() -> None:
     with pytest.raises(SpecError, match="the nearest is"):
         measure_latencies({"it": (SMALL, 33)}, QUICK)
@@ -293,6 +298,31 @@ def test_a_latency_on_cuda_has_peak_memory_and_clocks() -> None:
     assert machine.driver, "nvidia-smi does not answer"
     assert moment.mhz, "nvidia-smi does not answer"
     json.dumps(asdict(large), allow_nan=False)
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.filterwarnings("ignore")  # warnings of torch.compile about itself
+def test_a_pass_is_replayed_as_a_cuda_graph(compiled: bool) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            return x.mean()
+
+    model, config = Counting().cuda(), replace(GPU, compiled=compiled, cuda_graphs=True)
+    with torch_configured(config):
+        warm = forward_module.first_passes("it", LoadedModel(model, torch.device("cuda"), 8, 0), config, print)
+        assert isinstance(warm, forward_module.WarmModel)
+        before = model.passes.item()
+        model.forward = None  # type: ignore[assignment]  # a replay runs no Python code of the network
+        warm.forward(warm.image)
+    assert model.passes.item() == before + 1
+    _measure_one(config)
 
 
 @pytest.mark.gpu
