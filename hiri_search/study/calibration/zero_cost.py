@@ -50,7 +50,12 @@ def read_zero_cost(folder: Path) -> dict[str, ZeroCost]:
 
 
 def compute_zero_cost(reference: StudyConfig, folder: Path, say: Say) -> None:
-    """Compute the scores that the folder of a calibration lacks, with the first seed of the reference."""
+    """Compute the scores that the folder of a calibration lacks, with the first seed of the reference.
+
+    Detection and segmentation have none: the scores are of the logits of a classifier.
+    """
+    if reference.task != "classification":
+        return
     networks, known = resolve(reference), read_zero_cost(folder)
     jobs = {row.name: networks.first_job(row) for row in networks.trained_rows}
     missing = {name: job for name, job in jobs.items() if name not in known or known[name].training != job.digest}
