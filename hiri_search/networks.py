@@ -127,8 +127,7 @@ def build_body(network: Backbone, maps: int, *, drop_path: float = 0.0) -> Backb
     if drop_path:
         arguments["drop_path_rate"] = drop_path
     if not isinstance(network, TimmNetwork):
-        if len(network.stages) < maps:
-            raise SpecError(f"{network} has {len(network.stages)} stages; this method takes the maps of {maps}")
+        _check_stages(network, maps)
         return BackboneBody(timm.create_model("hirivit", spec=network.canonical_text, **arguments))
     check_timm(network)
     cfg = get_pretrained_cfg(network.name)
@@ -143,11 +142,20 @@ def build_body(network: Backbone, maps: int, *, drop_path: float = 0.0) -> Backb
         raise SpecError(f"'{network}' gives no {maps} maps for images of any size ({reason})") from error
 
 
+def _check_stages(network: Net, maps: int) -> None:
+    if len(network.stages) < maps:
+        raise SpecError(f"{network} has {len(network.stages)} stages; this method takes the maps of {maps}")
+
+
 def map_shapes(network: Backbone, maps: int, size: tuple[int, int]) -> list[tuple[int, ...]]:
     """Return the shapes (1, C, H, W) of the last maps of a network for an image of `size` (height, width).
 
     Raises SpecError as `build_body` does, and where the network does not accept such images.
     """
+    if not isinstance(network, TimmNetwork):
+        _check_stages(network, maps)
+        placed = zip(network.stages, network.rounded_grids(*size), strict=True)
+        return [(1, stage.width, *grid) for stage, grid in placed][-maps:]
     with torch.device("meta"), torch.no_grad():
         body = build_body(network, maps).eval()
         try:
