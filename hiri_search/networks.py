@@ -155,7 +155,8 @@ def map_shapes(network: Backbone, maps: int, size: tuple[int, int]) -> list[tupl
     if not isinstance(network, TimmNetwork):
         _check_stages(network, maps)
         placed = zip(network.stages, network.rounded_grids(*size), strict=True)
-        return [(1, stage.width, *grid) for stage, grid in placed][-maps:]
+        shapes: list[tuple[int, ...]] = [(1, stage.width, *grid) for stage, grid in placed]
+        return shapes[-maps:]
     with torch.device("meta"), torch.no_grad():
         body = build_body(network, maps).eval()
         try:

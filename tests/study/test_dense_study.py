@@ -66,6 +66,41 @@ def test_a_dense_study_is_counted_trained_reported_and_verified(kind: str, tmp_p
     assert [fault for finding in found for fault in finding.faults if finding.check != MANIFEST] == []
 
 
+SEARCH = """
+space: hr(16|32 e=2) -> hr(16 e=2) -> cffn(16|32 e=2) -> (hr(32 e=2) | t(32 e=2 d=16))
+counted: {side: %s}
+proxy: {width: 2, side: 32}
+data: {train: 8, val: 4}
+recipe: {epochs: 1, batch: 4, warmup_epochs: 0}
+search: {networks: 3, start: [hr(32 e=2) -> hr(16 e=2) -> cffn(16 e=2) -> hr(32 e=2)]}
+confirm: {top: 1, partners: 0, seeds: 1, epochs: x2}
+within: {gmacs: ..%s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "side", "gmacs", "score"),
+    [("task: segmentation", "64x64", 3.29, "miou"), ("method: retinanet", "96x64", 9.0, "ap")],
+)
+def test_backbones_are_searched_under_a_method(task: str, side: str, gmacs: float, score: str, tmp_path: Path):
+    study, folder, says = _study(tmp_path, task + SEARCH % (side, gmacs)), tmp_path / "results", Quiet()
+    run(study, folder, run_serially, says, profile="none")
+    run(study, folder, run_serially, says, profile="none")  # has nothing left to do
+    trials = trial_table(read_results(folder))
+    assert list(trials["state"]) == ["finished"] * 4
+    assert trials[score].notna().all()
+    assert trials.loc[0, "spec"] == f"{study.method}:{study.search.start[0].net}"
+    assert trials.loc[0, "name"] == study.search.start[0].net
+    assert all(trials["macs"] <= gmacs * 1e9)
+    found = verify(folder)
+    assert [fault for finding in found for fault in finding.faults if finding.check != MANIFEST] == []
+
+
+def test_masks_are_there_for_the_networks_of_a_space(tmp_path: Path):
+    assert _study(tmp_path, "method: mask_rcnn" + SEARCH % (64, 9)).data.annotations == "masks"
+    assert _study(tmp_path, "method: retinanet" + SEARCH % (64, 9)).data.annotations == "boxes"
+
+
 def test_stand_ins_have_a_narrower_pyramid_with_norms_and_fewer_regions(tmp_path: Path):
     (one, _) = resolve(_study(tmp_path, TASKS["masks"][0])).rows
     assert str(one.trained).startswith("mask_rcnn(w=64 regions=250 norm=bn):hrstem(hs=2) -> hr(8 e=2)")
@@ -87,7 +122,10 @@ def test_a_baseline_at_half_the_size_is_trained_at_half_the_side(tmp_path: Path)
         ("task: detection\nnets: {a: hr(32 e=2)}", "the study is for detection, and this network for classification"),
         ("method: retinanett\nnets: {a: hr(32 e=2)}", "there is no method 'retinanett'; did you mean retinanet"),
         ("method: upernet\nnets: {a: {spec: hr(32 e=2), method: atss}}", "write task: detection"),
-        ("method: atss\nspace: hr(32|64 e=2)", "space: is for classification only; remove it"),
+        ("task: detection\nspace: hr(32|64 e=2)", "method: is missing, on which the networks of the space are"),
+        ("method: atss\nspace: hr(32|64 e=2)\nsearch: {zero_cost: [zen]}", "search.zero_cost: is for classification"),
+        ("method: atss\nspace: hr(32|64 e=2)\nwithin: {ms_per_image: ..3}", "within: ms_per_image is for classif"),
+        ("method: atss\nspace: hr(32|64 e=2)\nsearch: {objectives: [ap, ms_per_image]}", "search.objectives: ms_per_"),
         ("method: atss\nnets: {a: hr(32 e=2)}\nrecipe: {mixup: 0.2}", "recipe.mixup=0.2 is for classification only"),
         ("nets: {a: hr(32 e=2)}\nrecipe: {min_scale: 0.6}", "recipe.min_scale=0.6 is for detection and segmentation"),
         (

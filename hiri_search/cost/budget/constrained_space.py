@@ -13,6 +13,7 @@ from hiri_search.cost.budget.decision_diagram import TERMINAL, DecisionDiagram, 
 from hiri_search.cost.budget.feasible_counts import CostVector, FeasibleCounts
 from hiri_search.language import Chooser, Network, SpecError, TimmNetwork, TimmSpace, uniform
 from hiri_search.language.choosers import noting
+from hiri_search.language.dense_network import InputSize, square_side
 from hiri_search.language.relations.related_space import AnySpace, RelatedSpace
 from hiri_search.language.relations.remainders import TooManyStates
 from hiri_search.language.space import Decisions, Walked
@@ -38,9 +39,9 @@ class ConstrainedSpace:
     `counting` says how feasible networks are counted, latency aside:
     - `exact`: every walk ends at a feasible network. The mode of all spaces of up to about 10^9 networks, and of spaces
       of timm of up to MAX_COUNTED networks: the costs of these are no sums, so that each one is built and counted.
-    - `rejection`: the space is too large for exact counts. The counts are those of the whole space, and walks are
-      repeated until one ends at a feasible network. Constraints within the range of costs that no network satisfies are
-      detected only by MAX_REJECTIONS rejections in a row.
+    - `rejection`: the space is too large for exact counts, or a method is on its networks. The counts are those of the
+      whole space, and walks are repeated until one ends at a feasible network. Constraints within the range of costs
+      that no network satisfies are detected only by MAX_REJECTIONS rejections in a row.
 
     A limit on `ms_per_image` is checked by measurement: walks are repeated until the latency of the network is within
     the limit. No count takes latency into account.
@@ -50,22 +51,25 @@ class ConstrainedSpace:
         self,
         space: AnySpace,
         constraints: CostConstraints,
-        side: int,
+        side: InputSize,
         *,
         classes: int = 1000,
+        under: Callable[[Network], Network] | None = None,
         measure: Measure | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Count the costs of all pieces; most of the time goes into pieces that are not in the cache.
 
-        `say` takes the progress of long counts; `measure` returns ms per image. Raises BudgetError where no network of
+        `under` returns the network that is counted for a backbone of the space: that of a method of detection or
+        segmentation. Its costs are no sums over stages, so that the counting is by rejection. `say` takes the progress
+        of long counts; `measure` returns ms per image. Raises BudgetError where no network of
         the space is feasible, latency aside, and SpecError where none fits the side.
         """
         if constraints.ms_per_image and measure is None:
             raise BudgetError(f"{constraints} needs measured latencies, which are missing here; drop ms_per_image")
         self.space, self.constraints, self.side, self.classes = space, constraints, side, classes
         self._unrelated = space.space if isinstance(space, RelatedSpace) else space
-        self._measure, self._say = measure, say
+        self._under, self._measure, self._say = under, measure, say
         self._misfits = 0  # networks of timm that cannot be built or counted
         self._metrics = list(constraints.integer_bounds) or ["gmacs"]
         self._cost_range: list[tuple[int, int]] = []  # by metric; empty where there is no decision diagram
@@ -84,20 +88,29 @@ class ConstrainedSpace:
     def summary(self) -> str:
         """The number of feasible networks, or an estimated share, in words; those of a RelatedSpace come before it."""
         if self._counts is None:
-            unknown = f"too many networks to count those within {self.constraints}"
-            return f"{unknown}; {self._acceptance()} are, and the others are rejected"
+            unknown = (
+                "networks under a method are not counted in advance" if self._under else "too many networks to count"
+            )
+            accepted = f"{self._acceptance()} are within {self.constraints}, and the others are rejected"
+            return "\n".join([f"{unknown}: {accepted}", *self._ranges()])
         whole = "these" if isinstance(self.space, RelatedSpace) else "the space"
         misfits = f"; {self._misfits:,} cannot be built" if self._misfits else ""
         share = f"{self.size / self.space.size:.3%} of {whole}"
         return f"{self.size:,} networks are within {self.constraints}, {share}{misfits}"
 
     def _acceptance(self) -> str:
-        """The number of random networks that are feasible, latency aside, and of those that were drawn."""
-        rng, started, drawn, feasible = Random(0), time.monotonic(), 0, 0
-        while drawn < ACCEPTANCE_SAMPLE and time.monotonic() - started < ACCEPTANCE_SECONDS:
-            feasible += self._costs_allowed(self.space.walk(uniform(rng))[0])
-            drawn += 1
-        return f"{feasible:,} of {drawn:,} random networks"
+        """The number of random networks that are feasible, latency aside, and of those that were drawn.
+
+        Where there is no decision diagram, their costs stand for those of the whole space.
+        """
+        rng, started, drawn = Random(0), time.monotonic(), list[flops.Cost | None]()
+        while len(drawn) < ACCEPTANCE_SAMPLE and time.monotonic() - started < ACCEPTANCE_SECONDS:
+            drawn.append(self._cost(self.space.walk(uniform(rng))[0]))
+        costs = [cost for cost in drawn if cost]
+        if not self._cost_range:
+            columns = zip(*map(self._vector, costs), strict=True)
+            self._cost_range = [(min(column), max(column)) for column in columns]
+        return f"{sum(map(self.constraints.satisfied_by, costs)):,} of {len(drawn):,} random networks"
 
     def walk(self, choose: Chooser) -> Walked:
         """Return a feasible network and its decisions, which `space.replay` takes.
@@ -130,10 +143,19 @@ class ConstrainedSpace:
         return self._unrelated.replay(decisions), decisions
 
     def _costs_allowed(self, net: Network) -> bool:
+        cost = self._cost(net)
+        return cost is not None and self.constraints.satisfied_by(cost)
+
+    def _cost(self, net: Network) -> flops.Cost | None:
+        """Return the cost of a network of the space; None where it does not fit the side."""
         try:
-            return self.constraints.satisfied_by(flops.count(net, self.side, classes=self.classes))
+            return flops.count(self._under(net) if self._under else net, self.side, classes=self.classes)
         except SpecError:
-            return False
+            return None
+
+    def _vector(self, cost: flops.Cost) -> CostVector:
+        by_name = {"gmacs": cost.macs, "mparams": cost.params}
+        return tuple(by_name[name] for name in self._metrics)
 
     def _latency_allowed(self, net: Network) -> bool:
         limit = self.constraints.ms_per_image
@@ -141,7 +163,7 @@ class ConstrainedSpace:
 
     def _feasible_counts(self) -> FeasibleCounts | None:
         """Return exact counts, or None where the space is too large; BudgetError if no network can be feasible."""
-        if self.space.size > MAX_NETWORKS:
+        if self.space.size > MAX_NETWORKS or self._under:
             return None
         try:
             diagram = self._diagram()
@@ -161,11 +183,12 @@ class ConstrainedSpace:
         if isinstance(self._unrelated, TimmSpace):
             return self._listed_diagram()
         relations = self.space.pending if isinstance(self.space, RelatedSpace) else None
-        diagram = build_diagram(self._unrelated, self.side, classes=self.classes, relations=relations)
+        side = square_side(self.side)
+        diagram = build_diagram(self._unrelated, side, classes=self.classes, relations=relations)
         if diagram.start is None:
             network = next(self.space.walks())[0]
             assert not isinstance(network, TimmNetwork)
-            network.grids(self.side)  # raises the SpecError that names the nearest sides
+            network.grids(side)  # raises the SpecError that names the nearest sides
         return diagram
 
     def _listed_diagram(self) -> DecisionDiagram:
@@ -193,8 +216,7 @@ class ConstrainedSpace:
             cost = flops.count(edge.network, self.side, classes=self.classes)
         else:
             cost = sum((flops.piece_cost(p.piece, p.side) * p.times for p in edge.pieces), flops.ZERO)
-        by_name = {"gmacs": cost.macs, "mparams": cost.params}
-        return tuple(by_name[name] for name in self._metrics)
+        return self._vector(cost)
 
     def _infeasible(self, counts: FeasibleCounts) -> str:
         """The error message for constraints that no network satisfies."""
@@ -207,7 +229,7 @@ class ConstrainedSpace:
         return "\n".join([f"{network} is within {self.constraints} at side {self.side}", *lines])
 
     def _ranges(self) -> list[str]:
-        """The range of each constrained cost over all networks of the space, as far as it is known."""
+        """The range of each constrained cost over all networks of the space, or over random ones, if it is known."""
         ranges = zip(self.constraints.integer_bounds, self._cost_range, strict=False)
         return [f"{name} ranges from {_in_units(low, name)} to {_in_units(high, name)}" for name, (low, high) in ranges]
 

@@ -47,7 +47,8 @@ def drawn_from(study: StudyConfig) -> JsonObject:
     """Return everything that decides which networks `draw` returns."""
     config, form = _config(study), canonical_form(study)
     size = {"networks": config.networks, "bands": config.bands, "seed": config.seed}
-    return {name: form.get(name) for name in ("space", "where", "within", "counted")} | size
+    method = {"method": study.method} if study.method else {}
+    return {name: form.get(name) for name in ("space", "where", "within", "counted")} | size | method
 
 
 def draw(study: StudyConfig, say: Say) -> tuple[CostBand, ...]:

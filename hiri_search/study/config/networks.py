@@ -157,7 +157,7 @@ def resolve(study: StudyConfig) -> StudyNetworks:
 def _row(study: StudyConfig, name: str, row: NetworkRow) -> Candidate:
     context = ("nets", name)
     with at_key(context, context):
-        network = with_method(study, row, parse_network(row.spec, let=study.let))
+        network = with_method(study, parse_network(row.spec, let=study.let), row.method)
     side = row.side or study.counted.side
     with at_key((*context, "side") if row.side else ("counted", "side"), context):
         _check_side(network, side)
@@ -226,9 +226,11 @@ def start_of(study: StudyConfig, space: AnySpace) -> Iterator[Candidate]:
 def network_of(study: StudyConfig, net: Network, decisions: Decisions) -> Candidate:
     """Return a network of a space as a candidate, with the recipe that its decisions choose.
 
-    Raises InvalidNetwork where it does not fit the study's sides.
+    In detection and segmentation it is a backbone, and the candidate has the method of the study on it. Raises
+    InvalidNetwork where it does not fit the study's sides.
     """
-    counted, proxy = study.counted, study.proxy
+    counted, proxy, name = study.counted, study.proxy, str(net)
+    net = with_method(study, net)
     with at_key(("counted", "side"), ("space",)):
         _check_side(net, counted.side)
     with at_key(("proxy", "width"), ("space",)):
@@ -236,8 +238,8 @@ def network_of(study: StudyConfig, net: Network, decisions: Decisions) -> Candid
     with at_key(("proxy", "side"), ("space",)):
         _check_side(trained, proxy.side)
     divisor, values = width_divisor(net, proxy), decided(study.choices, decisions)
-    name, recipe = named(str(net), values), replace(study.recipe, **values)  # type: ignore[arg-type]
-    return Candidate(name, net, counted.side, trained, proxy.side, recipe, divisor, decisions)
+    recipe = replace(study.recipe, **values)  # type: ignore[arg-type]
+    return Candidate(named(name, values), net, counted.side, trained, proxy.side, recipe, divisor, decisions)
 
 
 def _check_side(network: Network, side: InputSize) -> None:

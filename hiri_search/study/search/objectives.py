@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hiri_search.language import Network, SpecError
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.dense import with_method
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.system.units import GIB, GIGA, MEGA
 from hiri_search.training.score import Score
@@ -78,10 +79,11 @@ def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def counted_at(side: int, classes: int) -> Callable[[Network], Mapping[str, float]]:
-    """Return a function that counts the costs of an untrained network, by objective, with a cache.
+def cost_function(study: StudyConfig) -> Callable[[Network], Mapping[str, float]]:
+    """Return a function that counts the costs of an untrained network of a space, by objective, with a cache.
 
-    It raises SpecError where the network cannot be counted: timm cannot build it, or it does not fit the side.
+    A backbone is counted with the method of the study, if it has one. It raises SpecError where the network cannot be
+    counted: timm cannot build it, or it does not fit the side.
     """
     from hiri_search.cost.flops import count  # slow
 
@@ -89,7 +91,7 @@ def counted_at(side: int, classes: int) -> Callable[[Network], Mapping[str, floa
 
     def counted(net: Network) -> Mapping[str, float] | SpecError:
         try:
-            cost = count(net, side, classes=classes)
+            cost = count(with_method(study, net), study.counted.side, classes=study.counted.classes)
         except SpecError as error:
             return error
         return {"gmacs": cost.macs / GIGA, "mparams": cost.params / MEGA}

@@ -16,7 +16,7 @@ from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.events import NetworkSkipped
 from hiri_search.study.ledger.trial import Trial
 from hiri_search.study.search.history import History, Proposal
-from hiri_search.study.search.objectives import Objective, counted_at, losses, objectives_of
+from hiri_search.study.search.objectives import Objective, cost_function, losses, objectives_of
 from hiri_search.study.search.samplers.bayesian import BayesianSampler
 from hiri_search.study.search.samplers.evolution import Evolution
 from hiri_search.study.search.samplers.simple import CostFunction, GridSampler, RandomSampler, Sampler, StartSampler
@@ -112,7 +112,7 @@ class Search:
         self.unvisited = UnvisitedSpace(space)
         self.history = History()
         self._objectives = objectives_of(study)
-        sampler = sampler_of(study, costs or counted_at(study.counted.square, study.counted.classes))
+        sampler = sampler_of(study, costs or cost_function(study))
         start = tuple(candidate.decisions for candidate in start_of(study, networks.space))
         self._sampler = StartSampler(start, sampler) if start else sampler
         self._numbers = count(len(past))  # of the next trials

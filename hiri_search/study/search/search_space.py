@@ -25,6 +25,7 @@ from hiri_search.study.config.networks import (
     start_of,
 )
 from hiri_search.study.config.schema import StudyConfig
+from hiri_search.study.config.sections.dense import with_method
 from hiri_search.study.errors import StudyError
 from hiri_search.study.search.network_facts import check_own_kinds, milliseconds
 from hiri_search.system.files import Say
@@ -99,8 +100,10 @@ def search_space(networks: StudyNetworks, say: Say = lambda line: None) -> Searc
     if (constraints := study.constraints) is None:
         return space
     try:
-        side, classes = study.counted.square, study.counted.classes
-        return ConstrainedSpace(space, constraints, side, classes=classes, measure=partial(_measured, study), say=say)
+        side, classes = study.counted.side, study.counted.classes
+        under = partial(with_method, study) if study.method else None
+        measure = partial(_measured, study)
+        return ConstrainedSpace(space, constraints, side, classes=classes, under=under, measure=measure, say=say)
     except BudgetError as error:
         raise StudyError(f"within: {error}") from error
 

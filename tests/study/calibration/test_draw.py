@@ -33,6 +33,16 @@ def test_networks_of_a_band_are_different_and_of_like_cost():
     assert [name for band in bands for name in band.networks][3:5] == ["band1-4", "band2-1"]
 
 
+def test_networks_under_a_method_are_of_like_cost_with_it():
+    space = "(hr | cffn)(32|48 e=2|4) -> hr(32|64 e=2) -> (hr | t)(64|128 e=2|4) -> t(128|256 e=2|4)"
+    study = {"task": "segmentation", "method": "upernet", "space": space, "counted": {"side": 64, "classes": 10}}
+    calibrate = {"networks": 4, "bands": 1, **SETTINGS}
+    (band,) = draw(StudyConfig.model_validate({**study, "calibrate": calibrate}), lambda line: None)
+    assert all(spec.startswith("upernet:") for spec in band.networks.values())
+    assert max(costs := _gflops(band)) <= 1.05 * min(costs)
+    assert band.low <= min(costs)
+
+
 def test_the_seed_decides_the_draw():
     assert _draw(seed=1) == _draw(seed=1)
     assert _draw(seed=1) != _draw(seed=2)

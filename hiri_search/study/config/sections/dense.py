@@ -11,7 +11,7 @@ from hiri_search.training.dense.scores import TASKS
 from hiri_search.training.recipe import Recipe, SettingError
 
 if TYPE_CHECKING:
-    from hiri_search.study.config.schema import NetworkRow, StudyConfig
+    from hiri_search.study.config.schema import StudyConfig
 
 _CLASSIFICATION, _DETECTION, _SEGMENTATION = "classification", "detection", "segmentation"
 PAPER_SIZES = {_DETECTION: "1600x1200", _SEGMENTATION: "1024x1024"}  # of HIRI-ViT's images (section 5.2 and 5.3)
@@ -63,15 +63,19 @@ def _method_of(row: Any) -> Any:
 
 
 def _trains_masks(content: dict[str, Any]) -> bool:
-    """Return whether a row that is trained has a method with masks."""
+    """Return whether a row that is trained, or the networks of a space, have a method with masks."""
     trained = [row for row in _rows(content) if not isinstance(row, dict) or row.get("train", True)]
-    names = [_method_of(row) or content.get("method") for row in trained]
+    names = [_method_of(row) for row in trained]
+    names = [name or content.get("method") for name in names or [None]]  # that of a study with a space is on all of it
     return any(METHODS[name].masks for name in names if isinstance(name, str) and name in METHODS)
 
 
-def with_method(study: StudyConfig, row: NetworkRow, network: Network) -> Network:
-    """Return the network of a row with its method. Raises SpecError where it is of another task than the study."""
-    name = row.method or study.method
+def with_method(study: StudyConfig, network: Network, method: str = "") -> Network:
+    """Return a network with a method, by default that of the study, if it has none.
+
+    Raises SpecError where it is of another task than the study.
+    """
+    name = method or study.method
     if name and not isinstance(network, DenseNetwork):
         network = DenseNetwork.of(name, network)
     task = network.method.task if isinstance(network, DenseNetwork) else _CLASSIFICATION
@@ -90,9 +94,21 @@ def check_dense(study: StudyConfig) -> None:
         return
     if study.method:
         _check_method(study.method)
-    for name in ("space", "metrics", "latency"):
-        if getattr(study, name):
-            raise SettingError(name, f"{name}: is for classification only; remove it")
+    elif study.space is not None:
+        known = ", ".join(name for name, method in METHODS.items() if method.task == study.task)
+        raise SettingError(
+            "method", f"method: is missing, on which the networks of the space are; write one of {known}"
+        )
+    given: dict[str, object] = {
+        "metrics": study.metrics,
+        "latency": study.latency,
+        "search.zero_cost": study.search.zero_cost,
+    }
+    timed = {"search.objectives": study.search.objectives, "within": study.within}
+    given |= {name: "ms_per_image" in costs for name, costs in timed.items()}
+    for name in (name for name, value in given.items() if value):
+        what = f"{name}: ms_per_image" if name in timed else f"{name}:"
+        raise SettingError(name, f"{what} is for classification only; remove it")
 
 
 def _check_method(name: str) -> None:
