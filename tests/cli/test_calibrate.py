@@ -35,14 +35,17 @@ calibrate:
 SEGMENTATION = """
 title: A small calibration under UPerNet
 task: segmentation
-let: {start: hr(16 e=2) -> hr(16 e=2) -> hr(32 e=2)}
-nets: {a: upernet(w=16):start -> t(32 e=2 d=16), b: upernet(w=16):start -> hr(32 e=2)}
+space: hr(16|32 e=2) -> hr(16|32 e=2) -> hr(32 e=2) -> (cffn(32|64 e=2) | t(32|64 e=2 d=16))
 counted: {side: 64x64}
-proxy: {side: 32}
+proxy: {width: 2, side: 32}
 data: {source: drawn, train: 8, val: 4}
 recipe: {epochs: 1, batch: 4, warmup_epochs: 0}
-calibrate: {reference: {recipe: {epochs: 2}}, settings: {short: {}}}
-seeds: 1
+calibrate:
+  networks: 2
+  bands: 1
+  nets: {own: hr(16 e=2) -> hr(16 e=2) -> hr(32 e=2) -> cffn(32 e=2)}
+  reference: {recipe: {epochs: 2}, seeds: 1}
+  settings: {short: {seeds: 1}}
 """
 SETTINGS = {"short": 6, "reference": 12}  # trainings
 
@@ -79,7 +82,7 @@ def test_networks_for_segmentation_are_calibrated_by_their_own_score(tmp_path: P
     (tmp_path / "study.yaml").write_text(SEGMENTATION)
     _main(["calibrate", str(tmp_path / "study.yaml"), "--serial", "-o", str(tmp_path / "results")])
     table = pd.read_csv(tmp_path / "results" / "report" / "calibration.csv").set_index("setting")
-    assert table.loc["short", ["networks", "work_of_reference"]].tolist() == [2, 0.5]
+    assert table.loc["short", ["networks", "work_of_reference"]].tolist() == [3, 0.5]
     assert {"GFLOPs", "params"} <= set(table.index)
     assert "mIoU" in (tmp_path / "results" / "report" / "calibration.md").read_text()
 

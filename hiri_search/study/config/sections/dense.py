@@ -32,14 +32,16 @@ def with_task(content: dict[str, Any]) -> dict[str, Any]:
     the annotations that the images need.
     """
     task = content.get("task", _CLASSIFICATION)
-    named = [content.get("method"), *map(_method_of, _rows(content))]
+    of_rows = [*map(_method_of, _rows(content))]
+    named = [content.get("method"), *of_rows]
     known = [METHODS[name] for name in named if isinstance(name, str) and name in METHODS]
     if known and "task" not in content:
         task = known[0].task
     if task not in CLASSES_OF_TASKS:
         return content
     counted = {"side": PAPER_SIZES[task], "classes": CLASSES_OF_TASKS[task], **(content.get("counted") or {})}
-    method = {"method": "upernet"} if task == _SEGMENTATION and not known else {}
+    lacking = not content.get("method") and not all(of_rows or [None])
+    method = {"method": "upernet"} if task == _SEGMENTATION and lacking else {}
     masks = _trains_masks(content)
     annotations = "semantic" if task == _SEGMENTATION else "masks" if masks else "boxes"
     data = content.get("data", {})
