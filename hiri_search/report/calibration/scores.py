@@ -73,9 +73,12 @@ class SettingScores:
         return self.scores.iloc[:, :seeds].mean(axis=1, skipna=False).dropna()
 
     def hours(self, seeds: int | None = None) -> float:
-        """Return the measured hours of all trainings with the first `seeds` seeds: core-hours, or hours on a GPU."""
-        counted = self.seeds[:seeds]
-        return sum(float(row["seconds"]) for row in self.trials if row["seed"] in counted) / HOUR
+        """Return the measured hours of all trainings with the first `seeds` seeds: core-hours, or hours on a GPU.
+
+        A training whose curve is reused counts with the time that it took.
+        """
+        counted = [row for row in self.trials if row["seed"] in self.seeds[:seeds]]
+        return sum(float(row["seconds"]) + float(row.get("seconds_reused", 0.0)) for row in counted) / HOUR
 
     def work(self, seeds: int | None = None) -> float:
         """Return the multiply-adds of the forward passes of all training images, in 10⁹: on any machine the same."""

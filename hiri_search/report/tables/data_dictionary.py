@@ -49,6 +49,7 @@ MEANINGS = {  # column: (meaning, unit)
     "epochs": ("number of finished epochs", "epochs"),
     "loss": ("mean training loss of the last epoch", "nats"),
     "seconds": ("wall time of all epochs; 0 if the curve is reused from another trial", "seconds"),
+    "seconds_reused": ("wall time of the epochs of a reused curve, where it was trained", "seconds"),
     "seconds_waiting": ("part of seconds that the training waited for images", "seconds"),
     "joules": ("energy of the GPU in all epochs, for all processes on it; empty if not measured", "joules"),
     "images_per_second": ("training throughput in the last epoch", "1/s"),

@@ -109,6 +109,7 @@ class Trial:
             "loss": last and last.loss,
             **zero_cost_columns(self.zero_cost),
             "seconds": sum(epoch.seconds for epoch in trained_here),
+            **({"seconds_reused": sum(epoch.seconds for epoch in self.curve)} if self.source else {}),
             "seconds_waiting": sum(epoch.seconds_waiting for epoch in trained_here),
             "joules": sum(joules) if joules else None,
             **{name: getattr(last, name, None) for name in LAST_EPOCH},

@@ -53,6 +53,14 @@ def test_each_number_of_seeds_has_a_line_with_its_own_hours():
     assert list(lines["work_of_reference"]) == pytest.approx([0.5, 1, 1.5])
 
 
+def test_hours_are_those_of_the_training_whose_curve_is_reused():
+    trained = setting("noisy", _curves(3, seeds=3), seconds=60)
+    hours = trained.hours()
+    for row in trained.results.trials[::2]:
+        row["seconds"], row["seconds_reused"] = 0, row["seconds"]
+    assert trained.hours() == pytest.approx(hours)
+
+
 def test_tau_is_that_of_the_means():
     noisy = setting("noisy", _curves(3, seeds=2))
     tau = stats.kendalltau(noisy.means(), REFERENCE.means()).statistic

@@ -97,6 +97,7 @@ EVENTS: list[Event] = [  # one of each kind, every field with another value than
         repeats=5,
         passes=7,
         rounds_ms=(0.1, 0.2),
+        cuda_graphs=True,
         compile_seconds=1.5,
         peak_memory_bytes=2**33,
         conditions={"cores": [0, 1]},

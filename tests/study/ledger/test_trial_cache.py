@@ -58,6 +58,7 @@ def test_a_result_of_another_folder_is_taken_over(tmp_path: Path):
     assert [t.source for t in again] == [f"{other}: trial {number}" for number in range(3)] + ["", ""]
     assert [t.curve for t in again[:3]] == [t.curve for t in first]
     assert [t.row()["seconds"] > 0 for t in again] == [False] * 3 + [True] * 2
+    assert [t.row().get("seconds_reused") for t in again] == [t.row()["seconds"] for t in first] + [None] * 2
 
     third = _run(tmp_path / "third", f"search.reuse=[{here}]")
     assert [t.source for t in third] == [t.source for t in again[:3]], "the source is the folder that trained it"
