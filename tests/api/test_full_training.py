@@ -213,7 +213,7 @@ def test_two_processes_train_on_shards(tmp_path: Path, capfd: pytest.CaptureFixt
     (tmp_path / "shards").mkdir()
     source = write_shards(tmp_path / "shards", train=50, val=21, step=5)
     options = (*SHORT, "--data", source, "--classes", "2", "--processes", "2")
-    assert _run(TINY, tmp_path / "planned", *options, "--set", "recipe.epochs=20", "--plan") is None
+    assert _run(TINY, tmp_path / "planned", *options, "--set", "recipe.epochs=20", "--plan") == 0
     plan = " ".join(capfd.readouterr().out.split())
     assert "a trial takes 60 steps" in plan
     assert "steps were timed with noise in the place of a stream" in plan
