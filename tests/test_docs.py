@@ -41,6 +41,7 @@ NOT_RUN = {
     "ray job submit": "needs a cluster: tests/study/dispatch/test_ray_job.py starts one",
     "hiri-search calibrate": "trains for hours: tests/cli/test_calibrate.py has a small one",
     "hiri-search report results/my_search": "belongs to hiri-search calibrate",
+    "hiri-search train": "needs images and GPUs: tests/api/test_full_training.py trains small networks",
     "hiri-search run cells.yaml": "needs annotated photographs: tests/study/test_dense_study.py trains on drawn scenes",
     "sbatch": "needs Slurm: tests/test_deploy.py has fake commands for it",
     "postgresql+psycopg://me@host": "needs a server: tests/study/export/test_optuna_export.py starts one",

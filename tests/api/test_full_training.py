@@ -24,9 +24,11 @@ from hiri_search.user_code import import_user_code
 from tests.own_code import MIX, own_kinds, write_blocks
 from tests.study.provenance.folders import trained
 from tests.study.waiting import wait_until
+from tests.training.data.shard_files import write_shards
 
 TINY = "hrstem(hs=8) -> hr(8 e=1) -> t(16 e=1 d=16)"
 IMAGES = ("data.train=64", "data.val=32", "proxy.classes=4")
+IMAGE_OPTIONS = tuple(word for each in IMAGES for word in ("--set", each))
 STUDY = f"""
 nets: {{tiny: "{TINY}"}}
 counted: {{side: 64, classes: 1000}}
@@ -44,11 +46,14 @@ def _study(
     return training_study(find_network(network, side), TrainOptions(data, recipe, sets=sets))
 
 
-def _train(network: str, results: Path, *more: str) -> int | str | None:
-    images = [word for each in IMAGES for word in ("--set", each)]
+def _run(network: str, results: Path, *options: str) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
-        main(["train", network, *SHORT, *images, "-o", str(results), *more])
+        main(["train", network, *options, "-o", str(results)])
     return ended.value.code
+
+
+def _train(network: str, results: Path, *more: str) -> int | str | None:
+    return _run(network, results, *SHORT, *IMAGE_OPTIONS, *more)
 
 
 @pytest.mark.parametrize(
@@ -178,24 +183,43 @@ def test_own_code_of_a_study_is_given_by_its_user(tmp_path: Path, capfd: pytest.
         assert str(resolve(study).rows[0].trained) == str(full.network)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("where", [["--serial"], ["--processes", "2"]], ids=["one process", "two processes"])
-def test_a_training_that_is_killed_twice_has_the_curve_of_an_unbroken_one(tmp_path: Path, where: list[str]):
-    more = ["--set", "recipe.epochs=20", *where]
-    assert _train(TINY, tmp_path / "unbroken", *more) == 0
-    images = [word for each in IMAGES for word in ("--set", each)]
-    arguments = [TINY, *SHORT, *images, *more, "-o", str(tmp_path / "killed")]
-    command = [sys.executable, "-m", "hiri_search", "train", *arguments]
+def _kill_twice_and_compare(folder: Path, network: str, *options: str) -> None:
+    """Train in full, then again with two kills; compare the curves of twenty epochs."""
+    options = (*options, "--set", "recipe.epochs=20")
+    assert _run(network, folder / "unbroken", *options) == 0
+    command = [sys.executable, "-m", "hiri_search", "train", network, *options, "-o", str(folder / "killed")]
     for epochs in (4, 11):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-        wait_until(lambda: _epochs(tmp_path / "killed") >= epochs, alive=lambda: process.poll() is None)  # noqa: B023
+        wait_until(lambda: _epochs(folder / "killed") >= epochs, alive=lambda: process.poll() is None)  # noqa: B023
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert _train(TINY, tmp_path / "killed", *more) == 0
-    killed, unbroken = (trials(read_events(tmp_path / name)) for name in ("killed", "unbroken"))
+    assert _run(network, folder / "killed", *options) == 0
+    killed, unbroken = (trials(read_events(folder / name)) for name in ("killed", "unbroken"))
     assert reproduced(killed[0].curve) == reproduced(unbroken[0].curve)
     assert len(killed) == 1
     assert len(killed[0].curve) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [["--serial"], ["--processes", "2"]], ids=["one process", "two processes"])
+def test_a_training_that_is_killed_twice_has_the_curve_of_an_unbroken_one(tmp_path: Path, where: list[str]):
+    _kill_twice_and_compare(tmp_path, TINY, *SHORT, *IMAGE_OPTIONS, *where)
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_shards(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Planned, then killed twice."""
+    pytest.importorskip("webdataset", reason="webdataset is not installed: the extra wds")
+    (tmp_path / "shards").mkdir()
+    source = write_shards(tmp_path / "shards", train=50, val=21, step=5)
+    options = (*SHORT, "--data", source, "--classes", "2", "--processes", "2")
+    assert _run(TINY, tmp_path / "planned", *options, "--set", "recipe.epochs=20", "--plan") == 0
+    plan = " ".join(capfd.readouterr().out.split())
+    assert "a trial takes 60 steps" in plan
+    assert "steps were timed with noise in the place of a stream" in plan
+    _kill_twice_and_compare(tmp_path, TINY, *options)
+    (trial,) = trials(read_events(tmp_path / "killed"))
+    assert trial.device.startswith("2 processes by gloo")
 
 
 def _epochs(folder: Path) -> int:

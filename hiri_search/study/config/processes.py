@@ -5,7 +5,7 @@ from __future__ import annotations
 from hiri_search.study.config.networks import resolve
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.errors import StudyError
-from hiri_search.training.data.sources.timm_datasets import is_stream
+from hiri_search.training.data.sources.timm_datasets import can_share
 
 
 def check_processes(study: StudyConfig, processes: int, *, serial: bool) -> None:
@@ -17,9 +17,9 @@ def check_processes(study: StudyConfig, processes: int, *, serial: bool) -> None
         raise StudyError(f"--serial trains in one process, and each trial takes {processes}; leave it out, or {one}")
     if study.data.annotations:
         raise StudyError(f"data: detection and segmentation are trained by one process, not by {processes}; {one}")
-    if is_stream(study.data):
+    if not can_share(study.data):
         problem = f"data.source: {study.data.source} is a stream, which {processes} processes cannot share"
-        raise StudyError(f"{problem}; write a source of files, or {one}")
+        raise StudyError(f"{problem}; write timm:wds/NAME@FOLDER, a source of files, or {one}")
     for recipe in {recipe for _, recipe in resolve(study).training_settings}:
         if recipe.batch % (2 * processes):
             problem = f"recipe.batch={recipe.batch} is not possible with {processes} processes, which share it in pairs"

@@ -32,6 +32,7 @@ from hiri_search.study.search.network_facts import check_own_kinds
 from hiri_search.study.search.search_space import checked_space, sampled_networks, with_choices
 from hiri_search.system import hardware
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.data.sources.timm_datasets import is_stream
 
 SAMPLED_NETWORKS = 200  # networks drawn from a space for the quartiles of its costs
 # Fixed times of a run, in units of one import of torch and timm, because they scale with the machine in the same way.
@@ -238,6 +239,8 @@ def _inference_seconds(networks: StudyNetworks) -> float:
 def _limits(study: StudyConfig, stints: Mapping[str, Sequence[Stint]], slots: TrialResources) -> Iterator[str]:
     if slots.processes > 1:
         yield "how long processes wait for each other: one was timed alone, with its share of each batch"
+    if is_stream(study.data):
+        yield "how fast images are read and decoded: steps were timed with noise in the place of a stream"
     if rule := study.auto_seeds:
         added = [of_row[0].seconds for of_row in stints.values() for _ in range(rule.most - len(of_row))]
         limit = f"; none that would end after {rule.minutes:g} min of all runs" if rule.minutes else ""

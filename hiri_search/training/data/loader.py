@@ -39,7 +39,8 @@ class Loader(ABC):
     """Batches of one training on its device: images (B, 3, side, side), normalised, channels-last, and labels.
 
     One of several `ranks` gets its rows of each training batch, with the augmentation that they have in the whole
-    batch, and its share of the batches of the other splits.
+    batch, and its share of the batches of the other splits. Of a stream it gets its share of the images, and as many
+    batches as the others in training.
     """
 
     def __init__(self, recipe: Recipe, prepared: PreparedData, ranks: Ranks = ONE_PROCESS) -> None:
@@ -160,18 +161,15 @@ class TimmTransformLoader(Loader):
         super().__init__(recipe, prepared, ranks)
         open_one = partial(open_split, data, prepared, side=side, recipe=recipe)
         self.datasets = {split: open_one(split) for split in prepared.counts}
-        if ranks.size > 1 and isinstance(self.datasets["train"], IterableDataset):
-            problem = f"{data.source} is a stream, which the {ranks.size} processes of a training cannot share"
-            raise DataError(f"{problem}; write resources with one GPU and one process, or a source of files")
-        self.device = device
+        for dataset in self.datasets.values():
+            if isinstance(dataset, IterableDataset):
+                timm_datasets.share_out(dataset, ranks)
+        self.source, self.device = data.source, device
 
     def _train(self, order: torch.Generator, augmentation: torch.Generator) -> Iterator[Batch]:
         dataset = self.datasets["train"]
         if isinstance(dataset, IterableDataset):
-            timm_datasets.begin_epoch(dataset, self.recipe.batch, augmentation)
-            workers = min(max(1, self.recipe.workers), timm_datasets.most_workers(dataset))
-            stream = self._stream(dataset, self.recipe.batch, workers, augmentation, drop_last=True)
-            return self._to_device(islice(stream, len(self)))
+            return self._to_device(self._train_stream(dataset, augmentation))
         # One seed per image: the images depend neither on the number of workers nor on other random draws.
         indices = self._train_indices(order)
         seeds = torch.randint(2**31, (len(indices), self.recipe.batch), generator=augmentation)[:, self._rows]
@@ -183,10 +181,24 @@ class TimmTransformLoader(Loader):
     def _all(self, split: str) -> Iterator[Batch]:
         dataset = self.datasets[split]
         if isinstance(dataset, IterableDataset):
-            batch, workers = 2 * self.recipe.batch, self.recipe.workers
+            batch, workers = 2 * len(self._rows), self.recipe.workers
             return self._to_device(self._stream(dataset, batch, workers, torch.Generator(), drop_last=False))
         batches = [indices.tolist() for indices in self._all_indices(split)]
         return self._to_device(load_batches(dataset, batches, self.recipe.workers))
+
+    def _train_stream(self, dataset: Dataset[Any], augmentation: torch.Generator) -> Iterator[Batch]:
+        """The batches of an epoch: as many in each of the processes, which would otherwise wait for each other."""
+        batch, missing = len(self._rows), len(self)
+        timm_datasets.begin_epoch(dataset, batch, len(self), augmentation)
+        seeds = torch.randint(2**31, (self.ranks.size,), generator=augmentation).tolist()
+        own = torch.Generator().manual_seed(seeds[self.ranks.rank])
+        stream = self._stream(dataset, batch, max(1, self.recipe.workers), own, drop_last=True)
+        for images in islice(stream, len(self)):
+            missing -= 1
+            yield images
+        if missing:
+            problem = f"{self.source} has no images for {missing} of the {len(self)} steps of an epoch"
+            raise DataError(f"{problem}: too many of them cannot be read; write them again")
 
     def _stream(
         self, dataset: Dataset[Any], batch: int, workers: int, rng: torch.Generator, *, drop_last: bool

@@ -1,6 +1,7 @@
 """Several processes for a trial: which studies may have them, and the resources of such trials."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,14 @@ class Stream(IterableDataset[int]):
         return iter(())
 
 
-def test_a_stream_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("name", "shared"), [("tfds/mine", False), ("wds/mine", True), ("hfids/me/mine", True)])
+def test_a_stream_that_processes_cannot_share_is_refused(
+    name: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(timm_datasets, "open_timm", lambda data, split: Stream())  # its readers are optional
-    study = _read(tmp_path, NETS, "resources.processes=2", "data.source=timm:wds/mine@/images")
-    with pytest.raises(StudyError, match=r"^data.source: timm:wds/mine@/images is a stream, which 2 processes"):
+    study = _read(tmp_path, NETS, "resources.processes=2", f"data.source=timm:{name}@/images")
+    message = rf"^data.source: timm:{name}@/images is a stream, which 2 processes cannot share; write timm:wds/NAME@FOL"
+    with nullcontext() if shared else pytest.raises(StudyError, match=message):
         Runner().check(study)
 
 

@@ -60,6 +60,8 @@ def _run(
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[ranks.rank % gpus] if gpus else ""
     torch.set_num_threads(1)
+    # Of the workers of loaders. It would be "forkserver" here: a server in each process, which imports all again.
+    multiprocessing.set_start_method("fork", force=True)
     store = find_store(HOST, port, ranks.size, seconds=SECONDS)
     if 0 < gpus < ranks.size:  # NCCL takes no two processes on one GPU
         distributed.init_process_group("gloo", store=store, rank=ranks.rank, world_size=ranks.size)

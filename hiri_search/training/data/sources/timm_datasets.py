@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from timm.data import create_dataset
+from timm.data import IterableImageDataset, create_dataset
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from hiri_search.system.files import expanded
@@ -18,6 +17,7 @@ from hiri_search.training.data.image_decode import to_rgb
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.splits import subset
 from hiri_search.training.job import DataSource
+from hiri_search.training.parallel.ranks import Ranks
 
 TIMM_SPLIT_NAMES = {"train": "train", "val": "validation"}  # a test of its own only few have, under various names
 EXPECTED_SOURCE = (
@@ -25,6 +25,8 @@ EXPECTED_SOURCE = (
 )
 # Classes of timm and torchvision that read a folder or an archive; FolderSource reads these.
 FOLDER_READERS = frozenset({"ImageFolder", "ReaderImageFolder", "ReaderImageInTar"})
+SHARDS = "wds/"  # before the name of a data set in shards of WebDataset
+_SHARED_STREAMS = (SHARDS, "hfids/")
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
@@ -37,7 +39,11 @@ def inspect_timm(data: DataSource, classes: int | None) -> tuple[tuple[str, ...]
         problem = f"data.test={data.test}: of {data.source} there are training and validation images alone"
         raise DataError(f"{problem}; leave it out, or write folder:PATH or python:MODULE:NAME")
     names = _named_classes(data, classes)
-    return names, {split: _length(data, split, open_timm(data, split)) for split in TIMM_SPLIT_NAMES}
+    datasets: dict[str, Any] = {split: open_timm(data, split) for split in TIMM_SPLIT_NAMES}
+    for dataset in datasets.values():
+        if data.path.lower().startswith(SHARDS):
+            dataset.reader.check()
+    return names, {split: _length(data, split, dataset) for split, dataset in datasets.items()}
 
 
 def open_timm(data: DataSource, split: str, transform: Transform | None = None) -> Dataset[Any]:
@@ -60,11 +66,16 @@ def is_stream(data: DataSource) -> bool:
     return data.is_named and isinstance(open_timm(data, "train"), IterableDataset)
 
 
+def can_share(data: DataSource) -> bool:
+    """Return True for a source whose images several processes can share, each image measured once in validation."""
+    return data.path.lower().startswith(_SHARED_STREAMS) or not is_stream(data)
+
+
 def _open_named(data: DataSource, split: str) -> Any:
     name, _, root = data.path.partition("@")
     folder = str(expanded(root)) if root else None
     try:
-        dataset = create_dataset(name, folder, split=TIMM_SPLIT_NAMES[split], is_training=split == "train")
+        dataset = _create(name, folder, TIMM_SPLIT_NAMES[split], is_training=split == "train")
     except Exception as error:  # timm's readers pass on any exception of their libraries
         is_path = data.path.startswith(("/", "~", "."))
         reason = "it does not exist" if is_path else f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -73,6 +84,15 @@ def _open_named(data: DataSource, split: str) -> Any:
         problem = f"{data.source} is a folder, of which timm reads fewer suffixes, and 16 bits as white"
         raise DataError(f"{problem}; write timm:{root}, or folder:{root}")
     return dataset
+
+
+def _create(name: str, folder: str | None, split: str, *, is_training: bool) -> Any:
+    if folder and name.lower().startswith(SHARDS):
+        from hiri_search.training.data.sources.shards import ShardReader  # imports webdataset
+
+        reader = ShardReader(root=folder, name=name.partition("/")[2], split=split, is_training=is_training)
+        return IterableImageDataset(folder, reader)
+    return create_dataset(name, folder, split=split, is_training=is_training)
 
 
 def _named_classes(data: DataSource, classes: int | None) -> tuple[str, ...]:
@@ -89,15 +109,19 @@ def _named_classes(data: DataSource, classes: int | None) -> tuple[str, ...]:
     return tuple(names or (f"class {index}" for index in range(classes or 0)))
 
 
-def begin_epoch(stream: Any, batch: int, rng: torch.Generator) -> None:
-    """Shuffle the shards of a stream anew, and let each of its workers yield full batches alone."""
-    stream.reader.batch_size = batch
+def share_out(stream: Any, ranks: Ranks) -> None:
+    """Let a stream give the images of one of the processes that train a network together, instead of all images."""
+    reader = stream.reader
+    if hasattr(reader, "ranks"):
+        reader.ranks = ranks
+    else:
+        reader.dist_rank, reader.dist_num_replicas = ranks.rank, ranks.size
+
+
+def begin_epoch(stream: Any, batch: int, steps: int, rng: torch.Generator) -> None:
+    """Let a stream give so many batches in a new order. Each of its workers yields full batches alone."""
+    stream.reader.batch_size, stream.reader.steps = batch, steps
     stream.set_epoch(int(torch.randint(2**31, (), generator=rng)))
-
-
-def most_workers(stream: Any) -> int:
-    """Return how many processes can read a stream at once: one for each of its files, where these are known."""
-    return len(getattr(getattr(stream.reader, "split_info", None), "filenames", ())) or sys.maxsize
 
 
 def _length(data: DataSource, split: str, dataset: Any) -> int:
