@@ -14,6 +14,8 @@ from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import BAND_LEVEL, LIKE_COST, MIN_LIKE_ITEMS, MIN_TAU_BEYOND_COST
 from hiri_search.stats.significance import LEVEL
 
+_AGREES = 0.5  # signal / noise; below it a fifth or less of the variance between single trainings is of the networks
+
 
 def calibration_text(results: CalibrationResults) -> str:
     """Return the report as Markdown."""
@@ -36,8 +38,16 @@ def verdict_text(results: CalibrationResults) -> str:
     measured = f"tau beyond cost {line['tau_beyond_cost']:.2f} ({interval}), {cost}"
     found = f"{line['setting']} with {seeds_text(line['seeds'])}: {measured}"
     if line["verdict"] == OrderVerdict.PASSES:
-        return f"The cheapest setting that passes the bar is {found}."
+        return f"The cheapest setting that passes the bar is {found}.{_luck(line)}"
     return f"No setting passes the bar. The best of the weak ones is {found}."
+
+
+def _luck(line: pd.Series) -> str:
+    """Return a warning where the seeds of a setting share no order, so that it cannot repeat that of the reference."""
+    if pd.isna(ratio := line["signal_to_noise"]) or ratio >= _AGREES:
+        return ""
+    repeats = f"Its own seeds hardly agree (signal / noise {ratio:.2f})"
+    return f" {repeats}, so that this is luck to a good part: give it more seeds, or take the next one."
 
 
 def _noise(table: pd.DataFrame) -> str:

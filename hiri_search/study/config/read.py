@@ -101,7 +101,8 @@ class Calibration:
         section = (REFERENCE,) if name == REFERENCE else ("settings", name)
         keys = calibrate[REFERENCE] if name == REFERENCE else calibrate["settings"][name]
         content |= {"score": self.study.headline.name, "checkpoints": "none", "latency": None, "confirm": None}
-        content["search"] = {"objectives": list(self.study.search.objectives)}
+        search = self.study.search
+        content["search"] = {"objectives": list(search.objectives), "reuse": list(search.reuse)}
         content["seeds"] = list(self.study.first_seeds)
         listed = content.get("metrics")
         content["metrics"] = dict(self.study.measured) | (listed if isinstance(listed, dict) else {})

@@ -117,6 +117,14 @@ def test_the_cheapest_setting_that_passes_is_chosen(settings: tuple[SettingScore
     assert verdict_text(calibration(REFERENCE, *settings)).startswith(expected)
 
 
+def test_a_setting_whose_seeds_disagree_passes_by_luck():
+    curves = {name: [[50 + RANKS[name]], [50 - 0.8 * RANKS[name]]] for name in BANDS}
+    text = verdict_text(calibration(REFERENCE, setting("lucky", curves)))
+    assert text.startswith("The cheapest setting that passes the bar is lucky with")
+    assert "Its own seeds hardly agree (signal / noise 0.00), so that this is luck to a good part" in text
+    assert "luck" not in verdict_text(calibration(REFERENCE, setting("steady", _curves(0.1, seeds=2))))
+
+
 def test_a_study_takes_the_proxy_file_of_the_chosen_setting(tmp_path: Path):
     results = calibration(REFERENCE, GOOD)
     assert write_calibration(results, tmp_path, figures=False).failures == {}
