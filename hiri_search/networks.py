@@ -152,7 +152,7 @@ def map_shapes(network: Backbone, maps: int, size: tuple[int, int]) -> list[tupl
 
     Raises SpecError as `build_body` does, and where the network does not accept such images.
     """
-    if not isinstance(network, TimmNetwork):
+    if not isinstance(network, TimmNetwork) and network.is_ours:
         _check_stages(network, maps)
         placed = zip(network.stages, network.rounded_grids(*size), strict=True)
         shapes: list[tuple[int, ...]] = [(1, stage.width, *grid) for stage, grid in placed]
