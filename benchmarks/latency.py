@@ -37,20 +37,9 @@ WAYS = ("plain", "compiled", "cuda-graphs")
 Modules = dict[str, tuple[nn.Module, int]]
 Row = dict[str, Any]
 COLUMNS = (
-    *(
-        "network",
-        "side",
-        "batch",
-        "dtype",
-        "compiled",
-        "cuda_graphs",
-        "ms_per_image",
-        "images_per_second",
-        "spread",
-        "settled",
-    ),
-    *("ratio", "ratio_error", "repeats", "peak_memory_bytes", "compile_seconds", "waited", "mhz_before", "mhz_after"),
-    *("device", "threads", "torch", "cuda", "cudnn", "driver", "note"),
+    *("network", "side", "batch", "dtype", "compiled", "cuda_graphs", "ms_per_image", "images_per_second", "spread"),
+    *("settled", "ratio", "ratio_error", "repeats", "peak_memory_bytes", "compile_seconds", "waited"),
+    *("mhz_before", "mhz_after", "device", "threads", "torch", "cuda", "cudnn", "driver", "note"),
 )
 
 

@@ -33,7 +33,7 @@ class LatencyConfig:
     dtype: Dtype = "fp32"  # bf16: weights and activations; tf32: fp32 with products on CUDA's tensor cores
     compiled: bool = False  # with torch.compile
     fused: bool = False  # BatchNorm folded into neighbouring layers (section 4.4)
-    cuda_graphs: bool = False  # CUDA only: a pass is the replay of a recorded graph, started by a single call
+    cuda_graphs: bool = False  # CUDA only: a pass is the replay of a captured graph, started by a single call
     device: Device | None = None  # None: CUDA if available
     threads: int | None = None  # on the CPU; None: torch's own number
     seconds: float = 20.0  # time limit of the rounds, per network; a round that has begun is completed

@@ -121,18 +121,18 @@ def _run_first_passes(loaded: LoadedModel, config: LatencyConfig) -> WarmModel:
     first = _seconds(forward, image, 1)
     peak = _peak_bytes(forward, image, loaded.size) if image.is_cuda else None
     if config.cuda_graphs:
-        forward = _recorded(forward, image)
+        forward = _captured(forward, image)
     return WarmModel(forward, image, _seconds(forward, image, 1), first if config.compiled else None, peak)
 
 
-def _recorded(forward: Forward, image: Tensor) -> Forward:
-    """Record a pass as a CUDA graph, and return its replay, which always reads this image.
+def _captured(forward: Forward, image: Tensor) -> Forward:
+    """Capture a pass as a CUDA graph, and return its replay, which always reads this image.
 
     Without a graph the CPU starts every kernel by itself, which can take longer than the kernels of a small batch.
     """
     current, own = torch.cuda.current_stream(image.device), torch.cuda.Stream(image.device)  # type: ignore[no-untyped-call]
     own.wait_stream(current)
-    with torch.cuda.stream(own):  # no stream is recorded by default, and what a library sets up at first cannot be
+    with torch.cuda.stream(own):  # libraries initialise at their first call, which cannot be captured
         forward(image)
     current.wait_stream(own)
     graph = torch.cuda.CUDAGraph()

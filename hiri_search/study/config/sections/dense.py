@@ -101,16 +101,16 @@ def check_dense(study: StudyConfig) -> None:
         raise SettingError(
             "method", f"method: is missing, on which the networks of the space are; write one of {known}"
         )
-    given: dict[str, object] = {
-        "metrics": study.metrics,
-        "latency": study.latency,
-        "search.zero_cost": study.search.zero_cost,
+    refused: dict[str, object] = {
+        "metrics:": study.metrics,
+        "latency:": study.latency,
+        "search.zero_cost:": study.search.zero_cost,
+        "search.objectives: ms_per_image": "ms_per_image" in study.search.objectives,
+        "within: ms_per_image": "ms_per_image" in study.within,
     }
-    timed = {"search.objectives": study.search.objectives, "within": study.within}
-    given |= {name: "ms_per_image" in costs for name, costs in timed.items()}
-    for name in (name for name, value in given.items() if value):
-        what = f"{name}: ms_per_image" if name in timed else f"{name}:"
-        raise SettingError(name, f"{what} is for classification only; remove it")
+    for what, given in refused.items():
+        if given:
+            raise SettingError(what.partition(":")[0], f"{what} is for classification only; remove it")
 
 
 def _check_method(name: str) -> None:
