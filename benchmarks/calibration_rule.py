@@ -23,6 +23,7 @@ from hiri_search.report.calibration.table import SETTING
 from hiri_search.report.tables.formats import markdown
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import MIN_TAU_BEYOND_COST, tau_beyond_cost
+from hiri_search.stats.signal_to_noise import signal_to_noise
 
 SETTINGS, SEEDS, BANDS = 8, 3, 3
 SEED_SD = 0.7  # of the noise of a seed, where networks of like cost have a standard deviation of 1: signal / noise 1.4
@@ -64,8 +65,9 @@ def made_up(scenario: Scenario, networks: int, rng: np.random.Generator) -> pd.D
         for seeds in range(1, SEEDS + 1):
             beyond = tau_beyond_cost(scores[:seeds].mean(axis=0), reference, gflops)
             assert beyond is not None
-            line = {"setting": number, "seeds": seeds, "hours": 1.5**number * seeds, "true": tau}
-            lines.append({"kind": SETTING, **line, "tau_beyond_cost": beyond.value, "verdict": str(beyond.verdict)})
+            line = {"kind": SETTING, "setting": number, "seeds": seeds, "hours": 1.5**number * seeds, "true": tau}
+            line |= {"tau_beyond_cost": beyond.value, "verdict": str(beyond.verdict)}
+            lines.append({**line, "signal_to_noise": signal_to_noise(scores.T.tolist())})
     return pd.DataFrame(lines)
 
 

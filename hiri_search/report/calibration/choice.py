@@ -12,16 +12,20 @@ from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.study.calibration.proxy import proxy_file
 from hiri_search.study.config.sections.calibration import CalibrationNote
 
+AGREES = 0.5  # signal / noise; below it a fifth or less of the variance between single trainings is of the networks
+
 
 def chosen_line(table: pd.DataFrame) -> pd.Series | None:
     """Return the cheapest line of a setting that passes the bar, or else the weak one with the largest tau beyond cost.
 
-    None where no setting is at least weak.
+    Of lines that pass, one whose own seeds hardly agree is chosen only where all are such: it cannot repeat the order
+    of the reference but by luck. None where no setting is at least weak.
     """
     settings = table[table["kind"] == SETTING]
     passing, weak = (settings[settings["verdict"] == verdict] for verdict in (OrderVerdict.PASSES, OrderVerdict.WEAK))
     if len(passing):
-        return passing.sort_values("hours", kind="stable").iloc[0]
+        by_luck = passing["signal_to_noise"].astype(float) < AGREES
+        return passing.assign(by_luck=by_luck).sort_values(["by_luck", "hours"], kind="stable").iloc[0]
     return weak.sort_values("tau_beyond_cost", ascending=False, kind="stable").iloc[0] if len(weak) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hiri_search.report.calibration.choice import chosen_line
+from hiri_search.report.calibration.choice import AGREES, chosen_line
 from hiri_search.report.calibration.epochs import STANDS, epoch_table, standing_table
 from hiri_search.report.calibration.scores import CalibrationResults, seeds_text
 from hiri_search.report.calibration.table import CEILING, SETTING, calibration_table
@@ -13,8 +13,6 @@ from hiri_search.report.tables.formats import markdown, markdown_text
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import BAND_LEVEL, LIKE_COST, MIN_LIKE_ITEMS, MIN_TAU_BEYOND_COST
 from hiri_search.stats.significance import LEVEL
-
-_AGREES = 0.5  # signal / noise; below it a fifth or less of the variance between single trainings is of the networks
 
 
 def calibration_text(results: CalibrationResults) -> str:
@@ -38,16 +36,20 @@ def verdict_text(results: CalibrationResults) -> str:
     measured = f"tau beyond cost {line['tau_beyond_cost']:.2f} ({interval}), {cost}"
     found = f"{line['setting']} with {seeds_text(line['seeds'])}: {measured}"
     if line["verdict"] == OrderVerdict.PASSES:
-        return f"The cheapest setting that passes the bar is {found}.{_luck(line)}"
+        return f"The cheapest setting that passes the bar is {found}.{_luck(line, settings)}"
     return f"No setting passes the bar. The best of the weak ones is {found}."
 
 
-def _luck(line: pd.Series) -> str:
-    """Return a warning where the seeds of a setting share no order, so that it cannot repeat that of the reference."""
-    if pd.isna(ratio := line["signal_to_noise"]) or ratio >= _AGREES:
+def _luck(chosen: pd.Series, settings: pd.DataFrame) -> str:
+    """Return a warning about settings that pass although their own seeds hardly agree: luck to a good part."""
+    if chosen["by_luck"]:
+        ratio = f"(signal / noise {chosen['signal_to_noise']:.2f})"
+        return f" Its own seeds hardly agree {ratio}, so that this is luck to a good part: give it more seeds."
+    cheaper = settings[(settings["verdict"] == OrderVerdict.PASSES) & (settings["hours"] < chosen["hours"])]
+    if cheaper.empty:
         return ""
-    repeats = f"Its own seeds hardly agree (signal / noise {ratio:.2f})"
-    return f" {repeats}, so that this is luck to a good part: give it more seeds, or take the next one."
+    names = ", ".join(f"{line['setting']} with {seeds_text(line['seeds'])}" for _, line in cheaper.iterrows())
+    return f" Not chosen, as its own seeds hardly agree (signal / noise below {AGREES}): {names}."
 
 
 def _noise(table: pd.DataFrame) -> str:

@@ -119,10 +119,16 @@ def test_the_cheapest_setting_that_passes_is_chosen(settings: tuple[SettingScore
 
 def test_a_setting_whose_seeds_disagree_passes_by_luck():
     curves = {name: [[50 + RANKS[name]], [50 - 0.8 * RANKS[name]]] for name in BANDS}
-    text = verdict_text(calibration(REFERENCE, setting("lucky", curves)))
+    lucky, steady = setting("lucky", curves), setting("steady", _curves(0.1, seeds=2), seconds=200)
+    text = verdict_text(calibration(REFERENCE, lucky))
     assert text.startswith("The cheapest setting that passes the bar is lucky with")
     assert "Its own seeds hardly agree (signal / noise 0.00), so that this is luck to a good part" in text
-    assert "luck" not in verdict_text(calibration(REFERENCE, setting("steady", _curves(0.1, seeds=2))))
+    text = verdict_text(calibration(REFERENCE, lucky, steady))
+    assert text.startswith("The cheapest setting that passes the bar is steady with 1 seed")
+    assert (
+        "Not chosen, as its own seeds hardly agree (signal / noise below 0.5): lucky with 1 seed, lucky with 2" in text
+    )
+    assert verdict_text(calibration(REFERENCE, steady)).endswith("of the reference.")
 
 
 def test_a_study_takes_the_proxy_file_of_the_chosen_setting(tmp_path: Path):
