@@ -163,7 +163,8 @@ def test_bfloat16_autocast_is_close_to_float32(method: str):
     with torch.autocast("cpu", torch.bfloat16):
         rounded = _total(model(images, targets))
         with torch.no_grad():
-            model.eval()(images)
+            found = model.eval()(images)
+    assert {each[name].dtype for each in found for name in ("boxes", "scores")} == {torch.float32}
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0)
 

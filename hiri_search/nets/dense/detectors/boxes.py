@@ -7,22 +7,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image
 from torchvision.ops.poolers import initLevelMapper
 
 Targets: TypeAlias = list[dict[str, Tensor]]
 Detections: TypeAlias = list[dict[str, Tensor]]
+_Head = TypeVar("_Head", bound=nn.Module)
 ANCHOR_SCALE = 8  # sides of an anchor's square of equal area, in strides of its level
 _MIN_SCORE = 0.05
 _MOST_OF_A_LEVEL = 1000  # candidates before the suppression
 _MOST = 100  # detections of an image
 _MAX_IOU = 0.6  # of two detections of one class
 _SAMPLED = 0.512  # of the regions of an image, those that a step is trained on: 512 of 1,000
+
+
+def in_float32(head: _Head) -> _Head:
+    """Let a head return float32 under autocast, and return the head.
+
+    bfloat16 has 8 significant bits: boxes would be rounded by pixels, and torchvision's suppression, which moves the
+    boxes of each class to a place of their own, would keep boxes that overlap.
+    """
+    head.register_forward_hook(_as_float32)
+    return head
+
+
+def _as_float32(head: nn.Module, inputs: Any, outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    if isinstance(outputs, dict):
+        return {name: _as_float32(head, inputs, each) for name, each in outputs.items()}
+    return type(outputs)(_as_float32(head, inputs, each) for each in outputs)
 
 
 class StridedAnchors(AnchorGenerator):  # type: ignore[misc]

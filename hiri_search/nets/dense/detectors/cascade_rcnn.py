@@ -24,6 +24,7 @@ from hiri_search.nets.dense.detectors.boxes import (
     RoIPool,
     StridedAnchors,
     Targets,
+    in_float32,
     sampled,
     without_ignored,
 )
@@ -73,19 +74,19 @@ class CascadeRCNN(nn.Module):
         anchors = StridedAnchors(self.pyramid.strides, ratios=(0.5, 1.0, 2.0))
         before = {"training": 2000, "testing": 1000}  # of each level, before the suppression
         after = {"training": 2 * regions, "testing": regions}
-        self.rpn = RegionProposalNetwork(anchors, _RPNHead(width, 3), 0.7, 0.3, 256, 0.5, before, after, 0.7)
+        self.rpn = RegionProposalNetwork(anchors, in_float32(RPNHead(width, 3)), 0.7, 0.3, 256, 0.5, before, after, 0.7)
         strides: tuple[int, ...] = body.strides  # type: ignore[assignment]
         pools = RoIPool(strides, BOX_GRID), RoIPool(strides, MASK_GRID)
         self.stages = nn.ModuleList(
             RoIHeads(
                 pools[0],
                 FastRCNNConvFCHead((width, BOX_GRID, BOX_GRID), [width] * 4, [4 * width], norm_layer=nn.BatchNorm2d),
-                FastRCNNPredictor(4 * width, classes + 1),
+                in_float32(FastRCNNPredictor(4 * width, classes + 1)),
                 *(iou, iou, sampled(regions), 0.25, divisors),
                 *(0.05, 0.5, 100),  # least score, IoU of the suppression and most detections
                 pools[1],
                 MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
-                MaskRCNNPredictor(width, width, classes),
+                in_float32(MaskRCNNPredictor(width, width, classes)),
             )
             for iou, divisors, _ in _STAGES
         )
@@ -154,14 +155,6 @@ class CascadeRCNN(nn.Module):
         ]
 
 
-class _RPNHead(RPNHead):  # type: ignore[misc]
-    """torchvision's, with outputs in float32: proposals are not rounded to the number format of autocast."""
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = super().forward(x)
-        return [each.float() for each in logits], [each.float() for each in deltas]
-
-
 def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Return the losses of classes and boxes of the regions of a stage.
 
@@ -196,13 +189,13 @@ def refined_boxes(
 
 def _boxes(stage: RoIHeads, maps: dict[str, Tensor], regions: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return class logits and deltas of all regions."""
-    logits, deltas = stage.box_predictor(stage.box_head(stage.box_roi_pool(maps, regions)))
-    return logits.float(), deltas.float()
+    predicted: tuple[Tensor, Tensor] = stage.box_predictor(stage.box_head(stage.box_roi_pool(maps, regions)))
+    return predicted
 
 
 def _masks(stage: RoIHeads, maps: dict[str, Tensor], regions: list[Tensor]) -> Tensor:
     """Return mask logits of all regions: (N, classes, 28, 28)."""
-    logits: Tensor = stage.mask_predictor(stage.mask_head(stage.mask_roi_pool(maps, regions))).float()
+    logits: Tensor = stage.mask_predictor(stage.mask_head(stage.mask_roi_pool(maps, regions)))
     return logits
 
 

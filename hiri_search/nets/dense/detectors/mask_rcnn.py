@@ -13,7 +13,14 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 
 from hiri_search.nets.dense.detectors.batches import BatchTransform
-from hiri_search.nets.dense.detectors.boxes import RoIPool, StridedAnchors, Targets, sampled, without_ignored
+from hiri_search.nets.dense.detectors.boxes import (
+    RoIPool,
+    StridedAnchors,
+    Targets,
+    in_float32,
+    sampled,
+    without_ignored,
+)
 from hiri_search.nets.dense.parts import (
     BOX_GRID,
     MASK_GRID,
@@ -62,16 +69,16 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]
         super().__init__(
             pyramid,
             rpn_anchor_generator=StridedAnchors(pyramid.strides, _RATIOS),
-            rpn_head=RPNHead(width, len(_RATIOS)),
+            rpn_head=in_float32(RPNHead(width, len(_RATIOS))),
             rpn_post_nms_top_n_train=2 * regions,
             rpn_post_nms_top_n_test=regions,
             box_batch_size_per_image=sampled(regions),
             box_roi_pool=RoIPool(strides, BOX_GRID),
             box_head=TwoMLPHead(width * BOX_GRID**2, 4 * width),
-            box_predictor=FastRCNNPredictor(4 * width, 1 + classes),
+            box_predictor=in_float32(FastRCNNPredictor(4 * width, 1 + classes)),
             mask_roi_pool=RoIPool(strides, MASK_GRID),
             mask_head=MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=group_norm if norms else None),
-            mask_predictor=ClassMasks(width, classes),
+            mask_predictor=in_float32(ClassMasks(width, classes)),
         )
         self.transform, self.regions = BatchTransform(), regions
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import retinanet
 
 from hiri_search.nets.dense.detectors.batches import BatchTransform
-from hiri_search.nets.dense.detectors.boxes import StridedAnchors, Targets, without_ignored
+from hiri_search.nets.dense.detectors.boxes import StridedAnchors, Targets, in_float32, without_ignored
 from hiri_search.nets.dense.parts import Called, DensePart, Shape, level_shapes, pyramid_part
 from hiri_search.nets.dense.pyramid import FeaturePyramid, group_norm
 
@@ -30,7 +30,7 @@ class RetinaNet(retinanet.RetinaNet):  # type: ignore[misc]
         head = retinanet.RetinaNetHead(
             width, len(_SCALES) * len(_RATIOS), classes, norm_layer=group_norm if norms else None
         )
-        super().__init__(pyramid, classes, anchor_generator=anchors, head=head)
+        super().__init__(pyramid, classes, anchor_generator=anchors, head=in_float32(head))
         self.transform = BatchTransform()
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
