@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -157,7 +158,7 @@ def resources_for(slots: int, resources: Resources, *, address: str | None) -> T
     wanted = resources.gpu or (float(processes) if processes > 1 else None)
     count = slots or int(gpus() / (wanted or 1) + ROUNDING) or 1
     cpus = resources.cpu or max(1.0, cores() // count)  # for the threads that decode images and build batches
-    return trial_resources(count, wanted or min(1.0, gpus() / count), cpus=cpus)
+    return trial_resources(count, wanted or 1 / ceil(count / gpus()), cpus=cpus)  # of one GPU: Ray spans no two
 
 
 def after_run(study: StudyConfig, folder: Path, say: Callable[[str], None]) -> int:

@@ -46,13 +46,22 @@ def prefetch(
 
 @contextmanager
 def repeat_in_background(do: Callable[[], None], *, every: float) -> Iterator[None]:
-    """Call `do` in a thread at once and then every `every` seconds, until the `with` block ends."""
-    stop = Event()
+    """Call `do` in a thread at once and then every `every` seconds, until the `with` block ends.
+
+    A call that fails does not end the repetition. Raise the error of the last call at the end of a block that succeeds.
+    """
+    stop, error = Event(), None
 
     def repeat() -> None:
-        do()
-        while not stop.wait(every):
-            do()
+        nonlocal error
+        while True:
+            try:
+                do()
+                error = None
+            except Exception as failure:  # kept for the other thread
+                error = failure
+            if stop.wait(every):
+                return
 
     thread = Thread(target=repeat, name="repeat_in_background", daemon=True)
     thread.start()
@@ -61,3 +70,5 @@ def repeat_in_background(do: Callable[[], None], *, every: float) -> Iterator[No
     finally:
         stop.set()
         thread.join()
+    if error is not None:
+        raise error

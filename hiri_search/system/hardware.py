@@ -212,8 +212,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def training_device() -> torch.device:
+    """Return CUDA's current device, or the CPU; to be called before anything is computed on a GPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # cuBLAS reads this variable at its first matrix product; without it some products differ between runs.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device("cuda")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that the GPU has no memory left; libraries have words of their own for it."""
+    said = "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
+
+
 def free_gpu_memory() -> None:
-    """Release the GPU memory that a finished training still occupies."""
+    """Release the GPU memory that nothing uses any more, for other processes."""
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()

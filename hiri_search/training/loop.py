@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 
 from hiri_search.system.concurrency import repeat_in_background
 from hiri_search.system.files import atomic_write, retrying
-from hiri_search.system.hardware import joules, joules_between
+from hiri_search.system.hardware import is_out_of_memory, joules, joules_between, training_device
 from hiri_search.training.data.loader import Loader
 from hiri_search.training.data.pixel_stores import Batch
 from hiri_search.training.dense.dense_step import make_step
@@ -30,7 +30,7 @@ from hiri_search.training.recipe import Recipe
 from hiri_search.training.rng import Generators, epoch_generators, seed_globally
 from hiri_search.training.score import EMA, TEST, Meter, SharedMeter, open_meters
 from hiri_search.training.state import OutOfSharedMemory, TrainingError, TrainingState, initial_state
-from hiri_search.training.step import Step
+from hiri_search.training.step import Step, in_parts
 
 _FINITE_CHECK_STEPS = 20  # steps between checks that the loss is finite; on CUDA each check synchronises
 CURVE = "curve.csv"  # in the folder of the checkpoint
@@ -83,21 +83,22 @@ def _memory_errors(*, shared_gpu: bool) -> Iterator[None]:
     """Turn an out-of-memory error into OutOfSharedMemory or TrainingError."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         if shared_gpu:
             raise OutOfSharedMemory(f"the training does not fit into the shared memory: {error}") from error
         raise TrainingError(f"the training does not fit into memory: {error}") from error
 
 
 def _device(recipe: Recipe) -> torch.device:
-    if not torch.cuda.is_available():
+    device = training_device()
+    if device.type == "cpu":
         torch.set_num_threads(1)  # one core per trial; and another summation order would change the last digit
-        return torch.device("cpu")
-    # cuBLAS reads this variable when it starts; without it some matrix products differ between runs.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(recipe.deterministic)
-    torch.backends.cudnn.benchmark = not recipe.deterministic
-    return torch.device("cuda")
+    else:
+        torch.use_deterministic_algorithms(recipe.deterministic)
+        torch.backends.cudnn.benchmark = not recipe.deterministic
+    return device
 
 
 def _epoch(number: int, state: TrainingState, step: Step, batches: Loader, generators: Generators) -> Epoch:
@@ -165,12 +166,10 @@ def _evaluate(
     state: TrainingState, step: Step, split: Callable[[], Iterator[Batch]]
 ) -> tuple[dict[str, float], tuple[Meter, ...]]:
     """Return the scores of a split by name, with those of the averaged weights, and the meters of the last weights."""
-    measure = partial(_measured, step=step, metrics=state.metrics, parts=state.parts)
-    scores = _scores(meters := measure(state.model, batches=split()))
-    if state.ema is None:
-        return scores, meters
-    averaged = _scores(measure(state.ema.module, batches=split()))
-    return scores | {EMA + name: value for name, value in averaged.items()}, meters
+    networks = [state.model, *([state.ema.module] if state.ema else [])]
+    meters, *averaged = _measured(networks, step, split(), metrics=state.metrics, parts=state.parts)
+    of_averaged = {EMA + name: value for each in averaged for name, value in _scores(each).items()}
+    return _scores(meters) | of_averaged, meters
 
 
 def _scores(meters: Sequence[Meter]) -> dict[str, float]:
@@ -185,29 +184,31 @@ def _standard_errors(meters: Sequence[Meter], step: Step, *, prefix: str) -> dic
 
 @torch.no_grad()
 def _measured(
-    model: nn.Module,
+    networks: Sequence[nn.Module],
     step: Step,
     batches: Iterator[Batch],
     *,
     metrics: Mapping[str, str],
     parts: int,
-) -> tuple[Meter, ...]:
-    """Return the meters of a network on a split; batches are split into parts as in training, and over processes."""
-    model.eval()
-    meters = open_meters(step.task, metrics)
+) -> list[tuple[Meter, ...]]:
+    """Return the meters of each network on a split, whose batches are split as in training, and over processes."""
+    all_meters = [open_meters(step.task, metrics) for _ in networks]
+    for model in networks:
+        model.eval()
     for images, targets in batches:
-        chunks = images.chunk(parts)
-        for part, part_targets in zip(chunks, step.split(targets, chunks), strict=True):
-            with step.autocast():
-                outputs = step.outputs(model, part, part_targets)
-            for meter in meters:
-                meter.add(outputs, part_targets)
+        divided = in_parts(images, parts)
+        for part, part_targets in zip(divided, step.split(targets, divided), strict=True):
+            for model, meters in zip(networks, all_meters, strict=True):
+                with step.autocast():
+                    outputs = step.outputs(model, part, part_targets)
+                for meter in meters:
+                    meter.add(outputs, part_targets)
         step.heartbeat()
     if step.ranks.size > 1:
-        for meter in meters:
+        for meter in chain(*all_meters):
             assert isinstance(meter, SharedMeter), "several processes are refused for other tasks"
             meter.gather(step.ranks.gathered)
-    return meters
+    return all_meters
 
 
 def _write_curve(curve: Sequence[Epoch], path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hiri_search.nets.eval_mode import bn_statistics, frozen_bn_statistics, restore
 from hiri_search.nets.hirivit import HiriVit
+from hiri_search.system.hardware import is_out_of_memory
 from hiri_search.training.distill import distilled_targets, teacher_map
 from hiri_search.training.mixup import Mixed, make_mixer
 from hiri_search.training.parallel.ranks import ONE_PROCESS, Ranks, without_exchange
@@ -84,8 +85,8 @@ class Step:
 
     def split(self, targets: Any, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the targets of each part of the images."""
-        chunks: Sequence[Tensor] = targets.chunk(len(parts))
-        return chunks
+        each: Sequence[Tensor] = targets.split([len(part) for part in parts])
+        return each
 
     def loss_of(self, images: Tensor, targets: Any) -> Any:
         """Return the mean loss of some images, a tensor."""
@@ -103,31 +104,42 @@ class Step:
         assert state.ema is not None
         teacher = cast(HiriVit, state.ema.module)
         with self.autocast():
-            maps = [teacher_map(teacher, part) for part in images.chunk(state.parts)]
-        return distilled_targets(mixed.targets, torch.cat(maps), mixed.mixing, images.shape[-1], alpha)
+            maps = self._in_fitting_parts(
+                state, images, lambda parts: torch.cat([teacher_map(teacher, part) for part in parts])
+            )
+        return distilled_targets(mixed.targets, maps, mixed.mixing, images.shape[-1], alpha)
 
     def _gradients(self, state: TrainingState, images: Tensor, targets: Any) -> Tensor:
-        """Compute the gradients of the batch in `state.parts` parts; double the number of parts until they fit."""
+        """Compute the gradients of the batch, and return its mean loss."""
         if self.ranks.size > 1 and self.fitting_parts != state.parts:
             self._agree_on_parts(state, images, targets)
-        while True:
+
+        def backward(parts: Sequence[Tensor]) -> Tensor:
             state.optimizer.zero_grad(set_to_none=True)
-            # A failed attempt must not change the BatchNorm statistics.
-            saved_statistics = None if self.fitting_parts == state.parts else bn_statistics(state.model)
+            statistics = None if self.fitting_parts == state.parts else bn_statistics(state.model)
             try:
-                parts = images.chunk(state.parts)
-                loss = self._backward(state.model, parts, self.split(targets, parts))
-            except torch.OutOfMemoryError as error:
-                if self.shared_gpu or self.ranks.size > 1:
+                return self._backward(state.model, parts, self.split(targets, parts))
+            except RuntimeError:
+                if statistics is not None:  # which a failed attempt must not change
+                    restore(state.model, statistics)
+                raise
+
+        loss = self._in_fitting_parts(state, images, backward)
+        self.fitting_parts = state.parts
+        return loss
+
+    def _in_fitting_parts(
+        self, state: TrainingState, images: Tensor, compute: Callable[[Sequence[Tensor]], Tensor]
+    ) -> Tensor:
+        """Compute with the images in `state.parts` parts; double the number of parts until they fit into memory."""
+        while True:
+            try:
+                return compute(in_parts(images, state.parts))
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self.shared_gpu or self.ranks.size > 1:
                     raise  # alone on the GPU the batch may fit as a whole; other processes wait for these gradients
-                self._require_divisible(state, images, str(error))
-            else:
-                self.fitting_parts = state.parts
-                return loss
-            if saved_statistics is not None:
-                restore(state.model, saved_statistics)
-            state.parts *= 2
-            torch.cuda.empty_cache()
+                problem = str(error)  # the error itself would keep the tensors of its traceback
+            self._double_parts(state, images, problem)
 
     def _agree_on_parts(self, state: TrainingState, images: Tensor, targets: Any) -> None:
         """Double the number of parts until they fit into the memory of all processes.
@@ -135,30 +147,35 @@ class Step:
         Each process tries it without the others: one that runs out of memory would let them wait for its gradients.
         """
         while errors := [text for text in self.ranks.gathered(self._memory_error(state, images, targets)) if text]:
-            self._require_divisible(state, images, errors[0])
-            state.parts *= 2
-            torch.cuda.empty_cache()
+            self._double_parts(state, images, errors[0])
         self.fitting_parts = state.parts
 
     def _memory_error(self, state: TrainingState, images: Tensor, targets: Any) -> str:
         """Return the error of gradients that do not fit into memory, or nothing; the training stays as it is."""
         statistics, devices = bn_statistics(state.model), [self.device] if self.device.type == "cuda" else []
-        parts, apart = images.chunk(state.parts), without_synchronised(state.model)
+        parts, apart = in_parts(images, state.parts), without_synchronised(state.model)
         try:
             with torch.random.fork_rng(devices), apart, without_exchange(self.parallel):
                 self._backward(state.model, parts, self.split(targets, parts))
                 _require_gradients(state.model)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             return str(error)  # the error itself would keep the tensors of its traceback
         finally:
             state.optimizer.zero_grad(set_to_none=True)
             restore(state.model, statistics)
         return ""
 
-    def _require_divisible(self, state: TrainingState, images: Tensor, error: str) -> None:
-        """Raise TrainingError where the parts have two images, which BatchNorm needs."""
-        if state.parts >= len(images) // 2:
+    def _double_parts(self, state: TrainingState, images: Tensor, error: str) -> None:
+        """Double the number of parts. Raise TrainingError where a part would have one image: BatchNorm needs two."""
+        if self.recipe.cuda_graphs:  # gradients are not added up between two passes of a graph
+            problem = f"with recipe.cuda_graphs a batch must fit into memory: {error}"
+            raise TrainingError(f"{problem}; remove recipe.cuda_graphs, or make recipe.batch smaller")
+        if len(images) < 4 * state.parts:
             raise TrainingError(f"two images at a time do not fit into memory: {error}")
+        state.parts *= 2
+        torch.cuda.empty_cache()
 
     def _backward(self, model: nn.Module, images: Sequence[Tensor], targets: Sequence[Any]) -> Tensor:
         """Return the mean loss of the batch; each part is weighted by its number of images."""
@@ -175,6 +192,11 @@ class Step:
                     loss.backward()
             total += loss.detach()
         return total
+
+
+def in_parts(images: Tensor, parts: int) -> Sequence[Tensor]:
+    """Return the images in so many parts of equal size, up to one image, and none of them empty."""
+    return images.tensor_split(min(parts, len(images)))
 
 
 def _require_gradients(model: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from hiri_search.language import Network, parse_network
 from hiri_search.nets.eval_mode import eval_mode, one_thread
 from hiri_search.nets.pieces import IMAGE_CHANNELS
 from hiri_search.networks import build
+from hiri_search.system.hardware import training_device
 from hiri_search.training.data.loader import open_loader
 from hiri_search.training.job import Job, PreparedData
 from hiri_search.training.rng import derive
@@ -45,8 +47,9 @@ _NORMS: dict[str, Callable[..., Tensor]] = {  # norm -> its input as (..., value
 
 def job_scores(job: Job, prepared: PreparedData, names: Sequence[str]) -> dict[str, float | None]:
     """Return the zero-cost scores of a job's network, with its initial weights and on its training device."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=device)
+    if prepared.cache != "none":  # for one batch, no split is copied to the GPU
+        prepared = replace(prepared, cache="disk")
+    batches = open_loader(job.data, prepared, side=job.side, recipe=job.recipe, device=training_device())
     images = next(batches.val())[0][:_NASWOT_IMAGES]
     with one_thread():
         return zero_cost_scores(parse_network(job.spec), images, len(prepared.classes), job.seed, names=names)

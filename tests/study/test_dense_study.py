@@ -132,6 +132,10 @@ def test_a_baseline_at_half_the_size_is_trained_at_half_the_side(tmp_path: Path)
             "method: atss\nnets: {a: {spec: hr(32 e=2), recipe: {schedule: step 8 11, epochs: 9}}}",
             "schedule='step 8 11' is not possible; its epochs must rise, and be less than epochs=9",
         ),
+        (
+            "task: segmentation\nnets: {a: hr(32 e=2)}\nrecipe: {deterministic: true}",
+            "recipe.deterministic: on CUDA, the pooling of upernet has no deterministic gradient; remove it",
+        ),
         ("method: atss\nnets: {a: hr(32 e=2)}\nlatency: {batch: 1}", "latency: is for classification only"),
         ("method: atss\nnets: {a: hr(32 e=2)}\ndata: masks:x", "has no targets of detection; write drawn or coco:PATH"),
         ("task: segmentation\nnets: {a: hr(32 e=2)}\ndata: coco:x", "write drawn or masks:PATH"),

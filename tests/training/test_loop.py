@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from hiri_search.language import parse_net
+from hiri_search.nets.hirivit import HiriVit
 from hiri_search.training import loop
+from hiri_search.training import step as step_module
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Epoch, Job, PreparedData
 from hiri_search.training.loop import train
 from hiri_search.training.recipe import Recipe
 from hiri_search.training.state import TrainingError, initial_state
-from hiri_search.training.step import Step
+from hiri_search.training.step import Step, in_parts
 
 SPEC = parse_net("hrstem(hs=8) -> hr(8 e=4) -> cffn(16 e=4) -> t(32 e=2 d=16)").canonical_text
 RECIPE = Recipe(epochs=3, batch=16, mixup=0.2, cutmix=1.0, erasing=0.2, drop_path=0.1, warmup_epochs=0.5)
@@ -220,6 +222,33 @@ def test_a_trial_fails_if_not_even_two_images_fit(
     monkeypatch.setattr(Step, "_backward", backward)
     with pytest.raises(TrainingError, match="two images at a time do not fit into memory"):
         train(JOB, prepared, tmp_path / "last.pt")
+
+
+def test_a_teacher_that_does_not_fit_is_computed_in_parts(
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = step_module.teacher_map
+
+    def teacher_map(teacher: HiriVit, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 8:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return original(teacher, images)
+
+    monkeypatch.setattr(step_module, "teacher_map", teacher_map)
+    job = replace(JOB, recipe=replace(RECIPE, ema=0.9, distill_alpha=0.5, epochs=1))
+    assert [epoch.parts for epoch in train(job, prepared, tmp_path / "last.pt")] == [2]
+
+
+def test_cuda_graphs_need_a_batch_that_fits(prepared: PreparedData):
+    state = initial_state(JOB, 4, 2, torch.device("cpu"))
+    step = Step(replace(RECIPE, compile=True, cuda_graphs=True), 4, torch.device("cpu"), state.model)
+    with pytest.raises(TrainingError, match=r"no room; remove recipe\.cuda_graphs, or make recipe\.batch smaller"):
+        step._double_parts(state, torch.randn(16, 3, 32, 32), "no room")
+
+
+@pytest.mark.parametrize(("images", "parts", "sizes"), [(10, 4, [3, 3, 2, 2]), (22, 8, [3] * 6 + [2] * 2), (1, 4, [1])])
+def test_parts_have_two_images_where_there_are_enough(images: int, parts: int, sizes: list[int]):
+    assert [len(part) for part in in_parts(torch.empty(images, 3, 2, 2), parts)] == sizes
 
 
 def test_parts_give_the_gradient_of_the_whole_batch(prepared: PreparedData):

@@ -20,7 +20,7 @@ from hiri_search.cost.latency.torch_state import find_device, torch_configured
 from hiri_search.language import Net, Network
 from hiri_search.networks import build
 from hiri_search.system.files import Say
-from hiri_search.system.hardware import Conditions, free_memory, with_conditions
+from hiri_search.system.hardware import Conditions, free_gpu_memory, free_memory, with_conditions
 
 BUSY_SHARE = 0.05  # share of time waiting for a core, above which other work on the machine disturbs the times
 WEIGHTS_SHARE = 0.5  # maximum, of the free memory: the rest is for activations
@@ -99,7 +99,8 @@ def _measure(
             say(f"{len(group)} of {len(builds)} networks fit into memory together; their rounds are interleaved")
         with torch_configured(config):
             results = _measure_group(group, config, device, say)
-        group.clear()  # frees the memory for the next group
+        group.clear()
+        free_gpu_memory()  # for the next group, and for the trials of other processes
         yield from results.items()
 
 
@@ -128,7 +129,8 @@ def _groups(
 def _measure_group(
     group: Mapping[K, LoadedModel], config: LatencyConfig, device: torch.device, say: Say
 ) -> dict[K, Latency | DoesNotFit]:
-    first = {key: first_passes(str(key), loaded, config, say) for key, loaded in group.items()}
+    pool = torch.cuda.graph_pool_handle() if config.cuda_graphs else None
+    first = {key: first_passes(str(key), loaded, config, say, pool) for key, loaded in group.items()}
     warm = {key: model for key, model in first.items() if isinstance(model, WarmModel)}
     timers = {key: model.sample_ms for key, model in warm.items()}
     rng = Random(config.seed)

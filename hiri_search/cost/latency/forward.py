@@ -19,6 +19,7 @@ MAX_PASSES = 10_000
 INPUT_ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 Forward = Callable[[Tensor], object]
+GraphPool = tuple[int, int]  # of torch.cuda.graph_pool_handle
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,17 @@ def noise_images(side: int, config: LatencyConfig, device: torch.device) -> Tens
     return image.to(device, _dtype(config), memory_format=torch.channels_last)
 
 
-def first_passes(name: str, loaded: LoadedModel, config: LatencyConfig, say: Say) -> WarmModel | DoesNotFit:
-    """Compile the network, check that it accepts its input, and measure a pass's time and peak memory."""
+def first_passes(
+    name: str, loaded: LoadedModel, config: LatencyConfig, say: Say, pool: GraphPool | None = None
+) -> WarmModel | DoesNotFit:
+    """Compile the network, check that it accepts its input, and measure a pass's time and peak memory.
+
+    CUDA graphs of one `pool` share the memory of what they compute: no output is read.
+    """
     settings = f"batch {config.batch}, side {loaded.side}, {config.dtype}" + ", compiled" * config.compiled
     settings += ", as a CUDA graph" * config.cuda_graphs
     try:
-        warm = _run_first_passes(loaded, config)
+        warm = _run_first_passes(loaded, config, pool)
         if warm.compile_seconds is not None:
             say(f"{name} compiled in {warm.compile_seconds:.0f} s")
         return warm
@@ -114,18 +120,18 @@ def first_passes(name: str, loaded: LoadedModel, config: LatencyConfig, say: Say
     return failure
 
 
-def _run_first_passes(loaded: LoadedModel, config: LatencyConfig) -> WarmModel:
+def _run_first_passes(loaded: LoadedModel, config: LatencyConfig, pool: GraphPool | None) -> WarmModel:
     image = noise_images(loaded.side, config, loaded.device)
     # With dynamic shapes, torch would compile the second batch size of a class for any size, which is slower.
     forward = torch.compile(loaded.model, dynamic=False) if config.compiled else loaded.model
     first = _seconds(forward, image, 1)
     peak = _peak_bytes(forward, image, loaded.size) if image.is_cuda else None
     if config.cuda_graphs:
-        forward = _captured(forward, image)
+        forward = _captured(forward, image, pool)
     return WarmModel(forward, image, _seconds(forward, image, 1), first if config.compiled else None, peak)
 
 
-def _captured(forward: Forward, image: Tensor) -> Forward:
+def _captured(forward: Forward, image: Tensor, pool: GraphPool | None) -> Forward:
     """Capture a pass as a CUDA graph, and return its replay, which always reads this image.
 
     Without a graph the CPU starts every kernel by itself, which can take longer than the kernels of a small batch.
@@ -136,7 +142,7 @@ def _captured(forward: Forward, image: Tensor) -> Forward:
         forward(image)
     current.wait_stream(own)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         forward(image)
     return lambda _: graph.replay()
 

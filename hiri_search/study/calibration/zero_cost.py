@@ -15,6 +15,7 @@ from hiri_search.study.ledger.values import from_json, to_json
 from hiri_search.study.run import prepare_images
 from hiri_search.system.concurrency import with_progress
 from hiri_search.system.files import Say, atomic_write
+from hiri_search.system.hardware import free_gpu_memory
 from hiri_search.training.zero_cost import ZERO_COST_SCORES, job_scores
 
 ZERO_COST_FILE = "zero_cost.json"
@@ -68,6 +69,7 @@ def compute_zero_cost(reference: StudyConfig, folder: Path, say: Say) -> None:
         scores = job_scores(job, prepared[job.side], ZERO_COST_SCORES)
         known[name] = ZeroCost(job.digest, scores, round(time.perf_counter() - began, 3))
         _write({name: known[name] for name in jobs if name in known}, folder)
+    free_gpu_memory()
 
 
 def _write(networks: dict[str, ZeroCost], folder: Path) -> None:

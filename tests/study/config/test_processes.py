@@ -92,6 +92,13 @@ def test_a_trial_has_a_process_for_each_gpu(
     assert Runner().resources(_read(tmp_path, NETS, f"resources={sets}")) == resources
 
 
+def test_trials_side_by_side_share_each_gpu_in_equal_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ray gives a trial a share of one GPU: three trials with two thirds of a GPU do not fit on two GPUs."""
+    monkeypatch.setattr(hardware, "gpus", lambda: 2)
+    shares = {slots: Runner(slots).resources(_read(tmp_path, NETS)).gpus for slots in (1, 2, 3, 4, 5)}
+    assert shares == {1: 1.0, 2: 1.0, 3: 0.5, 4: 0.5, 5: pytest.approx(1 / 3)}
+
+
 def test_more_gpus_than_the_machine_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hardware, "gpus", lambda: 2)
     with pytest.raises(StudyError, match=r"^resources: a trial takes 4 GPUs, and this machine has 2; "):

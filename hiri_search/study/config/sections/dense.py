@@ -124,10 +124,16 @@ def _check_recipe(row: str, recipe: Recipe | None, task: str) -> None:
     others, purpose = (
         (_DENSE_ONLY, "detection and segmentation") if task == _CLASSIFICATION else (_NOT_DENSE, _CLASSIFICATION)
     )
+    if recipe is None:
+        return
+    section = f"nets.{row}.recipe" if row else "recipe"
     for key, off in others.items():
-        if recipe is not None and getattr(recipe, key) != off:
-            where = f"nets.{row}.recipe.{key}" if row else f"recipe.{key}"
+        if getattr(recipe, key) != off:
+            where = f"{section}.{key}"
             raise SettingError(where, f"{where}={getattr(recipe, key)} is for {purpose} only; remove it")
+    if task == _SEGMENTATION and recipe.deterministic:
+        where, problem = f"{section}.deterministic", "on CUDA, the pooling of upernet has no deterministic gradient"
+        raise SettingError(where, f"{where}: {problem}; remove it (on the CPU, trainings always repeat their digits)")
 
 
 def _check_data(study: StudyConfig) -> None:
