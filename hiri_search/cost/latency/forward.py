@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ MAX_PASSES = 10_000
 INPUT_ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 Forward = Callable[[Tensor], object]
-GraphPool = tuple[int, int]  # of torch.cuda.graph_pool_handle
+GraphPool: TypeAlias = Any  # what torch.cuda.graph_pool_handle returns
 
 
 @dataclass(frozen=True)
