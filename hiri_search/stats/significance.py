@@ -274,7 +274,8 @@ def _p_of_pairs(differences: Array) -> Array:
 def clear_best(scores: Scores, scale: Scale = POINTS, *, test: SequentialTest | None = None) -> str | None:
     """The row that is significantly better than every other row; None if there is none."""
     comparisons = against_best(scores, scale, test=test)
-    return comparisons[0].against if comparisons and all(c.significant for c in comparisons) else None
+    worse = (each.significant and ((each.gain or 0) < 0) == scale.up for each in comparisons)
+    return comparisons[0].against if comparisons and all(worse) else None
 
 
 @cache

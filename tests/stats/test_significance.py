@@ -123,6 +123,14 @@ def test_a_best_row_is_clear_only_where_it_is_better_than_every_other_row():
     assert clear_best({}) is None
 
 
+def test_a_row_with_the_best_mean_that_is_worse_on_the_shared_seeds_is_not_clear():
+    fewer = scores(good=[11.0, 12.0, 13.0, 14.1], lucky=[9.0, 10.1, 10.9, 12.0])
+    fewer["lucky"] |= {4: 99.0, 5: 99.0}
+    assert against_best(fewer)[0].against == "lucky"
+    assert against_best(fewer)[0].significant
+    assert clear_best(fewer) is None
+
+
 # ---- power
 
 

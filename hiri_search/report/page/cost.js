@@ -53,10 +53,11 @@ function networkTrace(name, rows, { cost, score }, style, options = {}) {
 // The non-dominated rows, cheapest first; the same rule as `front` in Python, for any cost.
 function paretoFront(rows, { cost, score }) {
   const loss = (row) => (score.up ? -row[score.key] : row[score.key]);
-  let best = Infinity;
+  let last;
+  const isEqual = (row) => last && row[cost] === last[cost] && loss(row) === loss(last);
   return [...rows]
     .sort((a, b) => a[cost] - b[cost] || loss(a) - loss(b))
-    .filter((row) => loss(row) < best && ((best = loss(row)), true));
+    .filter((row) => (!last || loss(row) < loss(last) || isEqual(row)) && (last = row));
 }
 
 function frontLine(front, { cost, score }) {

@@ -62,7 +62,7 @@ def best_row(results: Results) -> str | None:
     if results.is_search:
         return None
     scores = {name: by_seed for name, by_seed in seed_scores(results).items() if by_seed}
-    return clear_best(scores, scale_of(results.score), test=results.design.test)
+    return clear_best(scores, scale_of(results.score), test=results.design.test_of(scores))
 
 
 def comparison_table(results: Results) -> pd.DataFrame:

@@ -50,7 +50,7 @@ def _departures(study: StudyConfig, note: CalibrationNote) -> list[str]:
 # ---- the recipe
 
 RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
-    "lr": ("learning rate {:g}", 0),
+    "lr": ("learning rate {}", 0),
     "schedule": ("schedule {}", "cosine"),
     "batch": ("batch {}", 0),
     "warmup_epochs": ("warm-up {:g} epochs", 0),
@@ -68,15 +68,17 @@ RECIPE_TEXTS = {  # setting: (text, the value that turns it off)
 }
 
 
-def recipe_text(study: StudyConfig, options: RecipeOptions, images: int) -> str:
+def recipe_text(results: Results) -> str:
     """Return epochs, steps and the settings of a recipe that are not off, in words, without those that have choices.
 
-    `images` is the number in an epoch. The learning rate is that of the stand-ins.
+    The learning rates are those of the stand-ins, which depend on what their widths are divided by.
     """
-    recipe = study.recipe
+    study, options, images = results.study, results.recipe_options, results.started.images.train
+    recipe, divisors = study.recipe, {row.get("trained_width_divisor", study.proxy.width) for row in results.trials}
     epochs, batches = (options.get(name, (getattr(recipe, name),)) for name in ("epochs", "batch"))
     steps = either(images // int(batch) for batch in batches)
-    values = {name: getattr(recipe, name) for name in RECIPE_TEXTS} | {"lr": recipe.lr * study.proxy.width**0.5}
+    rates = sorted({recipe.lr * divisor**0.5 for divisor in divisors or {study.proxy.width}})
+    values = {name: getattr(recipe, name) for name in RECIPE_TEXTS} | {"lr": either(f"{rate:g}" for rate in rates)}
     unused = () if not study.data.annotations else ("label_smoothing",)  # detectors have losses of their own
     texts = {name: text for name, text in RECIPE_TEXTS.items() if name not in options and name not in unused}
     settings = [text.format(values[name]) for name, (text, off) in texts.items() if values[name] != off]

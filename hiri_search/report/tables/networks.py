@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiri_search.cost.pareto import pareto_mask
 from hiri_search.language import DenseNetwork, Net, Network, SpecError, parse_network
 from hiri_search.language.dense_network import height_and_width
 from hiri_search.paper.published import paper_column, paper_training, published
@@ -157,9 +158,8 @@ def ranks(scores: pd.Series, *, up: bool = True) -> pd.Series:
 def front(table: pd.DataFrame, cost: str, score: Score) -> pd.DataFrame:
     """Return the Pareto front: the rows that no other row dominates in `cost` and `score`, cheapest first."""
     known = table.dropna(subset=[cost, score.name])
-    ordered = known.sort_values([cost, score.name], ascending=[True, not score.up])
-    losses = score.loss_sign * ordered[score.name]
-    return ordered[losses < losses.cummin().shift(fill_value=np.inf)]
+    points = np.column_stack([known[cost], score.loss_sign * known[score.name]]).astype(float)
+    return known[pareto_mask(points)].sort_values(cost, kind="stable")
 
 
 def inference_table(results: Results) -> pd.DataFrame:
@@ -189,7 +189,7 @@ def caption(results: Results) -> str:
         f"Params and GFLOPs (multiply-adds): the networks at {_numbers(networks['side'])} pixels with"
         f" {study.counted.classes} classes, counted on the modules. {score.title}:"
         f" {_trained(networks, study)} at {_numbers(networks['trained_side'])} pixels{_grids(networks)},"
-        f" trained {recipe_text(study, results.recipe_options, images.train)}"
+        f" trained {recipe_text(results)}"
         f" on {images.train} images ({study.data.source}, {images.classes} classes{_chance(score, images.classes)}) and"
         f" {_measured(results)}; {_seeds(results)}.{_image_error(score, images, networks)}"
         f" Device: {started.device}; profile: {started.profile}. {calibration_sentence(study)}"

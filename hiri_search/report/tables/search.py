@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -47,21 +44,22 @@ def _hypervolumes(points: Points, reference: Points) -> Points:
 
 
 def zero_cost_table(results: Results) -> pd.DataFrame:
-    """Return Kendall's tau of each zero-cost score, and of the costs, with how good the short trainings are."""
-    rows = finished_rows(results.first_trainings)
+    """Return Kendall's tau of each zero-cost score, and of the costs, with how good the short trainings are.
+
+    Seeds of a network are averaged: they are no networks of their own.
+    """
+    trials = pd.DataFrame(finished_rows(results.first_trainings))
     names = {
-        name: name.removeprefix(ZERO_COST_PREFIX) for row in rows for name in row if name.startswith(ZERO_COST_PREFIX)
+        name: name.removeprefix(ZERO_COST_PREFIX) for name in map(str, trials) if name.startswith(ZERO_COST_PREFIX)
     }
     if not names:
         return pd.DataFrame()
-    lines = [
-        (label, *_tau(rows, name, results.score))
-        for name, label in {**names, "params": "params", "macs": "macs"}.items()
-    ]
+    predictors = {**names, "params": "params", "macs": "macs"}
+    lines = [(label, *_tau(trials, name, results.score)) for name, label in predictors.items()]
     return pd.DataFrame(lines, columns=["score", "networks", "tau", "low", "high"])
 
 
-def _tau(rows: Sequence[Mapping[str, Any]], name: str, score: Score) -> tuple[float, ...]:
-    scored = [(row[name], -score.loss_sign * row[score.name]) for row in rows if row.get(name) is not None]
-    tau = kendall_tau(*zip(*scored, strict=True)) if scored else None
-    return (len(scored), tau.value, tau.low, tau.high) if tau else (len(scored), np.nan, np.nan, np.nan)
+def _tau(trials: pd.DataFrame, name: str, score: Score) -> tuple[float, ...]:
+    networks = trials[["name", name, score.name]].dropna().groupby("name").mean()
+    tau = kendall_tau(networks[name], -score.loss_sign * networks[score.name]) if len(networks) else None
+    return (len(networks), tau.value, tau.low, tau.high) if tau else (len(networks), np.nan, np.nan, np.nan)

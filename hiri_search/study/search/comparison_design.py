@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from hiri_search.stats.sequential import SequentialTest
@@ -27,9 +27,14 @@ class ComparisonDesign:
     def compare(self, scores: Scores, scale: Scale) -> list[Comparison]:
         """Return the comparisons of rows with these scores, by the seeds in their order."""
         if not self.pairs:
-            return against_best(scores, scale, test=self.test)
-        stated = {} if self.post_hoc else self.signs
-        return compare_pairs(self.pairs, scores, scale, stated=stated, test=self.test, all_pairs=self.post_hoc)
+            return against_best(scores, scale, test=self.test_of(scores))
+        stated, test = {} if self.post_hoc else self.signs, self.test_of(scores)
+        return compare_pairs(self.pairs, scores, scale, stated=stated, test=test, all_pairs=self.post_hoc)
+
+    def test_of(self, scores: Scores) -> SequentialTest | None:
+        """Return the test of these scores; rows may have more seeds than the rule adds, from an earlier run."""
+        seeds = max(map(len, scores.values()), default=0)
+        return self.test and replace(self.test, most=max(self.test.most, seeds))
 
 
 def comparison_design(study: StudyConfig, events: Iterable[Event] = ()) -> ComparisonDesign:

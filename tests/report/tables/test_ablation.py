@@ -157,6 +157,13 @@ def test_the_caption_has_the_recipe_the_interval_and_the_rank_correlation():
         assert part in text
 
 
+def test_the_caption_has_the_learning_rate_of_each_width():
+    """A network of timm has no stand-in, whose learning rate would be larger."""
+    results = study(TOP1)
+    trials = [{**row, "trained_width_divisor": 1 if row["name"] == "3" else 4} for row in results.trials]
+    assert "AdamW, learning rate 0.001 or 0.002, batch 16" in caption(replace(results, trials=trials))
+
+
 def test_the_caption_lists_rows_with_their_own_recipe():
     results = study(TOP1, rows={"3": {"recipe": RECIPE | {"distill_alpha": 0.5}}})
     assert "with their own recipe: 3 (distill_alpha 0.5)" in caption(results)

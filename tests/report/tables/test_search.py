@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hiri_search.cost.pareto import hypervolume
@@ -59,6 +60,13 @@ def test_zero_cost_scores_are_compared_with_top1():
     assert table.loc["zen", "networks"] == 3
     assert table.loc["zen", "tau"] == pytest.approx(-1 / 3)
     assert table.loc["macs", "networks"] == 4
+
+
+def test_seeds_of_a_network_are_no_networks_of_their_own():
+    again = [{**trial, "trial": number, "seed": 1} for number, trial in enumerate(SHORT, 20)]
+    twice = zero_cost_table(example_results(STUDY, [*SHORT, *again])).set_index("score")
+    once = zero_cost_table(RESULTS).set_index("score")
+    pd.testing.assert_frame_equal(twice, once)
 
 
 def test_all_files_of_a_search_are_written(tmp_path: Path):

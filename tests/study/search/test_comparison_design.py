@@ -67,3 +67,14 @@ def test_a_base_named_after_the_trainings_is_tested_as_one_of_all_pairs_on_both_
 def test_a_rule_is_tested_by_its_first_and_most_seeds():
     assert comparison_design(_study(seeds={"first": [5, 6, 7], "most": 9})).test == SequentialTest(3, 9)
     assert comparison_design(_study()).test is None
+
+
+def test_more_seeds_than_the_rule_adds_are_tested_too():
+    """A later study may lower `most`, and a merged folder may have more seeds."""
+    study = _study(seeds={"first": [5, 6, 7], "most": 4})
+    scores = {
+        row: {seed: mean + seed**power for seed in range(6)} for row, mean, power in (("HR", 0, 1), (BASE, 90, 2))
+    }
+    comparison = next(each for each in comparison_design(study).compare(scores, POINTS) if each.row == "HR")
+    assert comparison.seeds == 6
+    assert comparison.interval.low < comparison.gain < comparison.interval.high < 0

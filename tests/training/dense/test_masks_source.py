@@ -91,6 +91,14 @@ def test_images_and_masks_without_the_other_are_counted(tmp_path: Path):
     assert note == f"{tmp_path}: left out are 1 images without a mask."
 
 
+def test_images_that_differ_in_their_suffix_alone_are_counted(tmp_path: Path):
+    write_masks(tmp_path)
+    picture().save(tmp_path / "train" / "1.jpeg")
+    source = MasksSource(str(tmp_path))
+    assert source.counts == {"train": 2, "val": 2}
+    assert source.notes == (f"{tmp_path}: left out are 1 files of the same name as another, but for its suffix.",)
+
+
 def test_unreadable_masks_are_skipped_if_that_is_asked_for(tmp_path: Path):
     write_masks(tmp_path)
     (tmp_path / "train" / "1.png").write_bytes(b"nothing")

@@ -129,6 +129,9 @@ class MasksSource(AnnotatedFiles):
                 yield pixels, {"semantic": torch.from_numpy(self.palette.classes_of(mask, where))}
 
 
+_Key = tuple[str, tuple[str, ...], str]  # the split, the other folders, and the name of an image without suffix
+
+
 def _divided(entries: Sequence[Any], counts: Mapping[str, int]) -> Iterator[Sequence[Any]]:
     start = 0
     for count in counts.values():
@@ -138,7 +141,9 @@ def _divided(entries: Sequence[Any], counts: Mapping[str, int]) -> Iterator[Sequ
 
 def _pairs(where: str, names: Sequence[str]) -> tuple[dict[str, list[tuple[str, str]]], tuple[str, ...]]:
     """The image and the mask of each pair, by split, and notes on images and masks without the other."""
-    images, masks = {}, {}
+    images: dict[_Key, str] = {}
+    masks: dict[_Key, str] = {}
+    same = 0
     for name in names:
         path = PurePosixPath(name)
         folders = [part.lower() for part in path.parts[:-1]]
@@ -149,10 +154,10 @@ def _pairs(where: str, names: Sequence[str]) -> tuple[dict[str, list[tuple[str, 
         both = IMAGE_FOLDERS | MASK_FOLDERS
         kept = tuple(part for part in folders if split_named(part) != split and part not in both)
         in_masks = not MASK_FOLDERS.isdisjoint(folders)
-        if in_masks or (suffix in MASK_SUFFIXES and IMAGE_FOLDERS.isdisjoint(folders)):
-            masks[split, kept, _image_stem(stem)] = name
-        else:
-            images[split, kept, stem] = name
+        is_mask = in_masks or (suffix in MASK_SUFFIXES and IMAGE_FOLDERS.isdisjoint(folders))
+        files, key = (masks, (split, kept, _image_stem(stem))) if is_mask else (images, (split, kept, stem))
+        same += key in files
+        files.setdefault(key, name)
     pairs: dict[str, list[tuple[str, str]]] = {}
     for key in images.keys() & masks.keys():
         pairs.setdefault(key[0], []).append((images[key], masks[key]))
@@ -160,6 +165,7 @@ def _pairs(where: str, names: Sequence[str]) -> tuple[dict[str, list[tuple[str, 
         {
             "images without a mask": len(images.keys() - masks.keys()),
             "masks without an image": len(masks.keys() - images.keys()),
+            "files of the same name as another, but for its suffix": same,
         }
     )
     return {split: sorted(found) for split, found in pairs.items()}, fault_note(where, "left out are", +alone)
