@@ -77,7 +77,7 @@ ROOMS = {  # outside packages and the only rooms, or modules, that may import th
     "pandas": ("api", "report", "paper"),
     "matplotlib": ("api.results", "report"),
     "plotly": ("report.page",),
-    "scipy": ("stats", "study.plan.time_model", "nets.dense.detectors.assignment"),
+    "scipy": ("stats", "study.plan.time_model", "study.search.samplers.bayesian", "nets.dense.detectors.assignment"),
     "statsmodels": ("stats",),
     "tqdm": ("api.progress",),
     "faster_coco_eval": ("training.dense",),
