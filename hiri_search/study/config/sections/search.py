@@ -17,7 +17,6 @@ SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2"
 CostName = Literal["gmacs", "mparams", "ms_per_image", "memory"]
 ZeroCostName = Literal["synflow", "naswot", "zen"]
 
-_SCORE = CLASSIFICATION.scores[0].name
 _ROUNDING = 1e-9  # so that a third of 3 is 1
 
 
