@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from hiri_search.study.config.choices import RecipeValue
 from hiri_search.study.config.sections.seeds import STRICT, Seed, Seeds
-from hiri_search.training.recipe import SettingError
+from hiri_search.training.recipe import RecipeValue, SettingError
 from hiri_search.training.score import CLASSIFICATION
 
 SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
