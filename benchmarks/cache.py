@@ -60,7 +60,7 @@ def ways(given: argparse.Namespace) -> list[Way]:
     return [*kept, *fresh, Way("one by one, RandAugment", "disk", replace(recipe, auto_augment=POLICY))]
 
 
-def run(way: Way, batches: Loader, device: torch.device, epochs: int) -> Epochs:
+def run(batches: Loader, device: torch.device, epochs: int) -> Epochs:
     """Iterate over the batches as a trial does."""
     train, val = [], []
     for epoch in range(epochs):
@@ -133,7 +133,7 @@ def table(given: argparse.Namespace, device: torch.device) -> None:
         prepared = prepare(data, given.side, Path(), cache=way.cache, say=_said)
         batches = open_loader(data, prepared, side=given.side, recipe=way.recipe, device=device)
         made = time.perf_counter() - started
-        found = run(way, batches, device, given.epochs)
+        found = run(batches, device, given.epochs)
         print(line(way, prepared, made, found, len(batches) * given.batch), flush=True)
 
 

@@ -18,7 +18,6 @@ python benchmarks/confirm_power.py --help
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import warnings
@@ -31,9 +30,9 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from many import epoch, network_facts
 from scipy.optimize import brentq
+from search_problems import CHOICES, MACRO, TABLE, Floats, macro_columns
 
 from hiri_search.language import Net
 from hiri_search.stats.order_verdict import OrderVerdict
@@ -48,17 +47,12 @@ from hiri_search.study.search.objectives import objectives_of
 from hiri_search.study.search.search import Search
 from hiri_search.system.units import GIGA, MEGA
 
-TABLE = Path(__file__).parents[2] / "shared" / "data" / "nas_bench_macro" / "nas-bench-macro_cifar10.csv"
-# Eight layers with three choices each, as types of stages, which have no order.
-SPACE = " -> ".join(f"(hr | cffn | t)(64 e=4{' s=1' * (layer > 3)})" for layer in range(8))
-CHOICES = {"Hr": "0", "Cffn": "1", "Transformer": "2"}
 SIDE = 512
 CONFIRM, FRONT_ALONE = ConfirmConfig(), ConfirmConfig(top=10, partners=0)
 TIE_BREAK = 1e-3  # noise of scores that are costs, in their standard deviations
 DEGRADED = (0.2, 0.4, 0.6, 0.8)
 LIKE_PAIRS = 20_000  # drawn from all pairs of like cost, to find the noise of degraded scores
 
-Floats = npt.NDArray[np.float64]
 Scores = tuple[Floats, Floats]  # short and long score of each network
 
 
@@ -76,37 +70,34 @@ class Networks:
         return np.asarray(self.trainings.mean(axis=0))
 
     def of(self, net: Net) -> int:
-        return self.index["".join(CHOICES[type(stage).__name__] for stage in net.stages)]
+        return self.index["".join(str(CHOICES[type(stage).__name__]) for stage in net.stages)]
 
 
 @lru_cache
 def read(path: Path) -> Networks:
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    columns = {
-        name: np.array([float(row[name]) for row in rows]) for name in ("acc1", "acc2", "acc3", "params", "flops")
-    }
+    index, columns = macro_columns(path)
     trainings = np.stack([columns[f"acc{number}"] for number in (1, 2, 3)])
-    return Networks({row["arch"]: n for n, row in enumerate(rows)}, trainings, columns["params"], columns["flops"])
+    return Networks(index, trainings, columns["params"], columns["flops"])
 
 
 # ---- scores
 
-MakeScores = Callable[[Networks, int, np.random.Generator], Scores]
+MakeScores = Callable[[Networks, int], Scores]  # the number is a seed
 
 
-def one_training(networks: Networks, seed: int, rng: np.random.Generator) -> Scores:
+def one_training(networks: Networks, seed: int) -> Scores:
     first, *others = np.roll(networks.trainings, -(seed % 3), axis=0)
     return first, np.asarray(np.mean(others, axis=0))
 
 
-def cost_alone(networks: Networks, seed: int, rng: np.random.Generator, *, costs: tuple[str, ...]) -> Scores:
+def cost_alone(networks: Networks, seed: int, *, costs: tuple[str, ...]) -> Scores:
     total = sum(_standardised(getattr(networks, cost)) for cost in costs)
-    return np.asarray(total + rng.normal(0, TIE_BREAK, len(networks.macs))), networks.mean
+    return np.asarray(total + np.random.default_rng(seed).normal(0, TIE_BREAK, len(networks.macs))), networks.mean
 
 
-def degraded(networks: Networks, seed: int, rng: np.random.Generator, *, tau: float) -> Scores:
-    return networks.mean + rng.normal(0, _noise(networks, tau), len(networks.macs)), networks.mean
+def degraded(networks: Networks, seed: int, *, tau: float) -> Scores:
+    noise = np.random.default_rng(seed).normal(0, _noise(networks, tau), len(networks.macs))
+    return networks.mean + noise, networks.mean
 
 
 SHORT: dict[str, MakeScores] = {
@@ -164,7 +155,7 @@ class Draw:
 def draw(seed: int, name: str, sampler: str, size: int, path: Path) -> Draw:
     warnings.simplefilter("ignore")
     networks = read(path)
-    short, long = SHORT[name](networks, seed, np.random.default_rng(seed))
+    short, long = SHORT[name](networks, seed)
     study = _study(sampler, size, seed)
     trials, indices = zip(*searched(networks, study, short), strict=True)
     objectives = objectives_of(study)
@@ -179,7 +170,7 @@ def draw(seed: int, name: str, sampler: str, size: int, path: Path) -> Draw:
 def _study(sampler: str, size: int, seed: int) -> StudyConfig:
     search = {"sampler": sampler, "networks": size, "seed": seed}
     return StudyConfig.model_validate(
-        {"space": SPACE, "search": search, "counted": {"side": SIDE}, "proxy": {"side": SIDE}}
+        {"space": MACRO["words"], "search": search, "counted": {"side": SIDE}, "proxy": {"side": SIDE}}
     )
 
 
@@ -253,7 +244,7 @@ HEAD = (
 
 
 def line(name: str, draws: Sequence[Draw], networks: Networks) -> str:
-    whole = population_tau(networks, *SHORT[name](networks, 0, np.random.default_rng(0)))
+    whole = population_tau(networks, *SHORT[name](networks, 0))
     shares = (f"{np.mean([d.verdict is verdict for d in draws]):.1%}" for verdict in OrderVerdict)
     known = [d.beyond for d in draws if d.beyond]
     beyond, tau = np.mean([each.value for each in known]), np.mean([d.tau for d in draws])

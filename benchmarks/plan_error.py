@@ -14,28 +14,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hiri_search.api.running import resources_for
 from hiri_search.study.config.read import read_study
-from hiri_search.study.dispatch.resources import TrialResources
 from hiri_search.study.ledger.layout import IMAGE_FOLDER
 from hiri_search.study.ledger.ledger import read_events
 from hiri_search.study.plan.estimate import estimate_plan
 from hiri_search.study.plan.plan import Compared, Plan, compared_with_run, plan_lines
-from hiri_search.system.hardware import cores, gpus
+from hiri_search.system.hardware import gpus
 
 COMMAND = "from hiri_search.cli.main import main; main()"
 HEAD = "| study | part | planned s | took s | error % | load |"
 
 
-def default_resources() -> TrialResources:
-    """Return the resources of a run without options."""
-    count = gpus() or cores()
-    return TrialResources(count, min(1.0, gpus() / count))
-
-
 def measure(file: Path, profile: str, sets: list[str], home: Path) -> Iterator[Compared]:
     """Compare plan and run: the whole command, then each part that the ledger records."""
     study = read_study(file, profile=profile, sets=sets)
-    plan = estimate_plan(study, default_resources(), home / IMAGE_FOLDER, say=lambda text: print(text, file=sys.stderr))
+    resources = resources_for(0, study.resources, address=None)
+    plan = estimate_plan(study, resources, home / IMAGE_FOLDER, say=lambda text: print(text, file=sys.stderr))
     print(*plan_lines(plan), sep="\n", file=sys.stderr)
     overrides = [argument for text in sets for argument in ("--set", text)]
     started = time.perf_counter()

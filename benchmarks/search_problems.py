@@ -76,7 +76,8 @@ class Problem:
 
 
 @lru_cache
-def _macro_columns(path: Path) -> tuple[dict[str, int], dict[str, Floats]]:
+def macro_columns(path: Path) -> tuple[dict[str, int], dict[str, Floats]]:
+    """Return the index of each architecture of NAS-Bench-Macro, and the columns of numbers by name."""
     with path.open() as file:
         lines = list(csv.DictReader(file))
     names = ("mean_acc", "acc1", "acc2", "acc3", "params", "flops")
@@ -85,7 +86,7 @@ def _macro_columns(path: Path) -> tuple[dict[str, int], dict[str, Floats]]:
 
 def macro(path: Path, written: str, seed: int) -> Problem:
     """Return NAS-Bench-Macro; `seed` selects the observed training."""
-    indices, columns = _macro_columns(path)
+    indices, columns = macro_columns(path)
 
     def index(net: Net) -> int:
         choices = (s.depth - 1 if written == "numbers" else CHOICES[type(s).__name__] for s in net.stages)

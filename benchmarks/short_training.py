@@ -24,6 +24,7 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch import nn
+from train_speed import timms_step
 
 from hiri_search.language import parse_network
 from hiri_search.models import paper_net
@@ -110,12 +111,7 @@ def _epoch(model: nn.Module, loader: Any, optimizer: Any, schedule: Any, recipe:
     for images, labels in loader:
         number += 1
         schedule.step_update(number)
-        with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda and recipe.bf16):
-            loss = loss_of(model(images.to(memory_format=torch.channels_last)), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or float("inf"))
-        optimizer.step()
+        timms_step(model, optimizer, loss_of, images.to(memory_format=torch.channels_last), labels, recipe)
     return number
 
 

@@ -86,7 +86,7 @@ def timms(job: Job, root: Path, classes: int, device: torch.device, workers: int
         asked = started
         for images, labels in loader:
             waiting += time.perf_counter() - asked
-            loss = _step(
+            loss = timms_step(
                 model, optimizer, loss_of, images.to(device, memory_format=torch.channels_last), labels, recipe
             )
             seen += len(images)
@@ -96,7 +96,7 @@ def timms(job: Job, root: Path, classes: int, device: torch.device, workers: int
         yield Epoch(seen / seconds, waiting / seconds)
 
 
-def _step(
+def timms_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss_of: Callable[[Tensor, Tensor], Tensor],
@@ -104,6 +104,7 @@ def _step(
     labels: Tensor,
     recipe: Recipe,
 ) -> Tensor:
+    """Return the loss of a step of timm's train script on images that lie on the device of the model."""
     with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda and recipe.bf16):
         loss = loss_of(model(images), labels.to(images.device))
     optimizer.zero_grad()

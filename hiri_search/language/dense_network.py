@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from hiri_search.language.errors import SpecError
+from hiri_search.language.net import text_key
 from hiri_search.language.timm.spec import TIMM_PREFIX, Backbone, parse_backbone
 
 
@@ -84,8 +84,8 @@ class DenseNetwork:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the canonical text, 12 hex digits as for a Net: equal for equal texts on every machine."""
-        return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
+        """Key of the canonical text (`text_key`): equal for equal texts."""
+        return text_key(self.canonical_text)
 
     @property
     def _prefix(self) -> str:

@@ -72,8 +72,8 @@ class Net:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the canonical text, 12 hex digits, equal on every machine; changes with the language's defaults."""
-        return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
+        """Key of the canonical text (`text_key`); changes with the language's defaults."""
+        return text_key(self.canonical_text)
 
     def _text(self, *, full: bool) -> str:
         last = len(self.stages) - 1
@@ -146,6 +146,11 @@ class Net:
         depths = (min(stage.depth, max(min_depth, -(-stage.depth // depth))) for stage in self.stages)
         stages = (_scaled(stage, width, depth=left) for stage, left in zip(self.stages, depths, strict=True))
         return Net(_scaled(self.stem, width), tuple(stages))
+
+
+def text_key(canonical_text: str) -> str:
+    """Return the key of a network: the hash of its canonical text, 12 hex digits, equal on every machine."""
+    return hashlib.sha256(canonical_text.encode()).hexdigest()[:12]
 
 
 def default_stem() -> Stem:

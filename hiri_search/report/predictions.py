@@ -78,7 +78,7 @@ def predictions_of_page(results: Results) -> dict[str, Any]:
 def _attempt(results: Results) -> Figure | str:
     """Return the figure, or why there is none: never an error, as a report has other contents."""
     try:
-        return _draw(_predictions(results), results)
+        return _draw(_predictions(results))
     except NoPredictions as reason:
         return str(reason)
     except Exception as error:  # of checkpoints and images that anybody may have changed, and of networks of timm
@@ -167,7 +167,7 @@ def _at_size(found: Annotation, size: tuple[int, int], shown: tuple[int, int]) -
 
 
 @literal_text
-def _draw(shown: Predictions, results: Results) -> Figure:
+def _draw(shown: Predictions) -> Figure:
     lines = {"truth": [example.truth for example in shown.examples], **shown.of_rows}
     height = max(each.size[0] / each.size[1] for each in shown.examples) * _COLUMN_WIDTH
     figure = new_figure(_COLUMN_WIDTH * len(shown.examples), height * len(lines) + 0.6)

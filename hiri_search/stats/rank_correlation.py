@@ -101,15 +101,15 @@ def tau_beyond_cost(
     test, as in `kendall_tau`, or on Fisher's scale where a group has no exact test (see `_Group.null`). Where a
     score is the same in all pairs, tau is 0 with an interval from -1 to 1. None where no two costs are alike.
     """
-    order = np.argsort(np.asarray(cost, float), kind="stable")
-    x, y, costs = (np.asarray(values, float)[order] for values in (first, second, cost))
-    limits = costs * (1 + tolerance)
-    ends = [*(np.flatnonzero(costs[1:] > limits[:-1]) + 1), len(costs)]
-    slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end - start > 1]
-    groups = [_Group(x[items], y[items], _like_pairs(costs[items], limits[items])) for items in slices]
+    groups = _groups_of_like_cost(first, second, cost, tolerance)
     if not groups:
         return None
     return BeyondCost(*_tau_of(groups), sum(len(g.pairs[0]) for g in groups), sum(len(g.x) for g in groups))
+
+
+def s_beyond_cost(first: npt.ArrayLike, second: npt.ArrayLike, cost: npt.ArrayLike) -> int:
+    """Return Kendall's S over pairs of like cost: those that both scores order alike, minus those ordered otherwise."""
+    return int(sum(group.s for group in _groups_of_like_cost(first, second, cost, LIKE_COST)))
 
 
 def like_cost_items(costs: npt.ArrayLike, *, tolerance: float = LIKE_COST) -> int:
@@ -117,6 +117,18 @@ def like_cost_items(costs: npt.ArrayLike, *, tolerance: float = LIKE_COST) -> in
     ordered = np.sort(np.asarray(costs, float))
     like = ordered[1:] <= ordered[:-1] * (1 + tolerance)
     return int((np.append(like, False) | np.insert(like, 0, False)).sum())
+
+
+def _groups_of_like_cost(
+    first: npt.ArrayLike, second: npt.ArrayLike, cost: npt.ArrayLike, tolerance: float
+) -> list[_Group]:
+    """Return the groups of items that pairs of like cost connect."""
+    order = np.argsort(np.asarray(cost, float), kind="stable")
+    x, y, costs = (np.asarray(values, float)[order] for values in (first, second, cost))
+    limits = costs * (1 + tolerance)
+    ends = [*(np.flatnonzero(costs[1:] > limits[:-1]) + 1), len(costs)]
+    slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end - start > 1]
+    return [_Group(x[items], y[items], _like_pairs(costs[items], limits[items])) for items in slices]
 
 
 def _like_pairs(costs: Array, limits: Array) -> Pairs:

@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
+
+RecipeValue: TypeAlias = bool | int | float  # of a hyperparameter that is no text
 
 
 class SettingError(ValueError):

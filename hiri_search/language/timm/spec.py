@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from hiri_search.language.errors import SpecError
-from hiri_search.language.net import Net
+from hiri_search.language.net import Net, text_key
 from hiri_search.language.parser import parse_net
 from hiri_search.language.stages import KINDS, Part
 
@@ -46,8 +45,8 @@ class TimmNetwork:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the canonical text, 12 hex digits as for a Net: equal for equal texts on every machine."""
-        return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
+        """Key of the canonical text (`text_key`): equal for equal texts."""
+        return text_key(self.canonical_text)
 
 
 Backbone = Net | TimmNetwork

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiri_search.report.calibration.scores import CalibrationResults, SettingScores, aligned
 from hiri_search.report.tables.order import ORDER_COLUMNS, order_columns
-from hiri_search.stats.rank_correlation import LIKE_COST
+from hiri_search.stats.rank_correlation import s_beyond_cost
 from hiri_search.stats.signal_to_noise import signal_to_noise
 
 SETTING, ALONE, CEILING = "setting", "alone", "ceiling"  # kinds of lines
@@ -85,15 +85,5 @@ def _ceiling(reference: SettingScores) -> Iterator[dict[str, Any]]:
 def _agreement(reference: SettingScores, values: pd.Series, hours: float) -> dict[str, Any]:
     values, means = aligned(values, reference.means())
     gflops = reference.networks["gflops"]
-    ordered = pairs_ordered(values, means, gflops)
+    ordered = s_beyond_cost(values, means, gflops[values.index])
     return order_columns(values, means, gflops) | {"pairs_per_hour": ordered / hours if hours else np.nan}
-
-
-def pairs_ordered(first: pd.Series, second: pd.Series, gflops: pd.Series) -> int:
-    """Return the number of pairs of like cost that both scores order alike, minus those that they order differently."""
-    signs = [
-        np.sign(first[a] - first[b]) * np.sign(second[a] - second[b])
-        for a, b in combinations(first.index, 2)
-        if max(gflops[a], gflops[b]) <= (1 + LIKE_COST) * min(gflops[a], gflops[b])
-    ]
-    return int(sum(signs))

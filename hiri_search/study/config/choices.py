@@ -15,7 +15,7 @@ from hiri_search.language import SpecError
 from hiri_search.language.space import Decisions
 from hiri_search.language.syntax_tree import Option, Options
 from hiri_search.study.config.sections.seeds import STRICT
-from hiri_search.training.recipe import Recipe, SettingError
+from hiri_search.training.recipe import Recipe, RecipeValue, SettingError
 
 if TYPE_CHECKING:
     from hiri_search.study.config.schema import NetworkRow, StudyConfig
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SEPARATOR = "|"
 MAX_SETTINGS = 100  # of a row
 
-RecipeValue: TypeAlias = bool | int | float
 RecipeOptions: TypeAlias = dict[str, tuple[RecipeValue, ...]]  # of a recipe: the values to choose from, by key
 
 

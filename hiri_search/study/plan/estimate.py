@@ -55,6 +55,16 @@ class Stint:
     epoch_seconds: float = 0.0  # the part of `seconds` that the ledger reports as epochs
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """The networks of a study, or samples of its space, with their costs; and its images."""
+
+    space: SearchSpace | None
+    images: StudyData
+    profiled: list[ProfiledNetwork]
+    seconds: float  # of a run, before its first training
+
+
 def estimate_plan(
     study: StudyConfig, slots: TrialResources | None, home: Path, *, say: Callable[[str], None] = lambda text: None
 ) -> Plan:
@@ -67,52 +77,69 @@ def estimate_plan(
     study = with_trial_weights(study, say)
     networks = resolve(study)
     check_own_kinds(study, networks.rows)
-    started = time.perf_counter()
-    space = None if networks.space is None else checked_space(networks, say)
-    counting = time.perf_counter() - started
-    images = StudyData(networks, home)
-    started = time.perf_counter()
-    profiled = [
-        _profiled(networks, candidate, len(images.any_side.classes)) for candidate in _candidates(networks, space)
-    ]
-    counting += 0.0 if space else time.perf_counter() - started  # a search counts networks while others are trained
-    check_weights((network.candidate for network in profiled), say)
-    distinct = len({network.job for network in profiled})
-    say(f"timing short trainings of up to {distinct} networks")
+    counted = _counted(networks, home, say)
     resolved = _resolved(slots)
-    speeds = profile(study, profiled, images, resolved)
-    spread = _spread(networks, space, profiled) if space else None
-    stints = _stints(study, profiled, spread)
-    timed = {name: [_timed(stint, speeds, images) for stint in of_name] for name, of_name in stints.items()}
-    all_stints = [stint for of_name in timed.values() for stint in of_name]
+    say(f"timing short trainings of up to {len({network.job for network in counted.profiled})} networks")
+    speeds = profile(study, counted.profiled, counted.images, resolved)
+    spread = _spread(networks, counted.space, counted.profiled) if counted.space else None
+    stints = _stints(study, counted.profiled, spread)
+    timed = {name: [_timed(stint, speeds, counted.images) for stint in of_name] for name, of_name in stints.items()}
+    trials = makespan((stint.seconds for of_name in timed.values() for stint in of_name), resolved.count)
     return Plan(
         device=hardware.describe_device(),
         slots=resolved.count,
         gpus=resolved.gpu_share,
         processes=resolved.processes,
-        trainings=tuple(_training(name, of_name, speeds, images) for name, of_name in timed.items()),
+        trainings=tuple(_training(name, of_name, speeds, counted.images) for name, of_name in timed.items()),
         space=spread,
-        seconds={
-            "start": speeds.import_seconds,
-            "images": speeds.decoding_seconds,
-            "counting": counting,
-            "inference": _inference_seconds(networks),
-            "workers": (1 + RAY_IMPORTS) * speeds.import_seconds if slots else 0.0,
-            "trials": makespan((stint.seconds for stint in all_stints), resolved.count),
-            "report": REPORT_IMPORTS * speeds.import_seconds,
-        },
-        epoch_seconds=sum(stint.epoch_seconds for stint in all_stints),
+        seconds=_seconds(counted, speeds, _inference_seconds(networks), trials, in_workers=slots is not None),
+        epoch_seconds=sum(stint.epoch_seconds for of_name in timed.values() for stint in of_name),
         timed=len(speeds.timed),
         model_error=speeds.model_error,
         core_share=speeds.core_share,
         memory=speeds.memory,
-        disk={
-            "images": images.decoded_bytes,
-            "checkpoint": max(network.checkpoint_bytes for network in profiled),
-            "free": images.free_bytes,
-        },
+        disk=_disk(counted),
         limits=tuple(_limits(study, timed, resolved)),
     )
+
+
+def _counted(networks: StudyNetworks, home: Path, say: Callable[[str], None]) -> _Counted:
+    """Return the counted networks and images of a study; a search counts networks while others are trained."""
+    started = time.perf_counter()
+    space = None if networks.space is None else checked_space(networks, say)
+    seconds = time.perf_counter() - started
+    images = StudyData(networks, home)
+    started = time.perf_counter()
+    profiled = [
+        _profiled(networks, candidate, len(images.any_side.classes)) for candidate in _candidates(networks, space)
+    ]
+    seconds += 0.0 if space else time.perf_counter() - started
+    check_weights((network.candidate for network in profiled), say)
+    return _Counted(space, images, profiled, seconds)
+
+
+def _seconds(
+    counted: _Counted, speeds: SpeedTable, inference: float, trials: float, *, in_workers: bool
+) -> dict[str, float]:
+    """Return the seconds of each part of a run, in the order of a run."""
+    return {
+        "start": speeds.import_seconds,
+        "images": speeds.decoding_seconds,
+        "counting": counted.seconds,
+        "inference": inference,
+        "workers": (1 + RAY_IMPORTS) * speeds.import_seconds if in_workers else 0.0,
+        "trials": trials,
+        "report": REPORT_IMPORTS * speeds.import_seconds,
+    }
+
+
+def _disk(counted: _Counted) -> dict[str, int]:
+    """Return bytes on the disk: of the decoded images, of the largest checkpoint, and those that are free."""
+    return {
+        "images": counted.images.decoded_bytes,
+        "checkpoint": max(network.checkpoint_bytes for network in counted.profiled),
+        "free": counted.images.free_bytes,
+    }
 
 
 def _resolved(slots: TrialResources | None) -> TrialResources:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-
-FloatArray: TypeAlias = NDArray[np.float64]
+from scipy.optimize import nnls
 
 MIN_TIMED = 4  # networks for leave-one-out errors: the model has three coefficients
 
@@ -41,26 +37,12 @@ class TimeModel:
 def fit(works: Sequence[Workload], seconds: Sequence[float]) -> TimeModel:
     """Return the model with the least squared relative errors; more work never takes less time."""
     times = np.maximum(seconds, 1e-12)
-    features = np.array([[1.0, work.macs, work.activations] for work in works])
+    # For a single network nnls takes the first column: its time then grows with the activations.
+    features = np.array([[work.activations, work.macs, 1.0] for work in works])
     scale = np.maximum(features.max(axis=0), 1e-12)
-    coefficients = _non_negative_least_squares(features / scale / times[:, None])
-    return TimeModel(*(coefficients / scale).tolist())
-
-
-def _non_negative_least_squares(features: FloatArray) -> FloatArray:
-    """Return coefficients >= 0 with which the rows of the (N, 3) features come nearest to 1.
-
-    The solution is the plain least-squares solution of its non-zero coefficients; all 8 choices of these are tried.
-    """
-    ones = np.ones(len(features))
-    best, least = np.zeros(features.shape[1]), float("inf")
-    for chosen in sorted(product([False, True], repeat=features.shape[1]), key=sum):
-        coefficients = np.zeros(features.shape[1])
-        coefficients[list(chosen)] = np.linalg.lstsq(features[:, chosen], ones, rcond=None)[0]
-        error = float(((features @ coefficients - ones) ** 2).sum())
-        if (coefficients >= 0).all() and error < least - 1e-12:  # among equal errors the fewest coefficients win
-            best, least = coefficients, error
-    return best
+    coefficients, _ = nnls(features / scale / times[:, None], np.ones(len(times)))
+    per_activation, per_mac, constant = (coefficients / scale).tolist()
+    return TimeModel(constant, per_mac, per_activation)
 
 
 def leave_one_out_error(works: Sequence[Workload], seconds: Sequence[float]) -> list[float]:

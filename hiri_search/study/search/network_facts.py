@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from hiri_search.cost.flops import ZERO, count, count_parts
@@ -11,7 +10,7 @@ from hiri_search.cost.kind_check import check_dense_kinds, check_kinds
 from hiri_search.cost.latency.benchmark import Latency, measure_latencies
 from hiri_search.cost.latency.config import LatencyConfig
 from hiri_search.language import DenseNetwork, Net, Network, SpecError
-from hiri_search.language.dense_network import square_side
+from hiri_search.language.dense_network import InputSize, square_side
 from hiri_search.study.config.networks import Candidate
 from hiri_search.study.config.schema import StudyConfig
 from hiri_search.study.ledger.values import NetworkFacts, StandIn, to_json
@@ -44,20 +43,18 @@ def milliseconds(study: StudyConfig, network: Network) -> float | None:
 def check_own_kinds(study: StudyConfig, candidates: Iterable[Candidate]) -> None:
     """Raise SpecError where a kind of the user's own builds something that cannot be trained or counted."""
     for candidate in candidates:
-        for network, side in ((candidate.network, candidate.side), (candidate.trained, candidate.trained_side)):
-            if isinstance(network, Net):
-                check_kinds(network, square_side(side), classes=study.counted.classes)
-            elif isinstance(network, DenseNetwork):
-                with _row_named(candidate.name):
-                    check_dense_kinds(network, side)
+        _check_kinds_of(candidate.name, candidate.network, candidate.side, study.counted.classes)
+        _check_kinds_of(candidate.name, candidate.trained, candidate.trained_side, study.counted.classes)
 
 
-@contextmanager
-def _row_named(name: str) -> Iterator[None]:
-    try:
-        yield
-    except SpecError as error:
-        raise SpecError(f"nets.{name}: {error.message}") from error
+def _check_kinds_of(name: str, network: Network | None, side: InputSize, classes: int) -> None:
+    if isinstance(network, Net):
+        check_kinds(network, square_side(side), classes=classes)
+    elif isinstance(network, DenseNetwork):
+        try:
+            check_dense_kinds(network, side)
+        except SpecError as error:
+            raise SpecError(f"nets.{name}: {error.message}") from error
 
 
 def network_costs(candidate: Candidate, study: StudyConfig, prepared: PreparedBySide) -> NetworkFacts:

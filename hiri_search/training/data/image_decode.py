@@ -126,12 +126,8 @@ def _decode_entry(
     return entry, _opened(data, decode)
 
 
-def _decode(data: bytes | str, side: int) -> NDArray[np.uint8] | str:
-    """The decoded image, or the reason (a string) why it cannot be read; a reason in place of `data` is passed on."""
-    return _opened(data, partial(_decode_square, side=side))
-
-
 def _opened(data: bytes | str, decode: Callable[[bytes, Image.Image], _Decoded]) -> _Decoded | str:
+    """The decoded image, or the reason (a string) why it cannot be read; a reason in place of `data` is passed on."""
     if isinstance(data, str):
         return data
     try:

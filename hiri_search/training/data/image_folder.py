@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -69,17 +70,8 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0, 
     A share of each class is held out for validation, chosen with the seed, where there is no folder for it. Test images
     are listed where there are some and `use_test` is true.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist; folder:PATH must be {LAYOUT}")
-    if not (path.is_dir() or path.is_file()):  # /dev/zero has no end
-        raise DataError(f"{path} is a device or a pipe; folder:PATH must be {LAYOUT}")
-    try:
-        tree = open_tree(path)
+    with opened_tree(path, f"folder:PATH must be {LAYOUT}") as tree:
         images = _find_images(path, tree)
-    except READ_ERRORS as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
-        problem = "cannot be read" if path.is_dir() else "is neither a folder nor an archive that can be opened"
-        raise DataError(f"{path} {problem} ({reason}); folder:PATH must be {LAYOUT}") from error
     if not use_test and images.by_class.pop("test", None) is not None:
         images.notes.append(_note_left_out(tree, f"{images.root}{images.folders['test']}"))
     if images.by_class["train"] and "val" not in images.folders:
@@ -96,6 +88,21 @@ def open_image_folder(path: Path, *, classes: int | None = None, seed: int = 0, 
     }
     notes = (*map(printable, images.notes), *_left_out_note(images.left_out))
     return ImageFolder(path, entries, tuple(chosen), tree, notes, held_out="val" not in images.folders)
+
+
+@contextmanager
+def opened_tree(path: Path, remedy: str) -> Iterator[FileTree]:
+    """Open a folder or archive for listing its files; raises DataError where it cannot be read, with the remedy."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; {remedy}")
+    if not (path.is_dir() or path.is_file()):  # /dev/zero has no end
+        raise DataError(f"{path} is a device or a pipe; {remedy}")
+    try:
+        yield open_tree(path)
+    except READ_ERRORS as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        problem = "cannot be read" if path.is_dir() else "is neither a folder nor an archive that can be opened"
+        raise DataError(f"{path} {problem} ({reason}); {remedy}") from error
 
 
 def _find_images(path: Path, tree: FileTree) -> _ImageSet:

@@ -22,6 +22,11 @@ def test_a_law_is_found_again(law: TimeModel):
     assert leave_one_out_error(WORKS, [law(work) for work in WORKS]) == pytest.approx([0.0] * len(WORKS), abs=1e-6)
 
 
+def test_the_time_of_one_network_grows_with_its_activations():
+    law = fit(WORKS[:1], [2.0])
+    assert law(WORKS[0] * 3) == pytest.approx(6.0)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_law_goes_under_zero_or_falls(seed: int):
     rng = Random(seed)

@@ -1,6 +1,5 @@
 """Pixels of decoded images: the same picture in every pixel mode and orientation, or refused by name."""
 
-import re
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from hiri_search.training.data import image_decode
-from hiri_search.training.data.image_decode import TURNS, _decode, _opened, to_rgb, upright
+from hiri_search.training.data.image_decode import TURNS, _opened, to_rgb, upright
+from hiri_search.training.data.image_folder import DataError
+from tests.training.data.decoded import decoded
 
 SIDE = 20
 RAMP = np.rint(np.tile(np.linspace(10, 240, 64), (48, 1)))
@@ -79,9 +80,8 @@ SAME: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("encode", SAME.values(), ids=SAME)
 def test_a_picture_has_the_same_pixels_in_every_mode(encode: Callable[[], bytes]):
-    decoded, expected = (_decode(data, SIDE) for data in (encode(), _file(RGB, "PNG")))
-    assert not isinstance(decoded, str)
-    assert np.abs(decoded.astype(int) - expected.astype(int)).max() <= 2
+    found, expected = (decoded(data, SIDE) for data in (encode(), _file(RGB, "PNG")))
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
 
 
 def _fits(bits: int) -> bytes:
@@ -106,9 +106,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
 def test_pixels_without_a_known_range_are_refused_by_name(data: bytes, reason: str):
-    result = _decode(data, SIDE)
-    assert isinstance(result, str)
-    assert re.search(reason, result)
+    with pytest.raises(DataError, match=reason):
+        decoded(data, SIDE)
 
 
 def _half_transparent(mode: str) -> Image.Image:
@@ -160,7 +159,7 @@ def _photo(kind: str, orientation: int) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("side", [SIDE, 8])  # the small side takes Pillow's reduced decoding of JPEGs
 def test_a_turned_photograph_is_turned_upright(side: int, kind: str, orientation: int):
-    plain, turned = (_decode(_photo(kind, number), side) for number in (1, orientation))
+    plain, turned = (decoded(_photo(kind, number), side) for number in (1, orientation))
     assert np.abs(plain.astype(int) - turned.astype(int)).mean() < 3
     whole = _opened(_photo(kind, orientation), lambda _, image: upright(to_rgb(image), image))
     assert not isinstance(whole, str)
@@ -169,11 +168,12 @@ def test_a_turned_photograph_is_turned_upright(side: int, kind: str, orientation
 
 def test_orientation_does_not_depend_on_the_decoder(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torchcodec")
-    fast = _decode(_photo("JPEG", 6), SIDE)
+    fast = decoded(_photo("JPEG", 6), SIDE)
     monkeypatch.setattr(image_decode, "_jpeg_decoder", lambda: image_decode._decode_with_pillow)
-    assert np.array_equal(fast, _decode(_photo("JPEG", 6), SIDE))
+    assert np.array_equal(fast, decoded(_photo("JPEG", 6), SIDE))
 
 
 def test_an_image_over_pillows_size_limit_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert _decode(_file(RGB, "PNG"), SIDE) == ("more than 2,000 pixels may be a decompression bomb; make it smaller")
+    with pytest.raises(DataError, match="more than 2,000 pixels may be a decompression bomb; make it smaller"):
+        decoded(_file(RGB, "PNG"), SIDE)

@@ -8,16 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from hiri_search.study.config.choices import RecipeValue
 from hiri_search.study.config.sections.seeds import STRICT, Seed, Seeds
-from hiri_search.training.recipe import SettingError
+from hiri_search.training.recipe import RecipeValue, SettingError
 from hiri_search.training.score import CLASSIFICATION
 
 SamplerName = Literal["surrogate", "evolution", "random", "grid", "tpe", "nsga2", "nsga3", "gp"]
 CostName = Literal["gmacs", "mparams", "ms_per_image", "memory"]
 ZeroCostName = Literal["synflow", "naswot", "zen"]
 
-_SCORE = CLASSIFICATION.scores[0].name
 _ROUNDING = 1e-9  # so that a third of 3 is 1
 
 

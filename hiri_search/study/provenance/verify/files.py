@@ -82,7 +82,7 @@ def check_images(record: Record, *, quick: bool, say: Say) -> Finding:
     checked = Findings()
     for source in record.source_by_folder.values():
         try:
-            checked.faults += _changed(source, record.folder, quick=quick, say=say)
+            checked.faults += _changed(source, quick=quick, say=say)
             checked.remarks.append(f"{source.study.data.source}: {_extent(source.study, quick=quick)}")
             _check_decoded(source, record.folder, checked, quick=quick)
         except DataError as error:
@@ -100,7 +100,7 @@ def _extent(study: StudyConfig, *, quick: bool) -> str:
     return "the same bytes" if study.data.kind == "folder" and not quick and study.cache != "none" else "the same names"
 
 
-def _changed(source: Source, folder: Path, *, quick: bool, say: Say) -> Iterator[str]:
+def _changed(source: Source, *, quick: bool, say: Say) -> Iterator[str]:
     study = source.study
     if study.data.kind == "python":  # a results folder runs no code
         return

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from math import erf, pi, sqrt
+from math import pi, sqrt
 from random import Random
 
 import numpy as np
+from scipy.special import erf
 
 from hiri_search.cost.pareto import Points, nondominated_boxes, pareto_mask
 from hiri_search.language import SpecError, uniform
@@ -121,12 +122,8 @@ def _expected_below(level: Points, mean: Points, deviation: Points) -> Points:
     margin = np.where(np.isinf(level), 0.0, level) - mean
     spread = np.maximum(deviation, 1e-12)
     z = margin / spread
-    below = margin * 0.5 * (1 + _erf(z / sqrt(2))) + spread * np.exp(-z * z / 2) / sqrt(2 * pi)
+    below = margin * 0.5 * (1 + erf(z / sqrt(2))) + spread * np.exp(-z * z / 2) / sqrt(2 * pi)
     return np.where(np.isinf(level), 0.0, np.where(deviation > 0, below, np.maximum(margin, 0.0)))
-
-
-def _erf(values: Points) -> Points:  # numpy has none
-    return np.fromiter(map(erf, values.flat), float, values.size).reshape(values.shape)
 
 
 def _distinct(walks: Iterable[Walked]) -> list[Walked]:

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hiri_search.system.file_tree.archives import open_tree
-from hiri_search.system.file_tree.tree import READ_ERRORS, FileTree
+from hiri_search.system.file_tree.tree import FileTree
 from hiri_search.system.files import Say
 from hiri_search.system.text import first_names, printable
 from hiri_search.training.data.decode_cache import cached_fingerprint
 from hiri_search.training.data.image_decode import DECODER_VERSION
 from hiri_search.training.data.image_files import is_hidden
-from hiri_search.training.data.image_folder import SPLIT_NAMES, DataError, ImageEntry, ImageFolder
+from hiri_search.training.data.image_folder import SPLIT_NAMES, ImageEntry, ImageFolder, opened_tree
 from hiri_search.training.data.sources.folder_source import content_fingerprint, stat_fingerprint
 
 _Chosen = TypeVar("_Chosen")
@@ -53,16 +52,8 @@ class AnnotatedFiles:
 
 def open_annotated(path: Path, layout: str) -> tuple[FileTree, list[str]]:
     """The files of a folder or archive that are not hidden, sorted; raises DataError, which says what `layout` is."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist; it must be {layout}")
-    if not (path.is_dir() or path.is_file()):
-        raise DataError(f"{path} is a device or a pipe; it must be {layout}")
-    try:
-        tree = open_tree(path)
+    with opened_tree(path, f"it must be {layout}") as tree:
         names = [name for name, is_file in tree.files("") if is_file and not any(map(is_hidden, name.split("/")))]
-    except READ_ERRORS as error:
-        problem = "cannot be read" if path.is_dir() else "is neither a folder nor an archive that can be opened"
-        raise DataError(f"{path} {problem} ({error}); it must be {layout}") from error
     return tree, sorted(names)
 
 

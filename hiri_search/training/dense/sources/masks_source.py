@@ -43,7 +43,6 @@ MASK_FOLDERS = frozenset({"masks", "mask", "labels", "annotations", "annot", "gt
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})  # without loss
 SAMPLED = 32  # masks whose sizes are looked at for an estimate of all
 MASK_ENDINGS = ("_mask", "_label", "_labels", "_gt")  # of the stem of a mask beside its image
-COLOUR_BITS = 8
 
 
 @dataclass(frozen=True)
