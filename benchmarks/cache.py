@@ -19,6 +19,7 @@ import torch
 
 from hiri_search.system.cache_dir import CACHE_VARIABLE
 from hiri_search.system.checksums import find_damage, seal
+from hiri_search.system.hardware import training_device
 from hiri_search.training.data.image_folder import DataError
 from hiri_search.training.data.loader import Loader, open_loader
 from hiri_search.training.data.prepare import prepare
@@ -114,7 +115,7 @@ def main() -> None:
     if given.source == f"folder:{PACK}" and not PACK.exists():
         sys.exit(f"{PACK} does not exist; name other images with --source")
     torch.set_num_threads(1)  # as in a trial
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     with tempfile.TemporaryDirectory() as place:
         os.environ[CACHE_VARIABLE] = place
         try:

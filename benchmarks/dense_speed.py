@@ -18,7 +18,7 @@ import torch
 
 from hiri_search.language.dense_network import METHODS, DenseNetwork
 from hiri_search.models import SPECS, paper_net
-from hiri_search.system.hardware import describe_device
+from hiri_search.system.hardware import describe_device, training_device
 from hiri_search.training.dense.dense_step import make_step
 from hiri_search.training.inputs.study_images import open_batches, prepare_inputs
 from hiri_search.training.job import DataSource, Job
@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     if device.type == "cpu":
         torch.set_num_threads(1)
     print(f"{given.network} / {given.width}, side {given.side}, batch {given.batch}, {describe_device()}")

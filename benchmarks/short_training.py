@@ -30,6 +30,7 @@ from hiri_search.language import parse_network
 from hiri_search.models import paper_net
 from hiri_search.networks import build
 from hiri_search.study.config.files.yaml_file import parse_value, read_yaml
+from hiri_search.system.hardware import training_device
 from hiri_search.training.data.prepare import prepare
 from hiri_search.training.job import DataSource, Job
 from hiri_search.training.loop import train
@@ -65,7 +66,7 @@ def ours(job: Job, seed: int) -> Outcome:
 
 def timms(job: Job, seed: int, *, root: Path, looks: dict[str, Any], workers: int) -> Outcome:
     """Train with timm's loaders, optimizer, schedule and loss, from the same initial weights as our trial."""
-    recipe, device = job.recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe, device = job.recipe, training_device()
     load = partial(_loader, root, job, workers, device)
     loader, held_out = load("train", looks), load("validation", {})
     seed_globally(seed, "weights")
