@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ray import tune
 
@@ -42,14 +42,21 @@ from hiri_search.user_code import UserCode, loaded_code
 
 Config: TypeAlias = dict[str, Any]
 
+
+class _HasConfig(Protocol):
+    @property
+    def config(self) -> StudyConfig: ...
+
+
+Readable: TypeAlias = (
+    StudyConfig | str | Path | _HasConfig
+)  # a study, `hiri_search.Study` included, or the path of its file
 _NET, _SEED, _SIDE = "net", "seed", "side"
 _PATIENCE = 100  # walks after which no wish is left in a network that must be within constraints
 _NO_MEASUREMENT = "within: ms_per_image is measured, which other trials of a Tuner disturb; leave it out"
 
 
-def trainable(
-    study: StudyConfig | str | Path, *, folder: str | Path = "results", say: Say = print
-) -> Callable[[Config], None]:
+def trainable(study: Readable, *, folder: str | Path = "results", say: Say = print) -> Callable[[Config], None]:
     """Return a function of a config that trains one network as the study does, and reports each epoch to Tune.
 
     A config has the keys of `param_space`, and may have `seed`, `side` (of the training, in pixels) and any field of
@@ -82,7 +89,7 @@ def trainable(
     return network
 
 
-def param_space(study: StudyConfig | str | Path, *, grid: bool = True) -> Config:
+def param_space(study: Readable, *, grid: bool = True) -> Config:
     """Return the domains of a study's networks, for `Tuner(param_space=...)`.
 
     Of an ablation: each row with each seed; without `grid`, choices of both for a searcher, which takes no grid. Of a
@@ -97,8 +104,10 @@ def param_space(study: StudyConfig | str | Path, *, grid: bool = True) -> Config
     return {_NET: domain([row.name for row in networks.trained_rows]), _SEED: domain(list(study.first_seeds))}
 
 
-def _read(study: StudyConfig | str | Path) -> StudyConfig:
-    return study if isinstance(study, StudyConfig) else read_study(Path(study))
+def _read(study: Readable) -> StudyConfig:
+    if isinstance(study, str | Path):
+        return read_study(Path(study))
+    return study if isinstance(study, StudyConfig) else study.config
 
 
 @dataclass(frozen=True)

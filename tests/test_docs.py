@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,12 @@ import yaml
 from PIL import Image
 
 from hiri_search.cli.main import main
-from hiri_search.study.config.networks import resolve
+from hiri_search.cost import flops
+from hiri_search.study.config.networks import resolve, start_of
 from hiri_search.study.config.read import read_study
 from hiri_search.study.search.network_facts import check_own_kinds
+from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.recipe import Recipe
 from tests.own_code import own_kinds
 from tests.study.waiting import wait_until
 
@@ -212,6 +216,24 @@ def test_the_block_and_the_study_of_own_blocks_fit_together(tmp_path: Path):
     with own_kinds():
         study = read_study(tmp_path / "mine.yaml")
         check_own_kinds(study, resolve(study).rows)
+
+
+def test_the_study_of_the_search_page_can_be_run(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text(blocks(ROOT / "docs" / "search.md", "yaml")[0])
+    networks = resolve(read_study(tmp_path / "mine.yaml"))
+    assert networks.space is not None
+    (start,) = start_of(networks.study, networks.space)
+    cost = flops.count(start.network, start.side)
+    assert 4.5 <= cost.macs / GIGA <= 5.5
+    assert cost.params / MEGA <= 36
+
+
+def test_every_key_of_a_recipe_is_in_its_table():
+    page = (ROOT / "docs" / "study_files.md").read_text(encoding="utf-8")
+    table = page.partition("### The recipe")[2].partition("\n\n`recipe:")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    keys = [key.strip("| `") for row in rows for key in row[0].split(",")]
+    assert sorted(keys) == sorted(field.name for field in fields(Recipe))
 
 
 @pytest.mark.parametrize("page", LINKED, ids=_name)

@@ -43,7 +43,7 @@ def train_command(
         typer.Option(callback=options.checked_size, help="Side of the input in pixels. Default: the network's."),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Number of classes. Default: all of the data.", min=1, max=MAX_CLASSES)
+        int | None, typer.Option(help="Number of classes. Default: all of the data.", min=2, max=MAX_CLASSES)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.", min=0, max=MAX_INTEGER)] = 0,
     gpus: Annotated[int | None, typer.Option(help="GPUs that train it together. Default: 1.", min=1)] = None,

@@ -12,7 +12,7 @@ _TOKEN = re.compile(r"\s*(?:([A-Za-z][A-Za-z0-9_]*)|([0-9]+)|(->|\.\.|[()|*=/])|
 _HINTS = {
     ",": ": separate arguments with spaces",
     ".": ": write a range as 1..3; all numbers are integers",
-    **dict.fromkeys("->→+", ": connect stages with ->"),
+    **dict.fromkeys("->→+", ": connect stages with ->; numbers have no sign"),
     **dict.fromkeys("[{", ": write groups and arguments in ( )"),
     **dict.fromkeys("'\"", ": write the spec without quotes"),
 }

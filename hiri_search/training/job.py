@@ -146,8 +146,8 @@ class Job:
     def lr(self) -> float:
         """Peak learning rate: that of the recipe times the square root of `width_divisor`.
 
-        Measured (docs/statistics.md): the best learning rate of a stand-in grows about so; the rules of muP, with the
-        divisor itself and scaled initial weights, trained worse.
+        Measured (results/reference/width_scaling.md): the best learning rate of a stand-in grows about so; the rules of
+        muP, with the divisor itself and scaled initial weights, trained worse.
         """
         return self.recipe.lr * sqrt(self.width_divisor)
 

@@ -68,6 +68,11 @@ COUNTS = {
     "latency dtype": (("latency", "hr(32 e=4)", "--dtype", "fp16"), "it must be one of fp32, tf32, bf16"),
     "latency at a wrong side": (("latency", "hr(32 e=4)@50"), "side 50 does not fit"),
     "no study": (("run", "nowhere.yaml"), "nowhere.yaml cannot be read: No such file"),
+    "no name of a study": (
+        ("run", "nowhere"),
+        "there is no study nowhere; write the path of a file, or one of ablation_ladder",
+    ),
+    "a negative width": (("count", "hr(32 e=-4)"), "numbers have no sign"),
     "a folder for a study": (("run", "."), ". cannot be read: Is a directory"),
     "no ledger": (("report", "."), ". holds no ledger.jsonl; give the folder of a study"),
     "no ledger to export": (("dashboard", "."), ". holds no ledger.jsonl; give the folder of a study"),

@@ -45,10 +45,10 @@ class Recorder:
             self.steps.append((images.shape, images.dtype, images.stride(), self_.recipe.batch, state.ema is not None))
             return step(self_, state, images, labels, number, rng)
 
-        def record_scores(model, *, batches, **more):
+        def record_scores(networks, step, batches, **more):
             seen = list(batches)
-            self.evaluations += [(images.shape, images.dtype) for images, _ in seen]
-            return scores(model, batches=seen, **more)
+            self.evaluations += [(images.shape, images.dtype, len(networks)) for images, _ in seen]
+            return scores(networks, step, seen, **more)
 
         monkeypatch.setattr(loop.Step, "__call__", record_step)
         monkeypatch.setattr(loop, "_measured", record_scores)
@@ -62,7 +62,8 @@ def test_a_probe_makes_the_steps_and_evaluations_of_the_trial(tmp_path: Path, mo
     probe(*shrink_for_probe(JOB, PREPARED, tmp_path / "few"), seconds=0)
     assert set(recorder.steps) == steps
     assert set(recorder.evaluations) == evaluations
-    assert len(recorder.steps) == PROBE_STEPS * len(recorder.evaluations) / 2, "of the weights and of their average"
+    assert len(recorder.steps) == PROBE_STEPS * len(recorder.evaluations)
+    assert {networks for *_, networks in evaluations} == {2}, "the weights and their average"
 
 
 def test_a_probe_ends_after_its_time_and_leaves_no_files(tmp_path: Path):

@@ -32,6 +32,7 @@ from hiri_search.study.search.network_facts import check_own_kinds
 from hiri_search.study.search.search_space import checked_space, sampled_networks, with_choices
 from hiri_search.system import hardware
 from hiri_search.system.units import GIGA, MEGA
+from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.sources.timm_datasets import is_stream
 
 SAMPLED_NETWORKS = 200  # networks drawn from a space for the quartiles of its costs
@@ -108,6 +109,8 @@ def _counted(networks: StudyNetworks, home: Path, say: Callable[[str], None]) ->
     started = time.perf_counter()
     space = None if networks.space is None else checked_space(networks, say)
     seconds = time.perf_counter() - started
+    for side, recipe in networks.training_settings:
+        check_augmentation(recipe, side)
     images = StudyData(networks, home)
     started = time.perf_counter()
     profiled = [

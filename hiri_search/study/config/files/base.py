@@ -24,7 +24,7 @@ def bases(tree: Tree) -> list[Tree]:
     found: list[Tree] = []
     while (name := tree.content.get("base")) is not None:
         own = tree.folder / str(name)
-        path = own if own.is_file() else find_study(Path(str(name)))
+        path = find_study(Path(name)) if not own.is_file() and name in shipped_studies() else own
         if not path.is_file():
             known = f"write a path relative to this file, or one of {', '.join(shipped_studies())}"
             raise StudyError(f"{tree.location(('base',))}: base: there is no study {name}; {known}")

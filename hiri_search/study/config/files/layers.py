@@ -30,6 +30,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 SPACE_SUFFIXES = (".yaml", ".yml")  # of a file that `space:` names
 RENAMED_KEYS = {"proxies": "zero_cost"}  # of earlier versions
 UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
+_EXPECTED = {"seeds": "a number of seeds, a list of seeds, auto, or {first: 3, most: 12}"}  # by key, of several types
 TYPE_NAMES = {  # expected value by pydantic's type of error, or its first word
     "int": "a whole number",
     "float": "a number",
@@ -193,7 +194,10 @@ def _with_space(content: dict[str, Any], places: YamlLocations) -> dict[str, Any
         return content
     if content.get("let"):
         raise places.error(("let",), f"let: cannot be combined with space: {name}, which has its own let:; remove it")
-    places.space = read_yaml(find_file(name, places.tree.folder), SpaceFile)
+    path = find_file(name, places.tree.folder)
+    if not path.is_file():
+        raise places.error(("space",), f"space: there is no file {path}; write a space, or the path of its file")
+    places.space = read_yaml(path, SpaceFile)
     file = validated(SpaceFile, places.space.content, YamlLocations(places.space))
     own = content.get("where") or ()
     where = [*file.where, *([own] if isinstance(own, str) else own)] if isinstance(own, Sequence) else own
@@ -239,7 +243,7 @@ def validated(model: type[_Model], content: dict[str, Any], places: YamlLocation
         key, message = _explained(model, first)
         parts = (known_part(model, error["loc"]) for error in others)
         more = sum(part != key[: len(part)] for part in parts)  # another type of a union fails at the same key
-        raise places.error(key, message + (f" (and {more} more)" if more else "")) from errors
+        raise places.error(key, message + (f" (and {more} more error{'s' * (more > 1)})" if more else "")) from errors
 
 
 def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
@@ -258,7 +262,10 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
     expected = TYPE_NAMES.get(kind) or TYPE_NAMES.get(kind.split("_")[0])
     if expected is None:
         return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
-    return key, f"{dotted(key)}: found {_shown(error['input'])}; write {expected.format(**context)}"
+    wanted = _EXPECTED.get(dotted(key)) or expected.format(**context)
+    if "recipe" in key[:-1] and isinstance(error["input"], list):
+        wanted += ", or several with | between them: 1e-3|3e-3"
+    return key, f"{dotted(key)}: found {_shown(error['input'])}; write {wanted}"
 
 
 def _shown(value: Any) -> str:

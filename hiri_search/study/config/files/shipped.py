@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hiri_search.study.errors import StudyError
+
 _PACKAGE = Path(__file__).parents[3]
 STUDIES, SPACES = "studies", "spaces"
 
@@ -20,9 +22,16 @@ def shipped_studies() -> list[str]:
 
 
 def find_study(study: Path) -> Path:
-    """Return the file of a study: a path, or of a name such as `block_mix` that no file has, the shipped study."""
-    name = str(study)
-    return shipped(STUDIES) / f"{name}.yaml" if name in shipped_studies() and not study.exists() else study
+    """Return the file of a study: a path, or of a name such as `block_mix` that no file has, the shipped study.
+
+    Raises StudyError for a name that is neither.
+    """
+    name, known = str(study), shipped_studies()
+    if study.exists() or study.suffix or study.name != name:
+        return study
+    if name not in known:
+        raise StudyError(f"there is no study {name}; write the path of a file, or one of {', '.join(known)}")
+    return shipped(STUDIES) / f"{name}.yaml"
 
 
 def find_file(name: str, folder: Path) -> Path:

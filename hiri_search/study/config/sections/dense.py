@@ -99,7 +99,7 @@ def check_dense(study: StudyConfig) -> None:
     elif study.space is not None:
         known = ", ".join(name for name, method in METHODS.items() if method.task == study.task)
         raise SettingError(
-            "method", f"method: is missing, on which the networks of the space are; write one of {known}"
+            "method", f"method: is missing; write the method of all networks of the space: one of {known}"
         )
     refused: dict[str, object] = {
         "metrics:": study.metrics,

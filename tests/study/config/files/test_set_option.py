@@ -133,6 +133,7 @@ REFUSED = {
     "recipe.lr=true": "recipe.lr: found 'true'; write a number",
     "recipe={epochs: True}": "recipe.epochs: found 'True'; write a whole number",
     "cache=true": "cache: found true; write 'auto'",
+    "seeds=three": "seeds: found 'three'; write a number of seeds, a list of seeds, auto, or {first: 3, most: 12}$",
     "seeds=-1": "-1 is not a valid number of seeds; write 1 to 100$",
 }
 
