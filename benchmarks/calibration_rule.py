@@ -1,4 +1,4 @@
-"""Error rate and power of the rule by which a calibration chooses a setting, over made-up calibrations.
+"""Error rate and power of the rule by which a calibration chooses a setting, over simulated calibrations.
 
 python benchmarks/calibration_rule.py [--calibrations 2000] [-o FILE.md]
 
@@ -33,7 +33,7 @@ BAND_STEP = 5.0  # accuracy from band to band, by cost alone
 
 @dataclass(frozen=True)
 class Scenario:
-    """True tau beyond cost of each setting, from the cheapest to the dearest."""
+    """True tau beyond cost of each setting, from the cheapest to the most expensive."""
 
     name: str
     taus: Sequence[float]
@@ -46,7 +46,7 @@ SCENARIOS = (
     Scenario("all 0.3", [0.3] * SETTINGS),
     Scenario("all 0.6", [0.6] * SETTINGS),
     Scenario("all 0.8", [0.8] * SETTINGS),
-    Scenario("from 0.1 to 0.8, dearer ones better", np.linspace(0.1, 0.8, SETTINGS).tolist()),
+    Scenario("from 0.1 to 0.8, expensive ones better", np.linspace(0.1, 0.8, SETTINGS).tolist()),
 )
 
 
@@ -102,13 +102,13 @@ def ceiling() -> float:
 def main() -> None:
     """Print the table, or write it into a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calibrations", type=int, default=2000, help="made-up calibrations for each line")
+    parser.add_argument("--calibrations", type=int, default=2000, help="simulated calibrations for each line")
     parser.add_argument("-o", "--out", type=Path, help="Markdown file to write")
     given = parser.parse_args()
     rows = [simulated(scenario, networks, given.calibrations) for networks in (15, 24) for scenario in SCENARIOS]
     text = (
         "# The rule by which a calibration chooses a setting\n\n"
-        f"`python benchmarks/calibration_rule.py --calibrations {given.calibrations}`: each line is as many made-up"
+        f"`python benchmarks/calibration_rule.py --calibrations {given.calibrations}`: each line is as many simulated"
         f" calibrations of {SETTINGS} settings with lines for 1 to {SEEDS} seeds, networks in {BANDS} bands of like"
         f" cost, signal / noise {1 / SEED_SD:.1f}, and a reference with {REFERENCE_SEEDS} seeds. A setting without any"
         f" error would reach a tau beyond cost of {ceiling():.2f}, because the reference has noise. The bar is"

@@ -1,4 +1,4 @@
-"""Ledgers of many trials with made-up trainings, in the format that a run writes."""
+"""Ledgers of many trials with simulated trainings, in the format that a run writes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _walks(unvisited: UnvisitedSpace) -> Iterator[Any]:
 
 
 def _network(candidate: Candidate) -> NetworkFacts:
-    """Return a network with made-up costs."""
+    """Return a network with simulated costs."""
     assert isinstance(candidate.network, Net)
     stages = cast(tuple[Hr | Cffn | Transformer, ...], candidate.network.stages)
     work = sum(stage.depth * stage.width * (1 + stage.expansion) for stage in stages)

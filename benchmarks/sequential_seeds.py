@@ -1,4 +1,4 @@
-"""Error rate and power of `seeds: auto`, in made-up studies that go through the real queue and the real report.
+"""Error rate and power of `seeds: auto`, in simulated studies that go through the real queue and the real report.
 
 python benchmarks/sequential_seeds.py --help
 """
@@ -37,7 +37,7 @@ IMAGES = 1_000  # of the validation: top-1 is a whole number of them
 PLATEAU_SHARE, PLATEAU_DEPTH = 0.2, 5.0  # seeds that leave a plateau late, and how far they lie below, in deviations
 MAX_FIXED = 40  # seeds of a fixed design that is as powerful
 SHARED = 0.5  # deviation of what the trials of a seed share
-HEAD = "| made-up studies | a false difference % | power % | trainings | seeds a row | as powerful, fixed | saved % |"
+HEAD = "| simulated studies | a false difference % | power % | trainings | seeds a row | as powerful, fixed | saved % |"
 
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -252,7 +252,7 @@ def replay(folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=2_000, help="made-up studies a line")
+    parser.add_argument("--studies", type=int, default=2_000, help="simulated studies a line")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--only", default="", help="lines whose name contains this text")
     parser.add_argument(

@@ -35,7 +35,7 @@ from hiri_search.system.units import GIGA, MEGA
 from hiri_search.training.data.datasets import check_augmentation
 from hiri_search.training.data.sources.timm_datasets import is_stream
 
-SAMPLED_NETWORKS = 200  # networks drawn from a space for the quartiles of its costs
+SAMPLED_NETWORKS = 200  # networks sampled from a space for the quartiles of its costs
 # Fixed times of a run, in units of one import of torch and timm, because they scale with the machine in the same way.
 # Two idle cores need 3.0 s for an import. Ray needs 9.1 s from its start to its end with empty trials, one import
 # included; a command needs 6.3 s around its run: one import, and the report.

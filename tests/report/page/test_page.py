@@ -132,7 +132,7 @@ def test_a_score_of_which_less_is_better_is_marked_and_drawn_so(browser: Any, tm
         assert "Best network: test ECE" in window.inner_text(".cards")
         assert window.inner_text("#networks td.best >> nth=0") == "0.0105"
         front = window.eval_on_selector("#cost .plot", "plot => plot.data.find(({mode}) => mode === 'lines').y")
-        assert front == [0.021, 0.0105], "a dearer network is on the front if its score is less"
+        assert front == [0.021, 0.0105], "a more expensive network is on the front if its score is less"
         assert window.eval_on_selector("#learning .plot", "plot => plot.layout.yaxis.title.text") == "Validation ECE"
         window.click("#networks tbody button >> nth=0")
         assert "Test ECE\n0.0105 ± 0.0005 over 3 seeds" in window.inner_text("dialog")

@@ -42,7 +42,7 @@ class CalibrateConfig:
 
     reference: SettingConfig  # the long training that the settings shall predict
     settings: dict[str, SettingConfig]
-    networks: int = 15  # drawn from the space of the study; an ablation has its rows instead
+    networks: int = 15  # sampled from the space of the study; an ablation has its rows instead
     bands: int = 3  # of cost, with equally many networks each
     seed: int = 0  # of the draw
     let: dict[str, str] = field(default_factory=dict)  # names for parts of the specs of `nets`
