@@ -122,7 +122,7 @@ def test_a_baseline_at_half_the_size_is_trained_at_half_the_side(tmp_path: Path)
         ("task: detection\nnets: {a: hr(32 e=2)}", "the study is for detection, and this network for classification"),
         ("method: retinanett\nnets: {a: hr(32 e=2)}", "there is no method 'retinanett'; did you mean retinanet"),
         ("method: upernet\nnets: {a: {spec: hr(32 e=2), method: atss}}", "write task: detection"),
-        ("task: detection\nspace: hr(32|64 e=2)", "method: is missing, on which the networks of the space are"),
+        ("task: detection\nspace: hr(32|64 e=2)", "method: is missing; write the method of all networks of the space"),
         ("method: atss\nspace: hr(32|64 e=2)\nsearch: {zero_cost: [zen]}", "search.zero_cost: is for classification"),
         ("method: atss\nspace: hr(32|64 e=2)\nwithin: {ms_per_image: ..3}", "within: ms_per_image is for classif"),
         ("method: atss\nspace: hr(32|64 e=2)\nsearch: {objectives: [ap, ms_per_image]}", "search.objectives: ms_per_"),

@@ -27,7 +27,7 @@ def find_study(study: Path) -> Path:
     Raises StudyError for a name that is neither.
     """
     name, known = str(study), shipped_studies()
-    if study.exists() or study.suffix or study.name != name:
+    if study.exists() or not name.isidentifier():  # as - for the standard input
         return study
     if name not in known:
         raise StudyError(f"there is no study {name}; write the path of a file, or one of {', '.join(known)}")
