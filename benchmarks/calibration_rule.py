@@ -50,7 +50,7 @@ SCENARIOS = (
 )
 
 
-def made_up(scenario: Scenario, networks: int, rng: np.random.Generator) -> pd.DataFrame:
+def simulated_lines(scenario: Scenario, networks: int, rng: np.random.Generator) -> pd.DataFrame:
     """Return the lines of one calibration, with the true tau beyond cost of each."""
     band = np.repeat(np.arange(BANDS), networks // BANDS)
     gflops = 2.0 * 1.5**band * (1 + 0.04 * rng.random(networks))
@@ -62,19 +62,20 @@ def made_up(scenario: Scenario, networks: int, rng: np.random.Generator) -> pd.D
         own = common if scenario.shared else rng.normal(size=networks)
         expected = BAND_STEP * band + correlation * true + (1 - correlation**2) ** 0.5 * own
         scores = expected + SEED_SD * rng.normal(size=(SEEDS, networks))
+        ratio = signal_to_noise(scores.T.tolist())
         for seeds in range(1, SEEDS + 1):
             beyond = tau_beyond_cost(scores[:seeds].mean(axis=0), reference, gflops)
             assert beyond is not None
             line = {"kind": SETTING, "setting": number, "seeds": seeds, "hours": 1.5**number * seeds, "true": tau}
             line |= {"tau_beyond_cost": beyond.value, "verdict": str(beyond.verdict)}
-            lines.append({**line, "signal_to_noise": signal_to_noise(scores.T.tolist())})
+            lines.append({**line, "signal_to_noise": ratio})
     return pd.DataFrame(lines)
 
 
 def simulated(scenario: Scenario, networks: int, calibrations: int) -> dict[str, str]:
     """Return one line of the table."""
     rng = np.random.default_rng(0)
-    tables = [made_up(scenario, networks, rng) for _ in range(calibrations)]
+    tables = [simulated_lines(scenario, networks, rng) for _ in range(calibrations)]
     lines, chosen = pd.concat(tables), [chosen_line(table) for table in tables]
     passing = pd.DataFrame([line for line in chosen if line is not None and line["verdict"] == OrderVerdict.PASSES])
     weak = sum(line is not None and line["verdict"] == OrderVerdict.WEAK for line in chosen)

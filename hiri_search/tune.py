@@ -48,9 +48,8 @@ class _HasConfig(Protocol):
     def config(self) -> StudyConfig: ...
 
 
-Readable: TypeAlias = (
-    StudyConfig | str | Path | _HasConfig
-)  # a study, `hiri_search.Study` included, or the path of its file
+# A study, `hiri_search.Study` included, or the path of its file.
+Readable: TypeAlias = StudyConfig | str | Path | _HasConfig
 _NET, _SEED, _SIDE = "net", "seed", "side"
 _PATIENCE = 100  # walks after which no wish is left in a network that must be within constraints
 _NO_MEASUREMENT = "within: ms_per_image is measured, which other trials of a Tuner disturb; leave it out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -83,10 +84,10 @@ class Step:
         mixed = self.mix(images, targets, rng)
         return mixed.images, self._targets(state, images, mixed)
 
-    def split(self, targets: Any, parts: Sequence[Tensor]) -> Sequence[Any]:
-        """Return the targets of each part of the images."""
-        each: Sequence[Tensor] = targets.split([len(part) for part in parts])
-        return each
+    def split(self, targets: Any, parts: Sequence[Tensor]) -> list[Any]:
+        """Return the targets of each part of the images; targets are a tensor or a list."""
+        ends = accumulate(map(len, parts), initial=0)
+        return [targets[start:end] for start, end in pairwise(ends)]
 
     def loss_of(self, images: Tensor, targets: Any) -> Any:
         """Return the mean loss of some images, a tensor."""

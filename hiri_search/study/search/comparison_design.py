@@ -26,9 +26,10 @@ class ComparisonDesign:
 
     def compare(self, scores: Scores, scale: Scale) -> list[Comparison]:
         """Return the comparisons of rows with these scores, by the seeds in their order."""
+        test = self.test_of(scores)
         if not self.pairs:
-            return against_best(scores, scale, test=self.test_of(scores))
-        stated, test = {} if self.post_hoc else self.signs, self.test_of(scores)
+            return against_best(scores, scale, test=test)
+        stated = {} if self.post_hoc else self.signs
         return compare_pairs(self.pairs, scores, scale, stated=stated, test=test, all_pairs=self.post_hoc)
 
     def test_of(self, scores: Scores) -> SequentialTest | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -28,10 +27,6 @@ class DenseStep(Step):
         self, state: TrainingState, images: Tensor, targets: Any, rng: np.random.RandomState
     ) -> tuple[Tensor, Any]:
         return images, targets
-
-    def split(self, targets: Any, parts: Sequence[Tensor]) -> list[Any]:
-        ends = accumulate(map(len, parts), initial=0)
-        return [targets[start:end] for start, end in pairwise(ends)]
 
     def loss_of(self, images: Tensor, targets: list[DenseTarget]) -> Tensor:
         losses: dict[str, Tensor] = self.forward(images, [_plain(target) for target in targets])  # type: ignore

@@ -263,7 +263,7 @@ def _explained(model: type[BaseModel], error: ErrorDetails) -> tuple[Key, str]:
     if expected is None:
         return key, f"{dotted(key)}: {error['msg'].removeprefix('Value error, ')}"
     wanted = _EXPECTED.get(dotted(key)) or expected.format(**context)
-    if "recipe" in key[:-1] and isinstance(error["input"], list):
+    if "recipe" in key[:-1] and kind in ("int_type", "float_type") and isinstance(error["input"], list):
         wanted += ", or several with | between them: 1e-3|3e-3"
     return key, f"{dotted(key)}: found {_shown(error['input'])}; write {wanted}"
 

@@ -26,10 +26,10 @@ def find_study(study: Path) -> Path:
 
     Raises StudyError for a name that is neither.
     """
-    name, known = str(study), shipped_studies()
+    name = str(study)
     if study.exists() or not name.isidentifier():  # as - for the standard input
         return study
-    if name not in known:
+    if name not in (known := shipped_studies()):
         raise StudyError(f"there is no study {name}; write the path of a file, or one of {', '.join(known)}")
     return shipped(STUDIES) / f"{name}.yaml"
 

@@ -133,6 +133,10 @@ REFUSED = {
     "recipe.lr=true": "recipe.lr: found 'true'; write a number",
     "recipe={epochs: True}": "recipe.epochs: found 'True'; write a whole number",
     "cache=true": "cache: found true; write 'auto'",
+    "recipe={lr: [1, 2]}": r"recipe.lr: found .*; write a number, or several with | between them: 1e-3|3e-3$".replace(
+        "|", r"\|"
+    ),
+    "recipe={schedule: [linear, cosine]}": "recipe.schedule: found .*; write text, in quotes$",
     "seeds=three": "seeds: found 'three'; write a number of seeds, a list of seeds, auto, or {first: 3, most: 12}$",
     "seeds=-1": "-1 is not a valid number of seeds; write 1 to 100$",
 }
