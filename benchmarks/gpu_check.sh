@@ -25,6 +25,7 @@ Output goes to OUT, a file or two for each step: tables, gpu_check.log, summary.
   OUT       results/reference; a temporary folder with --rehearse
   PYTHON    python3; with --rehearse .venv/bin/python if it exists
   LIMIT     540: seconds for one step; a step that takes longer is stopped and counts as failed
+  TOGETHER  1, with --rehearse 2: steps that run side by side; more than one disturbs the times that they measure
   IMAGES    folder with train/CLASS and val/CLASS for `speed`, `short`, `full`; with --rehearse random images if unset
   WIDTH     1: divisor of widths and depths of HIRI-ViT networks in plain, compiled, speed and short
   SIDE      448: pixels of the input in the same steps
@@ -69,6 +70,7 @@ rehearsal_knobs() {
     [ ! -x .venv/bin/python ] || knob PYTHON .venv/bin/python
     knob DEVICE cpu
     knob LIMIT 170
+    knob TOGETHER 2
     knob WIDTH 4
     knob SIDE 64
     knob BATCH 4
@@ -100,6 +102,7 @@ knobs() {
     knob PYTHON python3
     knob DEVICE cuda
     knob LIMIT 540
+    knob TOGETHER 1
     knob IMAGES ""
     knob WIDTH 1
     knob SIDE 448
@@ -334,7 +337,7 @@ for split, count in (("train", 8), ("val", 4)):
 PYTHON
 }
 
-# ---- one after the other
+# ---- one after the other, or a few side by side
 
 step() {
     local started=$SECONDS rc=0 result=ok
@@ -343,16 +346,28 @@ step() {
     timeout --kill-after=20 "$LIMIT" bash benchmarks/gpu_check.sh --step "$1" 2>&1 || rc=$?
     [ "$rc" -eq 0 ] || result="FAILED (exit $rc$([ "$rc" -eq 124 ] && echo ", over $LIMIT s"))"
     printf '%-10s %-28s %5d s\n' "$1" "$result" $((SECONDS - started)) >>"$OUT/summary.txt"
-    return "$rc"
+}
+
+# Steps that run side by side show their output when they end.
+logged_step() {
+    if [ "$TOGETHER" -eq 1 ]; then
+        step "$1" > >(tee -a "$OUT/gpu_check.log")
+    else
+        step "$1" >"$WORK/$1.log"
+        tee -a "$OUT/gpu_check.log" <"$WORK/$1.log"
+    fi
 }
 
 run_steps() {
-    local name failures=0
+    local name failures
     : >"$OUT/summary.txt"
     for name in "$@"; do
-        step "$name" > >(tee -a "$OUT/gpu_check.log") || failures=$((failures + 1))
+        until [ "$(jobs -rp | wc -l)" -lt "$TOGETHER" ]; do wait -n; done
+        logged_step "$name" &
     done
+    wait
     sleep 1 # for tee
+    failures=$(grep -c FAILED "$OUT/summary.txt")
     printf '%-10s %-28s %5d s\n' all "$failures of $# failed" "$SECONDS" >>"$OUT/summary.txt"
     echo "==== summary, in $OUT"
     cat "$OUT/summary.txt"

@@ -16,9 +16,10 @@ from timm.models.hrnet import cfg_cls
 from torch import nn
 
 from hiri_search.language import Net, SpecError, parse_net
-from hiri_search.nets.hirivit import PAPER_SIDE, HiriVit
+from hiri_search.nets.hirivit import HiriVit
 from hiri_search.nets.hr_front import HrFrontDavit, HrFrontHrnet, HrFrontPvt
 from hiri_search.nets.pieces import StemPiece
+from hiri_search.system.units import PAPER_SIDE
 
 # Table 1 prints stage types, widths, expansions, depths and heads (of size 64). The hidden widths of the stems are
 # inferred from the costs of Table 2. The last two downsamplings are IRDS-b, the earlier ones IRDS-a (section 4.3).

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import warnings
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +20,6 @@ from hiri_search.cli.options import ImportOption, ResultsFolder, SizeOption
 from hiri_search.cli.output import say, standard_output, unread_output
 from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
 from hiri_search.user_code import import_user_code
-
-if TYPE_CHECKING:
-    from hiri_search.language import Network
-    from hiri_search.language.dense_network import InputSize
 
 MAX_LISTED_NETWORKS = 2**31 - 1
 PROGRAM = "hiri-search"
@@ -116,8 +111,11 @@ def run_command(
 
 @app.command("count")
 def count_command(
-    network: Annotated[str, typer.Argument(help='Network: "hr(32 e=4)*2 -> ...", timm:pvt_v2_b2, retinanet:SPEC.')],
-    side: SizeOption = "448",
+    network: Annotated[
+        str,
+        typer.Argument(help='"hr(32 e=4)*2 -> ...", timm:NAME, METHOD:SPEC, HIRI-ViT-S (Table 2), or RESULTS#TRIAL.'),
+    ],
+    side: SizeOption = None,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1, max=MAX_CLASSES)] = 1000,
     imports: ImportOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: params, macs, core_macs, parts.")] = False,
@@ -126,8 +124,7 @@ def count_command(
     from hiri_search.cli.console import print_cost
 
     import_user_code(imports or (), Path())
-    size: InputSize = int(side) if side.isdecimal() else side
-    net = _network(network, size)
+    net, size = options.network_at(network, options.as_size(side))
     from hiri_search.cost.flops import count_parts
 
     print_cost(net, size, count_parts(net, size, classes=classes), as_json=as_json)
@@ -135,9 +132,7 @@ def count_command(
 
 @app.command()
 def latency(
-    networks: Annotated[
-        list[str], typer.Argument(help="Networks, or names of Table 2; NETWORK@SIDE has a side of its own.")
-    ],
+    networks: Annotated[list[str], typer.Argument(help="Networks, as for count; NETWORK@SIDE has a side of its own.")],
     side: SideOption = 448,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size. Repeatable. Default: 1.")] = None,
     dtype: Annotated[str, typer.Option(help="fp32, bf16, or tf32 (CUDA only).")] = "fp32",
@@ -154,7 +149,7 @@ def latency(
     from hiri_search.cost.latency.config import LatencyConfig
 
     import_user_code(imports or (), Path())
-    entries = dict(_with_side(text, side) for text in networks)
+    entries = dict(options.network_with_side(text, side) for text in networks)
     given = LatencyConfig(1, dtype, compiled, fused, cuda_graphs, threads=threads, seconds=seconds)  # type: ignore[arg-type]
     from hiri_search.cost.latency.benchmark import measure_latencies
 
@@ -290,31 +285,3 @@ def dashboard(
             dashboard_module.serve(stored, port)
         elif not storage:
             say(f"open it with --serve, or with: optuna-dashboard {path}")
-
-
-def _network(text: str, side: InputSize) -> Network:
-    """Parse a network; check the side of our own networks, which needs no slow import."""
-    from hiri_search.language import Net, parse_network
-    from hiri_search.language.dense_network import square_side
-
-    network = parse_network(text)
-    if isinstance(network, Net):
-        network.grids(square_side(side))
-    return network
-
-
-def _with_side(text: str, default_side: int) -> tuple[str, tuple[Network, int]]:
-    """Parse `NETWORK` or `NETWORK@SIDE`; return the text, the network and its side."""
-    spec, at, digits = text.rpartition("@")
-    if at and not (re.fullmatch(r"\s*[1-9]\d{0,3}\s*", digits, re.ASCII) and int(digits) <= MAX_SIDE):
-        message = f"{digits!r} is not a side; write pixels after @, at most {MAX_SIDE}, such as timm:resnet50@224"
-        raise typer.BadParameter(message)
-    from hiri_search.api.full_training import find_network, is_paper_name
-    from hiri_search.language.dense_network import square_side
-
-    name = spec if at else text
-    if is_paper_name(name):
-        found = find_network(name, int(digits) if at else None)
-        return text, (found.network, square_side(found.side))
-    side = int(digits) if at else default_side
-    return text, (_network(name, side), side)

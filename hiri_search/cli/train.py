@@ -64,18 +64,18 @@ def train_command(
     if gpus and processes:
         raise typer.BadParameter("write one of --gpus and --processes")
     import_user_code(imports or (), Path())
+    from hiri_search.api.full_network import find_network
     from hiri_search.api.full_training import (
         TrainOptions,
         check_devices,
         check_memory,
-        find_network,
         result_line,
         training_study,
     )
     from hiri_search.api.running import Runner, after_run, start_fresh
     from hiri_search.cli.console import Console
 
-    full = find_network(network, int(side) if side and side.isdecimal() else side)
+    full = find_network(network, options.as_size(side))
     resources = {"gpu": gpus} if gpus else {"processes": processes} if processes else {}
     study = training_study(full, TrainOptions(data, recipe, classes, seed, resources, imports or (), sets or ()))
     folder = results or full.default_folder

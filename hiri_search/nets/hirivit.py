@@ -20,9 +20,9 @@ from hiri_search.language.net import Net
 from hiri_search.language.stages import Stage
 from hiri_search.nets.head import Head, PrunedHead, classifier
 from hiri_search.nets.pieces import IMAGE_CHANNELS, BlockPiece, StemPiece, down_piece
+from hiri_search.system.units import PAPER_SIDE
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-PAPER_SIDE = 448  # input side of Tables 2 and 9
 
 
 class HiriStage(nn.Module):

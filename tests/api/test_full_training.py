@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hiri_search.api.full_training import FullNetwork, TrainOptions, find_network, result_line, training_study
+from hiri_search.api.full_network import FullNetwork, find_network
+from hiri_search.api.full_training import TrainOptions, result_line, training_study
 from hiri_search.cli.main import main
 from hiri_search.language import SpecError, parse_network
 from hiri_search.models import SPECS

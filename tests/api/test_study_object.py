@@ -207,9 +207,15 @@ def test_a_study_lies_over_its_base(tmp_path: Path):
         ("base: missing\n", r"x\.yaml:1: base: there is no study missing; .*block_mix"),
         ("base: x.yaml\n", r"x\.yaml:1: base: more than 8 studies"),
         ("base: block_mix\nprofile: gpu\n", "profile is not known"),
+        (
+            "base: block_mix\nnets: {HR-HR-T: null}\n",
+            r"x\.yaml:2: .* row of the base to remove; did you mean HR-HR-T-T-T",
+        ),
+        ("nets: {one: null}\n", r"x\.yaml:1: nets\.one: found nothing; write a spec$"),
+        ("base: block_mix\nmetrics: [top3]\n", r"x\.yaml:2: metrics: found \['top3'\]; write functions, such as \["),
     ],
 )
-def test_a_base_that_cannot_be_read_is_named(tmp_path: Path, text: str, message: str):
+def test_a_base_or_a_key_over_it_that_cannot_be_read_is_named(tmp_path: Path, text: str, message: str):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(StudyError, match=message):
         read_study(tmp_path / "x.yaml")

@@ -24,6 +24,17 @@ def test_count_prints_json_with_stable_keys(capsys: pytest.CaptureFixture[str]):
     assert sum(part["macs"] for part in output["parts"].values()) == output["macs"]
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "macs"), [("HIRI-ViT-S", 34_761_640, 4_985_712_896), ("Swin-T", 28_288_354, 4_509_194_496)]
+)
+def test_count_knows_the_names_of_table_2_and_their_sides(
+    capsys: pytest.CaptureFixture[str], name: str, params: int, macs: int
+):
+    _run("count", name, "--json")
+    output = json.loads(capsys.readouterr().out)
+    assert (output["params"], output["macs"]) == (params, macs)
+
+
 def test_count_prints_a_table_with_the_total(capsys: pytest.CaptureFixture[str]):
     _run("count", SMALL)
     assert "34,761,640" in capsys.readouterr().out

@@ -80,7 +80,10 @@ within: {gmacs: ..%s}
 
 @pytest.mark.parametrize(
     ("task", "side", "gmacs", "score"),
-    [("task: segmentation", "64x64", 3.29, "miou"), ("method: retinanet", "96x64", 9.0, "ap")],
+    [
+        pytest.param("task: segmentation", "64x64", 3.29, "miou", marks=pytest.mark.slow),
+        ("method: retinanet", "96x64", 9.0, "ap"),
+    ],
 )
 def test_backbones_are_searched_under_a_method(task: str, side: str, gmacs: float, score: str, tmp_path: Path):
     study, folder, says = _study(tmp_path, task + SEARCH % (side, gmacs)), tmp_path / "results", Quiet()

@@ -20,7 +20,7 @@ from hiri_search.study.config.sections.search import ConfirmConfig, CostName, Se
 from hiri_search.study.config.sections.seeds import STRICT, AutoSeeds, StudySeeds, check_rule
 from hiri_search.system.redaction import redacted, secret_in
 from hiri_search.system.text import not_storable, printable
-from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
+from hiri_search.system.units import MAX_CLASSES, MAX_SIDE, PAPER_SIDE
 from hiri_search.training.dense.scores import TASKS
 from hiri_search.training.job import DataSource
 from hiri_search.training.recipe import Recipe, SettingError
@@ -70,7 +70,7 @@ class NetworkRow(_Strict):
 class CountConfig(_Strict):
     """Image side and number of classes at which the reported costs are counted: by default those of the paper."""
 
-    side: ImageSize = 448
+    side: ImageSize = PAPER_SIDE
     classes: int = Field(default=1000, ge=1, le=MAX_CLASSES)
 
     @property

@@ -216,7 +216,8 @@ def check_answers(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise StudyError(f"no Ray cluster answers at {address}: {error}") from error
+        remedy = "write the address of its head node, or start one there with `ray start --head`"
+        raise StudyError(f"no Ray cluster answers at {address}: {error}; {remedy}") from error
 
 
 @contextmanager

@@ -30,7 +30,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 SPACE_SUFFIXES = (".yaml", ".yml")  # of a file that `space:` names
 RENAMED_KEYS = {"proxies": "zero_cost"}  # of earlier versions
 UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
-_EXPECTED = {"seeds": "a number of seeds, a list of seeds, auto, or {first: 3, most: 12}"}  # by key, of several types
+_EXPECTED = {  # by key, of several types
+    "seeds": "a number of seeds, a list of seeds, auto, or {first: 3, most: 12}",
+    "metrics": "functions, such as [my_package.metrics:ece], or `name: module:function` lines under it",
+}
 TYPE_NAMES = {  # expected value by pydantic's type of error, or its first word
     "int": "a whole number",
     "float": "a number",
@@ -131,7 +134,20 @@ def layered(places: YamlLocations, sets: Sequence[str]) -> dict[str, Any]:
         key, value = parse_set(text, rows if isinstance(rows, dict) else ())
         places.sets[key] = place_of(text)
         content = merged(content, with_proxy(_nested(key, value), places))
+    _check_removed_rows(content, places)
     return content
+
+
+def _check_removed_rows(content: Mapping[str, Any], places: YamlLocations) -> None:
+    """Raise StudyError for a row without a spec: `ROW: null` removes rows of lower layers, and none has this name."""
+    rows = rows if isinstance(rows := content.get("nets"), Mapping) else {}
+    for name, row in rows.items():
+        if row is None:
+            others = [str(other) for other, spec in rows.items() if spec is not None]
+            message = f"nets.{name}: found nothing; write a spec"
+            if others:
+                message += f", or the name of a row of the base to remove; {_suggestion(str(name), others)}"
+            raise places.error(("nets", name), message)
 
 
 def with_files(content: dict[str, Any], places: YamlLocations) -> dict[str, Any]:
@@ -156,7 +172,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], under: Key = ()) ->
     for name, value in over.items():
         old, key = result.get(name), (*under, name)
         if value is None and old is not None and under == ("nets",):
-            del result[name]  # `ROW: null` takes a row of a lower layer away
+            del result[name]  # `ROW: null` removes a row of a lower layer
             continue
         if isinstance(value, Mapping) and isinstance(old, str) and (inner := long_form(key)):
             old = {inner: old}

@@ -148,6 +148,7 @@ def _check_data(study: StudyConfig) -> None:
         remedy = " or ".join(examples.get(each, each) for each in kinds)
     elif not kinds and kind in ("coco", "masks"):
         problem = "has no classes of images"
-        remedy = f"task: {_DETECTION if kind == 'coco' else _SEGMENTATION}, or folder:PATH"
+        task, example = (_DETECTION, "retinanet:SPEC") if kind == "coco" else (_SEGMENTATION, "upernet:SPEC")
+        remedy = f"task: {task} in a study, {example} for train, or folder:PATH"
     if problem:
         raise SettingError("data.source", f"data.source={source} {problem}; write {remedy}")
