@@ -1,9 +1,9 @@
-"""Signal to noise of a measurement: the spread between items over the spread between repetitions."""
+"""Signal to noise of a measurement, and how well an order that is measured with noise can be predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import asin, pi, sin, sqrt
 
 import numpy as np
 
@@ -24,3 +24,14 @@ def signal_to_noise(scores: Sequence[Sequence[float]]) -> float | None:
     means = np.array([group.mean() for group in groups])
     between = float(means.var(ddof=1)) - within * float(np.mean([1 / len(group) for group in groups]))
     return sqrt(max(0.0, between) / within)
+
+
+def reachable_tau(repeated: float, repetitions: int) -> float:
+    """Return Kendall's tau of the true values with the means of noisy measurements: no prediction can be better.
+
+    `repeated` is tau between two repetitions of the measurement, `repetitions` the number that a mean has. For normal
+    values and noise: the correlation of two repetitions is r = sin(pi tau / 2) (Greiner), the reliability of a mean
+    n r / (1 + (n - 1) r) (Spearman and Brown), and its root the correlation of the means with the true values.
+    """
+    single = max(0.0, sin(pi * repeated / 2))
+    return 2 / pi * asin(sqrt(repetitions * single / (1 + (repetitions - 1) * single)))

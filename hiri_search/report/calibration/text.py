@@ -12,6 +12,7 @@ from hiri_search.report.calibration.table import CEILING, SETTING, calibration_t
 from hiri_search.report.tables.formats import markdown, markdown_text
 from hiri_search.stats.order_verdict import OrderVerdict
 from hiri_search.stats.rank_correlation import BAND_LEVEL, LIKE_COST, MIN_LIKE_ITEMS, MIN_TAU_BEYOND_COST
+from hiri_search.stats.signal_to_noise import reachable_tau
 from hiri_search.stats.significance import LEVEL
 
 
@@ -26,18 +27,19 @@ def verdict_text(results: CalibrationResults) -> str:
     """Return which setting is chosen, in words."""
     table = calibration_table(results)
     settings = table[table["kind"] == SETTING]
+    reach = _reach(table, len(results.reference.seeds))
     if (line := chosen_line(table)) is None:
         too_few = len(settings) and (settings["verdict"].fillna(OrderVerdict.TOO_FEW) == OrderVerdict.TOO_FEW).all()
         if too_few:
             return f"Too few to tell: a verdict needs {MIN_LIKE_ITEMS} networks that have another one of like cost."
-        return f"No setting passes the bar: the order of these short trainings is not to be believed.{_noise(table)}"
+        return f"No setting passes the bar: the order of these short trainings is not to be believed.{reach}"
     interval = f"{BAND_LEVEL:.0%} interval {line['beyond_low']:.2f} to {line['beyond_high']:.2f}"
     cost = f"{line['hours']:.3g} hours, {line['of_reference']:.1%} of the reference"
     measured = f"tau beyond cost {line['tau_beyond_cost']:.2f} ({interval}), {cost}"
     found = f"{line['setting']} with {seeds_text(line['seeds'])}: {measured}"
     if line["verdict"] == OrderVerdict.PASSES:
-        return f"The cheapest setting that passes the bar is {found}.{_luck(line, settings)}"
-    return f"No setting passes the bar. The best of the weak ones is {found}."
+        return f"The cheapest setting that passes the bar is {found}.{_luck(line, settings)}{reach}"
+    return f"No setting passes the bar. The best of the weak ones is {found}.{reach}"
 
 
 def _luck(chosen: pd.Series, settings: pd.DataFrame) -> str:
@@ -52,16 +54,17 @@ def _luck(chosen: pd.Series, settings: pd.DataFrame) -> str:
     return f" Not chosen, as its own seeds hardly agree (signal / noise below {AGREES}): {names}."
 
 
-def _noise(table: pd.DataFrame) -> str:
-    """Return a sentence where the reference may be too noisy for any setting to pass; else an empty text."""
-    ceiling = table[table["kind"] == CEILING]["tau_beyond_cost"].astype(float).mean()
-    if pd.isna(ceiling):
+def _reach(table: pd.DataFrame, seeds: int) -> str:
+    """Return which tau beyond cost a setting can reach at best, as the reference has noise too."""
+    repeated = table[table["kind"] == CEILING]["tau_beyond_cost"].astype(float).mean()
+    if pd.isna(repeated):
         unknown = "How well the reference repeats its own order with another seed is not known"
-        return f" {unknown}: against a noisy one no setting can pass, whatever it is worth. Give it more seeds."
-    if ceiling < MIN_TAU_BEYOND_COST:
-        repeats = f"The reference repeats its own order with a tau beyond cost of {ceiling:.2f}"
-        return f" {repeats}: against it no setting can be expected to pass. Give it more seeds."
-    return ""
+        return f" {unknown}: a noisy one makes every tau beyond cost smaller. Give it more seeds."
+    reach = reachable_tau(repeated, seeds)
+    noise = f"One seed of the reference repeats the order of another with a tau beyond cost of {repeated:.2f}"
+    limit = f"against the mean of its {seeds} seeds a setting without any error would come to about {reach:.2f}"
+    remedy = ", so that none can be expected to pass: give it more seeds" if reach < MIN_TAU_BEYOND_COST else ""
+    return f" {noise}; {limit}{remedy}."
 
 
 def caption_text(results: CalibrationResults) -> str:
