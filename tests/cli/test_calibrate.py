@@ -78,6 +78,7 @@ def test_a_killed_calibration_goes_on_and_says_what_it_found(tmp_path: Path):
     _main(["verify", str(clone / "reference"), "--quick"])
 
 
+@pytest.mark.slow
 def test_networks_for_segmentation_are_calibrated_by_their_own_score(tmp_path: Path):
     (tmp_path / "study.yaml").write_text(SEGMENTATION)
     _main(["calibrate", str(tmp_path / "study.yaml"), "--serial", "-o", str(tmp_path / "results")])

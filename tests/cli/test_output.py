@@ -132,7 +132,7 @@ def test_a_command_that_only_prints_ends_in_a_word_where_its_output_goes_away(af
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("after", ["2>&1 | true", ">&- 2>&-"])
+@pytest.mark.parametrize("after", ["2>&1 | true", pytest.param(">&- 2>&-", marks=pytest.mark.slow)])
 def test_a_command_that_writes_results_goes_on_to_its_end(after: str, folder: Path):
     (folder / "manifest.json").unlink(missing_ok=True)
     command = f"{sys.executable} -m hiri_search report {folder} {after}"

@@ -255,7 +255,7 @@ ANOTHER_MACHINE = {"device": "another CPU"}
     [
         ({"max_rounds": 2, "seed": 3}, {}, False),
         ({"batch": 2}, {}, True),
-        ({"threads": 2}, {}, True),
+        pytest.param({"threads": 2}, {}, True, marks=pytest.mark.slow),
         ({}, ANOTHER_MACHINE, True),
     ],
     ids=str,
@@ -354,6 +354,7 @@ def test_a_search_by_time_goes_on_under_the_same_setting_only(
         looked_up(tmp_path / "a", text, own, "search.networks=3", *sets)
 
 
+@pytest.mark.slow
 def test_searches_by_time_on_two_machines_are_unlike(tmp_path: Path):
     text = search(SPACES[0], "latency: {seconds: 0.1, min_rounds: 1, max_rounds: 1}")
     own = ("search.objectives=[top1, ms_per_image]", "search.networks=1")

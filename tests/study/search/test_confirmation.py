@@ -120,7 +120,7 @@ def _dying(every: int, seen_events: set[str]) -> Callable[[TrialSource], None]:
     return dispatch
 
 
-@pytest.mark.parametrize("every", [4, 7])
+@pytest.mark.parametrize("every", [4, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_study_killed_many_times_has_the_same_results(unbroken: list[Trial], tmp_path: Path, every: int):
     kills, seen_events = 0, set[str]()
     while True:
