@@ -162,6 +162,7 @@ def test_a_missing_or_wrong_spec_is_an_error() -> None:
 IMPORTS = [
     "import hiri_search.models; import timm",
     "import hiri_search, timm; assert not timm.list_models('hirivit*'); import hiri_search.models",
+    pytest.param("import timm; import hiri_search.models", marks=pytest.mark.slow),
     pytest.param("import hiri_search; hiri_search.models; import timm", marks=pytest.mark.slow),
     pytest.param("import timm; import hiri_search.networks", marks=pytest.mark.slow),
 ]

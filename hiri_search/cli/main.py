@@ -18,7 +18,7 @@ from hiri_search.api.folders import is_calibration, write_calibration_report, wr
 from hiri_search.cli import calibrate, export, log, mistakes, options, provenance, train
 from hiri_search.cli.options import ImportOption, ResultsFolder, SizeOption
 from hiri_search.cli.output import say, standard_output, unread_output
-from hiri_search.system.units import MAX_CLASSES, MAX_SIDE
+from hiri_search.system.units import MAX_CLASSES, MAX_SIDE, PAPER_SIDE
 from hiri_search.user_code import import_user_code
 
 MAX_LISTED_NETWORKS = 2**31 - 1
@@ -133,7 +133,7 @@ def count_command(
 @app.command()
 def latency(
     networks: Annotated[list[str], typer.Argument(help="Networks, as for count; NETWORK@SIDE has a side of its own.")],
-    side: SideOption = 448,
+    side: SideOption = PAPER_SIDE,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size. Repeatable. Default: 1.")] = None,
     dtype: Annotated[str, typer.Option(help="fp32, bf16, or tf32 (CUDA only).")] = "fp32",
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,

@@ -144,7 +144,9 @@ def test_a_command_that_writes_results_goes_on_to_its_end(after: str, folder: Pa
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("encoding", ["ascii", pytest.param("utf-8", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "utf-8"))]
+)
 def test_what_an_encoding_lacks_is_no_error(encoding: str):
     command = [sys.executable, "-m", "hiri_search", "status", "no → folder"]
     environment = os.environ | {"PYTHONIOENCODING": encoding}
